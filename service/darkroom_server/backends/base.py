@@ -1,0 +1,69 @@
+"""What runs a model, one denoising step at a time: the seam between the worker and a model family.
+
+A worker drives a `StepModel` from one thread. A request becomes one `Trajectory` per image; the
+worker chooses which trajectories share the next step and calls `gather`, `denoise`, `scatter`.
+`denoise` is the only call whose cost matters, and the only one that a compiler or another runtime
+replaces. A failure in `encode`, `begin` or `decode` concerns one job; one in `denoise` concerns
+all trajectories of the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from darkroom_server.domain.jobs import ImageSpec
+
+ImageArray = npt.NDArray[np.uint8]
+
+
+class Trajectory(Protocol):
+    """One image on its way from noise to pixels, with all of its private state."""
+
+    #: Facts about tensor shapes only: trajectories with equal keys may share a step.
+    batch_key: Hashable
+    #: Denoising steps in all, as the caller counts them.
+    step_count: int
+    #: Denoising steps done.
+    completed_step_count: int
+    #: Whether it is ready to be decoded.
+    finished: bool
+
+
+class StepModel(Protocol):
+    """A loaded model. All methods are called from the worker's one model thread."""
+
+    def rows(self, spec: ImageSpec) -> int:
+        """Denoiser rows that one image of the request takes: 2 with guidance, else 1."""
+        ...
+
+    def encode(self, spec: ImageSpec) -> Any:
+        """Runs the text encoders; what all images of a request share."""
+        ...
+
+    def begin(self, spec: ImageSpec, encoded: Any, image_index: int) -> Any:
+        """A fresh `Trajectory` for one image, its noise drawn from `spec.seeds[image_index]`."""
+        ...
+
+    def gather(self, trajectories: Sequence[Any]) -> Any:
+        """The denoiser's inputs for the next step of trajectories with equal keys."""
+        ...
+
+    def denoise(self, inputs: Any) -> Any:
+        """One evaluation of the denoiser."""
+        ...
+
+    def scatter(self, trajectories: Sequence[Any], outputs: Any) -> None:
+        """Advances each trajectory by its share of the outputs."""
+        ...
+
+    def decode(self, trajectory: Any) -> ImageArray:
+        """The finished image: uint8 [height, width, 3]."""
+        ...
+
+    def memory_bytes(self) -> int:
+        """Memory that the weights take."""
+        ...

@@ -1,0 +1,91 @@
+"""Everything that can go wrong with a request, in the domain's words.
+
+One tree; `wire/status.py` maps every leaf to a gRPC code, an HTTP status and a reason. Messages are
+safe to send to a caller: no paths, no internals, no traceback.
+"""
+
+from __future__ import annotations
+
+
+class DarkroomError(Exception):
+    """Root of the tree. Only leaves are raised."""
+
+
+class FieldError(DarkroomError):
+    """The request is wrong in one field; the message says how, and what would be right."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class InvalidParameter(FieldError):
+    """A value is missing, malformed or out of range."""
+
+
+class UnsupportedParameter(FieldError):
+    """The chosen model cannot honour the parameter."""
+
+
+class InvalidImage(FieldError):
+    """An input image or mask does not decode, or is of a kind that is not taken."""
+
+
+class ImageTooLarge(FieldError):
+    """An input image or mask has more bytes or pixels than the service takes."""
+
+
+class WrongTask(FieldError):
+    """The model exists but does not do what the method asks."""
+
+
+class ModelNotFound(DarkroomError):
+    """No model, or no version of it, has the name given."""
+
+    def __init__(self, name: str, message: str) -> None:
+        super().__init__(message)
+        self.name = name
+
+
+class ModelUnavailable(DarkroomError):
+    """The model is known but was unloaded or could not be loaded; retrying does not help."""
+
+    def __init__(self, name: str, message: str) -> None:
+        super().__init__(message)
+        self.name = name
+
+
+class QueueFull(DarkroomError):
+    """No room for another request now."""
+
+    def __init__(self, message: str, *, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class Draining(DarkroomError):
+    """The server is about to stop and takes no new requests."""
+
+    def __init__(self, message: str, *, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class DeadlineExceeded(DarkroomError):
+    """The caller's deadline passed, or provably cannot be met."""
+
+
+class Cancelled(DarkroomError):
+    """The caller took the request back."""
+
+
+class OutOfDeviceMemory(DarkroomError):
+    """The device has not enough memory for this request, even alone."""
+
+
+class GenerationFailed(DarkroomError):
+    """The model failed on this request (for example a non-finite latent)."""
+
+
+class WorkerLost(DarkroomError):
+    """The process that ran the request died, as often as the request is run again."""

@@ -1,0 +1,184 @@
+"""A request for images, as the engine and the workers see it, and what comes back."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+
+class Task(enum.Enum):
+    """What a model can be asked to do."""
+
+    TEXT_TO_IMAGE = "text-to-image"
+    FILL = "fill"
+
+
+class ImageFormat(enum.Enum):
+    """Container of an encoded image; the value is its media type."""
+
+    PNG = "image/png"
+    JPEG = "image/jpeg"
+    WEBP = "image/webp"
+
+
+class Priority(enum.IntEnum):
+    """Scheduling class; higher runs first."""
+
+    LOW = 0
+    NORMAL = 1
+    HIGH = 2
+
+
+class Stage(enum.Enum):
+    """A part of the work on a job."""
+
+    LOAD = "load"
+    ENCODE = "encode"
+    DENOISE = "denoise"
+    DECODE = "decode"
+    COMPRESS = "compress"
+
+
+@dataclass(frozen=True, slots=True)
+class Pixels:
+    """Raw 8-bit pixels, rows from the top, channels interleaved."""
+
+    width_px: int
+    height_px: int
+    channel_count: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputSpec:
+    """How images are encoded. `quality` is 1 to 100 and unused for PNG and lossless WebP."""
+
+    format: ImageFormat = ImageFormat.PNG
+    quality: int = 90
+    lossless: bool = False
+    embed_metadata: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreviewSpec:
+    """Previews of the latent every `interval_step_count` steps, `max_edge_px` at most."""
+
+    interval_step_count: int
+    max_edge_px: int = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FillSpec:
+    """What to repaint: an RGB image and a mask (one channel, 255 = repaint, 0 = keep).
+
+    Both already have the output's size.
+    """
+
+    image: Pixels
+    mask: Pixels
+    strength: float
+    preserve_unmasked: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageSpec:
+    """A whole request with every default filled in: the same spec makes the same images.
+
+    Image i of n is made with `seeds[i]`. `negative_prompt` None means that none was given, which
+    some pipelines treat differently from an empty one. `fill` is set exactly when `task` is FILL.
+    """
+
+    task: Task
+    prompt: str
+    negative_prompt: str | None
+    width_px: int
+    height_px: int
+    step_count: int
+    guidance_scale: float
+    scheduler: str
+    seeds: tuple[int, ...]
+    output: OutputSpec = OutputSpec()
+    preview: PreviewSpec | None = None
+    priority: Priority = Priority.NORMAL
+    fill: FillSpec | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One admitted request on its way to a worker.
+
+    `deadline_s` is on the system's monotonic clock, which all processes of a machine share.
+    """
+
+    job_id: str
+    spec: ImageSpec
+    deadline_s: float | None = None
+
+
+# What a worker says about a job.
+
+
+@dataclass(frozen=True, slots=True)
+class JobQueued:
+    """Waiting behind `ahead_count` other jobs (or for the model to load)."""
+
+    ahead_count: int
+    model_loading: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobProgress:
+    """A stage began, or a denoising step ended. Droppable."""
+
+    stage: Stage
+    completed_step_count: int = 0
+    total_step_count: int = 0
+    image_index: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobPreview:
+    """A small JPEG of an image so far. Droppable."""
+
+    image_index: int
+    completed_step_count: int
+    content: bytes
+    width_px: int
+    height_px: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobImage:
+    """A finished image, encoded."""
+
+    image_index: int
+    format: ImageFormat
+    width_px: int
+    height_px: int
+    seed: int
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobTimings:
+    """Where the time of a job went, in seconds."""
+
+    queue_s: float = 0.0
+    encode_s: float = 0.0
+    denoise_s: float = 0.0
+    decode_s: float = 0.0
+    compress_s: float = 0.0
+    total_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobCompleted:
+    """All images were sent. Always a successful job's last event."""
+
+    image_count: int
+    timings: JobTimings
+    batch_image_count: int = 1
+    peak_device_memory_bytes: int = 0
+
+
+JobEvent = JobQueued | JobProgress | JobPreview | JobImage | JobCompleted

@@ -1,0 +1,144 @@
+"""Models and their versions, as everything above the repository sees them."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from pathlib import Path
+
+from darkroom_server.domain.jobs import Task
+
+
+class VersionState(enum.Enum):
+    """Life cycle of a version."""
+
+    UNLOADED = "unloaded"
+    LOADING = "loading"
+    READY = "ready"
+    #: Should serve, but no worker is up at the moment; one is being started.
+    UNAVAILABLE = "unavailable"
+    UNLOADING = "unloading"
+    FAILED = "failed"
+
+
+class Dtype(enum.Enum):
+    """Numeric type of weights in memory; AUTO is FP32 on a processor and BF16 on a GPU."""
+
+    AUTO = "auto"
+    FP32 = "fp32"
+    FP16 = "fp16"
+    BF16 = "bf16"
+
+
+class BackendKind(enum.Enum):
+    """What runs a model."""
+
+    DIFFUSERS = "diffusers"
+    FAKE = "fake"
+
+
+class DeviceKind(enum.Enum):
+    """Where a worker runs."""
+
+    AUTO = "auto"
+    GPU = "gpu"
+    CPU = "cpu"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRef:
+    """What a request names: a model (name, hub id or alias; empty for the default) and a version.
+
+    `version` is a number, a label, or empty for the default version.
+    """
+
+    name: str = ""
+    version: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Defaults:
+    """Values used when a request sets none."""
+
+    width_px: int
+    height_px: int
+    step_count: int
+    guidance_scale: float
+    scheduler: str
+    strength: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What a request may ask of a model. Sizes are multiples of `size_multiple_px`."""
+
+    min_size_px: int
+    max_size_px: int
+    size_multiple_px: int
+    max_pixel_count: int
+    max_step_count: int
+    max_image_count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelInfo:
+    """A model's configuration, complete: nothing in it is left to a default.
+
+    `parameters` maps every request field that the model accepts to whether it has an effect;
+    a field missing there is one the model cannot honour.
+    """
+
+    name: str
+    display_name: str
+    hub_id: str
+    aliases: tuple[str, ...]
+    license: str
+    tasks: frozenset[Task]
+    pipeline_class: str
+    backend: BackendKind
+    dtype: Dtype
+    device: DeviceKind
+    defaults: Defaults
+    limits: Limits
+    schedulers: tuple[str, ...]
+    parameters: dict[str, bool]
+    max_queue_size: int
+    version_labels: dict[str, int]
+    fake_step_s: float = 0.0
+    fake_load_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VersionInfo:
+    """One version on disk. `digest` is the SHA-256 (hex) over the names and contents of its files."""
+
+    model: ModelInfo
+    version: int
+    path: Path
+    digest: str
+    weight_bytes: int
+    labels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VersionStatus:
+    """How a version is doing now."""
+
+    version: int
+    state: VersionState
+    message: str = ""
+    labels: tuple[str, ...] = ()
+    digest: str = ""
+    memory_bytes: int = 0
+    loaded_at_s: float | None = None
+    weight_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelStatus:
+    """A model, its versions (highest first), and what waits for it."""
+
+    model: ModelInfo
+    versions: tuple[VersionStatus, ...]
+    default_version: int | None
+    queued_request_count: int = 0

@@ -1,0 +1,59 @@
+"""Training state on disk: written whole or not at all, read back to go on."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+class Checkpoint:
+    """One file that holds a training's state; saved by rank 0 every `interval_s` seconds."""
+
+    def __init__(self, path: Path, *, interval_s: float = 120.0) -> None:
+        self.path = path
+        self.interval_s = interval_s
+        self._saved_s = time.monotonic()
+
+    def load(self) -> dict[str, Any] | None:
+        """The saved state, or None when training starts afresh."""
+        if not self.path.exists():
+            return None
+        state: dict[str, Any] = torch.load(self.path, map_location="cpu", weights_only=True)
+        return state
+
+    def due(self) -> bool:
+        """Whether it is time to save again."""
+        return time.monotonic() - self._saved_s >= self.interval_s
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Writes the state beside the old file, then takes its place."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        partial = self.path.with_suffix(".partial")
+        torch.save(state, partial)
+        os.replace(partial, self.path)
+        self._saved_s = time.monotonic()
+
+
+class Average:
+    """Exponential moving average of a module's parameters."""
+
+    def __init__(self, module: torch.nn.Module, *, decay: float) -> None:
+        self.decay = decay
+        self.values = {name: p.detach().clone() for name, p in module.named_parameters()}
+
+    @torch.no_grad()
+    def update(self, module: torch.nn.Module, step: int) -> None:
+        """Moves the average towards the module; faster in the first steps."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        for name, parameter in module.named_parameters():
+            self.values[name].lerp_(parameter.detach(), 1 - decay)
+
+    @torch.no_grad()
+    def copy_to(self, module: torch.nn.Module) -> None:
+        """Overwrites the module's parameters with the average."""
+        for name, parameter in module.named_parameters():
+            parameter.copy_(self.values[name])
