@@ -1,13 +1,20 @@
 #!/usr/bin/env bash
-# Generates the Python package from the protos into protos/gen/python.
-# grpcio-tools is pinned so that the result imports under protobuf 6 and 7 (docs/adr/0001).
+# Generates the typed Python code of the protos: protos/generate.sh [OUTPUT_FOLDER]
+# Files that no proto stands behind any more are removed. grpcio-tools is pinned so that the result
+# imports under protobuf 6 and 7 (docs/adr/0001).
 set -euo pipefail
 cd "$(dirname "$0")"
-python="${PYTHON:-../.venv/bin/python}"
+
+python="${PYTHON:-$PWD/../.venv/bin/python}"
 out="${1:-gen/python}"
-bin="$(dirname "$("$python" -c 'import sys; print(sys.executable)')")"
+
+# protoc finds its mypy plugins on the path.
+PATH="$(dirname "$python"):$PATH"
+
+rm -rf "$out/darkroom"
 mkdir -p "$out"
-PATH="$bin:$PATH" "$python" -m grpc_tools.protoc -I. \
-  --python_out="$out" --grpc_python_out="$out" --mypy_out="$out" --mypy_grpc_out="$out" \
+"$python" -m grpc_tools.protoc -I. \
+  --python_out="$out" --grpc_python_out="$out" \
+  --mypy_out="quiet:$out" --mypy_grpc_out="quiet:$out" \
   darkroom/v1/*.proto
-find "$out/darkroom" -type d -exec touch {}/py.typed \;
+touch "$out/darkroom/v1/py.typed"

@@ -1,0 +1,95 @@
+# The only door: every way to set up, check, test and run the repository. `make` lists them.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+
+PYTHON ?=
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet
+
+# glibc gives blocks over 128 KiB back to the kernel on every free, and each 256 KiB chunk of an
+# image is such a block; keeping them costs a third of the CPU per streamed MiB (docs/operations.md).
+LAUNCH := MALLOC_MMAP_THRESHOLD_=67108864 MALLOC_TRIM_THRESHOLD_=268435456
+
+PACKAGES := protos/gen/python clients/python service
+
+.PHONY: help setup proto fmt lint types arch protos-check check test test-slow compat demo serve bench clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## make .venv with the service, the client, the generated code and the tools
+
+$(STAMP): constraints.txt $(PACKAGES:%=%/pyproject.toml)
+	@found=; \
+	for python in $(PYTHON) python3.11 python3.12 python3.13 python3; do \
+	  if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then found=$$python; break; fi; \
+	done; \
+	if [ -z "$$found" ]; then \
+	  echo "setup: Python 3.11 or newer is needed and none was found; name one: make setup PYTHON=/path/to/python3.11" >&2; \
+	  exit 1; \
+	fi; \
+	if [ ! -x $(BIN)/python ]; then \
+	  echo "setup: 1/4 a virtual environment in $(VENV), with $$($$found --version)"; \
+	  $$found -m venv $(VENV) || { \
+	    echo "setup: $$found cannot make virtual environments (on Debian and Ubuntu: apt install python3-venv)" >&2; exit 1; }; \
+	fi
+	@echo "setup: 2/4 torch (the largest download)"
+	@$(PIP) torch==2.13.0
+	@echo "setup: 3/4 the service, the client and the tools"
+	@$(PIP) -c constraints.txt -e protos/gen/python -e clients/python -e 'service[dev]'
+	@echo "setup: 4/4 checking that the packages fit together"
+	@$(BIN)/python -m pip check
+	@touch $@
+
+proto: setup ## generate the Python code of protos/ anew
+	protos/generate.sh
+
+fmt: setup ## format Python and protos, and fix what the linter can fix
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+	cd protos && ../$(BIN)/buf format -w
+
+lint: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: setup
+	$(BIN)/mypy
+
+arch: setup
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/pytest -q tests/architecture tests/contract/test_generated_code.py
+
+protos-check: setup
+	cd protos && ../$(BIN)/buf lint && ../$(BIN)/buf format -d --exit-code
+
+check: lint types protos-check arch ## format, lint, types, layers, protos: everything but the tests
+
+test: setup ## all tests but the slow ones
+	$(BIN)/pytest -m "not slow" $(ARGS)
+
+test-slow: setup ## the tests that take minutes
+	$(BIN)/pytest -m slow $(ARGS)
+
+compat: setup ## import and use the generated code under protobuf 7, in an environment of its own
+	@test -x .venv-protobuf7/bin/python || $(BIN)/python -m venv .venv-protobuf7
+	@PIP_DISABLE_PIP_VERSION_CHECK=1 .venv-protobuf7/bin/python -m pip install --quiet \
+	  protobuf==7.36.2 grpcio==1.85.1 protos/gen/python
+	.venv-protobuf7/bin/python -W error tests/contract/use_generated_code.py
+
+demo: setup ## start the service, generate and fill pictures over gRPC, write them to build/demo
+	@$(LAUNCH) $(BIN)/python examples/demo.py
+
+serve: setup ## serve model_repo on 127.0.0.1:8001 (more flags: make serve ARGS="--grpc-port 9001")
+	$(LAUNCH) $(BIN)/darkroom serve --model-repository model_repo $(ARGS)
+
+bench: setup ## measure what the service adds to the pipeline it runs
+	$(LAUNCH) $(BIN)/python -m bench $(ARGS)
+
+clean: ## remove the environments and everything made by the tools; build/ stays
+	rm -rf $(VENV) .venv-protobuf7 .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name '*.egg-info' -type d -prune -exec rm -rf {} +
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
