@@ -7,7 +7,7 @@ PYTHON ?=
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet
+PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install -qq
 
 # glibc gives blocks over 128 KiB back to the kernel on every free, and each 256 KiB chunk of an
 # image is such a block; keeping them costs a third of the CPU per streamed MiB (docs/operations.md).
@@ -76,7 +76,7 @@ test-slow: setup ## the tests that take minutes
 
 compat: setup ## import and use the generated code under protobuf 7, in an environment of its own
 	@test -x .venv-protobuf7/bin/python || $(BIN)/python -m venv .venv-protobuf7
-	@PIP_DISABLE_PIP_VERSION_CHECK=1 .venv-protobuf7/bin/python -m pip install --quiet \
+	@PIP_DISABLE_PIP_VERSION_CHECK=1 .venv-protobuf7/bin/python -m pip install -qq \
 	  protobuf==7.36.2 grpcio==1.85.1 protos/gen/python
 	.venv-protobuf7/bin/python -W error tests/contract/use_generated_code.py
 
