@@ -1,0 +1,232 @@
+"""The blocking client."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Generator
+from types import TracebackType
+from typing import Self, TypeVar, Unpack, cast
+
+import grpc
+from darkroom.v1 import (
+    image_service_pb2,
+    image_service_pb2_grpc,
+    model_service_pb2,
+    model_service_pb2_grpc,
+)
+from grpc_health.v1.health_pb2_grpc import (  # type: ignore[import-untyped,unused-ignore]
+    HealthStub,
+)
+
+from darkroom_client import health, requests
+from darkroom_client.assembly import EventAssembler, generation_of
+from darkroom_client.connection import Connection, new_request_id
+from darkroom_client.errors import DarkroomError
+from darkroom_client.events import Event
+from darkroom_client.models import Model, model_of
+from darkroom_client.requests import FillOptions, GenerateOptions, ImageInput
+from darkroom_client.results import Generation
+from darkroom_client.status import error_of, read_status
+
+Request = TypeVar("Request")
+Response = TypeVar("Response")
+Streamed = TypeVar("Streamed", image_service_pb2.GenerateResponse, image_service_pb2.FillResponse)
+
+
+class Client:
+    """A connection to one server; usable from several threads, and a context manager.
+
+    Every method raises errors of `DarkroomError`'s tree. `timeout` is in seconds and covers all
+    tries of a call. Calls that the server turns away as unavailable are tried again.
+    """
+
+    def __init__(
+        self,
+        server: str = "127.0.0.1:8001",
+        *,
+        token: str | None = None,
+        credentials: grpc.ChannelCredentials | None = None,
+        timeout: float | None = None,
+        wait_for_ready: bool = False,
+        max_attempts: int = 4,
+    ) -> None:
+        """Does not connect yet; see `Connection` for the arguments.
+
+        With `credentials` the connection is TLS. With `wait_for_ready` a call waits, within its
+        timeout, for a server that is not there yet.
+        """
+        self._connection = Connection(
+            server=server,
+            token=token,
+            credentials=credentials,
+            timeout=timeout,
+            wait_for_ready=wait_for_ready,
+            max_attempts=max_attempts,
+        )
+        options = self._connection.channel_options()
+        self._channel = (
+            grpc.insecure_channel(server, options)
+            if credentials is None
+            else grpc.secure_channel(server, credentials, options)
+        )
+        self._images = image_service_pb2_grpc.ImageServiceStub(self._channel)
+        self._models = model_service_pb2_grpc.ModelServiceStub(self._channel)
+        self._health = HealthStub(self._channel)
+
+    def __enter__(self) -> Self:
+        """The client itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Closes the client."""
+        self.close()
+
+    def close(self) -> None:
+        """Cancels the calls that still run and closes the connection."""
+        self._channel.close()
+
+    def generate(
+        self,
+        prompt: str,
+        *,
+        timeout: float | None = None,
+        request_id: str = "",
+        on_progress: Callable[[Event], None] | None = None,
+        **options: Unpack[GenerateOptions],
+    ) -> Generation:
+        """Images of a prompt; `on_progress` is called with every event as it comes."""
+        events = self.generate_events(prompt, timeout=timeout, request_id=request_id, **options)
+        return _drain(events, on_progress)
+
+    def fill(
+        self,
+        image: ImageInput,
+        mask: ImageInput | None,
+        prompt: str,
+        *,
+        timeout: float | None = None,
+        request_id: str = "",
+        on_progress: Callable[[Event], None] | None = None,
+        **options: Unpack[FillOptions],
+    ) -> Generation:
+        """The image with its masked (white) part repainted; otherwise as `generate`."""
+        events = self.fill_events(
+            image, mask, prompt, timeout=timeout, request_id=request_id, **options
+        )
+        return _drain(events, on_progress)
+
+    def generate_events(
+        self,
+        prompt: str,
+        *,
+        timeout: float | None = None,
+        request_id: str = "",
+        **options: Unpack[GenerateOptions],
+    ) -> Generator[Event, None, None]:
+        """The events of one Generate; closing the generator, or leaving its loop, cancels it."""
+        request = requests.generate_request(prompt, **options)
+        return self._stream(self._images.Generate, request, timeout, request_id)
+
+    def fill_events(
+        self,
+        image: ImageInput,
+        mask: ImageInput | None,
+        prompt: str,
+        *,
+        timeout: float | None = None,
+        request_id: str = "",
+        **options: Unpack[FillOptions],
+    ) -> Generator[Event, None, None]:
+        """The events of one Fill; otherwise as `generate_events`. Files are read at once."""
+        request = requests.fill_request(image, mask, prompt, **options)
+        return self._stream(self._images.Fill, request, timeout, request_id)
+
+    def list_models(self, *, timeout: float | None = None) -> list[Model]:
+        """Every model of the server, loaded or not, by name."""
+        models: list[Model] = []
+        request = model_service_pb2.ListModelsRequest()
+        while True:
+            response = self._unary(self._models.ListModels, request, timeout)
+            models += map(model_of, response.models)
+            if not response.next_page_token:
+                return models
+            request.page_token = response.next_page_token
+
+    def get_model(self, name: str, *, timeout: float | None = None) -> Model:
+        """One model by resource name, hub id or alias."""
+        request = model_service_pb2.GetModelRequest(name=name)
+        return model_of(self._unary(self._models.GetModel, request, timeout).model)
+
+    def health(self, service: str = "", *, timeout: float | None = None) -> health.Health:
+        """Whether the server, or one service of it, takes requests."""
+        request = health.check_request(service)
+        return health.health_of(self._unary(self._health.Check, request, timeout))
+
+    def _stream(
+        self,
+        method: grpc.UnaryStreamMultiCallable[Request, Streamed],
+        request: Request,
+        timeout: float | None,
+        request_id: str,
+    ) -> Generator[Event, None, None]:
+        request_id = request_id or new_request_id()
+        assembler = EventAssembler(request_id)
+        call = method(
+            request,
+            timeout=self._timeout(timeout),
+            metadata=self._connection.metadata(request_id),
+            wait_for_ready=self._connection.wait_for_ready,
+        )
+        try:
+            for response in call:
+                event = assembler.feed(response.event)
+                if event is not None:
+                    yield event
+            assembler.finish()
+        except grpc.RpcError as error:
+            raise self._error(error, request_id) from None
+        finally:
+            call.cancel()
+
+    def _unary(
+        self,
+        method: grpc.UnaryUnaryMultiCallable[Request, Response],
+        request: Request,
+        timeout: float | None,
+    ) -> Response:
+        request_id = new_request_id()
+        try:
+            return method(
+                request,
+                timeout=self._timeout(timeout),
+                metadata=self._connection.metadata(request_id),
+                wait_for_ready=self._connection.wait_for_ready,
+            )
+        except grpc.RpcError as error:
+            raise self._error(error, request_id) from None
+
+    def _timeout(self, timeout: float | None) -> float | None:
+        return self._connection.timeout if timeout is None else timeout
+
+    def _error(self, error: grpc.RpcError, request_id: str) -> DarkroomError:
+        # What a call raises is the call itself, in every version of grpcio so far.
+        call = cast(grpc.Call, error)
+        status = read_status(call.code(), call.details(), call.trailing_metadata(), request_id)
+        return error_of(status, self._connection.server)
+
+
+def _drain(
+    events: Generator[Event, None, None], on_progress: Callable[[Event], None] | None
+) -> Generation:
+    seen: list[Event] = []
+    with contextlib.closing(events):
+        for event in events:
+            if on_progress is not None:
+                on_progress(event)
+            seen.append(event)
+    return generation_of(seen)

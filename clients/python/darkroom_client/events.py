@@ -1,0 +1,81 @@
+"""What a streaming call reports, in the order of the stream.
+
+Accepted, Queued*, (Progress | Preview)*, ImageReady*, Completed. Progress and previews may be left
+out for a slow reader.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+
+from darkroom_client.results import GeneratedImage, Parameters, Timings, Warning
+
+
+class Stage(enum.Enum):
+    """A part of the work."""
+
+    UNKNOWN = 0
+    LOAD = 1
+    ENCODE = 2
+    DENOISE = 3
+    DECODE = 4
+    COMPRESS = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accepted:
+    """The request is valid and admitted. Always first."""
+
+    generation_id: str
+    request_id: str
+    parameters: Parameters
+    warnings: tuple[Warning, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """Waiting behind `ahead_count` requests, or for the model to load."""
+
+    ahead_count: int
+    model_loading: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A stage began or a denoising step ended; the counts are 0 outside denoising."""
+
+    stage: Stage
+    completed_step_count: int
+    total_step_count: int
+    image_index: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preview:
+    """A small picture of an image so far."""
+
+    image_index: int
+    completed_step_count: int
+    media_type: str
+    content: bytes = field(repr=False)
+    width_px: int
+    height_px: int
+
+
+@dataclass(frozen=True, slots=True)
+class ImageReady:
+    """An image, whole and checked against its announced size and SHA-256."""
+
+    image: GeneratedImage
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """All images were sent. Always last."""
+
+    image_count: int
+    timings: Timings
+
+
+Event = Accepted | Queued | Progress | Preview | ImageReady | Completed

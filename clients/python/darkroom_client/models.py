@@ -1,0 +1,136 @@
+"""The models of a server, as `list_models` and `get_model` tell of them."""
+
+from __future__ import annotations
+
+import datetime
+import enum
+from dataclasses import dataclass
+
+from darkroom.v1 import model_service_pb2
+
+
+class Task(enum.Enum):
+    """What a model can do."""
+
+    UNKNOWN = 0
+    TEXT_TO_IMAGE = 1
+    FILL = 2
+
+
+class ModelState(enum.Enum):
+    """Life cycle of a model's version; only READY ones serve."""
+
+    UNKNOWN = 0
+    UNLOADED = 1
+    LOADING = 2
+    READY = 3
+    UNLOADING = 4
+    FAILED = 5
+    UNAVAILABLE = 6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParameterSpec:
+    """A request field that the model takes; not `effective`: it takes it without effect."""
+
+    field: str
+    effective: bool
+    min_value: float | None
+    max_value: float | None
+    default_value: float | None
+    step_value: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelVersion:
+    """One version of a model. `digest` is the hex SHA-256 of its files."""
+
+    version: int
+    state: ModelState
+    state_message: str
+    labels: tuple[str, ...]
+    digest: str
+    memory_bytes: int
+    weight_bytes: int
+    load_time: datetime.datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """A model and its versions, highest first. `default_version` is None when none serves."""
+
+    name: str
+    display_name: str
+    hub_id: str
+    aliases: tuple[str, ...]
+    tasks: tuple[Task, ...]
+    state: ModelState
+    state_message: str
+    parameters: tuple[ParameterSpec, ...]
+    schedulers: tuple[str, ...]
+    default_scheduler: str
+    dimension_multiple_px: int
+    max_pixel_count: int
+    max_image_count: int
+    memory_bytes: int
+    queued_request_count: int
+    license: str
+    default_version: int | None
+    versions: tuple[ModelVersion, ...]
+
+    def parameter(self, field: str) -> ParameterSpec | None:
+        """What the model says of a request field; None when it cannot honour it."""
+        return next((each for each in self.parameters if each.field == field), None)
+
+
+_TASKS = {task.value: task for task in Task}
+_STATES = {state.value: state for state in ModelState}
+
+
+def model_of(message: model_service_pb2.Model) -> Model:
+    """The model from its message."""
+    return Model(
+        name=message.name,
+        display_name=message.display_name,
+        hub_id=message.hub_id,
+        aliases=tuple(message.aliases),
+        tasks=tuple(_TASKS.get(task, Task.UNKNOWN) for task in message.tasks),
+        state=_STATES.get(message.state, ModelState.UNKNOWN),
+        state_message=message.state_message,
+        parameters=tuple(_parameter_of(each) for each in message.parameters),
+        schedulers=tuple(message.schedulers),
+        default_scheduler=message.default_scheduler,
+        dimension_multiple_px=message.dimension_multiple_px,
+        max_pixel_count=message.max_pixel_count,
+        max_image_count=message.max_image_count,
+        memory_bytes=message.memory_bytes,
+        queued_request_count=message.queued_request_count,
+        license=message.license,
+        default_version=message.default_version or None,
+        versions=tuple(_version_of(each) for each in message.versions),
+    )
+
+
+def _version_of(message: model_service_pb2.ModelVersion) -> ModelVersion:
+    loaded = message.HasField("load_time")
+    return ModelVersion(
+        version=message.version,
+        state=_STATES.get(message.state, ModelState.UNKNOWN),
+        state_message=message.state_message,
+        labels=tuple(message.labels),
+        digest=message.digest,
+        memory_bytes=message.memory_bytes,
+        weight_bytes=message.weight_bytes,
+        load_time=message.load_time.ToDatetime(tzinfo=datetime.UTC) if loaded else None,
+    )
+
+
+def _parameter_of(message: model_service_pb2.ParameterSpec) -> ParameterSpec:
+    return ParameterSpec(
+        field=message.field,
+        effective=message.effective,
+        min_value=message.min_value if message.HasField("min_value") else None,
+        max_value=message.max_value if message.HasField("max_value") else None,
+        default_value=message.default_value if message.HasField("default_value") else None,
+        step_value=message.step_value if message.HasField("step_value") else None,
+    )

@@ -1,0 +1,203 @@
+"""Request messages from Python values. What the values may be is the service's to say."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import BinaryIO, Literal, TypedDict, TypeVar, Unpack
+
+from darkroom.v1 import image_pb2, image_service_pb2
+from google.protobuf.message import Message
+
+from darkroom_client.errors import FieldViolation, InvalidRequest
+
+T = TypeVar("T")
+
+ImageFormat = Literal["png", "jpeg", "webp"]
+MaskPolarity = Literal["white", "black", "transparent"]
+Priority = Literal["low", "normal", "high"]
+
+#: An encoded image (PNG, JPEG, WebP): its path, its bytes, or a file open for reading bytes.
+ImageInput = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
+
+#: Options that are one field of the message, and the field.
+_FIELDS = {
+    "prompt": "prompt",
+    "model": "model",
+    "version": "version",
+    "negative_prompt": "negative_prompt",
+    "width": "width_px",
+    "height": "height_px",
+    "steps": "step_count",
+    "guidance_scale": "guidance_scale",
+    "seed": "seed",
+    "count": "image_count",
+    "scheduler": "scheduler",
+    "strength": "strength",
+    "preserve_unmasked": "preserve_unmasked",
+    "validate_only": "validate_only",
+}
+_OUTPUT_FIELDS = {
+    "quality": "quality",
+    "lossless": "lossless",
+    "embed_metadata": "embed_metadata",
+}
+_PREVIEW_FIELDS = {
+    "preview_interval_steps": "interval_step_count",
+    "preview_max_edge": "max_edge_px",
+}
+_FORMATS = {
+    "png": image_pb2.OUTPUT_FORMAT_PNG,
+    "jpeg": image_pb2.OUTPUT_FORMAT_JPEG,
+    "webp": image_pb2.OUTPUT_FORMAT_WEBP,
+}
+_POLARITIES = {
+    "white": image_pb2.MASK_POLARITY_WHITE_REPAINTS,
+    "black": image_pb2.MASK_POLARITY_BLACK_REPAINTS,
+    "transparent": image_pb2.MASK_POLARITY_TRANSPARENT_REPAINTS,
+}
+_PRIORITIES = {
+    "low": image_pb2.PRIORITY_LOW,
+    "normal": image_pb2.PRIORITY_NORMAL,
+    "high": image_pb2.PRIORITY_HIGH,
+}
+
+
+class GenerateOptions(TypedDict, total=False):
+    """What a request may say besides its prompt; what is left out, the model's defaults decide."""
+
+    #: Resource name, hub id or alias; empty for the server's default model of the task.
+    model: str
+    #: A number or a label such as `stable`.
+    version: str
+    negative_prompt: str | None
+    #: Pixels. A size off the model's grid is rounded down unless `reject_off_grid_size`.
+    width: int | None
+    height: int | None
+    steps: int | None
+    guidance_scale: float | None
+    #: Seed of the first image, image i has seed + i; None lets the server choose and report it.
+    seed: int | None
+    #: Images to make.
+    count: int
+    scheduler: str | None
+    format: ImageFormat
+    #: 1 to 100, for JPEG and lossy WebP.
+    quality: int | None
+    #: For WebP.
+    lossless: bool
+    #: Write prompt, seed and model into the file.
+    embed_metadata: bool
+    #: A Preview after every so many steps; 0 for none.
+    preview_interval_steps: int
+    preview_max_edge: int | None
+    priority: Priority
+    #: Run without the parameters the model cannot honour, with a warning, instead of failing.
+    ignore_unsupported: bool
+    reject_off_grid_size: bool
+    #: Check everything, make nothing.
+    validate_only: bool
+
+
+class FillOptions(GenerateOptions, total=False):
+    """What a Fill may say besides image, mask and prompt."""
+
+    #: 0 to 1: how far from the original.
+    strength: float | None
+    #: Keep every pixel outside the mask exactly as it was.
+    preserve_unmasked: bool
+    #: What is repainted: the mask's white (the default), its black, or what is transparent.
+    mask_polarity: MaskPolarity
+
+
+def generate_request(
+    prompt: str, **options: Unpack[GenerateOptions]
+) -> image_service_pb2.GenerateRequest:
+    """The Generate request. Raises InvalidRequest for a value that no message can carry."""
+    request = image_service_pb2.GenerateRequest()
+    _apply(request, {"prompt": prompt, **options})
+    return request
+
+
+def fill_request(
+    image: ImageInput,
+    mask: ImageInput | None,
+    prompt: str,
+    **options: Unpack[FillOptions],
+) -> image_service_pb2.FillRequest:
+    """The Fill request. Reads the files: raises OSError besides InvalidRequest.
+
+    `mask` is None only with `mask_polarity="transparent"`: the image's own alpha is the mask.
+    """
+    request = image_service_pb2.FillRequest()
+    request.image.content = _read(image)
+    if mask is not None:
+        request.mask.content = _read(mask)
+    polarity = options.pop("mask_polarity", "white")
+    request.mask_polarity = _choice("mask_polarity", polarity, _POLARITIES)
+    _apply(request, {"prompt": prompt, **options})
+    return request
+
+
+def _apply(
+    request: image_service_pb2.GenerateRequest | image_service_pb2.FillRequest,
+    options: dict[str, object],
+) -> None:
+    for name, value in options.items():
+        if value is None:
+            continue
+        if name in _FIELDS:
+            _set(request, _FIELDS[name], value)
+        elif name in _OUTPUT_FIELDS:
+            _set(request.output, _OUTPUT_FIELDS[name], value)
+        elif name in _PREVIEW_FIELDS:
+            _set(request.preview, _PREVIEW_FIELDS[name], value)
+        elif name == "format":
+            request.output.format = _choice(name, value, _FORMATS)
+        elif name == "priority":
+            request.priority = _choice(name, value, _PRIORITIES)
+        elif name == "ignore_unsupported":
+            request.unsupported_parameter_policy = (
+                image_pb2.UNSUPPORTED_PARAMETER_POLICY_IGNORE
+                if value
+                else image_pb2.UNSUPPORTED_PARAMETER_POLICY_REJECT
+            )
+        elif name == "reject_off_grid_size":
+            request.dimension_policy = (
+                image_pb2.DIMENSION_POLICY_REJECT
+                if value
+                else image_pb2.DIMENSION_POLICY_ROUND_DOWN
+            )
+        else:
+            raise TypeError(f"unknown option {name!r}")
+
+
+def _set(message: Message, field: str, value: object) -> None:
+    if field == "image_count" and value == 0:
+        # On the wire 0 means "not said".
+        raise _invalid(field, "must be at least 1")
+    try:
+        setattr(message, field, value)
+    except TypeError:
+        raise TypeError(f"{field}: {type(value).__name__} is of the wrong type") from None
+    except ValueError:
+        # An integer beyond 32 or 64 bits, or text that is not Unicode.
+        raise _invalid(field, f"{value!a:.80} cannot be sent") from None
+
+
+def _choice(name: str, value: object, choices: dict[str, T]) -> T:
+    if isinstance(value, str) and value in choices:
+        return choices[value]
+    raise _invalid(name, f"must be one of {', '.join(choices)}")
+
+
+def _invalid(field: str, description: str) -> InvalidRequest:
+    return InvalidRequest(description, violations=(FieldViolation(field, description),))
+
+
+def _read(source: ImageInput) -> bytes:
+    if isinstance(source, bytes | bytearray | memoryview):
+        return bytes(source)
+    if isinstance(source, str | os.PathLike):
+        return Path(source).read_bytes()
+    return source.read()

@@ -1,0 +1,100 @@
+"""What a finished call gives back."""
+
+from __future__ import annotations
+
+import io
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GeneratedImage:
+    """One image as the encoded file it came in.
+
+    `content` is empty exactly when `content_filtered`: the service withheld the image.
+    """
+
+    content: bytes = field(repr=False)
+    media_type: str
+    width_px: int
+    height_px: int
+    seed: int
+    image_index: int
+    sha256: str
+    content_filtered: bool = False
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Writes the file as it is, over what is there. Raises OSError, and ValueError if empty."""
+        if self.content_filtered:
+            raise ValueError("the image was withheld by the service's content filter")
+        target = Path(path)
+        target.write_bytes(self.content)
+        return target
+
+    def pil(self) -> Image:
+        """The decoded image. Needs Pillow: `pip install darkroom-client[pillow]`."""
+        from PIL import Image
+
+        image = Image.open(io.BytesIO(self.content))
+        image.load()
+        return image
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parameters:
+    """What the model ran with, after defaults and rounding. `strength` is None but for Fill.
+
+    `seeds` has one for every image. Two servers with one `fingerprint` give one picture.
+    """
+
+    model: str
+    model_version: int
+    model_digest: str
+    width_px: int
+    height_px: int
+    step_count: int
+    guidance_scale: float
+    scheduler: str
+    seeds: tuple[int, ...]
+    strength: float | None
+    prompt_token_count: int
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Warning:
+    """Something that was changed or ignored without failing the request."""
+
+    reason: str
+    description: str
+    field: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timings:
+    """Where the time went, in seconds on the server; 0 for a stage that did not run."""
+
+    queue_s: float
+    load_s: float
+    encode_s: float
+    denoise_s: float
+    decode_s: float
+    compress_s: float
+    total_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generation:
+    """The images of one call, in order, and how they came about."""
+
+    images: tuple[GeneratedImage, ...]
+    parameters: Parameters
+    warnings: tuple[Warning, ...]
+    timings: Timings
+    generation_id: str
+    request_id: str

@@ -1,0 +1,100 @@
+"""Exit codes of the commands that talk to a server, and the one line they end with."""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+from collections.abc import Iterator
+
+import typer
+
+from darkroom_client import errors
+
+
+class ExitCode(enum.IntEnum):
+    """What a command's exit code says."""
+
+    OK = 0
+    FILE_ERROR = 1
+    INVALID_REQUEST = 2
+    NOT_FOUND = 3
+    UNAVAILABLE = 4
+    DEADLINE = 5
+    SERVER_ERROR = 6
+    NOT_PERMITTED = 7
+    INTERRUPTED = 130
+
+
+#: For the commands' help.
+EXIT_CODES_HELP = (
+    "Exit codes: 0 done, 1 a file could not be read or written, 2 wrong usage or invalid request, "
+    "3 no such model, 4 server not there, full, or model not available, 5 --timeout passed, "
+    "6 server error, 7 not permitted, 130 interrupted."
+)
+
+_CODES: dict[type[errors.DarkroomError], ExitCode] = {
+    errors.InvalidRequest: ExitCode.INVALID_REQUEST,
+    errors.ModelNotFound: ExitCode.NOT_FOUND,
+    errors.ModelUnavailable: ExitCode.UNAVAILABLE,
+    errors.RetryableError: ExitCode.UNAVAILABLE,
+    errors.DeadlineExceeded: ExitCode.DEADLINE,
+    errors.Unauthenticated: ExitCode.NOT_PERMITTED,
+    errors.PermissionDenied: ExitCode.NOT_PERMITTED,
+    errors.Cancelled: ExitCode.INTERRUPTED,
+    errors.ServerError: ExitCode.SERVER_ERROR,
+    errors.CorruptImage: ExitCode.SERVER_ERROR,
+}
+
+
+#: What a user wrote for a field of the request.
+_OPTIONS = {
+    "negative_prompt": "--negative",
+    "model": "--model",
+    "version": "--model-version",
+    "seed": "--seed",
+    "step_count": "--steps",
+    "guidance_scale": "--guidance",
+    "width_px": "--size",
+    "height_px": "--size",
+    "image_count": "--count",
+    "scheduler": "--scheduler",
+    "strength": "--strength",
+    "output.format": "--format",
+    "output.quality": "--quality",
+    "quality": "--quality",
+}
+
+
+def exit_code_of(error: errors.DarkroomError) -> ExitCode:
+    """The exit code for an error; SERVER_ERROR for one without its own."""
+    for kind in type(error).__mro__:
+        if kind in _CODES:
+            return _CODES[kind]
+    return ExitCode.SERVER_ERROR
+
+
+def message_of(error: errors.DarkroomError) -> str:
+    """What to tell the user: the error, with options in place of the request's fields."""
+    if isinstance(error, errors.InvalidRequest) and error.violations:
+        lines = (f"{_OPTIONS.get(v.field, v.field)}: {v.description}" for v in error.violations)
+        return " ".join("; ".join(lines).split())
+    return str(error)
+
+
+@contextlib.contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Turns what a command fails of into one line on stderr and an exit code."""
+    try:
+        yield
+    except errors.DarkroomError as error:
+        raise _failed(message_of(error), exit_code_of(error)) from None
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        raise _failed(f"{where}{error.strerror or error}", ExitCode.FILE_ERROR) from None
+    except KeyboardInterrupt:
+        raise _failed("interrupted", ExitCode.INTERRUPTED) from None
+
+
+def _failed(message: str, code: ExitCode) -> typer.Exit:
+    typer.echo(f"darkroom: {message}", err=True)
+    return typer.Exit(code)

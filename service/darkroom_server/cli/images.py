@@ -1,0 +1,182 @@
+"""`darkroom generate` and `darkroom fill`."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Generator
+from dataclasses import asdict
+
+import typer
+from rich.console import Console
+
+from darkroom_client import Accepted, Client, Event, FillOptions, Generation, ImageReady
+from darkroom_client.assembly import generation_of
+from darkroom_server.cli import options
+from darkroom_server.cli.exits import EXIT_CODES_HELP, one_line_errors
+from darkroom_server.cli.outputs import Output
+from darkroom_server.cli.progress import view_for
+
+EPILOG = EXIT_CODES_HELP
+
+
+def generate(
+    prompt: options.Prompt,
+    output: options.OutputPath,
+    server: options.Server = options.DEFAULT_SERVER,
+    model: options.Model = "",
+    model_version: options.ModelVersion = "",
+    negative: options.Negative = None,
+    seed: options.Seed = None,
+    steps: options.Steps = None,
+    guidance: options.Guidance = None,
+    size: options.ImageSize = None,
+    format: options.ImageFormat = None,
+    quality: options.Quality = None,
+    count: options.Count = 1,
+    scheduler: options.Scheduler = None,
+    timeout: options.Timeout = None,
+    as_json: options.AsJson = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Makes images of a prompt.
+
+    For example: darkroom generate "a red circle on a blue background" -o out.png
+    """
+    with one_line_errors():
+        target = Output(output, count)
+        request = options.request_options(
+            model=model,
+            version=model_version,
+            negative_prompt=negative,
+            seed=seed,
+            steps=steps,
+            guidance_scale=guidance,
+            size=size,
+            format=target.format(format),
+            quality=quality,
+            count=count,
+            scheduler=scheduler,
+        )
+        target.require_writable()
+        _run(
+            server,
+            lambda client: client.generate_events(prompt, timeout=timeout, **request),
+            target=target,
+            as_json=as_json,
+            quiet=quiet,
+        )
+
+
+def fill(
+    image: options.InputPath,
+    mask: options.InputPath,
+    prompt: options.Prompt,
+    output: options.OutputPath,
+    server: options.Server = options.DEFAULT_SERVER,
+    model: options.Model = "",
+    model_version: options.ModelVersion = "",
+    negative: options.Negative = None,
+    seed: options.Seed = None,
+    steps: options.Steps = None,
+    guidance: options.Guidance = None,
+    strength: options.Strength = None,
+    size: options.ImageSize = None,
+    preserve_unmasked: options.PreserveUnmasked = False,
+    invert_mask: options.InvertMask = False,
+    format: options.ImageFormat = None,
+    quality: options.Quality = None,
+    count: options.Count = 1,
+    scheduler: options.Scheduler = None,
+    timeout: options.Timeout = None,
+    as_json: options.AsJson = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Repaints the part of an image that is white in the mask; black is kept.
+
+    For example: darkroom fill in.png mask.png "a green star" -o out.png
+    """
+    with one_line_errors():
+        target = Output(output, count)
+        request = FillOptions(
+            **options.request_options(
+                model=model,
+                version=model_version,
+                negative_prompt=negative,
+                seed=seed,
+                steps=steps,
+                guidance_scale=guidance,
+                size=size,
+                format=target.format(format),
+                quality=quality,
+                count=count,
+                scheduler=scheduler,
+            ),
+            strength=strength,
+            preserve_unmasked=preserve_unmasked,
+            mask_polarity="black" if invert_mask else "white",
+        )
+        target.require_writable()
+        _run(
+            server,
+            lambda client: client.fill_events(image, mask, prompt, timeout=timeout, **request),
+            target=target,
+            as_json=as_json,
+            quiet=quiet,
+        )
+
+
+def _run(
+    server: str,
+    call: Callable[[Client], Generator[Event, None, None]],
+    *,
+    target: Output,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Runs one call and writes every image as soon as it is there."""
+    console = Console(stderr=True)
+    seen: list[Event] = []
+    with (
+        Client(server) as client,
+        contextlib.closing(call(client)) as events,
+        view_for(console, quiet=quiet) as view,
+    ):
+        for event in events:
+            seen.append(event)
+            view.show(event)
+            if isinstance(event, ImageReady):
+                target.save(event.image)
+            if isinstance(event, Accepted) and not quiet:
+                for warning in event.warnings:
+                    line = f"warning: {warning.description}"
+                    console.print(line, markup=False, highlight=False, soft_wrap=True)
+    generation = generation_of(seen)
+    if as_json:
+        typer.echo(json.dumps(_as_json(generation, target)))
+    elif not quiet:
+        for image in generation.images:
+            path = target.paths()[image.image_index]
+            typer.echo(f"{path}: {image.width_px}x{image.height_px}, seed {image.seed}")
+
+
+def _as_json(generation: Generation, target: Output) -> dict[str, object]:
+    return {
+        "images": [
+            {
+                "path": str(target.paths()[image.image_index]),
+                "media_type": image.media_type,
+                "width_px": image.width_px,
+                "height_px": image.height_px,
+                "seed": image.seed,
+                "size_bytes": len(image.content),
+                "sha256": image.sha256,
+            }
+            for image in generation.images
+        ],
+        "parameters": asdict(generation.parameters),
+        "warnings": [asdict(warning) for warning in generation.warnings],
+        "timings": asdict(generation.timings),
+        "generation_id": generation.generation_id,
+        "request_id": generation.request_id,
+    }

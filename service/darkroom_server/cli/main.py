@@ -1,0 +1,75 @@
+"""The `darkroom` command. Each subcommand's module is imported when it is asked for, not before."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+from typing import Annotated
+
+import click
+import typer
+from typer.core import TyperGroup
+
+#: Subcommands, in the order of the help, and the functions behind them.
+COMMANDS = {
+    "generate": "darkroom_server.cli.images:generate",
+    "fill": "darkroom_server.cli.images:fill",
+    "models": "darkroom_server.cli.models:models",
+    "serve": "darkroom_server.cli.serve:serve",
+    "check-repo": "darkroom_server.cli.repository:check_repo",
+}
+
+
+class LazyGroup(TyperGroup):
+    """A group whose commands are imported by name: `generate` never loads the server."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """All names, whether imported or not."""
+        return list(COMMANDS)
+
+    def get_command(
+        self,
+        ctx: click.Context,  # noqa: ARG002
+        cmd_name: str,
+    ) -> click.Command | None:
+        """The command of that name, imported now; None when there is none."""
+        target = COMMANDS.get(cmd_name)
+        if target is None:
+            return None
+        module_name, _, function_name = target.partition(":")
+        module = importlib.import_module(module_name)
+        single = typer.Typer(add_completion=False, rich_markup_mode=None)
+        register = single.command(cmd_name, epilog=getattr(module, "EPILOG", None))
+        register(getattr(module, function_name))
+        return typer.main.get_command(single)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"darkroom {importlib.metadata.version('darkroom-server')}")
+        raise typer.Exit
+
+
+app = typer.Typer(
+    cls=LazyGroup,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def darkroom(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Say the version."),
+    ] = False,
+) -> None:
+    """Makes images: a gRPC service and the commands that use it."""
+
+
+def main() -> None:
+    """Runs the command; never returns normally."""
+    app(prog_name="darkroom")

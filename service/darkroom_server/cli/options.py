@@ -1,0 +1,122 @@
+"""The options that `generate` and `fill` share, as types of their arguments."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from darkroom_client import GenerateOptions
+from darkroom_server.cli.outputs import Format
+
+DEFAULT_SERVER = "127.0.0.1:8001"
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """A size in pixels."""
+
+    width_px: int
+    height_px: int
+
+
+def parse_size(text: str) -> Size:
+    """`256` or `256x192`. Raises typer.BadParameter."""
+    match = re.fullmatch(r"(\d{1,9})(?:[xX](\d{1,9}))?", text)
+    if match is None:
+        raise typer.BadParameter(f"{text!r} is not a size such as 256 or 256x192")
+    width, height = match[1], match[2] or match[1]
+    return Size(int(width), int(height))
+
+
+Prompt = Annotated[str, typer.Argument(show_default=False)]
+InputPath = Annotated[Path, typer.Argument(show_default=False)]
+OutputPath = Annotated[
+    Path,
+    typer.Option(
+        "--output",
+        "-o",
+        help="The file to write, over what is there. With --count 2: out-0.png and out-1.png.",
+        show_default=False,
+    ),
+]
+Server = Annotated[
+    str, typer.Option(envvar="DARKROOM_SERVER", help="Address of the server, host:port.")
+]
+Model = Annotated[str, typer.Option(help="Model by name, hub id or alias. [default: the server's]")]
+ModelVersion = Annotated[
+    str, typer.Option(help="Version of the model: a number or a label such as stable.")
+]
+Negative = Annotated[str | None, typer.Option(help="What to avoid.")]
+Seed = Annotated[
+    int | None,
+    typer.Option(help="Same seed, same image; image i has seed + i. [default: chosen, and told]"),
+]
+Steps = Annotated[int | None, typer.Option(help="Denoising steps. [default: the model's]")]
+Guidance = Annotated[
+    float | None,
+    typer.Option(help="How strongly to follow the prompt. [default: the model's]"),
+]
+ImageSize = Annotated[
+    Size | None,
+    typer.Option(
+        parser=parse_size,
+        metavar="WIDTH[xHEIGHT]",
+        help="Size in pixels, 256 or 256x192. [default: the model's, or for fill the image's]",
+    ),
+]
+ImageFormat = Annotated[
+    Format | None, typer.Option(help="Format of the file. [default: by the suffix of --output]")
+]
+Quality = Annotated[int | None, typer.Option(help="1 to 100, for jpeg and webp.")]
+Count = Annotated[int, typer.Option(min=1, help="How many images to make.")]
+Scheduler = Annotated[
+    str | None, typer.Option(help="Scheduler by class name. [default: the model's]")
+]
+Timeout = Annotated[float | None, typer.Option(min=0.0, help="Seconds the whole request may take.")]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Write the result to stdout as one JSON object.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
+Strength = Annotated[
+    float | None,
+    typer.Option(help="How far from the original, 0 to 1. [default: the model's]"),
+]
+PreserveUnmasked = Annotated[
+    bool, typer.Option(help="Keep every pixel outside the mask exactly as it was.")
+]
+InvertMask = Annotated[bool, typer.Option("--invert-mask", help="Repaint black, keep white.")]
+
+
+def request_options(
+    *,
+    model: str,
+    version: str,
+    negative_prompt: str | None,
+    seed: int | None,
+    steps: int | None,
+    guidance_scale: float | None,
+    size: Size | None,
+    format: Format,
+    quality: int | None,
+    count: int,
+    scheduler: str | None,
+) -> GenerateOptions:
+    """The options as the client takes them."""
+    return GenerateOptions(
+        model=model,
+        version=version,
+        negative_prompt=negative_prompt,
+        seed=seed,
+        steps=steps,
+        guidance_scale=guidance_scale,
+        width=None if size is None else size.width_px,
+        height=None if size is None else size.height_px,
+        format=format,
+        quality=quality,
+        count=count,
+        scheduler=scheduler,
+    )

@@ -1,0 +1,61 @@
+"""Where a command writes its images."""
+
+from __future__ import annotations
+
+import errno
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from darkroom_client import FieldViolation, GeneratedImage, InvalidRequest
+
+Format = Literal["png", "jpeg", "webp"]
+
+_FORMATS: dict[str, Format] = {
+    ".png": "png",
+    ".jpg": "jpeg",
+    ".jpeg": "jpeg",
+    ".webp": "webp",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """The files of one command: the path given, or `name-0.png`, `name-1.png`, … for several."""
+
+    path: Path
+    image_count: int
+
+    def paths(self) -> list[Path]:
+        """The path of each image, in order."""
+        if self.image_count == 1:
+            return [self.path]
+        return [
+            self.path.with_name(f"{self.path.stem}-{index}{self.path.suffix}")
+            for index in range(self.image_count)
+        ]
+
+    def require_writable(self) -> None:
+        """Raises OSError if a file could not be written; creates and changes nothing."""
+        for path in self.paths():
+            if path.is_dir():
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+            if not path.parent.is_dir():
+                raise FileNotFoundError(errno.ENOENT, "No such folder", str(path.parent))
+            if not os.access(path if path.exists() else path.parent, os.W_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    def save(self, image: GeneratedImage) -> Path:
+        """Writes one image, over what is there. Raises OSError."""
+        return image.save(self.paths()[image.image_index])
+
+    def format(self, given: Format | None) -> Format:
+        """The format given, else the one of the path's suffix. Raises InvalidRequest."""
+        if given is not None:
+            return given
+        of_suffix = _FORMATS.get(self.path.suffix.lower())
+        if of_suffix is None:
+            wrong = f"{self.path.name!r} does not end in {', '.join(_FORMATS)}; name a --format"
+            raise InvalidRequest(wrong, violations=(FieldViolation("--output", wrong),))
+        return of_suffix

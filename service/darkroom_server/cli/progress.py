@@ -1,0 +1,131 @@
+"""How a command shows what a request is doing, on stderr."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Protocol, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bars
+
+from darkroom_client import Accepted, Completed, Event, ImageReady, Preview, Progress, Queued, Stage
+
+_STAGES = {
+    Stage.UNKNOWN: "working",
+    Stage.LOAD: "loading the model",
+    Stage.ENCODE: "reading the prompt",
+    Stage.DENOISE: "denoising",
+    Stage.DECODE: "decoding",
+    Stage.COMPRESS: "compressing",
+}
+
+
+class ProgressView(Protocol):
+    """Something that follows one request; a context manager around it."""
+
+    def __enter__(self) -> Self:
+        """Starts showing."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Clears what was shown."""
+
+    def show(self, event: Event) -> None:
+        """Takes in the next event."""
+
+
+class Silent:
+    """Shows nothing."""
+
+    def __enter__(self) -> Self:
+        """Does nothing."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Does nothing."""
+
+    def show(self, event: Event) -> None:
+        """Does nothing."""
+
+
+class Plain(Silent):
+    """A line for each new stage, for logs."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._last = ""
+
+    def show(self, event: Event) -> None:
+        """Prints what the request does if that has changed."""
+        text = describe(event)
+        if text and text != self._last:
+            self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+            self._last = text
+
+
+class Bar:
+    """A progress bar that is gone when the request is over."""
+
+    def __init__(self, console: Console) -> None:
+        self._bars = Bars(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=console,
+            transient=True,
+        )
+        self._task = self._bars.add_task("sending", total=None)
+
+    def __enter__(self) -> Self:
+        """Starts drawing."""
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Takes the bar away."""
+        self._bars.stop()
+
+    def show(self, event: Event) -> None:
+        """Moves the bar."""
+        text = describe(event)
+        if text:
+            self._bars.update(self._task, description=text)
+        if isinstance(event, Progress) and event.total_step_count:
+            self._bars.update(
+                self._task, completed=event.completed_step_count, total=event.total_step_count
+            )
+
+
+def view_for(console: Console, *, quiet: bool) -> ProgressView:
+    """A bar on a terminal, lines elsewhere, nothing if that is wished."""
+    if quiet:
+        return Silent()
+    return Bar(console) if console.is_terminal else Plain(console)
+
+
+def describe(event: Event) -> str:
+    """What the request is doing, in a few words; empty if the event says nothing of it."""
+    match event:
+        case Queued(ahead_count, model_loading):
+            waiting = f"queued, {ahead_count} ahead" if ahead_count else "queued"
+            return "loading the model" if model_loading else waiting
+        case Progress():
+            return _STAGES[event.stage]
+        case Accepted() | Preview() | ImageReady() | Completed():
+            return ""
