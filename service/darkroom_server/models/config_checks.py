@@ -1,0 +1,240 @@
+"""Checks of a config that was read: alone, against the versions there, and against a pipeline."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from darkroom_server.domain.models import BackendKind, ModelInfo
+from darkroom_server.models.config_file import ConfigFile, did_you_mean
+from darkroom_server.models.derive import (
+    MAX_GUIDANCE_SCALE,
+    MAX_IMAGE_COUNT,
+    MAX_SIZE_PX,
+    MAX_STEP_COUNT,
+    MIN_SIZE_PX,
+    REQUEST_FIELDS,
+    PipelineTraits,
+    combine,
+)
+from darkroom_server.models.problems import ProblemLog, quoted
+from darkroom_server.models.settings import LatestVersions, SpecificVersions
+
+_MAX_COUNT = 1_000_000
+_MAX_FAKE_S = 3600.0
+
+
+def check_alone(config: ConfigFile, problems: ProblemLog) -> None:
+    """What can be said without looking at any version."""
+    name = config.settings.name
+    if name and name != problems.model:
+        config.error(
+            problems,
+            f"name is {quoted(name)}, but the folder is {quoted(problems.model)}: "
+            "make them equal or leave the name out",
+            "name",
+        )
+    _check_ranges(config, problems)
+    _check_names(config, problems)
+    _check_instance_groups(config, problems)
+    settings = config.settings
+    if settings.max_batch_size is not None:
+        config.warning(problems, "max_batch_size has no effect yet", "max_batch_size")
+    has_fake = config.source.find("fake") is not None
+    if has_fake and settings.backend is not BackendKind.FAKE:
+        config.warning(problems, "'fake' has no effect without backend: BACKEND_FAKE", "fake")
+
+
+def _check_ranges(config: ConfigFile, problems: ProblemLog) -> None:
+    settings, limits, defaults = config.settings, config.settings.limits, config.settings.defaults
+    area = (MIN_SIZE_PX**2, MAX_SIZE_PX**2)
+    size = (MIN_SIZE_PX, MAX_SIZE_PX)
+    ranges: tuple[tuple[tuple[str, ...], float | None, tuple[float, float]], ...] = (
+        (("max_batch_size",), settings.max_batch_size, (1, _MAX_COUNT)),
+        (("max_queue_size",), settings.max_queue_size, (1, _MAX_COUNT)),
+        (("limits", "min_size_px"), limits.min_size_px, size),
+        (("limits", "max_size_px"), limits.max_size_px, size),
+        (("limits", "max_pixel_count"), limits.max_pixel_count, area),
+        (("limits", "max_step_count"), limits.max_step_count, (1, MAX_STEP_COUNT)),
+        (("limits", "max_image_count"), limits.max_image_count, (1, MAX_IMAGE_COUNT)),
+        (("defaults", "width_px"), defaults.width_px, size),
+        (("defaults", "height_px"), defaults.height_px, size),
+        (("defaults", "step_count"), defaults.step_count, (1, MAX_STEP_COUNT)),
+        (("defaults", "guidance_scale"), defaults.guidance_scale, (0, MAX_GUIDANCE_SCALE)),
+        (("defaults", "strength"), defaults.strength, (0, 1)),
+        (("fake", "step_s"), settings.fake_step_s, (0, _MAX_FAKE_S)),
+        (("fake", "load_s"), settings.fake_load_s, (0, _MAX_FAKE_S)),
+    )
+    for path, value, (low, high) in ranges:
+        if value is not None and not (math.isfinite(value) and low <= value <= high):
+            config.error(
+                problems, f"{path[-1]} must be {low:.15g} to {high:.15g}, not {value:.15g}", *path
+            )
+    policy = settings.version_policy
+    if isinstance(policy, LatestVersions) and policy.count < 1:
+        path = ("version_policy", "latest", "num_versions")
+        config.error(problems, f"num_versions must be at least 1, not {policy.count}", *path)
+
+
+def _check_names(config: ConfigFile, problems: ProblemLog) -> None:
+    for path, values in (
+        (("aliases",), config.settings.aliases),
+        (("schedulers",), config.settings.schedulers),
+        (("parameters",), config.settings.parameters),
+    ):
+        for i, value in enumerate(values):
+            if not value or not value.isprintable() or value != value.strip():
+                config.error(problems, f"{quoted(value)} is not a name", *path, index=i)
+            elif value in values[:i]:
+                config.warning(problems, f"{quoted(value)} is named twice", *path, index=i)
+    entries = [use for use in config.source.uses if use.path == ("version_labels",)]
+    if len(entries) > len(config.settings.version_labels):
+        config.error(problems, "a label is set twice", "version_labels", index=len(entries) - 1)
+    for label, _ in config.settings.version_labels:
+        if not label or not label.isprintable() or label != label.strip() or label.isdecimal():
+            config.error(
+                problems,
+                f"label {quoted(label)} must be a word, and not a number",
+                "version_labels",
+                index=config.label_index(label),
+            )
+
+
+def _check_instance_groups(config: ConfigFile, problems: ProblemLog) -> None:
+    groups = config.settings.instance_groups
+    for i, group in enumerate(groups):
+        if group.count is not None and group.count < 1:
+            config.error(
+                problems, f"count must be at least 1, not {group.count}", "instance_group", index=i
+            )
+    if len(groups) > 1 or any((group.count or 1) > 1 or group.gpus for group in groups):
+        config.warning(
+            problems, "one worker a version runs for now, on a device it chooses", "instance_group"
+        )
+
+
+def check_against_versions(
+    config: ConfigFile, complete: Iterable[int], serving: Iterable[int], problems: ProblemLog
+) -> None:
+    """Whether the versions that the policy and the labels name are there and serve."""
+    known, served = set(complete), set(serving)
+    policy = config.settings.version_policy
+    if isinstance(policy, SpecificVersions):
+        if not policy.versions:
+            config.error(problems, "names no version", "version_policy", "specific")
+        for i, version in enumerate(policy.versions):
+            if version not in known:
+                path = ("version_policy", "specific", "versions")
+                config.error(
+                    problems,
+                    f"version {version} is not there, or not whole (there: {_listed(known)})",
+                    *path,
+                    index=i,
+                )
+    for label, version in config.settings.version_labels:
+        if version not in known:
+            config.warning(
+                problems,
+                f"label {quoted(label)} points at version {version}, which is not there "
+                f"(there: {_listed(known)})",
+                "version_labels",
+                index=config.label_index(label),
+            )
+        elif version not in served:
+            config.warning(
+                problems,
+                f"label {quoted(label)} points at version {version}, which does not serve "
+                f"(serving: {_listed(served)})",
+                "version_labels",
+                index=config.label_index(label),
+            )
+
+
+def check_against_traits(config: ConfigFile, traits: PipelineTraits, problems: ProblemLog) -> None:
+    """Whether the pipeline can do what the config says, and the whole is consistent."""
+    before = problems.error_count
+    settings = config.settings
+    for i, task in enumerate(settings.tasks):
+        if task not in traits.tasks:
+            config.error(
+                problems, f"a {traits.pipeline_class} cannot do {task.value}", "tasks", index=i
+            )
+    for i, scheduler in enumerate(settings.schedulers):
+        if scheduler not in traits.schedulers:
+            config.error(
+                problems,
+                f"{quoted(scheduler)} does not fit a {traits.pipeline_class}"
+                f"{did_you_mean(scheduler, traits.schedulers)} "
+                f"(allowed: {', '.join(traits.schedulers)})",
+                "schedulers",
+                index=i,
+            )
+    for i, field in enumerate(settings.parameters):
+        if field not in REQUEST_FIELDS:
+            config.error(
+                problems,
+                f"{quoted(field)} is no request field{did_you_mean(field, REQUEST_FIELDS)} "
+                f"(known: {', '.join(REQUEST_FIELDS)})",
+                "parameters",
+                index=i,
+            )
+        elif field not in traits.parameters:
+            config.error(
+                problems,
+                f"a {traits.pipeline_class} cannot honour {quoted(field)}",
+                "parameters",
+                index=i,
+            )
+    if problems.error_count == before:
+        _check_consistency(config, combine(problems.model, settings, traits), problems)
+
+
+def _check_consistency(config: ConfigFile, info: ModelInfo, problems: ProblemLog) -> None:
+    limits, defaults = info.limits, info.defaults
+    if limits.min_size_px > limits.max_size_px:
+        config.error(
+            problems,
+            f"min_size_px {limits.min_size_px} is above max_size_px {limits.max_size_px}",
+            *_first_written(config, ("limits", "min_size_px"), ("limits", "max_size_px")),
+        )
+    for key, size_px in (("width_px", defaults.width_px), ("height_px", defaults.height_px)):
+        path = _first_written(
+            config, ("defaults", key), ("limits", "max_size_px"), ("limits", "min_size_px")
+        )
+        if not limits.min_size_px <= size_px <= limits.max_size_px:
+            span = f"{limits.min_size_px} to {limits.max_size_px}"
+            config.error(problems, f"default {key} {size_px} is not in the limits {span}", *path)
+        if size_px % limits.size_multiple_px:
+            multiple = limits.size_multiple_px
+            message = f"default {key} {size_px} is not a multiple of {multiple}"
+            config.error(problems, message, *path)
+    if defaults.width_px * defaults.height_px > limits.max_pixel_count:
+        config.error(
+            problems,
+            f"the default size {defaults.width_px}x{defaults.height_px} has more pixels than "
+            f"max_pixel_count {limits.max_pixel_count}",
+            *_first_written(config, ("limits", "max_pixel_count"), ("defaults", "width_px")),
+        )
+    if defaults.step_count > limits.max_step_count:
+        config.error(
+            problems,
+            f"default step_count {defaults.step_count} is above max_step_count "
+            f"{limits.max_step_count}",
+            *_first_written(config, ("defaults", "step_count"), ("limits", "max_step_count")),
+        )
+    if defaults.scheduler not in info.schedulers:
+        config.error(
+            problems,
+            f"default scheduler {quoted(defaults.scheduler)} is not allowed"
+            f"{did_you_mean(defaults.scheduler, info.schedulers)} "
+            f"(allowed: {', '.join(info.schedulers)})",
+            *_first_written(config, ("defaults", "scheduler"), ("schedulers",)),
+        )
+
+
+def _first_written(config: ConfigFile, *paths: tuple[str, ...]) -> tuple[str, ...]:
+    return next((path for path in paths if config.source.find(*path) is not None), paths[0])
+
+
+def _listed(versions: set[int]) -> str:
+    return ", ".join(map(str, sorted(versions, reverse=True))) or "none"

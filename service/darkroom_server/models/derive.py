@@ -1,0 +1,240 @@
+"""What a model can do, worked out from its pipeline folder; `config.pbtxt` overrides it.
+
+Pure: `derive_traits` and `fake_traits` say what the files allow, `combine` puts the settings of the
+config over it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from darkroom_server.domain.jobs import Task
+from darkroom_server.domain.models import BackendKind, Defaults, DeviceKind, Limits, ModelInfo
+from darkroom_server.models.families import FAMILIES, Family
+from darkroom_server.models.settings import DefaultSettings, LimitSettings, ModelSettings
+
+_Value = TypeVar("_Value", int, float, str)
+
+#: Bounds that no model's own limits leave.
+MIN_SIZE_PX: Final = 16
+MAX_SIZE_PX: Final = 8192
+MAX_STEP_COUNT: Final = 500
+MAX_IMAGE_COUNT: Final = 16
+MAX_GUIDANCE_SCALE: Final = 100.0
+DEFAULT_MAX_QUEUE_SIZE: Final = 64
+
+#: Steps of a distilled FLUX without guidance embedding (schnell).
+_DISTILLED_STEP_COUNT = 4
+#: Input channels of an SDXL UNet that takes latents, mask and masked latents.
+_INPAINTING_CHANNEL_COUNT = 9
+
+_COMMON_PARAMETERS = (
+    "prompt",
+    "width_px",
+    "height_px",
+    "step_count",
+    "guidance_scale",
+    "seed",
+    "image_count",
+    "scheduler",
+    "output",
+)
+_FILL_PARAMETERS = ("image", "mask", "mask_polarity", "strength", "preserve_unmasked")
+
+#: Every request field that some model may not honour.
+REQUEST_FIELDS: Final = (*_COMMON_PARAMETERS, "negative_prompt", *_FILL_PARAMETERS)
+
+
+class UnsupportedPipeline(ValueError):
+    """No model can be made of the folder; the message says why, `file` where."""
+
+    def __init__(self, file: str, message: str) -> None:
+        super().__init__(message)
+        self.file = file
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PipelineParts:
+    """A pipeline folder's `model_index.json` and the config of each of its parts.
+
+    `components` maps a part to (library, class).
+    """
+
+    class_name: str
+    components: dict[str, tuple[str, str]]
+    configs: dict[str, dict[str, object]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PipelineTraits:
+    """What a pipeline's files allow; the first of `schedulers` need not be the default."""
+
+    pipeline_class: str
+    tasks: frozenset[Task]
+    defaults: Defaults
+    limits: Limits
+    schedulers: tuple[str, ...]
+    parameters: dict[str, bool]
+
+
+def fake_traits() -> PipelineTraits:
+    """The fake backend's: it takes every request field."""
+    return PipelineTraits(
+        pipeline_class="FakePipeline",
+        tasks=frozenset(Task),
+        defaults=Defaults(
+            width_px=64, height_px=64, step_count=4, guidance_scale=5.0, scheduler="FakeScheduler"
+        ),
+        limits=_limits(edge_px=512, multiple_px=8),
+        schedulers=("FakeScheduler",),
+        parameters=dict.fromkeys(REQUEST_FIELDS, True),
+    )
+
+
+def derive_traits(parts: PipelineParts) -> PipelineTraits:
+    """Reads a pipeline's abilities off its parts; raises UnsupportedPipeline."""
+    family = FAMILIES.get(parts.class_name)
+    if family is None:
+        raise UnsupportedPipeline(
+            "model_index.json",
+            f"pipelines of class {parts.class_name} cannot be served; "
+            f"these can: {', '.join(sorted(FAMILIES))}",
+        )
+    for needed in ("vae", "scheduler", family.denoiser):
+        if needed not in parts.components:
+            raise UnsupportedPipeline(
+                "model_index.json", f"a {parts.class_name} needs a '{needed}'"
+            )
+    denoiser = parts.configs[family.denoiser]
+    vae_factor = _vae_factor(parts.configs["vae"])
+    multiple_px = vae_factor * family.packing
+    edge_px = _edge_px(denoiser, vae_factor, family)
+    scheduler = parts.components["scheduler"][1]
+    tasks = family.tasks
+    if family.denoiser == "unet" and denoiser.get("in_channels") == _INPAINTING_CHANNEL_COUNT:
+        tasks = frozenset({Task.FILL})
+    guided = family.denoiser == "unet" or denoiser.get("guidance_embeds") is True
+    return PipelineTraits(
+        pipeline_class=parts.class_name,
+        tasks=tasks,
+        defaults=Defaults(
+            width_px=edge_px,
+            height_px=edge_px,
+            step_count=family.step_count if guided else _DISTILLED_STEP_COUNT,
+            guidance_scale=family.guidance_scale if guided else 0.0,
+            scheduler=scheduler,
+        ),
+        limits=_limits(edge_px=edge_px, multiple_px=multiple_px),
+        schedulers=tuple(dict.fromkeys((*family.schedulers, scheduler))),
+        parameters=_parameters(family, denoiser, tasks, guided=guided),
+    )
+
+
+def combine(name: str, settings: ModelSettings, traits: PipelineTraits) -> ModelInfo:
+    """The whole configuration. Expects settings that `check_against_traits` finds nothing in."""
+    defaults = _override_defaults(traits.defaults, settings.defaults)
+    schedulers = settings.schedulers or traits.schedulers
+    own = traits.defaults.scheduler
+    parameters = traits.parameters
+    if settings.parameters:
+        needed = ("prompt", "image", "mask")
+        parameters = {
+            field: effective
+            for field, effective in parameters.items()
+            if field in settings.parameters or field in needed
+        }
+    group = settings.instance_groups[0] if settings.instance_groups else None
+    return ModelInfo(
+        name=name,
+        display_name=settings.display_name or name,
+        hub_id=settings.hub_id,
+        aliases=settings.aliases,
+        license=settings.license,
+        tasks=frozenset(settings.tasks) or traits.tasks,
+        pipeline_class=traits.pipeline_class,
+        backend=settings.backend,
+        dtype=settings.dtype,
+        device=group.device if group else DeviceKind.AUTO,
+        defaults=defaults,
+        limits=_override_limits(traits.limits, settings.limits),
+        schedulers=tuple(dict.fromkeys((*schedulers, own))),
+        parameters=parameters,
+        max_queue_size=settings.max_queue_size or DEFAULT_MAX_QUEUE_SIZE,
+        version_labels=dict(settings.version_labels),
+        fake_step_s=settings.fake_step_s if settings.backend is BackendKind.FAKE else 0.0,
+        fake_load_s=settings.fake_load_s if settings.backend is BackendKind.FAKE else 0.0,
+    )
+
+
+def _vae_factor(config: dict[str, object]) -> int:
+    widths = config.get("block_out_channels")
+    if not isinstance(widths, list) or not 1 <= len(widths) <= 8:
+        raise UnsupportedPipeline(
+            "vae/config.json", "'block_out_channels' must list the VAE's widths"
+        )
+    return int(2 ** (len(widths) - 1))
+
+
+def _edge_px(denoiser: dict[str, object], vae_factor: int, family: Family) -> int:
+    """The size the denoiser was trained at, where its config says so and it is a sensible one."""
+    sample_size = denoiser.get("sample_size")
+    if family.denoiser != "unet" or type(sample_size) is not int:
+        return family.edge_px
+    edge_px = sample_size * vae_factor
+    return edge_px if MIN_SIZE_PX <= edge_px <= MAX_SIZE_PX else family.edge_px
+
+
+def _limits(*, edge_px: int, multiple_px: int) -> Limits:
+    """Up to twice the trained edge, on the grid; steps and images as many as a request may ask."""
+    smallest_px = -(-MIN_SIZE_PX // multiple_px) * multiple_px
+    largest_px = max(smallest_px, min(2 * edge_px, MAX_SIZE_PX) // multiple_px * multiple_px)
+    return Limits(
+        min_size_px=smallest_px,
+        max_size_px=largest_px,
+        size_multiple_px=multiple_px,
+        max_pixel_count=largest_px**2,
+        max_step_count=MAX_STEP_COUNT,
+        max_image_count=MAX_IMAGE_COUNT,
+    )
+
+
+def _parameters(
+    family: Family, denoiser: dict[str, object], tasks: frozenset[Task], *, guided: bool
+) -> dict[str, bool]:
+    parameters = dict.fromkeys(_COMMON_PARAMETERS, True)
+    parameters["guidance_scale"] = guided
+    if family.takes_negative_prompt:
+        # A UNet that embeds the guidance scale runs without the unconditional half.
+        parameters["negative_prompt"] = denoiser.get("time_cond_proj_dim") is None
+    if Task.FILL in tasks:
+        parameters.update(dict.fromkeys(_FILL_PARAMETERS, True))
+    return parameters
+
+
+def _override_defaults(derived: Defaults, settings: DefaultSettings) -> Defaults:
+    return Defaults(
+        width_px=_first(settings.width_px, derived.width_px),
+        height_px=_first(settings.height_px, derived.height_px),
+        step_count=_first(settings.step_count, derived.step_count),
+        guidance_scale=_first(settings.guidance_scale, derived.guidance_scale),
+        scheduler=_first(settings.scheduler, derived.scheduler),
+        strength=_first(settings.strength, derived.strength),
+    )
+
+
+def _override_limits(derived: Limits, settings: LimitSettings) -> Limits:
+    largest_px = _first(settings.max_size_px, derived.max_size_px)
+    return Limits(
+        min_size_px=_first(settings.min_size_px, derived.min_size_px),
+        max_size_px=largest_px,
+        size_multiple_px=derived.size_multiple_px,
+        # Without a number of its own, the area follows the edge that the config sets.
+        max_pixel_count=_first(settings.max_pixel_count, largest_px**2),
+        max_step_count=_first(settings.max_step_count, derived.max_step_count),
+        max_image_count=_first(settings.max_image_count, derived.max_image_count),
+    )
+
+
+def _first(setting: _Value | None, derived: _Value) -> _Value:
+    return derived if setting is None else setting

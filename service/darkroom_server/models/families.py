@@ -1,0 +1,83 @@
+"""The pipeline classes that can be served, and what is true of every model of each class."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from darkroom_server.domain.jobs import Task
+
+_DIFFUSION_SCHEDULERS = (
+    "EulerDiscreteScheduler",
+    "EulerAncestralDiscreteScheduler",
+    "DDIMScheduler",
+    "DPMSolverMultistepScheduler",
+    "UniPCMultistepScheduler",
+    "HeunDiscreteScheduler",
+    "LMSDiscreteScheduler",
+    "PNDMScheduler",
+)
+_FLOW_SCHEDULERS = ("FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler")
+
+_BOTH = frozenset({Task.TEXT_TO_IMAGE, Task.FILL})
+_FILL = frozenset({Task.FILL})
+_TEXT_TO_IMAGE = frozenset({Task.TEXT_TO_IMAGE})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Family:
+    """Facts about one pipeline class.
+
+    `packing` is how many latents along each edge the denoiser takes as one token, so that sizes are
+    multiples of it times the VAE's factor. `step_count` and `guidance_scale` are the defaults of
+    the class in diffusers, but for SDXL's steps (30 instead of 50, which is where pictures stop
+    changing visibly).
+    """
+
+    tasks: frozenset[Task]
+    denoiser: str
+    packing: int
+    schedulers: tuple[str, ...]
+    takes_negative_prompt: bool
+    step_count: int
+    guidance_scale: float
+    edge_px: int = 1024
+
+
+FAMILIES: dict[str, Family] = {
+    "StableDiffusionXLPipeline": Family(
+        tasks=_BOTH,
+        denoiser="unet",
+        packing=1,
+        schedulers=_DIFFUSION_SCHEDULERS,
+        takes_negative_prompt=True,
+        step_count=30,
+        guidance_scale=5.0,
+    ),
+    "StableDiffusionXLInpaintPipeline": Family(
+        tasks=_FILL,
+        denoiser="unet",
+        packing=1,
+        schedulers=_DIFFUSION_SCHEDULERS,
+        takes_negative_prompt=True,
+        step_count=30,
+        guidance_scale=7.5,
+    ),
+    "FluxPipeline": Family(
+        tasks=_TEXT_TO_IMAGE,
+        denoiser="transformer",
+        packing=2,
+        schedulers=_FLOW_SCHEDULERS,
+        takes_negative_prompt=False,
+        step_count=28,
+        guidance_scale=3.5,
+    ),
+    "FluxFillPipeline": Family(
+        tasks=_FILL,
+        denoiser="transformer",
+        packing=2,
+        schedulers=_FLOW_SCHEDULERS,
+        takes_negative_prompt=False,
+        step_count=50,
+        guidance_scale=30.0,
+    ),
+}

@@ -1,0 +1,174 @@
+"""Whether a version folder holds a whole diffusers pipeline that is safe to load."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from darkroom_server.models.derive import PipelineParts
+from darkroom_server.models.json_files import BadJson, parse_object
+from darkroom_server.models.problems import ProblemLog, quoted
+from darkroom_server.models.version_files import FileEntry
+from darkroom_server.models.weights import BadWeights, check_safetensors
+
+INDEX_NAME = "model_index.json"
+
+_PICKLE_SUFFIXES = (".bin", ".ckpt", ".pt", ".pth", ".pkl", ".pickle", ".joblib")
+#: Libraries that a part may come from: any other name is imported by diffusers as it stands.
+_LIBRARIES = ("diffusers", "transformers")
+_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+_WEIGHT_INDEX = re.compile(r".*\.safetensors\.index(\.[^./]+)?\.json")
+_SHARD = re.compile(r".*-\d+-of-\d+(\.[^./]+)?\.safetensors")
+_MAX_JSON_BYTES = 16 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineFolder:
+    """The files of a version folder; `shown` is the folder's name in problems."""
+
+    files: dict[str, FileEntry]
+    shown: str
+    problems: ProblemLog
+
+    def read(self) -> PipelineParts | None:
+        """The pipeline's parts, or None with a problem for everything wrong. Blocking."""
+        before = self.problems.error_count
+        self._refuse_unsafe_files()
+        index = self._read_json(INDEX_NAME) if INDEX_NAME in self.files else None
+        if INDEX_NAME not in self.files:
+            self._error("", f"holds no {INDEX_NAME}: it is not a diffusers pipeline, or not whole")
+        if index is None:
+            return None
+        class_name = self._class_name(index)
+        components = self._components(index)
+        configs = {name: self._check_part(name, kind) for name, (_, kind) in components.items()}
+        self._check_weights()
+        if self.problems.error_count > before or class_name is None:
+            return None
+        return PipelineParts(class_name=class_name, components=components, configs=configs)
+
+    def _error(self, name: str, message: str) -> None:
+        self.problems.error(f"{self.shown}/{name}".rstrip("/"), message)
+
+    def _read_json(self, name: str) -> dict[str, object] | None:
+        entry = self.files[name]
+        if entry.size_bytes > _MAX_JSON_BYTES:
+            self._error(name, f"is larger than {_MAX_JSON_BYTES} bytes")
+            return None
+        try:
+            return parse_object(entry.path.read_bytes())
+        except BadJson as error:
+            self.problems.error(f"{self.shown}/{name}", f"is not valid: {error}", at=error.at)
+        except OSError as error:
+            self._error(name, f"cannot be read: {error.strerror}")
+        return None
+
+    def _refuse_unsafe_files(self) -> None:
+        for name in self.files:
+            stem, dot, suffix = name.rpartition(".")
+            # OpenVINO keeps plain arrays in a .bin beside its .xml.
+            is_openvino = suffix == "bin" and f"{stem}.xml" in self.files
+            if (dot + suffix).lower() in _PICKLE_SUFFIXES and not is_openvino:
+                self._error(
+                    name,
+                    "may hold pickled code and is refused: convert the weights to safetensors and "
+                    "remove it, or fetch the model with `darkroom pull`",
+                )
+            elif suffix.lower() in ("py", "pyc", "so"):
+                self._error(name, "is code, and code of a model is never run: remove it")
+
+    def _class_name(self, index: dict[str, object]) -> str | None:
+        class_name = index.get("_class_name")
+        if isinstance(class_name, str) and _IDENTIFIER.fullmatch(class_name):
+            return class_name
+        if isinstance(class_name, list | str):
+            self._error(
+                INDEX_NAME, "'_class_name' names code outside diffusers, which is never run"
+            )
+        else:
+            self._error(INDEX_NAME, "has no '_class_name'")
+        return None
+
+    def _components(self, index: dict[str, object]) -> dict[str, tuple[str, str]]:
+        components = {}
+        if "auto_map" in index:
+            self._error(INDEX_NAME, "'auto_map' names code of the model, which is never run")
+        for name, value in index.items():
+            if name.startswith("_") or not isinstance(value, list) or value == [None, None]:
+                continue
+            match value:
+                case [str(library), str(kind)] if _IDENTIFIER.fullmatch(name):
+                    if library not in _LIBRARIES or not _IDENTIFIER.fullmatch(kind):
+                        self._error(
+                            INDEX_NAME,
+                            f"{quoted(name)} is {quoted(kind)} of {quoted(library)}, but parts "
+                            f"come from {' or '.join(_LIBRARIES)} only: other code is never run",
+                        )
+                    else:
+                        components[name] = (library, kind)
+                case _:
+                    self._error(INDEX_NAME, f"{quoted(name)} is not [library, class]")
+        return components
+
+    def _check_part(self, name: str, kind: str) -> dict[str, object]:
+        """Checks that a part's files are there; returns its config, empty when it has none."""
+        inside = [
+            file.removeprefix(f"{name}/") for file in self.files if file.startswith(f"{name}/")
+        ]
+        if not inside:
+            self._error(name, f"is missing, but {INDEX_NAME} names it: copy it again")
+            return {}
+        if "Scheduler" in kind:
+            return self._part_config(name, "scheduler_config.json")
+        if "Tokenizer" in kind:
+            if not {"tokenizer.json", "vocab.json", "spiece.model"} & set(inside):
+                self._error(name, "has no vocabulary (tokenizer.json, vocab.json or spiece.model)")
+            return self._part_config(name, "tokenizer_config.json")
+        if "FeatureExtractor" in kind or "Processor" in kind:
+            return self._part_config(name, "preprocessor_config.json")
+        if not any(
+            _WEIGHT_INDEX.fullmatch(file)
+            or (file.endswith(".safetensors") and not _SHARD.fullmatch(file))
+            for file in inside
+        ):
+            self._error(name, "has no weights: neither a .safetensors file nor an index of shards")
+        return self._part_config(name, "config.json")
+
+    def _part_config(self, name: str, file: str) -> dict[str, object]:
+        path = f"{name}/{file}"
+        if path not in self.files:
+            self._error(path, f"is missing, but {INDEX_NAME} needs it: copy it again")
+            return {}
+        config = self._read_json(path) or {}
+        if "auto_map" in config:
+            self._error(path, "'auto_map' names code of the model, which is never run")
+        return config
+
+    def _check_weights(self) -> None:
+        for name, entry in self.files.items():
+            if name.endswith(".safetensors"):
+                try:
+                    check_safetensors(entry.path, entry.size_bytes)
+                except BadWeights as error:
+                    self._error(name, str(error))
+                except OSError as error:
+                    self._error(name, f"cannot be read: {error.strerror}")
+            elif _WEIGHT_INDEX.fullmatch(name):
+                self._check_shards(name)
+
+    def _check_shards(self, name: str) -> None:
+        index = self._read_json(name)
+        if index is None:
+            return
+        weight_map = index.get("weight_map")
+        if not isinstance(weight_map, dict) or not weight_map:
+            self._error(name, "has no 'weight_map'")
+            return
+        folder = name.rpartition("/")[0]
+        for shard in sorted(
+            {value if isinstance(value, str) else "" for value in weight_map.values()}
+        ):
+            if f"{folder}/{shard}".lstrip("/") not in self.files:
+                self._error(
+                    name, f"names the shard {quoted(shard)}, which is not there: copy it again"
+                )

@@ -1,0 +1,346 @@
+"""What a model repository on disk holds: folders of models with a config and numbered versions."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from darkroom_server.domain.models import BackendKind, ModelInfo, VersionInfo
+from darkroom_server.models.config_checks import (
+    check_against_traits,
+    check_against_versions,
+    check_alone,
+)
+from darkroom_server.models.config_file import (
+    CONFIG_NAME,
+    MAX_CONFIG_BYTES,
+    ConfigFile,
+    read_config,
+)
+from darkroom_server.models.derive import (
+    PipelineTraits,
+    UnsupportedPipeline,
+    combine,
+    derive_traits,
+    fake_traits,
+)
+from darkroom_server.models.naming import NamedModel, find_lost_aliases
+from darkroom_server.models.pipeline_folder import PipelineFolder
+from darkroom_server.models.problems import Problem, ProblemLog, Severity, quoted
+from darkroom_server.models.settings import (
+    AllVersions,
+    LatestVersions,
+    ModelSettings,
+    SpecificVersions,
+    VersionPolicy,
+)
+from darkroom_server.models.version_files import (
+    MANIFEST_NAME,
+    DigestCache,
+    FileEntry,
+    check_manifest,
+    list_files,
+    version_digest,
+)
+
+_MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_VERSION_NAME = re.compile(r"[1-9][0-9]*")
+_MAX_VERSION = 2**63 - 1
+_MAX_MANIFEST_BYTES = 16 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RepositoryModel:
+    """A model with at least one whole version.
+
+    `info` is that of the default version. `versions` are all whole ones, highest first; `serving`
+    are those that the version policy chooses, highest first, possibly none. Labels point only at
+    whole versions.
+    """
+
+    info: ModelInfo
+    versions: tuple[VersionInfo, ...]
+    serving: tuple[int, ...]
+
+    @property
+    def default_version(self) -> int | None:
+        """What a request without a version gets: label `stable` if it serves, else the highest."""
+        stable = self.info.version_labels.get("stable")
+        if stable in self.serving:
+            return stable
+        return self.serving[0] if self.serving else None
+
+    def version(self, number: int) -> VersionInfo | None:
+        """A whole version by its number."""
+        return next((version for version in self.versions if version.version == number), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RepositoryScan:
+    """One look at a repository: its models by name, and everything that is wrong with it.
+
+    `broken` names the model folders that hold something but no version that could be served.
+    """
+
+    models: tuple[RepositoryModel, ...]
+    broken: tuple[str, ...]
+    problems: tuple[Problem, ...]
+
+    @property
+    def has_errors(self) -> bool:
+        """Whether any problem is an error."""
+        return any(problem.severity is Severity.ERROR for problem in self.problems)
+
+
+class ModelRepository:
+    """The folder that models are served from.
+
+    Blocking file I/O, one caller at a time; nothing is written and no model code is run.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._digests = DigestCache()
+
+    def scan(self) -> RepositoryScan:
+        """Looks at everything. Whatever the files hold, it is reported and never raised.
+
+        The first scan reads every file once for its digest; later ones only what has changed.
+        """
+        self._digests.begin_scan()
+        try:
+            root = self._root.resolve(strict=True)
+            names = sorted(path.name for path in root.iterdir() if not path.name.startswith("."))
+        except (OSError, RuntimeError) as error:
+            log = ProblemLog("")
+            log.error(".", f"the model repository cannot be read: {_reason(error)}")
+            return RepositoryScan(models=(), broken=(), problems=tuple(log.problems))
+        scans = [
+            _ModelScan(root, name, self._digests)
+            for name in names
+            if (root / name).is_dir() or (root / name).is_symlink()
+        ]
+        models = [model for scan in scans if (model := scan.run()) is not None]
+        known = {model.info.name for model in models}
+        named = [
+            NamedModel(model.info, scan.config, scan.problems)
+            for model in models
+            for scan in scans
+            if scan.name == model.info.name and scan.config is not None
+        ]
+        lost = find_lost_aliases(sorted(known), named)
+        return RepositoryScan(
+            models=tuple(
+                _drop_aliases(model, lost.get(model.info.name, set())) for model in models
+            ),
+            broken=tuple(s.name for s in scans if s.name not in known and s.problems.error_count),
+            problems=tuple(problem for scan in scans for problem in scan.problems.problems),
+        )
+
+
+class _ModelScan:
+    """One look at one model's folder."""
+
+    def __init__(self, root: Path, name: str, digests: DigestCache) -> None:
+        self.name = name
+        self.problems = ProblemLog(name)
+        self.config: ConfigFile | None = None
+        self._root = root
+        self._folder = root / name
+        self._digests = digests
+
+    def run(self) -> RepositoryModel | None:
+        """The model, or None with problems, or None without when the folder is not meant as one."""
+        if not _MODEL_NAME.fullmatch(self.name):
+            self.problems.error(
+                self.name, "is no name for a model: letters, digits, '.', '_' and '-' only"
+            )
+            return None
+        if not self._stays_inside(self._folder, self.name):
+            return None
+        try:
+            children = sorted(self._folder.iterdir())
+        except OSError as error:
+            self.problems.error(self.name, f"cannot be read: {_reason(error)}")
+            return None
+        numbers = self._version_numbers(children)
+        has_config = any(child.name == CONFIG_NAME for child in children)
+        self.config = self._read_config() if has_config else None
+        if has_config and self.config is None:
+            return None
+        if not numbers:
+            self._report_no_version(has_config=has_config)
+            return None
+        versions = [self._read_version(number) for number in numbers]
+        return self._assemble([version for version in versions if version is not None])
+
+    def _version_numbers(self, children: list[Path]) -> list[int]:
+        """Numbers of the version folders, highest first; a warning for folders that look else."""
+        numbers = []
+        for child in children:
+            is_version = _VERSION_NAME.fullmatch(child.name) is not None
+            if child.name.startswith(".") or not (child.is_dir() or is_version):
+                continue
+            shown = f"{self.name}/{child.name}"
+            if not is_version:
+                self.problems.warning(
+                    shown, "is ignored: a version's folder is a number without leading zeros"
+                )
+            elif not child.is_dir():
+                self.problems.warning(shown, "is ignored: a version is a folder")
+            elif len(child.name) > len(str(_MAX_VERSION)) or int(child.name) > _MAX_VERSION:
+                self.problems.warning(shown, f"is ignored: versions go up to {_MAX_VERSION}")
+            else:
+                numbers.append(int(child.name))
+        return sorted(numbers, reverse=True)
+
+    def _report_no_version(self, *, has_config: bool) -> None:
+        if has_config:
+            self.problems.error(self.name, "has no version: put the pipeline into a folder 1/")
+        else:
+            self.problems.warning(self.name, "is ignored: it has neither a config nor a version")
+
+    def _read_config(self) -> ConfigFile | None:
+        path, shown = self._folder / CONFIG_NAME, f"{self.name}/{CONFIG_NAME}"
+        if not self._stays_inside(path, shown):
+            return None
+        if not path.is_file():
+            self.problems.error(shown, "is not a file")
+            return None
+        try:
+            with path.open("rb") as file:
+                content = file.read(MAX_CONFIG_BYTES + 1)
+        except OSError as error:
+            self.problems.error(shown, f"cannot be read: {_reason(error)}")
+            return None
+        config = read_config(content, shown=shown, problems=self.problems)
+        if config is None:
+            return None
+        before = self.problems.error_count
+        check_alone(config, self.problems)
+        return config if self.problems.error_count == before else None
+
+    def _read_version(self, number: int) -> VersionInfo | None:
+        """A whole version, or None with problems. The cheap checks come first, the digest last."""
+        before = self.problems.error_count
+        shown = f"{self.name}/{number}"
+        files = list_files(
+            self._folder / str(number), root=self._root, shown=shown, problems=self.problems
+        )
+        if self.problems.error_count > before:
+            return None
+        settings = self.config.settings if self.config is not None else ModelSettings()
+        traits = self._traits(settings, files, shown)
+        if traits is None:
+            return None
+        if self.config is not None:
+            check_against_traits(self.config, traits, self.problems)
+        if self.problems.error_count > before:
+            return None
+        sha256_by_name = self._hash_files(files, shown)
+        if sha256_by_name is None or self.problems.error_count > before:
+            return None
+        return VersionInfo(
+            model=combine(self.name, settings, traits),
+            version=number,
+            path=self._folder / str(number),
+            digest=version_digest(sha256_by_name),
+            weight_bytes=sum(
+                entry.size_bytes for name, entry in files.items() if name.endswith(".safetensors")
+            ),
+            labels=tuple(sorted(label for label, at in settings.version_labels if at == number)),
+        )
+
+    def _traits(
+        self, settings: ModelSettings, files: dict[str, FileEntry], shown: str
+    ) -> PipelineTraits | None:
+        if settings.backend is BackendKind.FAKE:
+            return fake_traits()
+        parts = PipelineFolder(files, shown, self.problems).read()
+        if parts is None:
+            return None
+        try:
+            return derive_traits(parts)
+        except UnsupportedPipeline as error:
+            self.problems.error(f"{shown}/{error.file}", str(error))
+            return None
+
+    def _hash_files(self, files: dict[str, FileEntry], shown: str) -> dict[str, str] | None:
+        """SHA-256 of every file by name, compared with the manifest if there is one."""
+        sha256_by_name = {}
+        for name, entry in files.items():
+            try:
+                sha256_by_name[name] = self._digests.sha256(entry)
+            except OSError as error:
+                self.problems.error(f"{shown}/{name}", f"cannot be read: {_reason(error)}")
+                return None
+        manifest = files.get(MANIFEST_NAME)
+        if manifest is not None:
+            manifest_shown = f"{shown}/{MANIFEST_NAME}"
+            try:
+                with manifest.path.open("rb") as file:
+                    text = file.read(_MAX_MANIFEST_BYTES).decode("utf-8")
+            except (OSError, UnicodeDecodeError) as error:
+                self.problems.error(manifest_shown, f"cannot be read: {_reason(error)}")
+                return None
+            check_manifest(text, sha256_by_name, shown=manifest_shown, problems=self.problems)
+        return sha256_by_name
+
+    def _assemble(self, versions: list[VersionInfo]) -> RepositoryModel | None:
+        policy = self.config.settings.version_policy if self.config else LatestVersions()
+        numbers = [version.version for version in versions]
+        serving = _choose(policy, numbers)
+        if self.config is not None:
+            check_against_versions(self.config, numbers, serving, self.problems)
+        if not versions:
+            return None
+        versions = [
+            replace(version, model=_keep_labels(version.model, numbers)) for version in versions
+        ]
+        model = RepositoryModel(
+            info=versions[0].model, versions=tuple(versions), serving=tuple(serving)
+        )
+        default = model.version(model.default_version or numbers[0])
+        return replace(model, info=default.model) if default is not None else model
+
+    def _stays_inside(self, path: Path, shown: str) -> bool:
+        try:
+            inside = path.resolve(strict=True).is_relative_to(self._root)
+        except (OSError, RuntimeError):
+            self.problems.error(shown, "is a link that leads nowhere")
+            return False
+        if not inside:
+            self.problems.error(
+                shown, "is a link that leaves the repository: copy what it points at instead"
+            )
+        return inside
+
+
+def _choose(policy: VersionPolicy, numbers: list[int]) -> list[int]:
+    match policy:
+        case LatestVersions(count):
+            return numbers[:count]
+        case AllVersions():
+            return numbers
+        case SpecificVersions(wanted):
+            return [number for number in numbers if number in wanted]
+
+
+def _keep_labels(info: ModelInfo, numbers: list[int]) -> ModelInfo:
+    labels = {label: at for label, at in info.version_labels.items() if at in numbers}
+    return replace(info, version_labels=labels)
+
+
+def _drop_aliases(model: RepositoryModel, lost: set[str]) -> RepositoryModel:
+    def without(info: ModelInfo) -> ModelInfo:
+        return replace(info, aliases=tuple(alias for alias in info.aliases if alias not in lost))
+
+    versions = tuple(replace(version, model=without(version.model)) for version in model.versions)
+    return replace(model, info=without(model.info), versions=versions)
+
+
+def _reason(error: OSError | RuntimeError | UnicodeDecodeError) -> str:
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    return quoted(str(error)) if isinstance(error, UnicodeDecodeError) else "it is a loop of links"

@@ -1,0 +1,102 @@
+"""Which model and version a request means. Pure: looks at a scan and nothing else."""
+
+from __future__ import annotations
+
+from darkroom_server.domain.errors import ModelNotFound, ModelUnavailable
+from darkroom_server.domain.jobs import Task
+from darkroom_server.domain.models import ModelRef
+from darkroom_server.models.problems import quoted
+from darkroom_server.models.repository import RepositoryModel, RepositoryScan
+
+_RESOURCE_PREFIX = "models/"
+
+#: Hub repositories whose pipelines `darkroom pull` can bring, compared without regard to case.
+_PULLABLE_HUB_IDS = {
+    hub_id.casefold(): hub_id
+    for hub_id in (
+        "stabilityai/stable-diffusion-xl-base-1.0",
+        "stabilityai/sdxl-turbo",
+        "diffusers/stable-diffusion-xl-1.0-inpainting-0.1",
+        "black-forest-labs/FLUX.1-schnell",
+        "black-forest-labs/FLUX.1-dev",
+        "black-forest-labs/FLUX.1-Fill-dev",
+    )
+}
+
+
+def resolve_model(scan: RepositoryScan, name: str, task: Task | None = None) -> RepositoryModel:
+    """The model that `name` means: folder, `models/` folder, hub id or alias.
+
+    An empty name means the first model by name that does `task` and serves. Raises ModelNotFound
+    for a name that nothing has, ModelUnavailable for a model that is there but broken.
+    """
+    if not name:
+        return _default_model(scan, task)
+    folder = name.removeprefix(_RESOURCE_PREFIX)
+    for model in scan.models:
+        if model.info.name == folder:
+            return model
+    wanted = name.casefold()
+    for model in scan.models:
+        if model.info.hub_id.casefold() == wanted:
+            return model
+    for model in scan.models:
+        if wanted in (alias.casefold() for alias in model.info.aliases):
+            return model
+    if folder in scan.broken:
+        raise ModelUnavailable(
+            folder, f"model {quoted(folder)} cannot be served: `darkroom check-repo` says why"
+        )
+    raise ModelNotFound(name, f"no model {quoted(name)}; {_known(scan)}{_pull_hint(wanted)}")
+
+
+def resolve_version(model: RepositoryModel, version: str) -> int:
+    """The number of the serving version that `version` means: a number, a label, or empty.
+
+    Empty means the label `stable` if it serves, else the highest serving version. Raises
+    ModelNotFound.
+    """
+    name = model.info.name
+    served = ", ".join(map(str, model.serving)) or "none"
+    if not version:
+        if model.default_version is None:
+            raise ModelNotFound(name, f"model {quoted(name)} has no version that serves")
+        return model.default_version
+    number = model.info.version_labels.get(version)
+    if number is None and version.isascii() and version.isdecimal():
+        number = next((known for known in model.serving if str(known) == version), None)
+    if number in model.serving:
+        return number
+    labels = [label for label, at in model.info.version_labels.items() if at in model.serving]
+    known_labels = f"; labels: {', '.join(sorted(labels))}" if labels else ""
+    raise ModelNotFound(
+        name,
+        f"model {quoted(name)} serves no version {quoted(version)} "
+        f"(serving: {served}{known_labels})",
+    )
+
+
+def resolve(
+    scan: RepositoryScan, ref: ModelRef, task: Task | None = None
+) -> tuple[RepositoryModel, int]:
+    """The model and the serving version that a request means; raises as the two above do."""
+    model = resolve_model(scan, ref.name, task)
+    return model, resolve_version(model, ref.version)
+
+
+def _default_model(scan: RepositoryScan, task: Task | None) -> RepositoryModel:
+    for model in scan.models:
+        if model.serving and (task is None or task in model.info.tasks):
+            return model
+    wanted = f" that does {task.value}" if task is not None else ""
+    raise ModelNotFound("", f"no model{wanted} serves, and the request names none; {_known(scan)}")
+
+
+def _known(scan: RepositoryScan) -> str:
+    names = ", ".join(model.info.name for model in scan.models)
+    return f"known models: {names}" if names else "the repository has no model that serves"
+
+
+def _pull_hint(wanted: str) -> str:
+    hub_id = _PULLABLE_HUB_IDS.get(wanted)
+    return f"; `darkroom pull {hub_id}` brings it" if hub_id else ""

@@ -1,0 +1,90 @@
+"""What a `config.pbtxt` says, as plain values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from darkroom_server.domain.jobs import Task
+from darkroom_server.domain.models import BackendKind, DeviceKind, Dtype
+
+
+@dataclass(frozen=True, slots=True)
+class LatestVersions:
+    """The `count` highest versions serve."""
+
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class AllVersions:
+    """Every version serves."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpecificVersions:
+    """The versions named serve."""
+
+    versions: tuple[int, ...]
+
+
+VersionPolicy = LatestVersions | AllVersions | SpecificVersions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstanceGroupSettings:
+    """Workers of a version. None: not set."""
+
+    count: int | None = None
+    device: DeviceKind = DeviceKind.AUTO
+    gpus: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DefaultSettings:
+    """Overrides of the derived defaults. None: not set."""
+
+    width_px: int | None = None
+    height_px: int | None = None
+    step_count: int | None = None
+    guidance_scale: float | None = None
+    scheduler: str | None = None
+    strength: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitSettings:
+    """Overrides of the derived limits. None: not set."""
+
+    min_size_px: int | None = None
+    max_size_px: int | None = None
+    max_pixel_count: int | None = None
+    max_step_count: int | None = None
+    max_image_count: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSettings:
+    """Overrides of what is derived from the pipeline. None or empty: not set.
+
+    A number that is written in the file is here as written, also when it is 0.
+    """
+
+    name: str = ""
+    display_name: str = ""
+    max_batch_size: int | None = None
+    version_policy: VersionPolicy = LatestVersions()
+    instance_groups: tuple[InstanceGroupSettings, ...] = ()
+    max_queue_size: int | None = None
+    aliases: tuple[str, ...] = ()
+    hub_id: str = ""
+    tasks: tuple[Task, ...] = ()
+    defaults: DefaultSettings = DefaultSettings()
+    limits: LimitSettings = LimitSettings()
+    schedulers: tuple[str, ...] = ()
+    parameters: tuple[str, ...] = ()
+    dtype: Dtype = Dtype.AUTO
+    version_labels: tuple[tuple[str, int], ...] = ()
+    license: str = ""
+    backend: BackendKind = BackendKind.DIFFUSERS
+    fake_step_s: float = 0.0
+    fake_load_s: float = 0.0

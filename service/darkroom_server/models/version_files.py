@@ -1,0 +1,179 @@
+"""The files of one version folder: what is there, and their digests."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from darkroom_server.models.problems import ProblemLog, quoted
+
+#: A list of the version's files and their SHA-256, in the format of `sha256sum`.
+MANIFEST_NAME = "MANIFEST.sha256"
+
+_READ_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileEntry:
+    """A file and what tells a changed one from an unchanged one."""
+
+    path: Path
+    size_bytes: int
+    mtime_ns: int
+    inode: int
+
+
+class FileChanged(OSError):
+    """The file changed while it was read."""
+
+
+def list_files(
+    folder: Path, *, root: Path, shown: str, problems: ProblemLog
+) -> dict[str, FileEntry]:
+    """Every file below `folder` by its name relative to it, `/` between the parts, sorted.
+
+    Names that begin with a dot are left out. Links are followed while they stay below `root` (a
+    real path); what leaves it, loops, cannot be read or is no plain file is a problem. `shown` is
+    the folder's name in problems. Blocking.
+    """
+    walk = _Walk(root, shown, problems)
+    walk.enter("", folder, ())
+    return dict(sorted(walk.entries.items()))
+
+
+class _Walk:
+    def __init__(self, root: Path, shown: str, problems: ProblemLog) -> None:
+        self._root = root
+        self._shown = shown
+        self._problems = problems
+        self.entries: dict[str, FileEntry] = {}
+
+    def enter(self, name: str, folder: Path, above: tuple[Path, ...]) -> None:
+        real = self._inside(name, folder)
+        if real is None:
+            return
+        if real in above:
+            self._fail(name, "is a link to a folder that contains it: remove the link")
+            return
+        try:
+            with os.scandir(folder) as found:
+                children = sorted(entry.name for entry in found if entry.name[0] != ".")
+        except OSError as error:
+            self._fail(name, f"cannot be read: {error.strerror}")
+            return
+        for child in children:
+            self._visit(f"{name}/{child}".lstrip("/"), folder / child, (*above, real))
+
+    def _visit(self, name: str, path: Path, above: tuple[Path, ...]) -> None:
+        if not name.isprintable():
+            self._fail(name, "has a name that is not printable text: rename it")
+            return
+        try:
+            status = path.stat()
+        except OSError as error:
+            self._fail(name, f"cannot be read: {error.strerror}")
+            return
+        if stat.S_ISDIR(status.st_mode):
+            self.enter(name, path, above)
+        elif not stat.S_ISREG(status.st_mode):
+            self._fail(name, "is neither a file nor a folder")
+        elif not path.is_symlink() or self._inside(name, path) is not None:
+            self.entries[name] = FileEntry(
+                path=path,
+                size_bytes=status.st_size,
+                mtime_ns=status.st_mtime_ns,
+                inode=status.st_ino,
+            )
+
+    def _inside(self, name: str, path: Path) -> Path | None:
+        try:
+            real = path.resolve(strict=True)
+        except (OSError, RuntimeError):
+            self._fail(name, "is a link that leads nowhere")
+            return None
+        if real.is_relative_to(self._root):
+            return real
+        self._fail(name, "is a link that leaves the repository: copy what it points at instead")
+        return None
+
+    def _fail(self, name: str, message: str) -> None:
+        self._problems.error(f"{self._shown}/{name}".rstrip("/"), message)
+
+
+class DigestCache:
+    """SHA-256 of files, computed again only when path, size, mtime or inode differ.
+
+    Remembers what the last scan asked for. Not for concurrent use.
+    """
+
+    def __init__(self) -> None:
+        self._previous: dict[FileEntry, str] = {}
+        self._current: dict[FileEntry, str] = {}
+
+    def begin_scan(self) -> None:
+        """Forgets what the scan before the last one asked for."""
+        self._previous, self._current = self._current, {}
+
+    def sha256(self, entry: FileEntry) -> str:
+        """Hex digest of a file's content. Blocking; raises OSError, FileChanged."""
+        digest = self._current.get(entry) or self._previous.get(entry) or _hash_file(entry)
+        self._current[entry] = digest
+        return digest
+
+
+def _hash_file(entry: FileEntry) -> str:
+    digest = hashlib.sha256()
+    with entry.path.open("rb") as file:
+        while chunk := file.read(_READ_BYTES):
+            digest.update(chunk)
+        status = os.fstat(file.fileno())
+    if (status.st_size, status.st_mtime_ns, status.st_ino) != (
+        entry.size_bytes,
+        entry.mtime_ns,
+        entry.inode,
+    ):
+        raise FileChanged(None, "it changed while it was read")
+    return digest.hexdigest()
+
+
+def version_digest(sha256_by_name: dict[str, str]) -> str:
+    """SHA-256 over the lines of a sorted manifest: `sha256sum` of all files, sorted by name.
+
+    The manifest itself is left out, so that adding one changes nothing.
+    """
+    lines = (
+        f"{sha256}  {name}\n"
+        for name, sha256 in sorted(sha256_by_name.items())
+        if name != MANIFEST_NAME
+    )
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def check_manifest(
+    text: str, sha256_by_name: dict[str, str], *, shown: str, problems: ProblemLog
+) -> None:
+    """Compares a version's files with its manifest; `shown` is the manifest's name in problems."""
+    named: set[str] = set()
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip():
+            continue
+        expected, _, name = line.partition(" ")
+        name = name.removeprefix(" ").removeprefix("*").removeprefix("./")
+        if len(expected) != 64 or not name:
+            problems.error(shown, f"line {number} is not '<sha256>  <name>'")
+            return
+        named.add(name)
+        if name == MANIFEST_NAME or any(part.startswith(".") for part in name.split("/")):
+            continue
+        actual = sha256_by_name.get(name)
+        if actual is None:
+            problems.error(shown, f"names {quoted(name)}, which is not there: copy it again")
+        elif actual != expected.lower():
+            problems.error(shown, f"{quoted(name)} has another SHA-256: copy it again")
+    if not named:
+        problems.error(shown, "names no file")
+    for name in sorted(sha256_by_name.keys() - named - {MANIFEST_NAME}):
+        problems.warning(shown, f"does not name {quoted(name)}, which is there")
