@@ -1,4 +1,4 @@
-"""The embedded models' autoencoder: 256 px scenes to 16x16 latents of 8 channels and back.
+"""The embedded models' autoencoder: 256 px scenes to 16x16 latents of 4 channels and back.
 
 An `AutoencoderTiny` (no normalisation layers, so flat colours survive) that starts as a codec of
 16 px block averages: residual branches begin at zero, three channels carry RGB through. Training
@@ -28,7 +28,8 @@ from darkroom_training.checkpoint import Average, Checkpoint
 from darkroom_training.ranks import average_gradients
 from darkroom_training.scenes import SIZE_PX, draw, random_scene
 
-LATENT_CHANNELS = 8
+#: The stock SDXL inpainting pipeline takes UNets of 4 (or 9) input channels only.
+LATENT_CHANNELS = 4
 WIDTH = 32
 CONTRAST = 2.5
 CROP_PX = 128

@@ -1,0 +1,77 @@
+"""Composition root: the only module that knows every concrete class. Runs the server."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from contextlib import suppress
+
+import structlog
+import uvloop
+
+from darkroom_server.config import ServerConfig
+from darkroom_server.engine.engine import Engine, EngineOptions
+from darkroom_server.rpc.server import RpcOptions, build_server
+
+log = structlog.get_logger(__name__)
+
+
+def run(config: ServerConfig) -> None:
+    """Serves until SIGTERM or SIGINT; returns when every call has its status."""
+    uvloop.run(serve(config))
+
+
+async def serve(config: ServerConfig) -> None:
+    """Opens the ports, loads the models, waits for a signal, drains, stops."""
+    engine = Engine(
+        EngineOptions(
+            model_repository=config.model_repository,
+            threads_per_worker=config.threads_per_worker,
+        )
+    )
+    signals: asyncio.Queue[int] = asyncio.Queue()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, signals.put_nowait, number)
+    server, port = await build_server(engine, _rpc_options(config))
+    await server.start()
+    log.info("listening", host=config.host, grpc_port=port)
+    loading = asyncio.create_task(engine.start())
+    try:
+        # A repository that cannot be read ends the server; nothing else does but a signal.
+        stopped = asyncio.create_task(signals.get())
+        await asyncio.wait({loading, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        if loading.done():
+            loading.result()
+        await stopped
+        await _drain(engine, config, signals)
+    finally:
+        loading.cancel()
+        await server.stop(grace=1.0)
+        await engine.stop()
+        log.info("stopped")
+
+
+async def _drain(engine: Engine, config: ServerConfig, signals: asyncio.Queue[int]) -> None:
+    """Serves on for `drain_delay_s`, then finishes what runs; a second signal cuts both short."""
+    log.info("draining", requests_may_take_s=config.exit_timeout_s)
+    hurry = asyncio.create_task(signals.get())
+    engine.announce_drain()
+    with suppress(TimeoutError):
+        await asyncio.wait_for(asyncio.shield(hurry), config.drain_delay_s)
+    engine.begin_drain()
+    finish = asyncio.create_task(engine.finish_drain(config.exit_timeout_s))
+    await asyncio.wait({finish, hurry}, return_when=asyncio.FIRST_COMPLETED)
+    if not finish.done():
+        finish.cancel()
+        await engine.finish_drain(0.0)
+    hurry.cancel()
+
+
+def _rpc_options(config: ServerConfig) -> RpcOptions:
+    return RpcOptions(
+        host=config.host,
+        port=config.grpc_port,
+        max_receive_bytes=config.max_receive_bytes,
+        max_concurrent_streams=config.max_concurrent_streams,
+    )

@@ -1,0 +1,84 @@
+"""Loads a pipeline folder and finds the family that drives it step by step."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+
+import diffusers
+import torch
+import transformers
+from diffusers import DiffusionPipeline
+
+from darkroom_server.backends.base import StepModel
+from darkroom_server.backends.diffusers.families.sdxl import SdxlStepModel
+from darkroom_server.domain.errors import ModelUnavailable
+from darkroom_server.domain.models import DeviceKind, Dtype, VersionInfo
+
+#: Step models by the pipeline class that `model_index.json` names.
+FAMILIES: dict[str, type[SdxlStepModel]] = {
+    "StableDiffusionXLPipeline": SdxlStepModel,
+    "StableDiffusionXLInpaintPipeline": SdxlStepModel,
+}
+
+_TORCH_DTYPES = {
+    Dtype.FP32: torch.float32,
+    Dtype.FP16: torch.float16,
+    Dtype.BF16: torch.bfloat16,
+}
+
+
+def load_step_model(version: VersionInfo, *, thread_count: int) -> StepModel:
+    """Reads the weights onto the device; raises ModelUnavailable with the reason."""
+    model = version.model
+    _quiet()
+    torch.set_num_threads(thread_count)
+    family = FAMILIES.get(model.pipeline_class)
+    if family is None:
+        known = ", ".join(sorted(FAMILIES))
+        raise ModelUnavailable(
+            model.name, f"{model.pipeline_class} cannot be run yet; these can: {known}."
+        )
+    device = _device(model.name, model.device)
+    try:
+        pipeline = DiffusionPipeline.from_pretrained(
+            version.path,
+            torch_dtype=_torch_dtype(model.dtype, device),
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
+        )
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, AttributeError) as error:
+        raise ModelUnavailable(model.name, f"The pipeline does not load: {error}") from error
+    pipeline.set_progress_bar_config(disable=True)
+    return family(pipeline.to(device), allowed_schedulers=model.schedulers)
+
+
+def _torch_dtype(dtype: Dtype, device: torch.device) -> torch.dtype:
+    if dtype is Dtype.AUTO:
+        return torch.float32 if device.type == "cpu" else torch.bfloat16
+    return _TORCH_DTYPES[dtype]
+
+
+def _device(name: str, kind: DeviceKind) -> torch.device:
+    match kind:
+        case DeviceKind.CPU:
+            return torch.device("cpu")
+        case DeviceKind.GPU:
+            if not torch.cuda.is_available():
+                raise ModelUnavailable(name, "The configuration asks for a GPU; there is none.")
+            return torch.device("cuda")
+        case DeviceKind.AUTO:
+            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _quiet() -> None:
+    """Keeps libraries' notices about absent optional packages out of the logs."""
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    diffusers.utils.logging.set_verbosity_error()
+    diffusers.utils.logging.disable_progress_bar()
+    logging.getLogger("torch").setLevel(logging.ERROR)

@@ -1,0 +1,87 @@
+"""A model whose pixels can be worked out by hand: after k steps every byte is (seed + k) mod 256.
+
+For a Fill request the same holds where the mask is white; elsewhere the image shows through. It
+stands in for a real model wherever something other than the model is tested.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Hashable, Sequence
+
+import numpy as np
+
+from darkroom_server.backends.base import ImageArray
+from darkroom_server.domain.errors import GenerationFailed
+from darkroom_server.domain.jobs import ImageSpec
+
+#: A prompt that makes the fake fail in `denoise`.
+FAILING_PROMPT = "fail"
+
+
+class FakeTrajectory:
+    """One image of the fake model."""
+
+    def __init__(self, spec: ImageSpec, image_index: int) -> None:
+        self.spec = spec
+        self.seed = spec.seeds[image_index]
+        self.batch_key: Hashable = (spec.width_px, spec.height_px)
+        self.step_count = spec.step_count
+        self.completed_step_count = 0
+
+    @property
+    def finished(self) -> bool:
+        """Whether all steps are done."""
+        return self.completed_step_count >= self.step_count
+
+
+class FakeStepModel:
+    """A `StepModel` without weights; each step takes `step_s` by the given sleep."""
+
+    def __init__(self, *, step_s: float = 0.0, sleep: Callable[[float], None] = time.sleep) -> None:
+        self._step_s = step_s
+        self._sleep = sleep
+
+    def rows(self, spec: ImageSpec) -> int:
+        """Two with guidance above 1, as real models need."""
+        return 2 if spec.guidance_scale > 1 else 1
+
+    def encode(self, spec: ImageSpec) -> None:
+        """Nothing to encode."""
+
+    def begin(self, spec: ImageSpec, encoded: None, image_index: int) -> FakeTrajectory:
+        """A fresh trajectory."""
+        del encoded
+        return FakeTrajectory(spec, image_index)
+
+    def gather(self, trajectories: Sequence[FakeTrajectory]) -> list[FakeTrajectory]:
+        """The trajectories themselves."""
+        return list(trajectories)
+
+    def denoise(self, inputs: list[FakeTrajectory]) -> list[int]:
+        """One step; raises GenerationFailed for the failing prompt."""
+        if self._step_s:
+            self._sleep(self._step_s)
+        if any(one.spec.prompt == FAILING_PROMPT for one in inputs):
+            raise GenerationFailed("The fake model was asked to fail.")
+        return [one.completed_step_count + 1 for one in inputs]
+
+    def scatter(self, trajectories: Sequence[FakeTrajectory], outputs: list[int]) -> None:
+        """Takes over the step counts."""
+        for trajectory, count in zip(trajectories, outputs, strict=True):
+            trajectory.completed_step_count = count
+
+    def decode(self, trajectory: FakeTrajectory) -> ImageArray:
+        """A flat picture: uint8 [height, width, 3]."""
+        spec = trajectory.spec
+        value = (trajectory.seed + trajectory.completed_step_count) % 256
+        made = np.full((spec.height_px, spec.width_px, 3), value, dtype=np.uint8)
+        if spec.fill is None:
+            return made
+        image = np.frombuffer(spec.fill.image.data, dtype=np.uint8).reshape(made.shape)
+        mask = np.frombuffer(spec.fill.mask.data, dtype=np.uint8).reshape(made.shape[:2])
+        return np.where(mask[:, :, None] == 255, made, image)
+
+    def memory_bytes(self) -> int:
+        """None to speak of."""
+        return 0

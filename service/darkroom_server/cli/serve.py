@@ -1,0 +1,110 @@
+"""`darkroom serve`: runs the server in the foreground."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydantic import ValidationError
+
+from darkroom_server.app import run
+from darkroom_server.config import CONFIG_VARIABLE, ServerConfig, load_config
+from darkroom_server.telemetry.logs import (
+    LOG_FORMAT_VARIABLE,
+    LOG_LEVEL_VARIABLE,
+    configure_logs,
+)
+
+_DEFAULTS = {name: field.default for name, field in ServerConfig.model_fields.items()}
+
+
+def _help(text: str, name: str) -> str:
+    return f"{text} [default: {_DEFAULTS[name]}; also DARKROOM_{name.upper()}]"
+
+
+def serve(
+    model_repository: Annotated[
+        Path | None, typer.Option(help=_help("Folder of the models.", "model_repository"))
+    ] = None,
+    host: Annotated[str | None, typer.Option(help=_help("Address to listen on.", "host"))] = None,
+    grpc_port: Annotated[
+        int | None, typer.Option(help=_help("Port for gRPC; 0 picks one.", "grpc_port"))
+    ] = None,
+    http_port: Annotated[
+        int | None, typer.Option(help=_help("Port for HTTP; 0 picks one.", "http_port"))
+    ] = None,
+    worker_thread_count: Annotated[
+        int | None,
+        typer.Option(
+            help=_help("Threads of each worker; 0: an equal share.", "worker_thread_count")
+        ),
+    ] = None,
+    max_receive_bytes: Annotated[
+        int | None, typer.Option(help=_help("Largest request.", "max_receive_bytes"))
+    ] = None,
+    max_concurrent_streams: Annotated[
+        int | None,
+        typer.Option(help=_help("Calls at a time on one connection.", "max_concurrent_streams")),
+    ] = None,
+    drain_delay: Annotated[
+        float | None,
+        typer.Option(help=_help("Seconds to serve on, not ready, after SIGTERM.", "drain_delay_s")),
+    ] = None,
+    exit_timeout: Annotated[
+        float | None,
+        typer.Option(
+            help=_help("Seconds that running requests may take after that.", "exit_timeout_s")
+        ),
+    ] = None,
+    log_format: Annotated[
+        str | None, typer.Option(help=_help("text or json.", "log_format"))
+    ] = None,
+    log_level: Annotated[
+        str | None, typer.Option(help=_help("debug, info, warning or error.", "log_level"))
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(help=f"TOML file with these settings. [also {CONFIG_VARIABLE}]"),
+    ] = None,
+) -> None:
+    """Serves the models of a repository over gRPC until SIGTERM or Ctrl-C.
+
+    A flag wins over its DARKROOM_ variable, which wins over the file of --config.
+    """
+    flags = {
+        "model_repository": model_repository,
+        "host": host,
+        "grpc_port": grpc_port,
+        "http_port": http_port,
+        "worker_thread_count": worker_thread_count,
+        "max_receive_bytes": max_receive_bytes,
+        "max_concurrent_streams": max_concurrent_streams,
+        "drain_delay_s": drain_delay,
+        "exit_timeout_s": exit_timeout,
+        "log_format": log_format,
+        "log_level": log_level,
+    }
+    try:
+        settings = load_config(flags, file=config)
+    except ValidationError as error:
+        for problem in error.errors():
+            field = ".".join(str(part) for part in problem["loc"])
+            typer.echo(f"darkroom serve: {field}: {problem['msg']}", err=True)
+        raise typer.Exit(2) from None
+    except OSError as error:
+        typer.echo(f"darkroom serve: {error.filename}: {error.strerror}", err=True)
+        raise typer.Exit(2) from None
+    if not settings.model_repository.is_dir():
+        typer.echo(
+            f"darkroom serve: no model repository at {settings.model_repository}; "
+            "name one with --model-repository",
+            err=True,
+        )
+        raise typer.Exit(2)
+    # The workers inherit these.
+    os.environ[LOG_FORMAT_VARIABLE] = settings.log_format
+    os.environ[LOG_LEVEL_VARIABLE] = settings.log_level
+    configure_logs()
+    run(settings)

@@ -1,0 +1,89 @@
+"""A job's events on their way to its caller: ordered, and bounded for a slow reader.
+
+Loop-bound. Images are never dropped; progress and previews are, oldest first, once too many wait.
+Events are filtered so that a caller always sees `queued*, (progress|preview)*, image*, completed`,
+also when the job is run again after its worker died.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+
+from darkroom_server.domain.errors import DarkroomError
+from darkroom_server.domain.jobs import (
+    JobCompleted,
+    JobEvent,
+    JobImage,
+    JobPreview,
+    JobProgress,
+    JobQueued,
+)
+
+#: Progress and previews that may wait for one reader.
+MAX_WAITING_DROPPABLE = 16
+
+
+class JobStream:
+    """Events of one job, put by the engine and read once by the caller."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[JobEvent] = deque()
+        self._error: DarkroomError | None = None
+        self._ended = False
+        self._changed = asyncio.Event()
+        self._completed_step_count = -1
+        self._progress_seen = False
+        self._images_seen: set[int] = set()
+
+    def put(self, event: JobEvent) -> None:
+        """Appends an event, unless it repeats or reorders what was put before."""
+        if self._ended or not self._is_news(event):
+            return
+        if isinstance(event, JobProgress | JobPreview):
+            self._make_room()
+        self._waiting.append(event)
+        self._ended = isinstance(event, JobCompleted)
+        self._changed.set()
+
+    def fail(self, error: DarkroomError) -> None:
+        """Ends the stream with an error, after what already waits."""
+        if not self._ended:
+            self._error, self._ended = error, True
+            self._changed.set()
+
+    def _is_news(self, event: JobEvent) -> bool:
+        match event:
+            case JobQueued():
+                return not self._progress_seen
+            case JobProgress(completed_step_count=count):
+                news = not self._images_seen and count > self._completed_step_count
+                if news:
+                    self._completed_step_count, self._progress_seen = count, True
+                return news
+            case JobPreview():
+                return not self._images_seen
+            case JobImage(image_index=index):
+                news = index not in self._images_seen
+                self._images_seen.add(index)
+                return news
+            case JobCompleted():
+                return True
+
+    def _make_room(self) -> None:
+        droppable = [e for e in self._waiting if isinstance(e, JobProgress | JobPreview)]
+        if len(droppable) >= MAX_WAITING_DROPPABLE:
+            self._waiting.remove(droppable[0])
+
+    async def events(self) -> AsyncIterator[JobEvent]:
+        """All events in order; raises the job's error where it ended with one."""
+        while True:
+            while self._waiting:
+                yield self._waiting.popleft()
+            if self._error is not None:
+                raise self._error
+            if self._ended:
+                return
+            self._changed.clear()
+            await self._changed.wait()

@@ -1,0 +1,247 @@
+"""Keeps one version of a model served: starts its worker, restarts it, and runs its jobs.
+
+Loop-bound. A job whose worker died is submitted again: it is fully described by its spec, so the
+picture is the same and the caller notices nothing but time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import assert_never
+
+import structlog
+
+from darkroom_server.domain.errors import (
+    DeadlineExceeded,
+    ModelUnavailable,
+    QueueFull,
+    WorkerLost,
+)
+from darkroom_server.domain.jobs import Job, JobCompleted, JobEvent, JobQueued
+from darkroom_server.domain.models import VersionInfo, VersionState, VersionStatus
+from darkroom_server.engine.instance import Instance
+from darkroom_server.engine.stream import JobStream
+from darkroom_server.worker.messages import (
+    CancelJob,
+    JobFailed,
+    JobReport,
+    Report,
+    SubmitJob,
+    WorkerFailed,
+    WorkerReady,
+    WorkerSpec,
+)
+
+log = structlog.get_logger(__name__)
+
+#: States in which jobs are taken: they run now, or as soon as a worker is up.
+SERVING_STATES = (VersionState.LOADING, VersionState.READY, VersionState.UNAVAILABLE)
+#: How often a job is given to a worker before it is held to be what kills them.
+MAX_JOB_ATTEMPTS = 3
+#: Deaths in a row, without a job done in between, after which a version is given up.
+MAX_DEATHS = 5
+FIRST_RESTART_DELAY_S, MAX_RESTART_DELAY_S = 0.1, 10.0
+#: What QUEUE_FULL advises before any job has been timed.
+DEFAULT_JOB_S = 1.0
+
+
+@dataclass(slots=True)
+class _ActiveJob:
+    job: Job
+    stream: JobStream
+    attempt_count: int = 0
+
+
+class Supervisor:
+    """One version and its worker. `on_change` is called whenever its status changes."""
+
+    def __init__(
+        self, version: VersionInfo, *, thread_count: int, on_change: Callable[[], None]
+    ) -> None:
+        self.version = version
+        self._spec = WorkerSpec(version=version, thread_count=thread_count)
+        self._on_change = on_change
+        self._state = VersionState.UNLOADED
+        self._message = ""
+        self._memory_bytes = 0
+        self._loaded_at_s: float | None = None
+        self._instance: Instance | None = None
+        self._jobs: dict[str, _ActiveJob] = {}
+        self._death_count = 0
+        self._job_s = DEFAULT_JOB_S
+        self._restart: asyncio.Task[None] | None = None
+
+    @property
+    def state(self) -> VersionState:
+        """Where the version is in its life cycle."""
+        return self._state
+
+    @property
+    def job_count(self) -> int:
+        """Jobs admitted and not ended."""
+        return len(self._jobs)
+
+    @property
+    def worker_pid(self) -> int | None:
+        """The worker's process id, for tests and logs."""
+        return self._instance.pid if self._instance is not None else None
+
+    def status(self) -> VersionStatus:
+        """How the version is doing now."""
+        return VersionStatus(
+            version=self.version.version,
+            state=self._state,
+            message=self._message,
+            labels=self.version.labels,
+            digest=self.version.digest,
+            memory_bytes=self._memory_bytes,
+            loaded_at_s=self._loaded_at_s,
+            weight_bytes=self.version.weight_bytes,
+        )
+
+    async def start(self) -> None:
+        """Starts the worker; returns before the model is loaded."""
+        self._move(VersionState.LOADING)
+        await self._start_instance()
+
+    async def stop(self) -> None:
+        """Ends the worker; jobs still here fail as unavailable."""
+        if self._restart is not None:
+            self._restart.cancel()
+        self._move(VersionState.UNLOADING)
+        for active in tuple(self._jobs.values()):
+            active.stream.fail(self._unavailable())
+        self._jobs.clear()
+        if self._instance is not None:
+            await self._instance.stop()
+        self._memory_bytes = 0
+        self._move(VersionState.UNLOADED)
+
+    def submit(self, job: Job) -> JobStream:
+        """Admits a job, or raises QueueFull, ModelUnavailable or DeadlineExceeded."""
+        if self._state not in SERVING_STATES:
+            raise self._unavailable()
+        if job.deadline_s is not None and job.deadline_s <= time.monotonic():
+            raise DeadlineExceeded("The deadline had passed before the request was admitted.")
+        limit = self.version.model.max_queue_size
+        if len(self._jobs) >= limit:
+            raise QueueFull(
+                f"{len(self._jobs)} requests are running or waiting; the limit is {limit}.",
+                retry_after_s=max(0.1, self._job_s),
+            )
+        active = _ActiveJob(job, JobStream())
+        self._jobs[job.job_id] = active
+        if self._state is VersionState.READY:
+            self._give(active)
+        else:
+            self._queue_while_loading(active)
+        return active.stream
+
+    def cancel(self, job_id: str) -> None:
+        """Forgets a job and stops the work on it; unknown ids are ignored."""
+        if self._jobs.pop(job_id, None) is not None and self._instance is not None:
+            self._instance.send(CancelJob(job_id))
+
+    def _give(self, active: _ActiveJob) -> None:
+        if self._instance is not None:
+            active.attempt_count += 1
+            self._instance.send(SubmitJob(active.job))
+
+    def _queue_while_loading(self, active: _ActiveJob) -> None:
+        ahead_count = list(self._jobs).index(active.job.job_id)
+        active.stream.put(JobQueued(ahead_count, model_loading=True))
+
+    async def _start_instance(self) -> None:
+        # Reports of an instance that was replaced must not reach its successor's jobs.
+        instance: Instance | None = None
+
+        def on_report(report: Report) -> None:
+            if instance is self._instance:
+                self._on_report(report)
+
+        def on_exit() -> None:
+            if instance is self._instance:
+                self._on_exit()
+
+        instance = Instance(self._spec, on_report=on_report, on_exit=on_exit)
+        self._instance = instance
+        await instance.start()
+
+    def _on_report(self, report: Report) -> None:
+        match report:
+            case WorkerReady(memory_bytes):
+                self._memory_bytes = memory_bytes
+                self._loaded_at_s = time.time()
+                self._move(VersionState.READY)
+                for active in self._jobs.values():
+                    self._give(active)
+            case WorkerFailed(message):
+                self._give_up(message)
+            case JobReport(job_id, event):
+                self._on_event(job_id, event)
+            case JobFailed(job_id, error):
+                if (active := self._jobs.pop(job_id, None)) is not None:
+                    active.stream.fail(error)
+            case _:
+                assert_never(report)
+
+    def _on_event(self, job_id: str, event: JobEvent) -> None:
+        active = self._jobs.get(job_id)
+        if active is None:
+            return
+        active.stream.put(event)
+        if isinstance(event, JobCompleted):
+            del self._jobs[job_id]
+            self._death_count = 0
+            self._job_s = 0.8 * self._job_s + 0.2 * event.timings.total_s
+
+    def _on_exit(self) -> None:
+        """The worker is gone without being told to go."""
+        if self._state not in SERVING_STATES:
+            return
+        self._death_count += 1
+        self._memory_bytes = 0
+        log.warning("worker died", model=self._name(), death_count=self._death_count)
+        for active in tuple(self._jobs.values()):
+            if active.attempt_count >= MAX_JOB_ATTEMPTS:
+                del self._jobs[active.job.job_id]
+                active.stream.fail(
+                    WorkerLost(f"The worker died {MAX_JOB_ATTEMPTS} times while it ran this.")
+                )
+        if self._death_count >= MAX_DEATHS:
+            self._give_up(f"The worker died {self._death_count} times in a row.")
+            return
+        self._move(VersionState.UNAVAILABLE, "The worker died and is being restarted.")
+        delay_s = min(MAX_RESTART_DELAY_S, FIRST_RESTART_DELAY_S * 2.0 ** (self._death_count - 1))
+        self._restart = asyncio.create_task(self._start_again(delay_s))
+
+    async def _start_again(self, delay_s: float) -> None:
+        await asyncio.sleep(delay_s)
+        self._move(VersionState.UNAVAILABLE, "The model is being loaded again.")
+        old = self._instance
+        await self._start_instance()
+        if old is not None:
+            await old.stop()
+
+    def _give_up(self, message: str) -> None:
+        log.error("model failed", model=self._name(), reason=message)
+        self._move(VersionState.FAILED, message)
+        for active in tuple(self._jobs.values()):
+            active.stream.fail(self._unavailable())
+        self._jobs.clear()
+
+    def _unavailable(self) -> ModelUnavailable:
+        name = self.version.model.name
+        why = f": {self._message}" if self._message else "."
+        return ModelUnavailable(name, f"Model {self._name()} is {self._state.value}{why}")
+
+    def _name(self) -> str:
+        return f"{self.version.model.name}/{self.version.version}"
+
+    def _move(self, state: VersionState, message: str = "") -> None:
+        self._state, self._message = state, message
+        log.info("model", model=self._name(), state=state.value)
+        self._on_change()

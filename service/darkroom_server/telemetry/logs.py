@@ -1,0 +1,37 @@
+"""Structured logs: one line an event on stderr, as text for people or as JSON for machines."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+
+import structlog
+
+#: `json` or `text`; read by the workers too, which inherit the environment.
+LOG_FORMAT_VARIABLE = "DARKROOM_LOG_FORMAT"
+LOG_LEVEL_VARIABLE = "DARKROOM_LOG_LEVEL"
+
+
+def configure_logs() -> None:
+    """Sets structlog up from the environment; safe to call more than once in a process."""
+    level = logging.getLevelNamesMapping().get(
+        os.environ.get(LOG_LEVEL_VARIABLE, "info").upper(), logging.INFO
+    )
+    render: structlog.typing.Processor = (
+        structlog.processors.JSONRenderer()
+        if os.environ.get(LOG_FORMAT_VARIABLE, "text") == "json"
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    )
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            render,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )

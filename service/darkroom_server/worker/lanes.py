@@ -1,0 +1,111 @@
+"""The lane beside the loop: compresses finished images, so that the device never waits for zlib."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import structlog
+
+from darkroom_server.backends.base import ImageArray
+from darkroom_server.domain.errors import GenerationFailed
+from darkroom_server.domain.jobs import Job, JobCompleted, JobImage, JobTimings
+from darkroom_server.worker.encoding import encode_image
+from darkroom_server.worker.messages import JobFailed, JobReport, Report
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True, kw_only=True)
+class JobRecord:
+    """What is measured of a job. The loop writes it until the last image is handed to the lane."""
+
+    job: Job
+    submitted_s: float
+    started_s: float = 0.0
+    encode_s: float = 0.0
+    denoise_s: float = 0.0
+    decode_s: float = 0.0
+    compress_s: float = 0.0
+    reported_step_count: int = 0
+    sent_image_count: int = 0
+    cancelled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedImage:
+    """Pixels of one image of a job: uint8 [height, width, 3]."""
+
+    image_index: int
+    pixels: ImageArray
+
+
+class CompressLane:
+    """One thread that encodes images and reports them; a job's last image completes it."""
+
+    def __init__(self, emit: Callable[[Report], None], clock: Callable[[], float]) -> None:
+        self._emit = emit
+        self._clock = clock
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="compress")
+
+    def submit(self, record: JobRecord, image: FinishedImage) -> None:
+        """Takes an image; from the loop's thread."""
+        self._thread.submit(self._run, record, image)
+
+    def close(self) -> None:
+        """Finishes what it has taken."""
+        self._thread.shutdown(wait=True)
+
+    def _run(self, record: JobRecord, image: FinishedImage) -> None:
+        if record.cancelled:
+            return
+        job_id = record.job.job_id
+        try:
+            self._send(record, image)
+        except (OSError, ValueError):
+            log.exception("image not encoded", job_id=job_id)
+            record.cancelled = True
+            self._emit(JobFailed(job_id, GenerationFailed("The image could not be encoded.")))
+
+    def _send(self, record: JobRecord, image: FinishedImage) -> None:
+        spec, started_s = record.job.spec, self._clock()
+        seed = spec.seeds[image.image_index]
+        metadata = None
+        if spec.output.embed_metadata:
+            metadata = {"prompt": spec.prompt, "seed": str(seed), "steps": str(spec.step_count)}
+        content = encode_image(image.pixels, spec.output, metadata=metadata)
+        now_s = self._clock()
+        record.compress_s += now_s - started_s
+        record.sent_image_count += 1
+        height_px, width_px = image.pixels.shape[:2]
+        self._report(
+            record,
+            JobImage(
+                image_index=image.image_index,
+                format=spec.output.format,
+                width_px=width_px,
+                height_px=height_px,
+                seed=seed,
+                content=content,
+            ),
+        )
+        if record.sent_image_count == len(spec.seeds):
+            self._report(record, _completed(record, now_s))
+
+    def _report(self, record: JobRecord, event: JobImage | JobCompleted) -> None:
+        self._emit(JobReport(record.job.job_id, event))
+
+
+def _completed(record: JobRecord, now_s: float) -> JobCompleted:
+    return JobCompleted(
+        image_count=record.sent_image_count,
+        timings=JobTimings(
+            queue_s=record.started_s - record.submitted_s,
+            encode_s=record.encode_s,
+            denoise_s=record.denoise_s,
+            decode_s=record.decode_s,
+            compress_s=record.compress_s,
+            total_s=now_s - record.submitted_s,
+        ),
+    )

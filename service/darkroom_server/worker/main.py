@@ -1,0 +1,92 @@
+"""Entry of a worker process: one model version on one device, driven over a pipe.
+
+Threads: the main thread runs the loop; one reads the pipe; one compresses images. The process ends
+when the server says so, when the pipe closes (the server is gone), or when loading fails.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from multiprocessing.connection import Connection
+
+import structlog
+
+from darkroom_server.backends.base import StepModel
+from darkroom_server.backends.fake import FakeStepModel
+from darkroom_server.domain.errors import DarkroomError
+from darkroom_server.domain.models import BackendKind
+from darkroom_server.telemetry.logs import configure_logs
+from darkroom_server.worker.loop import WorkerLoop
+from darkroom_server.worker.messages import (
+    Command,
+    Report,
+    StopWorker,
+    WorkerFailed,
+    WorkerReady,
+    WorkerSpec,
+)
+
+log = structlog.get_logger(__name__)
+
+
+class Pipe:
+    """The worker's end of the pipe. `send` may be called from any thread."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._lock = threading.Lock()
+
+    def send(self, report: Report) -> None:
+        """Sends a report; when the server is gone there is nobody to tell, and nothing happens."""
+        with self._lock:
+            try:
+                self._connection.send(report)
+            except OSError:
+                log.warning("server is gone")
+
+    def read_into(self, loop: WorkerLoop) -> None:
+        """Posts every command to the loop until the server closes the pipe."""
+        while True:
+            try:
+                command: Command = self._connection.recv()
+            except (EOFError, OSError):
+                # Nobody is left to work for, and the model thread may be deep in a kernel.
+                os._exit(0)
+            loop.post(command)
+            if isinstance(command, StopWorker):
+                return
+
+
+def run_worker(connection: Connection, spec: WorkerSpec) -> None:
+    """Loads the model, reports, and works until told to stop."""
+    # The server decides when a worker stops; a terminal's Ctrl-C reaches the whole process group.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    configure_logs()
+    pipe = Pipe(connection)
+    name = f"{spec.version.model.name}/{spec.version.version}"
+    try:
+        model = _load(spec)
+    except DarkroomError as error:
+        pipe.send(WorkerFailed(str(error)))
+        return
+    loop = WorkerLoop(model, pipe.send)
+    threading.Thread(target=pipe.read_into, args=(loop,), name="pipe", daemon=True).start()
+    pipe.send(WorkerReady(model.memory_bytes()))
+    log.info("worker ready", model=name, pid=os.getpid())
+    loop.run()
+
+
+def _load(spec: WorkerSpec) -> StepModel:
+    model = spec.version.model
+    match model.backend:
+        case BackendKind.FAKE:
+            time.sleep(model.fake_load_s)
+            return FakeStepModel(step_s=model.fake_step_s)
+        case BackendKind.DIFFUSERS:
+            # Imported here: a fake worker needs no torch.
+            from darkroom_server.backends.diffusers.loader import load_step_model
+
+            return load_step_model(spec.version, thread_count=spec.thread_count)

@@ -1,0 +1,322 @@
+"""Training of tiny-sdxl: a StableDiffusionXL pipeline from scratch on drawn, captioned scenes.
+
+The two text encoders and the UNet learn together to predict v (arXiv:2202.00512, appendix D) on the
+autoencoder's latents; one caption in twenty is empty and one in twenty has its embeddings zeroed,
+which are the two forms an absent negative prompt takes in the pipeline.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import EulerDiscreteScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
+from PIL import Image
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+)
+
+from darkroom_training import tokenizer, vae
+from darkroom_training.checkpoint import Average, Checkpoint
+from darkroom_training.ranks import average_gradients
+from darkroom_training.scenes import SIZE_PX, Scene, caption, draw, random_scene
+
+TRAIN_TIMESTEPS = 1000
+BETA_START, BETA_END = 0.00085, 0.02
+BATCH = 16
+POOL = 3000
+FRESH_PER_STEP = 2
+
+PROMPTS = (
+    "a red circle on a blue background",
+    "a green star on a white background",
+    "an orange house on the left on a green background",
+    "a white heart at the top on a red background",
+    "a black triangle on a yellow background",
+    "a purple square on the right on a white background",
+    "a yellow star at the bottom on a black background",
+    "a blue heart on an orange background",
+    "a red house on a white to blue gradient background",
+    "a green triangle",
+    "a white circle on the right, purple background",
+    "mountains at sunset",
+    "the sea by day",
+    "hills at night",
+    "a plain green background",
+    "a yellow house at the bottom on a blue background",
+)
+
+
+class Denoiser(torch.nn.Module):
+    """The trained parts: two text encoders and the UNet."""
+
+    def __init__(self, words: CLIPTokenizer) -> None:
+        super().__init__()
+        self.text_encoder = CLIPTextModel(_text_config(words, hidden=64))
+        self.text_encoder_2 = CLIPTextModelWithProjection(_text_config(words, hidden=128))
+        self.unet = UNet2DConditionModel(
+            sample_size=SIZE_PX // 16,
+            in_channels=vae.LATENT_CHANNELS,
+            out_channels=vae.LATENT_CHANNELS,
+            block_out_channels=(64, 128),
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+            up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+            layers_per_block=1,
+            cross_attention_dim=64 + 128,
+            attention_head_dim=(2, 4),
+            use_linear_projection=True,
+            norm_num_groups=16,
+            addition_embed_type="text_time",
+            addition_time_embed_dim=32,
+            projection_class_embeddings_input_dim=128 + 6 * 32,
+        )
+
+    def forward(
+        self,
+        latents: torch.Tensor,
+        timesteps: torch.Tensor,
+        token_ids: torch.Tensor,
+        zeroed: torch.Tensor,
+    ) -> torch.Tensor:
+        """Predicted v for latents [B, 4, 16, 16]; rows where `zeroed` [B] get zero embeddings."""
+        first = self.text_encoder(token_ids, output_hidden_states=True)
+        second = self.text_encoder_2(token_ids, output_hidden_states=True)
+        context = torch.cat([first.hidden_states[-2], second.hidden_states[-2]], dim=-1)
+        keep = (~zeroed).to(context.dtype)
+        size = torch.tensor([SIZE_PX, SIZE_PX, 0, 0, SIZE_PX, SIZE_PX], dtype=torch.float32)
+        result: torch.Tensor = self.unet(
+            latents,
+            timesteps,
+            encoder_hidden_states=context * keep[:, None, None],
+            added_cond_kwargs={
+                "text_embeds": second.text_embeds * keep[:, None],
+                "time_ids": size.expand(len(latents), 6),
+            },
+        ).sample
+        return result
+
+
+def _text_config(words: CLIPTokenizer, *, hidden: int) -> CLIPTextConfig:
+    return CLIPTextConfig(
+        vocab_size=len(words),
+        hidden_size=hidden,
+        intermediate_size=4 * hidden,
+        num_hidden_layers=3,
+        num_attention_heads=hidden // 32,
+        max_position_embeddings=tokenizer.MAX_TOKENS,
+        projection_dim=128,
+        bos_token_id=words.bos_token_id,
+        eos_token_id=words.eos_token_id,
+        pad_token_id=words.pad_token_id,
+    )
+
+
+class ScenePool:
+    """Scenes with their latents; a few are replaced by fresh ones at every step."""
+
+    def __init__(self, folder: Path, rng: random.Random) -> None:
+        self._vae = vae.load(folder)
+        self._rng = rng
+        self._scenes: list[Scene] = []
+        self._latents = torch.empty(POOL, vae.LATENT_CHANNELS, SIZE_PX // 16, SIZE_PX // 16)
+        for start in range(0, POOL, 20):
+            self._draw(range(start, start + 20))
+
+    @torch.no_grad()
+    def _draw(self, places: range) -> None:
+        scenes = [random_scene(self._rng) for _ in places]
+        pixels = torch.stack(
+            [
+                torch.from_numpy(draw(s, self._rng)).permute(2, 0, 1).float() / 127.5 - 1
+                for s in scenes
+            ]
+        ).to(memory_format=torch.channels_last)
+        self._latents[places.start : places.stop] = self._vae.encode(pixels).latents
+        self._scenes[places.start : places.stop] = scenes
+
+    def batch(self) -> tuple[torch.Tensor, list[str]]:
+        """Latents [BATCH, 4, 16, 16] and a caption each."""
+        start = self._rng.randrange(0, POOL - FRESH_PER_STEP)
+        self._draw(range(start, start + FRESH_PER_STEP))
+        chosen = [self._rng.randrange(POOL) for _ in range(BATCH)]
+        return self._latents[chosen], [caption(self._scenes[k], self._rng) for k in chosen]
+
+
+def _alphas_cumprod() -> torch.Tensor:
+    betas = torch.linspace(BETA_START**0.5, BETA_END**0.5, TRAIN_TIMESTEPS) ** 2
+    return torch.cumprod(1 - betas, dim=0)
+
+
+def _timesteps(count: int) -> torch.Tensor:
+    """Half uniform, half gathered where layout and outline are decided."""
+    uniform = torch.rand(count)
+    middle = torch.sigmoid(0.3 + torch.randn(count))
+    share = torch.where(torch.rand(count) < 0.5, uniform, middle)
+    return (share * TRAIN_TIMESTEPS).long().clamp(0, TRAIN_TIMESTEPS - 1)
+
+
+def train(rank: int, rank_count: int, folder: Path, budget_s: float, peak_lr: float) -> None:
+    """Trains for `budget_s` seconds of wall time in all; goes on from the last checkpoint."""
+    words = tokenizer.build(folder / f"tokenizer-{rank}")
+    torch.manual_seed(0)
+    model = Denoiser(words)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=peak_lr, betas=(0.9, 0.99), weight_decay=1e-3
+    )
+    average = Average(model, decay=0.999)
+    checkpoint = Checkpoint(folder / "sdxl.pt", interval_s=240.0)
+    used_s, step = 0.0, 0
+    state = checkpoint.load()
+    if state is not None:
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        average.values = state["average"]
+        used_s, step = state["used_s"], state["step"]
+    torch.manual_seed(7919 * rank + step)
+    pool = ScenePool(folder, random.Random(1_000_003 * (rank + 1) + step))
+    alphas = _alphas_cumprod()
+    started_s = time.monotonic() - used_s
+    losses: list[float] = []
+    while True:
+        used_s = _agreed_s(time.monotonic() - started_s, rank_count)
+        if used_s >= budget_s:
+            break
+        for group in optimizer.param_groups:
+            group["lr"] = peak_lr * _schedule(step, used_s / budget_s)
+        loss = _loss(model, words, pool, alphas)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        average_gradients(model.parameters(), rank_count)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        average.update(model, step)
+        step += 1
+        losses.append(float(loss.detach()))
+        if rank == 0 and step % 50 == 0:
+            mean = sum(losses[-50:]) / 50
+            print(
+                f"sdxl step {step} samples {step * BATCH * rank_count} {used_s:.0f} s "
+                f"loss {mean:.4f}",
+                flush=True,
+            )
+        if rank == 0 and checkpoint.due():
+            checkpoint.save(_state(model, optimizer, average, used_s, step))
+            sample_sheet(folder, model, average, words)
+    if rank == 0:
+        checkpoint.save(_state(model, optimizer, average, used_s, step))
+        sample_sheet(folder, model, average, words)
+
+
+def _agreed_s(used_s: float, rank_count: int) -> float:
+    """Rank 0's clock, so that all ranks stop at the same step."""
+    if rank_count == 1:
+        return used_s
+    clock = torch.tensor([used_s])
+    torch.distributed.broadcast(clock, 0)
+    return float(clock)
+
+
+def _schedule(step: int, progress: float) -> float:
+    """Warm-up, then flat, then down to a fiftieth over the last half."""
+    warm_up = min(1.0, (step + 1) / 200)
+    return warm_up * (1.0 if progress < 0.5 else max(0.02, (1.01 - progress) / 0.51))
+
+
+def _loss(
+    model: Denoiser, words: CLIPTokenizer, pool: ScenePool, alphas: torch.Tensor
+) -> torch.Tensor:
+    latents, captions = pool.batch()
+    dropped = torch.rand(BATCH)
+    captions = ["" if dropped[k] < 0.05 else text for k, text in enumerate(captions)]
+    token_ids = words(
+        captions,
+        padding="max_length",
+        max_length=tokenizer.MAX_TOKENS,
+        truncation=True,
+        return_tensors="pt",
+    ).input_ids
+    timesteps = _timesteps(BATCH)
+    alpha = alphas[timesteps].sqrt()[:, None, None, None]
+    sigma = (1 - alphas[timesteps]).sqrt()[:, None, None, None]
+    noise = torch.randn_like(latents)
+    wanted = alpha * noise - sigma * latents
+    with torch.autocast("cpu", torch.bfloat16):
+        made = model(alpha * latents + sigma * noise, timesteps, token_ids, dropped > 0.95)
+    return F.mse_loss(made.float(), wanted)
+
+
+def _state(
+    model: Denoiser, optimizer: torch.optim.Optimizer, average: Average, used_s: float, step: int
+) -> dict[str, Any]:
+    return {
+        "model": model.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "average": average.values,
+        "used_s": used_s,
+        "step": step,
+    }
+
+
+def pipeline(folder: Path, model: Denoiser, words: CLIPTokenizer) -> StableDiffusionXLPipeline:
+    """The trained parts as a stock pipeline."""
+    scheduler = EulerDiscreteScheduler(
+        num_train_timesteps=TRAIN_TIMESTEPS,
+        beta_start=BETA_START,
+        beta_end=BETA_END,
+        beta_schedule="scaled_linear",
+        prediction_type="v_prediction",
+        timestep_spacing="trailing",
+    )
+    return StableDiffusionXLPipeline(
+        vae=vae.load(folder),
+        text_encoder=model.text_encoder,
+        text_encoder_2=model.text_encoder_2,
+        tokenizer=words,
+        tokenizer_2=words,
+        unet=model.unet,
+        scheduler=scheduler,
+        force_zeros_for_empty_prompt=True,
+        add_watermarker=False,
+    )
+
+
+def averaged(folder: Path) -> tuple[Denoiser, CLIPTokenizer, int]:
+    """The averaged model of the last checkpoint, its tokenizer, and the steps it has seen."""
+    words = tokenizer.build(folder / "tokenizer-0")
+    model = Denoiser(words)
+    state = Checkpoint(folder / "sdxl.pt").load()
+    if state is None:
+        raise FileNotFoundError("no checkpoint yet: train first")
+    model.load_state_dict(state["model"])
+    for name, parameter in model.named_parameters():
+        parameter.data.copy_(state["average"][name])
+    return model.eval(), words, int(state["step"])
+
+
+def sample_sheet(folder: Path, model: Denoiser, average: Average, words: CLIPTokenizer) -> None:
+    """Writes a grid of the sample prompts as the averaged model draws them now."""
+    shown = Denoiser(words).eval()
+    shown.load_state_dict(model.state_dict())
+    average.copy_to(shown)
+    draw_with = pipeline(folder, shown, words)
+    draw_with.set_progress_bar_config(disable=True)
+    images = draw_with(
+        list(PROMPTS),
+        num_inference_steps=16,
+        guidance_scale=2.5,
+        generator=[torch.Generator("cpu").manual_seed(k) for k in range(len(PROMPTS))],
+        output_type="np",
+    ).images
+    rows = [np.concatenate(list(images[k : k + 8]), axis=1) for k in range(0, len(PROMPTS), 8)]
+    sheet = (np.concatenate(rows, axis=0) * 255).round().astype(np.uint8)
+    Image.fromarray(sheet).resize((sheet.shape[1] // 2, sheet.shape[0] // 2)).save(
+        folder / "sdxl.png"
+    )
