@@ -1,0 +1,170 @@
+"""The outermost layer of every call: its id, its line in the log, and a status for every error."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import re
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager
+from typing import Any
+
+import grpc
+import structlog
+from google.rpc import status_pb2
+from grpc import aio
+
+from darkroom_server.domain.errors import DarkroomError
+from darkroom_server.wire.status import (
+    internal_status,
+    retry_pushback_ms,
+    status_of,
+    unimplemented_status,
+)
+
+REQUEST_ID_KEY = "x-request-id"
+_SANE_ID = re.compile(r"[!-~]{1,128}")
+#: Probes come every few seconds; their lines would bury the others.
+_QUIET_SERVICES = ("/grpc.health.v1.Health/", "/grpc.reflection.")
+
+_Context = aio.ServicerContext[Any, Any]
+_Handler = grpc.RpcMethodHandler[Any, Any]
+
+logger = structlog.get_logger("darkroom.rpc")
+
+
+class CallInterceptor(aio.ServerInterceptor):
+    """Wraps every method of every service on the server.
+
+    A call's id is the caller's `x-request-id` if it is sane, else made here; it returns in the
+    initial metadata, or in the trailing metadata of a call that fails before its first message.
+    """
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[_Handler | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> _Handler | None:
+        """The handler, wrapped; None when no service has the method."""
+        handler = await continuation(handler_call_details)
+        if handler is None:
+            return None
+        call = _Call(handler_call_details)
+        codecs = (handler.request_deserializer, handler.response_serializer)
+        if handler.unary_stream is not None:
+            return grpc.unary_stream_rpc_method_handler(
+                _streaming(handler.unary_stream, call), *codecs
+            )
+        if handler.stream_stream is not None:
+            return grpc.stream_stream_rpc_method_handler(
+                _streaming(handler.stream_stream, call), *codecs
+            )
+        if handler.stream_unary is not None:
+            return grpc.stream_unary_rpc_method_handler(
+                _single(handler.stream_unary, call), *codecs
+            )
+        return grpc.unary_unary_rpc_method_handler(_single(handler.unary_unary, call), *codecs)
+
+
+class _Call:
+    """One call: what the log says of it."""
+
+    def __init__(self, details: grpc.HandlerCallDetails) -> None:
+        self.request_id = _request_id(details)
+        self._quiet = details.method.startswith(_QUIET_SERVICES)
+        self._started_s = time.monotonic()
+        self.log = logger.bind(method=details.method, request_id=self.request_id)
+
+    def ended(self, code: grpc.StatusCode) -> None:
+        """Writes the access line."""
+        duration_ms = round((time.monotonic() - self._started_s) * 1000, 1)
+        write = self.log.debug if self._quiet else self.log.info
+        write("call", code=code.name, duration_ms=duration_ms)
+
+
+def _request_id(details: grpc.HandlerCallDetails) -> str:
+    for key, value in details.invocation_metadata or ():
+        if key == REQUEST_ID_KEY and isinstance(value, str) and _SANE_ID.fullmatch(value):
+            return value
+    return uuid.uuid4().hex
+
+
+def _streaming(behavior: Any, call: _Call) -> Any:
+    async def answer(request: Any, context: _Context) -> AsyncIterator[Any]:
+        async with _answering(call, context), aclosing(behavior(request, context)) as responses:
+            started = False
+            async for response in responses:
+                if not started:
+                    await _send_id(call, context)
+                    started = True
+                yield response
+
+    return answer
+
+
+def _single(behavior: Any, call: _Call) -> Any:
+    async def answer(request: Any, context: _Context) -> Any:
+        async with _answering(call, context):
+            response = behavior(request, context)
+            if inspect.isawaitable(response):
+                response = await response
+            await _send_id(call, context)
+            return response
+
+    return answer
+
+
+async def _send_id(call: _Call, context: _Context) -> None:
+    # A client may retry only until these headers arrive, so they leave with the first message.
+    await context.send_initial_metadata(((REQUEST_ID_KEY, call.request_id),))
+
+
+@asynccontextmanager
+async def _answering(call: _Call, context: _Context) -> AsyncIterator[None]:
+    """Turns what the block raises into a status, and logs how the call ended.
+
+    A caller that has gone shows as CancelledError, or as GeneratorExit when it had stopped reading;
+    both pass, so that everything below is released.
+    """
+    structlog.contextvars.bind_contextvars(request_id=call.request_id)
+    try:
+        yield
+    except DarkroomError as error:
+        await _abort(call, context, status_of(error, call.request_id), retry_pushback_ms(error))
+    except NotImplementedError:
+        await _abort(call, context, unimplemented_status())
+    except (asyncio.CancelledError, GeneratorExit):
+        call.ended(_why_gone(context))
+        raise
+    except Exception:
+        call.log.exception("unhandled error")
+        await _abort(call, context, internal_status(call.request_id))
+    else:
+        call.ended(grpc.StatusCode.OK)
+
+
+def _why_gone(context: _Context) -> grpc.StatusCode:
+    remaining_s: float | None = context.time_remaining()
+    if remaining_s is not None and remaining_s <= 0:
+        return grpc.StatusCode.DEADLINE_EXCEEDED
+    return grpc.StatusCode.CANCELLED
+
+
+async def _abort(
+    call: _Call, context: _Context, status: status_pb2.Status, pushback_ms: int | None = None
+) -> None:
+    """Ends the call with the status; always raises."""
+    code = _CODES[status.code]
+    trailers: list[tuple[str, str | bytes]] = [
+        (REQUEST_ID_KEY, call.request_id),
+        ("grpc-status-details-bin", status.SerializeToString()),
+    ]
+    if pushback_ms is not None:
+        trailers.append(("grpc-retry-pushback-ms", str(pushback_ms)))
+    call.ended(code)
+    await context.abort(code, status.message, tuple(trailers))
+
+
+_CODES = {code.value[0]: code for code in grpc.StatusCode}

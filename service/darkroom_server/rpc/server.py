@@ -1,0 +1,97 @@
+"""The gRPC server: its options, its services, its life."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from grpc import aio
+
+from darkroom.v1 import image_service_pb2_grpc, model_service_pb2_grpc
+from darkroom_server.engine.engine import Engine
+from darkroom_server.rpc.health import (
+    HEALTH_SERVICE,
+    IMAGE_SERVICE,
+    MODEL_SERVICE,
+    HealthService,
+    add_health,
+)
+from darkroom_server.rpc.images import ImageService
+from darkroom_server.rpc.interceptors import CallInterceptor
+from darkroom_server.rpc.models import ModelService
+from darkroom_server.rpc.reflection import add_reflection
+from darkroom_server.wire.images import ImageLimits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GrpcOptions:
+    """How the server listens. Port 0 takes any free one."""
+
+    host: str = "127.0.0.1"
+    port: int = 8001
+    max_receive_message_bytes: int = 64 * 1024 * 1024
+    max_concurrent_streams: int = 1024
+    #: A connection that has been silent this long is pinged, and closed if that goes unanswered.
+    keepalive_time_s: float = 60.0
+    keepalive_timeout_s: float = 20.0
+    #: Clients that ping more often than this are turned away.
+    min_client_ping_interval_s: float = 10.0
+    image_limits: ImageLimits = field(default_factory=ImageLimits)
+
+
+class GrpcServer:
+    """A server that is bound to its port. Belongs to the event loop that built it."""
+
+    def __init__(self, server: aio.Server, health: HealthService, port: int) -> None:
+        self._server = server
+        self._health = health
+        #: The port in use.
+        self.port = port
+
+    async def start(self) -> None:
+        """Begins to answer."""
+        await self._server.start()
+
+    async def stop(self, grace_s: float) -> None:
+        """Refuses new calls, lets those running end, and after `grace_s` cancels the rest."""
+        self._health.close()
+        await self._server.stop(grace_s)
+
+    async def wait_for_termination(self) -> None:
+        """Returns when the server has stopped."""
+        await self._server.wait_for_termination()
+
+
+def build_server(engine: Engine, options: GrpcOptions) -> GrpcServer:
+    """A server with every service, bound but not started.
+
+    Must be called on the event loop that will run it. Raises RuntimeError when the port is taken.
+    """
+    server = aio.server(interceptors=(CallInterceptor(),), options=_channel_options(options))
+    health = HealthService(engine)
+    image_service_pb2_grpc.add_ImageServiceServicer_to_server(
+        ImageService(engine, options.image_limits), server
+    )
+    model_service_pb2_grpc.add_ModelServiceServicer_to_server(
+        # What it lacks, the generated base class answers UNIMPLEMENTED.
+        ModelService(engine),  # type: ignore[abstract]
+        server,
+    )
+    add_health(health, server)
+    add_reflection((IMAGE_SERVICE, MODEL_SERVICE, HEALTH_SERVICE), server)
+    host = f"[{options.host}]" if ":" in options.host else options.host
+    return GrpcServer(server, health, server.add_insecure_port(f"{host}:{options.port}"))
+
+
+def _channel_options(options: GrpcOptions) -> list[tuple[str, int]]:
+    return [
+        ("grpc.max_receive_message_length", options.max_receive_message_bytes),
+        ("grpc.max_concurrent_streams", options.max_concurrent_streams),
+        ("grpc.keepalive_time_ms", round(options.keepalive_time_s * 1000)),
+        ("grpc.keepalive_timeout_ms", round(options.keepalive_timeout_s * 1000)),
+        (
+            "grpc.http2.min_recv_ping_interval_without_data_ms",
+            round(options.min_client_ping_interval_s * 1000),
+        ),
+        # A second server on the same port is a mistake, not a way to share load.
+        ("grpc.so_reuseport", 0),
+    ]

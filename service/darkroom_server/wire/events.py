@@ -1,0 +1,203 @@
+"""What happens to a job becomes `darkroom.v1` events."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from google.protobuf.duration_pb2 import Duration
+
+from darkroom.v1 import image_pb2
+from darkroom.v1.image_service_pb2 import GenerationEvent
+from darkroom_server.domain.jobs import (
+    ImageFormat,
+    ImageSpec,
+    JobCompleted,
+    JobEvent,
+    JobImage,
+    JobPreview,
+    JobProgress,
+    JobQueued,
+    JobTimings,
+    OutputSpec,
+    Stage,
+)
+from darkroom_server.wire.notices import Notice
+from darkroom_server.wire.resolve import Resolved
+
+#: Far below the 4 MiB that stock clients receive, and cheap to send.
+CHUNK_BYTES = 256 * 1024
+
+_STAGES: Mapping[Stage, GenerationEvent.Stage.ValueType] = {
+    Stage.LOAD: GenerationEvent.STAGE_LOAD,
+    Stage.ENCODE: GenerationEvent.STAGE_ENCODE,
+    Stage.DENOISE: GenerationEvent.STAGE_DENOISE,
+    Stage.DECODE: GenerationEvent.STAGE_DECODE,
+    Stage.COMPRESS: GenerationEvent.STAGE_COMPRESS,
+}
+_FORMATS: Mapping[ImageFormat, image_pb2.OutputFormat.ValueType] = {
+    ImageFormat.PNG: image_pb2.OUTPUT_FORMAT_PNG,
+    ImageFormat.JPEG: image_pb2.OUTPUT_FORMAT_JPEG,
+    ImageFormat.WEBP: image_pb2.OUTPUT_FORMAT_WEBP,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunningModel:
+    """Which model version runs a job. `digest` is that of its files, `dtype` its weights' type."""
+
+    name: str
+    version: int
+    digest: str
+    dtype: str
+
+
+class EventWriter:
+    """Writes the events of one generation, numbered and dated. Not shared between calls.
+
+    `now_ns` is the wall clock, nanoseconds since 1970.
+    """
+
+    def __init__(self, now_ns: Callable[[], int]) -> None:
+        self._now_ns = now_ns
+        self._sequence = 0
+
+    def accepted(self, job_id: str, resolved: Resolved, model: RunningModel) -> GenerationEvent:
+        """The first event: what will run."""
+        event = self._event()
+        event.accepted.generation_id = job_id
+        event.accepted.parameters.CopyFrom(_effective(resolved, model))
+        event.accepted.warnings.extend(_warning(notice) for notice in resolved.notices)
+        return event
+
+    def validated(self) -> GenerationEvent:
+        """The last event of a request that was only to be checked."""
+        event = self._event()
+        event.completed.SetInParent()
+        return event
+
+    def write(self, happened: JobEvent) -> Iterator[GenerationEvent]:
+        """One event, or for an image its announcement and then its bytes in chunks."""
+        event = self._event()
+        match happened:
+            case JobQueued():
+                event.queued.ahead_count = happened.ahead_count
+                event.queued.model_loading = happened.model_loading
+                yield event
+            case JobProgress():
+                event.progress.stage = _STAGES[happened.stage]
+                event.progress.completed_step_count = happened.completed_step_count
+                event.progress.total_step_count = happened.total_step_count
+                event.progress.image_index = happened.image_index
+                yield event
+            case JobPreview():
+                event.preview.CopyFrom(_preview(happened))
+                yield event
+            case JobImage():
+                event.image.CopyFrom(_image(happened))
+                yield event
+                yield from self._chunks(happened)
+            case JobCompleted():
+                event.completed.CopyFrom(_completed(happened))
+                yield event
+
+    def _event(self) -> GenerationEvent:
+        event = GenerationEvent(sequence=self._sequence)
+        event.event_time.FromNanoseconds(self._now_ns())
+        self._sequence += 1
+        return event
+
+    def _chunks(self, image: JobImage) -> Iterator[GenerationEvent]:
+        for offset in range(0, len(image.content), CHUNK_BYTES):
+            event = self._event()
+            event.chunk.image_index = image.image_index
+            event.chunk.offset_bytes = offset
+            event.chunk.content = image.content[offset : offset + CHUNK_BYTES]
+            yield event
+
+
+def _effective(resolved: Resolved, model: RunningModel) -> image_pb2.EffectiveParameters:
+    spec: ImageSpec = resolved.spec
+    return image_pb2.EffectiveParameters(
+        model=f"models/{model.name}",
+        model_version=model.version,
+        model_digest=model.digest,
+        width_px=spec.width_px,
+        height_px=spec.height_px,
+        step_count=spec.step_count,
+        guidance_scale=spec.guidance_scale,
+        scheduler=spec.scheduler,
+        seeds=spec.seeds,
+        strength=None if spec.fill is None else spec.fill.strength,
+        output=_output(spec.output),
+        fingerprint=f"{model.digest[:12]}/{model.dtype}/torch/solo",
+    )
+
+
+def _output(output: OutputSpec) -> image_pb2.OutputOptions:
+    lossy = output.format is not ImageFormat.PNG and not output.lossless
+    return image_pb2.OutputOptions(
+        format=_FORMATS[output.format],
+        quality=output.quality if lossy else None,
+        lossless=output.lossless,
+        embed_metadata=output.embed_metadata,
+    )
+
+
+def _warning(notice: Notice) -> image_pb2.Warning:
+    return image_pb2.Warning(
+        reason=notice.reason.value, description=notice.description, field=notice.field
+    )
+
+
+def _preview(preview: JobPreview) -> GenerationEvent.Preview:
+    return GenerationEvent.Preview(
+        image_index=preview.image_index,
+        completed_step_count=preview.completed_step_count,
+        media_type="image/jpeg",
+        content=preview.content,
+        width_px=preview.width_px,
+        height_px=preview.height_px,
+    )
+
+
+def _image(image: JobImage) -> GenerationEvent.Image:
+    return GenerationEvent.Image(
+        image_index=image.image_index,
+        media_type=image.format.value,
+        width_px=image.width_px,
+        height_px=image.height_px,
+        seed=image.seed,
+        size_bytes=len(image.content),
+        sha256=hashlib.sha256(image.content).digest(),
+        finish_reason=GenerationEvent.FINISH_REASON_SUCCESS,
+    )
+
+
+def _completed(completed: JobCompleted) -> GenerationEvent.Completed:
+    event = GenerationEvent.Completed(
+        image_count=completed.image_count,
+        timings=_timings(completed.timings),
+        peak_device_memory_bytes=completed.peak_device_memory_bytes,
+    )
+    event.batch.batch_image_count = completed.batch_image_count
+    event.batch.request_image_count = completed.image_count
+    return event
+
+
+def _timings(timings: JobTimings) -> image_pb2.Timings:
+    return image_pb2.Timings(
+        queue_duration=_duration(timings.queue_s),
+        encode_duration=_duration(timings.encode_s),
+        denoise_duration=_duration(timings.denoise_s),
+        decode_duration=_duration(timings.decode_s),
+        compress_duration=_duration(timings.compress_s),
+        total_duration=_duration(timings.total_s),
+    )
+
+
+def _duration(seconds: float) -> Duration:
+    duration = Duration()
+    duration.FromNanoseconds(round(seconds * 1e9))
+    return duration

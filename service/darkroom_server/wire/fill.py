@@ -1,0 +1,90 @@
+"""What a Fill request repaints: its image and mask, decoded, converted, at the output's size."""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image
+
+from darkroom_server.domain.errors import InvalidImage
+from darkroom_server.domain.jobs import FillSpec, Pixels
+from darkroom_server.wire.dimensions import Size
+from darkroom_server.wire.images import (
+    ImageLimits,
+    Picture,
+    alpha_of,
+    decode,
+    has_alpha,
+    to_grey,
+    to_rgb,
+)
+from darkroom_server.wire.notices import Notice, NoticeReason
+from darkroom_server.wire.requests import FillInput, MaskPolarity
+
+IMAGE_FIELD = "image.content"
+MASK_FIELD = "mask.content"
+#: Lightest grey that counts as black is one less: half of full scale.
+MASK_THRESHOLD = 128
+
+
+def decode_fill(
+    fill: FillInput, size: Size, *, strength: float, limits: ImageLimits
+) -> tuple[FillSpec, tuple[Notice, ...]]:
+    """Decodes and scales both files to `size`, without keeping their aspect.
+
+    The image is scaled as diffusers' image processor does it (Lanczos), the mask by the nearest
+    pixel after it was made black and white. CPU-bound. Raises InvalidImage or ImageTooLarge.
+    """
+    picture = decode(fill.image, IMAGE_FIELD, limits)
+    rgb, notices = to_rgb(picture, IMAGE_FIELD, flatten=fill.mask is not None)
+    notices = picture.notices + notices
+    if picture.size != size:
+        text = f"the image was scaled from {picture.size} to {size}"
+        notices += (Notice(NoticeReason.IMAGE_RESIZED, text, IMAGE_FIELD),)
+    mask_picture, mask_field = picture, IMAGE_FIELD
+    if fill.mask is not None:
+        mask_picture, mask_field = decode(fill.mask, MASK_FIELD, limits), MASK_FIELD
+        notices += mask_picture.notices + _mask_notices(mask_picture, picture, fill.mask_polarity)
+    mask = _black_and_white(mask_picture, mask_field, fill.mask_polarity)
+    spec = FillSpec(
+        image=_pixels(_scaled(rgb, size, Image.Resampling.LANCZOS)),
+        mask=_pixels(_scaled(mask, size, Image.Resampling.NEAREST)),
+        strength=strength,
+        preserve_unmasked=fill.preserve_unmasked,
+    )
+    return spec, notices
+
+
+def _mask_notices(mask: Picture, image: Picture, polarity: MaskPolarity) -> tuple[Notice, ...]:
+    notices: tuple[Notice, ...] = ()
+    if mask.size != image.size:
+        text = f"the mask was scaled from {mask.size} to the image's {image.size}"
+        notices += (Notice(NoticeReason.MASK_RESIZED, text, MASK_FIELD),)
+    by_colour = polarity is not MaskPolarity.TRANSPARENT_REPAINTS
+    if by_colour and has_alpha(mask) and alpha_of(mask).getextrema() != (255, 255):
+        text = "the mask's transparency plays no part; its colours do"
+        notices += (Notice(NoticeReason.ALPHA_IGNORED, text, MASK_FIELD),)
+    return notices
+
+
+def _black_and_white(mask: Picture, field: str, polarity: MaskPolarity) -> Image.Image:
+    """One channel: 255 where new pixels are wanted, else 0."""
+    match polarity:
+        case MaskPolarity.WHITE_REPAINTS:
+            repaint = np.asarray(to_grey(mask)) >= MASK_THRESHOLD
+        case MaskPolarity.BLACK_REPAINTS:
+            repaint = np.asarray(to_grey(mask)) < MASK_THRESHOLD
+        case MaskPolarity.TRANSPARENT_REPAINTS:
+            if not has_alpha(mask):
+                raise InvalidImage(field, "nothing in it is transparent, so there is no mask")
+            repaint = np.asarray(alpha_of(mask)) == 0
+    return Image.fromarray(np.where(repaint, np.uint8(255), np.uint8(0)))
+
+
+def _scaled(picture: Image.Image, size: Size, resampling: Image.Resampling) -> Image.Image:
+    wanted = (size.width_px, size.height_px)
+    return picture if picture.size == wanted else picture.resize(wanted, resampling)
+
+
+def _pixels(picture: Image.Image) -> Pixels:
+    channel_count = len(picture.getbands())
+    return Pixels(picture.width, picture.height, channel_count, picture.tobytes())

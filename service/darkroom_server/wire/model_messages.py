@@ -1,0 +1,115 @@
+"""Models and their versions become `darkroom.v1.Model`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from darkroom.v1 import model_service_pb2 as pb
+from darkroom_server.domain.jobs import Task
+from darkroom_server.domain.models import ModelInfo, ModelStatus, VersionState, VersionStatus
+from darkroom_server.wire.limits import MAX_GUIDANCE_SCALE, MAX_SEED
+
+_TASKS: Mapping[Task, pb.Model.Task.ValueType] = {
+    Task.TEXT_TO_IMAGE: pb.Model.TASK_TEXT_TO_IMAGE,
+    Task.FILL: pb.Model.TASK_FILL,
+}
+_STATES: Mapping[VersionState, pb.Model.State.ValueType] = {
+    VersionState.UNLOADED: pb.Model.STATE_UNLOADED,
+    VersionState.LOADING: pb.Model.STATE_LOADING,
+    VersionState.READY: pb.Model.STATE_READY,
+    VersionState.UNAVAILABLE: pb.Model.STATE_UNAVAILABLE,
+    VersionState.UNLOADING: pb.Model.STATE_UNLOADING,
+    VersionState.FAILED: pb.Model.STATE_FAILED,
+}
+
+
+def model_message(status: ModelStatus) -> pb.Model:
+    """The model with its versions, highest first."""
+    model = status.model
+    shown = shown_version(status)
+    return pb.Model(
+        name=f"models/{model.name}",
+        display_name=model.display_name,
+        hub_id=model.hub_id,
+        aliases=model.aliases,
+        tasks=sorted(_TASKS[task] for task in model.tasks),
+        state=_STATES[shown.state] if shown else pb.Model.STATE_UNLOADED,
+        state_message=shown.message if shown else "",
+        parameters=[
+            _parameter(field, effective, model) for field, effective in model.parameters.items()
+        ],
+        schedulers=model.schedulers,
+        default_scheduler=model.defaults.scheduler,
+        dimension_multiple_px=model.limits.size_multiple_px,
+        max_pixel_count=model.limits.max_pixel_count,
+        max_image_count=model.limits.max_image_count,
+        memory_bytes=sum(version.memory_bytes for version in status.versions),
+        queued_request_count=status.queued_request_count,
+        license=model.license,
+        default_version=status.default_version or 0,
+        versions=[_version(version) for version in status.versions],
+    )
+
+
+def shown_version(status: ModelStatus) -> VersionStatus | None:
+    """The version whose state is the model's: the default one, or the newest when none serves."""
+    for version in status.versions:
+        if version.version == status.default_version:
+            return version
+    return status.versions[0] if status.versions else None
+
+
+def _version(version: VersionStatus) -> pb.ModelVersion:
+    message = pb.ModelVersion(
+        version=version.version,
+        state=_STATES[version.state],
+        state_message=version.message,
+        labels=version.labels,
+        digest=version.digest,
+        memory_bytes=version.memory_bytes,
+        weight_bytes=version.weight_bytes,
+    )
+    if version.loaded_at_s is not None:
+        loaded = Timestamp()
+        loaded.FromNanoseconds(round(version.loaded_at_s * 1e9))
+        message.load_time.CopyFrom(loaded)
+    return message
+
+
+def _parameter(field: str, effective: bool, model: ModelInfo) -> pb.ParameterSpec:
+    """What a form needs to know of a field; names without numbers have no range."""
+    limits, defaults = model.limits, model.defaults
+    size = (limits.min_size_px, limits.max_size_px, limits.size_multiple_px)
+    spec = pb.ParameterSpec(field=field, effective=effective)
+    match field:
+        case "width_px":
+            _fill_range(spec, *size, defaults.width_px)
+        case "height_px":
+            _fill_range(spec, *size, defaults.height_px)
+        case "step_count":
+            _fill_range(spec, 1, limits.max_step_count, 1, defaults.step_count)
+        case "image_count":
+            _fill_range(spec, 1, limits.max_image_count, 1, 1)
+        case "guidance_scale":
+            _fill_range(spec, 0, MAX_GUIDANCE_SCALE, None, defaults.guidance_scale)
+        case "strength":
+            _fill_range(spec, 0, 1, None, defaults.strength)
+        case "seed":
+            _fill_range(spec, 0, MAX_SEED, 1, None)
+    return spec
+
+
+def _fill_range(
+    spec: pb.ParameterSpec,
+    lowest: float,
+    highest: float,
+    step: float | None,
+    default: float | None,
+) -> None:
+    spec.min_value, spec.max_value = lowest, highest
+    if step is not None:
+        spec.step_value = step
+    if default is not None:
+        spec.default_value = default
