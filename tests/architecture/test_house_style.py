@@ -25,9 +25,10 @@ def _functions(source: Source) -> Iterator[Function]:
             yield node
 
 
-def _line_count(function: Function) -> int:
+def _body_line_count(function: Function) -> int:
+    # A command's signature is a list of its options: a declaration, however long.
     assert function.end_lineno is not None
-    return function.end_lineno - function.lineno + 1
+    return function.end_lineno - function.body[0].lineno + 1
 
 
 def test_no_file_is_longer_than_its_limit() -> None:
@@ -37,7 +38,7 @@ def test_no_file_is_longer_than_its_limit() -> None:
 
 def test_no_function_is_longer_than_its_limit() -> None:
     lengths = {
-        f"{source.path}:{function.lineno} {function.name}": _line_count(function)
+        f"{source.path}:{function.lineno} {function.name}": _body_line_count(function)
         for source in sources()
         for function in _functions(source)
     }
