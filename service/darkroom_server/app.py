@@ -11,7 +11,7 @@ import uvloop
 
 from darkroom_server.config import ServerConfig
 from darkroom_server.engine.engine import Engine, EngineOptions
-from darkroom_server.rpc.server import RpcOptions, build_server
+from darkroom_server.rpc.server import GrpcOptions, build_server
 
 log = structlog.get_logger(__name__)
 
@@ -33,9 +33,9 @@ async def serve(config: ServerConfig) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, signals.put_nowait, number)
-    server, port = await build_server(engine, _rpc_options(config))
+    server = build_server(engine, _grpc_options(config))
     await server.start()
-    log.info("listening", host=config.host, grpc_port=port)
+    log.info("listening", host=config.host, grpc_port=server.port)
     loading = asyncio.create_task(engine.start())
     try:
         # A repository that cannot be read ends the server; nothing else does but a signal.
@@ -47,7 +47,7 @@ async def serve(config: ServerConfig) -> None:
         await _drain(engine, config, signals)
     finally:
         loading.cancel()
-        await server.stop(grace=1.0)
+        await server.stop(grace_s=1.0)
         await engine.stop()
         log.info("stopped")
 
@@ -68,10 +68,10 @@ async def _drain(engine: Engine, config: ServerConfig, signals: asyncio.Queue[in
     hurry.cancel()
 
 
-def _rpc_options(config: ServerConfig) -> RpcOptions:
-    return RpcOptions(
+def _grpc_options(config: ServerConfig) -> GrpcOptions:
+    return GrpcOptions(
         host=config.host,
         port=config.grpc_port,
-        max_receive_bytes=config.max_receive_bytes,
+        max_receive_message_bytes=config.max_receive_bytes,
         max_concurrent_streams=config.max_concurrent_streams,
     )

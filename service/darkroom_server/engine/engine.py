@@ -24,8 +24,8 @@ from darkroom_server.domain.models import (
 from darkroom_server.engine.instance import prepare_fork_server
 from darkroom_server.engine.stream import JobStream
 from darkroom_server.engine.supervisor import Supervisor
-from darkroom_server.models.repository import ModelRepository, RepositoryModel
-from darkroom_server.models.resolution import resolve_model, resolve_version
+from darkroom_server.models.repository import ModelRepository, RepositoryModel, RepositoryScan
+from darkroom_server.models.resolution import resolve, resolve_model
 
 log = structlog.get_logger(__name__)
 
@@ -82,7 +82,7 @@ class Engine:
     def __init__(self, options: EngineOptions) -> None:
         self._options = options
         self._repository = ModelRepository(options.model_repository)
-        self._models: dict[str, RepositoryModel] = {}
+        self._scan = RepositoryScan(models=(), broken=(), problems=())
         self._supervisors: dict[tuple[str, int], Supervisor] = {}
         self._sessions: set[Session] = set()
         self._listeners: list[Callable[[], None]] = []
@@ -93,10 +93,9 @@ class Engine:
 
     async def start(self) -> None:
         """Reads the repository and starts loading what should serve; does not wait for it."""
-        scan = await asyncio.to_thread(self._repository.scan)
+        self._scan = scan = await asyncio.to_thread(self._repository.scan)
         for problem in scan.problems:
             log.warning("model repository", problem=str(problem))
-        self._models = {model.info.name: model for model in scan.models}
         serving = [
             version
             for model in scan.models
@@ -111,7 +110,7 @@ class Engine:
             self._supervisors[version.model.name, version.version] = Supervisor(
                 version, thread_count=thread_count, on_change=self._notify
             )
-        log.info("models found", models=sorted(self._models), serving=len(serving))
+        log.info("models found", count=len(scan.models), serving_versions=len(serving))
         self._notify()
         await asyncio.gather(*(one.start() for one in self._supervisors.values()))
 
@@ -132,8 +131,7 @@ class Engine:
                 self._idle.set()
 
     def _supervisor(self, ref: ModelRef, task: Task) -> Supervisor:
-        model = resolve_model(tuple(self._models.values()), ref.name, task=task)
-        version = resolve_version(model, ref.version)
+        model, version = resolve(self._scan, ref, task)
         supervisor = self._supervisors.get((model.info.name, version))
         if supervisor is None:
             name = model.info.name
@@ -142,11 +140,11 @@ class Engine:
 
     def list_models(self) -> tuple[ModelStatus, ...]:
         """Every model of the repository, by name."""
-        return tuple(self._status(self._models[name]) for name in sorted(self._models))
+        return tuple(self._status(model) for model in self._scan.models)
 
     def get_model(self, name: str) -> ModelStatus:
         """One model by name, `models/` name, hub id or alias; raises ModelNotFound."""
-        return self._status(resolve_model(tuple(self._models.values()), name, task=None))
+        return self._status(resolve_model(self._scan, name))
 
     def _status(self, model: RepositoryModel) -> ModelStatus:
         found = {
@@ -167,7 +165,7 @@ class Engine:
                 )
                 for version in model.versions
             ),
-            default_version=resolve_version(model, "") if model.serving else None,
+            default_version=model.default_version,
             queued_request_count=sum(one.job_count for one in found.values() if one is not None),
         )
 

@@ -183,8 +183,8 @@ class Supervisor:
             case JobReport(job_id, event):
                 self._on_event(job_id, event)
             case JobFailed(job_id, error):
-                if (active := self._jobs.pop(job_id, None)) is not None:
-                    active.stream.fail(error)
+                if job_id in self._jobs:
+                    self._jobs.pop(job_id).stream.fail(error)
             case _:
                 assert_never(report)
 

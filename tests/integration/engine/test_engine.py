@@ -1,0 +1,199 @@
+"""The engine on real worker processes with the fake model."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from darkroom_server.domain.errors import (
+    Draining,
+    ModelNotFound,
+    ModelUnavailable,
+    QueueFull,
+    WorkerLost,
+)
+from darkroom_server.domain.jobs import ImageSpec, JobCompleted, JobEvent, JobImage, JobQueued, Task
+from darkroom_server.domain.models import ModelRef, VersionState
+from darkroom_server.engine.engine import Engine, EngineOptions, Session
+from darkroom_server.engine.supervisor import MAX_DEATHS, MAX_JOB_ATTEMPTS
+
+from tests.unit.specs import image_spec
+
+WAIT_S = 30.0
+
+
+def fake_repository(folder: Path, *, step_s: float = 0.0, max_queue_size: int = 100) -> Path:
+    (folder / "fake" / "1").mkdir(parents=True)
+    (folder / "fake" / "config.pbtxt").write_text(
+        f"backend: BACKEND_FAKE\nmax_queue_size: {max_queue_size}\nfake {{ step_s: {step_s} }}\n"
+    )
+    return folder
+
+
+@asynccontextmanager
+async def running(repository: Path) -> AsyncIterator[Engine]:
+    engine = Engine(EngineOptions(model_repository=repository, threads_per_worker=lambda _: 1))
+    await engine.start()
+    try:
+        yield engine
+    finally:
+        await engine.stop()
+
+
+def state(engine: Engine) -> VersionState:
+    return engine.get_model("fake").versions[0].state
+
+
+async def until(engine: Engine, wanted: VersionState) -> None:
+    """Returns when the model is in a state; listens instead of sleeping."""
+    changed = asyncio.Event()
+    engine.add_listener(changed.set)
+    async with asyncio.timeout(WAIT_S):
+        while state(engine) is not wanted:
+            changed.clear()
+            await changed.wait()
+
+
+@asynccontextmanager
+async def submitted(
+    engine: Engine, spec: ImageSpec, *, deadline_s: float | None = None
+) -> AsyncIterator[Session]:
+    async with engine.open(ModelRef(), Task.TEXT_TO_IMAGE) as session:
+        await session.submit(spec, deadline_s=deadline_s)
+        yield session
+
+
+async def generate(engine: Engine, spec: ImageSpec) -> list[JobEvent]:
+    async with asyncio.timeout(WAIT_S), submitted(engine, spec) as session:
+        return [event async for event in session.events()]
+
+
+async def first_progress(session: Session) -> None:
+    async for event in session.events():
+        if not isinstance(event, JobQueued):
+            return
+
+
+async def test_requests_made_while_the_model_loads_wait_and_are_served(tmp_path: Path) -> None:
+    async with running(fake_repository(tmp_path)) as engine:
+        assert state(engine) is VersionState.LOADING
+        events = await generate(engine, image_spec())
+        assert events[0] == JobQueued(0, model_loading=True)
+        assert isinstance(events[-2], JobImage)
+        assert isinstance(events[-1], JobCompleted)
+        assert state(engine) is VersionState.READY
+
+
+async def test_a_killed_worker_comes_back_and_its_requests_notice_only_time(tmp_path: Path) -> None:
+    async with running(fake_repository(tmp_path, step_s=0.02)) as engine:
+        await until(engine, VersionState.READY)
+        undisturbed = await generate(engine, image_spec(step_count=30, seeds=(5,)))
+        async with submitted(engine, image_spec(step_count=30, seeds=(5,))) as session:
+            events = session.events()
+            seen = [await anext(events) for _ in range(5)]
+            [killed] = engine.worker_pids()
+            os.kill(killed, signal.SIGKILL)
+            async with asyncio.timeout(WAIT_S):
+                seen += [event async for event in events]
+        # All but the end, which tells the time each took.
+        assert seen[:-1] == undisturbed[:-1]
+        assert isinstance(seen[-1], JobCompleted)
+        assert engine.worker_pids() != (killed,)
+
+
+async def test_health_is_told_that_a_killed_worker_is_away(tmp_path: Path) -> None:
+    async with running(fake_repository(tmp_path)) as engine:
+        await until(engine, VersionState.READY)
+        seen: list[VersionState] = []
+        engine.add_listener(lambda: seen.append(state(engine)))
+        os.kill(engine.worker_pids()[0], signal.SIGKILL)
+        await until(engine, VersionState.UNAVAILABLE)
+        await until(engine, VersionState.READY)
+        assert seen[0] is VersionState.UNAVAILABLE
+
+
+async def test_a_request_that_kills_its_worker_each_time_is_given_up(tmp_path: Path) -> None:
+    async with running(fake_repository(tmp_path, step_s=0.05)) as engine:
+        await until(engine, VersionState.READY)
+        async with submitted(engine, image_spec(step_count=200)) as session:
+
+            async def kill_each_worker() -> None:
+                for _ in range(MAX_JOB_ATTEMPTS):
+                    await until(engine, VersionState.READY)
+                    os.kill(engine.worker_pids()[0], signal.SIGKILL)
+                    await until(engine, VersionState.UNAVAILABLE)
+
+            killing = asyncio.create_task(kill_each_worker())
+            with pytest.raises(WorkerLost):
+                async with asyncio.timeout(WAIT_S):
+                    async for _ in session.events():
+                        pass
+            await killing
+
+
+async def test_leaving_a_session_frees_its_place(tmp_path: Path) -> None:
+    async with running(fake_repository(tmp_path, step_s=0.02, max_queue_size=1)) as engine:
+        async with submitted(engine, image_spec(step_count=500)) as session:
+            await first_progress(session)
+            with pytest.raises(QueueFull) as full:
+                await generate(engine, image_spec())
+            assert full.value.retry_after_s > 0
+        events = await generate(engine, image_spec(step_count=1))
+        # Behind a job that still ran it would have been told its place.
+        assert not [event for event in events if isinstance(event, JobQueued)]
+
+
+async def test_draining_lets_requests_end_and_refuses_new_ones(tmp_path: Path) -> None:
+    async with running(fake_repository(tmp_path, step_s=0.02)) as engine:
+        async with submitted(engine, image_spec(step_count=20)) as session:
+            await first_progress(session)
+            engine.begin_drain()
+            with pytest.raises(Draining):
+                await generate(engine, image_spec())
+            ended = [event async for event in session.events()]
+        assert isinstance(ended[-1], JobCompleted)
+        async with asyncio.timeout(WAIT_S):
+            await engine.finish_drain(WAIT_S)
+
+
+async def test_draining_ends_what_takes_too_long_with_a_status(tmp_path: Path) -> None:
+    async with (
+        running(fake_repository(tmp_path, step_s=0.02)) as engine,
+        submitted(engine, image_spec(step_count=5000)) as session,
+    ):
+        await first_progress(session)
+        engine.begin_drain()
+        await engine.finish_drain(0.0)
+        with pytest.raises(Draining):
+            async for _ in session.events():
+                pass
+
+
+async def test_a_worker_that_dies_again_and_again_is_given_up_with_the_reason(
+    tmp_path: Path,
+) -> None:
+    async with running(fake_repository(tmp_path)) as engine:
+        for _ in range(MAX_DEATHS - 1):
+            await until(engine, VersionState.READY)
+            os.kill(engine.worker_pids()[0], signal.SIGKILL)
+            await until(engine, VersionState.UNAVAILABLE)
+        await until(engine, VersionState.READY)
+        os.kill(engine.worker_pids()[0], signal.SIGKILL)
+        await until(engine, VersionState.FAILED)
+        assert "died" in engine.get_model("fake").versions[0].message
+        with pytest.raises(ModelUnavailable, match="died"):
+            await generate(engine, image_spec())
+
+
+async def test_names_that_nothing_has_are_not_found(tmp_path: Path) -> None:
+    async with running(fake_repository(tmp_path)) as engine:
+        with pytest.raises(ModelNotFound, match="fake"):
+            engine.get_model("nobody")
+        with pytest.raises(ModelNotFound, match="9"):
+            async with engine.open(ModelRef("fake", "9"), Task.TEXT_TO_IMAGE):
+                pass

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import pytest
+from darkroom_server.domain.errors import GenerationFailed
+from darkroom_server.domain.jobs import (
+    ImageFormat,
+    JobCompleted,
+    JobEvent,
+    JobImage,
+    JobProgress,
+    JobQueued,
+    JobTimings,
+    Stage,
+)
+from darkroom_server.engine.stream import MAX_WAITING_DROPPABLE, JobStream
+
+
+def progress(count: int) -> JobProgress:
+    return JobProgress(stage=Stage.DENOISE, completed_step_count=count, total_step_count=99)
+
+
+def image(index: int = 0) -> JobImage:
+    return JobImage(
+        image_index=index,
+        format=ImageFormat.PNG,
+        width_px=1,
+        height_px=1,
+        seed=0,
+        content=b"",
+    )
+
+
+COMPLETED = JobCompleted(image_count=1, timings=JobTimings())
+
+
+async def read(stream: JobStream) -> list[JobEvent]:
+    return [event async for event in stream.events()]
+
+
+@pytest.mark.parametrize(
+    ("put", "seen"),
+    [
+        pytest.param(
+            [JobQueued(1), progress(1), image(), COMPLETED],
+            [JobQueued(1), progress(1), image(), COMPLETED],
+            id="in-order",
+        ),
+        pytest.param(
+            [progress(1), progress(2), JobQueued(0), progress(1), progress(2), progress(3)],
+            [progress(1), progress(2), progress(3)],
+            id="run-again-repeats-nothing",
+        ),
+        pytest.param(
+            [image(0), image(0), image(1)], [image(0), image(1)], id="each-image-once"
+        ),
+        pytest.param(
+            [progress(1), image(0), progress(2)], [progress(1), image(0)], id="images-end-progress"
+        ),
+        pytest.param([COMPLETED, progress(1), image()], [COMPLETED], id="nothing-after-the-end"),
+    ],
+)
+async def test_events_keep_the_order_callers_rely_on(
+    put: list[JobEvent], seen: list[JobEvent]
+) -> None:
+    stream = JobStream()
+    for event in put:
+        stream.put(event)
+    if COMPLETED not in put:
+        stream.put(COMPLETED)
+        seen = [*seen, COMPLETED]
+    assert await read(stream) == seen
+
+
+async def test_a_slow_reader_loses_old_progress_and_no_image() -> None:
+    stream = JobStream()
+    for count in range(1, 100):
+        stream.put(progress(count))
+    stream.put(image())
+    stream.put(COMPLETED)
+    events = await read(stream)
+    kept = [e.completed_step_count for e in events if isinstance(e, JobProgress)]
+    assert kept == list(range(100 - MAX_WAITING_DROPPABLE, 100))
+    assert events[-2:] == [image(), COMPLETED]
+
+
+async def test_a_failure_comes_after_what_was_put_before() -> None:
+    stream = JobStream()
+    stream.put(progress(1))
+    stream.fail(GenerationFailed("no"))
+    stream.fail(GenerationFailed("second"))
+    seen = []
+    with pytest.raises(GenerationFailed, match="no"):
+        async for event in stream.events():
+            seen.append(event)
+    assert seen == [progress(1)]

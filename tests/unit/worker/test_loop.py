@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from darkroom_server.backends.fake import FAILING_PROMPT, FakeStepModel
+from darkroom_server.domain.errors import DeadlineExceeded, GenerationFailed, OutOfDeviceMemory
+from darkroom_server.domain.jobs import (
+    JobCompleted,
+    JobEvent,
+    JobImage,
+    JobProgress,
+    JobQueued,
+    Stage,
+)
+from darkroom_server.worker.lanes import CompressLane
+from darkroom_server.worker.loop import WorkerLoop
+from darkroom_server.worker.messages import CancelJob, JobFailed, JobReport, Report, SubmitJob
+from PIL import Image
+
+from tests.unit.specs import job
+
+
+class Clock:
+    now_s = 100.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+class Bench:
+    """A loop on the fake model, driven tick by tick."""
+
+    def __init__(self, model: FakeStepModel | None = None) -> None:
+        self.reports: list[Report] = []
+        self.clock = Clock()
+        self.lane = CompressLane(self.reports.append, self.clock)
+        self.loop = WorkerLoop(
+            model or FakeStepModel(), self.reports.append, lane=self.lane, clock=self.clock
+        )
+
+    def ticks(self, count: int) -> None:
+        for _ in range(count):
+            self.loop.tick()
+
+    def events(self, job_id: str = "a") -> list[JobEvent]:
+        self.lane.close()
+        found = [r for r in self.reports if isinstance(r, JobReport) and r.job_id == job_id]
+        return [report.event for report in found]
+
+    def failures(self) -> dict[str, type[Exception]]:
+        return {r.job_id: type(r.error) for r in self.reports if isinstance(r, JobFailed)}
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    made = Bench()
+    yield made
+    made.lane.close()
+
+
+def test_a_job_reports_its_stages_then_its_image_then_its_end(bench: Bench) -> None:
+    bench.loop.post(SubmitJob(job(step_count=3, seeds=(10,))))
+    bench.ticks(3)
+    encode, first, second, third, image, completed = bench.events()
+    assert encode == JobProgress(stage=Stage.ENCODE, total_step_count=3)
+    assert [first, second, third] == [
+        JobProgress(stage=Stage.DENOISE, completed_step_count=k, total_step_count=3)
+        for k in (1, 2, 3)
+    ]
+    assert isinstance(image, JobImage)
+    assert isinstance(completed, JobCompleted)
+    pixels = np.asarray(Image.open(io.BytesIO(image.content)))
+    assert (image.seed, pixels.shape, set(pixels.flat)) == (10, (8, 16, 3), {13})
+
+
+def test_images_of_a_job_use_their_own_seeds_and_progress_is_that_of_the_slowest(
+    bench: Bench,
+) -> None:
+    bench.loop.post(SubmitJob(job(step_count=2, seeds=(10, 20))))
+    bench.ticks(4)
+    events = bench.events()
+    steps = [e.completed_step_count for e in events if isinstance(e, JobProgress)]
+    assert steps == [0, 1, 2]
+    values = {
+        e.image_index: np.asarray(Image.open(io.BytesIO(e.content)))[0, 0, 0]
+        for e in events
+        if isinstance(e, JobImage)
+    }
+    assert values == {0: 12, 1: 22}
+
+
+def test_waiting_jobs_learn_their_place(bench: Bench) -> None:
+    for name in ("a", "b", "c"):
+        bench.loop.post(SubmitJob(job(name, step_count=1)))
+    bench.ticks(3)
+    places = [event for event in bench.events("c") if isinstance(event, JobQueued)]
+    assert places == [JobQueued(2), JobQueued(1), JobQueued(0)]
+
+
+def test_a_cancelled_job_takes_no_further_step_and_says_nothing(bench: Bench) -> None:
+    bench.loop.post(SubmitJob(job("a", step_count=50)))
+    bench.ticks(2)
+    bench.loop.post(CancelJob("a"))
+    bench.loop.post(SubmitJob(job("b", step_count=1)))
+    said = len(bench.reports)
+    bench.ticks(1)
+    assert not [r for r in bench.reports[said:] if isinstance(r, JobReport) and r.job_id == "a"]
+    assert isinstance(bench.events("b")[-1], JobCompleted)
+
+
+@pytest.mark.parametrize("steps_before", [0, 2], ids=["waiting", "running"])
+def test_a_late_job_fails_of_its_deadline(bench: Bench, steps_before: int) -> None:
+    bench.loop.post(SubmitJob(job("a", step_count=50, deadline_s=101.0)))
+    bench.ticks(steps_before)
+    bench.clock.now_s = 101.0
+    bench.ticks(1)
+    assert bench.failures() == {"a": DeadlineExceeded}
+
+
+def test_a_failing_job_fails_alone(bench: Bench) -> None:
+    bench.loop.post(SubmitJob(job("a", prompt=FAILING_PROMPT)))
+    bench.loop.post(SubmitJob(job("b", step_count=1)))
+    bench.ticks(3)
+    assert bench.failures() == {"a": GenerationFailed}
+    assert isinstance(bench.events("b")[-1], JobCompleted)
+
+
+@pytest.mark.parametrize(
+    ("raised", "expected"),
+    [
+        pytest.param(RuntimeError("/secret/path"), GenerationFailed, id="bug"),
+        pytest.param(MemoryError(), OutOfDeviceMemory, id="out-of-memory"),
+        pytest.param(
+            type("OutOfMemoryError", (RuntimeError,), {})(), OutOfDeviceMemory, id="torch-oom"
+        ),
+    ],
+)
+def test_an_unexpected_failure_is_told_in_safe_words(
+    raised: Exception, expected: type[Exception]
+) -> None:
+    class Broken(FakeStepModel):
+        def denoise(self, inputs: object) -> list[int]:
+            raise raised
+
+    bench = Bench(Broken())
+    bench.loop.post(SubmitJob(job("a")))
+    bench.ticks(1)
+    assert bench.failures() == {"a": expected}
+    failed = next(r for r in bench.reports if isinstance(r, JobFailed))
+    assert "secret" not in str(failed.error)
+    bench.lane.close()
