@@ -9,7 +9,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
-from typing import Any
+from typing import Any, TypeAlias
 
 import grpc
 import structlog
@@ -30,7 +30,7 @@ _SANE_ID = re.compile(r"[!-~]{1,128}")
 _QUIET_SERVICES = ("/grpc.health.v1.Health/", "/grpc.reflection.")
 
 _Context = aio.ServicerContext[Any, Any]
-_Handler = grpc.RpcMethodHandler[Any, Any]
+_Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"  # generic in its stubs only
 
 logger = structlog.get_logger("darkroom.rpc")
 

@@ -23,6 +23,7 @@ _FILTER_UP = 2
 _WEBP_METHOD = 0
 #: EXIF's UserComment begins with the name of its character set.
 _UNICODE_COMMENT = b"UNICODE\x00"
+_MAX_COMMENT_BYTES = 60_000
 
 
 def encode_image(
@@ -88,9 +89,9 @@ def _by_pillow(
 
 
 def _exif(metadata: Mapping[str, str]) -> bytes:
+    """UserComment alone; an EXIF segment holds 64 KiB, so an enormous prompt loses its end."""
     text = "\n".join(f"{keyword}: {value}" for keyword, value in metadata.items())
     exif = Image.Exif()
-    exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.UserComment] = _UNICODE_COMMENT + text.encode(
-        "utf-16-be", "replace"
-    )
+    comment = _UNICODE_COMMENT + text.encode("utf-16-be", "replace")[:_MAX_COMMENT_BYTES]
+    exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.UserComment] = comment
     return exif.tobytes()

@@ -1,0 +1,121 @@
+"""An engine without workers: sessions play a script and remember what was done to them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from darkroom_server.domain.errors import ModelNotFound
+from darkroom_server.domain.jobs import (
+    ImageFormat,
+    ImageSpec,
+    JobCompleted,
+    JobEvent,
+    JobImage,
+    JobTimings,
+    Task,
+)
+from darkroom_server.domain.models import ModelInfo, ModelRef, ModelStatus
+from tests.unit.wire.example_models import SDXL, status
+
+#: In a script: the session waits here until it is left.
+FOREVER = object()
+
+
+def image(index: int = 0, content: bytes = b"picture") -> JobImage:
+    return JobImage(
+        image_index=index,
+        format=ImageFormat.PNG,
+        width_px=256,
+        height_px=256,
+        seed=7 + index,
+        content=content,
+    )
+
+
+COMPLETED = JobCompleted(image_count=1, timings=JobTimings(total_s=1.5))
+
+
+@dataclass
+class FakeSession:
+    """What `Engine.open` yields."""
+
+    ref: ModelRef
+    task: Task
+    model: ModelInfo
+    script: list[object]
+    submit_error: Exception | None
+    job_id: str = "job-1"
+    version: int = 3
+    digest: str = "0123456789abcdef"
+    spec: ImageSpec | None = None
+    remaining_s: float | None = None
+    waiting: asyncio.Event = field(default_factory=asyncio.Event)
+    left: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def submit(self, spec: ImageSpec, *, deadline_s: float | None) -> None:
+        self.spec = spec
+        self.remaining_s = None if deadline_s is None else deadline_s - time.monotonic()
+        if self.submit_error is not None:
+            raise self.submit_error
+
+    async def events(self) -> AsyncIterator[JobEvent]:
+        for item in self.script:
+            if item is FOREVER:
+                self.waiting.set()
+                await asyncio.Event().wait()
+            if isinstance(item, Exception):
+                raise item
+            yield item
+
+
+class FakeEngine:
+    """Opens scripted sessions; `sessions` lists them in order."""
+
+    def __init__(self) -> None:
+        self.script: list[object] = [image(), COMPLETED]
+        self.submit_errors: list[Exception | None] = []
+        self.open_error: Exception | None = None
+        self.models: tuple[ModelStatus, ...] = (status(SDXL),)
+        self.leaving = False
+        self.sessions: list[FakeSession] = []
+        self.opened = asyncio.Event()
+        self._listeners: list[Callable[[], None]] = []
+
+    @asynccontextmanager
+    async def open(self, ref: ModelRef, task: Task) -> AsyncIterator[FakeSession]:
+        if self.open_error is not None:
+            raise self.open_error
+        error = self.submit_errors.pop(0) if self.submit_errors else None
+        session = FakeSession(ref, task, self.get_model(ref.name).model, self.script, error)
+        self.sessions.append(session)
+        self.opened.set()
+        try:
+            yield session
+        finally:
+            session.left.set()
+
+    def list_models(self) -> tuple[ModelStatus, ...]:
+        return self.models
+
+    def get_model(self, name: str) -> ModelStatus:
+        for found in self.models:
+            if name in ("", found.model.name, f"models/{found.model.name}"):
+                return found
+        raise ModelNotFound(name, f"no model {name!r}")
+
+    def is_leaving(self) -> bool:
+        return self.leaving
+
+    def is_draining(self) -> bool:
+        return self.leaving
+
+    def add_listener(self, listener: Callable[[], None]) -> None:
+        self._listeners.append(listener)
+
+    def notify(self) -> None:
+        for listener in self._listeners:
+            listener()
