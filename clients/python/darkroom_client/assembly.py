@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 
-from darkroom.v1 import image_pb2, image_service_pb2
 from google.protobuf.duration_pb2 import Duration
 
+from darkroom.v1 import image_pb2, image_service_pb2
 from darkroom_client.errors import CorruptImage
 from darkroom_client.events import (
     Accepted,

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Callable
 from types import TracebackType
 from typing import Self, TypeVar, Unpack
 
 import grpc
+from grpc_health.v1.health_pb2_grpc import (  # type: ignore[import-untyped,unused-ignore]
+    HealthStub,
+)
+
 from darkroom.v1 import (
     image_service_pb2,
     image_service_pb2_grpc,
     model_service_pb2,
     model_service_pb2_grpc,
 )
-from grpc_health.v1.health_pb2_grpc import (  # type: ignore[import-untyped,unused-ignore]
-    HealthStub,
-)
-
 from darkroom_client import health, requests
 from darkroom_client.assembly import EventAssembler, generation_of
 from darkroom_client.connection import Connection, new_request_id
-from darkroom_client.errors import DarkroomError
+from darkroom_client.errors import Cancelled, DarkroomError
 from darkroom_client.events import Event
 from darkroom_client.models import Model, model_of
 from darkroom_client.requests import FillOptions, GenerateOptions, ImageInput
@@ -73,6 +74,9 @@ class AsyncClient:
         self._images = image_service_pb2_grpc.ImageServiceStub(self._channel)
         self._models = model_service_pb2_grpc.ModelServiceStub(self._channel)
         self._health = HealthStub(self._channel)
+        # grpc.aio's own close() overlooks calls that run inside an asynchronous generator.
+        self._calls: set[grpc.aio.Call] = set()
+        self._closed = False
 
     async def __aenter__(self) -> Self:
         """The client itself."""
@@ -89,6 +93,9 @@ class AsyncClient:
 
     async def close(self) -> None:
         """Cancels the calls that still run and closes the connection."""
+        self._closed = True
+        for call in tuple(self._calls):
+            call.cancel()
         await self._channel.close()
 
     async def generate(
@@ -183,6 +190,7 @@ class AsyncClient:
             metadata=self._connection.metadata(request_id),
             wait_for_ready=self._connection.wait_for_ready,
         )
+        self._calls.add(call)
         try:
             async for response in call:
                 event = assembler.feed(response.event)
@@ -191,7 +199,13 @@ class AsyncClient:
             assembler.finish()
         except grpc.aio.AioRpcError as error:
             raise self._error(error, request_id) from None
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if self._closed and task is not None and not task.cancelling():
+                raise Cancelled("the client was closed", request_id=request_id) from None
+            raise
         finally:
+            self._calls.discard(call)
             call.cancel()
 
     async def _unary(

@@ -8,16 +8,16 @@ from types import TracebackType
 from typing import Self, TypeVar, Unpack, cast
 
 import grpc
+from grpc_health.v1.health_pb2_grpc import (  # type: ignore[import-untyped,unused-ignore]
+    HealthStub,
+)
+
 from darkroom.v1 import (
     image_service_pb2,
     image_service_pb2_grpc,
     model_service_pb2,
     model_service_pb2_grpc,
 )
-from grpc_health.v1.health_pb2_grpc import (  # type: ignore[import-untyped,unused-ignore]
-    HealthStub,
-)
-
 from darkroom_client import health, requests
 from darkroom_client.assembly import EventAssembler, generation_of
 from darkroom_client.connection import Connection, new_request_id

@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 from typing import BinaryIO, Literal, TypedDict, TypeVar, Unpack
 
-from darkroom.v1 import image_pb2, image_service_pb2
 from google.protobuf.message import Message
 
+from darkroom.v1 import image_pb2, image_service_pb2
 from darkroom_client.errors import FieldViolation, InvalidRequest
 
 T = TypeVar("T")
@@ -176,6 +176,8 @@ def _set(message: Message, field: str, value: object) -> None:
     if field == "image_count" and value == 0:
         # On the wire 0 means "not said".
         raise _invalid(field, "must be at least 1")
+    if field not in message.DESCRIPTOR.fields_by_name:
+        raise TypeError(f"{message.DESCRIPTOR.name} has no {field!r}")
     try:
         setattr(message, field, value)
     except TypeError:

@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+from dataclasses import dataclass
 from typing import Annotated
 
 import click
 import typer
 from typer.core import TyperGroup
 
-#: Subcommands, in the order of the help, and the functions behind them.
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A subcommand: the `module:function` behind it, and its line in the list of commands."""
+
+    target: str
+    summary: str
+
+
+#: In the order of the help.
 COMMANDS = {
-    "generate": "darkroom_server.cli.images:generate",
-    "fill": "darkroom_server.cli.images:fill",
-    "models": "darkroom_server.cli.models:models",
-    "serve": "darkroom_server.cli.serve:serve",
-    "check-repo": "darkroom_server.cli.repository:check_repo",
+    "generate": Command("darkroom_server.cli.images:generate", "Makes images of a prompt."),
+    "fill": Command("darkroom_server.cli.images:fill", "Repaints a part of an image."),
+    "models": Command("darkroom_server.cli.models:models", "Lists the server's models."),
+    "serve": Command("darkroom_server.cli.serve:serve", "Runs the server."),
+    "check-repo": Command("darkroom_server.cli.repository:check_repo", "Checks a repository."),
 }
 
 
@@ -33,15 +43,24 @@ class LazyGroup(TyperGroup):
         cmd_name: str,
     ) -> click.Command | None:
         """The command of that name, imported now; None when there is none."""
-        target = COMMANDS.get(cmd_name)
-        if target is None:
+        command = COMMANDS.get(cmd_name)
+        if command is None:
             return None
-        module_name, _, function_name = target.partition(":")
+        module_name, _, function_name = command.target.partition(":")
         module = importlib.import_module(module_name)
         single = typer.Typer(add_completion=False, rich_markup_mode=None)
         register = single.command(cmd_name, epilog=getattr(module, "EPILOG", None))
         register(getattr(module, function_name))
         return typer.main.get_command(single)
+
+    def format_commands(
+        self,
+        ctx: click.Context,  # noqa: ARG002
+        formatter: click.HelpFormatter,
+    ) -> None:
+        """Writes the list of commands, still without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, each.summary) for name, each in COMMANDS.items()])
 
 
 def _print_version(wanted: bool) -> None:

@@ -1,0 +1,56 @@
+"""The `darkroom` command itself."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+from darkroom_server.cli.main import COMMANDS, app
+
+
+def test_the_version_is_told() -> None:
+    result = CliRunner().invoke(app, ["--version"])
+    assert result.exit_code == 0
+    name, version = result.stdout.split()
+    assert name == "darkroom"
+    assert version[0].isdigit()
+
+
+def test_an_unknown_command_is_wrong_usage() -> None:
+    result = CliRunner().invoke(app, ["generrate"])
+    assert result.exit_code == 2
+    assert "generrate" in result.stderr
+
+
+@pytest.mark.parametrize("command", ["generate", "fill", "models"])
+def test_every_client_command_documents_its_exit_codes(command: str) -> None:
+    result = CliRunner().invoke(app, [command, "--help"])
+    assert result.exit_code == 0
+    assert "Exit codes: 0 done" in result.stdout
+
+
+@pytest.mark.parametrize("arguments", ["--help", "generate --help", "models --help"])
+def test_a_client_command_does_not_import_the_server(arguments: str) -> None:
+    program = (
+        "import sys\n"
+        "from typer.testing import CliRunner\n"
+        "from darkroom_server.cli.main import app\n"
+        "assert CliRunner().invoke(app, sys.argv[1:]).exit_code == 0\n"
+        "print([name for name in sys.modules if name.startswith('darkroom_server.')"
+        " and not name.startswith('darkroom_server.cli')], 'torch' in sys.modules)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments.split()],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "[] False\n"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_help_lists_every_command(command: str) -> None:
+    assert f"  {command} " in CliRunner().invoke(app, ["--help"]).stdout
