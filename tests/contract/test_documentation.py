@@ -1,0 +1,57 @@
+"""What the documentation says about the code is what the code says."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from darkroom_server.cli.main import COMMANDS
+from darkroom_server.config import ServerConfig
+from darkroom_server.wire.notices import NoticeReason
+from darkroom_server.wire.status import ERROR_KINDS, ErrorKind
+
+REPOSITORY = Path(__file__).parents[2]
+PAGES = sorted(
+    page
+    for page in (*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").rglob("*.md"))
+    if page.is_file()
+)
+
+
+def _read(name: str) -> str:
+    return (REPOSITORY / "docs" / name).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    targets = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
+    assert [target for target in targets if not (page.parent / target).exists()] == []
+
+
+@pytest.mark.parametrize("name", ServerConfig.model_fields)
+def test_every_setting_is_documented_with_its_default(name: str) -> None:
+    rows = [row for row in _read("operations.md").splitlines() if f"`{name}`" in row]
+    assert len(rows) == 1
+    default = ServerConfig.model_fields[name].default
+    shown = f"{default:g}" if isinstance(default, float) else str(default)
+    assert f"`DARKROOM_{name.upper()}`" in rows[0]
+    assert re.search(rf"(?<![\w.]){re.escape(shown)}(?!\w)", rows[0].rsplit("|", 2)[1])
+
+
+@pytest.mark.parametrize("kind", ERROR_KINDS.values(), ids=lambda kind: kind.reason)
+def test_every_reason_is_documented_with_its_status(kind: ErrorKind) -> None:
+    rows = [row for row in _read("errors.md").splitlines() if f"`{kind.reason}`" in row]
+    assert len(rows) == 1
+    assert kind.code.name in rows[0].split("|")[2]
+
+
+@pytest.mark.parametrize("reason", NoticeReason, ids=lambda reason: reason.value)
+def test_every_warning_is_documented(reason: NoticeReason) -> None:
+    assert f"`{reason.value}`" in _read("requests.md")
+
+
+def test_every_command_is_in_the_readme_or_the_guides() -> None:
+    text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+    assert [name for name in COMMANDS if f"darkroom {name}" not in text] == []
