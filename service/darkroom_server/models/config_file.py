@@ -170,10 +170,12 @@ def _check_enum(
 ) -> None:
     if field.enum_type is None or use.value is None:
         return
-    values = field.enum_type.values_by_name
-    if use.value in values or use.value in {str(value.number) for value in values.values()}:
+    values = {name: str(value.number) for name, value in field.enum_type.values_by_name.items()}
+    allowed = tuple(name for name, number in values.items() if number != "0")
+    if field.is_repeated:
+        values = {name: values[name] for name in allowed}
+    if use.value in values or use.value in values.values():
         return
-    allowed = tuple(name for name, value in values.items() if value.number != 0)
     problems.error(
         shown,
         f"'{use.path[-1]}' cannot be {quoted(use.value)}"
@@ -206,11 +208,16 @@ def _report_parse_error(
         return
     lines = source.text.split("\n")
     line = lines[at.line - 1] if at.line <= len(lines) else ""
-    message = str(error).removeprefix(f"{at.line}:{at.column} : ").removeprefix(f"'{line}': ")
+    message = str(error).removeprefix(f"{at.line}:{at.column} : ")
+    # The parser quotes the line it has come to: the one in error, or an empty one at the end.
+    message = message.removeprefix(f"'{line}': ").removeprefix("'': ")
     for use in source.uses:
         parent = _message_at(use.path[:-1])
         field = parent.fields_by_name.get(use.path[-1]) if parent is not None else None
-        if use.value_at == at and field is not None and field.cpp_type in _TYPE_NAMES:
+        if use.value_at != at or field is None or field.cpp_type not in _TYPE_NAMES:
+            continue
+        # A brace missing at the end of the file is reported at the last value, which is right.
+        if use.value is None or "}" not in message:
             kind = _TYPE_NAMES[field.cpp_type]
             written = f", not {quoted(use.value)}" if use.value is not None else ""
             message = f"'{field.name}' takes {kind}{written} ({message.rstrip('.')})"

@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+import pytest
+
+from tests.unit.models.builders import FLUX_INDEX, Repository
+
+OTHERS = 'license: "MIT"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        pytest.param('name: "n"', ":2:7: error: name is 'n', but the folder is 'm'", id="name"),
+        pytest.param(
+            "limits { min_size_px: 0 }", ":2:23: error: min_size_px must be 16 to 8192", id="size-0"
+        ),
+        pytest.param(
+            "limits { max_size_px: -5 }", ":2:23: error: max_size_px must be", id="size-negative"
+        ),
+        pytest.param("limits { max_size_px: 9000 }", "16 to 8192, not 9000", id="size-too-large"),
+        pytest.param("limits { max_step_count: 501 }", "1 to 500, not 501", id="steps"),
+        pytest.param("limits { max_image_count: 17 }", "1 to 16, not 17", id="images"),
+        pytest.param("limits { max_pixel_count: 3 }", "256 to 67108864, not 3", id="pixels"),
+        pytest.param(
+            "defaults { step_count: 0 }", "step_count must be 1 to 500", id="default-steps"
+        ),
+        pytest.param("defaults { guidance_scale: nan }", "0 to 100, not nan", id="guidance-nan"),
+        pytest.param("defaults { guidance_scale: inf }", "0 to 100, not inf", id="guidance-inf"),
+        pytest.param("defaults { strength: 1.5 }", "strength must be 0 to 1", id="strength"),
+        pytest.param("max_queue_size: 0", "max_queue_size must be 1 to", id="queue"),
+        pytest.param("fake { step_s: -1 }", "step_s must be 0 to 3600", id="fake-step"),
+        pytest.param(
+            "version_policy { latest { num_versions: -1 } }",
+            ":2:41: error: num_versions",
+            id="latest",
+        ),
+        pytest.param(
+            "version_policy { specific { versions: [1, 7] } }",
+            ":2:43: error: version 7 is not there, or not whole (there: 1)",
+            id="specific-version",
+        ),
+        pytest.param(
+            "version_policy { specific {} }",
+            ":2:18: error: names no version",
+            id="no-specific-version",
+        ),
+        pytest.param(
+            "limits { min_size_px: 256 max_size_px: 128 }",
+            ":2:23: error: min_size_px 256 is above max_size_px 128",
+            id="min-above-max",
+        ),
+        pytest.param(
+            "limits { max_size_px: 512 }",
+            ":2:23: error: default width_px 1024 is not in the limits 16 to 512",
+            id="derived-default-above-limit",
+        ),
+        pytest.param(
+            "defaults { width_px: 100 }",
+            ":2:22: error: default width_px 100 is not a multiple of 8",
+            id="off-the-grid",
+        ),
+        pytest.param(
+            "limits { max_pixel_count: 1000 }", "1024x1024 has more pixels than", id="area"
+        ),
+        pytest.param(
+            "limits { max_step_count: 9 }",
+            "step_count 30 is above max_step_count 9",
+            id="max-steps",
+        ),
+        pytest.param(
+            'defaults { scheduler: "DIMScheduler" }',
+            ":2:23: error: default scheduler 'DIMScheduler' is not allowed; "
+            "did you mean 'DDIMScheduler'?",
+            id="default-scheduler",
+        ),
+        pytest.param(
+            'schedulers: ["DDIMScheduler", "FlowMatchEulerDiscreteScheduler"]',
+            ":2:31: error: 'FlowMatchEulerDiscreteScheduler' does not fit a "
+            "StableDiffusionXLPipeline",
+            id="scheduler-of-another-family",
+        ),
+        pytest.param(
+            'parameters: ["prompt", "steps"]',
+            ":2:24: error: 'steps' is no request field",
+            id="unknown-parameter",
+        ),
+        pytest.param('aliases: ["a", ""]', ":2:16: error: '' is not a name", id="empty-alias"),
+        pytest.param(
+            'version_labels { key: "2" value: 1 }', "label '2' must be a word", id="number-as-label"
+        ),
+        pytest.param(
+            'version_labels { key: "a" value: 1 } version_labels { key: "a" value: 2 }',
+            ":2:38: error: a label is set twice",
+            id="label-twice",
+        ),
+        pytest.param(
+            "instance_group { count: -1 }", ":2:1: error: count must be at least 1", id="instances"
+        ),
+    ],
+)
+def test_a_value_that_makes_no_sense_is_an_error_at_its_line(
+    repository: Repository, text: str, expected: str
+) -> None:
+    repository.pipeline("m")
+    repository.config("m", OTHERS + text)
+    assert any(expected in error for error in repository.errors()), repository.complaints()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        pytest.param("tasks: TASK_FILL", "a FluxPipeline cannot do fill", id="task"),
+        pytest.param(
+            'parameters: "negative_prompt"', "cannot honour 'negative_prompt'", id="parameter"
+        ),
+    ],
+)
+def test_a_pipeline_is_not_asked_for_what_it_cannot_do(
+    repository: Repository, text: str, expected: str
+) -> None:
+    repository.pipeline("m", index=FLUX_INDEX)
+    repository.config("m", text)
+    (error,) = repository.errors()
+    assert expected in error
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        pytest.param(
+            'version_labels { key: "canary" value: 9 }\nversion_labels { key: "b" value: 2 }',
+            "m/config.pbtxt:2:1: warning: label 'canary' points at version 9, which is not there",
+            id="label-of-no-version",
+        ),
+        pytest.param(
+            'version_labels { key: "old" value: 1 }',
+            "which does not serve (serving: 2)",
+            id="label",
+        ),
+        pytest.param("max_batch_size: 4", "has no effect yet", id="batch-size"),
+        pytest.param("instance_group { count: 2 }", "one worker a version", id="two-workers"),
+        pytest.param("fake { step_s: 1 }", "without backend: BACKEND_FAKE", id="fake-of-nothing"),
+        pytest.param('aliases: ["a", "a"]', ":2:16: warning: 'a' is named twice", id="alias-twice"),
+    ],
+)
+def test_what_only_has_no_effect_is_a_warning_and_the_model_serves(
+    repository: Repository, text: str, expected: str
+) -> None:
+    repository.pipeline("m", 1)
+    repository.pipeline("m", 2)
+    repository.config("m", OTHERS + text)
+    assert repository.errors() == []
+    assert any(expected in complaint for complaint in repository.complaints())
+    assert repository.model().serving == (2,)
+
+
+def test_a_whole_config_has_no_problem(repository: Repository) -> None:
+    repository.pipeline("m")
+    repository.config(
+        "m",
+        """
+        name: "m"
+        aliases: ["org/Repo", "short"]
+        defaults { width_px: 512 height_px: 512 step_count: 20 scheduler: "DDIMScheduler" }
+        limits { min_size_px: 64 max_size_px: 512 max_step_count: 100 max_image_count: 4 }
+        schedulers: ["DDIMScheduler"]
+        version_labels { key: "stable" value: 1 }
+        """,
+    )
+    assert repository.complaints() == []

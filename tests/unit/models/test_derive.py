@@ -1,0 +1,231 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from darkroom_server.domain.jobs import Task
+from darkroom_server.domain.models import BackendKind, DeviceKind
+from darkroom_server.models.derive import (
+    REQUEST_FIELDS,
+    PipelineParts,
+    PipelineTraits,
+    UnsupportedPipeline,
+    combine,
+    derive_traits,
+    fake_traits,
+)
+from darkroom_server.models.settings import (
+    DefaultSettings,
+    InstanceGroupSettings,
+    LimitSettings,
+    ModelSettings,
+)
+
+BOTH = {Task.TEXT_TO_IMAGE, Task.FILL}
+FILL_FIELDS = {"image", "mask", "mask_polarity", "strength", "preserve_unmasked"}
+
+
+def parts(
+    class_name: str = "StableDiffusionXLPipeline",
+    *,
+    denoiser: dict[str, Any] | None = None,
+    vae: dict[str, Any] | None = None,
+    scheduler: str = "EulerDiscreteScheduler",
+    without: str = "",
+) -> PipelineParts:
+    name = "transformer" if class_name.startswith("Flux") else "unet"
+    components = {
+        name: ("diffusers", "Denoiser"),
+        "vae": ("diffusers", "AutoencoderKL"),
+        "scheduler": ("diffusers", scheduler),
+    }
+    components.pop(without, None)
+    vae = {"block_out_channels": [1, 2, 3, 4]} if vae is None else vae
+    configs: dict[str, dict[str, object]] = {name: denoiser or {}, "vae": vae, "scheduler": {}}
+    return PipelineParts(class_name=class_name, components=components, configs=configs)
+
+
+def sdxl(**denoiser: Any) -> PipelineTraits:
+    return derive_traits(parts(denoiser=denoiser))
+
+
+def flux(**denoiser: Any) -> PipelineTraits:
+    scheduler = "FlowMatchEulerDiscreteScheduler"
+    return derive_traits(parts("FluxPipeline", denoiser=denoiser, scheduler=scheduler))
+
+
+@pytest.mark.parametrize(
+    ("class_name", "denoiser", "tasks"),
+    [
+        pytest.param("StableDiffusionXLPipeline", {"in_channels": 4}, BOTH, id="sdxl"),
+        pytest.param("StableDiffusionXLPipeline", {"in_channels": 9}, {Task.FILL}, id="sdxl-9ch"),
+        pytest.param("StableDiffusionXLInpaintPipeline", {}, {Task.FILL}, id="sdxl-inpaint"),
+        pytest.param("FluxPipeline", {"in_channels": 64}, {Task.TEXT_TO_IMAGE}, id="flux"),
+        pytest.param("FluxFillPipeline", {"in_channels": 384}, {Task.FILL}, id="flux-fill"),
+    ],
+)
+def test_the_tasks_follow_from_the_class_and_the_denoiser(
+    class_name: str, denoiser: dict[str, Any], tasks: set[Task]
+) -> None:
+    traits = derive_traits(parts(class_name, denoiser=denoiser))
+    assert traits.tasks == tasks
+    assert (set(traits.parameters) >= FILL_FIELDS) == (Task.FILL in tasks)
+
+
+@pytest.mark.parametrize(
+    ("class_name", "level_count", "multiple_px"),
+    [
+        pytest.param("StableDiffusionXLPipeline", 4, 8, id="sdxl"),
+        pytest.param("StableDiffusionXLPipeline", 1, 1, id="sdxl-vae-without-reduction"),
+        pytest.param("FluxPipeline", 4, 16, id="flux"),
+        pytest.param("FluxFillPipeline", 5, 32, id="flux-fill-deeper-vae"),
+    ],
+)
+def test_sizes_are_multiples_of_the_vae_factor_times_the_packing(
+    class_name: str, level_count: int, multiple_px: int
+) -> None:
+    traits = derive_traits(parts(class_name, vae={"block_out_channels": [8] * level_count}))
+    assert traits.limits.size_multiple_px == multiple_px
+    assert traits.limits.min_size_px == max(16, multiple_px)
+    assert traits.defaults.width_px == 1024
+
+
+@pytest.mark.parametrize(
+    ("sample_size", "edge_px"),
+    [
+        pytest.param(32, 256, id="trained-at-256"),
+        pytest.param(128, 1024, id="trained-at-1024"),
+        pytest.param([32, 32], 1024, id="not-a-number"),
+        pytest.param(0, 1024, id="zero"),
+        pytest.param(10**9, 1024, id="absurd"),
+    ],
+)
+def test_sdxl_defaults_to_the_size_it_was_trained_at(sample_size: object, edge_px: int) -> None:
+    traits = sdxl(sample_size=sample_size)
+    assert (traits.defaults.width_px, traits.defaults.height_px) == (edge_px, edge_px)
+    assert traits.limits.max_size_px == 2 * edge_px
+    assert traits.limits.max_pixel_count == (2 * edge_px) ** 2
+
+
+def test_sdxl_honours_the_common_fields_and_a_negative_prompt() -> None:
+    assert sdxl().parameters == dict.fromkeys(REQUEST_FIELDS, True)
+
+
+def test_an_sdxl_that_embeds_the_guidance_scale_takes_a_negative_prompt_without_effect() -> None:
+    assert sdxl(time_cond_proj_dim=256).parameters["negative_prompt"] is False
+
+
+def test_flux_cannot_honour_a_negative_prompt() -> None:
+    assert "negative_prompt" not in flux(guidance_embeds=True).parameters
+
+
+def test_flux_schnell_takes_guidance_without_effect_and_needs_four_steps() -> None:
+    traits = flux(guidance_embeds=False)
+    assert traits.parameters["guidance_scale"] is False
+    assert (traits.defaults.step_count, traits.defaults.guidance_scale) == (4, 0.0)
+
+
+def test_flux_dev_is_guided() -> None:
+    traits = flux(guidance_embeds=True)
+    assert traits.parameters["guidance_scale"] is True
+    assert (traits.defaults.step_count, traits.defaults.guidance_scale) == (28, 3.5)
+
+
+def test_previews_are_not_offered() -> None:
+    assert "preview" not in sdxl().parameters
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "other"),
+    [
+        pytest.param("DDIMScheduler", "HeunDiscreteScheduler", id="one-of-the-family"),
+        pytest.param("EDMEulerScheduler", "DDIMScheduler", id="one-of-its-own"),
+    ],
+)
+def test_the_own_scheduler_is_the_default_and_allowed(scheduler: str, other: str) -> None:
+    traits = derive_traits(parts(scheduler=scheduler))
+    assert traits.defaults.scheduler == scheduler
+    assert {scheduler, other} <= set(traits.schedulers)
+    assert "FlowMatchEulerDiscreteScheduler" not in traits.schedulers
+
+
+@pytest.mark.parametrize(
+    ("bad", "file", "message"),
+    [
+        pytest.param(
+            parts("WuerstchenPipeline"), "model_index.json", "FluxFillPipeline", id="unknown-class"
+        ),
+        pytest.param(parts(without="unet"), "model_index.json", "'unet'", id="no-denoiser"),
+        pytest.param(
+            parts(without="scheduler"), "model_index.json", "'scheduler'", id="no-scheduler"
+        ),
+        pytest.param(
+            parts(vae={}), "vae/config.json", "block_out_channels", id="vae-without-widths"
+        ),
+        pytest.param(
+            parts(vae={"block_out_channels": [1] * 1000}),
+            "vae/config.json",
+            "block_out_channels",
+            id="vae-of-a-thousand-levels",
+        ),
+    ],
+)
+def test_what_cannot_be_served_is_refused(bad: PipelineParts, file: str, message: str) -> None:
+    with pytest.raises(UnsupportedPipeline, match=message) as caught:
+        derive_traits(bad)
+    assert caught.value.file == file
+
+
+def test_without_a_config_the_derived_values_stand() -> None:
+    traits = sdxl(sample_size=32)
+    info = combine("m", ModelSettings(), traits)
+    assert (info.name, info.display_name, info.hub_id) == ("m", "m", "")
+    assert info.defaults == traits.defaults
+    assert info.limits == traits.limits
+    assert info.schedulers == traits.schedulers
+    assert info.parameters == traits.parameters
+    assert info.tasks == BOTH
+    assert info.backend is BackendKind.DIFFUSERS
+    assert info.max_queue_size >= 1
+
+
+def test_settings_override_what_is_derived() -> None:
+    settings = ModelSettings(
+        display_name="M",
+        tasks=(Task.FILL,),
+        defaults=DefaultSettings(width_px=128, guidance_scale=0.0),
+        limits=LimitSettings(max_size_px=512, max_step_count=50),
+        schedulers=("DDIMScheduler",),
+        instance_groups=(InstanceGroupSettings(device=DeviceKind.CPU),),
+        max_queue_size=3,
+    )
+    info = combine("m", settings, sdxl(sample_size=32))
+    assert info.display_name == "M"
+    assert info.tasks == {Task.FILL}
+    assert (info.defaults.width_px, info.defaults.height_px) == (128, 256)
+    assert info.defaults.guidance_scale == 0.0
+    assert (info.limits.max_size_px, info.limits.max_pixel_count) == (512, 512**2)
+    assert info.limits.max_step_count == 50
+    assert info.schedulers == ("DDIMScheduler", "EulerDiscreteScheduler")
+    assert info.device is DeviceKind.CPU
+    assert info.max_queue_size == 3
+
+
+def test_named_parameters_leave_those_and_the_inputs_a_task_needs() -> None:
+    info = combine("m", ModelSettings(parameters=("seed",)), sdxl())
+    assert set(info.parameters) == {"seed", "prompt", "image", "mask"}
+
+
+def test_the_fake_backend_takes_every_field_and_is_small() -> None:
+    info = combine("m", ModelSettings(backend=BackendKind.FAKE, fake_step_s=0.5), fake_traits())
+    assert info.tasks == BOTH
+    assert set(info.parameters) == set(REQUEST_FIELDS)
+    assert (info.defaults.width_px, info.defaults.height_px, info.defaults.step_count) == (
+        64,
+        64,
+        4,
+    )
+    assert info.limits.size_multiple_px == 8
+    assert info.schedulers == ("FakeScheduler",)
+    assert info.fake_step_s == 0.5
