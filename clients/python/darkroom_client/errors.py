@@ -99,8 +99,9 @@ class ServerError(DarkroomError):
     """The service failed, not the request; name `request_id` when you report it."""
 
     def __init__(self, message: str, *, reason: str = "", request_id: str = "") -> None:
-        suffix = f" (request {request_id})" if request_id else ""
-        super().__init__(message + suffix, reason=reason, request_id=request_id)
+        if request_id not in message:
+            message = f"{message} (request {request_id})"
+        super().__init__(message, reason=reason, request_id=request_id)
 
 
 class CorruptImage(DarkroomError):

@@ -10,7 +10,7 @@ from dataclasses import asdict
 import typer
 from rich.console import Console
 
-from darkroom_client import Accepted, Client, Event, FillOptions, Generation, ImageReady
+from darkroom_client import Client, Event, FillOptions, Generation, ImageReady
 from darkroom_client.assembly import generation_of
 from darkroom_server.cli import options
 from darkroom_server.cli.exits import EXIT_CODES_HELP, one_line_errors
@@ -134,29 +134,32 @@ def _run(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Runs one call and writes every image as soon as it is there."""
-    console = Console(stderr=True)
+    """Runs one call, writes every image as soon as it is there, and says so at the end."""
     seen: list[Event] = []
-    with (
-        Client(server) as client,
-        contextlib.closing(call(client)) as events,
-        view_for(console, quiet=quiet) as view,
-    ):
-        for event in events:
-            seen.append(event)
-            view.show(event)
-            if isinstance(event, ImageReady):
-                target.save(event.image)
-            if isinstance(event, Accepted) and not quiet:
-                for warning in event.warnings:
-                    line = f"warning: {warning.description}"
-                    console.print(line, markup=False, highlight=False, soft_wrap=True)
-    generation = generation_of(seen)
+    try:
+        with (
+            Client(server) as client,
+            contextlib.closing(call(client)) as events,
+            view_for(Console(stderr=True), quiet=quiet) as view,
+        ):
+            for event in events:
+                view.show(event)
+                if isinstance(event, ImageReady):
+                    target.save(event.image)
+                seen.append(event)
+    finally:
+        # Also after an error: what is written is written.
+        if not (as_json or quiet):
+            _print_files(seen, target)
     if as_json:
-        typer.echo(json.dumps(_as_json(generation, target)))
-    elif not quiet:
-        for image in generation.images:
-            path = target.paths()[image.image_index]
+        typer.echo(json.dumps(_as_json(generation_of(seen), target)))
+
+
+def _print_files(events: list[Event], target: Output) -> None:
+    for event in events:
+        if isinstance(event, ImageReady):
+            image = event.image
+            path = target.path_of(image.image_index)
             typer.echo(f"{path}: {image.width_px}x{image.height_px}, seed {image.seed}")
 
 
@@ -164,7 +167,7 @@ def _as_json(generation: Generation, target: Output) -> dict[str, object]:
     return {
         "images": [
             {
-                "path": str(target.paths()[image.image_index]),
+                "path": str(target.path_of(image.image_index)),
                 "media_type": image.media_type,
                 "width_px": image.width_px,
                 "height_px": image.height_px,

@@ -27,18 +27,15 @@ class Output:
     path: Path
     image_count: int
 
-    def paths(self) -> list[Path]:
-        """The path of each image, in order."""
+    def path_of(self, image_index: int) -> Path:
+        """Where an image goes."""
         if self.image_count == 1:
-            return [self.path]
-        return [
-            self.path.with_name(f"{self.path.stem}-{index}{self.path.suffix}")
-            for index in range(self.image_count)
-        ]
+            return self.path
+        return self.path.with_name(f"{self.path.stem}-{image_index}{self.path.suffix}")
 
     def require_writable(self) -> None:
         """Raises OSError if a file could not be written; creates and changes nothing."""
-        for path in self.paths():
+        for path in map(self.path_of, range(self.image_count)):
             if path.is_dir():
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
             if not path.parent.is_dir():
@@ -48,7 +45,7 @@ class Output:
 
     def save(self, image: GeneratedImage) -> Path:
         """Writes one image, over what is there. Raises OSError."""
-        return image.save(self.paths()[image.image_index])
+        return image.save(self.path_of(image.image_index))
 
     def format(self, given: Format | None) -> Format:
         """The format given, else the one of the path's suffix. Raises InvalidRequest."""

@@ -67,9 +67,10 @@ class Plain(Silent):
 
     def show(self, event: Event) -> None:
         """Prints what the request does if that has changed."""
+        print_warnings(self._console, event)
         text = describe(event)
         if text and text != self._last:
-            self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+            _print_line(self._console, text)
             self._last = text
 
 
@@ -102,7 +103,8 @@ class Bar:
         self._bars.stop()
 
     def show(self, event: Event) -> None:
-        """Moves the bar."""
+        """Moves the bar; warnings stay above it."""
+        print_warnings(self._bars.console, event)
         text = describe(event)
         if text:
             self._bars.update(self._task, description=text)
@@ -119,6 +121,13 @@ def view_for(console: Console, *, quiet: bool) -> ProgressView:
     return Bar(console) if console.is_terminal else Plain(console)
 
 
+def print_warnings(console: Console, event: Event) -> None:
+    """Prints what the service changed or ignored, a line each."""
+    if isinstance(event, Accepted):
+        for warning in event.warnings:
+            _print_line(console, f"warning: {warning.description}")
+
+
 def describe(event: Event) -> str:
     """What the request is doing, in a few words; empty if the event says nothing of it."""
     match event:
@@ -129,3 +138,8 @@ def describe(event: Event) -> str:
             return _STAGES[event.stage]
         case Accepted() | Preview() | ImageReady() | Completed():
             return ""
+
+
+def _print_line(console: Console, text: str) -> None:
+    # A server's words: never markup, and never wrapped.
+    console.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -293,3 +293,14 @@ def test_a_file_to_fill_that_is_not_there_exits_with_1(
     assert result.exit_code == 1
     assert result.stderr == "darkroom: in.png: No such file or directory\n"
     assert server.images.requests == []
+
+
+def test_what_was_written_before_an_error_is_told(
+    server: ScriptedServer, darkroom: Darkroom
+) -> None:
+    after = (accepted(), *image(b"a", 0))
+    server.images.scripts = [fails(grpc.StatusCode.INTERNAL, "broken", after=after)]
+    result = darkroom("generate", "a cat", "-o", "out.png", "--count", "2")
+    assert result.exit_code == 6
+    assert result.stdout == "out-0.png: 2x2, seed 7\n"
+    assert Path("out-0.png").read_bytes() == b"a"
