@@ -1,0 +1,171 @@
+"""Which pipeline folders count as whole and safe; looked at through a scan."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.unit.models.builders import FLUX_INDEX, SDXL_INDEX, Repository, dump, safetensors
+
+
+def test_a_whole_pipeline_has_no_problem(repository: Repository) -> None:
+    repository.pipeline("sdxl")
+    repository.pipeline("flux", index=FLUX_INDEX)
+    assert repository.complaints() == []
+    assert [model.info.name for model in repository.scan().models] == ["flux", "sdxl"]
+
+
+@pytest.mark.parametrize(
+    ("missing", "expected"),
+    [
+        pytest.param("model_index.json", "m/1: error: holds no model_index.json", id="index"),
+        pytest.param("unet/", "m/1/unet: error: is missing", id="folder"),
+        pytest.param("vae/config.json", "m/1/vae/config.json: error: is missing", id="config"),
+        pytest.param("vae/diff", "m/1/vae: error: has no weights", id="weights"),
+        pytest.param(
+            "scheduler/", "m/1/scheduler: error: is missing, but model_index", id="scheduler"
+        ),
+        pytest.param("tokenizer/tokenizer.json", "has no vocabulary", id="vocabulary"),
+        pytest.param(
+            "tokenizer/tokenizer_config.json", "tokenizer_config.json: error: is", id="tokenizer"
+        ),
+    ],
+)
+def test_a_half_copied_version_does_not_count(
+    repository: Repository, missing: str, expected: str
+) -> None:
+    repository.pipeline("m", without=missing)
+    assert any(expected in error for error in repository.errors()), repository.errors()
+    assert repository.scan().models == ()
+
+
+def shards(*names: str) -> bytes:
+    return dump({"weight_map": {f"w{i}": name for i, name in enumerate(names)}})
+
+
+def test_all_shards_of_an_index_must_be_there(repository: Repository) -> None:
+    repository.pipeline("m", without="unet/diff")
+    one, two = (f"diffusion_pytorch_model-0000{i}-of-00002.safetensors" for i in (1, 2))
+    repository.write("m/1/unet/diffusion_pytorch_model.safetensors.index.json", shards(one, two))
+    repository.write(f"m/1/unet/{one}", safetensors(w0=1))
+    (error,) = repository.errors()
+    assert "index.json: error: names the shard" in error
+    assert two in error
+    repository.write(f"m/1/unet/{two}", safetensors(w1=1))
+    assert repository.complaints() == []
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        pytest.param(
+            "unet/diffusion_pytorch_model.safetensors.index.fp16.json",
+            shards("../../../other.safetensors"),
+            "names the shard '../../../other.safetensors', which is not there",
+            id="shard-outside",
+        ),
+        pytest.param(
+            "unet/diffusion_pytorch_model.safetensors.index.json",
+            dump({"weight_map": {"w": 5}}),
+            "names the shard ''",
+            id="shard-that-is-no-name",
+        ),
+        pytest.param(
+            "unet/diffusion_pytorch_model.safetensors.index.json",
+            b"{}",
+            "has no 'weight_map'",
+            id="no-weight-map",
+        ),
+        pytest.param(
+            "unet/extra.safetensors",
+            b"12345",
+            "unet/extra.safetensors: error: is truncated",
+            id="cut",
+        ),
+        pytest.param("unet/config.json", b"{", "config.json:1:2: error: is not valid", id="json"),
+    ],
+)
+def test_weights_and_configs_are_looked_into(
+    repository: Repository, name: str, content: bytes, expected: str
+) -> None:
+    repository.pipeline("m")
+    repository.write(f"m/1/{name}", content)
+    assert any(expected in error for error in repository.errors()), repository.errors()
+
+
+def test_shards_without_an_index_are_no_weights(repository: Repository) -> None:
+    repository.pipeline("m", without="unet/diff")
+    repository.write("m/1/unet/model-00001-of-00002.safetensors", safetensors(a=1))
+    (error,) = repository.errors()
+    assert "m/1/unet: error: has no weights" in error
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "unet/diffusion_pytorch_model.bin",
+        "model.ckpt",
+        "unet/deep/er/x.pt",
+        "vae/x.PTH",
+        "text_encoder/x.pkl",
+    ],
+)
+def test_pickled_weights_are_refused_and_the_way_out_is_told(
+    repository: Repository, name: str
+) -> None:
+    repository.pipeline("m")
+    repository.write(f"m/1/{name}", b"\x80\x02.")
+    (error,) = repository.errors()
+    assert error.startswith(f"m/1/{name}: error: ")
+    assert "convert the weights to safetensors" in error
+    assert "darkroom pull" in error
+    assert repository.scan().models == ()
+
+
+def test_the_arrays_of_an_openvino_export_are_not_taken_for_a_pickle(
+    repository: Repository,
+) -> None:
+    repository.pipeline("m")
+    repository.write("m/1/openvino/unet/openvino_model.xml", b"<net/>")
+    repository.write("m/1/openvino/unet/openvino_model.bin", b"1234")
+    assert repository.complaints() == []
+
+
+@pytest.mark.parametrize("name", ["pipeline.py", "unet/my_unet.py", "unet/fast.so"])
+def test_code_in_a_version_is_refused(repository: Repository, name: str) -> None:
+    repository.pipeline("m")
+    repository.write(f"m/1/{name}", b"import os")
+    (error,) = repository.errors()
+    assert f"m/1/{name}: error: is code" in error
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        pytest.param({"_class_name": ["pipeline", "MyPipeline"]}, "never run", id="class-as-list"),
+        pytest.param({"_class_name": "my.module.Pipeline"}, "never run", id="class-as-path"),
+        pytest.param({"_class_name": None}, "has no '_class_name'", id="class-missing"),
+        pytest.param({"_class_name": "OtherPipeline"}, "cannot be served", id="class-unknown"),
+        pytest.param({"unet": ["my_unet", "MyUNet"]}, "'my_unet'", id="part-from-own-module"),
+        pytest.param({"unet": ["os", "system"]}, "other code is never run", id="part-from-os"),
+        pytest.param({"unet": ["diffusers", "a.b"]}, "other code is never run", id="part-path"),
+        pytest.param({"unet": "diffusers"}, "needs a 'unet'", id="part-is-text"),
+        pytest.param({"../vae": ["diffusers", "X"]}, "'../vae' is not [", id="part-outside"),
+        pytest.param({"unet": [1, 2, 3]}, "'unet' is not [library, class]", id="part-is-a-list"),
+        pytest.param({"auto_map": {"a": "b.C"}}, "'auto_map'", id="auto-map"),
+    ],
+)
+def test_an_index_that_asks_for_other_code_is_refused(
+    repository: Repository, change: dict[str, Any], expected: str
+) -> None:
+    repository.pipeline("m")
+    repository.write("m/1/model_index.json", dump({**SDXL_INDEX, **change}))
+    assert any(expected in error for error in repository.errors()), repository.errors()
+    assert repository.scan().models == ()
+
+
+def test_a_part_that_asks_for_its_own_code_is_refused(repository: Repository) -> None:
+    repository.pipeline("m", configs={"text_encoder": {"auto_map": {"AutoModel": "x.Y"}}})
+    (error,) = repository.errors()
+    assert "m/1/text_encoder/config.json: error: 'auto_map'" in error
