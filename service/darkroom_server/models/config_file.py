@@ -29,7 +29,7 @@ from darkroom_server.models.settings import (
 )
 
 CONFIG_NAME = "config.pbtxt"
-MAX_CONFIG_BYTES = 1 << 20
+MAX_CONFIG_BYTES = 1 << 16
 
 _TASKS = {
     model_service_pb2.Model.TASK_TEXT_TO_IMAGE: Task.TEXT_TO_IMAGE,
@@ -114,6 +114,9 @@ def read_config(content: bytes, *, shown: str, problems: ProblemLog) -> ConfigFi
         text_format.Parse(text, message)
     except text_format.ParseError as error:
         _report_parse_error(error, source, shown, problems, before)
+    except ValueError as error:  # raised for an enum number beyond 32 bits, with no position
+        if len(problems.problems) == before:
+            problems.error(shown, str(error))
     if len(problems.problems) > before:
         return None
     if not source.uses:

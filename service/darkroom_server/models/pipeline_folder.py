@@ -14,11 +14,14 @@ from darkroom_server.models.weights import BadWeights, check_safetensors
 INDEX_NAME = "model_index.json"
 
 _PICKLE_SUFFIXES = (".bin", ".ckpt", ".pt", ".pth", ".pkl", ".pickle", ".joblib")
-#: Libraries that a part may come from: any other name is imported by diffusers as it stands.
-_LIBRARIES = ("diffusers", "transformers")
+#: Libraries that a part may come from (diffusers would import any other name as it stands), and the
+#: weights that each looks for in a part's folder.
+_WEIGHT_NAMES = {
+    "diffusers": "diffusion_pytorch_model.safetensors",
+    "transformers": "model.safetensors",
+}
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _WEIGHT_INDEX = re.compile(r".*\.safetensors\.index(\.[^./]+)?\.json")
-_SHARD = re.compile(r".*-\d+-of-\d+(\.[^./]+)?\.safetensors")
 _MAX_JSON_BYTES = 16 << 20
 
 
@@ -41,7 +44,7 @@ class PipelineFolder:
             return None
         class_name = self._class_name(index)
         components = self._components(index)
-        configs = {name: self._check_part(name, kind) for name, (_, kind) in components.items()}
+        configs = {name: self._check_part(name, *part) for name, part in components.items()}
         self._check_weights()
         if self.problems.error_count > before or class_name is None:
             return None
@@ -98,11 +101,11 @@ class PipelineFolder:
                 continue
             match value:
                 case [str(library), str(kind)] if _IDENTIFIER.fullmatch(name):
-                    if library not in _LIBRARIES or not _IDENTIFIER.fullmatch(kind):
+                    if library not in _WEIGHT_NAMES or not _IDENTIFIER.fullmatch(kind):
                         self._error(
                             INDEX_NAME,
                             f"{quoted(name)} is {quoted(kind)} of {quoted(library)}, but parts "
-                            f"come from {' or '.join(_LIBRARIES)} only: other code is never run",
+                            f"come from {' or '.join(_WEIGHT_NAMES)} only: other code is never run",
                         )
                     else:
                         components[name] = (library, kind)
@@ -110,7 +113,7 @@ class PipelineFolder:
                     self._error(INDEX_NAME, f"{quoted(name)} is not [library, class]")
         return components
 
-    def _check_part(self, name: str, kind: str) -> dict[str, object]:
+    def _check_part(self, name: str, library: str, kind: str) -> dict[str, object]:
         """Checks that a part's files are there; returns its config, empty when it has none."""
         inside = [
             file.removeprefix(f"{name}/") for file in self.files if file.startswith(f"{name}/")
@@ -126,12 +129,11 @@ class PipelineFolder:
             return self._part_config(name, "tokenizer_config.json")
         if "FeatureExtractor" in kind or "Processor" in kind:
             return self._part_config(name, "preprocessor_config.json")
-        if not any(
-            _WEIGHT_INDEX.fullmatch(file)
-            or (file.endswith(".safetensors") and not _SHARD.fullmatch(file))
-            for file in inside
-        ):
-            self._error(name, "has no weights: neither a .safetensors file nor an index of shards")
+        weights = _WEIGHT_NAMES[library]
+        if not {weights, f"{weights}.index.json"} & set(inside):
+            others = any(file.endswith(".safetensors") for file in inside)
+            advice = ": save them again under that name, without a variant" if others else ""
+            self._error(name, f"has no weights {weights}, nor an index of its shards{advice}")
         return self._part_config(name, "config.json")
 
     def _part_config(self, name: str, file: str) -> dict[str, object]:

@@ -34,25 +34,25 @@ def problems_of(content: str | bytes) -> list[Problem]:
     return problems.problems
 
 
+EVERY_FIELD = """
+name: "m" display_name: "M" max_batch_size: 4 max_queue_size: 9
+version_policy { latest { num_versions: 2 } }
+instance_group [ { count: 2 kind: KIND_GPU gpus: [0, 1] } ]
+aliases: ["a", "b"]
+hub { repo_id: "org/repo" revision: "main" }
+tasks: [TASK_FILL, TASK_TEXT_TO_IMAGE]
+defaults { width_px: 64 height_px: 32 step_count: 5 guidance_scale: 0 scheduler: "S"
+           strength: 0.5 }
+limits { min_size_px: 16 max_size_px: 128 max_pixel_count: 4096 max_step_count: 9
+         max_image_count: 2 }
+schedulers: "S" parameters: "prompt" dtype: DTYPE_BF16
+version_labels { key: "stable" value: 3 } version_labels { key: "canary" value: 4 }
+license: "MIT" backend: BACKEND_FAKE fake { step_s: 0.5 load_s: 2 }
+"""
+
+
 def test_every_field_is_read() -> None:
-    settings = settings_of(
-        """
-        name: "m" display_name: "M" max_batch_size: 4 max_queue_size: 9
-        version_policy { latest { num_versions: 2 } }
-        instance_group [ { count: 2 kind: KIND_GPU gpus: [0, 1] } ]
-        aliases: ["a", "b"]
-        hub { repo_id: "org/repo" revision: "main" }
-        tasks: [TASK_FILL, TASK_TEXT_TO_IMAGE]
-        defaults { width_px: 64 height_px: 32 step_count: 5 guidance_scale: 0 scheduler: "S"
-                   strength: 0.5 }
-        limits { min_size_px: 16 max_size_px: 128 max_pixel_count: 4096 max_step_count: 9
-                 max_image_count: 2 }
-        schedulers: "S" parameters: "prompt" dtype: DTYPE_BF16
-        version_labels { key: "stable" value: 3 } version_labels { key: "canary" value: 4 }
-        license: "MIT" backend: BACKEND_FAKE fake { step_s: 0.5 load_s: 2 }
-        """
-    )
-    assert settings == ModelSettings(
+    assert settings_of(EVERY_FIELD) == ModelSettings(
         name="m",
         display_name="M",
         max_batch_size=4,
@@ -137,6 +137,7 @@ def test_the_version_policy_is_read(text: str, policy: VersionPolicy) -> None:
             ["did you mean 'DTYPE_FP16'?", "allowed: DTYPE_FP32, DTYPE_FP16, DTYPE_BF16"],
             id="unknown-enum-value",
         ),
+        pytest.param("dtype: 9999999999", (1, 8), ["allowed: DTYPE_FP32"], id="huge-enum-number"),
         pytest.param("dtype: 77", (1, 8), ["'77'", "DTYPE_FP32"], id="unknown-enum-number"),
         pytest.param(
             "tasks: [TASK_UNSPECIFIED]", (1, 9), ["TASK_FILL"], id="an-item-that-says-nothing"

@@ -94,11 +94,22 @@ def test_weights_and_configs_are_looked_into(
     assert any(expected in error for error in repository.errors()), repository.errors()
 
 
-def test_shards_without_an_index_are_no_weights(repository: Repository) -> None:
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(
+            "diffusion_pytorch_model-00001-of-00002.safetensors", id="shards-and-no-index"
+        ),
+        pytest.param("diffusion_pytorch_model.fp16.safetensors", id="only-a-variant"),
+        pytest.param("model.safetensors", id="the-other-library's-name"),
+    ],
+)
+def test_weights_must_have_the_name_that_is_loaded(repository: Repository, name: str) -> None:
     repository.pipeline("m", without="unet/diff")
-    repository.write("m/1/unet/model-00001-of-00002.safetensors", safetensors(a=1))
+    repository.write(f"m/1/unet/{name}", safetensors(a=1))
     (error,) = repository.errors()
-    assert "m/1/unet: error: has no weights" in error
+    assert "m/1/unet: error: has no weights diffusion_pytorch_model.safetensors" in error
+    assert "save them again under that name" in error
 
 
 @pytest.mark.parametrize(
