@@ -162,7 +162,7 @@ def _loss(model: AutoencoderTiny, pixels: torch.Tensor, phase: str) -> torch.Ten
     if phase == "decoder":
         with torch.no_grad():
             latents = model.encode(pixels).latents.float()
-        sigma = 0.3 * torch.rand(len(latents), 1, 1, 1)
+        sigma = 0.15 * torch.rand(len(latents), 1, 1, 1)
     else:
         latents = model.encode(pixels).latents.float()
         sigma = torch.full((1, 1, 1, 1), 0.1)

@@ -185,6 +185,12 @@ class WorkerLoop:
         active = self._jobs.pop(job_id, None)
         if active is not None:
             active.record.cancelled = True
+            log.info(
+                "job stopped",
+                job_id=job_id,
+                completed_step_count=active.record.reported_step_count,
+                step_count=active.job.spec.step_count,
+            )
             self._tell_places()
 
     def _report(self, active: _ActiveJob, event: JobEvent) -> None:

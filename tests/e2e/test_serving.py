@@ -1,0 +1,111 @@
+"""The whole service on the fake model: a real server process, a real channel, real signals."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from pathlib import Path
+
+import pytest
+from darkroom_client import Client, DeadlineExceeded, Progress, Unavailable
+from darkroom_client.health import Health
+from darkroom_client.models import ModelState
+from darkroom_client.errors import DarkroomError
+from darkroom_client.events import Completed
+
+from tests.e2e.serving import connected, serving
+
+
+def fake_repository(folder: Path, *, step_s: float = 0.0, load_s: float = 0.0) -> Path:
+    (folder / "fake" / "1").mkdir(parents=True)
+    (folder / "fake" / "config.pbtxt").write_text(
+        f"backend: BACKEND_FAKE\nfake {{ step_s: {step_s} load_s: {load_s} }}\n"
+        "limits { max_step_count: 500 }\n"
+    )
+    return folder
+
+
+def test_ports_answer_while_models_load_and_requests_wait_for_them(tmp_path: Path) -> None:
+    with serving(fake_repository(tmp_path, load_s=3.0)) as server, Client(server.address) as client:
+        assert client.health() is Health.NOT_SERVING
+        assert client.health("darkroom.v1.ModelService") is Health.SERVING
+        [picture] = client.generate("anything", seed=3).images
+        assert picture.seed == 3
+        assert client.health() is Health.SERVING
+
+
+def test_a_caller_that_hangs_up_stops_the_work_within_two_steps(tmp_path: Path) -> None:
+    with serving(fake_repository(tmp_path, step_s=0.05)) as server, connected(server) as client:
+        events = client.generate_events("anything", steps=400)
+        for event in events:
+            if isinstance(event, Progress) and event.completed_step_count >= 5:
+                break
+        events.close()
+        stopped = server.until("job stopped")
+        assert 5 <= stopped["completed_step_count"] <= event.completed_step_count + 2
+
+
+def test_a_deadline_that_passes_stops_the_work_within_two_steps(tmp_path: Path) -> None:
+    with serving(fake_repository(tmp_path, step_s=0.05)) as server, connected(server) as client:
+        seen = 0
+        with pytest.raises(DeadlineExceeded):
+            for event in client.generate_events("anything", steps=400, timeout=1.0):
+                if isinstance(event, Progress):
+                    seen = event.completed_step_count
+        stopped = server.until("job stopped")
+        assert 5 <= seen <= stopped["completed_step_count"] <= seen + 2
+
+
+def test_a_killed_worker_is_replaced_and_health_tells_the_truth_meanwhile(tmp_path: Path) -> None:
+    repository = fake_repository(tmp_path, step_s=0.02, load_s=1.0)
+    with serving(repository) as server, connected(server) as client:
+        undisturbed = client.generate("anything", steps=50, seed=9).images[0].content
+        pictures: list[bytes] = []
+        request = threading.Thread(
+            target=lambda: pictures.append(
+                client.generate("anything", steps=50, seed=9).images[0].content
+            )
+        )
+        request.start()
+        mark = len(server.log)
+        os.kill(server.worker_pid(), signal.SIGKILL)
+        server.until("worker died", after=mark)
+        server.until("model", after=mark, state="unavailable")
+        assert client.health() is Health.NOT_SERVING
+        assert client.health("models/fake") is Health.NOT_SERVING
+        assert client.health("darkroom.v1.ModelService") is Health.SERVING
+        assert client.get_model("fake").state is ModelState.UNAVAILABLE
+        server.until("model", after=mark, state="ready")
+        assert client.health() is Health.SERVING
+        request.join()
+        assert pictures == [undisturbed]
+
+
+def test_sigterm_finishes_what_runs_and_refuses_the_rest(tmp_path: Path) -> None:
+    with serving(fake_repository(tmp_path, step_s=0.02)) as server, connected(server) as client:
+        events = client.generate_events("anything", steps=50)
+        next(event for event in events if isinstance(event, Progress))
+        server.process.send_signal(signal.SIGTERM)
+        server.until("draining")
+        with (
+            Client(server.address, max_attempts=1) as another,
+            pytest.raises(Unavailable),
+        ):
+            another.generate("anything")
+        assert isinstance(list(events)[-1], Completed)
+        assert server.process.wait(30) == 0
+
+
+@pytest.mark.parametrize("flags", [("--exit-timeout", "0"), ()], ids=["timeout", "second-signal"])
+def test_no_call_is_left_without_a_status(tmp_path: Path, flags: tuple[str, ...]) -> None:
+    repository = fake_repository(tmp_path, step_s=0.05)
+    with serving(repository, *flags) as server, connected(server) as client:
+        events = client.generate_events("anything", steps=500)
+        next(event for event in events if isinstance(event, Progress))
+        server.process.send_signal(signal.SIGTERM)
+        server.until("draining")
+        server.process.send_signal(signal.SIGTERM)
+        with pytest.raises(DarkroomError):
+            list(events)
+        assert server.process.wait(30) == 0
