@@ -14,8 +14,8 @@ from darkroom_server.domain.errors import DarkroomError
 
 ERROR_DOMAIN = "darkroom.v1"
 #: A status travels in headers, and stock clients take 8 KiB of those.
-MAX_MESSAGE_LENGTH = 1000
-MAX_DETAIL_LENGTH = 256
+MAX_MESSAGE_BYTES = 1000
+MAX_DETAIL_BYTES = 256
 
 INTERNAL_REASON = "INTERNAL"
 
@@ -59,7 +59,7 @@ def kind_of(error: DarkroomError) -> ErrorKind:
 def status_of(error: DarkroomError, request_id: str) -> status_pb2.Status:
     """The error as a status with details."""
     kind = kind_of(error)
-    message = _cut(str(error), MAX_MESSAGE_LENGTH)
+    message = _cut(str(error), MAX_MESSAGE_BYTES)
     if isinstance(error, errors.FieldError):
         message = f"{error.field}: {message}"
     info = error_details_pb2.ErrorInfo(reason=kind.reason, domain=ERROR_DOMAIN)
@@ -68,10 +68,10 @@ def status_of(error: DarkroomError, request_id: str) -> status_pb2.Status:
         info.metadata["field"] = error.field
         details.append(_bad_request(error, kind))
     elif isinstance(error, errors.ModelNotFound):
-        info.metadata["model"] = _cut(error.name, MAX_DETAIL_LENGTH)
+        info.metadata["model"] = _cut(error.name, MAX_DETAIL_BYTES)
         details.append(_resource(error))
     elif isinstance(error, errors.ModelUnavailable):
-        info.metadata["model"] = _cut(error.name, MAX_DETAIL_LENGTH)
+        info.metadata["model"] = _cut(error.name, MAX_DETAIL_BYTES)
         details.append(_precondition(error, kind))
     elif isinstance(error, errors.QueueFull | errors.Draining):
         details.append(_retry(error))
@@ -123,7 +123,7 @@ def _status(code: grpc.StatusCode, message: str, details: list[Message]) -> stat
 def _bad_request(error: errors.FieldError, kind: ErrorKind) -> error_details_pb2.BadRequest:
     violation = error_details_pb2.BadRequest.FieldViolation(
         field=error.field,
-        description=_cut(str(error), MAX_MESSAGE_LENGTH),
+        description=_cut(str(error), MAX_MESSAGE_BYTES),
         reason=kind.reason,
     )
     return error_details_pb2.BadRequest(field_violations=[violation])
@@ -132,8 +132,8 @@ def _bad_request(error: errors.FieldError, kind: ErrorKind) -> error_details_pb2
 def _resource(error: errors.ModelNotFound) -> error_details_pb2.ResourceInfo:
     return error_details_pb2.ResourceInfo(
         resource_type="darkroom.v1.Model",
-        resource_name=_cut(error.name, MAX_DETAIL_LENGTH),
-        description=_cut(str(error), MAX_MESSAGE_LENGTH),
+        resource_name=_cut(error.name, MAX_DETAIL_BYTES),
+        description=_cut(str(error), MAX_MESSAGE_BYTES),
     )
 
 
@@ -142,8 +142,8 @@ def _precondition(
 ) -> error_details_pb2.PreconditionFailure:
     violation = error_details_pb2.PreconditionFailure.Violation(
         type=kind.reason,
-        subject=_cut(error.name, MAX_DETAIL_LENGTH),
-        description=_cut(str(error), MAX_MESSAGE_LENGTH),
+        subject=_cut(error.name, MAX_DETAIL_BYTES),
+        description=_cut(str(error), MAX_MESSAGE_BYTES),
     )
     return error_details_pb2.PreconditionFailure(violations=[violation])
 
@@ -154,5 +154,8 @@ def _retry(error: errors.QueueFull | errors.Draining) -> error_details_pb2.Retry
     return retry
 
 
-def _cut(text: str, length: int) -> str:
-    return text if len(text) <= length else text[: length - 1] + "…"
+def _cut(text: str, length_bytes: int) -> str:
+    encoded = text.encode("utf-8", "replace")
+    if len(encoded) <= length_bytes:
+        return encoded.decode()
+    return encoded[: length_bytes - 3].decode(errors="ignore") + "…"

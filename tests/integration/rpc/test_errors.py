@@ -175,7 +175,7 @@ async def test_methods_to_come_say_so(models):
     assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
-async def test_every_call_leaves_one_line(engine, images):
+async def test_every_call_leaves_one_line(images):
     with structlog.testing.capture_logs() as logs:
         assert [r async for r in images.Generate(PROMPT)]
         await failure_of(images.Generate(GenerateRequest()))

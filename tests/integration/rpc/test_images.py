@@ -46,7 +46,7 @@ async def test_events_come_in_the_order_of_the_contract(engine, images):
     assert all(response.event.HasField("event_time") for response in responses)
 
 
-async def test_accepted_says_what_runs(engine, images):
+async def test_accepted_says_what_runs(images):
     request = GenerateRequest(model="models/sdxl", prompt="a cat", width_px=101, seed=5)
     responses = [r async for r in images.Generate(request)]
     accepted = responses[0].event.accepted

@@ -1,0 +1,210 @@
+"""Job events as `darkroom.v1` events."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+
+import pytest
+
+from darkroom.v1 import image_pb2
+from darkroom.v1.image_service_pb2 import GenerationEvent
+from darkroom_server.domain.jobs import (
+    FillSpec,
+    ImageFormat,
+    ImageSpec,
+    JobCompleted,
+    JobImage,
+    JobPreview,
+    JobProgress,
+    JobQueued,
+    JobTimings,
+    OutputSpec,
+    Pixels,
+    Stage,
+    Task,
+)
+from darkroom_server.wire.events import CHUNK_BYTES, EventWriter, RunningModel
+from darkroom_server.wire.notices import Notice, NoticeReason
+from darkroom_server.wire.resolve import Resolved
+
+MODEL = RunningModel(name="sdxl", version=3, digest="0123456789abcdef", dtype="fp32")
+SPEC = ImageSpec(
+    task=Task.TEXT_TO_IMAGE,
+    prompt="a cat",
+    negative_prompt=None,
+    width_px=512,
+    height_px=256,
+    step_count=9,
+    guidance_scale=0.0,
+    scheduler="DDIMScheduler",
+    seeds=(5, 6),
+)
+
+
+def writer() -> EventWriter:
+    """Its clock stands at 0 and goes on a second per event."""
+    seconds = itertools.count()
+    return EventWriter(lambda: next(seconds) * 10**9)
+
+
+def image_of(content: bytes) -> JobImage:
+    return JobImage(
+        image_index=1,
+        format=ImageFormat.WEBP,
+        width_px=512,
+        height_px=256,
+        seed=6,
+        content=content,
+    )
+
+
+def accepted(spec: ImageSpec, *notices: Notice) -> GenerationEvent.Accepted:
+    resolved = Resolved(spec=spec, strength=1.0, notices=notices)
+    return writer().accepted("job-1", resolved, MODEL).accepted
+
+
+def test_events_are_numbered_and_dated() -> None:
+    events = writer()
+    written = [event for _ in range(3) for event in events.write(JobQueued(1))]
+    assert [event.sequence for event in written] == [0, 1, 2]
+    assert [event.event_time.seconds for event in written] == [0, 1, 2]
+
+
+def test_accepted_echoes_what_will_run() -> None:
+    notice = Notice(NoticeReason.DIMENSION_ROUNDED, "519 became 512", "width_px")
+    message = accepted(SPEC, notice)
+    assert message.generation_id == "job-1"
+    assert message.parameters == image_pb2.EffectiveParameters(
+        model="models/sdxl",
+        model_version=3,
+        model_digest="0123456789abcdef",
+        width_px=512,
+        height_px=256,
+        step_count=9,
+        guidance_scale=0.0,
+        scheduler="DDIMScheduler",
+        seeds=[5, 6],
+        output=image_pb2.OutputOptions(format=image_pb2.OUTPUT_FORMAT_PNG),
+        fingerprint="0123456789ab/fp32/torch/solo",
+    )
+    assert list(message.warnings) == [
+        image_pb2.Warning(
+            reason="DIMENSION_ROUNDED", description="519 became 512", field="width_px"
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    ("output", "quality"),
+    [
+        pytest.param(OutputSpec(format=ImageFormat.JPEG, quality=80), 80, id="jpeg"),
+        pytest.param(OutputSpec(format=ImageFormat.WEBP), 90, id="webp"),
+        pytest.param(OutputSpec(format=ImageFormat.WEBP, lossless=True), None, id="lossless"),
+        pytest.param(OutputSpec(), None, id="png"),
+    ],
+)
+def test_quality_is_told_only_where_it_counts(output: OutputSpec, quality: int | None) -> None:
+    spec = ImageSpec(**{name: getattr(SPEC, name) for name in SPEC.__slots__} | {"output": output})
+    told = accepted(spec).parameters.output
+    assert (told.quality if told.HasField("quality") else None) == quality
+
+
+def test_only_a_fill_has_a_strength() -> None:
+    fill = FillSpec(
+        image=Pixels(512, 256, 3, b""),
+        mask=Pixels(512, 256, 1, b""),
+        strength=0.0,
+        preserve_unmasked=False,
+    )
+    spec = ImageSpec(**{name: getattr(SPEC, name) for name in SPEC.__slots__} | {"fill": fill})
+    assert accepted(spec).parameters.HasField("strength")
+    assert not accepted(SPEC).parameters.HasField("strength")
+
+
+def test_queued() -> None:
+    (event,) = writer().write(JobQueued(4, model_loading=True))
+    assert event.queued == GenerationEvent.Queued(ahead_count=4, model_loading=True)
+
+
+@pytest.mark.parametrize("stage", Stage, ids=lambda stage: stage.value)
+def test_progress(stage: Stage) -> None:
+    progress = JobProgress(stage=stage, completed_step_count=2, total_step_count=9, image_index=1)
+    (event,) = writer().write(progress)
+    assert event.progress == GenerationEvent.Progress(
+        stage=GenerationEvent.Stage.Value(f"STAGE_{stage.name}"),
+        completed_step_count=2,
+        total_step_count=9,
+        image_index=1,
+    )
+
+
+def test_preview() -> None:
+    preview = JobPreview(
+        image_index=1, completed_step_count=2, content=b"jpeg", width_px=64, height_px=32
+    )
+    (event,) = writer().write(preview)
+    assert event.preview == GenerationEvent.Preview(
+        image_index=1,
+        completed_step_count=2,
+        media_type="image/jpeg",
+        content=b"jpeg",
+        width_px=64,
+        height_px=32,
+    )
+
+
+def test_an_image_is_announced_before_its_bytes() -> None:
+    announced, chunk = writer().write(image_of(b"picture"))
+    assert announced.image == GenerationEvent.Image(
+        image_index=1,
+        media_type="image/webp",
+        width_px=512,
+        height_px=256,
+        seed=6,
+        size_bytes=7,
+        sha256=hashlib.sha256(b"picture").digest(),
+        finish_reason=GenerationEvent.FINISH_REASON_SUCCESS,
+    )
+    assert chunk.chunk == GenerationEvent.Chunk(image_index=1, offset_bytes=0, content=b"picture")
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "lengths"),
+    [
+        pytest.param(0, [], id="nothing"),
+        pytest.param(1, [1], id="a-byte"),
+        pytest.param(CHUNK_BYTES, [CHUNK_BYTES], id="exactly-one"),
+        pytest.param(CHUNK_BYTES + 1, [CHUNK_BYTES, 1], id="one-and-a-byte"),
+        pytest.param(3 * CHUNK_BYTES, [CHUNK_BYTES] * 3, id="exactly-three"),
+    ],
+)
+def test_chunks(size_bytes: int, lengths: list[int]) -> None:
+    _, *chunks = writer().write(image_of(bytes(size_bytes)))
+    assert [len(event.chunk.content) for event in chunks] == lengths
+    assert [event.chunk.offset_bytes for event in chunks] == [
+        index * CHUNK_BYTES for index in range(len(lengths))
+    ]
+
+
+def test_completed() -> None:
+    completed = JobCompleted(
+        image_count=2,
+        timings=JobTimings(queue_s=0.25, denoise_s=1.5, total_s=2.0),
+        batch_image_count=8,
+        peak_device_memory_bytes=10**10,
+    )
+    (event,) = writer().write(completed)
+    assert event.completed.image_count == 2
+    assert event.completed.timings.queue_duration.ToMilliseconds() == 250
+    assert event.completed.timings.denoise_duration.ToMilliseconds() == 1500
+    assert event.completed.timings.total_duration.ToMilliseconds() == 2000
+    assert event.completed.batch.batch_image_count == 8
+    assert event.completed.batch.request_image_count == 2
+    assert event.completed.peak_device_memory_bytes == 10**10
+
+
+def test_a_checked_request_completes_without_images() -> None:
+    event = writer().validated()
+    assert event.WhichOneof("event") == "completed"
+    assert event.completed.image_count == 0

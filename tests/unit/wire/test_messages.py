@@ -1,0 +1,249 @@
+"""GenerateRequest and FillRequest: what is taken, what is refused, and which field is blamed."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from darkroom.v1 import image_pb2
+from darkroom.v1.image_service_pb2 import FillRequest, GenerateRequest
+from darkroom_server.domain.errors import InvalidParameter
+from darkroom_server.domain.jobs import ImageFormat, PreviewSpec, Priority, Task
+from darkroom_server.domain.models import ModelRef
+from darkroom_server.wire.messages import parse_fill, parse_generate
+from darkroom_server.wire.requests import (
+    DimensionPolicy,
+    FillInput,
+    ImageRequest,
+    MaskPolarity,
+    OutputRequest,
+    UnsupportedParameterPolicy,
+)
+
+LONGEST = "é" * 16_384
+MAX_SEED = 2**63 - 17
+
+
+def fill_request(**fields: object) -> FillRequest:
+    defaults = {"prompt": "a cat", "image": {"content": b"i"}, "mask": {"content": b"m"}}
+    return FillRequest(**(defaults | fields))
+
+
+def test_unset_stays_unset() -> None:
+    ref, request = parse_generate(GenerateRequest(prompt="a cat"))
+    assert ref == ModelRef("", "")
+    assert request == ImageRequest(task=Task.TEXT_TO_IMAGE, prompt="a cat")
+
+
+def test_every_field_of_generate_arrives() -> None:
+    ref, request = parse_generate(
+        GenerateRequest(
+            model="models/sdxl",
+            version="stable",
+            prompt="a cat",
+            negative_prompt="a dog",
+            width_px=512,
+            height_px=256,
+            step_count=9,
+            guidance_scale=0.0,
+            seed=0,
+            image_count=3,
+            scheduler="DDIMScheduler",
+            output=image_pb2.OutputOptions(
+                format=image_pb2.OUTPUT_FORMAT_JPEG, quality=80, embed_metadata=True
+            ),
+            preview=image_pb2.PreviewOptions(interval_step_count=2, max_edge_px=64),
+            priority=image_pb2.PRIORITY_LOW,
+            unsupported_parameter_policy=image_pb2.UNSUPPORTED_PARAMETER_POLICY_IGNORE,
+            dimension_policy=image_pb2.DIMENSION_POLICY_REJECT,
+            validate_only=True,
+        )
+    )
+    assert ref == ModelRef("models/sdxl", "stable")
+    assert request == ImageRequest(
+        task=Task.TEXT_TO_IMAGE,
+        prompt="a cat",
+        negative_prompt="a dog",
+        width_px=512,
+        height_px=256,
+        step_count=9,
+        guidance_scale=0.0,
+        seed=0,
+        image_count=3,
+        scheduler="DDIMScheduler",
+        output=OutputRequest(format=ImageFormat.JPEG, quality=80, embed_metadata=True),
+        preview=PreviewSpec(interval_step_count=2, max_edge_px=64),
+        priority=Priority.LOW,
+        unsupported_parameter_policy=UnsupportedParameterPolicy.IGNORE,
+        dimension_policy=DimensionPolicy.REJECT,
+        validate_only=True,
+    )
+
+
+def test_every_field_of_fill_arrives() -> None:
+    _, request = parse_fill(
+        fill_request(
+            mask_polarity=image_pb2.MASK_POLARITY_BLACK_REPAINTS,
+            strength=0.5,
+            preserve_unmasked=True,
+        )
+    )
+    assert request.task is Task.FILL
+    assert request.fill == FillInput(
+        image=b"i",
+        mask=b"m",
+        mask_polarity=MaskPolarity.BLACK_REPAINTS,
+        strength=0.5,
+        preserve_unmasked=True,
+    )
+
+
+def test_transparency_may_stand_in_for_a_mask() -> None:
+    transparent = image_pb2.MASK_POLARITY_TRANSPARENT_REPAINTS
+    request = fill_request(mask=None, mask_polarity=transparent)
+    _, parsed = parse_fill(request)
+    assert parsed.fill is not None
+    assert parsed.fill.mask is None
+
+
+def test_previews_every_zero_steps_are_no_previews() -> None:
+    _, request = parse_generate(GenerateRequest(prompt="a cat", preview={"max_edge_px": 64}))
+    assert request.preview is None
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        pytest.param({"prompt": LONGEST}, id="longest-prompt"),
+        pytest.param({"negative_prompt": LONGEST}, id="longest-negative-prompt"),
+        pytest.param({"width_px": 16}, id="narrowest"),
+        pytest.param({"width_px": 8192}, id="widest"),
+        pytest.param({"height_px": 16}, id="lowest"),
+        pytest.param({"height_px": 8192}, id="highest"),
+        pytest.param({"step_count": 1}, id="fewest-steps"),
+        pytest.param({"step_count": 500}, id="most-steps"),
+        pytest.param({"guidance_scale": 0.0}, id="no-guidance"),
+        pytest.param({"guidance_scale": 100.0}, id="most-guidance"),
+        pytest.param({"seed": 0}, id="least-seed"),
+        pytest.param({"seed": MAX_SEED}, id="greatest-seed"),
+        pytest.param({"image_count": 0}, id="zero-images-mean-one"),
+        pytest.param({"image_count": 16}, id="most-images"),
+        pytest.param({"output": {"format": "OUTPUT_FORMAT_JPEG", "quality": 1}}, id="worst-jpeg"),
+        pytest.param({"output": {"format": "OUTPUT_FORMAT_WEBP", "quality": 100}}, id="best-webp"),
+        pytest.param({"output": {"format": "OUTPUT_FORMAT_WEBP", "lossless": True}}, id="lossless"),
+        pytest.param({"preview": {"interval_step_count": 500}}, id="rarest-previews"),
+        pytest.param(
+            {"preview": {"interval_step_count": 1, "max_edge_px": 16}}, id="smallest-previews"
+        ),
+        pytest.param(
+            {"preview": {"interval_step_count": 1, "max_edge_px": 1024}}, id="largest-previews"
+        ),
+        pytest.param({"model": "m" * 256}, id="longest-model-name"),
+    ],
+)
+def test_taken(fields: dict[str, object]) -> None:
+    parse_generate(GenerateRequest(**({"prompt": "a cat"} | fields)))
+
+
+@pytest.mark.parametrize(
+    ("blamed", "fields"),
+    [
+        pytest.param("prompt", {"prompt": ""}, id="empty-prompt"),
+        pytest.param("prompt", {"prompt": " \n\t\u3000"}, id="blank-prompt"),
+        pytest.param("prompt", {"prompt": LONGEST + "a"}, id="prompt-a-byte-too-long"),
+        pytest.param(
+            "negative_prompt", {"negative_prompt": LONGEST + "a"}, id="negative-prompt-too-long"
+        ),
+        pytest.param("width_px", {"width_px": 0}, id="width-zero"),
+        pytest.param("width_px", {"width_px": -8}, id="width-negative"),
+        pytest.param("width_px", {"width_px": 15}, id="width-15"),
+        pytest.param("width_px", {"width_px": 8193}, id="width-8193"),
+        pytest.param("height_px", {"height_px": 15}, id="height-15"),
+        pytest.param("height_px", {"height_px": 8193}, id="height-8193"),
+        pytest.param("step_count", {"step_count": 0}, id="no-steps"),
+        pytest.param("step_count", {"step_count": 501}, id="501-steps"),
+        pytest.param("guidance_scale", {"guidance_scale": -0.1}, id="guidance-negative"),
+        pytest.param("guidance_scale", {"guidance_scale": 100.1}, id="guidance-above-100"),
+        pytest.param("guidance_scale", {"guidance_scale": math.nan}, id="guidance-nan"),
+        pytest.param("guidance_scale", {"guidance_scale": math.inf}, id="guidance-infinite"),
+        pytest.param("guidance_scale", {"guidance_scale": -math.inf}, id="guidance-minus-infinite"),
+        pytest.param("seed", {"seed": -1}, id="seed-negative"),
+        pytest.param("seed", {"seed": MAX_SEED + 1}, id="seed-too-great"),
+        pytest.param("image_count", {"image_count": -1}, id="images-negative"),
+        pytest.param("image_count", {"image_count": 17}, id="17-images"),
+        pytest.param("scheduler", {"scheduler": "s" * 257}, id="scheduler-absurd"),
+        pytest.param("model", {"model": "m" * 257}, id="model-absurd"),
+        pytest.param("version", {"version": "v" * 257}, id="version-absurd"),
+        pytest.param("output.format", {"output": {"format": 9}}, id="unknown-format"),
+        pytest.param("output.quality", {"output": {"quality": 90}}, id="quality-of-a-png"),
+        pytest.param("output.quality", {"output": {"format": 2, "quality": 0}}, id="quality-0"),
+        pytest.param("output.quality", {"output": {"format": 2, "quality": 101}}, id="quality-101"),
+        pytest.param(
+            "output.quality",
+            {"output": {"format": 3, "lossless": True, "quality": 90}},
+            id="quality-of-lossless",
+        ),
+        pytest.param(
+            "output.lossless", {"output": {"format": 2, "lossless": True}}, id="lossless-jpeg"
+        ),
+        pytest.param(
+            "preview.interval_step_count",
+            {"preview": {"interval_step_count": -1}},
+            id="previews-every-minus-1-steps",
+        ),
+        pytest.param(
+            "preview.interval_step_count",
+            {"preview": {"interval_step_count": 501}},
+            id="previews-every-501-steps",
+        ),
+        pytest.param(
+            "preview.max_edge_px",
+            {"preview": {"interval_step_count": 1, "max_edge_px": 15}},
+            id="previews-too-small",
+        ),
+        pytest.param(
+            "preview.max_edge_px",
+            {"preview": {"interval_step_count": 1, "max_edge_px": 1025}},
+            id="previews-too-large",
+        ),
+        pytest.param("priority", {"priority": 9}, id="unknown-priority"),
+        pytest.param("dimension_policy", {"dimension_policy": 9}, id="unknown-dimension-policy"),
+        pytest.param(
+            "unsupported_parameter_policy",
+            {"unsupported_parameter_policy": 9},
+            id="unknown-parameter-policy",
+        ),
+    ],
+)
+def test_refused(blamed: str, fields: dict[str, object]) -> None:
+    with pytest.raises(InvalidParameter) as caught:
+        parse_generate(GenerateRequest(**({"prompt": "a cat"} | fields)))
+    assert caught.value.field == blamed
+
+
+@pytest.mark.parametrize(
+    ("blamed", "fields"),
+    [
+        pytest.param("image.content", {"image": None}, id="no-image"),
+        pytest.param("image.content", {"image": {"content": b""}}, id="empty-image"),
+        pytest.param("mask.content", {"mask": None}, id="no-mask"),
+        pytest.param("mask.content", {"mask": {"content": b""}}, id="empty-mask"),
+        pytest.param("mask_polarity", {"mask_polarity": 9}, id="unknown-polarity"),
+        pytest.param("strength", {"strength": -0.01}, id="strength-negative"),
+        pytest.param("strength", {"strength": 1.01}, id="strength-above-1"),
+        pytest.param("strength", {"strength": math.nan}, id="strength-nan"),
+        pytest.param("prompt", {"prompt": ""}, id="as-generate"),
+    ],
+)
+def test_refused_of_fill(blamed: str, fields: dict[str, object]) -> None:
+    with pytest.raises(InvalidParameter) as caught:
+        parse_fill(fill_request(**fields))
+    assert caught.value.field == blamed
+
+
+@pytest.mark.parametrize("strength", [0.0, 1.0])
+def test_strength_reaches_both_ends(strength: float) -> None:
+    _, request = parse_fill(fill_request(strength=strength))
+    assert request.fill is not None
+    assert request.fill.strength == strength
