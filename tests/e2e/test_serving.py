@@ -14,7 +14,7 @@ from darkroom_client.models import ModelState
 from darkroom_client.errors import DarkroomError
 from darkroom_client.events import Completed
 
-from tests.e2e.serving import connected, serving
+from bench.serving import connected, serving
 
 
 def fake_repository(folder: Path, *, step_s: float = 0.0, load_s: float = 0.0) -> Path:

@@ -41,53 +41,61 @@ def random_sdxl(folder: Path, *, unet_channels: int = 4) -> StableDiffusionXLPip
     """An SDXL pipeline (9 UNet channels: an inpainting one); the VAE has factor 8 and samples."""
     torch.manual_seed(0)
     words = byte_tokenizer(folder)
-
-    def text_config() -> CLIPTextConfig:
-        return CLIPTextConfig(
-            vocab_size=len(words),
-            hidden_size=32,
-            intermediate_size=64,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            max_position_embeddings=24,
-            projection_dim=32,
-            bos_token_id=words.bos_token_id,
-            eos_token_id=words.eos_token_id,
-            pad_token_id=words.pad_token_id,
-        )
-
     parts = {
-        "vae": AutoencoderKL(
-            block_out_channels=(8, 8, 16, 16),
-            down_block_types=("DownEncoderBlock2D",) * 4,
-            up_block_types=("UpDecoderBlock2D",) * 4,
-            latent_channels=4,
-            norm_num_groups=4,
-            scaling_factor=0.5,
-        ),
-        "text_encoder": CLIPTextModel(text_config()),
-        "text_encoder_2": CLIPTextModelWithProjection(text_config()),
+        "vae": _vae(),
+        "text_encoder": CLIPTextModel(_text_config(words)),
+        "text_encoder_2": CLIPTextModelWithProjection(_text_config(words)),
         "tokenizer": words,
         "tokenizer_2": words,
-        "unet": UNet2DConditionModel(
-            sample_size=8,
-            in_channels=unet_channels,
-            out_channels=4,
-            block_out_channels=(16, 32),
-            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-            up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-            layers_per_block=1,
-            cross_attention_dim=64,
-            attention_head_dim=(2, 4),
-            use_linear_projection=True,
-            norm_num_groups=8,
-            addition_embed_type="text_time",
-            addition_time_embed_dim=8,
-            projection_class_embeddings_input_dim=32 + 6 * 8,
-        ),
+        "unet": _unet(unet_channels),
         "scheduler": EulerDiscreteScheduler(beta_schedule="scaled_linear"),
     }
     kind = StableDiffusionXLPipeline if unet_channels == 4 else StableDiffusionXLInpaintPipeline
     pipeline = kind(**parts, force_zeros_for_empty_prompt=True, add_watermarker=False)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
+
+
+def _text_config(words: CLIPTokenizer) -> CLIPTextConfig:
+    return CLIPTextConfig(
+        vocab_size=len(words),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=24,
+        projection_dim=32,
+        bos_token_id=words.bos_token_id,
+        eos_token_id=words.eos_token_id,
+        pad_token_id=words.pad_token_id,
+    )
+
+
+def _vae() -> AutoencoderKL:
+    return AutoencoderKL(
+        block_out_channels=(8, 8, 16, 16),
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        latent_channels=4,
+        norm_num_groups=4,
+        scaling_factor=0.5,
+    )
+
+
+def _unet(channels: int) -> UNet2DConditionModel:
+    return UNet2DConditionModel(
+        sample_size=8,
+        in_channels=channels,
+        out_channels=4,
+        block_out_channels=(16, 32),
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        layers_per_block=1,
+        cross_attention_dim=64,
+        attention_head_dim=(2, 4),
+        use_linear_projection=True,
+        norm_num_groups=8,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=8,
+        projection_class_embeddings_input_dim=32 + 6 * 8,
+    )

@@ -1,4 +1,4 @@
-"""A real server process for tests: started, watched, stopped."""
+"""A real server process, for tests and measurements: started, watched, stopped."""
 
 from __future__ import annotations
 

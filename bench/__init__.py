@@ -1,0 +1,1 @@
+"""Measurements: each a ratio of two things taken in one run on one machine."""
