@@ -9,9 +9,8 @@ import platform
 import subprocess
 from pathlib import Path
 
-from bench.serving import connected, serving
-
 from bench import overhead
+from bench.serving import connected, serving
 
 ROOT = Path(__file__).parents[1]
 

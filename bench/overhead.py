@@ -15,26 +15,25 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from darkroom_client import Client
 from diffusers import StableDiffusionXLPipeline
 from rich.progress import track
+
+from darkroom_client import Client
 
 PROMPT = "a red circle on a blue background"
 STEPS, GUIDANCE = 20, 2.5
 
 
-def _timed_s(work: Callable[[], Any]) -> float:
+def _timed_s(work: Callable[[int], Any], seed: int) -> float:
     started_s = time.perf_counter()
-    work()
+    work(seed)
     return time.perf_counter() - started_s
 
 
 def interval(ratios: list[float], *, rounds: int = 2000) -> tuple[float, float]:
     """95% bootstrap interval of the median."""
     rng = random.Random(0)
-    medians = sorted(
-        statistics.median(rng.choices(ratios, k=len(ratios))) for _ in range(rounds)
-    )
+    medians = sorted(statistics.median(rng.choices(ratios, k=len(ratios))) for _ in range(rounds))
     return medians[int(0.025 * rounds)], medians[int(0.975 * rounds)]
 
 
@@ -57,11 +56,11 @@ def measure(client: Client, version: Path, *, threads: int, pairs: int) -> dict[
     ratios, direct_s, served_s = [], [], []
     for seed in track(range(pairs), description="pairs"):
         if seed % 2:
-            a = _timed_s(lambda: direct(seed))
-            b = _timed_s(lambda: served(seed))
+            a = _timed_s(direct, seed)
+            b = _timed_s(served, seed)
         else:
-            b = _timed_s(lambda: served(seed))
-            a = _timed_s(lambda: direct(seed))
+            b = _timed_s(served, seed)
+            a = _timed_s(direct, seed)
         direct_s.append(a)
         served_s.append(b)
         ratios.append(b / a)

@@ -44,6 +44,7 @@ class Server:
 
     @property
     def address(self) -> str:
+        """Where gRPC listens."""
         return f"127.0.0.1:{self.until('listening')['grpc_port']}"
 
     def until(self, event: str, *, after: int = 0, **values: Any) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import uvloop
 
 from darkroom_server.config import ServerConfig
 from darkroom_server.engine.engine import Engine, EngineOptions
+from darkroom_server.gateway.server import HttpOptions, build_http_server
 from darkroom_server.rpc.server import GrpcOptions, build_server
 
 log = structlog.get_logger(__name__)
@@ -34,8 +35,10 @@ async def serve(config: ServerConfig) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, signals.put_nowait, number)
     server = build_server(engine, _grpc_options(config))
+    http_server = build_http_server(engine, HttpOptions(config.host, config.http_port))
     await server.start()
-    log.info("listening", host=config.host, grpc_port=server.port)
+    http_server.start()
+    log.info("listening", host=config.host, grpc_port=server.port, http_port=http_server.port)
     loading = asyncio.create_task(engine.start())
     try:
         # A repository that cannot be read ends the server; nothing else does but a signal.
@@ -48,6 +51,7 @@ async def serve(config: ServerConfig) -> None:
     finally:
         loading.cancel()
         await server.stop(grace_s=1.0)
+        await http_server.stop()
         await engine.stop()
         log.info("stopped")
 

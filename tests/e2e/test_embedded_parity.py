@@ -11,11 +11,11 @@ import diffusers
 import numpy as np
 import pytest
 import torch
-from darkroom_client import Client
 from diffusers import StableDiffusionXLInpaintPipeline, StableDiffusionXLPipeline
 from PIL import Image, ImageDraw
 
 from bench.serving import connected, serving
+from darkroom_client import Client
 
 REPOSITORY = Path(__file__).parents[2] / "model_repo"
 THREADS = 1
@@ -49,9 +49,9 @@ FILLS: list[dict[str, Any]] = [
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[Client]:
-    with serving(REPOSITORY, "--worker-thread-count", str(THREADS)) as server:
-        with connected(server) as found:
-            yield found
+    threads = ("--worker-thread-count", str(THREADS))
+    with serving(REPOSITORY, *threads) as server, connected(server) as found:
+        yield found
 
 
 @pytest.fixture(scope="module")

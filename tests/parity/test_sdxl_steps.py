@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import diffusers
 import numpy as np
 import pytest
 import torch
-from darkroom_server.backends.diffusers.families.sdxl import SdxlStepModel
-from darkroom_server.domain.jobs import FillSpec, ImageSpec, Pixels, Task
 from diffusers import StableDiffusionXLInpaintPipeline
 from PIL import Image
 
+from darkroom_server.backends.diffusers.families.sdxl import SdxlStepModel
+from darkroom_server.domain.jobs import FillSpec, ImageSpec, Pixels, Task
 from tests.parity.tiny_pipelines import random_sdxl
 
 SCHEDULERS = (

@@ -134,7 +134,11 @@ def train(
         if used_s >= budget_s:
             break
         progress = used_s / budget_s
-        lr = peak_lr * min(1.0, (step + 1) / 100) * (1.0 if progress < 0.4 else (1.02 - progress) / 0.62)
+        lr = (
+            peak_lr
+            * min(1.0, (step + 1) / 100)
+            * (1.0 if progress < 0.4 else (1.02 - progress) / 0.62)
+        )
         for group in optimizer.param_groups:
             group["lr"] = lr
         pixels = scene_batch(rng, crops=step % 3 != 0)

@@ -73,10 +73,15 @@ def exit_code_of(error: errors.DarkroomError) -> ExitCode:
     return ExitCode.SERVER_ERROR
 
 
+def option_of(field: str) -> str:
+    """What a user writes for a field of the request; the field itself if there is nothing."""
+    return _OPTIONS.get(field, field)
+
+
 def message_of(error: errors.DarkroomError) -> str:
     """What to tell the user: the error, with options in place of the request's fields."""
     if isinstance(error, errors.InvalidRequest) and error.violations:
-        lines = (f"{_OPTIONS.get(v.field, v.field)}: {v.description}" for v in error.violations)
+        lines = (f"{option_of(v.field)}: {v.description}" for v in error.violations)
         return " ".join("; ".join(lines).split())
     return str(error)
 

@@ -10,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bars
 
 from darkroom_client import Accepted, Completed, Event, ImageReady, Preview, Progress, Queued, Stage
+from darkroom_server.cli.exits import option_of
 
 _STAGES = {
     Stage.UNKNOWN: "working",
@@ -125,7 +126,8 @@ def print_warnings(console: Console, event: Event) -> None:
     """Prints what the service changed or ignored, a line each."""
     if isinstance(event, Accepted):
         for warning in event.warnings:
-            _print_line(console, f"warning: {warning.description}")
+            at_field = f"{option_of(warning.field)}: " if warning.field else ""
+            _print_line(console, f"warning: {at_field}{warning.description}")
 
 
 def describe(event: Event) -> str:

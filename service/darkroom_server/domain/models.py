@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -110,7 +111,7 @@ class ModelInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VersionInfo:
-    """One version on disk. `digest` is the SHA-256 (hex) over the names and contents of its files."""
+    """One version on disk. `digest` is the hex SHA-256 over names and contents of its files."""
 
     model: ModelInfo
     version: int
@@ -142,3 +143,27 @@ class ModelStatus:
     versions: tuple[VersionStatus, ...]
     default_version: int | None
     queued_request_count: int = 0
+
+    @property
+    def shown_version(self) -> VersionStatus | None:
+        """The version whose state is the model's: the default one, else the newest."""
+        for version in self.versions:
+            if version.version == self.default_version:
+                return version
+        return self.versions[0] if self.versions else None
+
+    def is_ready(self) -> bool:
+        """Whether requests that name no version are served now."""
+        shown = self.shown_version
+        return shown is not None and shown.state is VersionState.READY
+
+    def is_wanted(self) -> bool:
+        """Whether it should serve: not all of its versions are unloaded or on their way out."""
+        gone = (VersionState.UNLOADED, VersionState.UNLOADING)
+        return any(version.state not in gone for version in self.versions)
+
+
+def all_ready(models: Iterable[ModelStatus]) -> bool:
+    """Whether there are models that should serve, and all of them do."""
+    wanted = [status for status in models if status.is_wanted()]
+    return bool(wanted) and all(status.is_ready() for status in wanted)

@@ -20,6 +20,7 @@ from darkroom_server.domain.models import (
     ModelStatus,
     VersionState,
     VersionStatus,
+    all_ready,
 )
 from darkroom_server.engine.instance import prepare_fork_server
 from darkroom_server.engine.stream import JobStream
@@ -69,6 +70,11 @@ class Session:
             raise RuntimeError("submit() comes first")
         return self._stream.events()
 
+    @property
+    def dropped_count(self) -> int:
+        """Progress and previews that the reader of `events` was too slow for."""
+        return self._stream.dropped_count if self._stream is not None else 0
+
     def close(self, reason: Draining | None = None) -> None:
         """Stops the work, if any is left; with a reason, the reader of `events` is told it."""
         self._supervisor.cancel(self.job_id)
@@ -86,6 +92,7 @@ class Engine:
         self._supervisors: dict[tuple[str, int], Supervisor] = {}
         self._sessions: set[Session] = set()
         self._listeners: list[Callable[[], None]] = []
+        self._scanned = asyncio.Event()
         self._leaving = False
         self._draining = False
         self._idle = asyncio.Event()
@@ -110,13 +117,18 @@ class Engine:
             self._supervisors[version.model.name, version.version] = Supervisor(
                 version, thread_count=thread_count, on_change=self._notify
             )
+        self._scanned.set()
         log.info("models found", count=len(scan.models), serving_versions=len(serving))
         self._notify()
         await asyncio.gather(*(one.start() for one in self._supervisors.values()))
 
     @asynccontextmanager
     async def open(self, ref: ModelRef, task: Task) -> AsyncIterator[Session]:
-        """Leases a version; raises ModelNotFound, ModelUnavailable, Draining."""
+        """Leases a version; raises ModelNotFound, ModelUnavailable, Draining.
+
+        Waits for the repository to be read: until then no model is known, and none is unknown.
+        """
+        await self._scanned.wait()
         if self._draining:
             raise draining()
         session = Session(self, self._supervisor(ref, task))
@@ -173,6 +185,10 @@ class Engine:
         """Process ids of the workers that run now."""
         pids = (one.worker_pid for one in self._supervisors.values())
         return tuple(pid for pid in pids if pid is not None)
+
+    def is_ready(self) -> bool:
+        """Whether there are models that should serve, all of them do, and will for now."""
+        return all_ready(self.list_models()) and not self._leaving
 
     def is_draining(self) -> bool:
         """Whether the server is about to stop."""

@@ -29,6 +29,8 @@ class JobStream:
     """Events of one job, put by the engine and read once by the caller."""
 
     def __init__(self) -> None:
+        #: Droppable events that were dropped so far.
+        self.dropped_count = 0
         self._waiting: deque[JobEvent] = deque()
         self._error: DarkroomError | None = None
         self._ended = False
@@ -75,6 +77,7 @@ class JobStream:
         droppable = [e for e in self._waiting if isinstance(e, JobProgress | JobPreview)]
         if len(droppable) >= MAX_WAITING_DROPPABLE:
             self._waiting.remove(droppable[0])
+            self.dropped_count += 1
 
     async def events(self) -> AsyncIterator[JobEvent]:
         """All events in order; raises the job's error where it ended with one."""

@@ -12,10 +12,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-un
 
 from darkroom.v1 import image_service_pb2, model_service_pb2
 from darkroom_server.domain.errors import ModelNotFound
-from darkroom_server.domain.models import ModelStatus, VersionState
+from darkroom_server.domain.models import ModelStatus, all_ready
 from darkroom_server.engine.engine import Engine
 from darkroom_server.rpc.health_list import HealthListRequest, HealthListResponse
-from darkroom_server.wire.model_messages import shown_version
 
 _Request = Any  # health_pb2.HealthCheckRequest: the package has no types
 _Response = Any  # health_pb2.HealthCheckResponse
@@ -29,24 +28,14 @@ MODEL_SERVICE = model_service_pb2.DESCRIPTOR.services_by_name["ModelService"].fu
 def serving_by_name(models: tuple[ModelStatus, ...], leaving: bool) -> dict[str, bool]:
     """Whether each name that can be asked for serves.
 
-    The empty name is the server: it serves when every model that should serve is READY, and there
-    is one. A model whose versions are all unloaded, or on their way out, is not among them.
+    The empty name is the server: it serves when every model that should serve does, and there is
+    one.
     """
-    ready = {f"models/{status.model.name}": _is_ready(status) for status in models}
-    wanted = [ready[f"models/{status.model.name}"] for status in models if _is_wanted(status)]
-    images = bool(wanted) and all(wanted) and not leaving
+    images = all_ready(models) and not leaving
     names = {"": images, IMAGE_SERVICE: images, MODEL_SERVICE: not leaving}
-    return names | {name: is_ready and not leaving for name, is_ready in ready.items()}
-
-
-def _is_ready(status: ModelStatus) -> bool:
-    shown = shown_version(status)
-    return shown is not None and shown.state is VersionState.READY
-
-
-def _is_wanted(status: ModelStatus) -> bool:
-    gone = (VersionState.UNLOADED, VersionState.UNLOADING)
-    return any(version.state not in gone for version in status.versions)
+    return names | {
+        f"models/{status.model.name}": status.is_ready() and not leaving for status in models
+    }
 
 
 class HealthService:

@@ -75,7 +75,7 @@ class ImageService(image_service_pb2_grpc.ImageServiceServicer):
             await session.submit(resolved.spec, deadline_s=_deadline_s(context))
             yield writer.accepted(session.job_id, resolved, model)
             async for happened in session.events():
-                for event in writer.write(happened):
+                for event in writer.write(happened, dropped_count=session.dropped_count):
                     yield event
 
 

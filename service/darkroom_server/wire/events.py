@@ -61,7 +61,8 @@ class EventWriter:
 
     def __init__(self, now_ns: Callable[[], int]) -> None:
         self._now_ns = now_ns
-        self._sequence = 0
+        self._sent_count = 0
+        self._dropped_count = 0
 
     def accepted(self, job_id: str, resolved: Resolved, model: RunningModel) -> GenerationEvent:
         """The first event: what will run."""
@@ -77,8 +78,13 @@ class EventWriter:
         event.completed.SetInParent()
         return event
 
-    def write(self, happened: JobEvent) -> Iterator[GenerationEvent]:
-        """One event, or for an image its announcement and then its bytes in chunks."""
+    def write(self, happened: JobEvent, *, dropped_count: int = 0) -> Iterator[GenerationEvent]:
+        """One event, or for an image its announcement and then its bytes in chunks.
+
+        `dropped_count` is how many events of the generation were dropped so far; the sequence
+        leaves a gap for them.
+        """
+        self._dropped_count = dropped_count
         event = self._event()
         match happened:
             case JobQueued():
@@ -103,9 +109,9 @@ class EventWriter:
                 yield event
 
     def _event(self) -> GenerationEvent:
-        event = GenerationEvent(sequence=self._sequence)
+        event = GenerationEvent(sequence=self._sent_count + self._dropped_count)
         event.event_time.FromNanoseconds(self._now_ns())
-        self._sequence += 1
+        self._sent_count += 1
         return event
 
     def _chunks(self, image: JobImage) -> Iterator[GenerationEvent]:

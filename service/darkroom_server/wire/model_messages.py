@@ -28,7 +28,7 @@ _STATES: Mapping[VersionState, pb.Model.State.ValueType] = {
 def model_message(status: ModelStatus) -> pb.Model:
     """The model with its versions, highest first."""
     model = status.model
-    shown = shown_version(status)
+    shown = status.shown_version
     return pb.Model(
         name=f"models/{model.name}",
         display_name=model.display_name,
@@ -51,14 +51,6 @@ def model_message(status: ModelStatus) -> pb.Model:
         default_version=status.default_version or 0,
         versions=[_version(version) for version in status.versions],
     )
-
-
-def shown_version(status: ModelStatus) -> VersionStatus | None:
-    """The version whose state is the model's: the default one, or the newest when none serves."""
-    for version in status.versions:
-        if version.version == status.default_version:
-            return version
-    return status.versions[0] if status.versions else None
 
 
 def _version(version: VersionStatus) -> pb.ModelVersion:

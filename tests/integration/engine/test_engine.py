@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+
 from darkroom_server.domain.errors import (
     Draining,
     ModelNotFound,
@@ -21,7 +22,6 @@ from darkroom_server.domain.jobs import ImageSpec, JobCompleted, JobEvent, JobIm
 from darkroom_server.domain.models import ModelRef, VersionState
 from darkroom_server.engine.engine import Engine, EngineOptions, Session
 from darkroom_server.engine.supervisor import MAX_DEATHS, MAX_JOB_ATTEMPTS
-
 from tests.unit.specs import image_spec
 
 WAIT_S = 30.0
@@ -70,6 +70,11 @@ async def submitted(
 
 async def generate(engine: Engine, spec: ImageSpec) -> list[JobEvent]:
     async with asyncio.timeout(WAIT_S), submitted(engine, spec) as session:
+        return [event async for event in session.events()]
+
+
+async def all_events(session: Session) -> list[JobEvent]:
+    async with asyncio.timeout(WAIT_S):
         return [event async for event in session.events()]
 
 
@@ -130,9 +135,7 @@ async def test_a_request_that_kills_its_worker_each_time_is_given_up(tmp_path: P
 
             killing = asyncio.create_task(kill_each_worker())
             with pytest.raises(WorkerLost):
-                async with asyncio.timeout(WAIT_S):
-                    async for _ in session.events():
-                        pass
+                await all_events(session)
             await killing
 
 
@@ -170,8 +173,7 @@ async def test_draining_ends_what_takes_too_long_with_a_status(tmp_path: Path) -
         engine.begin_drain()
         await engine.finish_drain(0.0)
         with pytest.raises(Draining):
-            async for _ in session.events():
-                pass
+            await all_events(session)
 
 
 async def test_a_worker_that_dies_again_and_again_is_given_up_with_the_reason(

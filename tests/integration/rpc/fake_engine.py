@@ -51,6 +51,7 @@ class FakeSession:
     job_id: str = "job-1"
     version: int = 3
     digest: str = "0123456789abcdef"
+    dropped_count: int = 0
     spec: ImageSpec | None = None
     remaining_s: float | None = None
     waiting: asyncio.Event = field(default_factory=asyncio.Event)

@@ -170,7 +170,7 @@ def test_warnings_go_to_stderr(server: ScriptedServer, darkroom: Darkroom) -> No
         says(warned("ROUNDED", "width [17] became 16"), *image(b"a"), completed())
     ]
     result = darkroom("generate", "a cat", "-o", "out.png")
-    assert result.stderr == "warning: width [17] became 16\n"
+    assert result.stderr == "warning: --size: width [17] became 16\n"
 
 
 def test_quiet_says_nothing(server: ScriptedServer, darkroom: Darkroom) -> None:

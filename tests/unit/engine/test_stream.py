@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+
 from darkroom_server.domain.errors import GenerationFailed
 from darkroom_server.domain.jobs import (
     ImageFormat,
@@ -50,9 +51,7 @@ async def read(stream: JobStream) -> list[JobEvent]:
             [progress(1), progress(2), progress(3)],
             id="run-again-repeats-nothing",
         ),
-        pytest.param(
-            [image(0), image(0), image(1)], [image(0), image(1)], id="each-image-once"
-        ),
+        pytest.param([image(0), image(0), image(1)], [image(0), image(1)], id="each-image-once"),
         pytest.param(
             [progress(1), image(0), progress(2)], [progress(1), image(0)], id="images-end-progress"
         ),
@@ -81,15 +80,15 @@ async def test_a_slow_reader_loses_old_progress_and_no_image() -> None:
     kept = [e.completed_step_count for e in events if isinstance(e, JobProgress)]
     assert kept == list(range(100 - MAX_WAITING_DROPPABLE, 100))
     assert events[-2:] == [image(), COMPLETED]
+    assert stream.dropped_count == 99 - MAX_WAITING_DROPPABLE
 
 
 async def test_a_failure_comes_after_what_was_put_before() -> None:
     stream = JobStream()
     stream.put(progress(1))
-    stream.fail(GenerationFailed("no"))
+    stream.fail(GenerationFailed("first"))
     stream.fail(GenerationFailed("second"))
-    seen = []
-    with pytest.raises(GenerationFailed, match="no"):
-        async for event in stream.events():
-            seen.append(event)
-    assert seen == [progress(1)]
+    events = stream.events()
+    assert await anext(events) == progress(1)
+    with pytest.raises(GenerationFailed, match="first"):
+        await anext(events)

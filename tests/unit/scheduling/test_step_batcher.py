@@ -1,10 +1,10 @@
 from __future__ import annotations
 
-from darkroom_server.domain.jobs import Priority
-from darkroom_server.scheduling.step_batcher import Step, StepBatcher
 from hypothesis import given
 from hypothesis import strategies as st
 
+from darkroom_server.domain.jobs import Priority
+from darkroom_server.scheduling.step_batcher import Step, StepBatcher
 from tests.unit.specs import job
 
 

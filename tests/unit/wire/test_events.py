@@ -208,3 +208,14 @@ def test_a_checked_request_completes_without_images() -> None:
     event = writer().validated()
     assert event.WhichOneof("event") == "completed"
     assert event.completed.image_count == 0
+
+
+def test_the_sequence_leaves_a_gap_for_events_that_were_dropped() -> None:
+    writer = EventWriter(lambda: 0)
+    step = JobProgress(stage=Stage.DENOISE, completed_step_count=1, total_step_count=9)
+    numbers = [
+        event.sequence
+        for dropped_count in (0, 0, 5, 5)
+        for event in writer.write(step, dropped_count=dropped_count)
+    ]
+    assert numbers == [0, 1, 7, 8]

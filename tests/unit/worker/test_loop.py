@@ -5,6 +5,8 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from PIL import Image
+
 from darkroom_server.backends.fake import FAILING_PROMPT, FakeStepModel
 from darkroom_server.domain.errors import DeadlineExceeded, GenerationFailed, OutOfDeviceMemory
 from darkroom_server.domain.jobs import (
@@ -18,8 +20,6 @@ from darkroom_server.domain.jobs import (
 from darkroom_server.worker.lanes import CompressLane
 from darkroom_server.worker.loop import WorkerLoop
 from darkroom_server.worker.messages import CancelJob, JobFailed, JobReport, Report, SubmitJob
-from PIL import Image
-
 from tests.unit.specs import job
 
 
@@ -142,7 +142,7 @@ def test_an_unexpected_failure_is_told_in_safe_words(
     raised: Exception, expected: type[Exception]
 ) -> None:
     class Broken(FakeStepModel):
-        def denoise(self, inputs: object) -> list[int]:
+        def denoise(self, inputs: object) -> list[int]:  # noqa: ARG002
             raise raised
 
     bench = Bench(Broken())

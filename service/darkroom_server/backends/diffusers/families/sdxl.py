@@ -75,7 +75,10 @@ class SdxlTrajectory:
         self.latents = latents
         self.fill = fill
         self.evaluation_count = 0
-        self.batch_key: Hashable = (tuple(latents.shape[1:]), fill is not None and fill.extra is None)
+        self.batch_key: Hashable = (
+            tuple(latents.shape[1:]),
+            fill is not None and fill.extra is None,
+        )
         self.step_count = step_count
         self.step_arguments = _step_arguments(scheduler, generator)
 
@@ -190,9 +193,7 @@ class SdxlStepModel:
         return torch.cat([negative_ids, ids], dim=0) if guided else ids
 
     @torch.inference_mode()
-    def begin(
-        self, spec: ImageSpec, encoded: Conditioning, image_index: int
-    ) -> SdxlTrajectory:
+    def begin(self, spec: ImageSpec, encoded: Conditioning, image_index: int) -> SdxlTrajectory:
         """Draws the noise and prepares a private scheduler; for a fill, encodes image and mask."""
         generator = torch.Generator("cpu").manual_seed(spec.seeds[image_index])
         scheduler = self._scheduler(spec.scheduler)

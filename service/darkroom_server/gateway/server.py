@@ -1,0 +1,85 @@
+"""The HTTP edge: for now the probes of load balancers and orchestrators, at Triton's paths."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import uvicorn
+from fastapi import FastAPI, Response
+
+from darkroom_server.engine.engine import Engine
+
+
+@dataclass(frozen=True, slots=True)
+class HttpOptions:
+    """How the edge listens. Port 0 takes any free one."""
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+
+
+class _Uvicorn(uvicorn.Server):
+    """Leaves signals to the application."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Captures none."""
+        yield
+
+
+class HttpServer:
+    """A server that is bound to its port. Belongs to the event loop that starts it."""
+
+    def __init__(self, app: FastAPI, listener: socket.socket) -> None:
+        self._listener = listener
+        self._server = _Uvicorn(uvicorn.Config(app, log_config=None, access_log=False))
+        self._task: asyncio.Task[None] | None = None
+        #: The port in use.
+        self.port: int = listener.getsockname()[1]
+
+    def start(self) -> None:
+        """Begins to answer."""
+        self._task = asyncio.create_task(self._server.serve(sockets=[self._listener]))
+
+    async def stop(self) -> None:
+        """Ends after the calls that run."""
+        self._server.should_exit = True
+        if self._task is not None:
+            await self._task
+
+
+def build_http_server(engine: Engine, options: HttpOptions) -> HttpServer:
+    """A server bound but not started; raises OSError when the port is taken."""
+    family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
+    listener = socket.create_server((options.host, options.port), family=family)
+    return HttpServer(build_app(engine), listener)
+
+
+def build_app(engine: Engine) -> FastAPI:
+    """The routes."""
+    app = FastAPI(title="Darkroom", docs_url=None, redoc_url=None)
+
+    @app.get("/v2/health/live")
+    async def live() -> Response:
+        """200 as long as the process answers."""
+        return Response()
+
+    @app.get("/v2/health/ready")
+    async def ready() -> Response:
+        """200 when every model that should serve does, else 503."""
+        return Response(status_code=200 if engine.is_ready() else 503)
+
+    @app.get("/v2/models/{name}/ready")
+    async def model_ready(name: str) -> Response:
+        """200 when the model serves, 404 when there is none of that name, else 503."""
+        known = {status.model.name: status for status in engine.list_models()}
+        if name not in known:
+            return Response(status_code=404)
+        is_ready = known[name].is_ready() and not engine.is_leaving()
+        return Response(status_code=200 if is_ready else 503)
+
+    return app
