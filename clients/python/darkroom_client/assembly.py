@@ -205,7 +205,6 @@ def _parameters(parameters: image_pb2.EffectiveParameters) -> Parameters:
         scheduler=parameters.scheduler,
         seeds=tuple(parameters.seeds),
         strength=parameters.strength if parameters.HasField("strength") else None,
-        prompt_token_count=parameters.prompt_token_count,
         fingerprint=parameters.fingerprint,
     )
 

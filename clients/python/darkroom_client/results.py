@@ -62,7 +62,6 @@ class Parameters:
     scheduler: str
     seeds: tuple[int, ...]
     strength: float | None
-    prompt_token_count: int
     fingerprint: str
 
 

@@ -96,6 +96,9 @@ def error_of(status: Status, server: str) -> errors.DarkroomError:
             return errors.InvalidRequest(
                 message, violations=status.violations, reason=reason, request_id=request_id
             )
+        case grpc.StatusCode.DEADLINE_EXCEEDED:
+            text = message if reason else f"the deadline passed: {message}"
+            return errors.DeadlineExceeded(text, reason=reason, request_id=request_id)
         case code:
             kind_of_code = _KINDS.get(code, errors.ServerError)
             return kind_of_code(message, reason=reason, request_id=request_id)
@@ -106,7 +109,6 @@ _KINDS: dict[grpc.StatusCode, type[errors.DarkroomError]] = {
     grpc.StatusCode.FAILED_PRECONDITION: errors.ModelUnavailable,
     grpc.StatusCode.UNAUTHENTICATED: errors.Unauthenticated,
     grpc.StatusCode.PERMISSION_DENIED: errors.PermissionDenied,
-    grpc.StatusCode.DEADLINE_EXCEEDED: errors.DeadlineExceeded,
     grpc.StatusCode.CANCELLED: errors.Cancelled,
 }
 
