@@ -146,14 +146,6 @@ def test_preserve_unmasked_keeps_every_pixel_outside_the_mask(pipeline: Any) -> 
     assert (made[:, 24:] != original[:, 24:]).mean() > 0.9
 
 
-def test_strength_zero_returns_the_image_through_the_vae_without_a_step(pipeline: Any) -> None:
-    spec = image_spec(task=Task.FILL, fill=fill_spec(strength=0.0))
-    model = SdxlStepModel(pipeline, allowed_schedulers=SCHEDULERS)
-    trajectory = model.begin(spec, model.encode(spec), 0)
-    assert trajectory.finished
-    assert model.decode(trajectory).shape == (64, 64, 3)
-
-
 def test_schedulers_do_not_stick(pipeline: Any) -> None:
     before = made_by_steps(pipeline, image_spec())
     made_by_steps(pipeline, image_spec(scheduler="DDIMScheduler"))

@@ -116,10 +116,9 @@ class WorkerLoop:
         if trajectory is None:
             trajectory = self._begin(active, step.image_index)
         started_s = self._clock()
-        if not trajectory.finished:  # strength 0 leaves nothing to denoise
-            outputs = self._model.denoise(self._model.gather([trajectory]))
-            self._model.scatter([trajectory], outputs)
-            active.record.denoise_s += self._clock() - started_s
+        outputs = self._model.denoise(self._model.gather([trajectory]))
+        self._model.scatter([trajectory], outputs)
+        active.record.denoise_s += self._clock() - started_s
         finished = trajectory.finished
         self._batcher.commit(step, finished=finished)
         self._tell_progress(active)

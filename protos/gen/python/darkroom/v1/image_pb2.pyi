@@ -268,7 +268,6 @@ class EffectiveParameters(_message.Message):
     SEEDS_FIELD_NUMBER: _builtins.int
     STRENGTH_FIELD_NUMBER: _builtins.int
     OUTPUT_FIELD_NUMBER: _builtins.int
-    PROMPT_TOKEN_COUNT_FIELD_NUMBER: _builtins.int
     FINGERPRINT_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Resource name of the model."""
@@ -288,8 +287,6 @@ class EffectiveParameters(_message.Message):
     """Scheduler name."""
     strength: _builtins.float
     """Fill only."""
-    prompt_token_count: _builtins.int
-    """Prompt tokens kept by the model's text encoder; 0 when not known."""
     fingerprint: _builtins.str
     """What the pixels depend on besides the fields above: dtype, denoiser and
     exactness level, for comparing two servers.
@@ -316,12 +313,11 @@ class EffectiveParameters(_message.Message):
         seeds: _abc.Iterable[_builtins.int] | None = ...,
         strength: _builtins.float | None = ...,
         output: Global___OutputOptions | None = ...,
-        prompt_token_count: _builtins.int = ...,
         fingerprint: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_strength", b"_strength", "output", b"output", "strength", b"strength"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_strength", b"_strength", "fingerprint", b"fingerprint", "guidance_scale", b"guidance_scale", "height_px", b"height_px", "model", b"model", "model_digest", b"model_digest", "model_version", b"model_version", "output", b"output", "prompt_token_count", b"prompt_token_count", "scheduler", b"scheduler", "seeds", b"seeds", "step_count", b"step_count", "strength", b"strength", "width_px", b"width_px"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_strength", b"_strength", "fingerprint", b"fingerprint", "guidance_scale", b"guidance_scale", "height_px", b"height_px", "model", b"model", "model_digest", b"model_digest", "model_version", b"model_version", "output", b"output", "scheduler", b"scheduler", "seeds", b"seeds", "step_count", b"step_count", "strength", b"strength", "width_px", b"width_px"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__strength: _TypeAlias = _typing.Literal["strength"]  # noqa: Y015
     _WhichOneofArgType__strength: _TypeAlias = _typing.Literal["_strength", b"_strength"]  # noqa: Y015

@@ -610,7 +610,9 @@ class GenerationEvent(_message.Message):
         image_count: _builtins.int
         """Images sent."""
         peak_device_memory_bytes: _builtins.int
-        """High-water mark of device memory for the batch."""
+        """High-water mark of device memory for the batch; 0 when the device does
+        not tell, as a processor does not.
+        """
         @_builtins.property
         def timings(self) -> _image_pb2.Timings:
             """Where the time went."""

@@ -77,7 +77,7 @@ class SdxlTrajectory:
         self.evaluation_count = 0
         self.batch_key: Hashable = (
             tuple(latents.shape[1:]),
-            fill is not None and fill.extra is None,
+            fill is not None and fill.extra is not None,
         )
         self.step_count = step_count
         self.step_arguments = _step_arguments(scheduler, generator)
@@ -256,9 +256,7 @@ class SdxlStepModel:
             spec.width_px // scale,
         )
         noise = randn_tensor(shape, generator=generator, device=self._device, dtype=dtype)
-        if not len(timesteps):
-            latents = image_latents if image_latents is not None else noise
-        elif from_noise:
+        if from_noise:
             latents = noise * scheduler.init_noise_sigma
         else:
             latents = scheduler.add_noise(image_latents, noise, timesteps[:1])
