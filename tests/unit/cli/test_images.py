@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import grpc
@@ -14,9 +13,9 @@ from click.testing import Result
 from google.rpc import error_details_pb2
 
 from darkroom.v1 import image_pb2, image_service_pb2
+from darkroom_client import Event
+from darkroom_server.cli.progress import Plain
 from tests.integration.clients.scripted_server import (
-    Event,
-    Request,
     ScriptedServer,
     accepted,
     announce,
@@ -241,15 +240,13 @@ def test_a_corrupt_image_exits_with_6_and_writes_nothing(
 
 
 def test_an_interrupt_exits_with_130_and_cancels_the_call(
-    server: ScriptedServer, darkroom: Darkroom
+    server: ScriptedServer, darkroom: Darkroom, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    waits = server.images.waits(accepted())
+    def interrupt(_view: Plain, _event: Event) -> None:
+        signal.raise_signal(signal.SIGINT)
 
-    def interrupts(request: Request, context: grpc.ServicerContext) -> Iterator[Event]:
-        os.kill(os.getpid(), signal.SIGINT)
-        yield from waits(request, context)
-
-    server.images.scripts = [interrupts]
+    monkeypatch.setattr(Plain, "show", interrupt)
+    server.images.scripts = [server.images.waits(accepted())]
     result = darkroom("generate", "a cat", "-o", "out.png")
     assert result.exit_code == 130
     assert last_line(result.stderr) == "darkroom: interrupted"
