@@ -14,7 +14,8 @@ from pathlib import Path
 import torch
 from transformers import CLIPTokenizer
 
-from darkroom_training import sdxl
+from darkroom_training import sdxl, tokenizer
+from darkroom_training.checkpoint import Checkpoint
 from darkroom_training.measurement import Figures, gate_faults
 from darkroom_training.model_card import render
 from darkroom_training.scorecard import MANIFEST_NAME, evaluate
@@ -41,10 +42,11 @@ def export(
     GateNotPassed, unless `force`, with the repository unchanged.
     """
     staged = folder / "export" / str(version)
-    step_count = write_version(folder, staged)
-    print(f"wrote {staged}: {size_bytes(staged):,} bytes, after {step_count} training steps")
+    trained = write_version(folder, staged)
+    print(f"wrote {staged}: {size_bytes(staged):,} bytes, after {trained['steps']} training steps")
     report_folder = folder / "evaluation"
     report = evaluate(staged, report_folder, count=count, fill_count=fill_count, seed=seed)
+    report["training"] = trained
     faults = gate_faults(report["generate"]["overall"])
     if faults and not force:
         raise GateNotPassed("; ".join(faults))
@@ -63,12 +65,18 @@ def install(staged: Path, model_folder: Path, version: int, report: Figures) -> 
     (model_folder / "README.md").write_text(render(report, size_bytes=size_bytes(target)))
 
 
-def write_version(folder: Path, version_folder: Path) -> int:
-    """Writes the checkpoint as a diffusers folder; returns the training steps behind it."""
+def write_version(folder: Path, version_folder: Path) -> Figures:
+    """Writes the checkpoint as a diffusers folder; returns the training behind it."""
     if version_folder.exists():
         shutil.rmtree(version_folder)
-    model, words, step_count = sdxl.averaged(folder)
-    pipeline = sdxl.pipeline(folder, model, words)
+    state = Checkpoint(folder / "sdxl.pt").load()
+    if state is None:
+        raise FileNotFoundError("no checkpoint yet: train first")
+    words = trained_words(folder)
+    model = sdxl.Denoiser(words)
+    model.load_state_dict(state["model"])
+    model.load_state_dict(state["average"], strict=False)
+    pipeline = sdxl.pipeline(folder, model.eval(), words)
     pipeline.to(torch.float16)
     pipeline.save_pretrained(version_folder, safe_serialization=True)
     for name in ("tokenizer", "tokenizer_2"):
@@ -78,7 +86,18 @@ def write_version(folder: Path, version_folder: Path) -> int:
     for path in version_folder.rglob("*"):
         path.chmod(0o755 if path.is_dir() else 0o644)
     write_manifest(version_folder)
-    return step_count
+    return {"steps": state["step"], "hours": round(state["used_s"] / 3600, 1)}
+
+
+def trained_words(folder: Path) -> CLIPTokenizer:
+    """The vocabulary that training wrote. Learning it anew may order rare tokens differently."""
+    saved = folder / "tokenizer-0"
+    return CLIPTokenizer(
+        vocab=str(saved / "vocab.json"),
+        merges=str(saved / "merges.txt"),
+        model_max_length=tokenizer.MAX_TOKENS,
+        pad_token=tokenizer.END,
+    )
 
 
 def write_vocabulary(words: CLIPTokenizer, folder: Path) -> None:

@@ -38,6 +38,7 @@ def render(report: Figures, *, size_bytes: int) -> str:
         shape=f"{share(generate['overall']['shape']):.0%}",
         outside=fill["outside difference before pasting"],
         table="\n".join(_row(name, group) for name, group in rows.items() if group["prompts"]),
+        **report["training"],
         **{name: settings[name] for name in ("size_px", "step_count", "guidance_scale", "seed")},
     )
 
