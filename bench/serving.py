@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -64,10 +66,9 @@ class Server:
         """Process id of the worker that was ready last."""
         return [entry["pid"] for entry in self.log if entry.get("event") == "worker ready"][-1]
 
-    def stop(self, number: int = signal.SIGTERM) -> int:
-        """Signals the server, waits for its end, and returns its exit code."""
-        self.process.send_signal(number)
-        return self.process.wait(WAIT_S)
+    def signal_all(self, number: int) -> None:
+        """Signals the server and all its workers, as a terminal or systemd does."""
+        os.killpg(self.process.pid, number)
 
 
 @contextmanager
@@ -78,13 +79,13 @@ def serving(repository: Path, *flags: str) -> Iterator[Server]:
         *("--model-repository", str(repository), "--grpc-port", "0", "--http-port", "0"),
         *("--log-format", "json", *flags),
     ]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
     try:
         yield Server(process)
     finally:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 @contextmanager

@@ -82,11 +82,14 @@ def test_a_killed_worker_is_replaced_and_health_tells_the_truth_meanwhile(tmp_pa
         assert pictures == [undisturbed]
 
 
-def test_sigterm_finishes_what_runs_and_refuses_the_rest(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["systemd", "ctrl-c"])
+def test_a_signal_finishes_what_runs_and_refuses_the_rest(
+    tmp_path: Path, number: signal.Signals
+) -> None:
     with serving(fake_repository(tmp_path, step_s=0.02)) as server, connected(server) as client:
         events = client.generate_events("anything", steps=50)
         next(event for event in events if isinstance(event, Progress))
-        server.process.send_signal(signal.SIGTERM)
+        server.signal_all(number)
         server.until("draining")
         with (
             Client(server.address, max_attempts=1) as another,

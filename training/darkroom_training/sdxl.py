@@ -8,9 +8,7 @@ which are the two forms an absent negative prompt takes in the pipeline.
 from __future__ import annotations
 
 import random
-import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -26,7 +24,7 @@ from transformers import (
 
 from darkroom_training import tokenizer, vae
 from darkroom_training.checkpoint import Average, Checkpoint
-from darkroom_training.ranks import average_gradients
+from darkroom_training.run import RunOptions, TrainingRun
 from darkroom_training.scenes import SIZE_PX, Scene, caption, draw, random_scene
 
 TRAIN_TIMESTEPS = 1000
@@ -168,66 +166,29 @@ def train(rank: int, rank_count: int, folder: Path, budget_s: float, peak_lr: fl
     words = tokenizer.build(folder / f"tokenizer-{rank}")
     torch.manual_seed(0)
     model = Denoiser(words)
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=peak_lr, betas=(0.9, 0.99), weight_decay=1e-3
+    run = TrainingRun(
+        model,
+        folder / "sdxl.pt",
+        RunOptions(
+            name="sdxl",
+            budget_s=budget_s,
+            peak_lr=peak_lr,
+            weight_decay=1e-3,
+            average_decay=0.999,
+            warm_up_steps=200,
+            flat_share=0.5,
+            lowest_share=0.02,
+            checkpoint_interval_s=240.0,
+        ),
+        rank=rank,
+        rank_count=rank_count,
+        on_checkpoint=lambda average: sample_sheet(folder, model, average, words),
     )
-    average = Average(model, decay=0.999)
-    checkpoint = Checkpoint(folder / "sdxl.pt", interval_s=240.0)
-    used_s, step = 0.0, 0
-    state = checkpoint.load()
-    if state is not None:
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        average.values = state["average"]
-        used_s, step = state["used_s"], state["step"]
-    torch.manual_seed(7919 * rank + step)
-    pool = ScenePool(folder, random.Random(1_000_003 * (rank + 1) + step))
+    torch.manual_seed(7919 * rank + run.step)
+    pool = ScenePool(folder, random.Random(1_000_003 * (rank + 1) + run.step))
     alphas = _alphas_cumprod()
-    started_s = time.monotonic() - used_s
-    losses: list[float] = []
-    while True:
-        used_s = _agreed_s(time.monotonic() - started_s, rank_count)
-        if used_s >= budget_s:
-            break
-        for group in optimizer.param_groups:
-            group["lr"] = peak_lr * _schedule(step, used_s / budget_s)
-        loss = _loss(model, words, pool, alphas)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        average_gradients(model.parameters(), rank_count)
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        average.update(model, step)
-        step += 1
-        losses.append(float(loss.detach()))
-        if rank == 0 and step % 50 == 0:
-            mean = sum(losses[-50:]) / 50
-            print(
-                f"sdxl step {step} samples {step * BATCH * rank_count} {used_s:.0f} s "
-                f"loss {mean:.4f}",
-                flush=True,
-            )
-        if rank == 0 and checkpoint.due():
-            checkpoint.save(_state(model, optimizer, average, used_s, step))
-            sample_sheet(folder, model, average, words)
-    if rank == 0:
-        checkpoint.save(_state(model, optimizer, average, used_s, step))
-        sample_sheet(folder, model, average, words)
-
-
-def _agreed_s(used_s: float, rank_count: int) -> float:
-    """Rank 0's clock, so that all ranks stop at the same step."""
-    if rank_count == 1:
-        return used_s
-    clock = torch.tensor([used_s])
-    torch.distributed.broadcast(clock, 0)
-    return float(clock)
-
-
-def _schedule(step: int, progress: float) -> float:
-    """Warm-up, then flat, then down to a fiftieth over the last half."""
-    warm_up = min(1.0, (step + 1) / 200)
-    return warm_up * (1.0 if progress < 0.5 else max(0.02, (1.01 - progress) / 0.51))
+    for _ in run.steps():
+        run.descend(_loss(model, words, pool, alphas))
 
 
 def _loss(
@@ -251,18 +212,6 @@ def _loss(
     with torch.autocast("cpu", torch.bfloat16):
         made = model(alpha * latents + sigma * noise, timesteps, token_ids, dropped > 0.95)
     return F.mse_loss(made.float(), wanted)
-
-
-def _state(
-    model: Denoiser, optimizer: torch.optim.Optimizer, average: Average, used_s: float, step: int
-) -> dict[str, Any]:
-    return {
-        "model": model.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "average": average.values,
-        "used_s": used_s,
-        "step": step,
-    }
 
 
 def pipeline(folder: Path, model: Denoiser, words: CLIPTokenizer) -> StableDiffusionXLPipeline:

@@ -13,9 +13,7 @@ is never quite a latent that the encoder would have made.
 from __future__ import annotations
 
 import random
-import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -24,8 +22,8 @@ from diffusers import AutoencoderTiny
 from diffusers.models.unets.unet_2d_blocks import AutoencoderTinyBlock
 from PIL import Image
 
-from darkroom_training.checkpoint import Average, Checkpoint
-from darkroom_training.ranks import average_gradients
+from darkroom_training.checkpoint import Average
+from darkroom_training.run import RunOptions, TrainingRun
 from darkroom_training.scenes import SIZE_PX, draw, random_scene
 
 #: The stock SDXL inpainting pipeline takes UNets of 4 (or 9) input channels only.
@@ -108,57 +106,34 @@ def train(
     """Trains for `budget_s` seconds of wall time (`phase`: "joint" or "decoder"); resumable."""
     torch.manual_seed(rank)
     model = build()
-    checkpoint = Checkpoint(folder / f"vae-{phase}.pt")
-    state = checkpoint.load()
-    used_s, step = 0.0, 0
-    if state is None and phase == "decoder":
-        model.load_state_dict(torch.load(folder / "vae-folded.pt", weights_only=True))
+    file = folder / f"vae-{phase}.pt"
     if phase == "decoder":
+        model.load_state_dict(torch.load(folder / "vae-folded.pt", weights_only=True))
         model.encoder.requires_grad_(False)
-    trained = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=peak_lr, betas=(0.9, 0.99), weight_decay=1e-4)
-    average = Average(model, decay=0.995)
-    if state is not None:
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        average.values = state["average"]
-        used_s, step = state["used_s"], state["step"]
-    rng = random.Random(1_000_003 * (rank + 1) + step)
-    started_s = time.monotonic() - used_s
-    while True:
-        used_s = time.monotonic() - started_s
-        if rank_count > 1:
-            clock = torch.tensor([used_s])
-            torch.distributed.broadcast(clock, 0)
-            used_s = float(clock)
-        if used_s >= budget_s:
-            break
-        progress = used_s / budget_s
-        lr = (
-            peak_lr
-            * min(1.0, (step + 1) / 100)
-            * (1.0 if progress < 0.4 else (1.02 - progress) / 0.62)
-        )
-        for group in optimizer.param_groups:
-            group["lr"] = lr
+    run = TrainingRun(
+        model,
+        file,
+        RunOptions(
+            name=f"vae {phase}",
+            budget_s=budget_s,
+            peak_lr=peak_lr,
+            weight_decay=1e-4,
+            average_decay=0.995,
+            warm_up_steps=100,
+            flat_share=0.4,
+            lowest_share=0.02,
+            checkpoint_interval_s=120.0,
+        ),
+        rank=rank,
+        rank_count=rank_count,
+        on_checkpoint=lambda average: _sample(model, average, file.with_suffix(".png")),
+    )
+    rng = random.Random(1_000_003 * (rank + 1) + run.step)
+    for step in run.steps():
         pixels = scene_batch(rng, crops=step % 3 != 0)
         with torch.autocast("cpu", torch.bfloat16):
             loss = _loss(model, pixels, phase)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        average_gradients(trained, rank_count)
-        torch.nn.utils.clip_grad_norm_(trained, 1.0)
-        optimizer.step()
-        average.update(model, step)
-        step += 1
-        if rank == 0 and step % 25 == 0:
-            print(f"vae {phase} step {step} {used_s:.0f} s loss {float(loss):.4f}", flush=True)
-        if rank == 0 and checkpoint.due():
-            checkpoint.save(_state(model, optimizer, average, used_s, step))
-            _sample(model, average, folder / f"vae-{phase}.png")
-    if rank == 0:
-        checkpoint.save(_state(model, optimizer, average, used_s, step))
-        _sample(model, average, folder / f"vae-{phase}.png")
+        run.descend(loss)
 
 
 def _loss(model: AutoencoderTiny, pixels: torch.Tensor, phase: str) -> torch.Tensor:
@@ -175,22 +150,6 @@ def _loss(model: AutoencoderTiny, pixels: torch.Tensor, phase: str) -> torch.Ten
     if phase == "joint":
         loss = loss + 1e-3 * latents.pow(2).mean()
     return loss
-
-
-def _state(
-    model: AutoencoderTiny,
-    optimizer: torch.optim.Optimizer,
-    average: Average,
-    used_s: float,
-    step: int,
-) -> dict[str, Any]:
-    return {
-        "model": model.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "average": average.values,
-        "used_s": used_s,
-        "step": step,
-    }
 
 
 @torch.no_grad()

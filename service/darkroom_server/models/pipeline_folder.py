@@ -75,7 +75,7 @@ class PipelineFolder:
                 self._error(
                     name,
                     "may hold pickled code and is refused: convert the weights to safetensors and "
-                    "remove it, or fetch the model with `darkroom pull`",
+                    "remove it",
                 )
             elif suffix.lower() in ("py", "pyc", "so"):
                 self._error(name, "is code, and code of a model is never run: remove it")

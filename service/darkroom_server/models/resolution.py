@@ -10,19 +10,6 @@ from darkroom_server.models.repository import RepositoryModel, RepositoryScan
 
 _RESOURCE_PREFIX = "models/"
 
-#: Hub repositories whose pipelines `darkroom pull` can bring, compared without regard to case.
-_PULLABLE_HUB_IDS = {
-    hub_id.casefold(): hub_id
-    for hub_id in (
-        "stabilityai/stable-diffusion-xl-base-1.0",
-        "stabilityai/sdxl-turbo",
-        "diffusers/stable-diffusion-xl-1.0-inpainting-0.1",
-        "black-forest-labs/FLUX.1-schnell",
-        "black-forest-labs/FLUX.1-dev",
-        "black-forest-labs/FLUX.1-Fill-dev",
-    )
-}
-
 
 def resolve_model(scan: RepositoryScan, name: str, task: Task | None = None) -> RepositoryModel:
     """The model that `name` means: folder, `models/` folder, hub id or alias.
@@ -47,7 +34,7 @@ def resolve_model(scan: RepositoryScan, name: str, task: Task | None = None) -> 
         raise ModelUnavailable(
             folder, f"model {quoted(folder)} cannot be served: `darkroom check-repo` says why"
         )
-    raise ModelNotFound(name, f"no model {quoted(name)}; {_known(scan)}{_pull_hint(wanted)}")
+    raise ModelNotFound(name, f"no model {quoted(name)}; {_known(scan)}")
 
 
 def resolve_version(model: RepositoryModel, version: str) -> int:
@@ -95,8 +82,3 @@ def _default_model(scan: RepositoryScan, task: Task | None) -> RepositoryModel:
 def _known(scan: RepositoryScan) -> str:
     names = ", ".join(model.info.name for model in scan.models)
     return f"known models: {names}" if names else "the repository has no model that serves"
-
-
-def _pull_hint(wanted: str) -> str:
-    hub_id = _PULLABLE_HUB_IDS.get(wanted)
-    return f"; `darkroom pull {hub_id}` brings it" if hub_id else ""

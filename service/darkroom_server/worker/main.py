@@ -62,8 +62,10 @@ class Pipe:
 
 def run_worker(connection: Connection, spec: WorkerSpec) -> None:
     """Loads the model, reports, and works until told to stop."""
-    # The server decides when a worker stops; a terminal's Ctrl-C reaches the whole process group.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # The server decides when a worker stops; Ctrl-C in a terminal and systemd's stop reach all
+    # processes of the service alike.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     configure_logs()
     pipe = Pipe(connection)
     name = f"{spec.version.model.name}/{spec.version.version}"

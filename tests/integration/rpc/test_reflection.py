@@ -39,3 +39,16 @@ async def test_a_method_can_be_called_from_what_reflection_tells(channel, servic
     ]
     names = {file.name for file in files}
     assert {"darkroom/v1/image_service.proto", "darkroom/v1/image.proto"} <= names
+
+
+@pytest.mark.parametrize("service", SERVICES)
+@pytest.mark.parametrize("symbol", SERVICES)
+async def test_every_listed_reflection_service_is_described(channel, service, symbol):
+    response = await ask(channel, service, file_containing_symbol=symbol)
+    contents = response.file_descriptor_response.file_descriptor_proto
+    described = {
+        f"{file.package}.{one.name}"
+        for file in map(descriptor_pb2.FileDescriptorProto.FromString, contents)
+        for one in file.service
+    }
+    assert symbol in described

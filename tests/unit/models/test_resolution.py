@@ -71,12 +71,6 @@ def test_an_unknown_name_gets_the_known_ones(scan: RepositoryScan) -> None:
     assert caught.value.name == "nope"
 
 
-def test_a_known_hub_id_gets_the_command_that_brings_it(scan: RepositoryScan) -> None:
-    hub_id = "black-forest-labs/FLUX.1-schnell"
-    with pytest.raises(ModelNotFound, match=f"`darkroom pull {hub_id}` brings it"):
-        resolve_model(scan, hub_id.upper())
-
-
 def test_a_broken_model_is_unavailable_and_not_unknown(scan: RepositoryScan) -> None:
     with pytest.raises(ModelUnavailable, match="'d-broken' cannot be served"):
         resolve_model(scan, "models/d-broken")

@@ -1,0 +1,133 @@
+"""One training, from its first step or its last checkpoint to the end of its time budget."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from darkroom_training.checkpoint import Average, Checkpoint
+from darkroom_training.ranks import average_gradients
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """How a training runs. `flat_share` of the budget has the full rate, which then falls."""
+
+    name: str
+    budget_s: float
+    peak_lr: float
+    weight_decay: float
+    average_decay: float
+    warm_up_steps: int
+    flat_share: float
+    lowest_share: float
+    checkpoint_interval_s: float
+    log_interval_steps: int = 50
+
+
+class TrainingRun:
+    """Optimizer, averaged weights, learning rate, clock and checkpoint of one model."""
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        file: Path,
+        options: RunOptions,
+        *,
+        rank: int,
+        rank_count: int,
+        on_checkpoint: Callable[[Average], None],
+    ) -> None:
+        self._model = model
+        self._options = options
+        self._rank, self._rank_count = rank, rank_count
+        self._on_checkpoint = on_checkpoint
+        self._trained = [p for p in model.parameters() if p.requires_grad]
+        self._optimizer = torch.optim.AdamW(
+            self._trained,
+            lr=options.peak_lr,
+            betas=(0.9, 0.99),
+            weight_decay=options.weight_decay,
+        )
+        self._average = Average(model, decay=options.average_decay)
+        self._checkpoint = Checkpoint(file, interval_s=options.checkpoint_interval_s)
+        self._losses: list[float] = []
+        self._used_s = 0.0
+        #: Steps done, over all sessions of the training.
+        self.step = 0
+        if (state := self._checkpoint.load()) is not None:
+            model.load_state_dict(state["model"])
+            self._optimizer.load_state_dict(state["optimizer"])
+            self._average.values = state["average"]
+            self._used_s, self.step = state["used_s"], state["step"]
+
+    def steps(self) -> Iterator[int]:
+        """Step numbers until the budget is spent; call `descend` once for each."""
+        started_s = time.monotonic() - self._used_s
+        while True:
+            self._used_s = self._agreed_s(time.monotonic() - started_s)
+            if self._used_s >= self._options.budget_s:
+                break
+            yield self.step
+        if self._rank == 0:
+            self._save()
+
+    def descend(self, loss: torch.Tensor) -> None:
+        """One step down the averaged gradient of all ranks."""
+        for group in self._optimizer.param_groups:
+            group["lr"] = self._options.peak_lr * self._rate()
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        average_gradients(self._trained, self._rank_count)
+        torch.nn.utils.clip_grad_norm_(self._trained, 1.0)
+        self._optimizer.step()
+        self._average.update(self._model, self.step)
+        self.step += 1
+        self._losses.append(float(loss.detach()))
+        if self._rank == 0:
+            self._report()
+
+    def _rate(self) -> float:
+        """Share of the peak rate: warm-up, flat, then a straight line down."""
+        options = self._options
+        warm_up = min(1.0, (self.step + 1) / options.warm_up_steps)
+        left = 1.0 - self._used_s / options.budget_s
+        return warm_up * min(1.0, max(options.lowest_share, left / (1.0 - options.flat_share)))
+
+    def _agreed_s(self, used_s: float) -> float:
+        """Rank 0's clock, so that all ranks stop at the same step."""
+        if self._rank_count == 1:
+            return used_s
+        clock = torch.tensor([used_s])
+        torch.distributed.broadcast(clock, 0)
+        return float(clock)
+
+    def _report(self) -> None:
+        options = self._options
+        if len(self._losses) == options.log_interval_steps:
+            mean = sum(self._losses) / len(self._losses)
+            share = self._used_s / options.budget_s
+            print(
+                f"{options.name} step {self.step} {self._used_s:.0f} s ({share:.0%}) "
+                f"loss {mean:.4f}",
+                flush=True,
+            )
+            self._losses.clear()
+        if self._checkpoint.due():
+            self._save()
+
+    def _save(self) -> None:
+        self._checkpoint.save(
+            {
+                "model": self._model.state_dict(),
+                "optimizer": self._optimizer.state_dict(),
+                "average": self._average.values,
+                "used_s": self._used_s,
+                "step": self.step,
+            }
+        )
+        self._on_checkpoint(self._average)
