@@ -50,7 +50,7 @@ def made_by_steps(pipeline: Any, spec: ImageSpec) -> np.ndarray:
     model = SdxlStepModel(pipeline, allowed_schedulers=SCHEDULERS)
     trajectory = model.begin(spec, model.encode(spec), 0)
     while not trajectory.finished:
-        model.scatter([trajectory], model.denoise(model.gather([trajectory])))
+        model.scatter(trajectory, model.denoise(model.gather([trajectory], model.rows(spec))), 0)
     assert trajectory.completed_step_count == trajectory.step_count
     return model.decode(trajectory)
 

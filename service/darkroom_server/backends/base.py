@@ -1,10 +1,10 @@
 """What runs a model, one denoising step at a time: the seam between the worker and a model family.
 
 A worker drives a `StepModel` from one thread. A request becomes one `Trajectory` per image; the
-worker chooses which trajectories share the next step and calls `gather`, `denoise`, `scatter`.
-`denoise` is the only call whose cost matters, and the only one that a compiler or another runtime
-replaces. A failure in `encode`, `begin` or `decode` concerns one job; one in `denoise` concerns
-all trajectories of the batch.
+worker chooses which trajectories share the next step and calls `gather` and `denoise` for all of
+them, then `scatter` for each. `denoise` is the only call whose cost matters, and the only one that
+a compiler or another runtime replaces. A failure in `encode`, `begin`, `scatter` or `decode`
+concerns one job; one in `denoise` may be any job's of the batch.
 """
 
 from __future__ import annotations
@@ -23,8 +23,6 @@ ImageArray = npt.NDArray[np.uint8]
 class Trajectory(Protocol):
     """One image on its way from noise to pixels, with all of its private state."""
 
-    #: Facts about tensor shapes only: trajectories with equal keys may share a step.
-    batch_key: Hashable
     #: Denoising steps in all, as the caller counts them.
     step_count: int
     #: Denoising steps done.
@@ -35,6 +33,10 @@ class Trajectory(Protocol):
 
 class StepModel(Protocol):
     """A loaded model. All methods are called from the worker's one model thread."""
+
+    def batch_key(self, spec: ImageSpec) -> Hashable:
+        """Facts about tensor shapes only: images with equal keys may share a step."""
+        ...
 
     def rows(self, spec: ImageSpec) -> int:
         """Denoiser rows that one image of the request takes: 2 with guidance, else 1."""
@@ -48,16 +50,20 @@ class StepModel(Protocol):
         """A fresh `Trajectory` for one image, its noise drawn from `spec.seeds[image_index]`."""
         ...
 
-    def gather(self, trajectories: Sequence[Any]) -> Any:
-        """The denoiser's inputs for the next step of trajectories with equal keys."""
+    def gather(self, trajectories: Sequence[Any], row_count: int) -> Any:
+        """The denoiser's inputs for the next step of trajectories with equal keys.
+
+        Filled up to `row_count` rows with copies of a live one: a fixed number of rows makes a
+        row's result independent of its neighbours.
+        """
         ...
 
     def denoise(self, inputs: Any) -> Any:
         """One evaluation of the denoiser."""
         ...
 
-    def scatter(self, trajectories: Sequence[Any], outputs: Any) -> None:
-        """Advances each trajectory by its share of the outputs."""
+    def scatter(self, trajectory: Any, outputs: Any, first_row: int) -> None:
+        """Advances one trajectory by its rows of the outputs, which begin at `first_row`."""
         ...
 
     def decode(self, trajectory: Any) -> ImageArray:

@@ -25,7 +25,6 @@ class FakeTrajectory:
     def __init__(self, spec: ImageSpec, image_index: int) -> None:
         self.spec = spec
         self.seed = spec.seeds[image_index]
-        self.batch_key: Hashable = (spec.width_px, spec.height_px)
         self.step_count = spec.step_count
         self.completed_step_count = 0
 
@@ -42,6 +41,10 @@ class FakeStepModel:
         self._step_s = step_s
         self._sleep = sleep
 
+    def batch_key(self, spec: ImageSpec) -> Hashable:
+        """The size, as for real models."""
+        return (spec.width_px, spec.height_px)
+
     def rows(self, spec: ImageSpec) -> int:
         """Two with guidance above 1, as real models need."""
         return 2 if spec.guidance_scale > 1 else 1
@@ -54,9 +57,12 @@ class FakeStepModel:
         del encoded
         return FakeTrajectory(spec, image_index)
 
-    def gather(self, trajectories: Sequence[FakeTrajectory]) -> list[FakeTrajectory]:
-        """The trajectories themselves."""
-        return list(trajectories)
+    def gather(
+        self, trajectories: Sequence[FakeTrajectory], row_count: int
+    ) -> list[FakeTrajectory]:
+        """The trajectory of each row; the last fills up."""
+        rows = [one for one in trajectories for _ in range(self.rows(one.spec))]
+        return rows + [rows[-1]] * (row_count - len(rows))
 
     def denoise(self, inputs: list[FakeTrajectory]) -> list[int]:
         """One step; raises GenerationFailed for the failing prompt."""
@@ -66,10 +72,9 @@ class FakeStepModel:
             raise GenerationFailed("The fake model was asked to fail.")
         return [one.completed_step_count + 1 for one in inputs]
 
-    def scatter(self, trajectories: Sequence[FakeTrajectory], outputs: list[int]) -> None:
-        """Takes over the step counts."""
-        for trajectory, count in zip(trajectories, outputs, strict=True):
-            trajectory.completed_step_count = count
+    def scatter(self, trajectory: FakeTrajectory, outputs: list[int], first_row: int) -> None:
+        """Takes over the step count."""
+        trajectory.completed_step_count = outputs[first_row]
 
     def decode(self, trajectory: FakeTrajectory) -> ImageArray:
         """A flat picture: uint8 [height, width, 3]."""

@@ -29,6 +29,17 @@ class Priority(enum.IntEnum):
     HIGH = 2
 
 
+class Reproducibility(enum.IntEnum):
+    """How far an image's pixels may depend on what shares the device; higher is stricter."""
+
+    #: Equal within a tolerance, whatever the neighbours.
+    TOLERANCE = 0
+    #: Steps always have the same number of rows, filled up: equal bytes, whatever the neighbours.
+    BUCKET_EXACT = 1
+    #: Steps are never shared: equal bytes to the stock pipeline's.
+    SOLO = 2
+
+
 class Stage(enum.Enum):
     """A part of the work on a job."""
 
@@ -101,6 +112,7 @@ class ImageSpec:
     preview: PreviewSpec | None = None
     priority: Priority = Priority.NORMAL
     fill: FillSpec | None = None
+    reproducibility: Reproducibility = Reproducibility.SOLO
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from darkroom_server.domain.jobs import Task
+from darkroom_server.domain.jobs import Reproducibility, Task
 
 
 class VersionState(enum.Enum):
@@ -104,6 +104,8 @@ class ModelInfo:
     schedulers: tuple[str, ...]
     parameters: dict[str, bool]
     max_queue_size: int
+    max_batch_size: int
+    reproducibility: Reproducibility
     version_labels: dict[str, int]
     fake_step_s: float = 0.0
     fake_load_s: float = 0.0

@@ -38,8 +38,6 @@ def check_alone(config: ConfigFile, problems: ProblemLog) -> None:
     _check_names(config, problems)
     _check_instance_groups(config, problems)
     settings = config.settings
-    if settings.max_batch_size is not None:
-        config.warning(problems, "max_batch_size has no effect yet", "max_batch_size")
     has_fake = config.source.find("fake") is not None
     if has_fake and settings.backend is not BackendKind.FAKE:
         config.warning(problems, "'fake' has no effect without backend: BACKEND_FAKE", "fake")

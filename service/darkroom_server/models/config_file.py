@@ -13,7 +13,7 @@ from google.protobuf import text_format
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from darkroom.v1 import model_config_pb2, model_service_pb2
-from darkroom_server.domain.jobs import Task
+from darkroom_server.domain.jobs import Reproducibility, Task
 from darkroom_server.domain.models import BackendKind, DeviceKind, Dtype
 from darkroom_server.models.config_source import ConfigSource, FieldUse, scan_config
 from darkroom_server.models.problems import Position, ProblemLog, quoted
@@ -40,6 +40,12 @@ _DTYPES = {
     model_config_pb2.DTYPE_FP32: Dtype.FP32,
     model_config_pb2.DTYPE_FP16: Dtype.FP16,
     model_config_pb2.DTYPE_BF16: Dtype.BF16,
+}
+_REPRODUCIBILITIES = {
+    model_config_pb2.REPRODUCIBILITY_UNSPECIFIED: Reproducibility.SOLO,
+    model_config_pb2.REPRODUCIBILITY_TOLERANCE: Reproducibility.TOLERANCE,
+    model_config_pb2.REPRODUCIBILITY_BUCKET_EXACT: Reproducibility.BUCKET_EXACT,
+    model_config_pb2.REPRODUCIBILITY_SOLO: Reproducibility.SOLO,
 }
 _BACKENDS = {
     model_config_pb2.BACKEND_UNSPECIFIED: BackendKind.DIFFUSERS,
@@ -265,6 +271,7 @@ def _settings(message: model_config_pb2.ModelConfig, source: ConfigSource) -> Mo
         schedulers=tuple(message.schedulers),
         parameters=tuple(message.parameters),
         dtype=_DTYPES[message.dtype],
+        reproducibility=_REPRODUCIBILITIES[message.reproducibility],
         version_labels=tuple(sorted(message.version_labels.items())),
         license=message.license,
         backend=_BACKENDS[message.backend],

@@ -23,6 +23,7 @@ MAX_STEP_COUNT: Final = 500
 MAX_IMAGE_COUNT: Final = 16
 MAX_GUIDANCE_SCALE: Final = 100.0
 DEFAULT_MAX_QUEUE_SIZE: Final = 64
+MAX_BATCH_SIZE: Final = 8
 
 #: Steps of a distilled FLUX without guidance embedding (schnell).
 _DISTILLED_STEP_COUNT = 4
@@ -155,6 +156,8 @@ def combine(name: str, settings: ModelSettings, traits: PipelineTraits) -> Model
         pipeline_class=traits.pipeline_class,
         backend=settings.backend,
         dtype=settings.dtype,
+        max_batch_size=settings.max_batch_size or MAX_BATCH_SIZE,
+        reproducibility=settings.reproducibility,
         device=group.device if group else DeviceKind.AUTO,
         defaults=defaults,
         limits=_override_limits(traits.limits, settings.limits),

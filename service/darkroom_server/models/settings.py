@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from darkroom_server.domain.jobs import Task
+from darkroom_server.domain.jobs import Reproducibility, Task
 from darkroom_server.domain.models import BackendKind, DeviceKind, Dtype
 
 
@@ -72,6 +72,7 @@ class ModelSettings:
     name: str = ""
     display_name: str = ""
     max_batch_size: int | None = None
+    reproducibility: Reproducibility = Reproducibility.SOLO
     version_policy: VersionPolicy = LatestVersions()
     instance_groups: tuple[InstanceGroupSettings, ...] = ()
     max_queue_size: int | None = None

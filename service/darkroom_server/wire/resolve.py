@@ -91,6 +91,7 @@ def resolve(
             defaults.guidance_scale if request.guidance_scale is None else request.guidance_scale
         ),
         scheduler=_scheduler(request.scheduler, model),
+        reproducibility=model.reproducibility,
         seeds=_seeds(request, choose_seed),
         output=_output(request.output),
         preview=request.preview,

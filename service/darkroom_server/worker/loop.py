@@ -1,4 +1,4 @@
-"""The worker's loop: take commands, take one denoising step, hand over what is finished.
+"""The worker's loop: take commands, take one shared denoising step, hand over what is finished.
 
 Thread-bound: everything but `post` belongs to the thread that calls `run` or `tick`. Knows nothing
 of processes, so tests drive it with the fake backend.
@@ -8,21 +8,25 @@ from __future__ import annotations
 
 import queue
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, assert_never
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, TypeVar, assert_never
 
 import structlog
 
 from darkroom_server.backends.base import StepModel
-from darkroom_server.domain.errors import (
-    DarkroomError,
-    DeadlineExceeded,
-    GenerationFailed,
-    OutOfDeviceMemory,
+from darkroom_server.domain.errors import DarkroomError, DeadlineExceeded, OutOfDeviceMemory
+from darkroom_server.domain.jobs import (
+    Job,
+    JobEvent,
+    JobProgress,
+    JobQueued,
+    Reproducibility,
+    Stage,
 )
-from darkroom_server.domain.jobs import Job, JobEvent, JobProgress, JobQueued, Stage
-from darkroom_server.scheduling.step_batcher import Step, StepBatcher
+from darkroom_server.scheduling.step_batcher import Batch, Shape, Step, StepBatcher
+from darkroom_server.scheduling.step_costs import StepCosts, bucket_of
+from darkroom_server.worker.failures import as_domain_error
 from darkroom_server.worker.lanes import CompressLane, FinishedImage, JobRecord
 from darkroom_server.worker.messages import (
     CancelJob,
@@ -33,17 +37,11 @@ from darkroom_server.worker.messages import (
     StopWorker,
     SubmitJob,
 )
+from darkroom_server.worker.running import DecodedTrajectory, RunningImage, RunningJob
 
 log = structlog.get_logger(__name__)
 
-
-@dataclass(slots=True)
-class _ActiveJob:
-    job: Job
-    record: JobRecord
-    encoded: Any = None
-    trajectories: dict[int, Any] = field(default_factory=dict)
-    ahead_count: int = 0
+Result = TypeVar("Result")
 
 
 class WorkerLoop:
@@ -54,6 +52,7 @@ class WorkerLoop:
         model: StepModel,
         emit: Callable[[Report], None],
         *,
+        max_batch_size: int,
         lane: CompressLane | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -61,8 +60,11 @@ class WorkerLoop:
         self._emit = emit
         self._clock = clock
         self._inbox: queue.SimpleQueue[Command] = queue.SimpleQueue()
-        self._batcher = StepBatcher()
-        self._jobs: dict[str, _ActiveJob] = {}
+        #: Rows of a step whose results must not depend on how many of them are in use.
+        self._fixed_rows = max_batch_size
+        self._costs = StepCosts(max_rows=max_batch_size)
+        self._batcher = StepBatcher(self._costs)
+        self._jobs: dict[str, RunningJob] = {}
         self._lane = lane or CompressLane(emit, clock)
         self._stopping = False
 
@@ -78,30 +80,28 @@ class WorkerLoop:
             self.tick()
         self._lane.close()
 
+    def run_to_end(self) -> None:
+        """Ticks until all jobs have ended and their images are encoded; takes no more after it."""
+        self.tick()
+        while len(self._batcher):
+            self.tick()
+        self._lane.close()
+
     def tick(self) -> None:
-        """Obeys all commands, drops what is late, and takes one step if there is one."""
+        """Obeys all commands, drops what is late, and takes one shared step if there is one."""
         while not self._inbox.empty():
             self._obey(self._inbox.get())
-        for late in self._batcher.expired(self._clock()):
+        now_s = self._clock()
+        for late in self._batcher.expired(now_s):
             self._fail(late.job_id, DeadlineExceeded("The deadline passed."))
-        step = self._batcher.plan()
-        if step is None or self._stopping:
-            return
-        try:
-            self._take(step)
-        except DarkroomError as error:
-            self._fail(step.job_id, error)
-        except Exception as error:
-            log.exception("job failed", job_id=step.job_id)
-            self._fail(step.job_id, _as_domain_error(error))
+        batch = self._batcher.plan(now_s)
+        if batch is not None and not self._stopping:
+            self._take(batch)
 
     def _obey(self, command: Command) -> None:
         match command:
             case SubmitJob(job):
-                self._batcher.add(job)
-                record = JobRecord(job=job, submitted_s=self._clock())
-                self._jobs[job.job_id] = _ActiveJob(job, record)
-                self._tell_places()
+                self._admit(job)
             case CancelJob(job_id):
                 self._drop(job_id)
             case StopWorker():
@@ -109,70 +109,131 @@ class WorkerLoop:
             case _:
                 assert_never(command)
 
-    def _take(self, step: Step) -> None:
-        """One denoising step; before an image's first one, its beginning."""
-        active = self._jobs[step.job_id]
-        trajectory = active.trajectories.get(step.image_index)
-        if trajectory is None:
-            trajectory = self._begin(active, step.image_index)
+    def _admit(self, job: Job) -> None:
+        now_s, spec = self._clock(), job.spec
+        shape = Shape(
+            key=(self._model.batch_key(spec), spec.reproducibility is Reproducibility.BUCKET_EXACT),
+            rows=self._model.rows(spec),
+            alone=spec.reproducibility is Reproducibility.SOLO,
+        )
+        self._jobs[job.job_id] = RunningJob(job, JobRecord(job=job, submitted_s=now_s))
+        self._batcher.add(job, shape, now_s)
+        self._tell_places()
+
+    def _take(self, batch: Batch) -> None:
+        """One step of every image of the batch; those that begin are made ready before."""
+        images = [self._ready(step) for step in batch.steps]
+        started = self._still_here([image for image in images if image is not None])
         started_s = self._clock()
-        outputs = self._model.denoise(self._model.gather([trajectory]))
-        self._model.scatter([trajectory], outputs)
-        active.record.denoise_s += self._clock() - started_s
-        finished = trajectory.finished
-        self._batcher.commit(step, finished=finished)
-        self._tell_progress(active)
-        if finished:
-            self._finish(active, step.image_index, trajectory)
+        self._denoise(started)
+        duration_s = self._clock() - started_s
+        stepped = self._still_here(started)
+        finished = [image for image in stepped if image.trajectory.finished]
+        self._batcher.commit(batch, [image.step for image in finished], duration_s)
+        for running in {id(image.running): image.running for image in stepped}.values():
+            running.record.denoise_s += duration_s
+            if (news := running.news()) is not None:
+                self._report(running, news)
+        for image in finished:
+            self._finish(image)
 
-    def _begin(self, active: _ActiveJob, image_index: int) -> Any:
-        spec, started_s = active.job.spec, self._clock()
-        if not active.trajectories:
-            active.record.started_s = started_s
-            self._report(active, JobProgress(stage=Stage.ENCODE, total_step_count=spec.step_count))
-            active.encoded = self._model.encode(spec)
-        trajectory = self._model.begin(spec, active.encoded, image_index)
-        active.trajectories[image_index] = trajectory
-        active.record.encode_s += self._clock() - started_s
-        return trajectory
+    def _still_here(self, images: Sequence[RunningImage]) -> list[RunningImage]:
+        """Those whose job has not failed meanwhile."""
+        return [image for image in images if image.step.job_id in self._jobs]
 
-    def _finish(self, active: _ActiveJob, image_index: int, trajectory: Any) -> None:
-        started_s = self._clock()
-        pixels = self._model.decode(trajectory)
-        active.record.decode_s += self._clock() - started_s
-        active.trajectories[image_index] = _Decoded(trajectory.step_count)
-        done = all(isinstance(one, _Decoded) for one in active.trajectories.values())
-        if done and len(active.trajectories) == len(active.job.spec.seeds):
-            del self._jobs[active.job.job_id]
-            self._tell_places()
-        self._lane.submit(active.record, FinishedImage(image_index, pixels))
+    def _ready(self, step: Step) -> RunningImage | None:
+        """The image of a step, begun if it had not; None after its job has failed."""
+        running = self._jobs.get(step.job_id)
+        if running is None:
+            return None
+        spec = running.job.spec
+        if step.image_index not in running.trajectories:
+            begun = self._attempt(lambda: self._begin(running, step.image_index))
+            if isinstance(begun, DarkroomError):
+                self._fail(step.job_id, begun)
+                return None
+        return RunningImage(
+            running, step, running.trajectories[step.image_index], self._model.rows(spec)
+        )
 
-    def _tell_progress(self, active: _ActiveJob) -> None:
-        """Reports a step once all images of the job have taken it."""
-        spec = active.job.spec
-        if len(active.trajectories) < len(spec.seeds):
+    def _begin(self, running: RunningJob, image_index: int) -> None:
+        spec, started_s = running.job.spec, self._clock()
+        if not running.has_begun:
+            running.record.started_s = started_s
+            self._report(running, JobProgress(stage=Stage.ENCODE, total_step_count=spec.step_count))
+            running.encoded = self._model.encode(spec)
+        running.trajectories[image_index] = self._model.begin(spec, running.encoded, image_index)
+        running.record.encode_s += self._clock() - started_s
+
+    def _denoise(self, images: Sequence[RunningImage]) -> None:
+        """One shared evaluation. A failing batch is halved until only what is guilty fails."""
+        if not images:
             return
-        counts = [one.completed_step_count for one in active.trajectories.values()]
-        least = min(counts)
-        if least > active.record.reported_step_count:
-            active.record.reported_step_count = least
-            total = max(one.step_count for one in active.trajectories.values())
-            self._report(
-                active,
-                JobProgress(
-                    stage=Stage.DENOISE, completed_step_count=least, total_step_count=total
-                ),
+        outputs = self._attempt(lambda: self._evaluate(images))
+        if not isinstance(outputs, DarkroomError):
+            self._scatter(images, outputs)
+        elif len(images) == 1:
+            self._fail(images[0].step.job_id, outputs)
+        else:
+            if isinstance(outputs, OutOfDeviceMemory):
+                self._costs.max_rows = max(1, sum(image.row_count for image in images) // 2)
+                log.warning("out of memory", max_batch_size=self._costs.max_rows)
+            half = len(images) // 2
+            self._denoise(images[:half])
+            self._denoise(images[half:])
+
+    def _evaluate(self, images: Sequence[RunningImage]) -> Any:
+        row_count = sum(image.row_count for image in images)
+        if images[0].running.job.spec.reproducibility is Reproducibility.BUCKET_EXACT:
+            row_count = max(row_count, bucket_of(self._fixed_rows))
+        trajectories = [image.trajectory for image in images]
+        return self._model.denoise(self._model.gather(trajectories, row_count))
+
+    def _scatter(self, images: Sequence[RunningImage], outputs: Any) -> None:
+        first_row = 0
+        for image in images:
+            failed = self._attempt(
+                partial(self._model.scatter, image.trajectory, outputs, first_row)
             )
+            first_row += image.row_count
+            if failed is not None:
+                self._fail(image.step.job_id, failed)
+
+    def _finish(self, image: RunningImage) -> None:
+        """Decodes an image and hands it to the compress lane."""
+        running, started_s = image.running, self._clock()
+        if image.step.job_id not in self._jobs:
+            return
+        pixels = self._attempt(lambda: self._model.decode(image.trajectory))
+        if isinstance(pixels, DarkroomError):
+            self._fail(image.step.job_id, pixels)
+            return
+        running.record.decode_s += self._clock() - started_s
+        index = image.step.image_index
+        running.trajectories[index] = DecodedTrajectory(image.trajectory.step_count)
+        running.decoded_count += 1
+        if running.is_decoded:
+            del self._jobs[image.step.job_id]
+            self._tell_places()
+        self._lane.submit(running.record, FinishedImage(index, pixels))
+
+    def _attempt(self, work: Callable[[], Result]) -> Result | DarkroomError:
+        """What the model makes, or what it failed of."""
+        try:
+            return work()
+        except Exception as error:
+            if not isinstance(error, DarkroomError):
+                log.exception("model failed")
+            return as_domain_error(error)
 
     def _tell_places(self) -> None:
         """Tells waiting jobs whose place in the queue changed."""
-        for active in self._jobs.values():
-            if active.trajectories:
+        for ahead_count, job_id in enumerate(self._batcher.order(self._clock())):
+            running = self._jobs.get(job_id)
+            if running is None or running.has_begun or running.ahead_count == ahead_count:
                 continue
-            ahead_count = self._batcher.ahead_count(active.job.job_id)
-            if ahead_count != active.ahead_count:
-                active.ahead_count = ahead_count
-                self._report(active, JobQueued(ahead_count))
+            running.ahead_count = ahead_count
+            self._report(running, JobQueued(ahead_count))
 
     def _fail(self, job_id: str, error: DarkroomError) -> None:
         if job_id in self._jobs:
@@ -181,34 +242,17 @@ class WorkerLoop:
 
     def _drop(self, job_id: str) -> None:
         self._batcher.remove(job_id)
-        active = self._jobs.pop(job_id, None)
-        if active is not None:
-            active.record.cancelled = True
-            log.info(
-                "job stopped",
-                job_id=job_id,
-                completed_step_count=active.record.reported_step_count,
-                step_count=active.job.spec.step_count,
-            )
-            self._tell_places()
+        running = self._jobs.pop(job_id, None)
+        if running is None:
+            return
+        running.record.cancelled = True
+        log.info(
+            "job stopped",
+            job_id=job_id,
+            completed_step_count=running.record.reported_step_count,
+            step_count=running.job.spec.step_count,
+        )
+        self._tell_places()
 
-    def _report(self, active: _ActiveJob, event: JobEvent) -> None:
-        self._emit(JobReport(active.job.job_id, event))
-
-
-@dataclass(frozen=True, slots=True)
-class _Decoded:
-    """Stands for a trajectory whose tensors are no longer needed."""
-
-    step_count: int
-
-    @property
-    def completed_step_count(self) -> int:
-        return self.step_count
-
-
-def _as_domain_error(error: Exception) -> DarkroomError:
-    """torch raises its own MemoryError look-alikes, and this layer does not import torch."""
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return OutOfDeviceMemory("The device has not enough memory for this request.")
-    return GenerationFailed("The model failed on this request.")
+    def _report(self, running: RunningJob, event: JobEvent) -> None:
+        self._emit(JobReport(running.job.job_id, event))

@@ -74,7 +74,7 @@ def run_worker(connection: Connection, spec: WorkerSpec) -> None:
     except DarkroomError as error:
         pipe.send(WorkerFailed(str(error)))
         return
-    loop = WorkerLoop(model, pipe.send)
+    loop = WorkerLoop(model, pipe.send, max_batch_size=spec.version.model.max_batch_size)
     threading.Thread(target=pipe.read_into, args=(loop,), name="pipe", daemon=True).start()
     pipe.send(WorkerReady(model.memory_bytes()))
     log.info("worker ready", model=name, pid=os.getpid())

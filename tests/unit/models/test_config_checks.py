@@ -137,7 +137,6 @@ def test_a_pipeline_is_not_asked_for_what_it_cannot_do(
             "which does not serve (serving: 2)",
             id="label",
         ),
-        pytest.param("max_batch_size: 4", "has no effect yet", id="batch-size"),
         pytest.param("instance_group { count: 2 }", "one worker a version", id="two-workers"),
         pytest.param("fake { step_s: 1 }", "without backend: BACKEND_FAKE", id="fake-of-nothing"),
         pytest.param('aliases: ["a", "a"]', ":2:16: warning: 'a' is named twice", id="alias-twice"),

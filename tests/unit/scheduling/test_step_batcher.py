@@ -1,95 +1,262 @@
 from __future__ import annotations
 
-from hypothesis import given
+import itertools
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from darkroom_server.domain.jobs import Priority
-from darkroom_server.scheduling.step_batcher import Step, StepBatcher
+from darkroom_server.scheduling.step_batcher import Batch, Shape, Step, StepBatcher
+from darkroom_server.scheduling.step_costs import StepCosts
 from tests.unit.specs import job
 
-
-def run_to_end(batcher: StepBatcher, step_counts: dict[str, int]) -> list[Step]:
-    taken: list[Step] = []
-    done: dict[tuple[str, int], int] = {}
-    while (step := batcher.plan()) is not None:
-        key = (step.job_id, step.image_index)
-        done[key] = done.get(key, 0) + 1
-        batcher.commit(step, finished=done[key] == step_counts[step.job_id])
-        taken.append(step)
-    return taken
+MAX_ROWS = 4
+STEP_S = 1.0
 
 
-def test_jobs_of_equal_priority_run_in_the_order_they_came() -> None:
-    batcher = StepBatcher()
-    batcher.add(job("first", step_count=2))
-    batcher.add(job("second", step_count=1))
-    order = [step.job_id for step in run_to_end(batcher, {"first": 2, "second": 1})]
-    assert order == ["first", "first", "second"]
+@dataclass
+class Simulation:
+    """A batcher and a device whose every step takes as long, whatever its rows up to four."""
+
+    now_s: float = 0.0
+    batches: list[Batch] = field(default_factory=list)
+    left: dict[Step, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        costs = StepCosts(max_rows=MAX_ROWS, unit_s=STEP_S)
+        for key in ("a", "b", "c"):
+            for rows in (1, 2, 4):
+                costs.learn(key, rows, STEP_S)
+        self.batcher = StepBatcher(costs)
+
+    def add(
+        self,
+        name: str,
+        key: Hashable = "a",
+        *,
+        rows: int = 1,
+        steps: int = 2,
+        images: int = 1,
+        alone: bool = False,
+        priority: Priority = Priority.NORMAL,
+        within_s: float | None = None,
+    ) -> None:
+        made = job(
+            name,
+            step_count=steps,
+            seeds=tuple(range(images)),
+            priority=priority,
+            deadline_s=None if within_s is None else self.now_s + within_s,
+        )
+        self.left |= {Step(name, index): steps for index in range(images)}
+        self.batcher.add(made, Shape(key=key, rows=rows, alone=alone), self.now_s)
+
+    def step(self) -> Batch | None:
+        batch = self.batcher.plan(self.now_s)
+        if batch is None:
+            return None
+        assert batch == self.batcher.plan(self.now_s)
+        for one in batch.steps:
+            self.left[one] -= 1
+        finished = [one for one in batch.steps if self.left[one] == 0]
+        self.now_s += STEP_S
+        self.batcher.commit(batch, finished, STEP_S)
+        self.batches.append(batch)
+        return batch
+
+    def run(self) -> list[list[str]]:
+        """Names that shared each step, to the end."""
+        while self.step() is not None:
+            pass
+        return [[one.job_id for one in batch.steps] for batch in self.batches]
 
 
-def test_a_higher_priority_goes_ahead_at_the_next_step() -> None:
-    batcher = StepBatcher()
-    batcher.add(job("normal", step_count=3))
-    step = batcher.plan()
-    assert step == Step("normal", 0)
-    batcher.commit(step, finished=False)
-    batcher.add(job("high", priority=Priority.HIGH))
-    assert batcher.plan() == Step("high", 0)
-    assert batcher.ahead_count("normal") == 1
+def test_requests_of_one_key_share_every_step() -> None:
+    simulation = Simulation()
+    simulation.add("x", steps=2)
+    simulation.add("y", steps=3)
+    assert simulation.run() == [["x", "y"], ["x", "y"], ["y"]]
 
 
-def test_images_of_one_request_advance_side_by_side() -> None:
-    batcher = StepBatcher()
-    batcher.add(job("a", step_count=2, seeds=(1, 2, 3)))
-    images = [step.image_index for step in run_to_end(batcher, {"a": 2})]
-    assert images == [0, 1, 2, 0, 1, 2]
+def test_a_request_joins_at_the_next_step() -> None:
+    simulation = Simulation()
+    simulation.add("x", steps=3)
+    simulation.step()
+    simulation.add("y", steps=1)
+    assert simulation.run() == [["x"], ["y", "x"], ["x"]]
 
 
-def test_an_image_may_take_more_evaluations_than_steps() -> None:
-    batcher = StepBatcher()
-    batcher.add(job("a", step_count=2))
-    assert len(run_to_end(batcher, {"a": 3})) == 3
+def test_a_batch_stops_at_the_knee_and_looks_past_what_does_not_fit() -> None:
+    simulation = Simulation()
+    simulation.add("x", rows=2, steps=1)
+    simulation.add("y", rows=1, steps=1)
+    simulation.add("z", rows=2, steps=1)
+    simulation.add("w", rows=1, steps=1)
+    assert simulation.run() == [["x", "y", "w"], ["z"]]
 
 
-def test_removed_jobs_are_never_planned() -> None:
-    batcher = StepBatcher()
-    batcher.add(job("a"))
-    batcher.add(job("b"))
-    batcher.remove("a")
-    batcher.remove("unknown")
-    assert batcher.plan() == Step("b", 0)
-    assert len(batcher) == 1
+def test_an_image_wider_than_the_knee_runs_by_itself() -> None:
+    simulation = Simulation()
+    simulation.add("x", rows=MAX_ROWS + 1, steps=1)
+    assert simulation.run() == [["x"]]
 
 
-def test_only_jobs_past_their_deadline_expire() -> None:
-    batcher = StepBatcher()
-    batcher.add(job("never"))
-    batcher.add(job("later", deadline_s=11.0))
-    batcher.add(job("now", deadline_s=10.0))
-    assert [late.job_id for late in batcher.expired(10.0)] == ["now"]
+def test_short_requests_go_first_and_long_ones_age_to_the_front() -> None:
+    simulation = Simulation()
+    simulation.add("long", rows=4, steps=10)
+    simulation.step()
+    simulation.add("short", rows=4, steps=1)
+    assert simulation.step() is not None
+    assert simulation.batches[-1].steps[0].job_id == "short"
+    names = []
+    for number in itertools.count():
+        simulation.add(f"s{number}", rows=4, steps=1)
+        batch = simulation.step()
+        assert batch is not None
+        names.append(batch.steps[0].job_id)
+        if names[-1] == "long":
+            break
+    assert len(names) < 60
 
 
-jobs = st.lists(
-    st.tuples(
-        st.sampled_from(list(Priority)),
-        st.integers(min_value=1, max_value=4),
-        st.integers(min_value=1, max_value=3),
+def test_a_higher_priority_takes_the_next_step_and_spare_rows_go_to_the_lower() -> None:
+    simulation = Simulation()
+    simulation.add("low", steps=5, priority=Priority.LOW)
+    simulation.step()
+    simulation.add("high", steps=1, rows=3, priority=Priority.HIGH)
+    batch = simulation.step()
+    assert batch is not None
+    assert [one.job_id for one in batch.steps] == ["high", "low"]
+
+
+def test_keys_take_turns() -> None:
+    simulation = Simulation()
+    simulation.add("x", "a", steps=3)
+    simulation.add("y", "b", steps=3)
+    assert simulation.run() == [["x"], ["y"], ["x"], ["y"], ["x"], ["y"]]
+
+
+def test_a_key_that_was_idle_saves_up_no_turns() -> None:
+    simulation = Simulation()
+    simulation.add("x", "a", steps=8)
+    for _ in range(4):
+        simulation.step()
+    simulation.add("y", "b", steps=4)
+    turns = [name for [name] in simulation.run()[4:]]
+    assert "yyy" not in "".join(turns)
+    assert turns.count("y") == 4
+
+
+def test_alone_means_alone_and_still_in_turns() -> None:
+    simulation = Simulation()
+    simulation.add("solo", steps=2, images=2, alone=True)
+    simulation.add("x", steps=4)
+    shared = simulation.run()
+    assert all(names in (["solo"], ["x"]) for names in shared)
+    assert ["x"] in shared[:2]
+
+
+def test_a_deadline_that_cannot_wait_for_its_turn_goes_first() -> None:
+    simulation = Simulation()
+    simulation.add("x", "a", steps=5)
+    simulation.add("y", "b", steps=5)
+    simulation.add("urgent", "c", steps=3, within_s=3.5)
+    assert simulation.run()[:3] == [["urgent"]] * 3
+
+
+def test_a_deadline_that_is_lost_gives_way() -> None:
+    simulation = Simulation()
+    simulation.add("lost", rows=4, steps=9, within_s=3.0)
+    simulation.add("x", rows=4, steps=1)
+    assert simulation.run()[0] == ["x"]
+
+
+def test_expired_jobs_are_told_and_removed_ones_forgotten() -> None:
+    simulation = Simulation()
+    simulation.add("x", within_s=1.0)
+    simulation.add("y")
+    assert [late.job_id for late in simulation.batcher.expired(1.0)] == ["x"]
+    simulation.batcher.remove("x")
+    simulation.batcher.remove("unknown")
+    assert len(simulation.batcher) == 1
+    assert simulation.batcher.order(0.0) == ("y",)
+
+
+@pytest.mark.parametrize("evaluations", [3, 5])
+def test_an_image_may_take_more_evaluations_than_steps(evaluations: int) -> None:
+    simulation = Simulation()
+    simulation.add("x", steps=2)
+    simulation.left[Step("x", 0)] = evaluations
+    assert simulation.run() == [["x"]] * evaluations
+
+
+arrivals = st.lists(
+    st.fixed_dictionaries(
+        {
+            "key": st.sampled_from("abc"),
+            "rows": st.integers(1, 2),
+            "steps": st.integers(1, 6),
+            "images": st.integers(1, 3),
+            "alone": st.booleans(),
+            "priority": st.sampled_from(list(Priority)),
+            "within_s": st.none() | st.floats(1.0, 50.0),
+        }
     ),
-    max_size=8,
+    max_size=12,
 )
 
 
-@given(jobs)
-def test_every_image_gets_all_its_steps_and_priorities_never_wait(
-    wanted: list[tuple[Priority, int, int]],
+@settings(max_examples=150, deadline=None)
+@given(arrivals, st.lists(st.integers(0, 3), max_size=12))
+def test_every_image_ends_and_no_batch_mixes_keys_or_exceeds_the_knee(
+    wanted: list[dict[str, object]], pauses: list[int]
 ) -> None:
-    batcher = StepBatcher()
-    for number, (priority, step_count, image_count) in enumerate(wanted):
-        seeds = tuple(range(image_count))
-        batcher.add(job(str(number), priority=priority, step_count=step_count, seeds=seeds))
-    assert batcher.plan() == batcher.plan()
-    taken = run_to_end(batcher, {str(n): steps for n, (_, steps, _) in enumerate(wanted)})
-    assert len(taken) == sum(steps * images for _, steps, images in wanted)
-    priorities = [wanted[int(step.job_id)][0] for step in taken]
-    assert priorities == sorted(priorities, reverse=True)
-    assert len(batcher) == 0
+    simulation = Simulation()
+    shapes: dict[str, dict[str, object]] = {}
+    for number, arguments in enumerate(wanted):
+        shapes[str(number)] = arguments
+        simulation.add(str(number), **arguments)
+        for _ in range(pauses[number] if number < len(pauses) else 0):
+            simulation.step()
+    simulation.run()
+    assert set(simulation.left.values()) <= {0}
+    assert len(simulation.batcher) == 0
+    for batch in simulation.batches:
+        assert {shapes[one.job_id]["key"] for one in batch.steps} == {batch.key}
+        assert batch.row_count == sum(shapes[one.job_id]["rows"] for one in batch.steps)
+        assert batch.row_count <= MAX_ROWS
+        assert len(set(batch.steps)) == len(batch.steps)
+        if any(shapes[one.job_id]["alone"] for one in batch.steps):
+            assert len(batch.steps) == 1
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 9)), min_size=2, max_size=20),
+)
+def test_a_key_with_work_waits_for_at_most_two_steps_of_every_other(
+    wanted: list[tuple[str, int]],
+) -> None:
+    simulation = Simulation()
+    for number, (key, steps) in enumerate(wanted):
+        simulation.add(str(number), key, steps=steps)
+        simulation.step()
+    simulation.run()
+    keys = [batch.key for batch in simulation.batches]
+    for key in set(keys):
+        turns = [index for index, other in enumerate(keys) if other == key]
+        for before, after in itertools.pairwise(turns):
+            between = keys[before + 1 : after]
+            # A key that had no work in between did not wait.
+            if _had_work(simulation, key, before, after):
+                assert all(between.count(other) <= 2 for other in set(between))
+
+
+def _had_work(simulation: Simulation, key: Hashable, before: int, after: int) -> bool:
+    """Whether some job of the key that ran at `after` had arrived by `before`."""
+    return any(int(one.job_id) <= before for one in simulation.batches[after].steps) and (
+        simulation.batches[after].key == key
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from darkroom_server.domain.jobs import Task
+from darkroom_server.domain.jobs import Reproducibility, Task
 from darkroom_server.domain.models import (
     BackendKind,
     Defaults,
@@ -58,6 +58,8 @@ SDXL = ModelInfo(
     ),
     schedulers=("DDIMScheduler", "DPMSolverMultistepScheduler", "EulerDiscreteScheduler"),
     parameters=dict.fromkeys((*COMMON_PARAMETERS, "negative_prompt", *FILL_PARAMETERS), True),
+    max_batch_size=8,
+    reproducibility=Reproducibility.SOLO,
     max_queue_size=8,
     version_labels={},
 )

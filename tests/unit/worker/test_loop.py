@@ -2,25 +2,30 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from darkroom_server.backends.fake import FAILING_PROMPT, FakeStepModel
+from darkroom_server.backends.fake import FAILING_PROMPT, FakeStepModel, FakeTrajectory
 from darkroom_server.domain.errors import DeadlineExceeded, GenerationFailed, OutOfDeviceMemory
 from darkroom_server.domain.jobs import (
+    ImageSpec,
     JobCompleted,
     JobEvent,
     JobImage,
     JobProgress,
     JobQueued,
+    Reproducibility,
     Stage,
 )
 from darkroom_server.worker.lanes import CompressLane
 from darkroom_server.worker.loop import WorkerLoop
 from darkroom_server.worker.messages import CancelJob, JobFailed, JobReport, Report, SubmitJob
 from tests.unit.specs import job
+
+MAX_BATCH_SIZE = 4
 
 
 class Clock:
@@ -38,7 +43,11 @@ class Bench:
         self.clock = Clock()
         self.lane = CompressLane(self.reports.append, self.clock)
         self.loop = WorkerLoop(
-            model or FakeStepModel(), self.reports.append, lane=self.lane, clock=self.clock
+            model or FakeStepModel(),
+            self.reports.append,
+            max_batch_size=MAX_BATCH_SIZE,
+            lane=self.lane,
+            clock=self.clock,
         )
 
     def ticks(self, count: int) -> None:
@@ -152,3 +161,95 @@ def test_an_unexpected_failure_is_told_in_safe_words(
     failed = next(r for r in bench.reports if isinstance(r, JobFailed))
     assert "secret" not in str(failed.error)
     bench.lane.close()
+
+
+class Watched(FakeStepModel):
+    """Counts the rows of every evaluation, and runs out of memory above a number of them."""
+
+    def __init__(self, *, memory_rows: int = 100) -> None:
+        super().__init__()
+        self.memory_rows = memory_rows
+        self.rows_taken: list[int] = []
+
+    def denoise(self, inputs: list[FakeTrajectory]) -> list[int]:
+        if len(inputs) > self.memory_rows:
+            raise MemoryError
+        made = super().denoise(inputs)
+        self.rows_taken.append(len(inputs))
+        return made
+
+
+def shared(name: str, **changes: Any) -> SubmitJob:
+    values = {"reproducibility": Reproducibility.TOLERANCE} | changes
+    return SubmitJob(job(name, **values))
+
+
+def finished(bench: Bench, *names: str) -> bool:
+    return all(isinstance(bench.events(name)[-1], JobCompleted) for name in names)
+
+
+def test_requests_share_steps_when_they_may() -> None:
+    model = Watched()
+    bench = Bench(model)
+    bench.loop.post(shared("a", step_count=2))
+    bench.loop.post(shared("b", step_count=3, seeds=(50,)))
+    bench.ticks(3)
+    assert model.rows_taken == [2, 2, 1]
+    assert finished(bench, "a", "b")
+
+
+def test_solo_requests_take_turns_and_share_nothing() -> None:
+    model = Watched()
+    bench = Bench(model)
+    for name in ("a", "b"):
+        bench.loop.post(shared(name, step_count=2, reproducibility=Reproducibility.SOLO))
+    bench.ticks(4)
+    assert model.rows_taken == [1, 1, 1, 1]
+    assert finished(bench, "a", "b")
+
+
+def test_bucket_exact_steps_always_have_as_many_rows() -> None:
+    model = Watched()
+    bench = Bench(model)
+    bench.loop.post(shared("a", step_count=2, reproducibility=Reproducibility.BUCKET_EXACT))
+    bench.ticks(1)
+    bench.loop.post(shared("b", step_count=1, reproducibility=Reproducibility.BUCKET_EXACT))
+    bench.ticks(2)
+    assert set(model.rows_taken) == {MAX_BATCH_SIZE}
+    assert finished(bench, "a", "b")
+
+
+def test_only_the_guilty_one_of_a_batch_fails() -> None:
+    bench = Bench()
+    for name in ("a", "b", "c"):
+        bench.loop.post(shared(name, step_count=1))
+    bench.loop.post(shared("bad", step_count=1, prompt=FAILING_PROMPT))
+    bench.ticks(2)
+    assert finished(bench, "a", "b", "c")
+    assert bench.failures() == {"bad": GenerationFailed}
+
+
+def test_out_of_memory_makes_batches_smaller_and_fails_nobody() -> None:
+    model = Watched(memory_rows=2)
+    bench = Bench(model)
+    for name in ("a", "b", "c", "d"):
+        bench.loop.post(shared(name, step_count=2))
+    bench.ticks(8)
+    assert finished(bench, "a", "b", "c", "d")
+    assert set(model.rows_taken) == {2}
+    assert bench.failures() == {}
+
+
+def test_a_job_that_cannot_begin_fails_without_its_neighbours() -> None:
+    class Unbeginnable(FakeStepModel):
+        def begin(self, spec: ImageSpec, encoded: None, image_index: int) -> FakeTrajectory:
+            if spec.prompt == "bad" and image_index == 1:
+                raise RuntimeError
+            return super().begin(spec, encoded, image_index)
+
+    bench = Bench(Unbeginnable())
+    bench.loop.post(shared("bad", prompt="bad", seeds=(1, 2)))
+    bench.loop.post(shared("a", step_count=1))
+    bench.ticks(1)
+    assert bench.failures() == {"bad": GenerationFailed}
+    assert finished(bench, "a")

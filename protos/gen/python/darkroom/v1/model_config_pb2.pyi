@@ -48,6 +48,46 @@ DTYPE_BF16: Dtype.ValueType  # 3
 """bfloat16."""
 Global___Dtype: _TypeAlias = Dtype  # noqa: Y015
 
+class _Reproducibility:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ReproducibilityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reproducibility.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    REPRODUCIBILITY_UNSPECIFIED: _Reproducibility.ValueType  # 0
+    """Same as SOLO."""
+    REPRODUCIBILITY_TOLERANCE: _Reproducibility.ValueType  # 1
+    """Requests share denoising steps; an image is equal within a tolerance,
+    whatever shares them.
+    """
+    REPRODUCIBILITY_BUCKET_EXACT: _Reproducibility.ValueType  # 2
+    """Requests share denoising steps of a fixed number of rows, filled up: an
+    image has equal bytes, whatever shares them.
+    """
+    REPRODUCIBILITY_SOLO: _Reproducibility.ValueType  # 3
+    """Requests take turns, step by step, and share none: an image has equal
+    bytes to one that the diffusers pipeline makes alone.
+    """
+
+class Reproducibility(_Reproducibility, metaclass=_ReproducibilityEnumTypeWrapper):
+    """How far an image's pixels may depend on what shares the device."""
+
+REPRODUCIBILITY_UNSPECIFIED: Reproducibility.ValueType  # 0
+"""Same as SOLO."""
+REPRODUCIBILITY_TOLERANCE: Reproducibility.ValueType  # 1
+"""Requests share denoising steps; an image is equal within a tolerance,
+whatever shares them.
+"""
+REPRODUCIBILITY_BUCKET_EXACT: Reproducibility.ValueType  # 2
+"""Requests share denoising steps of a fixed number of rows, filled up: an
+image has equal bytes, whatever shares them.
+"""
+REPRODUCIBILITY_SOLO: Reproducibility.ValueType  # 3
+"""Requests take turns, step by step, and share none: an image has equal
+bytes to one that the diffusers pipeline makes alone.
+"""
+Global___Reproducibility: _TypeAlias = Reproducibility  # noqa: Y015
+
 class _Backend:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -230,12 +270,15 @@ class ModelConfig(_message.Message):
     LICENSE_FIELD_NUMBER: _builtins.int
     BACKEND_FIELD_NUMBER: _builtins.int
     FAKE_FIELD_NUMBER: _builtins.int
+    REPRODUCIBILITY_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Must equal the folder's name when set."""
     display_name: _builtins.str
     """For people. Unset: the name."""
     max_batch_size: _builtins.int
-    """Largest number of denoiser rows in one batch. Unset: the server's choice."""
+    """Largest number of denoiser rows in one step; an image with guidance takes
+    two. Unset: 8.
+    """
     max_queue_size: _builtins.int
     """Requests that may wait for a version before others are turned away.
     Unset: the server's choice.
@@ -246,6 +289,8 @@ class ModelConfig(_message.Message):
     """SPDX id or a name."""
     backend: Global___Backend.ValueType
     """What runs the model. Unset: DIFFUSERS."""
+    reproducibility: Global___Reproducibility.ValueType
+    """How far pixels may depend on what shares the device. Unset: SOLO."""
     @_builtins.property
     def version_policy(self) -> Global___VersionPolicy:
         """Which versions serve. Unset: the latest one."""
@@ -313,10 +358,11 @@ class ModelConfig(_message.Message):
         license: _builtins.str = ...,
         backend: Global___Backend.ValueType = ...,
         fake: Global___FakeBackend | None = ...,
+        reproducibility: Global___Reproducibility.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["defaults", b"defaults", "fake", b"fake", "hub", b"hub", "limits", b"limits", "version_policy", b"version_policy"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "backend", b"backend", "defaults", b"defaults", "display_name", b"display_name", "dtype", b"dtype", "fake", b"fake", "hub", b"hub", "instance_group", b"instance_group", "license", b"license", "limits", b"limits", "max_batch_size", b"max_batch_size", "max_queue_size", b"max_queue_size", "name", b"name", "parameters", b"parameters", "schedulers", b"schedulers", "tasks", b"tasks", "version_labels", b"version_labels", "version_policy", b"version_policy"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "backend", b"backend", "defaults", b"defaults", "display_name", b"display_name", "dtype", b"dtype", "fake", b"fake", "hub", b"hub", "instance_group", b"instance_group", "license", b"license", "limits", b"limits", "max_batch_size", b"max_batch_size", "max_queue_size", b"max_queue_size", "name", b"name", "parameters", b"parameters", "reproducibility", b"reproducibility", "schedulers", b"schedulers", "tasks", b"tasks", "version_labels", b"version_labels", "version_policy", b"version_policy"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

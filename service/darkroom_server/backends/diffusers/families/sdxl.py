@@ -75,10 +75,6 @@ class SdxlTrajectory:
         self.latents = latents
         self.fill = fill
         self.evaluation_count = 0
-        self.batch_key: Hashable = (
-            tuple(latents.shape[1:]),
-            fill is not None and fill.extra is not None,
-        )
         self.step_count = step_count
         self.step_arguments = _step_arguments(scheduler, generator)
 
@@ -138,6 +134,11 @@ class SdxlStepModel:
         self._device = pipeline.device
         self._unet = pipeline.unet
         self._unet_arguments = {"timestep_cond": None, "cross_attention_kwargs": None}
+
+    def batch_key(self, spec: ImageSpec) -> Hashable:
+        """The latents' size: text to image and fill differ only after the step."""
+        scale = self._pipeline.vae_scale_factor
+        return (spec.height_px // scale, spec.width_px // scale)
 
     def rows(self, spec: ImageSpec) -> int:
         """Two with guidance above 1, else one."""
@@ -278,7 +279,7 @@ class SdxlStepModel:
         )
 
     @torch.inference_mode()
-    def gather(self, trajectories: Sequence[SdxlTrajectory]) -> dict[str, Any]:
+    def gather(self, trajectories: Sequence[SdxlTrajectory], row_count: int) -> dict[str, Any]:
         """UNet inputs; rows of one trajectory stand together, negative before positive."""
         rows, steps = [], []
         for one in trajectories:
@@ -287,15 +288,24 @@ class SdxlStepModel:
             if one.fill is not None and one.fill.extra is not None:
                 row = torch.cat([row, torch.cat([one.fill.extra] * len(row))], dim=1)
             rows.append(row)
-            steps.append(one.timestep.expand(len(row)))
+            # Schedulers differ in the type of their timesteps; a UNet takes them as floats.
+            steps.append(one.timestep.expand(len(row)).float())
+        sample = torch.cat(rows)
+        fill_up = row_count - len(sample)
+        alone = len(trajectories) == 1 and not fill_up
+        conditions = [one.conditioning for one in trajectories]
         return {
-            "sample": torch.cat(rows),
+            "sample": _filled_up(sample, fill_up),
             # One trajectory keeps its timestep a scalar, as the stock pipeline passes it.
-            "timestep": trajectories[0].timestep if len(trajectories) == 1 else torch.cat(steps),
-            "encoder_hidden_states": torch.cat([t.conditioning.context for t in trajectories]),
+            "timestep": trajectories[0].timestep
+            if alone
+            else _filled_up(torch.cat(steps), fill_up),
+            "encoder_hidden_states": _filled_up(
+                torch.cat([c.context for c in conditions]), fill_up
+            ),
             "added_cond_kwargs": {
-                "text_embeds": torch.cat([t.conditioning.pooled for t in trajectories]),
-                "time_ids": torch.cat([t.conditioning.time_ids for t in trajectories]),
+                "text_embeds": _filled_up(torch.cat([c.pooled for c in conditions]), fill_up),
+                "time_ids": _filled_up(torch.cat([c.time_ids for c in conditions]), fill_up),
             },
         }
 
@@ -306,22 +316,19 @@ class SdxlStepModel:
         return predicted
 
     @torch.inference_mode()
-    def scatter(self, trajectories: Sequence[SdxlTrajectory], outputs: torch.Tensor) -> None:
-        """Guidance, scheduler step and, for fills, the blend; each trajectory by itself."""
-        start = 0
-        for one in trajectories:
-            row_count = len(one.conditioning.context)
-            predicted = outputs[start : start + row_count]
-            start += row_count
-            if row_count == 2:
-                negative, positive = predicted.chunk(2)
-                predicted = negative + one.spec.guidance_scale * (positive - negative)
-            one.latents = one.scheduler.step(
-                predicted, one.timestep, one.latents, **one.step_arguments, return_dict=False
-            )[0]
-            one.evaluation_count += 1
-            if one.fill is not None and one.fill.image_latents is not None:
-                one.latents = _keep_unmasked(one, one.fill, one.fill.image_latents)
+    def scatter(self, trajectory: SdxlTrajectory, outputs: torch.Tensor, first_row: int) -> None:
+        """Guidance, scheduler step and, for fills, the blend."""
+        one, row_count = trajectory, len(trajectory.conditioning.context)
+        predicted = outputs[first_row : first_row + row_count]
+        if row_count == 2:
+            negative, positive = predicted.chunk(2)
+            predicted = negative + one.spec.guidance_scale * (positive - negative)
+        one.latents = one.scheduler.step(
+            predicted, one.timestep, one.latents, **one.step_arguments, return_dict=False
+        )[0]
+        one.evaluation_count += 1
+        if one.fill is not None and one.fill.image_latents is not None:
+            one.latents = _keep_unmasked(one, one.fill, one.fill.image_latents)
 
     @torch.inference_mode()
     def decode(self, trajectory: SdxlTrajectory) -> ImageArray:
@@ -356,6 +363,11 @@ class SdxlStepModel:
             allowed = ", ".join(sorted(self._allowed_schedulers))
             raise InvalidParameter("scheduler", f"Unknown scheduler {name}; one of {allowed}.")
         return getattr(diffusers, name).from_config(base.config)
+
+
+def _filled_up(rows: torch.Tensor, row_count: int) -> torch.Tensor:
+    """The rows and `row_count` copies of the last: zeros could turn into values like nan."""
+    return torch.cat([rows, rows[-1:].expand(row_count, *rows.shape[1:])]) if row_count else rows
 
 
 def _keep_unmasked(

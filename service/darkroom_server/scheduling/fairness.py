@@ -1,0 +1,34 @@
+"""Which key gets the device next: start-time fair queueing, weighted by measured step cost.
+
+Each key has a virtual time, the seconds of device time it has had. The key with the least goes
+next, and one that comes back after a pause starts level with the others, so that it can neither
+save up turns nor owe them. Two keys that both have work never differ by more than one step of each,
+so a key waits for at most two steps of every other key (doubled when step costs differ by more).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable
+
+
+class FairTurns:
+    """Device time had by each key that has work. Pure; keys are compared by equality only."""
+
+    def __init__(self) -> None:
+        self._had_s: dict[Hashable, float] = {}
+        self._floor_s = 0.0
+
+    def next(self, keys: Iterable[Hashable]) -> Hashable:
+        """The key whose turn it is; of equals, the first given. Changes nothing."""
+        return min(keys, key=self._time_s)
+
+    def charge(self, key: Hashable, duration_s: float, live_keys: Iterable[Hashable]) -> None:
+        """Books a step of `key`; keys that no longer have work are forgotten."""
+        started_s = self._time_s(key)
+        self._floor_s = max(self._floor_s, started_s)
+        kept = {live: self._time_s(live) for live in live_keys}
+        kept[key] = started_s + duration_s
+        self._had_s = kept
+
+    def _time_s(self, key: Hashable) -> float:
+        return self._had_s.get(key, self._floor_s)
