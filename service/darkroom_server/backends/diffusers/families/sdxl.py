@@ -248,7 +248,9 @@ class SdxlStepModel:
         image = image.to(self._device, dtype)
         if blended or not from_noise:
             # Drawn before the noise, as the pipeline does: a sampling VAE advances the generator.
-            image_latents = pipeline._encode_vae_image(image=image, generator=generator)
+            # Its memory layout, too, is the pipeline's: convolutions round differently in another.
+            encoded_image = pipeline._encode_vae_image(image=image, generator=generator)
+            image_latents = encoded_image.contiguous()
         scale = pipeline.vae_scale_factor
         shape = (
             1,
