@@ -96,6 +96,11 @@ def serve(
     except OSError as error:
         typer.echo(f"darkroom serve: {error.filename}: {error.strerror}", err=True)
         raise typer.Exit(2) from None
+    except ValueError as error:
+        # The file is no TOML, or not even text.
+        where = config or os.environ.get(CONFIG_VARIABLE)
+        typer.echo(f"darkroom serve: {where}: {error}", err=True)
+        raise typer.Exit(2) from None
     if not settings.model_repository.is_dir():
         typer.echo(
             f"darkroom serve: no model repository at {settings.model_repository}; "
@@ -107,4 +112,8 @@ def serve(
     os.environ[LOG_FORMAT_VARIABLE] = settings.log_format
     os.environ[LOG_LEVEL_VARIABLE] = settings.log_level
     configure_logs()
-    run(settings)
+    try:
+        run(settings)
+    except OSError as error:
+        typer.echo(f"darkroom serve: {error.strerror or error}", err=True)
+        raise typer.Exit(1) from None
