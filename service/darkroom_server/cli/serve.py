@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
@@ -22,6 +22,33 @@ _DEFAULTS = {name: field.default for name, field in ServerConfig.model_fields.it
 
 def _help(text: str, name: str) -> str:
     return f"{text} [default: {_DEFAULTS[name]}; also DARKROOM_{name.upper()}]"
+
+
+def _settings(flags: dict[str, Any], config: Path | None) -> ServerConfig:
+    """What the server is to run with; says in one line what is wrong and leaves."""
+    try:
+        settings = load_config(flags, file=config)
+    except ValidationError as error:
+        for problem in error.errors():
+            field = ".".join(str(part) for part in problem["loc"])
+            typer.echo(f"darkroom serve: {field}: {problem['msg']}", err=True)
+        raise typer.Exit(2) from None
+    except OSError as error:
+        typer.echo(f"darkroom serve: {error.filename}: {error.strerror}", err=True)
+        raise typer.Exit(2) from None
+    except ValueError as error:
+        # The file is no TOML, or not even text.
+        where = config or os.environ.get(CONFIG_VARIABLE)
+        typer.echo(f"darkroom serve: {where}: {error}", err=True)
+        raise typer.Exit(2) from None
+    if not settings.model_repository.is_dir():
+        typer.echo(
+            f"darkroom serve: no model repository at {settings.model_repository}; "
+            "name one with --model-repository",
+            err=True,
+        )
+        raise typer.Exit(2)
+    return settings
 
 
 def serve(
@@ -86,25 +113,13 @@ def serve(
         "log_format": log_format,
         "log_level": log_level,
     }
-    try:
-        settings = load_config(flags, file=config)
-    except ValidationError as error:
-        for problem in error.errors():
-            field = ".".join(str(part) for part in problem["loc"])
-            typer.echo(f"darkroom serve: {field}: {problem['msg']}", err=True)
-        raise typer.Exit(2) from None
-    except OSError as error:
-        typer.echo(f"darkroom serve: {error.filename}: {error.strerror}", err=True)
-        raise typer.Exit(2) from None
-    if not settings.model_repository.is_dir():
-        typer.echo(
-            f"darkroom serve: no model repository at {settings.model_repository}; "
-            "name one with --model-repository",
-            err=True,
-        )
-        raise typer.Exit(2)
+    settings = _settings(flags, config)
     # The workers inherit these.
     os.environ[LOG_FORMAT_VARIABLE] = settings.log_format
     os.environ[LOG_LEVEL_VARIABLE] = settings.log_level
     configure_logs()
-    run(settings)
+    try:
+        run(settings)
+    except OSError as error:
+        typer.echo(f"darkroom serve: {error.strerror or error}", err=True)
+        raise typer.Exit(1) from None

@@ -64,7 +64,7 @@ class GrpcServer:
 def build_server(engine: Engine, options: GrpcOptions) -> GrpcServer:
     """A server with every service, bound but not started.
 
-    Must be called on the event loop that will run it. Raises RuntimeError when the port is taken.
+    Must be called on the event loop that will run it. Raises OSError when the port is taken.
     """
     server = aio.server(interceptors=(CallInterceptor(),), options=_channel_options(options))
     health = HealthService(engine)
@@ -78,8 +78,16 @@ def build_server(engine: Engine, options: GrpcOptions) -> GrpcServer:
     )
     add_health(health, server)
     add_reflection((IMAGE_SERVICE, MODEL_SERVICE, HEALTH_SERVICE), server)
+    return GrpcServer(server, health, _bind(server, options))
+
+
+def _bind(server: aio.Server, options: GrpcOptions) -> int:
     host = f"[{options.host}]" if ":" in options.host else options.host
-    return GrpcServer(server, health, server.add_insecure_port(f"{host}:{options.port}"))
+    address = f"{host}:{options.port}"
+    try:
+        return server.add_insecure_port(address)
+    except RuntimeError as error:
+        raise OSError(f"cannot listen on {address} for gRPC: taken, or no address here") from error
 
 
 def _channel_options(options: GrpcOptions) -> list[tuple[str, int]]:

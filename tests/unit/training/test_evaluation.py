@@ -139,3 +139,11 @@ def test_a_second_object_fails() -> None:
     second = draw(ObjectScene("circle", "red", "white", "right"), random.Random(3))
     picture[:, 134:] = second[:, 134:]
     assert judge(picture, SCENE).fault == "other things are drawn beside the object"
+
+
+def test_a_gradient_of_another_course_is_no_second_object() -> None:
+    scene = ObjectScene("circle", "red", "blue", "center", gradient_to="white")
+    picture = draw(scene, random.Random(3))
+    stepped = draw(ObjectScene("circle", "red", "blue", "center"), random.Random(3))
+    picture[:200] = stepped[:200]
+    assert judge(picture, scene).right
