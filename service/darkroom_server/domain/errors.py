@@ -8,7 +8,20 @@ from __future__ import annotations
 
 
 class DarkroomError(Exception):
-    """Root of the tree. Only leaves are raised."""
+    """Root of the tree. Only leaves are raised. Errors cross the pipe from a worker whole."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickles message and attributes, whatever the constructor takes."""
+        return _restored, (type(self), self.args, self.__dict__)
+
+
+def _restored(
+    kind: type[DarkroomError], args: tuple[object, ...], attributes: dict[str, object]
+) -> DarkroomError:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(attributes)
+    return error
 
 
 class FieldError(DarkroomError):

@@ -45,7 +45,9 @@ class Instance:
         self._loop = asyncio.get_running_loop()
         self._process: BaseProcess | None = None
         self._connection: Connection | None = None
+        self._reader: threading.Thread | None = None
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="pipe-writer")
+        self._starting = asyncio.Lock()
 
     @property
     def pid(self) -> int | None:
@@ -53,8 +55,18 @@ class Instance:
         return self._process.pid if self._process is not None else None
 
     async def start(self) -> None:
-        """Starts the process; its WorkerReady or WorkerFailed comes as a report."""
-        await asyncio.to_thread(self._start)
+        """Starts the process; its WorkerReady or WorkerFailed comes as a report.
+
+        Raises OSError or EOFError when no process can be started.
+        """
+        async with self._starting:
+            starting = asyncio.ensure_future(asyncio.to_thread(self._start))
+            try:
+                await asyncio.shield(starting)
+            except asyncio.CancelledError:
+                # The process comes all the same; whoever stops this instance must find it.
+                await asyncio.wait({starting})
+                raise
 
     def _start(self) -> None:
         context = multiprocessing.get_context("forkserver")
@@ -62,20 +74,30 @@ class Instance:
         process = context.Process(
             target=run_worker, args=(theirs, self._spec), name="darkroom-worker", daemon=True
         )
-        process.start()
-        theirs.close()
+        try:
+            process.start()
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
         self._process, self._connection = process, ours
-        threading.Thread(target=self._read, args=(ours,), name="pipe-reader", daemon=True).start()
+        self._reader = threading.Thread(
+            target=self._read, args=(ours,), name="pipe-reader", daemon=True
+        )
+        self._reader.start()
 
     def _read(self, connection: Connection) -> None:
         """Runs in the reader thread until the worker's end of the pipe closes."""
-        while True:
-            try:
+        try:
+            while True:
                 report: Report = connection.recv()
-            except (EOFError, OSError):
-                break
-            self._call(self._on_report, report)
-        self._call(self._on_exit)
+                self._call(self._on_report, report)
+        except (EOFError, OSError):
+            pass
+        finally:
+            # Also after a report that cannot be read: a worker that is not heard is a dead one.
+            self._call(self._on_exit)
 
     def _call(self, function: Callable[..., None], *args: Report) -> None:
         if not self._loop.is_closed():
@@ -94,19 +116,23 @@ class Instance:
         except OSError:
             return
 
-    async def stop(self) -> None:
-        """Ends the process: by request, and by force when it does not leave in time."""
-        self.send(StopWorker())
-        await asyncio.to_thread(self._stop)
+    async def stop(self, *, by_force: bool) -> None:
+        """Ends the process, by request unless `by_force`; a start under way is waited for."""
+        async with self._starting:
+            if not by_force:
+                self.send(StopWorker())
+            self._writer.shutdown(wait=False)
+            await asyncio.to_thread(self._stop, 0.0 if by_force else STOP_TIMEOUT_S)
 
-    def _stop(self) -> None:
+    def _stop(self, patience_s: float) -> None:
         process = self._process
-        self._writer.shutdown(wait=False)
         if process is None:
             return
-        process.join(STOP_TIMEOUT_S)
+        process.join(patience_s)
         if process.is_alive():
             process.kill()
             process.join()
+        if self._reader is not None:
+            self._reader.join()
         if self._connection is not None:
             self._connection.close()

@@ -20,7 +20,7 @@ from darkroom_server.domain.errors import (
     QueueFull,
     WorkerLost,
 )
-from darkroom_server.domain.jobs import Job, JobCompleted, JobEvent, JobQueued
+from darkroom_server.domain.jobs import Job, JobCompleted, JobEvent, JobProgress, JobQueued
 from darkroom_server.domain.models import VersionInfo, VersionState, VersionStatus
 from darkroom_server.engine.instance import Instance
 from darkroom_server.engine.stream import JobStream
@@ -39,10 +39,12 @@ log = structlog.get_logger(__name__)
 
 #: States in which jobs are taken: they run now, or as soon as a worker is up.
 SERVING_STATES = (VersionState.LOADING, VersionState.READY, VersionState.UNAVAILABLE)
-#: How often a job is given to a worker before it is held to be what kills them.
+#: How often a job may be at work when its worker dies before it is held to be the cause.
 MAX_JOB_ATTEMPTS = 3
-#: Deaths in a row, without a job done in between, after which a version is given up.
+#: Deaths in a row with no job at work, and without a job done or `STABLE_S` of service in between,
+#: after which a version is given up.
 MAX_DEATHS = 5
+STABLE_S = 30.0
 FIRST_RESTART_DELAY_S, MAX_RESTART_DELAY_S = 0.1, 10.0
 #: What QUEUE_FULL advises before any job has been timed.
 DEFAULT_JOB_S = 1.0
@@ -52,7 +54,9 @@ DEFAULT_JOB_S = 1.0
 class _ActiveJob:
     job: Job
     stream: JobStream
+    #: Times that a worker died while it was at work on this.
     attempt_count: int = 0
+    is_begun: bool = False
 
 
 class Supervisor:
@@ -64,15 +68,21 @@ class Supervisor:
         self.version = version
         self._spec = WorkerSpec(version=version, thread_count=thread_count)
         self._on_change = on_change
-        self._state = VersionState.UNLOADED
+        self._state = VersionState.LOADING
         self._message = ""
         self._memory_bytes = 0
         self._loaded_at_s: float | None = None
         self._instance: Instance | None = None
         self._jobs: dict[str, _ActiveJob] = {}
+        #: Jobs that were at work when a worker died: they run one by one, so that the one that
+        #: kills workers is told from its neighbours.
+        self._suspects: list[str] = []
         self._death_count = 0
+        self._restart_count = 0
+        self._ready_since_s = 0.0
         self._job_s = DEFAULT_JOB_S
         self._restart: asyncio.Task[None] | None = None
+        self._closing: asyncio.Task[None] | None = None
 
     @property
     def state(self) -> VersionState:
@@ -109,14 +119,17 @@ class Supervisor:
 
     async def stop(self) -> None:
         """Ends the worker; jobs still here fail as unavailable."""
+        by_force = self._state is not VersionState.READY
+        self._move(VersionState.UNLOADING)
         if self._restart is not None:
             self._restart.cancel()
-        self._move(VersionState.UNLOADING)
-        for active in tuple(self._jobs.values()):
-            active.stream.fail(self._unavailable())
-        self._jobs.clear()
-        if self._instance is not None:
-            await self._instance.stop()
+        self._fail_all()
+        # Without an instance of its own nothing that the worker still says is heard.
+        instance, self._instance = self._instance, None
+        if instance is not None:
+            await instance.stop(by_force=by_force)
+        if self._closing is not None:
+            await self._closing
         self._memory_bytes = 0
         self._move(VersionState.UNLOADED)
 
@@ -134,23 +147,39 @@ class Supervisor:
             )
         active = _ActiveJob(job, JobStream())
         self._jobs[job.job_id] = active
-        if self._state is VersionState.READY:
+        if self._state is not VersionState.READY:
+            self._tell_loading(active)
+        elif not self._suspects:
             self._give(active)
-        else:
-            self._queue_while_loading(active)
         return active.stream
 
     def cancel(self, job_id: str) -> None:
         """Forgets a job and stops the work on it; unknown ids are ignored."""
-        if self._jobs.pop(job_id, None) is not None and self._instance is not None:
-            self._instance.send(CancelJob(job_id))
+        if job_id in self._jobs:
+            if self._instance is not None:
+                self._instance.send(CancelJob(job_id))
+            self._forget(job_id)
+
+    def _forget(self, job_id: str) -> None:
+        """Takes a job out; after the last suspect, the others run again."""
+        del self._jobs[job_id]
+        if job_id in self._suspects:
+            self._suspects.remove(job_id)
+            if self._state is VersionState.READY:
+                self._give_next()
+
+    def _give_next(self) -> None:
+        """Hands the worker a suspect by itself, or everything."""
+        wanted = self._suspects[:1] or tuple(self._jobs)
+        for job_id in wanted:
+            self._give(self._jobs[job_id])
 
     def _give(self, active: _ActiveJob) -> None:
+        active.is_begun = False
         if self._instance is not None:
-            active.attempt_count += 1
             self._instance.send(SubmitJob(active.job))
 
-    def _queue_while_loading(self, active: _ActiveJob) -> None:
+    def _tell_loading(self, active: _ActiveJob) -> None:
         ahead_count = list(self._jobs).index(active.job.job_id)
         active.stream.put(JobQueued(ahead_count, model_loading=True))
 
@@ -168,23 +197,28 @@ class Supervisor:
 
         instance = Instance(self._spec, on_report=on_report, on_exit=on_exit)
         self._instance = instance
-        await instance.start()
+        try:
+            await instance.start()
+        except (OSError, EOFError):
+            log.exception("worker not started", model=self._name())
+            on_exit()
 
     def _on_report(self, report: Report) -> None:
         match report:
             case WorkerReady(memory_bytes):
                 self._memory_bytes = memory_bytes
                 self._loaded_at_s = time.time()
+                self._ready_since_s = time.monotonic()
                 self._move(VersionState.READY)
-                for active in self._jobs.values():
-                    self._give(active)
+                self._give_next()
             case WorkerFailed(message):
                 self._give_up(message)
             case JobReport(job_id, event):
                 self._on_event(job_id, event)
             case JobFailed(job_id, error):
                 if job_id in self._jobs:
-                    self._jobs.pop(job_id).stream.fail(error)
+                    self._jobs[job_id].stream.fail(error)
+                    self._forget(job_id)
             case _:
                 assert_never(report)
 
@@ -193,45 +227,65 @@ class Supervisor:
         if active is None:
             return
         active.stream.put(event)
+        active.is_begun |= isinstance(event, JobProgress)
         if isinstance(event, JobCompleted):
-            del self._jobs[job_id]
-            self._death_count = 0
+            self._forget(job_id)
+            self._death_count = self._restart_count = 0
             self._job_s = 0.8 * self._job_s + 0.2 * event.timings.total_s
 
     def _on_exit(self) -> None:
         """The worker is gone without being told to go."""
         if self._state not in SERVING_STATES:
             return
-        self._death_count += 1
-        self._memory_bytes = 0
-        log.warning("worker died", model=self._name(), death_count=self._death_count)
-        for active in tuple(self._jobs.values()):
-            if active.attempt_count >= MAX_JOB_ATTEMPTS:
-                del self._jobs[active.job.job_id]
-                active.stream.fail(
-                    WorkerLost(f"The worker died {MAX_JOB_ATTEMPTS} times while it ran this.")
-                )
+        was_ready = self._state is VersionState.READY
+        if was_ready and time.monotonic() - self._ready_since_s >= STABLE_S:
+            self._death_count = self._restart_count = 0
+        begun = [active for active in self._jobs.values() if active.is_begun]
+        self._death_count += not begun
+        self._restart_count += 1
+        self._memory_bytes, self._loaded_at_s = 0, None
+        log.warning("worker died", model=self._name(), jobs_at_work=len(begun))
+        self._move(VersionState.UNAVAILABLE, "The worker died and is being restarted.")
+        self._suspect(begun)
         if self._death_count >= MAX_DEATHS:
             self._give_up(f"The worker died {self._death_count} times in a row.")
             return
-        self._move(VersionState.UNAVAILABLE, "The worker died and is being restarted.")
-        delay_s = min(MAX_RESTART_DELAY_S, FIRST_RESTART_DELAY_S * 2.0 ** (self._death_count - 1))
+        for active in self._jobs.values():
+            self._tell_loading(active)
+        delay_s = min(MAX_RESTART_DELAY_S, FIRST_RESTART_DELAY_S * 2.0 ** (self._restart_count - 1))
         self._restart = asyncio.create_task(self._start_again(delay_s))
+
+    def _suspect(self, begun: list[_ActiveJob]) -> None:
+        """Marks the jobs that were at work, and gives up on one that was too often."""
+        self._suspects = [active.job.job_id for active in begun]
+        for active in begun:
+            active.is_begun = False
+            active.attempt_count += 1
+            if active.attempt_count >= MAX_JOB_ATTEMPTS:
+                active.stream.fail(
+                    WorkerLost(f"The worker died {MAX_JOB_ATTEMPTS} times while it ran this.")
+                )
+                self._forget(active.job.job_id)
 
     async def _start_again(self, delay_s: float) -> None:
         await asyncio.sleep(delay_s)
-        self._move(VersionState.UNAVAILABLE, "The model is being loaded again.")
-        old = self._instance
+        if self._instance is not None:
+            await self._instance.stop(by_force=True)
         await self._start_instance()
-        if old is not None:
-            await old.stop()
 
     def _give_up(self, message: str) -> None:
         log.error("model failed", model=self._name(), reason=message)
         self._move(VersionState.FAILED, message)
-        for active in tuple(self._jobs.values()):
+        self._fail_all()
+        instance, self._instance = self._instance, None
+        if instance is not None:
+            self._closing = asyncio.create_task(instance.stop(by_force=True))
+
+    def _fail_all(self) -> None:
+        for active in self._jobs.values():
             active.stream.fail(self._unavailable())
         self._jobs.clear()
+        self._suspects.clear()
 
     def _unavailable(self) -> ModelUnavailable:
         name = self.version.model.name

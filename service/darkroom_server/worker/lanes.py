@@ -6,15 +6,11 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-import structlog
-
 from darkroom_server.backends.base import ImageArray
-from darkroom_server.domain.errors import GenerationFailed
 from darkroom_server.domain.jobs import Job, JobCompleted, JobImage, JobTimings
 from darkroom_server.worker.encoding import encode_image
+from darkroom_server.worker.failures import attempt
 from darkroom_server.worker.messages import JobFailed, JobReport, Report
-
-log = structlog.get_logger(__name__)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -60,13 +56,10 @@ class CompressLane:
     def _run(self, record: JobRecord, image: FinishedImage) -> None:
         if record.cancelled:
             return
-        job_id = record.job.job_id
-        try:
-            self._send(record, image)
-        except (OSError, ValueError):
-            log.exception("image not encoded", job_id=job_id)
+        failed = attempt(lambda: self._send(record, image))
+        if failed is not None:
             record.cancelled = True
-            self._emit(JobFailed(job_id, GenerationFailed("The image could not be encoded.")))
+            self._emit(JobFailed(record.job.job_id, failed))
 
     def _send(self, record: JobRecord, image: FinishedImage) -> None:
         spec, started_s = record.job.spec, self._clock()

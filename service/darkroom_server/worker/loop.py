@@ -10,7 +10,7 @@ import queue
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, TypeVar, assert_never
+from typing import Any, assert_never
 
 import structlog
 
@@ -26,7 +26,7 @@ from darkroom_server.domain.jobs import (
 )
 from darkroom_server.scheduling.step_batcher import Batch, Shape, Step, StepBatcher
 from darkroom_server.scheduling.step_costs import StepCosts, bucket_of
-from darkroom_server.worker.failures import as_domain_error
+from darkroom_server.worker.failures import attempt
 from darkroom_server.worker.lanes import CompressLane, FinishedImage, JobRecord
 from darkroom_server.worker.messages import (
     CancelJob,
@@ -40,8 +40,6 @@ from darkroom_server.worker.messages import (
 from darkroom_server.worker.running import DecodedTrajectory, RunningImage, RunningJob
 
 log = structlog.get_logger(__name__)
-
-Result = TypeVar("Result")
 
 
 class WorkerLoop:
@@ -148,7 +146,7 @@ class WorkerLoop:
             return None
         spec = running.job.spec
         if step.image_index not in running.trajectories:
-            begun = self._attempt(lambda: self._begin(running, step.image_index))
+            begun = attempt(lambda: self._begin(running, step.image_index))
             if isinstance(begun, DarkroomError):
                 self._fail(step.job_id, begun)
                 return None
@@ -169,7 +167,7 @@ class WorkerLoop:
         """One shared evaluation. A failing batch is halved until only what is guilty fails."""
         if not images:
             return
-        outputs = self._attempt(lambda: self._evaluate(images))
+        outputs = attempt(lambda: self._evaluate(images))
         if not isinstance(outputs, DarkroomError):
             self._scatter(images, outputs)
         elif len(images) == 1:
@@ -192,9 +190,7 @@ class WorkerLoop:
     def _scatter(self, images: Sequence[RunningImage], outputs: Any) -> None:
         first_row = 0
         for image in images:
-            failed = self._attempt(
-                partial(self._model.scatter, image.trajectory, outputs, first_row)
-            )
+            failed = attempt(partial(self._model.scatter, image.trajectory, outputs, first_row))
             first_row += image.row_count
             if failed is not None:
                 self._fail(image.step.job_id, failed)
@@ -204,7 +200,7 @@ class WorkerLoop:
         running, started_s = image.running, self._clock()
         if image.step.job_id not in self._jobs:
             return
-        pixels = self._attempt(lambda: self._model.decode(image.trajectory))
+        pixels = attempt(lambda: self._model.decode(image.trajectory))
         if isinstance(pixels, DarkroomError):
             self._fail(image.step.job_id, pixels)
             return
@@ -216,15 +212,6 @@ class WorkerLoop:
             del self._jobs[image.step.job_id]
             self._tell_places()
         self._lane.submit(running.record, FinishedImage(index, pixels))
-
-    def _attempt(self, work: Callable[[], Result]) -> Result | DarkroomError:
-        """What the model makes, or what it failed of."""
-        try:
-            return work()
-        except Exception as error:
-            if not isinstance(error, DarkroomError):
-                log.exception("model failed")
-            return as_domain_error(error)
 
     def _tell_places(self) -> None:
         """Tells waiting jobs whose place in the queue changed."""

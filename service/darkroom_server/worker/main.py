@@ -16,9 +16,10 @@ import structlog
 
 from darkroom_server.backends.base import StepModel
 from darkroom_server.backends.fake import FakeStepModel
-from darkroom_server.domain.errors import DarkroomError
+from darkroom_server.domain.errors import DarkroomError, ModelUnavailable, OutOfDeviceMemory
 from darkroom_server.domain.models import BackendKind
 from darkroom_server.telemetry.logs import configure_logs
+from darkroom_server.worker.failures import attempt
 from darkroom_server.worker.loop import WorkerLoop
 from darkroom_server.worker.messages import (
     Command,
@@ -30,6 +31,8 @@ from darkroom_server.worker.messages import (
 )
 
 log = structlog.get_logger(__name__)
+
+_SEE_LOG = "the server's log has the cause."
 
 
 class Pipe:
@@ -69,10 +72,10 @@ def run_worker(connection: Connection, spec: WorkerSpec) -> None:
     configure_logs()
     pipe = Pipe(connection)
     name = f"{spec.version.model.name}/{spec.version.version}"
-    try:
-        model = _load(spec)
-    except DarkroomError as error:
-        pipe.send(WorkerFailed(str(error)))
+    model = attempt(lambda: _load(spec))
+    if isinstance(model, DarkroomError):
+        known = isinstance(model, ModelUnavailable | OutOfDeviceMemory)
+        pipe.send(WorkerFailed(str(model) if known else f"{name} could not be loaded; {_SEE_LOG}"))
         return
     loop = WorkerLoop(model, pipe.send, max_batch_size=spec.version.model.max_batch_size)
     threading.Thread(target=pipe.read_into, args=(loop,), name="pipe", daemon=True).start()

@@ -18,19 +18,31 @@ from darkroom_server.domain.errors import (
     QueueFull,
     WorkerLost,
 )
-from darkroom_server.domain.jobs import ImageSpec, JobCompleted, JobEvent, JobImage, JobQueued, Task
+from darkroom_server.domain.jobs import (
+    ImageSpec,
+    JobCompleted,
+    JobEvent,
+    JobImage,
+    JobProgress,
+    JobQueued,
+    Task,
+)
 from darkroom_server.domain.models import ModelRef, VersionState
 from darkroom_server.engine.engine import Engine, EngineOptions, Session
-from darkroom_server.engine.supervisor import MAX_DEATHS, MAX_JOB_ATTEMPTS
+from darkroom_server.engine.instance import Instance
+from darkroom_server.engine.supervisor import MAX_DEATHS
 from tests.unit.specs import image_spec
 
 WAIT_S = 30.0
 
 
-def fake_repository(folder: Path, *, step_s: float = 0.0, max_queue_size: int = 100) -> Path:
+def fake_repository(
+    folder: Path, *, step_s: float = 0.0, load_s: float = 0.0, max_queue_size: int = 100
+) -> Path:
     (folder / "fake" / "1").mkdir(parents=True)
     (folder / "fake" / "config.pbtxt").write_text(
-        f"backend: BACKEND_FAKE\nmax_queue_size: {max_queue_size}\nfake {{ step_s: {step_s} }}\n"
+        f"backend: BACKEND_FAKE\nmax_queue_size: {max_queue_size}\n"
+        f"fake {{ step_s: {step_s} load_s: {load_s} }}\n"
     )
     return folder
 
@@ -122,21 +134,28 @@ async def test_health_is_told_that_a_killed_worker_is_away(tmp_path: Path) -> No
         assert seen[0] is VersionState.UNAVAILABLE
 
 
-async def test_a_request_that_kills_its_worker_each_time_is_given_up(tmp_path: Path) -> None:
-    async with running(fake_repository(tmp_path, step_s=0.05)) as engine:
+async def test_a_request_that_kills_its_worker_each_time_fails_alone(tmp_path: Path) -> None:
+    async with running(fake_repository(tmp_path, step_s=0.01)) as engine:
         await until(engine, VersionState.READY)
-        async with submitted(engine, image_spec(step_count=200)) as session:
+        async with submitted(engine, image_spec(step_count=400)) as poison:
+            others = [
+                asyncio.create_task(generate(engine, image_spec(step_count=20, seeds=(k,))))
+                for k in range(3)
+            ]
 
-            async def kill_each_worker() -> None:
-                for _ in range(MAX_JOB_ATTEMPTS):
-                    await until(engine, VersionState.READY)
-                    os.kill(engine.worker_pids()[0], signal.SIGKILL)
-                    await until(engine, VersionState.UNAVAILABLE)
+            async def kill_while_it_is_at_work() -> None:
+                async for event in poison.events():
+                    at_work = isinstance(event, JobProgress) and event.completed_step_count
+                    if at_work and state(engine) is VersionState.READY:
+                        os.kill(engine.worker_pids()[0], signal.SIGKILL)
+                        await until(engine, VersionState.UNAVAILABLE)
 
-            killing = asyncio.create_task(kill_each_worker())
             with pytest.raises(WorkerLost):
-                await all_events(session)
-            await killing
+                async with asyncio.timeout(WAIT_S):
+                    await kill_while_it_is_at_work()
+            ended = await asyncio.gather(*others)
+        assert all(isinstance(events[-1], JobCompleted) for events in ended)
+        assert state(engine) is not VersionState.FAILED
 
 
 async def test_leaving_a_session_frees_its_place(tmp_path: Path) -> None:
@@ -180,16 +199,52 @@ async def test_a_worker_that_dies_again_and_again_is_given_up_with_the_reason(
     tmp_path: Path,
 ) -> None:
     async with running(fake_repository(tmp_path)) as engine:
-        for _ in range(MAX_DEATHS - 1):
+        for after in [VersionState.UNAVAILABLE] * (MAX_DEATHS - 1) + [VersionState.FAILED]:
             await until(engine, VersionState.READY)
             os.kill(engine.worker_pids()[0], signal.SIGKILL)
-            await until(engine, VersionState.UNAVAILABLE)
-        await until(engine, VersionState.READY)
-        os.kill(engine.worker_pids()[0], signal.SIGKILL)
-        await until(engine, VersionState.FAILED)
+            await until(engine, after)
         assert "died" in engine.get_model("fake").versions[0].message
+        assert engine.worker_pids() == ()
         with pytest.raises(ModelUnavailable, match="died"):
             await generate(engine, image_spec())
+
+
+async def test_stopping_while_models_load_leaves_no_process_behind(tmp_path: Path) -> None:
+    async with running(fake_repository(tmp_path, load_s=30.0)) as engine:
+        pids = engine.worker_pids()
+    assert pids
+    assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+
+
+async def test_a_worker_that_cannot_be_started_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(fake_repository(tmp_path)) as engine:
+        await until(engine, VersionState.READY)
+        start, failures = Instance._start, [OSError("no process to be had"), EOFError()]
+
+        def sometimes_fails(instance: Instance) -> None:
+            if failures:
+                raise failures.pop()
+            start(instance)
+
+        monkeypatch.setattr(Instance, "_start", sometimes_fails)
+        os.kill(engine.worker_pids()[0], signal.SIGKILL)
+        await until(engine, VersionState.UNAVAILABLE)
+        assert isinstance((await generate(engine, image_spec()))[-1], JobCompleted)
+        assert not failures
+
+
+async def test_requests_made_before_the_repository_is_read_wait(tmp_path: Path) -> None:
+    engine = Engine(
+        EngineOptions(model_repository=fake_repository(tmp_path), threads_per_worker=lambda _: 1)
+    )
+    request = asyncio.create_task(generate(engine, image_spec()))
+    await engine.start()
+    try:
+        assert isinstance((await request)[-1], JobCompleted)
+    finally:
+        await engine.stop()
 
 
 async def test_names_that_nothing_has_are_not_found(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import os
 import warnings
 
 import diffusers
+import structlog
 import torch
 import transformers
 from diffusers import DiffusionPipeline
@@ -15,6 +16,8 @@ from darkroom_server.backends.base import StepModel
 from darkroom_server.backends.diffusers.families.sdxl import SdxlStepModel
 from darkroom_server.domain.errors import ModelUnavailable
 from darkroom_server.domain.models import DeviceKind, Dtype, VersionInfo
+
+log = structlog.get_logger(__name__)
 
 #: Step models by the pipeline class that `model_index.json` names.
 FAMILIES: dict[str, type[SdxlStepModel]] = {
@@ -49,8 +52,13 @@ def load_step_model(version: VersionInfo, *, thread_count: int) -> StepModel:
             local_files_only=True,
             trust_remote_code=False,
         )
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError, AttributeError) as error:
-        raise ModelUnavailable(model.name, f"The pipeline does not load: {error}") from error
+    except (OSError, ValueError) as error:
+        # Libraries' texts name paths and options of theirs: for the log, not for callers.
+        log.exception("pipeline does not load", model=model.name)
+        kind = type(error).__name__
+        raise ModelUnavailable(
+            model.name, f"The pipeline does not load ({kind}); the server's log has the cause."
+        ) from error
     pipeline.set_progress_bar_config(disable=True)
     return family(pipeline.to(device), allowed_schedulers=model.schedulers)
 
