@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
 import re
 import time
@@ -13,10 +14,11 @@ from typing import Any, TypeAlias
 
 import grpc
 import structlog
+from google.protobuf.message import DecodeError
 from google.rpc import status_pb2
 from grpc import aio
 
-from darkroom_server.domain.errors import DarkroomError
+from darkroom_server.domain.errors import DarkroomError, InvalidParameter
 from darkroom_server.wire.status import (
     internal_status,
     retry_pushback_ms,
@@ -52,20 +54,23 @@ class CallInterceptor(aio.ServerInterceptor):
         if handler is None:
             return None
         call = _Call(handler_call_details)
-        codecs = (handler.request_deserializer, handler.response_serializer)
+        # Requests arrive as bytes: gRPC would tell the caller about its own exception otherwise.
+        codecs = (None, handler.response_serializer)
+        one = functools.partial(_read, handler.request_deserializer or bytes)
+        several = functools.partial(_read_all, handler.request_deserializer or bytes)
         if handler.unary_stream is not None:
             return grpc.unary_stream_rpc_method_handler(
-                _streaming(handler.unary_stream, call), *codecs
+                _streaming(handler.unary_stream, one, call), *codecs
             )
         if handler.stream_stream is not None:
             return grpc.stream_stream_rpc_method_handler(
-                _streaming(handler.stream_stream, call), *codecs
+                _streaming(handler.stream_stream, several, call), *codecs
             )
         if handler.stream_unary is not None:
             return grpc.stream_unary_rpc_method_handler(
-                _single(handler.stream_unary, call), *codecs
+                _single(handler.stream_unary, several, call), *codecs
             )
-        return grpc.unary_unary_rpc_method_handler(_single(handler.unary_unary, call), *codecs)
+        return grpc.unary_unary_rpc_method_handler(_single(handler.unary_unary, one, call), *codecs)
 
 
 class _Call:
@@ -91,23 +96,39 @@ def _request_id(details: grpc.HandlerCallDetails) -> str:
     return uuid.uuid4().hex
 
 
-def _streaming(behavior: Any, call: _Call) -> Any:
+def _read(deserialize: Callable[[bytes], Any], content: bytes) -> Any:
+    """The request message; raises InvalidParameter for bytes that are none."""
+    try:
+        return deserialize(content)
+    except DecodeError as error:
+        raise InvalidParameter("request", "the bytes are no message of this method") from error
+
+
+async def _read_all(
+    deserialize: Callable[[bytes], Any], contents: AsyncIterator[bytes]
+) -> AsyncIterator[Any]:
+    async for content in contents:
+        yield _read(deserialize, content)
+
+
+def _streaming(behavior: Any, read: Callable[[Any], Any], call: _Call) -> Any:
     async def answer(request: Any, context: _Context) -> AsyncIterator[Any]:
-        async with _answering(call, context), aclosing(behavior(request, context)) as responses:
+        async with _answering(call, context):
             started = False
-            async for response in responses:
-                if not started:
-                    await _send_id(call, context)
-                    started = True
-                yield response
+            async with aclosing(behavior(read(request), context)) as responses:
+                async for response in responses:
+                    if not started:
+                        await _send_id(call, context)
+                        started = True
+                    yield response
 
     return answer
 
 
-def _single(behavior: Any, call: _Call) -> Any:
+def _single(behavior: Any, read: Callable[[Any], Any], call: _Call) -> Any:
     async def answer(request: Any, context: _Context) -> Any:
         async with _answering(call, context):
-            response = behavior(request, context)
+            response = behavior(read(request), context)
             if inspect.isawaitable(response):
                 response = await response
             await _send_id(call, context)

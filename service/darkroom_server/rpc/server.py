@@ -100,6 +100,9 @@ def _channel_options(options: GrpcOptions) -> list[tuple[str, int]]:
             "grpc.http2.min_recv_ping_interval_without_data_ms",
             round(options.min_client_ping_interval_s * 1000),
         ),
+        # A compressed request would be unpacked whole before its size is checked: some KiB could
+        # take all memory. Only bit 0, no compression, is set; images are compressed already.
+        ("grpc.compression_enabled_algorithms_bitset", 1),
         # A second server on the same port is a mistake, not a way to share load.
         ("grpc.so_reuseport", 0),
     ]

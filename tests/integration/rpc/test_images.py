@@ -107,7 +107,8 @@ async def test_fill_sends_pixels_at_the_size_of_the_models_grid(engine, images):
 async def test_the_deadline_of_the_call_is_the_deadline_of_the_job(engine, images):
     await kinds_of(images.Generate(GenerateRequest(prompt="a cat"), timeout=40))
     await kinds_of(images.Generate(GenerateRequest(prompt="a cat")))
-    assert 0 < engine.sessions[0].remaining_s <= 40
+    # gRPC rounds a timeout up when it sends it.
+    assert 0 < engine.sessions[0].remaining_s < 41
     assert engine.sessions[1].remaining_s is None
 
 
