@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -15,6 +17,9 @@ from pydantic_settings import (
 )
 
 CONFIG_VARIABLE = "DARKROOM_CONFIG"
+_PREFIX = "DARKROOM_"
+#: Variables with the prefix that are not the server's.
+_CLIENT_VARIABLES = ("DARKROOM_SERVER",)
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 
@@ -31,7 +36,7 @@ class ServerConfig(BaseSettings):
     grpc_port: Port = 8001
     http_port: Port = 8000
     max_receive_bytes: Annotated[int, Field(ge=1 << 20)] = 64 << 20
-    max_concurrent_streams: Annotated[int, Field(ge=1)] = 1000
+    max_concurrent_streams: Annotated[int, Field(ge=1)] = 1024
     worker_thread_count: Annotated[int, Field(ge=0)] = 0
     drain_delay_s: Annotated[float, Field(ge=0)] = 0.0
     exit_timeout_s: Annotated[float, Field(ge=0)] = 30.0
@@ -47,12 +52,9 @@ class ServerConfig(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Flags before variables before the file that `DARKROOM_CONFIG` names."""
+        """Flags before variables before the file."""
         del dotenv_settings, file_secret_settings
-        sources: tuple[PydanticBaseSettingsSource, ...] = (init_settings, env_settings)
-        if path := os.environ.get(CONFIG_VARIABLE):
-            sources += (TomlConfigSettingsSource(settings_cls, toml_file=path),)
-        return sources
+        return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls))
 
     def threads_per_worker(self, worker_count: int) -> int:
         """Threads that each worker computes with; 0 in the settings means an equal share."""
@@ -61,12 +63,63 @@ class ServerConfig(BaseSettings):
         return max(1, (os.cpu_count() or 1) // max(1, worker_count))
 
 
-def load_config(flags: dict[str, Any], *, file: Path | None) -> ServerConfig:
+class ConfigError(ValueError):
+    """Settings that cannot be used; each line of `problems` names one and says why."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
+
+
+def load_config(
+    flags: Mapping[str, Any], *, file: Path | None, environment: Mapping[str, str]
+) -> ServerConfig:
     """Settings from flags that were given (None: not given) and the places behind them.
 
-    Raises pydantic.ValidationError, or OSError for a file that cannot be read.
+    `file` wins over `DARKROOM_CONFIG`. Raises ConfigError. The variables themselves are read from
+    the process's environment; `environment` is what is searched for unknown names.
     """
-    if file is not None:
-        file.open().close()  # a missing file would be skipped silently
-        os.environ[CONFIG_VARIABLE] = str(file)
-    return ServerConfig(**{name: value for name, value in flags.items() if value is not None})
+    problems = _unknown_variables(environment)
+    if problems:
+        raise ConfigError(problems)
+    named = file or (Path(environment[CONFIG_VARIABLE]) if CONFIG_VARIABLE in environment else None)
+    given = {name: value for name, value in flags.items() if value is not None}
+    try:
+        if named is not None:
+            named.open().close()  # pydantic-settings skips a file that is not there
+        return _reading(named)(**given)
+    except ValidationError as error:
+        raise ConfigError([_problem(found) for found in error.errors()]) from None
+    except OSError as error:
+        raise ConfigError([f"{named}: {error.strerror}"]) from None
+    except ValueError as error:
+        # The file is no TOML, or not even text.
+        raise ConfigError([f"{named}: {error}"]) from None
+
+
+def _reading(file: Path | None) -> type[ServerConfig]:
+    """ServerConfig with the file as one of its sources."""
+
+    class FromFile(ServerConfig):
+        model_config = SettingsConfigDict(toml_file=file)
+
+    return FromFile
+
+
+def _unknown_variables(environment: Mapping[str, str]) -> list[str]:
+    known = {f"{_PREFIX}{name.upper()}" for name in ServerConfig.model_fields}
+    known |= {CONFIG_VARIABLE, *_CLIENT_VARIABLES}
+    unknown = sorted(n for n in environment if n.startswith(_PREFIX) and n not in known)
+    return [f"{name}: unknown variable{_did_you_mean(name, known)}" for name in unknown]
+
+
+def _problem(found: Mapping[str, Any]) -> str:
+    name = ".".join(str(part) for part in found["loc"])
+    if found["type"] == "extra_forbidden":
+        return f"{name}: unknown setting{_did_you_mean(name, set(ServerConfig.model_fields))}"
+    return f"{name}: {found['msg']}"
+
+
+def _did_you_mean(name: str, known: set[str]) -> str:
+    near = difflib.get_close_matches(name, sorted(known), n=1)
+    return f"; did you mean {near[0]}?" if near else ""

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from pydantic import ValidationError
 
 from darkroom_server.app import run
-from darkroom_server.config import CONFIG_VARIABLE, ServerConfig, load_config
+from darkroom_server.config import CONFIG_VARIABLE, ConfigError, ServerConfig, load_config
 from darkroom_server.telemetry.logs import (
     LOG_FORMAT_VARIABLE,
     LOG_LEVEL_VARIABLE,
@@ -27,19 +26,10 @@ def _help(text: str, name: str) -> str:
 def _settings(flags: dict[str, Any], config: Path | None) -> ServerConfig:
     """What the server is to run with; says in one line what is wrong and leaves."""
     try:
-        settings = load_config(flags, file=config)
-    except ValidationError as error:
-        for problem in error.errors():
-            field = ".".join(str(part) for part in problem["loc"])
-            typer.echo(f"darkroom serve: {field}: {problem['msg']}", err=True)
-        raise typer.Exit(2) from None
-    except OSError as error:
-        typer.echo(f"darkroom serve: {error.filename}: {error.strerror}", err=True)
-        raise typer.Exit(2) from None
-    except ValueError as error:
-        # The file is no TOML, or not even text.
-        where = config or os.environ.get(CONFIG_VARIABLE)
-        typer.echo(f"darkroom serve: {where}: {error}", err=True)
+        settings = load_config(flags, file=config, environment=os.environ)
+    except ConfigError as error:
+        for problem in error.problems:
+            typer.echo(f"darkroom serve: {problem}", err=True)
         raise typer.Exit(2) from None
     if not settings.model_repository.is_dir():
         typer.echo(

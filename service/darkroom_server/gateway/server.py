@@ -18,8 +18,8 @@ from darkroom_server.engine.engine import Engine
 class HttpOptions:
     """How the edge listens. Port 0 takes any free one."""
 
-    host: str = "127.0.0.1"
-    port: int = 8000
+    host: str
+    port: int
 
 
 class _Uvicorn(uvicorn.Server):

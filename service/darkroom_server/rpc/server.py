@@ -26,10 +26,10 @@ from darkroom_server.wire.images import ImageLimits
 class GrpcOptions:
     """How the server listens. Port 0 takes any free one."""
 
-    host: str = "127.0.0.1"
-    port: int = 8001
-    max_receive_message_bytes: int = 64 * 1024 * 1024
-    max_concurrent_streams: int = 1024
+    host: str
+    port: int
+    max_receive_message_bytes: int
+    max_concurrent_streams: int
     #: A connection that has been silent this long is pinged, and closed if that goes unanswered.
     keepalive_time_s: float = 60.0
     keepalive_timeout_s: float = 20.0
@@ -55,10 +55,6 @@ class GrpcServer:
         """Refuses new calls, lets those running end, and after `grace_s` cancels the rest."""
         self._health.close()
         await self._server.stop(grace_s)
-
-    async def wait_for_termination(self) -> None:
-        """Returns when the server has stopped."""
-        await self._server.wait_for_termination()
 
 
 def build_server(engine: Engine, options: GrpcOptions) -> GrpcServer:

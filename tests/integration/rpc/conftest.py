@@ -19,7 +19,15 @@ async def engine() -> FakeEngine:
 
 @pytest.fixture
 async def server(engine: FakeEngine) -> AsyncIterator[GrpcServer]:
-    server = build_server(engine, GrpcOptions(port=0))
+    server = build_server(
+        engine,
+        GrpcOptions(
+            host="127.0.0.1",
+            port=0,
+            max_receive_message_bytes=64 << 20,
+            max_concurrent_streams=100,
+        ),
+    )
     await server.start()
     yield server
     await server.stop(grace_s=0)
