@@ -97,7 +97,9 @@ def error_of(status: Status, server: str) -> errors.DarkroomError:
                 message, violations=status.violations, reason=reason, request_id=request_id
             )
         case grpc.StatusCode.DEADLINE_EXCEEDED:
-            text = message if reason else f"the deadline passed: {message}"
+            # gRPC's own words say no more than the code.
+            own = message.casefold() == "deadline exceeded"
+            text = "the deadline passed" if own else message
             return errors.DeadlineExceeded(text, reason=reason, request_id=request_id)
         case code:
             kind_of_code = _KINDS.get(code, errors.ServerError)

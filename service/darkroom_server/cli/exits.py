@@ -48,6 +48,9 @@ _CODES: dict[type[errors.DarkroomError], ExitCode] = {
 
 #: What a user wrote for a field of the request.
 _OPTIONS = {
+    "prompt": "PROMPT",
+    "image.content": "IMAGE",
+    "mask.content": "MASK",
     "negative_prompt": "--negative",
     "model": "--model",
     "version": "--model-version",
@@ -83,6 +86,8 @@ def message_of(error: errors.DarkroomError) -> str:
     if isinstance(error, errors.InvalidRequest) and error.violations:
         lines = (f"{option_of(v.field)}: {v.description}" for v in error.violations)
         return " ".join("; ".join(lines).split())
+    if isinstance(error, errors.Unavailable) and not error.reason:
+        return f"{error}; is the server running there?"
     return str(error)
 
 

@@ -69,8 +69,8 @@ def generate(
 
 
 def fill(
-    image: options.InputPath,
-    mask: options.InputPath,
+    image: options.InputImage,
+    mask: options.InputMask,
     prompt: options.Prompt,
     output: options.OutputPath,
     server: options.Server = options.DEFAULT_SERVER,

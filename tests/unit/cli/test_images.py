@@ -209,15 +209,23 @@ def test_an_error_is_one_line_and_an_exit_code(
     assert not Path("out.png").exists()
 
 
-def test_an_invalid_field_is_named_by_its_option(
-    server: ScriptedServer, darkroom: Darkroom
+@pytest.mark.parametrize(
+    ("field", "written"),
+    [
+        pytest.param("step_count", "--steps", id="option"),
+        pytest.param("image.content", "IMAGE", id="argument"),
+        pytest.param("preview.max_edge_px", "preview.max_edge_px", id="neither"),
+    ],
+)
+def test_an_invalid_field_is_named_as_the_user_writes_it(
+    server: ScriptedServer, darkroom: Darkroom, field: str, written: str
 ) -> None:
     bad = error_details_pb2.BadRequest()
-    bad.field_violations.add(field="step_count", description="must be 1 to 500")
+    bad.field_violations.add(field=field, description="is not right")
     info = error_info("INVALID_PARAMETER")
     server.images.scripts = [fails(grpc.StatusCode.INVALID_ARGUMENT, "bad", info, bad)]
-    result = darkroom("generate", "a cat", "-o", "out.png", "--steps", "501")
-    assert result.stderr == "darkroom: --steps: must be 1 to 500\n"
+    result = darkroom("generate", "a cat", "-o", "out.png")
+    assert result.stderr == f"darkroom: {written}: is not right\n"
 
 
 def test_a_timeout_exits_with_5(server: ScriptedServer, darkroom: Darkroom) -> None:
@@ -229,6 +237,7 @@ def test_no_server_exits_with_4_and_says_where_it_looked(darkroom: Darkroom) -> 
     result = darkroom("generate", "a cat", "-o", "out.png", "--server", "127.0.0.1:1")
     assert result.exit_code == 4
     assert "127.0.0.1:1" in result.stderr
+    assert last_line(result.stderr).endswith("is the server running there?")
 
 
 def test_a_corrupt_image_exits_with_6_and_writes_nothing(

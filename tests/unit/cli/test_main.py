@@ -19,10 +19,17 @@ def test_the_version_is_told() -> None:
     assert version[0].isdigit()
 
 
-def test_an_unknown_command_is_wrong_usage() -> None:
-    result = CliRunner().invoke(app, ["generrate"])
+@pytest.mark.parametrize(
+    ("misspelt", "told"),
+    [
+        pytest.param("generrate", "'generrate'. Did you mean 'generate'?", id="near-one"),
+        pytest.param("xyz", "'xyz'.", id="near-none"),
+    ],
+)
+def test_an_unknown_command_is_wrong_usage(misspelt: str, told: str) -> None:
+    result = CliRunner().invoke(app, [misspelt])
     assert result.exit_code == 2
-    assert "generrate" in result.stderr
+    assert result.stderr.rstrip().endswith(f"No such command {told}")
 
 
 @pytest.mark.parametrize("command", ["generate", "fill", "models"])
