@@ -39,7 +39,7 @@ def generate(
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Makes images of a prompt.
+    """Makes images of what PROMPT says.
 
     For example: darkroom generate "a red circle on a blue background" -o out.png
     """
@@ -69,8 +69,8 @@ def generate(
 
 
 def fill(
-    image: options.InputImage,
-    mask: options.InputMask,
+    image: options.InputPath,
+    mask: options.InputPath,
     prompt: options.Prompt,
     output: options.OutputPath,
     server: options.Server = options.DEFAULT_SERVER,
@@ -92,7 +92,9 @@ def fill(
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Repaints the part of an image that is white in the mask; black is kept.
+    """Repaints IMAGE where MASK is white, as PROMPT says; where it is black, IMAGE is kept.
+
+    Both are PNG, JPEG or WebP files; a mask of another size is scaled to the image's.
 
     For example: darkroom fill in.png mask.png "a green star" -o out.png
     """

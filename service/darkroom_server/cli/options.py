@@ -32,13 +32,9 @@ def parse_size(text: str) -> Size:
     return Size(int(width), int(height))
 
 
-Prompt = Annotated[str, typer.Argument(help="What to draw.", show_default=False)]
-InputImage = Annotated[
-    Path, typer.Argument(help="The picture to change: PNG, JPEG or WebP.", show_default=False)
-]
-InputMask = Annotated[
-    Path, typer.Argument(help="White where it is to change, else black.", show_default=False)
-]
+# typer 0.25 loses the help of arguments under click 8.5; the commands' own help says what they are.
+Prompt = Annotated[str, typer.Argument(show_default=False)]
+InputPath = Annotated[Path, typer.Argument(show_default=False)]
 OutputPath = Annotated[
     Path,
     typer.Option(
