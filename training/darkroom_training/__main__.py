@@ -8,8 +8,7 @@ from pathlib import Path
 from darkroom_training import export, ranks, scorecard, sdxl, vae
 
 
-def main() -> None:
-    """Runs one stage; each goes on where it stopped."""
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="darkroom_training", description=__doc__)
     parser.add_argument("stage", choices=["vae", "fold", "decoder", "sdxl", "evaluate", "export"])
     parser.add_argument("--folder", type=Path, default=Path("build/training"))
@@ -26,6 +25,12 @@ def main() -> None:
     checks.add_argument("--model-folder", type=Path, default=Path("model_repo/tiny-sdxl"))
     checks.add_argument("--version", type=int, default=1)
     checks.add_argument("--force", action="store_true", help="export whatever the figures say")
+    return parser
+
+
+def main() -> None:
+    """Runs one stage; each goes on where it stopped."""
+    parser = _parser()
     args = parser.parse_args()
     args.folder.mkdir(parents=True, exist_ok=True)
     match args.stage:

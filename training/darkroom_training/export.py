@@ -72,7 +72,7 @@ def write_version(folder: Path, version_folder: Path) -> Figures:
     state = Checkpoint(folder / "sdxl.pt").load()
     if state is None:
         raise FileNotFoundError("no checkpoint yet: train first")
-    words = trained_words(folder)
+    words = tokenizer.load_or_build(folder / "tokenizer-0")
     model = sdxl.Denoiser(words)
     model.load_state_dict(state["model"])
     model.load_state_dict(state["average"], strict=False)
@@ -87,17 +87,6 @@ def write_version(folder: Path, version_folder: Path) -> Figures:
         path.chmod(0o755 if path.is_dir() else 0o644)
     write_manifest(version_folder)
     return {"steps": state["step"], "hours": round(state["used_s"] / 3600, 1)}
-
-
-def trained_words(folder: Path) -> CLIPTokenizer:
-    """The vocabulary that training wrote. Learning it anew may order rare tokens differently."""
-    saved = folder / "tokenizer-0"
-    return CLIPTokenizer(
-        vocab=str(saved / "vocab.json"),
-        merges=str(saved / "merges.txt"),
-        model_max_length=tokenizer.MAX_TOKENS,
-        pad_token=tokenizer.END,
-    )
 
 
 def write_vocabulary(words: CLIPTokenizer, folder: Path) -> None:

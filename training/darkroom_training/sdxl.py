@@ -23,7 +23,7 @@ from transformers import (
 )
 
 from darkroom_training import tokenizer, vae
-from darkroom_training.checkpoint import Average, Checkpoint
+from darkroom_training.checkpoint import Average
 from darkroom_training.run import RunOptions, TrainingRun
 from darkroom_training.scenes import SIZE_PX, Scene, caption, draw, random_scene
 
@@ -163,7 +163,7 @@ def _timesteps(count: int) -> torch.Tensor:
 
 def train(rank: int, rank_count: int, folder: Path, budget_s: float, peak_lr: float) -> None:
     """Trains for `budget_s` seconds of wall time in all; goes on from the last checkpoint."""
-    words = tokenizer.build(folder / f"tokenizer-{rank}")
+    words = tokenizer.load_or_build(folder / f"tokenizer-{rank}")
     torch.manual_seed(0)
     model = Denoiser(words)
     run = TrainingRun(
@@ -235,19 +235,6 @@ def pipeline(folder: Path, model: Denoiser, words: CLIPTokenizer) -> StableDiffu
         force_zeros_for_empty_prompt=True,
         add_watermarker=False,
     )
-
-
-def averaged(folder: Path) -> tuple[Denoiser, CLIPTokenizer, int]:
-    """The averaged model of the last checkpoint, its tokenizer, and the steps it has seen."""
-    words = tokenizer.build(folder / "tokenizer-0")
-    model = Denoiser(words)
-    state = Checkpoint(folder / "sdxl.pt").load()
-    if state is None:
-        raise FileNotFoundError("no checkpoint yet: train first")
-    model.load_state_dict(state["model"])
-    for name, parameter in model.named_parameters():
-        parameter.data.copy_(state["average"][name])
-    return model.eval(), words, int(state["step"])
 
 
 def sample_sheet(folder: Path, model: Denoiser, average: Average, words: CLIPTokenizer) -> None:

@@ -23,8 +23,24 @@ EXTRA_WORDS = (
 )
 
 
-def build(folder: Path) -> CLIPTokenizer:
-    """Learns the vocabulary, writes `vocab.json` and `merges.txt`, and returns the tokenizer."""
+def load_or_build(folder: Path) -> CLIPTokenizer:
+    """The tokenizer in the folder, learnt now if there is none.
+
+    Learning is done once: rare pairs of letters that are equally frequent change places from one
+    run to the next, and with them the numbers of the tokens that a model was trained on.
+    """
+    if not (folder / "merges.txt").exists():
+        _learn(folder)
+    return CLIPTokenizer(
+        vocab=str(folder / "vocab.json"),
+        merges=str(folder / "merges.txt"),
+        model_max_length=MAX_TOKENS,
+        pad_token=END,
+    )
+
+
+def _learn(folder: Path) -> None:
+    """Learns the vocabulary and writes `vocab.json` and `merges.txt`."""
     rng = random.Random(0)
     texts = [caption(random_scene(rng), rng) for _ in range(20_000)] + [EXTRA_WORDS] * 50
     learner = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
@@ -54,9 +70,3 @@ def build(folder: Path) -> CLIPTokenizer:
     (folder / "vocab.json").write_text(json.dumps(vocabulary, ensure_ascii=False, indent=0))
     lines = ["#version: 0.2", *(f"{left} {right}" for left, right in merges)]
     (folder / "merges.txt").write_text("\n".join(lines) + "\n")
-    return CLIPTokenizer(
-        vocab=str(folder / "vocab.json"),
-        merges=str(folder / "merges.txt"),
-        model_max_length=MAX_TOKENS,
-        pad_token=END,
-    )

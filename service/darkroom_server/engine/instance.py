@@ -7,6 +7,7 @@ because a Fill's pixels are too large to write without blocking.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import multiprocessing
 import threading
 from collections.abc import Callable
@@ -74,13 +75,10 @@ class Instance:
         process = context.Process(
             target=run_worker, args=(theirs, self._spec), name="darkroom-worker", daemon=True
         )
-        try:
+        with contextlib.ExitStack() as undo, contextlib.closing(theirs):
+            undo.callback(ours.close)
             process.start()
-        except BaseException:
-            ours.close()
-            raise
-        finally:
-            theirs.close()
+            undo.pop_all()
         self._process, self._connection = process, ours
         self._reader = threading.Thread(
             target=self._read, args=(ours,), name="pipe-reader", daemon=True

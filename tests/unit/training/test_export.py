@@ -23,7 +23,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("training")
     torch.manual_seed(0)
     torch.save(vae.build().state_dict(), folder / "vae-folded.pt")
-    model = sdxl.Denoiser(tokenizer.build(folder / "tokenizer-0"))
+    model = sdxl.Denoiser(tokenizer.load_or_build(folder / "tokenizer-0"))
     average = Average(model, decay=0.9)
     state = {"model": model.state_dict(), "average": average.values, "step": 3, "used_s": 7200.0}
     Checkpoint(folder / "sdxl.pt").save(state)
