@@ -137,7 +137,9 @@ def _effective(resolved: Resolved, model: RunningModel) -> image_pb2.EffectivePa
         seeds=spec.seeds,
         strength=None if spec.fill is None else spec.fill.strength,
         output=_output(spec.output),
-        fingerprint=f"{model.digest[:12]}/{model.dtype}/torch/solo",
+        fingerprint="/".join(
+            (model.digest[:12], model.dtype, "torch", spec.reproducibility.name.lower())
+        ),
     )
 
 
