@@ -54,13 +54,21 @@ class Session:
         self._supervisor = supervisor
         self._stream: JobStream | None = None
 
+    def require_room(self) -> None:
+        """Raises what `submit` would, as far as it can be told before the request is looked at.
+
+        Saves decoding the images of a request that is going to be refused.
+        """
+        if self._engine.is_draining():
+            raise draining()
+        self._supervisor.require_room()
+
     async def submit(self, spec: ImageSpec, *, deadline_s: float | None) -> None:
         """Admits the job, or raises QueueFull, Draining, ModelUnavailable, DeadlineExceeded.
 
         `deadline_s` is on `time.monotonic()`.
         """
-        if self._engine.is_draining():
-            raise draining()
+        self.require_room()
         job = Job(job_id=self.job_id, spec=spec, deadline_s=deadline_s)
         self._stream = self._supervisor.submit(job)
 

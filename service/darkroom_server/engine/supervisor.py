@@ -135,16 +135,9 @@ class Supervisor:
 
     def submit(self, job: Job) -> JobStream:
         """Admits a job, or raises QueueFull, ModelUnavailable or DeadlineExceeded."""
-        if self._state not in SERVING_STATES:
-            raise self._unavailable()
+        self.require_room()
         if job.deadline_s is not None and job.deadline_s <= time.monotonic():
             raise DeadlineExceeded("The deadline had passed before the request was admitted.")
-        limit = self.version.model.max_queue_size
-        if len(self._jobs) >= limit:
-            raise QueueFull(
-                f"{len(self._jobs)} requests are running or waiting; the limit is {limit}.",
-                retry_after_s=max(0.1, self._job_s),
-            )
         active = _ActiveJob(job, JobStream())
         self._jobs[job.job_id] = active
         if self._state is not VersionState.READY:
@@ -152,6 +145,17 @@ class Supervisor:
         elif not self._suspects:
             self._give(active)
         return active.stream
+
+    def require_room(self) -> None:
+        """Raises QueueFull or ModelUnavailable when a job would not be admitted now."""
+        if self._state not in SERVING_STATES:
+            raise self._unavailable()
+        limit = self.version.model.max_queue_size
+        if len(self._jobs) >= limit:
+            raise QueueFull(
+                f"{len(self._jobs)} requests are running or waiting; the limit is {limit}.",
+                retry_after_s=max(0.1, self._job_s),
+            )
 
     def cancel(self, job_id: str) -> None:
         """Forgets a job and stops the work on it; unknown ids are ignored."""

@@ -56,6 +56,8 @@ class ImageService(image_service_pb2_grpc.ImageServiceServicer):
         """Nothing is yielded before admission is decided: a client may retry only until then."""
         writer = EventWriter(time.time_ns)
         async with self._engine.open(ref, request.task) as session:
+            if not request.validate_only:
+                session.require_room()
             resolved = await prepare(
                 request,
                 session.model,

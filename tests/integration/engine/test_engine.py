@@ -165,6 +165,9 @@ async def test_leaving_a_session_frees_its_place(tmp_path: Path) -> None:
             with pytest.raises(QueueFull) as full:
                 await generate(engine, image_spec())
             assert full.value.retry_after_s > 0
+            async with engine.open(ModelRef(), Task.TEXT_TO_IMAGE) as another:
+                with pytest.raises(QueueFull):
+                    another.require_room()
         events = await generate(engine, image_spec(step_count=1))
         # Behind a job that still ran it would have been told its place.
         assert not [event for event in events if isinstance(event, JobQueued)]

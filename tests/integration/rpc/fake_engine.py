@@ -52,10 +52,15 @@ class FakeSession:
     version: int = 3
     digest: str = "0123456789abcdef"
     dropped_count: int = 0
+    room_error: Exception | None = None
     spec: ImageSpec | None = None
     remaining_s: float | None = None
     waiting: asyncio.Event = field(default_factory=asyncio.Event)
     left: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def require_room(self) -> None:
+        if self.room_error is not None:
+            raise self.room_error
 
     async def submit(self, spec: ImageSpec, *, deadline_s: float | None) -> None:
         self.spec = spec
@@ -80,6 +85,7 @@ class FakeEngine:
         self.script: list[object] = [image(), COMPLETED]
         self.submit_errors: list[Exception | None] = []
         self.open_error: Exception | None = None
+        self.room_error: Exception | None = None
         self.models: tuple[ModelStatus, ...] = (status(SDXL),)
         self.leaving = False
         self.sessions: list[FakeSession] = []
@@ -92,6 +98,7 @@ class FakeEngine:
             raise self.open_error
         error = self.submit_errors.pop(0) if self.submit_errors else None
         session = FakeSession(ref, task, self.get_model(ref.name).model, self.script, error)
+        session.room_error = self.room_error
         self.sessions.append(session)
         self.opened.set()
         try:

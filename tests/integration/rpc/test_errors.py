@@ -182,3 +182,12 @@ async def test_every_call_leaves_one_line(images):
     lines = [line for line in logs if line["event"] == "call"]
     assert [line["code"] for line in lines] == ["OK", "INVALID_ARGUMENT"]
     assert all(line["method"] == "/darkroom.v1.ImageService/Generate" for line in lines)
+
+
+async def test_images_of_a_request_that_has_no_room_are_not_even_decoded(engine, images):
+    engine.room_error = QueueFull("8 requests wait already", retry_after_s=1.5)
+    request = FillRequest(prompt="a cat")
+    request.image.content = request.mask.content = b"no picture at all"
+    error = await failure_of(images.Fill(request))
+    assert error.code() is grpc.StatusCode.UNAVAILABLE
+    assert detail(error, error_details_pb2.ErrorInfo).reason == "QUEUE_FULL"
