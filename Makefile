@@ -15,7 +15,7 @@ LAUNCH := MALLOC_MMAP_THRESHOLD_=67108864 MALLOC_TRIM_THRESHOLD_=268435456
 
 PACKAGES := protos/gen/python clients/python service
 
-.PHONY: help setup proto fmt lint types arch protos-check check test test-slow compat demo serve bench clean
+.PHONY: help setup proto fmt lint types arch protos-check check test test-slow compat demo serve gallery bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -85,6 +85,9 @@ demo: setup ## start the service, generate and fill pictures over gRPC, write th
 
 serve: setup ## serve model_repo on 127.0.0.1:8001 (more flags: make serve ARGS="--grpc-port 9001")
 	$(LAUNCH) $(BIN)/darkroom serve --model-repository model_repo $(ARGS)
+
+gallery: setup ## draw the pictures of the README anew
+	@$(LAUNCH) $(BIN)/python -m examples.gallery
 
 bench: setup ## measure what the service adds to the pipeline it runs
 	$(LAUNCH) $(BIN)/python -m bench $(ARGS)

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from darkroom_server.domain.jobs import ImageSpec
+from darkroom_server.domain.models import Dtype
 
 ImageArray = npt.NDArray[np.uint8]
 
@@ -72,4 +73,8 @@ class StepModel(Protocol):
 
     def memory_bytes(self) -> int:
         """Memory that the weights take."""
+        ...
+
+    def dtype(self) -> Dtype:
+        """Numeric type that the denoiser computes in; never AUTO."""
         ...

@@ -14,6 +14,7 @@ import numpy as np
 from darkroom_server.backends.base import ImageArray
 from darkroom_server.domain.errors import GenerationFailed
 from darkroom_server.domain.jobs import ImageSpec
+from darkroom_server.domain.models import Dtype
 
 #: A prompt that makes the fake fail in `denoise`.
 FAILING_PROMPT = "fail"
@@ -90,3 +91,7 @@ class FakeStepModel:
     def memory_bytes(self) -> int:
         """None to speak of."""
         return 0
+
+    def dtype(self) -> Dtype:
+        """A name is needed; nothing is computed."""
+        return Dtype.FP32

@@ -50,6 +50,7 @@ class Session:
         self.model: ModelInfo = supervisor.version.model
         self.version = supervisor.version.version
         self.digest = supervisor.version.digest
+        self.dtype = supervisor.dtype
         self._engine = engine
         self._supervisor = supervisor
         self._stream: JobStream | None = None

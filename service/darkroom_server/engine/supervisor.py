@@ -66,6 +66,8 @@ class Supervisor:
         self, version: VersionInfo, *, thread_count: int, on_change: Callable[[], None]
     ) -> None:
         self.version = version
+        #: What it computes in: as configured until it is loaded, then as it is.
+        self.dtype = version.model.dtype
         self._spec = WorkerSpec(version=version, thread_count=thread_count)
         self._on_change = on_change
         self._state = VersionState.LOADING
@@ -209,8 +211,8 @@ class Supervisor:
 
     def _on_report(self, report: Report) -> None:
         match report:
-            case WorkerReady(memory_bytes):
-                self._memory_bytes = memory_bytes
+            case WorkerReady(memory_bytes, dtype):
+                self._memory_bytes, self.dtype = memory_bytes, dtype
                 self._loaded_at_s = time.time()
                 self._ready_since_s = time.monotonic()
                 self._move(VersionState.READY)

@@ -68,7 +68,7 @@ class ImageService(image_service_pb2_grpc.ImageServiceServicer):
                 name=session.model.name,
                 version=session.version,
                 digest=session.digest,
-                dtype=session.model.dtype.value,
+                dtype=session.dtype.value,
             )
             if request.validate_only:
                 yield writer.accepted(session.job_id, resolved, model)

@@ -79,7 +79,7 @@ def run_worker(connection: Connection, spec: WorkerSpec) -> None:
         return
     loop = WorkerLoop(model, pipe.send, max_batch_size=spec.version.model.max_batch_size)
     threading.Thread(target=pipe.read_into, args=(loop,), name="pipe", daemon=True).start()
-    pipe.send(WorkerReady(model.memory_bytes()))
+    pipe.send(WorkerReady(model.memory_bytes(), model.dtype()))
     log.info("worker ready", model=name, pid=os.getpid())
     loop.run()
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from darkroom_server.domain.errors import DarkroomError
 from darkroom_server.domain.jobs import Job, JobEvent
-from darkroom_server.domain.models import VersionInfo
+from darkroom_server.domain.models import Dtype, VersionInfo
 
 # Server to worker.
 
@@ -41,6 +41,7 @@ class WorkerReady:
     """The model is loaded."""
 
     memory_bytes: int
+    dtype: Dtype
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from darkroom_server.domain.jobs import (
     JobTimings,
     Task,
 )
-from darkroom_server.domain.models import ModelInfo, ModelRef, ModelStatus
+from darkroom_server.domain.models import Dtype, ModelInfo, ModelRef, ModelStatus
 from tests.unit.wire.example_models import SDXL, status
 
 #: In a script: the session waits here until it is left.
@@ -51,6 +51,7 @@ class FakeSession:
     job_id: str = "job-1"
     version: int = 3
     digest: str = "0123456789abcdef"
+    dtype: Dtype = Dtype.FP32
     dropped_count: int = 0
     room_error: Exception | None = None
     spec: ImageSpec | None = None

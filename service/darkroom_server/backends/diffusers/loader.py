@@ -13,7 +13,7 @@ import transformers
 from diffusers import DiffusionPipeline
 
 from darkroom_server.backends.base import StepModel
-from darkroom_server.backends.diffusers.families.sdxl import SdxlStepModel
+from darkroom_server.backends.diffusers.families.sdxl import DTYPES, SdxlStepModel
 from darkroom_server.domain.errors import ModelUnavailable
 from darkroom_server.domain.models import DeviceKind, Dtype, VersionInfo
 
@@ -25,11 +25,7 @@ FAMILIES: dict[str, type[SdxlStepModel]] = {
     "StableDiffusionXLInpaintPipeline": SdxlStepModel,
 }
 
-_TORCH_DTYPES = {
-    Dtype.FP32: torch.float32,
-    Dtype.FP16: torch.float16,
-    Dtype.BF16: torch.bfloat16,
-}
+_TORCH_DTYPES = {dtype: of_torch for of_torch, dtype in DTYPES.items()}
 
 
 def load_step_model(version: VersionInfo, *, thread_count: int) -> StepModel:

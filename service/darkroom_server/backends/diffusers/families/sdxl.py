@@ -22,6 +22,13 @@ from PIL import Image
 from darkroom_server.backends.base import ImageArray
 from darkroom_server.domain.errors import GenerationFailed, InvalidParameter
 from darkroom_server.domain.jobs import FillSpec, ImageSpec
+from darkroom_server.domain.models import Dtype
+
+DTYPES = {
+    torch.float32: Dtype.FP32,
+    torch.float16: Dtype.FP16,
+    torch.bfloat16: Dtype.BF16,
+}
 
 #: SDXL's inpainting pipeline passes these when the UNet was trained with aesthetic scores.
 AESTHETIC_SCORE, NEGATIVE_AESTHETIC_SCORE = 6.0, 2.5
@@ -152,6 +159,10 @@ class SdxlStepModel:
             for module in modules
             for tensor in (*module.parameters(), *module.buffers())
         )
+
+    def dtype(self) -> Dtype:
+        """That of the UNet."""
+        return DTYPES[self._unet.dtype]
 
     @torch.inference_mode()
     def encode(self, spec: ImageSpec) -> Conditioning:
