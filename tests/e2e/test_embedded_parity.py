@@ -16,6 +16,8 @@ from PIL import Image, ImageDraw
 
 from bench.serving import connected, serving
 from darkroom_client import Client
+from darkroom_training.evaluation import judge
+from darkroom_training.scenes import COLORS, ObjectScene
 
 REPOSITORY = Path(__file__).parents[2] / "model_repo"
 THREADS = 1
@@ -125,3 +127,17 @@ def test_image_i_of_n_is_the_image_of_seed_plus_i(client: Client) -> None:
     assert [one.seed for one in several] == [40, 41, 42]
     alone = client.generate("a red star", steps=4, seed=41).images[0]
     assert several[1].content == alone.content
+
+
+def test_a_fill_draws_what_was_asked_in_the_mask_and_changes_nothing_else(client: Client) -> None:
+    image = Image.new("RGB", (256, 256), COLORS["yellow"])
+    ImageDraw.Draw(image).rectangle((96, 96, 160, 160), fill=COLORS["blue"])
+    mask = Image.new("L", (256, 256), 0)
+    ImageDraw.Draw(mask).rectangle((48, 48, 207, 207), fill=255)
+    prompt = "a red circle on a yellow background"
+    [made] = client.fill(png(image), png(mask), prompt, seed=1, preserve_unmasked=True).images
+    outside = np.asarray(mask) == 0
+    np.testing.assert_array_equal(pixels(made.content)[outside], np.asarray(image)[outside])
+    verdict = judge(pixels(made.content), ObjectScene("circle", "red", "yellow", "center"))
+    assert verdict.background
+    assert verdict.object_at_place
