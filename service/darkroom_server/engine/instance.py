@@ -49,6 +49,7 @@ class Instance:
         self._reader: threading.Thread | None = None
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="pipe-writer")
         self._starting = asyncio.Lock()
+        self._stopped = False
 
     @property
     def pid(self) -> int | None:
@@ -103,7 +104,8 @@ class Instance:
 
     def send(self, command: Command) -> None:
         """Queues a command; lost silently when the worker is gone, which `on_exit` tells."""
-        self._writer.submit(self._write, command)
+        if not self._stopped:
+            self._writer.submit(self._write, command)
 
     def _write(self, command: Command) -> None:
         connection = self._connection
@@ -119,6 +121,7 @@ class Instance:
         async with self._starting:
             if not by_force:
                 self.send(StopWorker())
+            self._stopped = True
             self._writer.shutdown(wait=False)
             await asyncio.to_thread(self._stop, 0.0 if by_force else STOP_TIMEOUT_S)
 

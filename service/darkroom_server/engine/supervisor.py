@@ -167,11 +167,12 @@ class Supervisor:
             self._forget(job_id)
 
     def _forget(self, job_id: str) -> None:
-        """Takes a job out; after the last suspect, the others run again."""
+        """Takes a job out; the next suspect follows the one at work, after the last the others."""
         del self._jobs[job_id]
         if job_id in self._suspects:
+            was_at_work = self._suspects[0] == job_id
             self._suspects.remove(job_id)
-            if self._state is VersionState.READY:
+            if was_at_work and self._state is VersionState.READY:
                 self._give_next()
 
     def _give_next(self) -> None:

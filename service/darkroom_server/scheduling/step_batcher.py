@@ -64,8 +64,8 @@ class _Entry:
 
     @property
     def group(self) -> Hashable:
-        """What shares steps, and takes turns: the key, or for a job that runs alone the job."""
-        return (self.shape.key, self.job.job_id) if self.shape.alone else self.shape.key
+        """What takes turns: the key, apart for images that share steps and images that do not."""
+        return (self.shape.key, self.shape.alone)
 
     def left_s(self, step_s: float) -> float:
         """Time that the slowest image still takes."""
@@ -164,7 +164,9 @@ class StepBatcher:
     def _fill(self, ranked: Sequence[_Entry]) -> Batch:
         """Images of one group up to the knee; looks past those that do not fit."""
         first = ranked[0]
+        # Alone, the most urgent runs on to its end: taking turns would make everyone wait longer.
         room = first.shape.rows if first.shape.alone else self._costs.knee(first.shape.key)
+        ranked = ranked[:1] if first.shape.alone else ranked
         steps: list[Step] = []
         row_count = 0
         for entry in ranked:

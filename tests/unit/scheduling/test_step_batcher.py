@@ -150,13 +150,22 @@ def test_a_key_that_was_idle_saves_up_no_turns() -> None:
     assert turns.count("y") == 4
 
 
-def test_alone_means_alone_and_still_in_turns() -> None:
+def test_alone_means_alone_and_takes_turns_with_those_that_share() -> None:
     simulation = Simulation()
-    simulation.add("solo", steps=2, images=2, alone=True)
-    simulation.add("x", steps=4)
-    shared = simulation.run()
-    assert all(names in (["solo"], ["x"]) for names in shared)
-    assert ["x"] in shared[:2]
+    simulation.add("solo", steps=1, images=2, alone=True)
+    simulation.add("x", steps=2)
+    simulation.add("y", steps=2)
+    assert sorted(simulation.run()) == [["solo"], ["solo"], ["x", "y"], ["x", "y"]]
+    assert simulation.batches[0].group != simulation.batches[1].group
+
+
+def test_of_requests_that_run_alone_one_ends_before_the_next_begins() -> None:
+    simulation = Simulation()
+    for name in ("first", "second"):
+        simulation.add(name, steps=3, alone=True)
+    simulation.step()
+    simulation.add("short", steps=1, alone=True)
+    assert simulation.run() == [["first"], ["short"], *[["first"]] * 2, *[["second"]] * 3]
 
 
 def test_a_deadline_that_cannot_wait_for_its_turn_goes_first() -> None:
