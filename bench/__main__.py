@@ -39,7 +39,12 @@ def main() -> None:
         result = overhead.measure(client, version, threads=args.threads, pairs=args.pairs)
     today = datetime.datetime.now(tz=datetime.UTC).date()
     result |= {"commit": _commit(), "date": str(today), "machine": platform.machine()}
-    target = ROOT / "bench" / "results" / f"{today}-{result['commit']}-overhead.json"
+    target = (
+        ROOT
+        / "bench"
+        / "results"
+        / f"{today}-{result['commit']}-overhead-{args.threads}-threads.json"
+    )
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(json.dumps(result, indent=2) + "\n")
     print(
