@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import multiprocessing
+import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +25,8 @@ STOP_TIMEOUT_S = 5.0
 
 def prepare_fork_server(*, preload_torch: bool) -> None:
     """Chooses what worker processes start with; call once, before the first instance."""
+    # Inherited by the fork server: no notices about absent optional packages in the log.
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
         ["darkroom_server.worker.preload" if preload_torch else "darkroom_server.worker.main"]
