@@ -43,10 +43,10 @@ def test_files_are_listed_by_name_and_hidden_ones_are_not(tmp_path: Path) -> Non
 
 
 def test_links_inside_the_repository_are_followed(tmp_path: Path) -> None:
-    write(tmp_path / "shared/w.txt")
+    write(tmp_path / "elsewhere/w.txt")
     (tmp_path / "m/1").mkdir(parents=True)
-    (tmp_path / "m/1/file").symlink_to("../../shared/w.txt")
-    (tmp_path / "m/1/folder").symlink_to(tmp_path / "shared")
+    (tmp_path / "m/1/file").symlink_to("../../elsewhere/w.txt")
+    (tmp_path / "m/1/folder").symlink_to(tmp_path / "elsewhere")
     assert names_and_problems(tmp_path) == (["file", "folder/w.txt"], [])
 
 
