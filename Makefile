@@ -15,7 +15,7 @@ LAUNCH := MALLOC_MMAP_THRESHOLD_=67108864 MALLOC_TRIM_THRESHOLD_=268435456
 
 PACKAGES := protos/gen/python clients/python service
 
-.PHONY: help setup proto fmt lint types arch protos-check check test test-slow compat demo serve gallery bench clean
+.PHONY: help setup proto fmt lint types arch protos-check check test compat demo serve gallery bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -68,11 +68,8 @@ protos-check: setup
 
 check: lint types protos-check arch ## format, lint, types, layers, protos: everything but the tests
 
-test: setup ## all tests but the slow ones
-	$(BIN)/pytest -m "not slow" $(ARGS)
-
-test-slow: setup ## the tests that take minutes
-	$(BIN)/pytest -m slow $(ARGS)
+test: setup ## all tests
+	$(BIN)/pytest $(ARGS)
 
 compat: setup ## import and use the generated code under protobuf 7, in an environment of its own
 	@test -x .venv-protobuf7/bin/python || $(BIN)/python -m venv .venv-protobuf7
