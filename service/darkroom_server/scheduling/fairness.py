@@ -2,8 +2,8 @@
 
 Each key has a virtual time, the seconds of device time it has had. The key with the least goes
 next, and one that comes back after a pause starts level with the others, so that it can neither
-save up turns nor owe them. Two keys that both have work never differ by more than one step of each,
-so a key waits for at most two steps of every other key (doubled when step costs differ by more).
+save up turns nor owe them. Where steps cost the same, a key that has work waits for at most two
+steps of every other key; where they do not, keys get equal time instead of equal steps.
 """
 
 from __future__ import annotations

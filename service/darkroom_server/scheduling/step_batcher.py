@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from darkroom_server.domain.jobs import Job
 from darkroom_server.scheduling.fairness import FairTurns
@@ -60,7 +60,7 @@ class _Entry:
     arrived_s: float
     sort_s: float
     #: Steps left by image; an image leaves when it is finished.
-    remaining: dict[int, int] = field(default_factory=dict)
+    remaining: dict[int, int]
 
     @property
     def group(self) -> Hashable:
@@ -105,12 +105,11 @@ class StepBatcher:
 
     def order(self, now_s: float) -> tuple[str, ...]:
         """Job ids, the most urgent first."""
-        ranked = sorted(self._entries.values(), key=lambda entry: self._rank(entry, now_s))
-        return tuple(entry.job.job_id for entry in ranked)
+        return tuple(entry.job.job_id for entry in self._ranked(now_s))
 
     def plan(self, now_s: float) -> Batch | None:
         """The next batch, or None when there is nothing to do. Changes nothing."""
-        ranked = sorted(self._entries.values(), key=lambda entry: self._rank(entry, now_s))
+        ranked = self._ranked(now_s)
         if not ranked:
             return None
         highest = ranked[0].job.spec.priority
@@ -136,10 +135,14 @@ class StepBatcher:
             batch.group, duration_s, [entry.group for entry in self._entries.values()]
         )
 
-    def _rank(self, entry: _Entry, now_s: float) -> tuple[int, bool, float, float]:
-        """Sorts by priority, then those that can still make it, then by deadline, then arrival."""
-        is_lost = self._slack_s(entry, now_s) < 0
-        return (-entry.job.spec.priority, is_lost, entry.sort_s, entry.arrived_s)
+    def _ranked(self, now_s: float) -> list[_Entry]:
+        """By priority, then those that can still make it, then by deadline, then by arrival."""
+
+        def rank(entry: _Entry) -> tuple[int, bool, float, float]:
+            is_lost = self._slack_s(entry, now_s) < 0
+            return (-entry.job.spec.priority, is_lost, entry.sort_s, entry.arrived_s)
+
+        return sorted(self._entries.values(), key=rank)
 
     def _choose_group(self, entries: Sequence[_Entry], now_s: float) -> Hashable:
         """The group whose turn it is, unless a deadline of another cannot wait for its turn."""

@@ -1,12 +1,11 @@
-"""What a denoising step costs, by key and rows: measured, kept up to date, and asked for knees.
+"""What a denoising step costs, by key and rows: learnt while serving, and asked for knees.
 
-Pure: durations come in as arguments. The curve of a key starts from measurements taken when the
-model was loaded and follows what is measured while it serves.
+Pure: durations come in as arguments.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 
 #: A larger batch must raise the rows per second by this factor to be worth the longer step.
@@ -33,12 +32,9 @@ class StepCosts:
         curve = self._measured_s.setdefault(key, {})
         bucket = bucket_of(row_count)
         known_s = curve.get(bucket)
-        share = 1.0 if known_s is None else NEW_SHARE
-        curve[bucket] = duration_s if known_s is None else known_s + share * (duration_s - known_s)
-
-    def curve(self, key: Hashable) -> Mapping[int, float]:
-        """What is known of a key: seconds by bucket."""
-        return dict(self._measured_s.get(key, {}))
+        curve[bucket] = (
+            duration_s if known_s is None else known_s + NEW_SHARE * (duration_s - known_s)
+        )
 
     def step_s(self, key: Hashable, row_count: int) -> float:
         """Seconds of a step; between and beyond what was measured, in proportion to the rows."""

@@ -88,7 +88,7 @@ def _load(spec: WorkerSpec) -> StepModel:
     model = spec.version.model
     match model.backend:
         case BackendKind.FAKE:
-            time.sleep(model.fake_load_s)
+            time.sleep(model.fake_load_s)  # stands for reading weights
             return FakeStepModel(step_s=model.fake_step_s)
         case BackendKind.DIFFUSERS:
             # Imported here: a fake worker needs no torch.
