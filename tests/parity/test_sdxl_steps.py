@@ -13,6 +13,7 @@ from diffusers import StableDiffusionXLInpaintPipeline
 from PIL import Image
 
 from darkroom_server.backends.diffusers.families.sdxl import SdxlStepModel
+from darkroom_server.backends.prompt_cache import PromptCache
 from darkroom_server.domain.jobs import FillSpec, ImageSpec, Pixels, Task
 from tests.parity.tiny_pipelines import random_sdxl
 
@@ -47,7 +48,9 @@ def stock_scheduler_restored(pipeline: Any) -> Iterator[None]:
 
 
 def made_by_steps(pipeline: Any, spec: ImageSpec) -> np.ndarray:
-    model = SdxlStepModel(pipeline, allowed_schedulers=SCHEDULERS)
+    model = SdxlStepModel(
+        pipeline, allowed_schedulers=SCHEDULERS, prompts=PromptCache(max_bytes=1 << 20)
+    )
     trajectory = model.begin(spec, model.encode(spec), 0)
     while not trajectory.finished:
         model.scatter(trajectory, model.denoise(model.gather([trajectory], model.rows(spec))), 0)

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from darkroom_server.backends.diffusers.families.sdxl import SdxlStepModel
+from darkroom_server.backends.prompt_cache import PromptCache
 from darkroom_server.domain.jobs import ImageSpec, Job, JobImage, Reproducibility, Task
 from darkroom_server.worker.loop import WorkerLoop
 from darkroom_server.worker.messages import JobReport, Report, SubmitJob
@@ -40,7 +41,9 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Any:
 def served(pipeline: Any, specs: list[ImageSpec], *, ticks_between: list[int]) -> list[np.ndarray]:
     """The images of requests that arrive so many ticks after each other."""
     reports: list[Report] = []
-    model = SdxlStepModel(pipeline, allowed_schedulers=SCHEDULERS)
+    model = SdxlStepModel(
+        pipeline, allowed_schedulers=SCHEDULERS, prompts=PromptCache(max_bytes=1 << 20)
+    )
     loop = WorkerLoop(model, reports.append, max_batch_size=8)
     for number, (spec, ticks) in enumerate(zip(specs, ticks_between, strict=True)):
         loop.post(SubmitJob(Job(job_id=str(number), spec=spec)))

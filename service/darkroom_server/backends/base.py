@@ -43,6 +43,10 @@ class StepModel(Protocol):
         """Denoiser rows that one image of the request takes: 2 with guidance, else 1."""
         ...
 
+    def evaluations(self, spec: ImageSpec) -> int:
+        """Denoiser evaluations that one image of the request takes, from begin to end."""
+        ...
+
     def encode(self, spec: ImageSpec) -> Any:
         """Runs the text encoders; what all images of a request share."""
         ...
@@ -65,6 +69,10 @@ class StepModel(Protocol):
 
     def scatter(self, trajectory: Any, outputs: Any, first_row: int) -> None:
         """Advances one trajectory by its rows of the outputs, which begin at `first_row`."""
+        ...
+
+    def preview(self, trajectory: Any) -> ImageArray:
+        """What the image looks like so far, rough and cheap: uint8 [h, w, 3], a pixel a latent."""
         ...
 
     def decode(self, trajectory: Any) -> ImageArray:

@@ -50,6 +50,10 @@ class FakeStepModel:
         """Two with guidance above 1, as real models need."""
         return 2 if spec.guidance_scale > 1 else 1
 
+    def evaluations(self, spec: ImageSpec) -> int:
+        """One a step."""
+        return spec.step_count
+
     def encode(self, spec: ImageSpec) -> None:
         """Nothing to encode."""
 
@@ -76,6 +80,12 @@ class FakeStepModel:
     def scatter(self, trajectory: FakeTrajectory, outputs: list[int], first_row: int) -> None:
         """Takes over the step count."""
         trajectory.completed_step_count = outputs[first_row]
+
+    def preview(self, trajectory: FakeTrajectory) -> ImageArray:
+        """A flat picture an eighth as wide, of the value reached so far."""
+        spec = trajectory.spec
+        value = (trajectory.seed + trajectory.completed_step_count) % 256
+        return np.full((spec.height_px // 8, spec.width_px // 8, 3), value, dtype=np.uint8)
 
     def decode(self, trajectory: FakeTrajectory) -> ImageArray:
         """A flat picture: uint8 [height, width, 3]."""

@@ -10,6 +10,7 @@ class Task(enum.Enum):
     """What a model can be asked to do."""
 
     TEXT_TO_IMAGE = "text-to-image"
+    IMAGE_TO_IMAGE = "image-to-image"
     FILL = "fill"
 
 
@@ -92,11 +93,23 @@ class FillSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SourceSpec:
+    """What to begin with instead of noise: an RGB image of the output's size.
+
+    `strength` is how far from it to go, above 0 to 1.
+    """
+
+    image: Pixels
+    strength: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ImageSpec:
     """A whole request with every default filled in: the same spec makes the same images.
 
     Image i of n is made with `seeds[i]`. `negative_prompt` None means that none was given, which
-    some pipelines treat differently from an empty one. `fill` is set exactly when `task` is FILL.
+    some pipelines treat differently from an empty one. `fill` is set exactly when `task` is FILL,
+    `source` exactly when it is IMAGE_TO_IMAGE.
     """
 
     task: Task
@@ -112,7 +125,14 @@ class ImageSpec:
     preview: PreviewSpec | None = None
     priority: Priority = Priority.NORMAL
     fill: FillSpec | None = None
+    source: SourceSpec | None = None
     reproducibility: Reproducibility = Reproducibility.SOLO
+
+    @property
+    def strength(self) -> float:
+        """How much of the schedule runs."""
+        given = self.fill or self.source
+        return 1.0 if given is None else given.strength
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,10 +152,14 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class JobQueued:
-    """Waiting behind `ahead_count` other jobs (or for the model to load)."""
+    """Waiting behind `ahead_count` other jobs (or for the model to load).
+
+    `estimated_s`: until all images are made, as far as can be told now; None when it cannot.
+    """
 
     ahead_count: int
     model_loading: bool = False
+    estimated_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,12 +208,25 @@ class JobTimings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BatchShare:
+    """The fullest step that a job took part in.
+
+    `batch_id` names it in the worker's log; `request_image_count` of its `batch_image_count` images
+    were the job's own.
+    """
+
+    batch_id: str
+    batch_image_count: int
+    request_image_count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JobCompleted:
     """All images were sent. Always a successful job's last event."""
 
     image_count: int
     timings: JobTimings
-    batch_image_count: int = 1
+    batch: BatchShare | None = None
     peak_device_memory_bytes: int = 0
 
 

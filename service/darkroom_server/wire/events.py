@@ -189,7 +189,10 @@ def _completed(completed: JobCompleted) -> GenerationEvent.Completed:
         timings=_timings(completed.timings),
         peak_device_memory_bytes=completed.peak_device_memory_bytes,
     )
-    event.batch.batch_image_count = completed.batch_image_count
+    if completed.batch is not None:
+        event.batch.batch_id = completed.batch.batch_id
+        event.batch.batch_image_count = completed.batch.batch_image_count
+        event.batch.request_image_count = completed.batch.request_image_count
     event.batch.request_image_count = completed.image_count
     return event
 

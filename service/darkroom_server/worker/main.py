@@ -16,6 +16,7 @@ import structlog
 
 from darkroom_server.backends.base import StepModel
 from darkroom_server.backends.fake import FakeStepModel
+from darkroom_server.backends.prompt_cache import PromptCache
 from darkroom_server.domain.errors import DarkroomError, ModelUnavailable, OutOfDeviceMemory
 from darkroom_server.domain.models import BackendKind
 from darkroom_server.telemetry.logs import configure_logs
@@ -31,6 +32,9 @@ from darkroom_server.worker.messages import (
 )
 
 log = structlog.get_logger(__name__)
+
+#: Room for prompt embeddings; SDXL's take 0.6 MiB in FP32, FLUX's with 512 tokens 8 MiB.
+_PROMPT_CACHE_BYTES = 256 << 20
 
 _SEE_LOG = "the server's log has the cause."
 
@@ -94,4 +98,8 @@ def _load(spec: WorkerSpec) -> StepModel:
             # Imported here: a fake worker needs no torch.
             from darkroom_server.backends.diffusers.loader import load_step_model
 
-            return load_step_model(spec.version, thread_count=spec.thread_count)
+            return load_step_model(
+                spec.version,
+                thread_count=spec.thread_count,
+                prompts=PromptCache(max_bytes=_PROMPT_CACHE_BYTES),
+            )

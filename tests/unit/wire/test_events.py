@@ -8,8 +8,10 @@ import itertools
 import pytest
 
 from darkroom.v1 import image_pb2
+from darkroom.v1.image_pb2 import BatchInfo
 from darkroom.v1.image_service_pb2 import GenerationEvent
 from darkroom_server.domain.jobs import (
+    BatchShare,
     FillSpec,
     ImageFormat,
     ImageSpec,
@@ -191,7 +193,7 @@ def test_completed() -> None:
     completed = JobCompleted(
         image_count=2,
         timings=JobTimings(queue_s=0.25, denoise_s=1.5, total_s=2.0),
-        batch_image_count=8,
+        batch=BatchShare(batch_id="7", batch_image_count=8, request_image_count=2),
         peak_device_memory_bytes=10**10,
     )
     (event,) = writer().write(completed)
@@ -199,7 +201,9 @@ def test_completed() -> None:
     assert event.completed.timings.queue_duration.ToMilliseconds() == 250
     assert event.completed.timings.denoise_duration.ToMilliseconds() == 1500
     assert event.completed.timings.total_duration.ToMilliseconds() == 2000
-    assert event.completed.batch.batch_image_count == 8
+    assert event.completed.batch == BatchInfo(
+        batch_id="7", batch_image_count=8, request_image_count=2
+    )
     assert event.completed.batch.request_image_count == 2
     assert event.completed.peak_device_memory_bytes == 10**10
 

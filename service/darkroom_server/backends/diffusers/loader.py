@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import warnings
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import diffusers
 import structlog
@@ -13,14 +15,27 @@ import transformers
 from diffusers import DiffusionPipeline
 
 from darkroom_server.backends.base import StepModel
-from darkroom_server.backends.diffusers.families.sdxl import DTYPES, SdxlStepModel
+from darkroom_server.backends.diffusers.families.sdxl import SdxlStepModel
+from darkroom_server.backends.diffusers.step_model import DTYPES
+from darkroom_server.backends.prompt_cache import PromptCache
 from darkroom_server.domain.errors import ModelUnavailable
 from darkroom_server.domain.models import DeviceKind, Dtype, VersionInfo
 
 log = structlog.get_logger(__name__)
 
-#: Step models by the pipeline class that `model_index.json` names.
-FAMILIES: dict[str, type[SdxlStepModel]] = {
+
+class Family(Protocol):
+    """Makes a step model of a loaded pipeline."""
+
+    def __call__(
+        self, pipeline: Any, *, allowed_schedulers: Sequence[str], prompts: PromptCache
+    ) -> StepModel:
+        """The step model."""
+        ...
+
+
+#: Families by the pipeline class that `model_index.json` names.
+FAMILIES: dict[str, Family] = {
     "StableDiffusionXLPipeline": SdxlStepModel,
     "StableDiffusionXLInpaintPipeline": SdxlStepModel,
 }
@@ -28,7 +43,7 @@ FAMILIES: dict[str, type[SdxlStepModel]] = {
 _TORCH_DTYPES = {dtype: of_torch for of_torch, dtype in DTYPES.items()}
 
 
-def load_step_model(version: VersionInfo, *, thread_count: int) -> StepModel:
+def load_step_model(version: VersionInfo, *, thread_count: int, prompts: PromptCache) -> StepModel:
     """Reads the weights onto the device; raises ModelUnavailable with the reason."""
     model = version.model
     _quiet()
@@ -56,7 +71,7 @@ def load_step_model(version: VersionInfo, *, thread_count: int) -> StepModel:
             model.name, f"The pipeline does not load ({kind}); the server's log has the cause."
         ) from error
     pipeline.set_progress_bar_config(disable=True)
-    return family(pipeline.to(device), allowed_schedulers=model.schedulers)
+    return family(pipeline.to(device), allowed_schedulers=model.schedulers, prompts=prompts)
 
 
 def _torch_dtype(dtype: Dtype, device: torch.device) -> torch.dtype:

@@ -1,0 +1,81 @@
+"""Rough pictures of latents: a linear map from their channels to RGB, fitted to the VAE at load.
+
+A pixel of the preview is one latent, so that it costs a matrix product instead of a decoder.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from darkroom_server.backends.base import ImageArray
+from darkroom_server.backends.diffusers.schedule import Schedule
+
+#: Edge in pixels and colour patches of the picture that the map is fitted to.
+_FIT_EDGE_PX, _PATCHES = 256, 16
+
+
+class LatentColours:
+    """The map, least squares over one picture of smooth random colours. Draws no global noise."""
+
+    def __init__(self, vae: Any) -> None:
+        picture = _smooth_colours().to(vae.device, vae.dtype)
+        encoded = vae.encode(picture)
+        latents = encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.mode()
+        latents = (latents - (vae.config.get("shift_factor") or 0.0)) * vae.config.scaling_factor
+        colours = torch.nn.functional.interpolate(
+            picture.float(), size=latents.shape[-2:], mode="area"
+        )
+        solved = torch.linalg.lstsq(_with_ones(latents), _columns(colours)).solution
+        #: [channels + 1, 3]; the last row is the offset.
+        self._matrix = solved.float()
+
+    def paint(self, latents: torch.Tensor) -> ImageArray:
+        """The picture of latents [1, channels, h, w]: uint8 [h, w, 3]."""
+        colours = _with_ones(latents) @ self._matrix
+        levels = ((colours.clamp(-1, 1) + 1) * 127.5).round().reshape(*latents.shape[-2:], 3)
+        return np.asarray(levels.cpu(), dtype=np.uint8)
+
+
+def denoised(schedule: Schedule, stepped: Any, prediction: torch.Tensor, latents: Any) -> Any:
+    """The clean latents that a step from `latents` aims at.
+
+    Told by the scheduler, or worked out: from the variance of the timestep (DDIM, arXiv:2010.02502,
+    equation 12), or for flow matching, which predicts noise minus clean, from its sigma.
+    """
+    scheduler = schedule.scheduler
+    clean = getattr(stepped, "pred_original_sample", None)
+    if clean is not None:
+        return clean
+    if getattr(scheduler, "model_outputs", None):
+        return scheduler.model_outputs[-1]
+    if not hasattr(scheduler, "alphas_cumprod"):
+        return latents - scheduler.sigmas[schedule.index] * prediction
+    signal = scheduler.alphas_cumprod[int(schedule.timestep)]
+    noise = 1 - signal
+    if scheduler.config.prediction_type == "v_prediction":
+        return signal.sqrt() * latents - noise.sqrt() * prediction
+    return (latents - noise.sqrt() * prediction) / signal.sqrt()
+
+
+def _smooth_colours() -> torch.Tensor:
+    """[1, 3, 256, 256], -1 to 1."""
+    patches = torch.rand(
+        (1, 3, _PATCHES, _PATCHES), generator=torch.Generator("cpu").manual_seed(0)
+    )
+    picture = torch.nn.functional.interpolate(
+        patches, size=(_FIT_EDGE_PX, _FIT_EDGE_PX), mode="bilinear"
+    )
+    return picture * 2 - 1
+
+
+def _columns(values: torch.Tensor) -> torch.Tensor:
+    """[1, n, h, w] as [h * w, n], in FP32."""
+    return values[0].flatten(1).T.float()
+
+
+def _with_ones(latents: torch.Tensor) -> torch.Tensor:
+    columns = _columns(latents)
+    return torch.cat([columns, torch.ones_like(columns[:, :1])], dim=1)

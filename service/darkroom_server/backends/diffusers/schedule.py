@@ -1,0 +1,95 @@
+"""A scheduler of one image's own: schedulers carry state from step to step."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Collection
+from typing import Any
+
+import diffusers
+import torch
+
+from darkroom_server.domain.errors import InvalidParameter
+
+
+def private_scheduler(base: Any, name: str, *, allowed: Collection[str]) -> Any:
+    """A fresh scheduler of class `name` with the configuration of `base`.
+
+    Raises InvalidParameter for a class that is neither the base's own nor allowed.
+    """
+    if name == type(base).__name__:
+        return type(base).from_config(base.config)
+    if name not in allowed:
+        names = ", ".join(sorted(allowed))
+        raise InvalidParameter("scheduler", f"Unknown scheduler {name}; one of {names}.")
+    return getattr(diffusers, name).from_config(base.config)
+
+
+class Schedule:
+    """The timesteps that one image goes through, and how far it is.
+
+    `strength` below 1 skips the first part of them. `set_timesteps` sets the scheduler's timesteps.
+    """
+
+    def __init__(
+        self,
+        scheduler: Any,
+        generator: torch.Generator,
+        *,
+        step_count: int,
+        set_timesteps: Callable[[Any], None],
+        strength: float = 1.0,
+    ) -> None:
+        set_timesteps(scheduler)
+        self.scheduler = scheduler
+        self.generator = generator
+        self.step_count = min(int(step_count * strength), step_count)
+        skipped: int = (step_count - self.step_count) * scheduler.order
+        self.timesteps: torch.Tensor = scheduler.timesteps[skipped:]
+        self.evaluation_count = 0
+        self._skipped = skipped
+        if hasattr(scheduler, "set_begin_index"):
+            # Spares a device sync in every step; DDIM and PNDM need no such hint.
+            scheduler.set_begin_index(skipped)
+        self._step_arguments = _step_arguments(scheduler, generator)
+
+    @property
+    def completed_step_count(self) -> int:
+        """Steps done as the caller counts them: some schedulers evaluate more often than once."""
+        return self.evaluation_count * self.step_count // max(1, len(self.timesteps))
+
+    @property
+    def finished(self) -> bool:
+        """Whether the last evaluation was done."""
+        return self.evaluation_count >= len(self.timesteps)
+
+    @property
+    def timestep(self) -> torch.Tensor:
+        """The timestep of the next evaluation, without dimensions."""
+        return self.timesteps[self.evaluation_count]
+
+    @property
+    def index(self) -> int:
+        """The place of the next evaluation among all of the scheduler's."""
+        return self._skipped + self.evaluation_count
+
+    def step(self, prediction: torch.Tensor, latents: torch.Tensor) -> Any:
+        """The scheduler's output for the next step, from the denoiser's prediction for `latents`.
+
+        Changes the scheduler, but not the count: `advance` does.
+        """
+        return self.scheduler.step(prediction, self.timestep, latents, **self._step_arguments)
+
+    def advance(self) -> None:
+        """Goes to the next evaluation."""
+        self.evaluation_count += 1
+
+
+def _step_arguments(scheduler: Any, generator: torch.Generator) -> dict[str, Any]:
+    accepted = inspect.signature(scheduler.step).parameters
+    arguments: dict[str, Any] = {}
+    if "eta" in accepted:
+        arguments["eta"] = 0.0
+    if "generator" in accepted:
+        arguments["generator"] = generator
+    return arguments

@@ -1,0 +1,199 @@
+"""What all families of diffusers pipelines share: private schedules, the step, checks, sizes.
+
+A family says what its denoiser takes (`gather`, `denoise`), what an image begins with (`begin`),
+and how latents become pixels (`to_image`). Thread-bound to the worker's model thread.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from darkroom_server.backends.base import ImageArray
+from darkroom_server.backends.diffusers.pictures import keep_unmasked
+from darkroom_server.backends.diffusers.previews import LatentColours, denoised
+from darkroom_server.backends.diffusers.schedule import Schedule, private_scheduler
+from darkroom_server.backends.prompt_cache import PromptCache
+from darkroom_server.domain.errors import GenerationFailed
+from darkroom_server.domain.jobs import ImageSpec
+from darkroom_server.domain.models import Dtype
+
+DTYPES = {
+    torch.float32: Dtype.FP32,
+    torch.float16: Dtype.FP16,
+    torch.bfloat16: Dtype.BF16,
+}
+
+
+class DiffusersTrajectory:
+    """One image: its latents and a schedule of its own.
+
+    `conditioning` is what `encode` returned, shared by the images of a request and never written;
+    `extra` is what a family adds for this image alone.
+    """
+
+    def __init__(
+        self,
+        spec: ImageSpec,
+        schedule: Schedule,
+        latents: torch.Tensor,
+        conditioning: Any,
+        extra: Any = None,
+    ) -> None:
+        self.spec = spec
+        self.schedule = schedule
+        self.latents = latents
+        self.conditioning = conditioning
+        self.extra = extra
+        #: What the last step aimed at; kept for requests with previews.
+        self.denoised: torch.Tensor | None = None
+
+    @property
+    def step_count(self) -> int:
+        """Steps in all, as the caller counts them."""
+        return self.schedule.step_count
+
+    @property
+    def completed_step_count(self) -> int:
+        """Steps done."""
+        return self.schedule.completed_step_count
+
+    @property
+    def finished(self) -> bool:
+        """Whether it is ready to be decoded."""
+        return self.schedule.finished
+
+
+class DiffusersStepModel(ABC):
+    """A loaded pipeline as a `StepModel`. `denoiser` is its UNet or transformer."""
+
+    def __init__(
+        self,
+        pipeline: Any,
+        denoiser: torch.nn.Module,
+        *,
+        allowed_schedulers: Sequence[str],
+        prompts: PromptCache,
+    ) -> None:
+        self._pipeline = pipeline
+        self._denoiser = denoiser
+        self._device: torch.device = pipeline.device
+        self._allowed_schedulers = frozenset(allowed_schedulers)
+        self._prompts = prompts
+        self._evaluations: dict[Hashable, int] = {}
+        with torch.inference_mode():
+            self._colours = LatentColours(pipeline.vae)
+
+    @abstractmethod
+    def batch_key(self, spec: ImageSpec) -> Hashable:
+        """Facts about tensor shapes only: images with equal keys may share a step."""
+
+    @abstractmethod
+    def rows(self, spec: ImageSpec) -> int:
+        """Denoiser rows of one image."""
+
+    @abstractmethod
+    def encode(self, spec: ImageSpec) -> Any:
+        """What all images of a request share; texts seen before come from the prompt cache."""
+
+    @abstractmethod
+    def begin(self, spec: ImageSpec, encoded: Any, image_index: int) -> DiffusersTrajectory:
+        """Draws the noise, in the order of the stock pipeline, and prepares a private schedule."""
+
+    @abstractmethod
+    def gather(self, trajectories: Sequence[DiffusersTrajectory], row_count: int) -> Any:
+        """The denoiser's inputs, filled up to `row_count` rows by `filled_up`."""
+
+    @abstractmethod
+    def denoise(self, inputs: Any) -> torch.Tensor:
+        """One evaluation: predictions [rows, …]."""
+
+    @abstractmethod
+    def guided(self, one: DiffusersTrajectory, predicted: torch.Tensor) -> torch.Tensor:
+        """One image's prediction [1, …] from its rows."""
+
+    def unpacked(self, latents: torch.Tensor, spec: ImageSpec) -> torch.Tensor:
+        """Latents as the VAE takes them, scaled: [1, C, h, w]."""
+        del spec
+        return latents
+
+    @abstractmethod
+    def to_image(self, latents: torch.Tensor) -> torch.Tensor:
+        """Runs the VAE on unpacked latents: [1, 3, height, width], -1 to 1."""
+
+    def set_timesteps(self, scheduler: Any, spec: ImageSpec) -> None:
+        """Sets a fresh scheduler's timesteps as the stock pipeline does."""
+        scheduler.set_timesteps(spec.step_count, device=self._device)
+
+    def schedule(self, spec: ImageSpec, image_index: int) -> Schedule:
+        """A private schedule and generator for one image."""
+        return Schedule(
+            private_scheduler(
+                self._pipeline.scheduler, spec.scheduler, allowed=self._allowed_schedulers
+            ),
+            torch.Generator("cpu").manual_seed(spec.seeds[image_index]),
+            step_count=spec.step_count,
+            set_timesteps=lambda scheduler: self.set_timesteps(scheduler, spec),
+            strength=spec.strength,
+        )
+
+    def evaluations(self, spec: ImageSpec) -> int:
+        """Denoiser evaluations of one image: Heun's are twice its steps, less one."""
+        key = (spec.scheduler, spec.step_count, spec.strength)
+        if key not in self._evaluations:
+            self._evaluations[key] = len(self.schedule(spec, 0).timesteps)
+        return self._evaluations[key]
+
+    def memory_bytes(self) -> int:
+        """Bytes of all parameters and buffers."""
+        modules = [p for p in self._pipeline.components.values() if isinstance(p, torch.nn.Module)]
+        return sum(
+            tensor.numel() * tensor.element_size()
+            for module in modules
+            for tensor in (*module.parameters(), *module.buffers())
+        )
+
+    def dtype(self) -> Dtype:
+        """That of the denoiser."""
+        return DTYPES[next(self._denoiser.parameters()).dtype]
+
+    @torch.inference_mode()
+    def scatter(
+        self, trajectory: DiffusersTrajectory, outputs: torch.Tensor, first_row: int
+    ) -> None:
+        """Guidance and the scheduler's step."""
+        one = trajectory
+        predicted = outputs[first_row : first_row + self.rows(one.spec)]
+        prediction = self.guided(one, predicted)
+        stepped = one.schedule.step(prediction, one.latents)
+        if one.spec.preview is not None:
+            one.denoised = denoised(one.schedule, stepped, prediction, one.latents)
+        one.latents = stepped.prev_sample
+        one.schedule.advance()
+
+    @torch.inference_mode()
+    def preview(self, trajectory: DiffusersTrajectory) -> ImageArray:
+        """What the last step aimed at: uint8 [h, w, 3], a pixel a latent."""
+        latents = trajectory.latents if trajectory.denoised is None else trajectory.denoised
+        return self._colours.paint(self.unpacked(latents, trajectory.spec))
+
+    @torch.inference_mode()
+    def decode(self, trajectory: DiffusersTrajectory) -> ImageArray:
+        """Runs the VAE; raises GenerationFailed for latents that are not finite."""
+        if not bool(torch.isfinite(trajectory.latents).all()):
+            raise GenerationFailed("The model produced values that are not finite.")
+        decoded = self.to_image(self.unpacked(trajectory.latents, trajectory.spec))
+        image = self._pipeline.image_processor.postprocess(decoded, output_type="pil")[0]
+        pixels = np.asarray(image, dtype=np.uint8)
+        fill = trajectory.spec.fill
+        return keep_unmasked(pixels, fill) if fill and fill.preserve_unmasked else pixels
+
+
+def filled_up(rows: torch.Tensor, row_count: int) -> torch.Tensor:
+    """The rows, and copies of the last up to `row_count`: zeros could turn into values like nan."""
+    missing = row_count - len(rows)
+    return torch.cat([rows, rows[-1:].expand(missing, *rows.shape[1:])]) if missing > 0 else rows
