@@ -83,7 +83,7 @@ def fake_traits() -> PipelineTraits:
     """The fake backend's: it takes every request field."""
     return PipelineTraits(
         pipeline_class="FakePipeline",
-        tasks=frozenset(Task),
+        tasks=frozenset({Task.TEXT_TO_IMAGE, Task.FILL}),
         defaults=Defaults(
             width_px=64, height_px=64, step_count=4, guidance_scale=5.0, scheduler="FakeScheduler"
         ),
