@@ -81,6 +81,9 @@ class FakeStepModel:
         """Takes over the step count."""
         trajectory.completed_step_count = outputs[first_row]
 
+    def wait(self) -> None:
+        """Nothing is under way."""
+
     def preview(self, trajectory: FakeTrajectory) -> ImageArray:
         """A flat picture an eighth as wide, of the value reached so far."""
         spec = trajectory.spec
@@ -101,6 +104,10 @@ class FakeStepModel:
     def memory_bytes(self) -> int:
         """None to speak of."""
         return 0
+
+    def device_name(self) -> str:
+        """Nothing."""
+        return "fake"
 
     def dtype(self) -> Dtype:
         """A name is needed; nothing is computed."""

@@ -6,6 +6,7 @@ and how latents become pixels (`to_image`). Thread-bound to the worker's model t
 
 from __future__ import annotations
 
+import platform
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Sequence
 from typing import Any
@@ -157,6 +158,12 @@ class DiffusersStepModel(ABC):
             for tensor in (*module.parameters(), *module.buffers())
         )
 
+    def device_name(self) -> str:
+        """The GPU's name, or the processor's kind and how many threads compute."""
+        if self._device.type == "cuda":
+            return torch.cuda.get_device_name(self._device)
+        return f"{platform.machine()} with {torch.get_num_threads()} threads"
+
     def dtype(self) -> Dtype:
         """That of the denoiser."""
         return DTYPES[next(self._denoiser.parameters()).dtype]
@@ -174,6 +181,11 @@ class DiffusersStepModel(ABC):
             one.denoised = denoised(one.schedule, stepped, prediction, one.latents)
         one.latents = stepped.prev_sample
         one.schedule.advance()
+
+    def wait(self) -> None:
+        """Waits for the GPU; a processor has always finished."""
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
 
     @torch.inference_mode()
     def preview(self, trajectory: DiffusersTrajectory) -> ImageArray:
