@@ -16,7 +16,8 @@ _DIFFUSION_SCHEDULERS = (
     "LMSDiscreteScheduler",
     "PNDMScheduler",
 )
-_FLOW_SCHEDULERS = ("FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler")
+#: The others do not take the sigmas that the pipelines give.
+_FLOW_SCHEDULERS = ("FlowMatchEulerDiscreteScheduler",)
 
 _BOTH = frozenset({Task.TEXT_TO_IMAGE, Task.FILL})
 _FILL = frozenset({Task.FILL})

@@ -130,6 +130,10 @@ class DiffusersStepModel(ABC):
         """Sets a fresh scheduler's timesteps as the stock pipeline does."""
         scheduler.set_timesteps(spec.step_count, device=self._device)
 
+    def skipped_step_count(self, spec: ImageSpec) -> int:
+        """Steps that the strength leaves out, as the stock pipeline rounds them."""
+        return spec.step_count - min(int(spec.step_count * spec.strength), spec.step_count)
+
     def schedule(self, spec: ImageSpec, image_index: int) -> Schedule:
         """A private schedule and generator for one image."""
         return Schedule(
@@ -139,7 +143,7 @@ class DiffusersStepModel(ABC):
             torch.Generator("cpu").manual_seed(spec.seeds[image_index]),
             step_count=spec.step_count,
             set_timesteps=lambda scheduler: self.set_timesteps(scheduler, spec),
-            strength=spec.strength,
+            skipped_step_count=self.skipped_step_count(spec),
         )
 
     def evaluations(self, spec: ImageSpec) -> int:
