@@ -133,6 +133,12 @@ class WindowLoop:
             self._take(batch)
         self._lane.close()
 
+    def run_to_end(self) -> None:
+        """Runs batches until all jobs have ended and their images are encoded; takes no more."""
+        while len(self._batcher):
+            self.tick()
+        self._lane.close()
+
     def tick(self) -> None:
         """Drops what is late, and runs one batch if there is one now."""
         with self._lock:
