@@ -37,7 +37,7 @@ def random_inpainting(folder: Path) -> StableDiffusionInpaintPipeline:
 
 
 def random_pixart() -> PixArtSigmaPipeline:
-    """Tells of its steps by `callback`; makes 256 x 256 px and scales them to the size asked for."""
+    """Tells of its steps by `callback`; makes 256 x 256 px and scales them to what is asked for."""
     torch.manual_seed(0)
     return _quiet(
         PixArtSigmaPipeline(
