@@ -184,6 +184,5 @@ class WindowBatcher:
         """
         if first.is_alone:
             return 1
-        sizes = [n for n in self.batching.preferred_batch_sizes if n <= self.max_images]
-        most = max(sizes, default=self.max_images)
+        most = max(self.batching.preferred_batch_sizes, default=self.max_images)
         return min(self.max_images, max(most, len(first.remaining)))

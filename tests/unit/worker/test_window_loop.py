@@ -78,6 +78,8 @@ def test_requests_that_are_alike_run_together_and_each_gets_its_own_images() -> 
     bench.ticks(2)
     assert bench.model.runs == [["a", "a", "b"], ["wide"]]
     assert (values(bench, "a"), values(bench, "b")) == ({0: 13, 1: 23}, {0: 33})
+    steps = [e.completed_step_count for e in bench.events("a") if isinstance(e, JobProgress)]
+    assert steps == [0, 1, 2, 3]
     completed = bench.events("a")[-1]
     assert isinstance(completed, JobCompleted)
     assert completed.batch is not None
