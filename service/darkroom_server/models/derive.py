@@ -161,6 +161,7 @@ def _derive_whole(parts: PipelineParts) -> PipelineTraits:
     edge_px = max(multiple_px, edge_px // multiple_px * multiple_px)
     tasks = frozenset({Task.FILL if "Inpaint" in parts.class_name else Task.TEXT_TO_IMAGE})
     parameters = dict.fromkeys((*_COMMON_PARAMETERS, "negative_prompt"), True)
+    parameters["preview"] = False
     if Task.FILL in tasks:
         parameters.update(dict.fromkeys(_FILL_PARAMETERS, True))
     scheduler = parts.components["scheduler"][1]

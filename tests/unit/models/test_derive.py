@@ -208,6 +208,7 @@ def test_what_cannot_be_served_is_refused(bad: PipelineParts, file: str, message
 def test_a_class_without_a_family_runs_whole(class_name: str, task: Task) -> None:
     traits = derive_traits(whole(class_name))
     assert traits.runs_whole
+    assert traits.parameters["preview"] is False
     assert traits.tasks == {task}
     assert traits.schedulers == ("DPMSolverMultistepScheduler",)
     assert (set(traits.parameters) >= FILL_FIELDS) == (task is Task.FILL)
