@@ -9,12 +9,13 @@ import diffusers
 import numpy as np
 import pytest
 import torch
-from diffusers import StableDiffusionXLInpaintPipeline
+from diffusers import StableDiffusionXLImg2ImgPipeline, StableDiffusionXLInpaintPipeline
 from PIL import Image
 
 from darkroom_server.backends.diffusers.families.sdxl import SdxlStepModel
+from darkroom_server.backends.diffusers.pictures import picture
 from darkroom_server.backends.prompt_cache import PromptCache
-from darkroom_server.domain.jobs import FillSpec, ImageSpec, Pixels, Task
+from darkroom_server.domain.jobs import FillSpec, ImageSpec, Pixels, SourceSpec, Task
 from tests.parity.shared import stepped
 from tests.parity.tiny_pipelines import random_sdxl
 
@@ -83,6 +84,10 @@ def fill_spec(*, strength: float = 1.0, preserve_unmasked: bool = False) -> Fill
     )
 
 
+def source_spec(*, strength: float) -> SourceSpec:
+    return SourceSpec(image=fill_spec().image, strength=strength)
+
+
 def made_by_stock(pipeline: Any, spec: ImageSpec) -> np.ndarray:
     pipeline.scheduler = getattr(diffusers, spec.scheduler).from_config(pipeline.scheduler.config)
     arguments: dict[str, Any] = {
@@ -105,6 +110,11 @@ def made_by_stock(pipeline: Any, spec: ImageSpec) -> np.ndarray:
             "mask_image": Image.frombytes("L", (64, 64), fill.mask.data),
             "strength": fill.strength,
         }
+    if spec.source is not None:
+        pipeline = StableDiffusionXLImg2ImgPipeline.from_pipe(pipeline)
+        pipeline.set_progress_bar_config(disable=True)
+        del arguments["width"], arguments["height"]
+        arguments |= {"image": picture(spec.source.image), "strength": spec.source.strength}
     return np.asarray(pipeline(**arguments).images[0])
 
 
@@ -121,6 +131,14 @@ def made_by_stock(pipeline: Any, spec: ImageSpec) -> np.ndarray:
 )
 def test_text_to_image_equals_stock(pipeline: Any, scheduler: str, changes: dict[str, Any]) -> None:
     spec = image_spec(scheduler=scheduler, **changes)
+    np.testing.assert_array_equal(made_by_steps(pipeline, spec), made_by_stock(pipeline, spec))
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+@pytest.mark.parametrize("strength", [1.0, 0.6, 0.3])
+def test_image_to_image_equals_stock(pipeline: Any, scheduler: str, strength: float) -> None:
+    source = source_spec(strength=strength)
+    spec = image_spec(task=Task.IMAGE_TO_IMAGE, source=source, scheduler=scheduler)
     np.testing.assert_array_equal(made_by_steps(pipeline, spec), made_by_stock(pipeline, spec))
 
 

@@ -16,7 +16,13 @@ from tests.parity.shared import (
     assert_within_tolerance,
     staggered,
 )
-from tests.parity.test_sdxl_steps import SCHEDULERS, fill_spec, image_spec, made_by_stock
+from tests.parity.test_sdxl_steps import (
+    SCHEDULERS,
+    fill_spec,
+    image_spec,
+    made_by_stock,
+    source_spec,
+)
 from tests.parity.tiny_pipelines import random_sdxl
 
 MIXED: list[dict[str, Any]] = [
@@ -25,6 +31,7 @@ MIXED: list[dict[str, Any]] = [
     {"guidance_scale": 9.0, "step_count": 2, "seeds": (21,), "negative_prompt": "blue"},
     {"task": Task.FILL, "fill": fill_spec(), "seeds": (22,)},
     {"task": Task.FILL, "fill": fill_spec(strength=0.6), "seeds": (23,), "step_count": 6},
+    {"task": Task.IMAGE_TO_IMAGE, "source": source_spec(strength=0.7), "seeds": (24,)},
 ]
 
 

@@ -19,7 +19,7 @@ _DIFFUSION_SCHEDULERS = (
 #: The others do not take the sigmas that the pipelines give.
 _FLOW_SCHEDULERS = ("FlowMatchEulerDiscreteScheduler",)
 
-_BOTH = frozenset({Task.TEXT_TO_IMAGE, Task.FILL})
+_ALL = frozenset({Task.TEXT_TO_IMAGE, Task.IMAGE_TO_IMAGE, Task.FILL})
 _FILL = frozenset({Task.FILL})
 _WITHOUT_FILL = frozenset({Task.TEXT_TO_IMAGE, Task.IMAGE_TO_IMAGE})
 
@@ -46,7 +46,7 @@ class Family:
 
 FAMILIES: dict[str, Family] = {
     "StableDiffusionXLPipeline": Family(
-        tasks=_BOTH,
+        tasks=_ALL,
         denoiser="unet",
         packing=1,
         schedulers=_DIFFUSION_SCHEDULERS,
