@@ -75,14 +75,27 @@ class WholeRequests:
             self._queue.pop(index, None)
 
     def turn(self, now_s: float) -> Turn | Idle:
-        """One call of the pipeline."""
+        """One call of the pipeline, by the device's table."""
+        batch = self.take(now_s)
+        if isinstance(batch, Idle):
+            return batch
+        first = batch[0]
+        rows = sum(one.rows for one in batch)
+        duration_s = first.step_count * self._device.step_s(first.size_px, rows)
+        duration_s += self._device.decode_s(first.size_px) * len(batch)
+        indexes = tuple(one.index for one in batch)
+        ends_s = now_s + duration_s
+        return Turn(duration_s, tuple((index, ends_s) for index in indexes), indexes)
+
+    def take(self, now_s: float) -> list[Arrival] | Idle:
+        """The requests of the pipeline's next call; they leave the queue."""
         if self._policy.drops_late:
             self._drop_late(now_s)
         ready_s: float | None = None
         for batch in self._batches(now_s):
             oldest_s = min(one.arrival.at_s for one in batch)
             if len(batch) == self._policy.max_images or self._waited(oldest_s, now_s):
-                return self._run(batch, now_s)
+                return [self._queue.pop(one.arrival.index).arrival for one in batch]
             due_s = oldest_s + self._policy.max_delay_s
             ready_s = due_s if ready_s is None else min(ready_s, due_s)
         return Idle(ready_s)
@@ -112,18 +125,6 @@ class WholeRequests:
         )
         length_s = one.alone_s if self._policy.shortest_first else 0.0
         return (is_lost, length_s, one.arrival.at_s)
-
-    def _run(self, batch: list[_Waiting], now_s: float) -> Turn:
-        first = batch[0].arrival
-        rows = sum(one.arrival.rows for one in batch)
-        step_s = self._device.step_s(first.size_px, rows)
-        decode_s = self._device.decode_s(first.size_px) * len(batch)
-        duration_s = first.step_count * step_s + decode_s
-        indexes = tuple(one.arrival.index for one in batch)
-        for index in indexes:
-            del self._queue[index]
-        ends_s = now_s + duration_s
-        return Turn(duration_s, tuple((index, ends_s) for index in indexes), indexes)
 
 
 def _key(arrival: Arrival) -> Hashable:
