@@ -6,7 +6,7 @@ import argparse
 
 from bench.goals import Effort, measure_virtual
 from bench.measured import Measured
-from bench.results_table import keep, show
+from bench.results_table import commit_now, keep, show
 
 
 def main() -> None:
@@ -17,6 +17,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1, help="of the worker and the baselines")
     parser.add_argument("--model", default="tiny-sdxl")
     args = parser.parse_args()
+    commit = commit_now()  # before: files may change while it runs
     measured: list[Measured] = []
     if args.tier in (None, "v"):
         effort = Effort.quick() if args.quick else Effort()
@@ -27,7 +28,8 @@ def main() -> None:
 
         measured += measure_cores(args.model, thread_count=args.threads, quick=args.quick)
     show(measured)
-    print(f"-> {keep(measured, tiers=args.tier or 'vc', quick=args.quick)}")
+    tiers = args.tier or "vc"
+    print(f"-> {keep(measured, tiers=tiers, quick=args.quick, commit=commit)}")
 
 
 if __name__ == "__main__":

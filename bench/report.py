@@ -17,22 +17,23 @@ _INTRODUCTION = """\
 Written by `make bench-report` from `bench/results/`; not edited by hand. `make bench` measures
 (`ARGS="--tier v"` or `--tier c` for one tier, `--quick` for a rougher figure).
 
-Tier V plays seeded requests through the service's own scheduler on a virtual device: a table of step costs.
-It says what the scheduling is worth, not how fast a machine is. Its devices gain three times (unsaturated)
-and 1.1 times (saturated) the throughput from eight rows. Tier C runs the real server against the stock pipeline on
-CPU cores with the embedded model.
+Tier V plays seeded requests through the service's own scheduler on a virtual device: a table of
+step costs. It says what the scheduling is worth, not how fast a machine is. Its devices gain
+three times (unsaturated) and 1.1 times (saturated) the throughput from eight rows. Tier C runs
+the real server against the stock pipeline on CPU cores with the embedded model.
 
-Ours is measured at `reproducibility: REPRODUCIBILITY_TOLERANCE`, where requests share steps, except where
-a line says solo. A model that sets nothing runs in solo mode, which shares none.
+Ours is measured at `reproducibility: REPRODUCIBILITY_TOLERANCE`, where requests share steps,
+except where a line says solo. A model that sets nothing runs in solo mode, which shares none.
 
-- **Goodput**: requests a second that meet their deadline, at the highest load at which 90% meet five times
-  the isolated latency of their class. The lines with 99% within 10x and 90% within 10 s show how far the
-  ratio hangs on that choice.
-- **B0** a plain pipeline loop, **B1** first come first served, **B2** batches of equal parameters (batch and
-  delay tuned by a sweep on seeds of their own), **B3** shortest job first with such batches.
+- **Goodput**: requests a second that meet their deadline, at the highest load at which 90% meet
+  five times the isolated latency of their class. The lines with 99% within 10x and 90% within 10
+  s show how far the ratio hangs on that choice.
+- **B0** a plain pipeline loop, **B1** first come first served, **B2** batches of equal parameters
+  (batch and delay tuned by a sweep on seeds of their own), **B3** shortest job first with such
+  batches.
 - **0.7 load**: arrivals a second times the mean isolated latency is 0.7.
-- The interval is the 95% bootstrap interval of the median over seeds (tier V) or rounds (tier C). A goal is
-  met when the median meets it.
+- The interval is the 95% bootstrap interval of the median over seeds (tier V) or rounds (tier C).
+  A goal is met when the median meets it.
 """
 
 

@@ -43,15 +43,17 @@ def figure(one: Measured) -> str:
     return f"{found.median:.3g} ({found.low:.3g} to {found.high:.3g})"
 
 
-def keep(measured: Sequence[Measured], *, tiers: str, quick: bool, folder: Path = RESULTS) -> Path:
+def keep(
+    measured: Sequence[Measured], *, tiers: str, quick: bool, commit: str, folder: Path = RESULTS
+) -> Path:
     """Writes `<date>-<commit>-<machine>.json`; a quick run says so in its name."""
     today = datetime.datetime.now(tz=datetime.UTC).date()
     machine = f"{platform.machine()}-tier-{tiers}" + ("-quick" if quick else "")
-    target = folder / f"{today}-{commit()}-{machine}.json"
+    target = folder / f"{today}-{commit}-{machine}.json"
     target.parent.mkdir(parents=True, exist_ok=True)
     document = {
         "date": str(today),
-        "commit": commit(),
+        "commit": commit,
         "machine": platform.machine(),
         "quick": quick,
         "figures": [dataclasses.asdict(one) | {"met": one.met} for one in measured],
@@ -60,7 +62,7 @@ def keep(measured: Sequence[Measured], *, tiers: str, quick: bool, folder: Path 
     return target
 
 
-def commit() -> str:
+def commit_now() -> str:
     """Short name of the commit that is checked out, with a plus where files differ from it."""
 
     def git(*words: str) -> str:

@@ -26,7 +26,7 @@ def _measured(median: float) -> Measured:
 
 
 def _result(folder: Path, median: float) -> dict[str, Any]:
-    path = keep([_measured(median)], tiers="v", quick=False, folder=folder)
+    path = keep([_measured(median)], tiers="v", quick=False, commit="abc", folder=folder)
     result: dict[str, Any] = json.loads(path.read_text())
     return result
 
@@ -44,8 +44,8 @@ def test_the_page_says_what_is_met_and_what_is_missed(tmp_path: Path) -> None:
 
 
 def test_a_full_run_is_preferred_to_a_newer_quick_one(tmp_path: Path) -> None:
-    keep([_measured(3.0)], tiers="v", quick=False, folder=tmp_path)
-    quick = keep([_measured(1.0)], tiers="v", quick=True, folder=tmp_path)
+    keep([_measured(3.0)], tiers="v", quick=False, commit="abc", folder=tmp_path)
+    quick = keep([_measured(1.0)], tiers="v", quick=True, commit="abc", folder=tmp_path)
     os.utime(quick, (2e9, 2e9))
     found = newest_result(tmp_path, "v")
     assert found is not None
