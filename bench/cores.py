@@ -263,5 +263,6 @@ class Pair:
         return (first, second) if seed % 2 else (second, first)
 
 
-def _rate(run: Run) -> float:
+def _rate(run: Run | None) -> float:
+    assert run is not None
     return len(run.arrivals) / run.arrivals[-1].at_s

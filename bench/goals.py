@@ -94,26 +94,31 @@ class Contest:
 
     setting: Setting
     policies: dict[str, Policy]
-    runs: dict[str, list[Run]]
+    runs: dict[str, list[Run | None]]
 
-    def ratio(self, name: str, other: str) -> Estimate:
-        """Goodput of one system over another's, seed by seed."""
-        return Estimate.of(
-            [
-                mine.goodput_per_s() / theirs.goodput_per_s()
-                for mine, theirs in zip(self.runs[name], self.runs[other], strict=True)
-            ]
-        )
+    def ratio(self, name: str, other: str) -> Estimate | None:
+        """Goodput of one system over another's; None if either sustains no load in any seed."""
+        pairs = list(zip(self.runs[name], self.runs[other], strict=True))
+        ratios = [
+            mine.goodput_per_s() / theirs.goodput_per_s()
+            for mine, theirs in pairs
+            if mine is not None and theirs is not None
+        ]
+        return Estimate.of(ratios) if len(ratios) == len(pairs) else None
 
     def details(self) -> dict[str, Any]:
         """By system: goodput, and attainment and tail by number of steps."""
         return {name: self._system(name, runs) for name, runs in self.runs.items()}
 
-    def _system(self, name: str, runs: list[Run]) -> dict[str, Any]:
+    def _system(self, name: str, found: list[Run | None]) -> dict[str, Any]:
+        runs = [run for run in found if run is not None]
+        if not runs:
+            return {"sustained_seed_count": 0}
         steps = sorted({one.step_count for one in runs[0].arrivals})
         policy = self.policies.get(name)
         return {
             "policy": dataclasses.asdict(policy) if policy else None,
+            "sustained_seed_count": len(runs),
             "goodput_per_s": round(statistics.median(r.goodput_per_s() for r in runs), 3),
             "met_by_steps": {
                 count: round(statistics.median(r.attainment(step_count=count) for r in runs), 3)
@@ -133,7 +138,7 @@ def contest(setting: Setting, seeds: tuple[int, ...], effort: Effort) -> Contest
     """Ours and the baselines, each at the highest load it sustains."""
 
     def goodput(policy: Policy, seed: int) -> float:
-        return setting.sustained(whole(policy), seed, halvings=effort.halvings).goodput_per_s()
+        return setting.sustained_goodput_per_s(whole(policy), seed, halvings=effort.halvings)
 
     policies = {
         "B0": B0,
@@ -265,6 +270,7 @@ def overload(effort: Effort) -> list[Measured]:
     misses, by_steps = [], []
     for seed in effort.other_seeds:
         at_best = setting.sustained(ours, seed, halvings=effort.halvings)
+        assert at_best is not None
         sustained_per_s = len(at_best.arrivals) / at_best.arrivals[-1].at_s
         run = setting.run(ours, W_OVER.load * sustained_per_s, seed)
         misses.append(1 - run.attainment())
@@ -326,8 +332,8 @@ def solo(effort: Effort) -> Measured:
     """G10: goodput with no step shared over the default, where sharing gains little."""
     setting = _setting(W_MIX, SATURATED, effort)
     ratios = [
-        setting.sustained(ours_solo, seed, halvings=effort.halvings).goodput_per_s()
-        / setting.sustained(ours, seed, halvings=effort.halvings).goodput_per_s()
+        setting.sustained_goodput_per_s(ours_solo, seed, halvings=effort.halvings)
+        / setting.sustained_goodput_per_s(ours, seed, halvings=effort.halvings)
         for seed in effort.other_seeds
     ]
     return Measured(

@@ -15,6 +15,9 @@ from bench.workloads import Arrival, RequestClass, Workload, at_rate
 #: The first tenth warms up. The last twentieth only keeps those before it company.
 WARM_SHARE, TAIL_SHARE = 0.10, 0.05
 
+#: Between these the sustained load is sought, in parts of what is served one by one.
+LOWEST_LOAD, HIGHEST_LOAD = 0.01, 5.0
+
 Maker = Callable[[Device], System]
 
 
@@ -84,6 +87,10 @@ class Run:
         kept = [one for one in self.scored() if step_count in (None, one.step_count)]
         return sum(map(self.met, kept)) / len(kept)
 
+    def keeps(self, objective: Objective) -> bool:
+        """Whether enough met their deadline."""
+        return self.attainment() >= objective.share
+
     def goodput_per_s(self) -> float:
         """Requests a second that met their deadline."""
         kept = self.scored()
@@ -125,19 +132,30 @@ class Setting:
         drawn = self.workload.arrivals(seed, self.request_count, size_px=self.device.size_px)
         return 1 / statistics.fmean(self.device.alone_s(one.kind) for one in drawn)
 
-    def sustained(self, maker: Maker, seed: int, *, halvings: int = 8) -> Run:
-        """The run at the highest rate at which the objective's share is met, by bisection."""
+    def sustained(self, maker: Maker, seed: int, *, halvings: int = 8) -> Run | None:
+        """The run at the highest rate at which the objective's share is met, by bisection.
+
+        None where not even the lowest rate is sustained, as with bursts that one system cannot
+        absorb however rare they are: there is no goodput to compare then.
+        """
         unit_per_s = self.one_by_one_per_s(seed)
-        low, high = 0.02, 5.0
+        low, high = LOWEST_LOAD, HIGHEST_LOAD
         best = self.run(maker, low * unit_per_s, seed)
+        if not best.keeps(self.objective):
+            return None
         for _ in range(halvings):
             middle = math.sqrt(low * high)
             run = self.run(maker, middle * unit_per_s, seed)
-            if run.attainment() >= self.objective.share:
+            if run.keeps(self.objective):
                 low, best = middle, run
             else:
                 high = middle
         return best
+
+    def sustained_goodput_per_s(self, maker: Maker, seed: int, *, halvings: int = 8) -> float:
+        """Goodput of that run, or 0."""
+        run = self.sustained(maker, seed, halvings=halvings)
+        return 0.0 if run is None else run.goodput_per_s()
 
 
 def percentile(ordered: Sequence[float], share: float) -> float:

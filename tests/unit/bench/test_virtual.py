@@ -8,9 +8,10 @@ import itertools
 import pytest
 
 from bench.baselines import B0, B1, Policy, WholeRequests, b2, b3
+from bench.goals import Contest
 from bench.measured import Estimate, Measured
 from bench.ours import SharedSteps
-from bench.scoring import Setting, ours, percentile, whole
+from bench.scoring import Objective, Setting, ours, percentile, whole
 from bench.virtual import SATURATED, UNSATURATED, Device, System, play
 from bench.workloads import W_CANCEL, W_MIX, W_SIZE, WORKLOADS, Arrival, Workload, at_rate
 
@@ -154,8 +155,28 @@ def test_a_run_is_the_same_every_time(maker) -> None:  # type: ignore[no-untyped
 def test_the_sustained_rate_keeps_the_objective() -> None:
     setting = Setting(workload=W_MIX, device=UNSATURATED, request_count=60)
     run = setting.sustained(whole(B1), 1, halvings=5)
-    assert run.attainment() >= setting.objective.share
+    assert run is not None
+    assert run.keeps(setting.objective)
     assert run.goodput_per_s() > 0
+
+
+def test_where_no_load_is_sustained_there_is_no_goodput() -> None:
+    sooner_than_possible = Objective("never", 0.9, factor=0.5)
+    setting = Setting(
+        workload=W_MIX, device=UNSATURATED, request_count=60, objective=sooner_than_possible
+    )
+    assert setting.sustained(whole(B1), 1) is None
+    assert setting.sustained_goodput_per_s(whole(B1), 1) == 0
+
+
+def test_no_ratio_to_a_system_that_sustains_no_load() -> None:
+    setting = Setting(workload=W_MIX, device=UNSATURATED, request_count=60)
+    run = setting.sustained(whole(B1), 1, halvings=2)
+    found = Contest(setting, {}, {"ours": [run, run], "B1": [run, run], "B3": [run, None]})
+    ratio = found.ratio("ours", "B1")
+    assert ratio is not None
+    assert ratio.median == 1
+    assert found.ratio("ours", "B3") is None
 
 
 def test_a_percentile_is_a_value_of_the_list() -> None:
