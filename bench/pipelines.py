@@ -95,10 +95,11 @@ def play_pipeline(
                 upcoming = [coming[0][0]] if coming else []
                 upcoming += [until_s] if until_s is not None else []
                 if not upcoming:
+                    trace.end_s = now_s
                     return trace
                 time.sleep(max(0.0, min(upcoming) - now_s))
             case batch:
-                pipeline.run(batch)
+                trace.busy_s += pipeline.timed_s(batch)
                 ended_s = time.perf_counter() - started_s
                 trace.finished_s |= {one.index: ended_s for one in batch}
 

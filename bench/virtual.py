@@ -117,6 +117,8 @@ class Trace:
     #: By cancelled request: until its last work ended, in turns of the device.
     cancel_turns: list[float] = field(default_factory=list)
     end_s: float = 0.0
+    #: Time that the device worked; only where it is measured.
+    busy_s: float = 0.0
 
 
 def play(
