@@ -15,6 +15,7 @@ from PIL import Image
 from darkroom_server.backends.diffusers.families.sdxl import SdxlStepModel
 from darkroom_server.backends.prompt_cache import PromptCache
 from darkroom_server.domain.jobs import FillSpec, ImageSpec, Pixels, Task
+from tests.parity.shared import stepped
 from tests.parity.tiny_pipelines import random_sdxl
 
 SCHEDULERS = (
@@ -51,11 +52,7 @@ def made_by_steps(pipeline: Any, spec: ImageSpec) -> np.ndarray:
     model = SdxlStepModel(
         pipeline, allowed_schedulers=SCHEDULERS, prompts=PromptCache(max_bytes=1 << 20)
     )
-    trajectory = model.begin(spec, model.encode(spec), 0)
-    while not trajectory.finished:
-        model.scatter(trajectory, model.denoise(model.gather([trajectory], model.rows(spec))), 0)
-    assert trajectory.completed_step_count == trajectory.step_count
-    return model.decode(trajectory)
+    return stepped(model, spec)
 
 
 def image_spec(**changes: Any) -> ImageSpec:

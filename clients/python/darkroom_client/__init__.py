@@ -31,12 +31,13 @@ from darkroom_client.events import (
 )
 from darkroom_client.health import Health
 from darkroom_client.models import Model, ModelState, ModelVersion, ParameterSpec, Task
-from darkroom_client.requests import FillOptions, GenerateOptions, ImageInput
-from darkroom_client.results import GeneratedImage, Generation, Parameters, Timings, Warning
+from darkroom_client.requests import FillOptions, GenerateOptions, ImageInput, ImageOptions
+from darkroom_client.results import Batch, GeneratedImage, Generation, Parameters, Timings, Warning
 
 __all__ = [
     "Accepted",
     "AsyncClient",
+    "Batch",
     "Cancelled",
     "Client",
     "Completed",
@@ -51,6 +52,7 @@ __all__ = [
     "Generation",
     "Health",
     "ImageInput",
+    "ImageOptions",
     "ImageReady",
     "InvalidRequest",
     "Model",

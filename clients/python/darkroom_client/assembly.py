@@ -20,6 +20,7 @@ from darkroom_client.events import (
     Stage,
 )
 from darkroom_client.results import (
+    Batch,
     GeneratedImage,
     Generation,
     Parameters,
@@ -52,7 +53,7 @@ class EventAssembler:
             case "accepted":
                 return self._accepted(message.accepted)
             case "queued":
-                return Queued(message.queued.ahead_count, message.queued.model_loading)
+                return _queued(message.queued)
             case "progress":
                 return _progress(message.progress)
             case "preview":
@@ -132,7 +133,14 @@ class EventAssembler:
                 f"{len(self._image_indices)} images came instead of {completed.image_count}"
             )
         self._completed = True
-        return Completed(completed.image_count, _timings(completed.timings))
+        batch = None
+        if completed.HasField("batch"):
+            batch = Batch(
+                batch_id=completed.batch.batch_id,
+                image_count=completed.batch.batch_image_count,
+                request_image_count=completed.batch.request_image_count,
+            )
+        return Completed(completed.image_count, _timings(completed.timings), batch)
 
     def _require_whole(self) -> None:
         image = self._announced
@@ -144,6 +152,13 @@ class EventAssembler:
 
     def _corrupt(self, message: str) -> CorruptImage:
         return CorruptImage(message, request_id=self._request_id)
+
+
+def _queued(message: image_service_pb2.GenerationEvent.Queued) -> Queued:
+    estimated_s = None
+    if message.HasField("estimated_duration"):
+        estimated_s = message.estimated_duration.ToNanoseconds() / 1e9
+    return Queued(message.ahead_count, message.model_loading, estimated_s)
 
 
 def generation_of(events: Iterable[Event]) -> Generation:

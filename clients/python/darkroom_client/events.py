@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 
-from darkroom_client.results import GeneratedImage, Parameters, Timings, Warning
+from darkroom_client.results import Batch, GeneratedImage, Parameters, Timings, Warning
 
 
 class Stage(enum.Enum):
@@ -35,10 +35,14 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Queued:
-    """Waiting behind `ahead_count` requests, or for the model to load."""
+    """Waiting behind `ahead_count` requests, or for the model to load.
+
+    `estimated_s`: until the images are made, as far as the server can tell.
+    """
 
     ahead_count: int
     model_loading: bool
+    estimated_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +80,7 @@ class Completed:
 
     image_count: int
     timings: Timings
+    batch: Batch | None = None
 
 
 Event = Accepted | Queued | Progress | Preview | ImageReady | Completed

@@ -15,6 +15,7 @@ class Task(enum.Enum):
     UNKNOWN = 0
     TEXT_TO_IMAGE = 1
     FILL = 2
+    IMAGE_TO_IMAGE = 3
 
 
 class ModelState(enum.Enum):

@@ -16,6 +16,7 @@ T = TypeVar("T")
 ImageFormat = Literal["png", "jpeg", "webp"]
 MaskPolarity = Literal["white", "black", "transparent"]
 Priority = Literal["low", "normal", "high"]
+Reproducibility = Literal["tolerance", "bucket-exact", "solo"]
 
 #: An encoded image (PNG, JPEG, WebP): its path, its bytes, or a file open for reading bytes.
 ImageInput = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
@@ -63,7 +64,14 @@ _PRIORITIES = {
 }
 
 
-class GenerateOptions(TypedDict, total=False):
+_LEVELS = {
+    "tolerance": image_pb2.REPRODUCIBILITY_TOLERANCE,
+    "bucket-exact": image_pb2.REPRODUCIBILITY_BUCKET_EXACT,
+    "solo": image_pb2.REPRODUCIBILITY_SOLO,
+}
+
+
+class ImageOptions(TypedDict, total=False):
     """What a request may say besides its prompt; what is left out, the model's defaults decide."""
 
     #: Resource name, hub id or alias; empty for the server's default model of the task.
@@ -89,9 +97,11 @@ class GenerateOptions(TypedDict, total=False):
     #: Write prompt, seed and model into the file.
     embed_metadata: bool
     #: A Preview after every so many steps; 0 for none.
-    preview_interval_steps: int
+    preview_interval_steps: int | None
     preview_max_edge: int | None
     priority: Priority
+    #: How far pixels may depend on what shares the device, if not as far as the model allows.
+    reproducibility: Reproducibility | None
     #: Run without the parameters the model cannot honour, with a warning, instead of failing.
     ignore_unsupported: bool
     reject_off_grid_size: bool
@@ -99,7 +109,16 @@ class GenerateOptions(TypedDict, total=False):
     validate_only: bool
 
 
-class FillOptions(GenerateOptions, total=False):
+class GenerateOptions(ImageOptions, total=False):
+    """What a Generate may say besides its prompt."""
+
+    #: An image to begin with instead of noise.
+    image: ImageInput | None
+    #: Above 0 to 1: how far from `image`.
+    strength: float | None
+
+
+class FillOptions(ImageOptions, total=False):
     """What a Fill may say besides image, mask and prompt."""
 
     #: 0 to 1: how far from the original.
@@ -113,8 +132,13 @@ class FillOptions(GenerateOptions, total=False):
 def generate_request(
     prompt: str, **options: Unpack[GenerateOptions]
 ) -> image_service_pb2.GenerateRequest:
-    """The Generate request. Raises InvalidRequest for a value that no message can carry."""
+    """The Generate request. Reads the image: raises OSError, besides InvalidRequest for a value
+    that no message can carry.
+    """
     request = image_service_pb2.GenerateRequest()
+    image = options.pop("image", None)
+    if image is not None:
+        request.image.content = _read(image)
     _apply(request, {"prompt": prompt, **options})
     return request
 
@@ -156,6 +180,8 @@ def _apply(
             request.output.format = _choice(name, value, _FORMATS)
         elif name == "priority":
             request.priority = _choice(name, value, _PRIORITIES)
+        elif name == "reproducibility":
+            request.reproducibility = _choice(name, value, _LEVELS)
         elif name == "ignore_unsupported":
             request.unsupported_parameter_policy = (
                 image_pb2.UNSUPPORTED_PARAMETER_POLICY_IGNORE

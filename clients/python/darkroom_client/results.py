@@ -88,6 +88,15 @@ class Timings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """The fullest denoising step that a request took part in; `batch_id` is for logs."""
+
+    batch_id: str
+    image_count: int
+    request_image_count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Generation:
     """The images of one call, in order, and how they came about."""
 

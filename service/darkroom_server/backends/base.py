@@ -71,6 +71,10 @@ class StepModel(Protocol):
         """Advances one trajectory by its rows of the outputs, which begin at `first_row`."""
         ...
 
+    def wait(self) -> None:
+        """Returns when the device has done what it was asked: until then durations mean nothing."""
+        ...
+
     def preview(self, trajectory: Any) -> ImageArray:
         """What the image looks like so far, rough and cheap: uint8 [h, w, 3], a pixel a latent."""
         ...
@@ -81,6 +85,10 @@ class StepModel(Protocol):
 
     def memory_bytes(self) -> int:
         """Memory that the weights take."""
+        ...
+
+    def device_name(self) -> str:
+        """What it runs on, for telling measurements of different machines apart."""
         ...
 
     def dtype(self) -> Dtype:

@@ -1,6 +1,7 @@
 """A model whose pixels can be worked out by hand: after k steps every byte is (seed + k) mod 256.
 
-For a Fill request the same holds where the mask is white; elsewhere the image shows through. It
+For a Fill request the same holds where the mask is white; elsewhere the image shows through. In
+image to image, the number is added to every byte of the image, mod 256. It
 stands in for a real model wherever something other than the model is tested.
 """
 
@@ -81,6 +82,9 @@ class FakeStepModel:
         """Takes over the step count."""
         trajectory.completed_step_count = outputs[first_row]
 
+    def wait(self) -> None:
+        """Nothing is under way."""
+
     def preview(self, trajectory: FakeTrajectory) -> ImageArray:
         """A flat picture an eighth as wide, of the value reached so far."""
         spec = trajectory.spec
@@ -92,6 +96,9 @@ class FakeStepModel:
         spec = trajectory.spec
         value = (trajectory.seed + trajectory.completed_step_count) % 256
         made = np.full((spec.height_px, spec.width_px, 3), value, dtype=np.uint8)
+        if spec.source is not None:
+            source = np.frombuffer(spec.source.image.data, dtype=np.uint8).reshape(made.shape)
+            return source + made
         if spec.fill is None:
             return made
         image = np.frombuffer(spec.fill.image.data, dtype=np.uint8).reshape(made.shape)
@@ -101,6 +108,10 @@ class FakeStepModel:
     def memory_bytes(self) -> int:
         """None to speak of."""
         return 0
+
+    def device_name(self) -> str:
+        """Nothing."""
+        return "fake"
 
     def dtype(self) -> Dtype:
         """A name is needed; nothing is computed."""

@@ -10,7 +10,15 @@ from dataclasses import asdict
 import typer
 from rich.console import Console
 
-from darkroom_client import Client, Event, FillOptions, Generation, ImageReady
+from darkroom_client import (
+    Client,
+    Event,
+    FillOptions,
+    GenerateOptions,
+    Generation,
+    ImageReady,
+    Preview,
+)
 from darkroom_client.assembly import generation_of
 from darkroom_server.cli import options
 from darkroom_server.cli.exits import EXIT_CODES_HELP, one_line_errors
@@ -30,22 +38,26 @@ def generate(
     seed: options.Seed = None,
     steps: options.Steps = None,
     guidance: options.Guidance = None,
+    image: options.SourceImage = None,
+    strength: options.Strength = None,
     size: options.ImageSize = None,
     format: options.ImageFormat = None,
     quality: options.Quality = None,
     count: options.Count = 1,
     scheduler: options.Scheduler = None,
+    exact: options.Exact = None,
+    preview_every: options.PreviewEvery = None,
     timeout: options.Timeout = None,
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Makes images of what PROMPT says.
+    """Makes images of what PROMPT says; with --image, changes that image.
 
     For example: darkroom generate "a red circle on a blue background" -o out.png
     """
     with one_line_errors():
         target = Output(output, count)
-        request = options.request_options(
+        shared = options.request_options(
             model=model,
             version=model_version,
             negative_prompt=negative,
@@ -57,7 +69,10 @@ def generate(
             quality=quality,
             count=count,
             scheduler=scheduler,
+            exact=exact,
+            preview_every=preview_every,
         )
+        request = GenerateOptions(**shared, image=image, strength=strength)
         target.require_writable()
         _run(
             server,
@@ -88,6 +103,8 @@ def fill(
     quality: options.Quality = None,
     count: options.Count = 1,
     scheduler: options.Scheduler = None,
+    exact: options.Exact = None,
+    preview_every: options.PreviewEvery = None,
     timeout: options.Timeout = None,
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
@@ -113,6 +130,8 @@ def fill(
                 quality=quality,
                 count=count,
                 scheduler=scheduler,
+                exact=exact,
+                preview_every=preview_every,
             ),
             strength=strength,
             preserve_unmasked=preserve_unmasked,
@@ -148,8 +167,11 @@ def _run(
                 view.show(event)
                 if isinstance(event, ImageReady):
                     target.save(event.image)
+                elif isinstance(event, Preview):
+                    target.save_preview(event)
                 seen.append(event)
     finally:
+        target.remove_previews()
         # Also after an error: what is written is written.
         if not (as_json or quiet):
             _print_files(seen, target)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from darkroom_client import GenerateOptions
+from darkroom_client import ImageOptions
 from darkroom_server.cli.outputs import Format
+
+Exactness = Literal["tolerance", "bucket-exact", "solo"]
 
 DEFAULT_SERVER = "127.0.0.1:8001"
 
@@ -77,6 +79,17 @@ Count = Annotated[int, typer.Option(min=1, help="How many images to make.")]
 Scheduler = Annotated[
     str | None, typer.Option(help="Scheduler by class name. [default: the model's]")
 ]
+Exact = Annotated[
+    Exactness | None,
+    typer.Option(help="How exactly pixels repeat; stricter than the model's own level only."),
+]
+PreviewEvery = Annotated[
+    int | None,
+    typer.Option(min=1, help="Show a preview in OUTPUT.preview.jpg every so many steps."),
+]
+SourceImage = Annotated[
+    Path | None, typer.Option("--image", help="An image to begin with instead of noise.")
+]
 Timeout = Annotated[float | None, typer.Option(min=0.0, help="Seconds the whole request may take.")]
 AsJson = Annotated[
     bool, typer.Option("--json", help="Write the result to stdout as one JSON object.")
@@ -105,9 +118,11 @@ def request_options(
     quality: int | None,
     count: int,
     scheduler: str | None,
-) -> GenerateOptions:
+    exact: Exactness | None,
+    preview_every: int | None,
+) -> ImageOptions:
     """The options as the client takes them."""
-    return GenerateOptions(
+    return ImageOptions(
         model=model,
         version=version,
         negative_prompt=negative_prompt,
@@ -120,4 +135,6 @@ def request_options(
         quality=quality,
         count=count,
         scheduler=scheduler,
+        reproducibility=exact,
+        preview_interval_steps=preview_every,
     )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from darkroom_client import FieldViolation, GeneratedImage, InvalidRequest
+from darkroom_client import FieldViolation, GeneratedImage, InvalidRequest, Preview
 
 Format = Literal["png", "jpeg", "webp"]
 
@@ -47,11 +47,33 @@ class Output:
         """Writes one image, over what is there. Raises OSError."""
         return image.save(self.path_of(image.image_index))
 
+    def preview_path_of(self, image_index: int) -> Path:
+        """Where previews of an image go, each over the last."""
+        path = self.path_of(image_index)
+        return path.with_name(f"{path.name}.preview.jpg")
+
+    def save_preview(self, preview: Preview) -> None:
+        """Writes a preview whole, so that a viewer never sees half of one. Raises OSError."""
+        path = self.preview_path_of(preview.image_index)
+        part = path.with_name(f"{path.name}.part")
+        part.write_bytes(preview.content)
+        part.replace(path)
+
+    def remove_previews(self) -> None:
+        """Removes what previews there are."""
+        for image_index in range(self.image_count):
+            self.preview_path_of(image_index).unlink(missing_ok=True)
+
     def format(self, given: Format | None) -> Format:
-        """The format given, else the one of the path's suffix. Raises InvalidRequest."""
+        """The format given, else the one of the path's suffix; raises InvalidRequest when the two
+        contradict each other.
+        """
+        of_suffix = _FORMATS.get(self.path.suffix.lower())
+        if given is not None and of_suffix not in (given, None):
+            wrong = f"{given} contradicts the name {self.path.name!r}"
+            raise InvalidRequest(wrong, violations=(FieldViolation("--format", wrong),))
         if given is not None:
             return given
-        of_suffix = _FORMATS.get(self.path.suffix.lower())
         if of_suffix is None:
             wrong = f"{self.path.name!r} does not end in {', '.join(_FORMATS)}; name a --format"
             raise InvalidRequest(wrong, violations=(FieldViolation("--output", wrong),))

@@ -67,11 +67,13 @@ class Session:
     async def submit(self, spec: ImageSpec, *, deadline_s: float | None) -> None:
         """Admits the job, or raises QueueFull, Draining, ModelUnavailable, DeadlineExceeded.
 
-        `deadline_s` is on `time.monotonic()`.
+        `deadline_s` is on `time.monotonic()`. With one, the worker is asked whether it can be met.
         """
         self.require_room()
         job = Job(job_id=self.job_id, spec=spec, deadline_s=deadline_s)
         self._stream = self._supervisor.submit(job)
+        if deadline_s is not None:
+            await self._stream.begun()
 
     def events(self) -> AsyncIterator[JobEvent]:
         """The job's events, JobCompleted last; raises what the job failed of."""

@@ -79,6 +79,14 @@ class JobStream:
             self._waiting.remove(droppable[0])
             self.dropped_count += 1
 
+    async def begun(self) -> None:
+        """Returns when there is anything to read; raises the job's error if it begins with one."""
+        while not self._waiting and not self._ended:
+            self._changed.clear()
+            await self._changed.wait()
+        if self._error is not None and not self._waiting:
+            raise self._error
+
     async def events(self) -> AsyncIterator[JobEvent]:
         """All events in order; raises the job's error where it ended with one."""
         while True:

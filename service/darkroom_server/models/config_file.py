@@ -12,7 +12,7 @@ from typing import TypeVar
 from google.protobuf import text_format
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
-from darkroom.v1 import model_config_pb2, model_service_pb2
+from darkroom.v1 import image_pb2, model_config_pb2, model_service_pb2
 from darkroom_server.domain.jobs import Reproducibility, Task
 from darkroom_server.domain.models import BackendKind, DeviceKind, Dtype
 from darkroom_server.models.config_source import ConfigSource, FieldUse, scan_config
@@ -42,10 +42,10 @@ _DTYPES = {
     model_config_pb2.DTYPE_BF16: Dtype.BF16,
 }
 _REPRODUCIBILITIES = {
-    model_config_pb2.REPRODUCIBILITY_UNSPECIFIED: Reproducibility.SOLO,
-    model_config_pb2.REPRODUCIBILITY_TOLERANCE: Reproducibility.TOLERANCE,
-    model_config_pb2.REPRODUCIBILITY_BUCKET_EXACT: Reproducibility.BUCKET_EXACT,
-    model_config_pb2.REPRODUCIBILITY_SOLO: Reproducibility.SOLO,
+    image_pb2.REPRODUCIBILITY_UNSPECIFIED: Reproducibility.SOLO,
+    image_pb2.REPRODUCIBILITY_TOLERANCE: Reproducibility.TOLERANCE,
+    image_pb2.REPRODUCIBILITY_BUCKET_EXACT: Reproducibility.BUCKET_EXACT,
+    image_pb2.REPRODUCIBILITY_SOLO: Reproducibility.SOLO,
 }
 _BACKENDS = {
     model_config_pb2.BACKEND_UNSPECIFIED: BackendKind.DIFFUSERS,

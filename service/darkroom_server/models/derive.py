@@ -40,7 +40,9 @@ _COMMON_PARAMETERS = (
     "image_count",
     "scheduler",
     "output",
+    "preview",
 )
+_SOURCE_PARAMETERS = ("image", "strength")
 _FILL_PARAMETERS = ("image", "mask", "mask_polarity", "strength", "preserve_unmasked")
 
 #: Every request field that some model may not honour.
@@ -83,7 +85,7 @@ def fake_traits() -> PipelineTraits:
     """The fake backend's: it takes every request field."""
     return PipelineTraits(
         pipeline_class="FakePipeline",
-        tasks=frozenset({Task.TEXT_TO_IMAGE, Task.FILL}),
+        tasks=frozenset(Task),
         defaults=Defaults(
             width_px=64, height_px=64, step_count=4, guidance_scale=5.0, scheduler="FakeScheduler"
         ),
@@ -210,6 +212,8 @@ def _parameters(
     if family.takes_negative_prompt:
         # A UNet that embeds the guidance scale runs without the unconditional half.
         parameters["negative_prompt"] = denoiser.get("time_cond_proj_dim") is None
+    if Task.IMAGE_TO_IMAGE in tasks:
+        parameters.update(dict.fromkeys(_SOURCE_PARAMETERS, True))
     if Task.FILL in tasks:
         parameters.update(dict.fromkeys(_FILL_PARAMETERS, True))
     return parameters

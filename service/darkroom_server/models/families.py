@@ -16,11 +16,12 @@ _DIFFUSION_SCHEDULERS = (
     "LMSDiscreteScheduler",
     "PNDMScheduler",
 )
-_FLOW_SCHEDULERS = ("FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler")
+#: The others do not take the sigmas that the pipelines give.
+_FLOW_SCHEDULERS = ("FlowMatchEulerDiscreteScheduler",)
 
 _BOTH = frozenset({Task.TEXT_TO_IMAGE, Task.FILL})
 _FILL = frozenset({Task.FILL})
-_TEXT_TO_IMAGE = frozenset({Task.TEXT_TO_IMAGE})
+_WITHOUT_FILL = frozenset({Task.TEXT_TO_IMAGE, Task.IMAGE_TO_IMAGE})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +64,7 @@ FAMILIES: dict[str, Family] = {
         guidance_scale=7.5,
     ),
     "FluxPipeline": Family(
-        tasks=_TEXT_TO_IMAGE,
+        tasks=_WITHOUT_FILL,
         denoiser="transformer",
         packing=2,
         schedulers=_FLOW_SCHEDULERS,

@@ -1,17 +1,23 @@
-"""What a denoising step costs, by key and rows: learnt while serving, and asked for knees.
+"""What a denoising step costs, by key and rows: measured, asked for knees, guessed for new sizes.
 
 Pure: durations come in as arguments.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 
 #: A larger batch must raise the rows per second by this factor to be worth the longer step.
 WORTHWHILE_GAIN = 1.10
 #: Weight of a new measurement; small enough that one disturbed step changes little.
 NEW_SHARE = 0.2
+
+#: No step takes less, whatever a coarse clock says.
+CLOCK_TICK_S = 1e-6
+
+#: Seconds of a step by bucket of rows.
+Curve = dict[int, float]
 
 
 def bucket_of(row_count: int) -> int:
@@ -21,14 +27,40 @@ def bucket_of(row_count: int) -> int:
 
 @dataclass(slots=True)
 class StepCosts:
-    """Seconds a step takes by key and bucket of rows; `unit_s` a row before any is measured."""
+    """Seconds a step takes by key and bucket of rows; `unit_s` a row while nothing is known."""
 
     max_rows: int
     unit_s: float = 0.05
-    _measured_s: dict[Hashable, dict[int, float]] = field(default_factory=dict)
+    _measured_s: dict[Hashable, Curve] = field(default_factory=dict)
+    #: Curves of keys that have not been measured, scaled from those that were.
+    _guessed_s: dict[Hashable, Curve] = field(default_factory=dict)
+    _pixel_counts: dict[Hashable, int] = field(default_factory=dict)
+
+    def introduce(self, key: Hashable, pixel_count: int) -> None:
+        """Makes a key known; until it is measured it costs what the nearest size does, to scale."""
+        if key in self._pixel_counts:
+            return
+        known = [other for other in self._measured_s if other in self._pixel_counts]
+        self._pixel_counts[key] = pixel_count
+        if not known or key in self._measured_s:
+            return
+        nearest = min(known, key=lambda other: abs(self._pixel_counts[other] - pixel_count))
+        scale = pixel_count / self._pixel_counts[nearest]
+        self._guessed_s[key] = {
+            bucket: duration_s * scale for bucket, duration_s in self._measured_s[nearest].items()
+        }
+
+    def knows(self, key: Hashable) -> bool:
+        """Whether a key's costs rest on a measurement, of its own or of another size."""
+        return key in self._measured_s or key in self._guessed_s
+
+    def measured(self) -> Mapping[Hashable, Mapping[int, float]]:
+        """All that was measured, by key and bucket."""
+        return self._measured_s
 
     def learn(self, key: Hashable, row_count: int, duration_s: float) -> None:
         """Takes in one measured step."""
+        duration_s = max(duration_s, CLOCK_TICK_S)
         curve = self._measured_s.setdefault(key, {})
         bucket = bucket_of(row_count)
         known_s = curve.get(bucket)
@@ -38,7 +70,7 @@ class StepCosts:
 
     def step_s(self, key: Hashable, row_count: int) -> float:
         """Seconds of a step; between and beyond what was measured, in proportion to the rows."""
-        curve = self._measured_s.get(key)
+        curve = self._curve(key)
         bucket = bucket_of(row_count)
         if not curve:
             return self.unit_s * bucket
@@ -52,7 +84,7 @@ class StepCosts:
 
         Without measurements, the limit itself: the first steps then measure it.
         """
-        curve = self._measured_s.get(key, {})
+        curve = self._curve(key)
         best = 0
         for bucket in sorted(curve):
             if bucket > self.max_rows:
@@ -63,3 +95,7 @@ class StepCosts:
                 return best
         measured_all = best and bucket_of(self.max_rows) in curve
         return best if measured_all else self.max_rows
+
+    def _curve(self, key: Hashable) -> Curve:
+        """What was measured, and the guess for the buckets that were not."""
+        return self._guessed_s.get(key, {}) | self._measured_s.get(key, {})

@@ -90,6 +90,8 @@ class EventWriter:
             case JobQueued():
                 event.queued.ahead_count = happened.ahead_count
                 event.queued.model_loading = happened.model_loading
+                if happened.estimated_s is not None:
+                    event.queued.estimated_duration.CopyFrom(_duration(happened.estimated_s))
                 yield event
             case JobProgress():
                 event.progress.stage = _STAGES[happened.stage]
@@ -135,7 +137,7 @@ def _effective(resolved: Resolved, model: RunningModel) -> image_pb2.EffectivePa
         guidance_scale=spec.guidance_scale,
         scheduler=spec.scheduler,
         seeds=spec.seeds,
-        strength=None if spec.fill is None else spec.fill.strength,
+        strength=spec.strength if spec.fill or spec.source else None,
         output=_output(spec.output),
         fingerprint="/".join(
             (model.digest[:12], model.dtype, "torch", spec.reproducibility.name.lower())
@@ -193,7 +195,6 @@ def _completed(completed: JobCompleted) -> GenerationEvent.Completed:
         event.batch.batch_id = completed.batch.batch_id
         event.batch.batch_image_count = completed.batch.batch_image_count
         event.batch.request_image_count = completed.batch.request_image_count
-    event.batch.request_image_count = completed.image_count
     return event
 
 

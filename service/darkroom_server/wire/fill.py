@@ -1,4 +1,4 @@
-"""What a Fill request repaints: its image and mask, decoded, converted, at the output's size."""
+"""The pictures that a request sends along: decoded, converted, at the output's size."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from darkroom_server.domain.errors import InvalidImage
-from darkroom_server.domain.jobs import FillSpec, Pixels
+from darkroom_server.domain.jobs import FillSpec, Pixels, SourceSpec
 from darkroom_server.wire.dimensions import Size
 from darkroom_server.wire.images import (
     ImageLimits,
@@ -18,7 +18,7 @@ from darkroom_server.wire.images import (
     to_rgb,
 )
 from darkroom_server.wire.notices import Notice, NoticeReason
-from darkroom_server.wire.requests import FillInput, MaskPolarity
+from darkroom_server.wire.requests import FillInput, MaskPolarity, SourceInput
 
 IMAGE_FIELD = "image.content"
 MASK_FIELD = "mask.content"
@@ -35,23 +35,37 @@ def decode_fill(
     pixel after it was made black and white. CPU-bound. Raises InvalidImage or ImageTooLarge.
     """
     picture = decode(fill.image, IMAGE_FIELD, limits)
-    rgb, notices = to_rgb(picture, IMAGE_FIELD, flatten=fill.mask is not None)
-    notices = picture.notices + notices
-    if picture.size != size:
-        text = f"the image was scaled from {picture.size} to {size}"
-        notices += (Notice(NoticeReason.IMAGE_RESIZED, text, IMAGE_FIELD),)
+    rgb, notices = _rgb(picture, size, flatten=fill.mask is not None)
     mask_picture, mask_field = picture, IMAGE_FIELD
     if fill.mask is not None:
         mask_picture, mask_field = decode(fill.mask, MASK_FIELD, limits), MASK_FIELD
         notices += mask_picture.notices + _mask_notices(mask_picture, picture, fill.mask_polarity)
     mask = _black_and_white(mask_picture, mask_field, fill.mask_polarity)
     spec = FillSpec(
-        image=_pixels(_scaled(rgb, size, Image.Resampling.LANCZOS)),
+        image=_pixels(rgb),
         mask=_pixels(_scaled(mask, size, Image.Resampling.NEAREST)),
         strength=strength,
         preserve_unmasked=fill.preserve_unmasked,
     )
     return spec, notices
+
+
+def decode_source(
+    source: SourceInput, size: Size, *, strength: float, limits: ImageLimits
+) -> tuple[SourceSpec, tuple[Notice, ...]]:
+    """Decodes the image to begin with and scales it as `decode_fill` does. CPU-bound."""
+    rgb, notices = _rgb(decode(source.image, IMAGE_FIELD, limits), size, flatten=True)
+    return SourceSpec(image=_pixels(rgb), strength=strength), notices
+
+
+def _rgb(picture: Picture, size: Size, *, flatten: bool) -> tuple[Image.Image, tuple[Notice, ...]]:
+    """The image in RGB at the output's size."""
+    rgb, notices = to_rgb(picture, IMAGE_FIELD, flatten=flatten)
+    notices = picture.notices + notices
+    if picture.size != size:
+        text = f"the image was scaled from {picture.size} to {size}"
+        notices += (Notice(NoticeReason.IMAGE_RESIZED, text, IMAGE_FIELD),)
+    return _scaled(rgb, size, Image.Resampling.LANCZOS), notices
 
 
 def _mask_notices(mask: Picture, image: Picture, polarity: MaskPolarity) -> tuple[Notice, ...]:

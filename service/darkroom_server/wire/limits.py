@@ -6,7 +6,13 @@ import math
 
 from darkroom_server.domain.errors import InvalidParameter
 from darkroom_server.domain.jobs import ImageFormat, PreviewSpec
-from darkroom_server.wire.requests import FillInput, ImageRequest, MaskPolarity, OutputRequest
+from darkroom_server.wire.requests import (
+    FillInput,
+    ImageRequest,
+    MaskPolarity,
+    OutputRequest,
+    SourceInput,
+)
 
 MAX_PROMPT_BYTES = 32_768
 MAX_NAME_LENGTH = 256
@@ -39,6 +45,8 @@ def check_limits(request: ImageRequest) -> None:
     _check_preview(request.preview)
     if request.fill is not None:
         _check_fill(request.fill)
+    if request.source is not None:
+        _check_source(request.source)
 
 
 def check_name(field: str, name: str) -> None:
@@ -82,6 +90,12 @@ def _check_preview(preview: PreviewSpec | None) -> None:
         _check_int(
             "preview.max_edge_px", preview.max_edge_px, MIN_PREVIEW_EDGE_PX, MAX_PREVIEW_EDGE_PX
         )
+
+
+def _check_source(source: SourceInput) -> None:
+    if not source.image:
+        raise InvalidParameter("image.content", "give the image to begin with")
+    _check_float("strength", source.strength, 1.0)
 
 
 def _check_fill(fill: FillInput) -> None:

@@ -7,7 +7,13 @@ from typing import TypeVar
 
 from darkroom.v1 import image_pb2, image_service_pb2
 from darkroom_server.domain.errors import InvalidParameter
-from darkroom_server.domain.jobs import ImageFormat, PreviewSpec, Priority, Task
+from darkroom_server.domain.jobs import (
+    ImageFormat,
+    PreviewSpec,
+    Priority,
+    Reproducibility,
+    Task,
+)
 from darkroom_server.domain.models import ModelRef
 from darkroom_server.wire.limits import check_limits, check_name
 from darkroom_server.wire.requests import (
@@ -16,6 +22,7 @@ from darkroom_server.wire.requests import (
     ImageRequest,
     MaskPolarity,
     OutputRequest,
+    SourceInput,
     UnsupportedParameterPolicy,
 )
 
@@ -52,11 +59,26 @@ _MASK_POLARITIES: Mapping[int, MaskPolarity] = {
 }
 
 
+#: None: the model's own.
+_LEVELS: Mapping[int, Reproducibility | None] = {
+    image_pb2.REPRODUCIBILITY_UNSPECIFIED: None,
+    image_pb2.REPRODUCIBILITY_TOLERANCE: Reproducibility.TOLERANCE,
+    image_pb2.REPRODUCIBILITY_BUCKET_EXACT: Reproducibility.BUCKET_EXACT,
+    image_pb2.REPRODUCIBILITY_SOLO: Reproducibility.SOLO,
+}
+
+
 def parse_generate(
     request: image_service_pb2.GenerateRequest,
 ) -> tuple[ModelRef, ImageRequest]:
     """The model asked for and what is asked of it; raises InvalidParameter naming the field."""
-    return _parse(request, Task.TEXT_TO_IMAGE, None)
+    strength = request.strength if request.HasField("strength") else None
+    if not request.HasField("image"):
+        if strength is not None:
+            raise InvalidParameter("strength", "it needs an image to begin with")
+        return _parse(request, Task.TEXT_TO_IMAGE)
+    source = SourceInput(image=request.image.content, strength=strength)
+    return _parse(request, Task.IMAGE_TO_IMAGE, source=source)
 
 
 def parse_fill(request: image_service_pb2.FillRequest) -> tuple[ModelRef, ImageRequest]:
@@ -68,10 +90,16 @@ def parse_fill(request: image_service_pb2.FillRequest) -> tuple[ModelRef, ImageR
         strength=request.strength if request.HasField("strength") else None,
         preserve_unmasked=request.preserve_unmasked,
     )
-    return _parse(request, Task.FILL, fill)
+    return _parse(request, Task.FILL, fill=fill)
 
 
-def _parse(request: _Request, task: Task, fill: FillInput | None) -> tuple[ModelRef, ImageRequest]:
+def _parse(
+    request: _Request,
+    task: Task,
+    *,
+    fill: FillInput | None = None,
+    source: SourceInput | None = None,
+) -> tuple[ModelRef, ImageRequest]:
     parsed = ImageRequest(
         task=task,
         prompt=request.prompt,
@@ -94,6 +122,8 @@ def _parse(request: _Request, task: Task, fill: FillInput | None) -> tuple[Model
         dimension_policy=_known("dimension_policy", _DIMENSION_POLICIES, request.dimension_policy),
         validate_only=request.validate_only,
         fill=fill,
+        source=source,
+        reproducibility=_known("reproducibility", _LEVELS, request.reproducibility),
     )
     check_name("model", request.model)
     check_name("version", request.version)
@@ -102,10 +132,9 @@ def _parse(request: _Request, task: Task, fill: FillInput | None) -> tuple[Model
 
 
 def _known(field: str, values: Mapping[int, _Value], number: int) -> _Value:
-    value = values.get(number)
-    if value is None:
+    if number not in values:
         raise InvalidParameter(field, f"{number} is not a known value")
-    return value
+    return values[number]
 
 
 def _output(options: image_pb2.OutputOptions) -> OutputRequest:

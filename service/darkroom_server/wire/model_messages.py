@@ -6,14 +6,16 @@ from collections.abc import Mapping
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from darkroom.v1 import image_pb2
 from darkroom.v1 import model_service_pb2 as pb
-from darkroom_server.domain.jobs import Task
+from darkroom_server.domain.jobs import Reproducibility, Task
 from darkroom_server.domain.models import ModelInfo, ModelStatus, VersionState, VersionStatus
 from darkroom_server.wire.limits import MAX_GUIDANCE_SCALE, MAX_SEED
 
 _TASKS: Mapping[Task, pb.Model.Task.ValueType] = {
     Task.TEXT_TO_IMAGE: pb.Model.TASK_TEXT_TO_IMAGE,
     Task.FILL: pb.Model.TASK_FILL,
+    Task.IMAGE_TO_IMAGE: pb.Model.TASK_IMAGE_TO_IMAGE,
 }
 _STATES: Mapping[VersionState, pb.Model.State.ValueType] = {
     VersionState.UNLOADED: pb.Model.STATE_UNLOADED,
@@ -22,6 +24,13 @@ _STATES: Mapping[VersionState, pb.Model.State.ValueType] = {
     VersionState.UNAVAILABLE: pb.Model.STATE_UNAVAILABLE,
     VersionState.UNLOADING: pb.Model.STATE_UNLOADING,
     VersionState.FAILED: pb.Model.STATE_FAILED,
+}
+
+
+_LEVELS: Mapping[Reproducibility, image_pb2.Reproducibility.ValueType] = {
+    Reproducibility.TOLERANCE: image_pb2.REPRODUCIBILITY_TOLERANCE,
+    Reproducibility.BUCKET_EXACT: image_pb2.REPRODUCIBILITY_BUCKET_EXACT,
+    Reproducibility.SOLO: image_pb2.REPRODUCIBILITY_SOLO,
 }
 
 
@@ -50,6 +59,7 @@ def model_message(status: ModelStatus) -> pb.Model:
         license=model.license,
         default_version=status.default_version or 0,
         versions=[_version(version) for version in status.versions],
+        reproducibility=_LEVELS[model.reproducibility],
     )
 
 

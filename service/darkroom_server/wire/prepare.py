@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from darkroom_server.domain.jobs import FillSpec, SourceSpec
 from darkroom_server.domain.models import ModelInfo
 from darkroom_server.wire.dimensions import Size
-from darkroom_server.wire.fill import IMAGE_FIELD, decode_fill
+from darkroom_server.wire.fill import IMAGE_FIELD, decode_fill, decode_source
 from darkroom_server.wire.images import ImageLimits, upright_size
-from darkroom_server.wire.requests import ImageRequest
+from darkroom_server.wire.notices import Notice
+from darkroom_server.wire.requests import FillInput, ImageRequest
 from darkroom_server.wire.resolve import Resolved, resolve
 
 
@@ -24,16 +26,17 @@ async def prepare(
 
     `choose_seed` is `resolve`'s. Raises every FieldError.
     """
-    fill = request.fill
-    if fill is None:
+    given = request.fill or request.source
+    if given is None:
         return resolve(request, model, choose_seed=choose_seed)
-    source = await asyncio.to_thread(upright_size, fill.image, IMAGE_FIELD, image_limits)
+    source = await asyncio.to_thread(upright_size, given.image, IMAGE_FIELD, image_limits)
     resolved = resolve(request, model, source=source, choose_seed=choose_seed)
-    spec, notices = await asyncio.to_thread(
-        decode_fill,
-        fill,
-        Size(resolved.spec.width_px, resolved.spec.height_px),
-        strength=resolved.strength,
-        limits=image_limits,
-    )
-    return resolved.with_fill(spec, notices)
+    size = Size(resolved.spec.width_px, resolved.spec.height_px)
+
+    def decode() -> tuple[FillSpec | SourceSpec, tuple[Notice, ...]]:
+        strength = resolved.strength
+        if isinstance(given, FillInput):
+            return decode_fill(given, size, strength=strength, limits=image_limits)
+        return decode_source(given, size, strength=strength, limits=image_limits)
+
+    return resolved.with_pixels(*await asyncio.to_thread(decode))

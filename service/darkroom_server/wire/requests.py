@@ -8,7 +8,13 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-from darkroom_server.domain.jobs import ImageFormat, PreviewSpec, Priority, Task
+from darkroom_server.domain.jobs import (
+    ImageFormat,
+    PreviewSpec,
+    Priority,
+    Reproducibility,
+    Task,
+)
 
 
 class UnsupportedParameterPolicy(enum.Enum):
@@ -56,8 +62,19 @@ class FillInput:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SourceInput:
+    """The encoded image that image to image begins with."""
+
+    image: bytes
+    strength: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ImageRequest:
-    """A request for images. `fill` is set exactly when `task` is FILL."""
+    """A request for images.
+
+    `fill` is set exactly when `task` is FILL, `source` exactly when it is IMAGE_TO_IMAGE.
+    """
 
     task: Task
     prompt: str
@@ -76,3 +93,6 @@ class ImageRequest:
     dimension_policy: DimensionPolicy = DimensionPolicy.ROUND_DOWN
     validate_only: bool = False
     fill: FillInput | None = None
+    source: SourceInput | None = None
+    #: None: the model's own.
+    reproducibility: Reproducibility | None = None

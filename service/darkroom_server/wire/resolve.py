@@ -9,7 +9,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from darkroom_server.domain.errors import InvalidParameter, UnsupportedParameter, WrongTask
-from darkroom_server.domain.jobs import FillSpec, ImageSpec, OutputSpec, Task
+from darkroom_server.domain.jobs import (
+    FillSpec,
+    ImageSpec,
+    OutputSpec,
+    Reproducibility,
+    SourceSpec,
+    Task,
+)
 from darkroom_server.domain.models import ModelInfo
 from darkroom_server.wire.dimensions import Size, output_size
 from darkroom_server.wire.notices import Notice, NoticeReason
@@ -20,6 +27,8 @@ from darkroom_server.wire.requests import (
 )
 
 DEFAULT_QUALITY = 90
+#: Image to image: far enough to follow the prompt, near enough to know the image.
+DEFAULT_SOURCE_STRENGTH = 0.6
 #: Seeds chosen by the server stay below this, so that JSON readers keep them exact.
 MAX_CHOSEN_SEED = 2**32 - 1
 
@@ -43,17 +52,18 @@ _UNSET: Mapping[str, object] = {"image_count": 1, "preserve_unmasked": False}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resolved:
-    """What will run. A Fill's `spec` has no pixels yet; `strength` waits for them."""
+    """What will run. A `spec` has no pixels yet; `strength` waits for them."""
 
     spec: ImageSpec
     strength: float
     notices: tuple[Notice, ...]
 
-    def with_fill(self, fill: FillSpec, notices: tuple[Notice, ...]) -> Resolved:
-        """The same with the pixels to fill, and what their decoding had to say."""
+    def with_pixels(self, pixels: FillSpec | SourceSpec, notices: tuple[Notice, ...]) -> Resolved:
+        """The same with the pixels to fill or begin with, and what their decoding had to say."""
+        given: dict[str, Any] = {"fill" if isinstance(pixels, FillSpec) else "source": pixels}
         return dataclasses.replace(
             self,
-            spec=dataclasses.replace(self.spec, fill=fill),
+            spec=dataclasses.replace(self.spec, **given),
             notices=self.notices + notices,
         )
 
@@ -67,9 +77,9 @@ def resolve(
 ) -> Resolved:
     """Fills in the model's defaults and holds the request to the model's limits.
 
-    `source` is the size of the image to fill. `choose_seed(n)` returns a number from 0 to n - 1
-    and is called only when the caller gave no seed. Raises WrongTask, UnsupportedParameter or
-    InvalidParameter.
+    `source` is the size of the image to fill or begin with. `choose_seed(n)` returns a number from
+    0 to n - 1 and is called only when the caller gave no seed. Raises WrongTask,
+    UnsupportedParameter or InvalidParameter.
     """
     _check_task(request.task, model)
     request, notices = _without_unsupported(request, model)
@@ -91,7 +101,9 @@ def resolve(
             defaults.guidance_scale if request.guidance_scale is None else request.guidance_scale
         ),
         scheduler=_scheduler(request.scheduler, model),
-        reproducibility=model.reproducibility,
+        reproducibility=max(
+            model.reproducibility, request.reproducibility or Reproducibility.TOLERANCE
+        ),
         seeds=_seeds(request, choose_seed),
         output=_output(request.output),
         preview=request.preview,
@@ -127,7 +139,11 @@ def _without_unsupported(
 
 def _asked(request: ImageRequest) -> tuple[str, ...]:
     """The model's parameters that the caller set."""
-    places = ((request, _MODEL_PARAMETERS), (request.fill, _FILL_PARAMETERS))
+    places = (
+        (request, _MODEL_PARAMETERS),
+        (request.fill, _FILL_PARAMETERS),
+        (request.source, ("strength",)),
+    )
     return tuple(
         field
         for place, fields in places
@@ -141,6 +157,8 @@ def _without(request: ImageRequest, field: str) -> ImageRequest:
     unset: dict[str, Any] = {field: _UNSET.get(field)}
     if request.fill is not None and field in _FILL_PARAMETERS:
         return dataclasses.replace(request, fill=dataclasses.replace(request.fill, **unset))
+    if request.source is not None and field == "strength":
+        return dataclasses.replace(request, source=dataclasses.replace(request.source, **unset))
     return dataclasses.replace(request, **unset)
 
 
@@ -150,6 +168,9 @@ def _check_at_most(field: str, value: int, highest: int) -> None:
 
 
 def _strength(request: ImageRequest, model: ModelInfo) -> float:
+    if request.source is not None:
+        asked = request.source.strength
+        return DEFAULT_SOURCE_STRENGTH if asked is None else asked
     if request.fill is None or request.fill.strength is None:
         return model.defaults.strength
     return request.fill.strength
@@ -157,7 +178,7 @@ def _strength(request: ImageRequest, model: ModelInfo) -> float:
 
 def _check_strength(request: ImageRequest, strength: float, step_count: int) -> None:
     """Strength cuts the schedule short; pipelines refuse to run when nothing of it is left."""
-    if request.fill is not None and int(step_count * strength) < 1:
+    if (request.fill or request.source) and int(step_count * strength) < 1:
         raise InvalidParameter(
             "strength",
             f"{strength:g} of {step_count} steps leaves none to run;"

@@ -48,6 +48,20 @@ def encode_image(
             return _by_pillow(array, "WEBP", metadata, quality=output.quality, method=_WEBP_METHOD)
 
 
+def fitted_size(width_px: int, height_px: int, max_edge_px: int) -> tuple[int, int]:
+    """Width and height scaled down until the longest edge is at most `max_edge_px`."""
+    scale = min(1.0, max_edge_px / max(width_px, height_px))
+    return max(1, round(width_px * scale)), max(1, round(height_px * scale))
+
+
+def encode_preview(array: ImageArray, size: tuple[int, int], *, quality: int) -> bytes:
+    """A JPEG of pixels [h, w, 3], scaled to `size` (width, height)."""
+    file = io.BytesIO()
+    scaled = Image.fromarray(array).resize(size, Image.Resampling.BICUBIC)
+    scaled.save(file, "JPEG", quality=quality)
+    return file.getvalue()
+
+
 def _png(array: ImageArray, metadata: Mapping[str, str]) -> bytes:
     """Filter Up for every row, isal's level 1: far faster than adaptive filters, as small."""
     height_px, width_px, channel_count = array.shape

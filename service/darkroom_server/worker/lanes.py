@@ -1,14 +1,22 @@
-"""The lane beside the loop: compresses finished images, so that the device never waits for zlib."""
+"""The lane beside the loop: compresses images and previews; the device never waits for zlib."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from darkroom_server.backends.base import ImageArray
-from darkroom_server.domain.jobs import Job, JobCompleted, JobImage, JobTimings
-from darkroom_server.worker.encoding import encode_image
+from darkroom_server.domain.jobs import (
+    BatchShare,
+    Job,
+    JobCompleted,
+    JobImage,
+    JobPreview,
+    JobTimings,
+)
+from darkroom_server.worker.encoding import encode_image, encode_preview, fitted_size
 from darkroom_server.worker.failures import attempt
 from darkroom_server.worker.messages import JobFailed, JobReport, Report
 
@@ -24,9 +32,21 @@ class JobRecord:
     denoise_s: float = 0.0
     decode_s: float = 0.0
     compress_s: float = 0.0
-    reported_step_count: int = 0
     sent_image_count: int = 0
     cancelled: bool = False
+    #: The fullest step so far.
+    batch: BatchShare | None = None
+
+    def note_step(self, share: BatchShare, duration_s: float) -> None:
+        """Books a step that the job took part in."""
+        self.denoise_s += duration_s
+        if self.batch is None or share.batch_image_count > self.batch.batch_image_count:
+            self.batch = share
+
+
+#: Previews that may wait for the lane; more are left out, so that they never hold up images.
+MAX_WAITING_PREVIEWS = 8
+PREVIEW_QUALITY = 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +63,17 @@ class CompressLane:
     def __init__(self, emit: Callable[[Report], None], clock: Callable[[], float]) -> None:
         self._emit = emit
         self._clock = clock
+        self._waiting_previews = threading.BoundedSemaphore(MAX_WAITING_PREVIEWS)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="compress")
 
     def submit(self, record: JobRecord, image: FinishedImage) -> None:
         """Takes an image; from the loop's thread."""
         self._thread.submit(self._run, record, image)
+
+    def submit_preview(self, record: JobRecord, image: FinishedImage, step_count: int) -> None:
+        """Takes a preview after so many steps, or leaves it out when too many wait."""
+        if self._waiting_previews.acquire(blocking=False):
+            self._thread.submit(self._run_preview, record, image, step_count)
 
     def close(self) -> None:
         """Finishes what it has taken."""
@@ -60,6 +86,24 @@ class CompressLane:
         if failed is not None:
             record.cancelled = True
             self._emit(JobFailed(record.job.job_id, failed))
+
+    def _run_preview(self, record: JobRecord, image: FinishedImage, step_count: int) -> None:
+        self._waiting_previews.release()
+        spec = record.job.spec
+        if record.cancelled or spec.preview is None:
+            return
+        size = fitted_size(spec.width_px, spec.height_px, spec.preview.max_edge_px)
+        content = encode_preview(image.pixels, size, quality=PREVIEW_QUALITY)
+        self._report(
+            record,
+            JobPreview(
+                image_index=image.image_index,
+                completed_step_count=step_count,
+                content=content,
+                width_px=size[0],
+                height_px=size[1],
+            ),
+        )
 
     def _send(self, record: JobRecord, image: FinishedImage) -> None:
         spec, started_s = record.job.spec, self._clock()
@@ -86,7 +130,7 @@ class CompressLane:
         if record.sent_image_count == len(spec.seeds):
             self._report(record, _completed(record, now_s))
 
-    def _report(self, record: JobRecord, event: JobImage | JobCompleted) -> None:
+    def _report(self, record: JobRecord, event: JobImage | JobPreview | JobCompleted) -> None:
         self._emit(JobReport(record.job.job_id, event))
 
 
@@ -101,4 +145,5 @@ def _completed(record: JobRecord, now_s: float) -> JobCompleted:
             compress_s=record.compress_s,
             total_s=now_s - record.submitted_s,
         ),
+        batch=record.batch,
     )

@@ -1,12 +1,15 @@
-"""The worker's loop: take commands, take one shared denoising step, hand over what is finished.
+"""The worker's loop: take one shared denoising step after another, hand over what is finished.
 
-Thread-bound: everything but `post` belongs to the thread that calls `run` or `tick`. Knows nothing
+Two threads meet here: one that calls `run` or `tick` and owns the model, and any that calls `post`.
+What both touch, the batcher and the table of jobs, is behind one lock that is never held during a
+step: so a job is admitted or refused, and a cancelled one leaves the queue, at once. Knows nothing
 of processes, so tests drive it with the fake backend.
 """
 
 from __future__ import annotations
 
-import queue
+import itertools
+import threading
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -17,6 +20,8 @@ import structlog
 from darkroom_server.backends.base import StepModel
 from darkroom_server.domain.errors import DarkroomError, DeadlineExceeded, OutOfDeviceMemory
 from darkroom_server.domain.jobs import (
+    BatchShare,
+    ImageSpec,
     Job,
     JobEvent,
     JobProgress,
@@ -26,6 +31,7 @@ from darkroom_server.domain.jobs import (
 )
 from darkroom_server.scheduling.step_batcher import Batch, Shape, Step, StepBatcher
 from darkroom_server.scheduling.step_costs import StepCosts, bucket_of
+from darkroom_server.worker.calibration import cost_key
 from darkroom_server.worker.failures import attempt
 from darkroom_server.worker.lanes import CompressLane, FinishedImage, JobRecord
 from darkroom_server.worker.messages import (
@@ -41,9 +47,17 @@ from darkroom_server.worker.running import DecodedTrajectory, RunningImage, Runn
 
 log = structlog.get_logger(__name__)
 
+#: Waiting jobs are told their place at most this often.
+PLACES_INTERVAL_S = 0.25
+#: Jobs further back learn their place when they come nearer.
+MAX_TOLD_PLACES = 32
+#: On an idle device a job is refused only when it would take this many times the time it has: an
+#: estimate that is too high is corrected by what runs, and not by what is refused.
+IDLE_REFUSAL_FACTOR = 4.0
+
 
 class WorkerLoop:
-    """Runs jobs on one model. `emit` must be safe to call from the compress lane's thread too."""
+    """Runs jobs on one model. `emit` must be safe to call from any thread."""
 
     def __init__(
         self,
@@ -51,92 +65,143 @@ class WorkerLoop:
         emit: Callable[[Report], None],
         *,
         max_batch_size: int,
+        costs: StepCosts | None = None,
         lane: CompressLane | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._model = model
         self._emit = emit
         self._clock = clock
-        self._inbox: queue.SimpleQueue[Command] = queue.SimpleQueue()
         #: Rows of a step whose results must not depend on how many of them are in use.
         self._fixed_rows = max_batch_size
-        self._costs = StepCosts(max_rows=max_batch_size)
+        self._costs = costs or StepCosts(max_rows=max_batch_size)
         self._batcher = StepBatcher(self._costs)
         self._jobs: dict[str, RunningJob] = {}
         self._lane = lane or CompressLane(emit, clock)
         self._stopping = False
+        self._lock = threading.RLock()
+        self._posted = threading.Condition(self._lock)
+        self._batch_numbers = itertools.count(1)
+        self._told_places_s = -PLACES_INTERVAL_S
 
     def post(self, command: Command) -> None:
-        """Hands the loop a command; from any thread."""
-        self._inbox.put(command)
+        """Obeys a command; from any thread, and without waiting for a step."""
+        with self._lock:
+            match command:
+                case SubmitJob(job):
+                    self._admit(job)
+                case CancelJob(job_id):
+                    self._drop(job_id)
+                case StopWorker():
+                    self._stopping = True
+                case _:
+                    assert_never(command)
+            self._posted.notify()
 
     def run(self) -> None:
-        """Ticks until a StopWorker command, sleeping in the inbox while there is nothing to do."""
-        while not self._stopping:
-            if not len(self._batcher):
-                self._obey(self._inbox.get())
+        """Ticks until a StopWorker command, sleeping while there is nothing to do."""
+        while True:
+            with self._lock:
+                self._posted.wait_for(lambda: self._stopping or len(self._batcher))
+                if self._stopping:
+                    break
             self.tick()
         self._lane.close()
 
     def run_to_end(self) -> None:
         """Ticks until all jobs have ended and their images are encoded; takes no more after it."""
-        self.tick()
         while len(self._batcher):
             self.tick()
         self._lane.close()
 
     def tick(self) -> None:
-        """Obeys all commands, drops what is late, and takes one shared step if there is one."""
-        while not self._inbox.empty():
-            self._obey(self._inbox.get())
-        now_s = self._clock()
-        for late in self._batcher.expired(now_s):
-            self._fail(late.job_id, DeadlineExceeded("The deadline passed."))
-        batch = self._batcher.plan(now_s)
-        if batch is not None and not self._stopping:
+        """Drops what is late, and takes one shared step if there is one."""
+        with self._lock:
+            now_s = self._clock()
+            for late in self._batcher.expired(now_s):
+                self._fail(late.job_id, DeadlineExceeded("The deadline passed."))
+            if now_s - self._told_places_s >= PLACES_INTERVAL_S:
+                self._tell_places(now_s)
+            batch = self._batcher.plan(now_s)
+        if batch is not None:
             self._take(batch)
 
-    def _obey(self, command: Command) -> None:
-        match command:
-            case SubmitJob(job):
-                self._admit(job)
-            case CancelJob(job_id):
-                self._drop(job_id)
-            case StopWorker():
-                self._stopping = True
-            case _:
-                assert_never(command)
-
     def _admit(self, job: Job) -> None:
-        now_s, spec = self._clock(), job.spec
-        shape = Shape(
-            key=(self._model.batch_key(spec), spec.reproducibility is Reproducibility.BUCKET_EXACT),
+        """Takes a job in, or refuses it when its deadline cannot be met."""
+        now_s = self._clock()
+        shape = attempt(lambda: self._shape(job.spec))
+        if isinstance(shape, DarkroomError):
+            self._emit(JobFailed(job.job_id, shape))
+            return
+        estimated_s = self._batcher.estimate_s(job, shape, now_s)
+        if job.deadline_s is not None and estimated_s is not None:
+            remaining_s = job.deadline_s - now_s
+            patience = 1.0 if len(self._batcher) else IDLE_REFUSAL_FACTOR
+            if estimated_s > patience * remaining_s:
+                self._emit(JobFailed(job.job_id, _too_late(remaining_s, estimated_s)))
+                return
+        running = RunningJob(job, shape, JobRecord(job=job, submitted_s=now_s))
+        self._jobs[job.job_id] = running
+        self._batcher.add(job, shape, now_s)
+        running.ahead_count = self._batcher.ahead_count(job.job_id)
+        self._report(running, JobQueued(running.ahead_count, estimated_s=estimated_s))
+
+    def _shape(self, spec: ImageSpec) -> Shape:
+        return Shape(
+            key=cost_key(self._model, spec),
             rows=self._model.rows(spec),
+            evaluations=self._model.evaluations(spec),
+            pixel_count=spec.width_px * spec.height_px,
             alone=spec.reproducibility is Reproducibility.SOLO,
         )
-        self._jobs[job.job_id] = RunningJob(job, JobRecord(job=job, submitted_s=now_s))
-        self._batcher.add(job, shape, now_s)
-        self._tell_places()
 
     def _take(self, batch: Batch) -> None:
         """One step of every image of the batch; those that begin are made ready before."""
         images = [self._ready(step) for step in batch.steps]
         started = self._still_here([image for image in images if image is not None])
         started_s = self._clock()
-        self._denoise(started)
+        is_whole = self._denoise(started) and len(started) == len(batch.steps)
         duration_s = self._clock() - started_s
         stepped = self._still_here(started)
         finished = [image for image in stepped if image.trajectory.finished]
-        self._batcher.commit(batch, [image.step for image in finished], duration_s)
-        for running in {id(image.running): image.running for image in stepped}.values():
-            running.record.denoise_s += duration_s
-            if (news := running.news()) is not None:
-                self._report(running, news)
+        with self._lock:
+            steps = [image.step for image in finished]
+            self._batcher.commit(batch, steps, duration_s, learns=is_whole)
+        self._tell_progress(stepped, duration_s)
         for image in finished:
             self._finish(image)
 
+    def _tell_progress(self, stepped: Sequence[RunningImage], duration_s: float) -> None:
+        """Books the step with its jobs, and reports what they want to know."""
+        number, now_s = next(self._batch_numbers), self._clock()
+        jobs = {id(image.running): image.running for image in stepped}
+        for running in jobs.values():
+            own_count = sum(image.running is running for image in stepped)
+            running.record.note_step(
+                BatchShare(
+                    batch_id=str(number),
+                    batch_image_count=len(stepped),
+                    request_image_count=own_count,
+                ),
+                duration_s,
+            )
+            if (news := running.news(now_s)) is not None:
+                self._report(running, news)
+        for image in stepped:
+            if image.wants_preview:
+                self._preview(image)
+
+    def _preview(self, image: RunningImage) -> None:
+        """Paints what an image looks like so far; one that fails is left out."""
+        pixels = attempt(lambda: self._model.preview(image.trajectory))
+        if not isinstance(pixels, DarkroomError):
+            step_count = image.trajectory.completed_step_count
+            self._lane.submit_preview(
+                image.running.record, FinishedImage(image.step.image_index, pixels), step_count
+            )
+
     def _still_here(self, images: Sequence[RunningImage]) -> list[RunningImage]:
-        """Those whose job has not failed meanwhile."""
+        """Those whose job has not failed or been cancelled meanwhile."""
         return [image for image in images if image.step.job_id in self._jobs]
 
     def _ready(self, step: Step) -> RunningImage | None:
@@ -144,15 +209,12 @@ class WorkerLoop:
         running = self._jobs.get(step.job_id)
         if running is None:
             return None
-        spec = running.job.spec
         if step.image_index not in running.trajectories:
             begun = attempt(lambda: self._begin(running, step.image_index))
             if isinstance(begun, DarkroomError):
                 self._fail(step.job_id, begun)
                 return None
-        return RunningImage(
-            running, step, running.trajectories[step.image_index], self._model.rows(spec)
-        )
+        return RunningImage(running, step, running.trajectories[step.image_index])
 
     def _begin(self, running: RunningJob, image_index: int) -> None:
         spec, started_s = running.job.spec, self._clock()
@@ -163,22 +225,28 @@ class WorkerLoop:
         running.trajectories[image_index] = self._model.begin(spec, running.encoded, image_index)
         running.record.encode_s += self._clock() - started_s
 
-    def _denoise(self, images: Sequence[RunningImage]) -> None:
-        """One shared evaluation. A failing batch is halved until only what is guilty fails."""
+    def _denoise(self, images: Sequence[RunningImage]) -> bool:
+        """One shared evaluation; whether it ran whole.
+
+        A failing batch is halved until only what is guilty fails.
+        """
         if not images:
-            return
+            return False
         outputs = attempt(lambda: self._evaluate(images))
         if not isinstance(outputs, DarkroomError):
             self._scatter(images, outputs)
-        elif len(images) == 1:
+            self._model.wait()
+            return True
+        if len(images) == 1:
             self._fail(images[0].step.job_id, outputs)
-        else:
-            if isinstance(outputs, OutOfDeviceMemory):
-                self._costs.max_rows = max(1, sum(image.row_count for image in images) // 2)
-                log.warning("out of memory", max_batch_size=self._costs.max_rows)
-            half = len(images) // 2
-            self._denoise(images[:half])
-            self._denoise(images[half:])
+            return False
+        if isinstance(outputs, OutOfDeviceMemory):
+            self._costs.max_rows = max(1, sum(image.row_count for image in images) // 2)
+            log.warning("out of memory", max_batch_size=self._costs.max_rows)
+        half = len(images) // 2
+        self._denoise(images[:half])
+        self._denoise(images[half:])
+        return False
 
     def _evaluate(self, images: Sequence[RunningImage]) -> Any:
         row_count = sum(image.row_count for image in images)
@@ -209,23 +277,27 @@ class WorkerLoop:
         running.trajectories[index] = DecodedTrajectory(image.trajectory.step_count)
         running.decoded_count += 1
         if running.is_decoded:
-            del self._jobs[image.step.job_id]
-            self._tell_places()
+            with self._lock:
+                self._jobs.pop(image.step.job_id, None)
         self._lane.submit(running.record, FinishedImage(index, pixels))
 
-    def _tell_places(self) -> None:
+    def _tell_places(self, now_s: float) -> None:
         """Tells waiting jobs whose place in the queue changed."""
-        for ahead_count, job_id in enumerate(self._batcher.order(self._clock())):
+        self._told_places_s = now_s
+        nearest = itertools.islice(self._batcher.order(), MAX_TOLD_PLACES)
+        for ahead_count, job_id in enumerate(nearest):
             running = self._jobs.get(job_id)
             if running is None or running.has_begun or running.ahead_count == ahead_count:
                 continue
             running.ahead_count = ahead_count
-            self._report(running, JobQueued(ahead_count))
+            estimated_s = self._batcher.estimate_s(running.job, running.shape, now_s)
+            self._report(running, JobQueued(ahead_count, estimated_s=estimated_s))
 
     def _fail(self, job_id: str, error: DarkroomError) -> None:
-        if job_id in self._jobs:
-            self._drop(job_id)
-            self._emit(JobFailed(job_id, error))
+        with self._lock:
+            if job_id in self._jobs:
+                self._drop(job_id)
+                self._emit(JobFailed(job_id, error))
 
     def _drop(self, job_id: str) -> None:
         self._batcher.remove(job_id)
@@ -236,10 +308,16 @@ class WorkerLoop:
         log.info(
             "job stopped",
             job_id=job_id,
-            completed_step_count=running.record.reported_step_count,
+            completed_step_count=running.completed_step_count,
             step_count=running.job.spec.step_count,
         )
-        self._tell_places()
 
     def _report(self, running: RunningJob, event: JobEvent) -> None:
         self._emit(JobReport(running.job.job_id, event))
+
+
+def _too_late(remaining_s: float, estimated_s: float) -> DeadlineExceeded:
+    return DeadlineExceeded(
+        f"The deadline is {max(0.0, remaining_s):.3g} s away, and the images would take about"
+        f" {estimated_s:.3g} s, waiting included."
+    )

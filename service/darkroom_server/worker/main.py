@@ -6,6 +6,7 @@ when the server says so, when the pipe closes (the server is gone), or when load
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import signal
 import threading
@@ -19,7 +20,9 @@ from darkroom_server.backends.fake import FakeStepModel
 from darkroom_server.backends.prompt_cache import PromptCache
 from darkroom_server.domain.errors import DarkroomError, ModelUnavailable, OutOfDeviceMemory
 from darkroom_server.domain.models import BackendKind
+from darkroom_server.scheduling.step_costs import StepCosts
 from darkroom_server.telemetry.logs import configure_logs
+from darkroom_server.worker.calibration import FILE_NAME, calibrated_costs
 from darkroom_server.worker.failures import attempt
 from darkroom_server.worker.loop import WorkerLoop
 from darkroom_server.worker.messages import (
@@ -81,11 +84,35 @@ def run_worker(connection: Connection, spec: WorkerSpec) -> None:
         known = isinstance(model, ModelUnavailable | OutOfDeviceMemory)
         pipe.send(WorkerFailed(str(model) if known else f"{name} could not be loaded; {_SEE_LOG}"))
         return
-    loop = WorkerLoop(model, pipe.send, max_batch_size=spec.version.model.max_batch_size)
+    costs = attempt(lambda: _costs(model, spec))
+    loop = WorkerLoop(
+        model,
+        pipe.send,
+        max_batch_size=spec.version.model.max_batch_size,
+        # A model that cannot take its first step is told of its failure by the requests for it.
+        costs=None if isinstance(costs, DarkroomError) else costs,
+    )
     threading.Thread(target=pipe.read_into, args=(loop,), name="pipe", daemon=True).start()
     pipe.send(WorkerReady(model.memory_bytes(), model.dtype()))
     log.info("worker ready", model=name, pid=os.getpid())
     loop.run()
+
+
+def _costs(model: StepModel, spec: WorkerSpec) -> StepCosts | None:
+    """What steps cost here; the fake's are as configured, and learnt while serving."""
+    info = spec.version.model
+    if info.backend is BackendKind.FAKE:
+        return None
+    conditions = {
+        "digest": spec.version.digest,
+        "dtype": model.dtype().value,
+        "device": model.device_name(),
+        "max_batch_size": str(info.max_batch_size),
+        "reproducibility": info.reproducibility.name,
+        "torch": importlib.metadata.version("torch"),
+    }
+    path = spec.version.path / FILE_NAME
+    return calibrated_costs(model, info, path=path, conditions=conditions)
 
 
 def _load(spec: WorkerSpec) -> StepModel:

@@ -6,8 +6,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from darkroom_server.domain.jobs import Job, JobProgress, Stage
-from darkroom_server.scheduling.step_batcher import Step
+from darkroom_server.scheduling.step_batcher import Shape, Step
 from darkroom_server.worker.lanes import JobRecord
+
+#: Progress of a job is reported at most this often.
+PROGRESS_INTERVAL_S = 0.1
 
 
 @dataclass(slots=True)
@@ -15,11 +18,14 @@ class RunningJob:
     """A job, what was encoded for it, and its images' trajectories once they have begun."""
 
     job: Job
+    shape: Shape
     record: JobRecord
     encoded: Any = None
     trajectories: dict[int, Any] = field(default_factory=dict)
     decoded_count: int = 0
     ahead_count: int = 0
+    reported_step_count: int = 0
+    reported_s: float = -PROGRESS_INTERVAL_S
 
     @property
     def has_begun(self) -> bool:
@@ -31,26 +37,51 @@ class RunningJob:
         """Whether all of its images are."""
         return self.decoded_count == len(self.job.spec.seeds)
 
-    def news(self) -> JobProgress | None:
-        """Progress not reported yet: steps that all images of the job have taken."""
+    @property
+    def completed_step_count(self) -> int:
+        """Steps that all images of the job have taken."""
         if len(self.trajectories) < len(self.job.spec.seeds):
+            return 0
+        least: int = min(one.completed_step_count for one in self.trajectories.values())
+        return least
+
+    def news(self, now_s: float) -> JobProgress | None:
+        """Progress not reported yet, unless the last report was a moment ago; the end always."""
+        done = self.completed_step_count
+        if done <= self.reported_step_count:
             return None
-        least = min(one.completed_step_count for one in self.trajectories.values())
-        if least <= self.record.reported_step_count:
-            return None
-        self.record.reported_step_count = least
         total = max(one.step_count for one in self.trajectories.values())
-        return JobProgress(stage=Stage.DENOISE, completed_step_count=least, total_step_count=total)
+        if done < total and now_s - self.reported_s < PROGRESS_INTERVAL_S:
+            return None
+        self.reported_step_count, self.reported_s = done, now_s
+        return JobProgress(stage=Stage.DENOISE, completed_step_count=done, total_step_count=total)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RunningImage:
-    """One image of a job, in a batch."""
+    """One image of a job, in a batch. `step_count_before`: its steps before the batch."""
 
     running: RunningJob
     step: Step
     trajectory: Any
-    row_count: int
+    step_count_before: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.step_count_before = self.trajectory.completed_step_count
+
+    @property
+    def row_count(self) -> int:
+        """Denoiser rows that it takes."""
+        return self.running.shape.rows
+
+    @property
+    def wants_preview(self) -> bool:
+        """Whether the request asks for one after the step just taken, which is not the last."""
+        preview = self.running.job.spec.preview
+        done: int = self.trajectory.completed_step_count
+        if preview is None or done == self.step_count_before or self.trajectory.finished:
+            return False
+        return done % preview.interval_step_count == 0
 
 
 @dataclass(frozen=True, slots=True)

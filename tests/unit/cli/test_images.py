@@ -90,8 +90,9 @@ def test_one_number_is_a_square_size(server: ScriptedServer, darkroom: Darkroom)
         pytest.param(["out.JPG"], image_pb2.OUTPUT_FORMAT_JPEG, id="jpg-in-capitals"),
         pytest.param(["out.jpeg"], image_pb2.OUTPUT_FORMAT_JPEG, id="jpeg"),
         pytest.param(["out.webp"], image_pb2.OUTPUT_FORMAT_WEBP, id="webp"),
+        pytest.param(["out.jpg", "--format", "jpeg"], image_pb2.OUTPUT_FORMAT_JPEG, id="both"),
         pytest.param(
-            ["out.png", "--format", "jpeg"], image_pb2.OUTPUT_FORMAT_JPEG, id="format-wins"
+            ["out.img", "--format", "jpeg"], image_pb2.OUTPUT_FORMAT_JPEG, id="unknown-suffix"
         ),
         pytest.param(["out", "--format", "webp"], image_pb2.OUTPUT_FORMAT_WEBP, id="no-suffix"),
     ],
@@ -105,6 +106,29 @@ def test_the_format_is_the_one_given_or_of_the_suffix(
     server.images.scripts = [GOOD]
     darkroom("generate", "a cat", "-o", *arguments)
     assert [request.output.format for request in server.images.requests] == [expected]
+
+
+def test_a_format_that_contradicts_the_suffix_is_refused(
+    server: ScriptedServer, darkroom: Darkroom
+) -> None:
+    result = darkroom("generate", "a cat", "-o", "out.png", "--format", "webp")
+    assert result.exit_code == 2
+    assert "webp contradicts the name 'out.png'" in result.output
+    assert server.images.requests == []
+
+
+def test_generate_begins_with_an_image_when_one_is_given(
+    server: ScriptedServer, darkroom: Darkroom, tmp_path: Path
+) -> None:
+    server.images.scripts = [GOOD]
+    (tmp_path / "in.png").write_bytes(b"a picture")
+    options = f"--image {tmp_path / 'in.png'} --strength 0.4 --exact solo --preview-every 3"
+    result = darkroom("generate", "a cat", "-o", "out.png", *options.split())
+    assert result.exit_code == 0, result.output
+    (request,) = server.images.requests
+    assert (request.image.content, request.strength) == (b"a picture", 0.4)
+    assert request.reproducibility == image_pb2.REPRODUCIBILITY_SOLO
+    assert request.preview.interval_step_count == 3
 
 
 def test_fill_sends_the_files_and_its_options(server: ScriptedServer, darkroom: Darkroom) -> None:

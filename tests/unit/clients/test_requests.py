@@ -119,9 +119,19 @@ def test_fill_takes_its_own_options() -> None:
 
 
 def test_generate_does_not_take_the_options_of_fill() -> None:
-    options: dict[str, Any] = {"strength": 0.5}
-    with pytest.raises(TypeError, match="strength"):
+    options: dict[str, Any] = {"preserve_unmasked": True}
+    with pytest.raises(TypeError, match="preserve_unmasked"):
         generate_request("a cat", **options)
+
+
+def test_generate_can_begin_with_an_image(tmp_path: Path) -> None:
+    (tmp_path / "in.png").write_bytes(b"i")
+    request = generate_request(
+        "a cat", image=tmp_path / "in.png", strength=0.5, reproducibility="bucket-exact"
+    )
+    assert (request.image.content, request.strength) == (b"i", 0.5)
+    assert request.reproducibility == image_pb2.REPRODUCIBILITY_BUCKET_EXACT
+    assert not generate_request("a cat").HasField("image")
 
 
 def test_without_a_mask_none_is_sent() -> None:

@@ -46,6 +46,9 @@ def parts(
     return PipelineParts(class_name=class_name, components=components, configs=configs)
 
 
+WITHOUT_FILL = {Task.TEXT_TO_IMAGE, Task.IMAGE_TO_IMAGE}
+
+
 def sdxl(**denoiser: Any) -> PipelineTraits:
     return derive_traits(parts(denoiser=denoiser))
 
@@ -61,7 +64,7 @@ def flux(**denoiser: Any) -> PipelineTraits:
         pytest.param("StableDiffusionXLPipeline", {"in_channels": 4}, BOTH, id="sdxl"),
         pytest.param("StableDiffusionXLPipeline", {"in_channels": 9}, {Task.FILL}, id="sdxl-9ch"),
         pytest.param("StableDiffusionXLInpaintPipeline", {}, {Task.FILL}, id="sdxl-inpaint"),
-        pytest.param("FluxPipeline", {"in_channels": 64}, {Task.TEXT_TO_IMAGE}, id="flux"),
+        pytest.param("FluxPipeline", {"in_channels": 64}, WITHOUT_FILL, id="flux"),
         pytest.param("FluxFillPipeline", {"in_channels": 384}, {Task.FILL}, id="flux-fill"),
     ],
 )
@@ -132,8 +135,8 @@ def test_flux_dev_is_guided() -> None:
     assert (traits.defaults.step_count, traits.defaults.guidance_scale) == (28, 3.5)
 
 
-def test_previews_are_not_offered() -> None:
-    assert "preview" not in sdxl().parameters
+def test_previews_are_offered() -> None:
+    assert "preview" in sdxl().parameters
 
 
 @pytest.mark.parametrize(
@@ -219,7 +222,7 @@ def test_named_parameters_leave_those_and_the_inputs_a_task_needs() -> None:
 
 def test_the_fake_backend_takes_every_field_and_is_small() -> None:
     info = combine("m", ModelSettings(backend=BackendKind.FAKE, fake_step_s=0.5), fake_traits())
-    assert info.tasks == BOTH
+    assert info.tasks == set(Task)
     assert set(info.parameters) == set(REQUEST_FIELDS)
     assert (info.defaults.width_px, info.defaults.height_px, info.defaults.step_count) == (
         64,

@@ -52,7 +52,8 @@ class Simulation:
             deadline_s=None if within_s is None else self.now_s + within_s,
         )
         self.left |= {Step(name, index): steps for index in range(images)}
-        self.batcher.add(made, Shape(key=key, rows=rows, alone=alone), self.now_s)
+        shape = Shape(key=key, rows=rows, evaluations=steps, alone=alone)
+        self.batcher.add(made, shape, self.now_s)
 
     def step(self) -> Batch | None:
         batch = self.batcher.plan(self.now_s)
@@ -191,7 +192,8 @@ def test_expired_jobs_are_told_and_removed_ones_forgotten() -> None:
     simulation.batcher.remove("x")
     simulation.batcher.remove("unknown")
     assert len(simulation.batcher) == 1
-    assert simulation.batcher.order(0.0) == ("y",)
+    assert tuple(simulation.batcher.order()) == ("y",)
+    assert simulation.batcher.expired(9.0) == ()
 
 
 @pytest.mark.parametrize("evaluations", [3, 5])

@@ -129,6 +129,11 @@ def test_queued() -> None:
     assert event.queued == GenerationEvent.Queued(ahead_count=4, model_loading=True)
 
 
+def test_queued_tells_how_long_when_that_can_be_told() -> None:
+    (event,) = writer().write(JobQueued(0, estimated_s=2.5))
+    assert event.queued.estimated_duration.ToMilliseconds() == 2500
+
+
 @pytest.mark.parametrize("stage", Stage, ids=lambda stage: stage.value)
 def test_progress(stage: Stage) -> None:
     progress = JobProgress(stage=stage, completed_step_count=2, total_step_count=9, image_index=1)

@@ -9,7 +9,7 @@ import pytest
 from darkroom.v1 import image_pb2
 from darkroom.v1.image_service_pb2 import FillRequest, GenerateRequest
 from darkroom_server.domain.errors import InvalidParameter
-from darkroom_server.domain.jobs import ImageFormat, PreviewSpec, Priority, Task
+from darkroom_server.domain.jobs import ImageFormat, PreviewSpec, Priority, Reproducibility, Task
 from darkroom_server.domain.models import ModelRef
 from darkroom_server.wire.messages import parse_fill, parse_generate
 from darkroom_server.wire.requests import (
@@ -18,6 +18,7 @@ from darkroom_server.wire.requests import (
     ImageRequest,
     MaskPolarity,
     OutputRequest,
+    SourceInput,
     UnsupportedParameterPolicy,
 )
 
@@ -208,6 +209,12 @@ def test_taken(fields: dict[str, object]) -> None:
             id="previews-too-large",
         ),
         pytest.param("priority", {"priority": 9}, id="unknown-priority"),
+        pytest.param("reproducibility", {"reproducibility": 9}, id="unknown-level"),
+        pytest.param("strength", {"strength": 0.5}, id="strength-without-an-image"),
+        pytest.param("image.content", {"image": {"content": b""}}, id="empty-image"),
+        pytest.param(
+            "strength", {"image": {"content": b"i"}, "strength": 1.1}, id="strength-above-1"
+        ),
         pytest.param("dimension_policy", {"dimension_policy": 9}, id="unknown-dimension-policy"),
         pytest.param(
             "unsupported_parameter_policy",
@@ -240,6 +247,27 @@ def test_refused_of_fill(blamed: str, fields: dict[str, object]) -> None:
     with pytest.raises(InvalidParameter) as caught:
         parse_fill(fill_request(**fields))
     assert caught.value.field == blamed
+
+
+def test_generate_with_an_image_begins_with_it() -> None:
+    image = {"content": b"i"}
+    _, request = parse_generate(GenerateRequest(prompt="a cat", image=image, strength=0.5))
+    assert request.task is Task.IMAGE_TO_IMAGE
+    assert request.source == SourceInput(image=b"i", strength=0.5)
+
+
+@pytest.mark.parametrize(
+    ("sent", "expected"),
+    [
+        (image_pb2.REPRODUCIBILITY_UNSPECIFIED, None),
+        (image_pb2.REPRODUCIBILITY_SOLO, Reproducibility.SOLO),
+    ],
+)
+def test_the_level_asked_for(
+    sent: image_pb2.Reproducibility.ValueType, expected: Reproducibility | None
+) -> None:
+    _, request = parse_generate(GenerateRequest(prompt="a cat", reproducibility=sent))
+    assert request.reproducibility is expected
 
 
 @pytest.mark.parametrize("strength", [0.0, 1.0])

@@ -16,6 +16,8 @@ from darkroom_server.domain.jobs import (
     Pixels,
     PreviewSpec,
     Priority,
+    Reproducibility,
+    SourceSpec,
     Task,
 )
 from darkroom_server.domain.models import ModelInfo
@@ -25,9 +27,10 @@ from darkroom_server.wire.requests import (
     FillInput,
     ImageRequest,
     OutputRequest,
+    SourceInput,
     UnsupportedParameterPolicy,
 )
-from darkroom_server.wire.resolve import Resolved, resolve
+from darkroom_server.wire.resolve import DEFAULT_SOURCE_STRENGTH, Resolved, resolve
 from tests.unit.wire.example_models import FLUX_FILL, FLUX_SCHNELL, SDXL
 
 PROMPT = ImageRequest(task=Task.TEXT_TO_IMAGE, prompt="a cat")
@@ -40,7 +43,7 @@ def never(_: int) -> NoReturn:
 
 
 def resolved(request: ImageRequest, model: ModelInfo = SDXL) -> Resolved:
-    source = Size(512, 512) if request.fill is not None else None
+    source = Size(512, 512) if request.fill or request.source else None
     return resolve(request, model, source=source, choose_seed=lambda _: 7)
 
 
@@ -235,5 +238,40 @@ def test_pixels_join_the_spec_when_they_are_there() -> None:
         preserve_unmasked=False,
     )
     result = resolved(FILL)
-    joined = result.with_fill(fill, ())
+    joined = result.with_pixels(fill, ())
     assert joined.spec == replace(result.spec, fill=fill)
+
+
+@pytest.mark.parametrize(
+    ("of_model", "asked", "expected"),
+    [
+        pytest.param(0, None, 0, id="the-model's-own"),
+        pytest.param(0, 2, 2, id="stricter"),
+        pytest.param(2, 0, 2, id="laxer-changes-nothing"),
+    ],
+)
+def test_a_request_may_be_stricter_than_its_model(
+    of_model: int, asked: int | None, expected: int
+) -> None:
+    model = replace(SDXL, reproducibility=Reproducibility(of_model))
+    level = None if asked is None else Reproducibility(asked)
+    spec = resolved(replace(PROMPT, reproducibility=level), model).spec
+    assert spec.reproducibility is Reproducibility(expected)
+
+
+def test_image_to_image_follows_its_image_and_has_a_strength() -> None:
+    model = replace(SDXL, tasks=frozenset({Task.IMAGE_TO_IMAGE}))
+    request = replace(PROMPT, task=Task.IMAGE_TO_IMAGE, source=SourceInput(image=b"i"))
+    result = resolved(request, model)
+    assert (result.spec.width_px, result.strength) == (512, DEFAULT_SOURCE_STRENGTH)
+    source = SourceSpec(image=Pixels(512, 512, 3, b""), strength=result.strength)
+    assert result.with_pixels(source, ()).spec.strength == DEFAULT_SOURCE_STRENGTH
+
+
+def test_image_to_image_needs_a_step_to_run() -> None:
+    model = replace(SDXL, tasks=frozenset({Task.IMAGE_TO_IMAGE}))
+    source = SourceInput(image=b"i", strength=0.01)
+    request = replace(PROMPT, task=Task.IMAGE_TO_IMAGE, source=source)
+    with pytest.raises(InvalidParameter) as caught:
+        resolved(request, model)
+    assert caught.value.field == "strength"

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,54 +12,15 @@ from darkroom_server.domain.errors import DeadlineExceeded, GenerationFailed, Ou
 from darkroom_server.domain.jobs import (
     ImageSpec,
     JobCompleted,
-    JobEvent,
     JobImage,
     JobProgress,
     JobQueued,
     Reproducibility,
     Stage,
 )
-from darkroom_server.worker.lanes import CompressLane
-from darkroom_server.worker.loop import WorkerLoop
-from darkroom_server.worker.messages import CancelJob, JobFailed, JobReport, Report, SubmitJob
+from darkroom_server.worker.messages import CancelJob, JobFailed, JobReport, SubmitJob
 from tests.unit.specs import job
-
-MAX_BATCH_SIZE = 4
-
-
-class Clock:
-    now_s = 100.0
-
-    def __call__(self) -> float:
-        return self.now_s
-
-
-class Bench:
-    """A loop on the fake model, driven tick by tick."""
-
-    def __init__(self, model: FakeStepModel | None = None) -> None:
-        self.reports: list[Report] = []
-        self.clock = Clock()
-        self.lane = CompressLane(self.reports.append, self.clock)
-        self.loop = WorkerLoop(
-            model or FakeStepModel(),
-            self.reports.append,
-            max_batch_size=MAX_BATCH_SIZE,
-            lane=self.lane,
-            clock=self.clock,
-        )
-
-    def ticks(self, count: int) -> None:
-        for _ in range(count):
-            self.loop.tick()
-
-    def events(self, job_id: str = "a") -> list[JobEvent]:
-        self.lane.close()
-        found = [r for r in self.reports if isinstance(r, JobReport) and r.job_id == job_id]
-        return [report.event for report in found]
-
-    def failures(self) -> dict[str, type[Exception]]:
-        return {r.job_id: type(r.error) for r in self.reports if isinstance(r, JobFailed)}
+from tests.unit.worker.loop_bench import MAX_BATCH_SIZE, Bench, shared
 
 
 @pytest.fixture
@@ -73,7 +33,8 @@ def bench() -> Iterator[Bench]:
 def test_a_job_reports_its_stages_then_its_image_then_its_end(bench: Bench) -> None:
     bench.loop.post(SubmitJob(job(step_count=3, seeds=(10,))))
     bench.ticks(3)
-    encode, first, second, third, image, completed = bench.events()
+    queued, encode, first, second, third, image, completed = bench.events()
+    assert queued == JobQueued(0)
     assert encode == JobProgress(stage=Stage.ENCODE, total_step_count=3)
     assert [first, second, third] == [
         JobProgress(stage=Stage.DENOISE, completed_step_count=k, total_step_count=3)
@@ -106,7 +67,7 @@ def test_waiting_jobs_learn_their_place(bench: Bench) -> None:
         bench.loop.post(SubmitJob(job(name, step_count=1)))
     bench.ticks(3)
     places = [event for event in bench.events("c") if isinstance(event, JobQueued)]
-    assert places == [JobQueued(2), JobQueued(1), JobQueued(0)]
+    assert [event.ahead_count for event in places] == [2, 1, 0]
 
 
 def test_a_cancelled_job_takes_no_further_step_and_says_nothing(bench: Bench) -> None:
@@ -120,7 +81,7 @@ def test_a_cancelled_job_takes_no_further_step_and_says_nothing(bench: Bench) ->
     assert isinstance(bench.events("b")[-1], JobCompleted)
 
 
-@pytest.mark.parametrize("steps_before", [0, 2], ids=["waiting", "running"])
+@pytest.mark.parametrize("steps_before", [0, 1], ids=["waiting", "running"])
 def test_a_late_job_fails_of_its_deadline(bench: Bench, steps_before: int) -> None:
     bench.loop.post(SubmitJob(job("a", step_count=50, deadline_s=101.0)))
     bench.ticks(steps_before)
@@ -177,11 +138,6 @@ class Watched(FakeStepModel):
         made = super().denoise(inputs)
         self.rows_taken.append(len(inputs))
         return made
-
-
-def shared(name: str, **changes: Any) -> SubmitJob:
-    values = {"reproducibility": Reproducibility.TOLERANCE} | changes
-    return SubmitJob(job(name, **values))
 
 
 def finished(bench: Bench, *names: str) -> bool:

@@ -15,6 +15,8 @@ import transformers
 from diffusers import DiffusionPipeline
 
 from darkroom_server.backends.base import StepModel
+from darkroom_server.backends.diffusers.families.flux import FluxStepModel
+from darkroom_server.backends.diffusers.families.flux_fill import FluxFillStepModel
 from darkroom_server.backends.diffusers.families.sdxl import SdxlStepModel
 from darkroom_server.backends.diffusers.step_model import DTYPES
 from darkroom_server.backends.prompt_cache import PromptCache
@@ -38,6 +40,8 @@ class Family(Protocol):
 FAMILIES: dict[str, Family] = {
     "StableDiffusionXLPipeline": SdxlStepModel,
     "StableDiffusionXLInpaintPipeline": SdxlStepModel,
+    "FluxPipeline": FluxStepModel,
+    "FluxFillPipeline": FluxFillStepModel,
 }
 
 _TORCH_DTYPES = {dtype: of_torch for of_torch, dtype in DTYPES.items()}

@@ -28,7 +28,7 @@ def private_scheduler(base: Any, name: str, *, allowed: Collection[str]) -> Any:
 class Schedule:
     """The timesteps that one image goes through, and how far it is.
 
-    `strength` below 1 skips the first part of them. `set_timesteps` sets the scheduler's timesteps.
+    The first `skipped_step_count` steps are left out; `set_timesteps` is given the scheduler.
     """
 
     def __init__(
@@ -38,13 +38,13 @@ class Schedule:
         *,
         step_count: int,
         set_timesteps: Callable[[Any], None],
-        strength: float = 1.0,
+        skipped_step_count: int = 0,
     ) -> None:
         set_timesteps(scheduler)
         self.scheduler = scheduler
         self.generator = generator
-        self.step_count = min(int(step_count * strength), step_count)
-        skipped: int = (step_count - self.step_count) * scheduler.order
+        self.step_count = step_count - skipped_step_count
+        skipped: int = skipped_step_count * scheduler.order
         self.timesteps: torch.Tensor = scheduler.timesteps[skipped:]
         self.evaluation_count = 0
         self._skipped = skipped

@@ -6,6 +6,7 @@ and how latents become pixels (`to_image`). Thread-bound to the worker's model t
 
 from __future__ import annotations
 
+import platform
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Sequence
 from typing import Any
@@ -129,6 +130,10 @@ class DiffusersStepModel(ABC):
         """Sets a fresh scheduler's timesteps as the stock pipeline does."""
         scheduler.set_timesteps(spec.step_count, device=self._device)
 
+    def skipped_step_count(self, spec: ImageSpec) -> int:
+        """Steps that the strength leaves out, as the stock pipeline rounds them."""
+        return spec.step_count - min(int(spec.step_count * spec.strength), spec.step_count)
+
     def schedule(self, spec: ImageSpec, image_index: int) -> Schedule:
         """A private schedule and generator for one image."""
         return Schedule(
@@ -138,7 +143,7 @@ class DiffusersStepModel(ABC):
             torch.Generator("cpu").manual_seed(spec.seeds[image_index]),
             step_count=spec.step_count,
             set_timesteps=lambda scheduler: self.set_timesteps(scheduler, spec),
-            strength=spec.strength,
+            skipped_step_count=self.skipped_step_count(spec),
         )
 
     def evaluations(self, spec: ImageSpec) -> int:
@@ -157,6 +162,12 @@ class DiffusersStepModel(ABC):
             for tensor in (*module.parameters(), *module.buffers())
         )
 
+    def device_name(self) -> str:
+        """The GPU's name, or the processor's kind and how many threads compute."""
+        if self._device.type == "cuda":
+            return torch.cuda.get_device_name(self._device)
+        return f"{platform.machine()} with {torch.get_num_threads()} threads"
+
     def dtype(self) -> Dtype:
         """That of the denoiser."""
         return DTYPES[next(self._denoiser.parameters()).dtype]
@@ -174,6 +185,11 @@ class DiffusersStepModel(ABC):
             one.denoised = denoised(one.schedule, stepped, prediction, one.latents)
         one.latents = stepped.prev_sample
         one.schedule.advance()
+
+    def wait(self) -> None:
+        """Waits for the GPU; a processor has always finished."""
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
 
     @torch.inference_mode()
     def preview(self, trajectory: DiffusersTrajectory) -> ImageArray:

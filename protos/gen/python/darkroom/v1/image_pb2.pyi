@@ -161,6 +161,46 @@ PRIORITY_HIGH: Priority.ValueType  # 3
 """Ahead of NORMAL; may need a permission."""
 Global___Priority: _TypeAlias = Priority  # noqa: Y015
 
+class _Reproducibility:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ReproducibilityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reproducibility.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    REPRODUCIBILITY_UNSPECIFIED: _Reproducibility.ValueType  # 0
+    """The model's own level; in a model's configuration, SOLO."""
+    REPRODUCIBILITY_TOLERANCE: _Reproducibility.ValueType  # 1
+    """Requests share denoising steps; an image is equal within a tolerance,
+    whatever shares them.
+    """
+    REPRODUCIBILITY_BUCKET_EXACT: _Reproducibility.ValueType  # 2
+    """Requests share denoising steps of a fixed number of rows, filled up: an
+    image has equal bytes, whatever shares them.
+    """
+    REPRODUCIBILITY_SOLO: _Reproducibility.ValueType  # 3
+    """Requests take turns, step by step, and share none: an image has equal
+    bytes to one that the diffusers pipeline makes alone.
+    """
+
+class Reproducibility(_Reproducibility, metaclass=_ReproducibilityEnumTypeWrapper):
+    """How far an image's pixels may depend on what shares the device."""
+
+REPRODUCIBILITY_UNSPECIFIED: Reproducibility.ValueType  # 0
+"""The model's own level; in a model's configuration, SOLO."""
+REPRODUCIBILITY_TOLERANCE: Reproducibility.ValueType  # 1
+"""Requests share denoising steps; an image is equal within a tolerance,
+whatever shares them.
+"""
+REPRODUCIBILITY_BUCKET_EXACT: Reproducibility.ValueType  # 2
+"""Requests share denoising steps of a fixed number of rows, filled up: an
+image has equal bytes, whatever shares them.
+"""
+REPRODUCIBILITY_SOLO: Reproducibility.ValueType  # 3
+"""Requests take turns, step by step, and share none: an image has equal
+bytes to one that the diffusers pipeline makes alone.
+"""
+Global___Reproducibility: _TypeAlias = Reproducibility  # noqa: Y015
+
 @_typing.final
 class OutputOptions(_message.Message):
     """Encoding of the images a request returns."""
@@ -286,7 +326,7 @@ class EffectiveParameters(_message.Message):
     scheduler: _builtins.str
     """Scheduler name."""
     strength: _builtins.float
-    """Fill only."""
+    """Fill and image to image only."""
     fingerprint: _builtins.str
     """What the pixels depend on besides the fields above: dtype, denoiser and
     exactness level, for comparing two servers.
@@ -387,7 +427,7 @@ Global___Timings: _TypeAlias = Timings  # noqa: Y015
 
 @_typing.final
 class BatchInfo(_message.Message):
-    """How this request shared the device."""
+    """The fullest denoising step that a request took part in."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -395,7 +435,7 @@ class BatchInfo(_message.Message):
     REQUEST_IMAGE_COUNT_FIELD_NUMBER: _builtins.int
     BATCH_ID_FIELD_NUMBER: _builtins.int
     batch_image_count: _builtins.int
-    """Images in the device batch, this request's and others'."""
+    """Images in it, this request's and others'."""
     request_image_count: _builtins.int
     """This request's images among them."""
     batch_id: _builtins.str

@@ -6,6 +6,7 @@ isort:skip_file
 from collections import abc as _abc
 from darkroom.v1 import image_pb2 as _image_pb2
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -44,6 +45,9 @@ class GenerateRequest(_message.Message):
     DIMENSION_POLICY_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
+    IMAGE_FIELD_NUMBER: _builtins.int
+    STRENGTH_FIELD_NUMBER: _builtins.int
+    REPRODUCIBILITY_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """A model's resource name (models/flux-1-schnell), hub id
     (black-forest-labs/FLUX.1-schnell) or alias. Empty: the server's default
@@ -81,6 +85,12 @@ class GenerateRequest(_message.Message):
     """Version of the model: a number, a label such as `stable`, or empty for the
     default version.
     """
+    strength: _builtins.float
+    """How far from `image`, above 0 to 1. Unset: 0.6. Only with `image`."""
+    reproducibility: _image_pb2.Reproducibility.ValueType
+    """How far pixels may depend on what shares the device. A request may ask for
+    a stricter level than the model's; a laxer one changes nothing.
+    """
     @_builtins.property
     def output(self) -> _image_pb2.OutputOptions:
         """Encoding of the results."""
@@ -88,6 +98,10 @@ class GenerateRequest(_message.Message):
     @_builtins.property
     def preview(self) -> _image_pb2.PreviewOptions:
         """Previews while denoising. Unset: none."""
+
+    @_builtins.property
+    def image(self) -> _image_pb2.ImageSource:
+        """An image to begin with instead of noise."""
 
     def __init__(
         self,
@@ -109,10 +123,13 @@ class GenerateRequest(_message.Message):
         dimension_policy: _image_pb2.DimensionPolicy.ValueType = ...,
         validate_only: _builtins.bool = ...,
         version: _builtins.str = ...,
+        image: _image_pb2.ImageSource | None = ...,
+        strength: _builtins.float | None = ...,
+        reproducibility: _image_pb2.Reproducibility.ValueType = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_guidance_scale", b"_guidance_scale", "_height_px", b"_height_px", "_seed", b"_seed", "_step_count", b"_step_count", "_width_px", b"_width_px", "guidance_scale", b"guidance_scale", "height_px", b"height_px", "output", b"output", "preview", b"preview", "seed", b"seed", "step_count", b"step_count", "width_px", b"width_px"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_guidance_scale", b"_guidance_scale", "_height_px", b"_height_px", "_seed", b"_seed", "_step_count", b"_step_count", "_strength", b"_strength", "_width_px", b"_width_px", "guidance_scale", b"guidance_scale", "height_px", b"height_px", "image", b"image", "output", b"output", "preview", b"preview", "seed", b"seed", "step_count", b"step_count", "strength", b"strength", "width_px", b"width_px"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_guidance_scale", b"_guidance_scale", "_height_px", b"_height_px", "_seed", b"_seed", "_step_count", b"_step_count", "_width_px", b"_width_px", "dimension_policy", b"dimension_policy", "guidance_scale", b"guidance_scale", "height_px", b"height_px", "image_count", b"image_count", "model", b"model", "negative_prompt", b"negative_prompt", "output", b"output", "preview", b"preview", "priority", b"priority", "prompt", b"prompt", "scheduler", b"scheduler", "seed", b"seed", "step_count", b"step_count", "unsupported_parameter_policy", b"unsupported_parameter_policy", "validate_only", b"validate_only", "version", b"version", "width_px", b"width_px"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_guidance_scale", b"_guidance_scale", "_height_px", b"_height_px", "_seed", b"_seed", "_step_count", b"_step_count", "_strength", b"_strength", "_width_px", b"_width_px", "dimension_policy", b"dimension_policy", "guidance_scale", b"guidance_scale", "height_px", b"height_px", "image", b"image", "image_count", b"image_count", "model", b"model", "negative_prompt", b"negative_prompt", "output", b"output", "preview", b"preview", "priority", b"priority", "prompt", b"prompt", "reproducibility", b"reproducibility", "scheduler", b"scheduler", "seed", b"seed", "step_count", b"step_count", "strength", b"strength", "unsupported_parameter_policy", b"unsupported_parameter_policy", "validate_only", b"validate_only", "version", b"version", "width_px", b"width_px"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__guidance_scale: _TypeAlias = _typing.Literal["guidance_scale"]  # noqa: Y015
     _WhichOneofArgType__guidance_scale: _TypeAlias = _typing.Literal["_guidance_scale", b"_guidance_scale"]  # noqa: Y015
@@ -122,6 +139,8 @@ class GenerateRequest(_message.Message):
     _WhichOneofArgType__seed: _TypeAlias = _typing.Literal["_seed", b"_seed"]  # noqa: Y015
     _WhichOneofReturnType__step_count: _TypeAlias = _typing.Literal["step_count"]  # noqa: Y015
     _WhichOneofArgType__step_count: _TypeAlias = _typing.Literal["_step_count", b"_step_count"]  # noqa: Y015
+    _WhichOneofReturnType__strength: _TypeAlias = _typing.Literal["strength"]  # noqa: Y015
+    _WhichOneofArgType__strength: _TypeAlias = _typing.Literal["_strength", b"_strength"]  # noqa: Y015
     _WhichOneofReturnType__width_px: _TypeAlias = _typing.Literal["width_px"]  # noqa: Y015
     _WhichOneofArgType__width_px: _TypeAlias = _typing.Literal["_width_px", b"_width_px"]  # noqa: Y015
     @_typing.overload
@@ -132,6 +151,8 @@ class GenerateRequest(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__seed) -> _WhichOneofReturnType__seed | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__step_count) -> _WhichOneofReturnType__step_count | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__strength) -> _WhichOneofReturnType__strength | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__width_px) -> _WhichOneofReturnType__width_px | None: ...
 
@@ -189,6 +210,7 @@ class FillRequest(_message.Message):
     MASK_POLARITY_FIELD_NUMBER: _builtins.int
     STRENGTH_FIELD_NUMBER: _builtins.int
     PRESERVE_UNMASKED_FIELD_NUMBER: _builtins.int
+    REPRODUCIBILITY_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """As GenerateRequest.model; empty: the server's default fill model."""
     prompt: _builtins.str
@@ -229,6 +251,8 @@ class FillRequest(_message.Message):
     """Paste the untouched pixels of the input back over the result, so that
     black-mask pixels are bit-exact rather than VAE round-tripped.
     """
+    reproducibility: _image_pb2.Reproducibility.ValueType
+    """As GenerateRequest.reproducibility."""
     @_builtins.property
     def output(self) -> _image_pb2.OutputOptions:
         """Encoding of the results."""
@@ -273,10 +297,11 @@ class FillRequest(_message.Message):
         mask_polarity: _image_pb2.MaskPolarity.ValueType = ...,
         strength: _builtins.float | None = ...,
         preserve_unmasked: _builtins.bool = ...,
+        reproducibility: _image_pb2.Reproducibility.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_guidance_scale", b"_guidance_scale", "_height_px", b"_height_px", "_seed", b"_seed", "_step_count", b"_step_count", "_strength", b"_strength", "_width_px", b"_width_px", "guidance_scale", b"guidance_scale", "height_px", b"height_px", "image", b"image", "mask", b"mask", "output", b"output", "preview", b"preview", "seed", b"seed", "step_count", b"step_count", "strength", b"strength", "width_px", b"width_px"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_guidance_scale", b"_guidance_scale", "_height_px", b"_height_px", "_seed", b"_seed", "_step_count", b"_step_count", "_strength", b"_strength", "_width_px", b"_width_px", "dimension_policy", b"dimension_policy", "guidance_scale", b"guidance_scale", "height_px", b"height_px", "image", b"image", "image_count", b"image_count", "mask", b"mask", "mask_polarity", b"mask_polarity", "model", b"model", "negative_prompt", b"negative_prompt", "output", b"output", "preserve_unmasked", b"preserve_unmasked", "preview", b"preview", "priority", b"priority", "prompt", b"prompt", "scheduler", b"scheduler", "seed", b"seed", "step_count", b"step_count", "strength", b"strength", "unsupported_parameter_policy", b"unsupported_parameter_policy", "validate_only", b"validate_only", "version", b"version", "width_px", b"width_px"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_guidance_scale", b"_guidance_scale", "_height_px", b"_height_px", "_seed", b"_seed", "_step_count", b"_step_count", "_strength", b"_strength", "_width_px", b"_width_px", "dimension_policy", b"dimension_policy", "guidance_scale", b"guidance_scale", "height_px", b"height_px", "image", b"image", "image_count", b"image_count", "mask", b"mask", "mask_polarity", b"mask_polarity", "model", b"model", "negative_prompt", b"negative_prompt", "output", b"output", "preserve_unmasked", b"preserve_unmasked", "preview", b"preview", "priority", b"priority", "prompt", b"prompt", "reproducibility", b"reproducibility", "scheduler", b"scheduler", "seed", b"seed", "step_count", b"step_count", "strength", b"strength", "unsupported_parameter_policy", b"unsupported_parameter_policy", "validate_only", b"validate_only", "version", b"version", "width_px", b"width_px"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__guidance_scale: _TypeAlias = _typing.Literal["guidance_scale"]  # noqa: Y015
     _WhichOneofArgType__guidance_scale: _TypeAlias = _typing.Literal["_guidance_scale", b"_guidance_scale"]  # noqa: Y015
@@ -433,19 +458,25 @@ class GenerationEvent(_message.Message):
 
         AHEAD_COUNT_FIELD_NUMBER: _builtins.int
         MODEL_LOADING_FIELD_NUMBER: _builtins.int
+        ESTIMATED_DURATION_FIELD_NUMBER: _builtins.int
         ahead_count: _builtins.int
         """Requests ahead of this one."""
         model_loading: _builtins.bool
         """The model has to be loaded first."""
+        @_builtins.property
+        def estimated_duration(self) -> _duration_pb2.Duration:
+            """Until the images are made, as far as can be told now. Unset: not known."""
+
         def __init__(
             self,
             *,
             ahead_count: _builtins.int = ...,
             model_loading: _builtins.bool = ...,
+            estimated_duration: _duration_pb2.Duration | None = ...,
         ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        _HasFieldArgType: _TypeAlias = _typing.Literal["estimated_duration", b"estimated_duration"]  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["ahead_count", b"ahead_count", "model_loading", b"model_loading"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["ahead_count", b"ahead_count", "estimated_duration", b"estimated_duration", "model_loading", b"model_loading"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -70,7 +70,7 @@ class ImageServiceServicer(object):
     """
 
     def Generate(self, request, context):
-        """Text to image.
+        """Text to image; with `image`, image to image.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -44,7 +44,7 @@ class ImageServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ImageServiceAsyncStub: ...
     Generate: _grpc.UnaryStreamMultiCallable[_image_service_pb2.GenerateRequest, _image_service_pb2.GenerateResponse]
-    """Text to image."""
+    """Text to image; with `image`, image to image."""
     Fill: _grpc.UnaryStreamMultiCallable[_image_service_pb2.FillRequest, _image_service_pb2.FillResponse]
     """Inpainting and outpainting: repaints the masked part of an image."""
 
@@ -64,7 +64,7 @@ class ImageServiceAsyncStub(ImageServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Generate: _aio.UnaryStreamMultiCallable[_image_service_pb2.GenerateRequest, _image_service_pb2.GenerateResponse]  # type: ignore[assignment]
-    """Text to image."""
+    """Text to image; with `image`, image to image."""
     Fill: _aio.UnaryStreamMultiCallable[_image_service_pb2.FillRequest, _image_service_pb2.FillResponse]  # type: ignore[assignment]
     """Inpainting and outpainting: repaints the masked part of an image."""
 
@@ -87,7 +87,7 @@ class ImageServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _image_service_pb2.GenerateRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_image_service_pb2.GenerateResponse], _abc.AsyncIterator[_image_service_pb2.GenerateResponse]]:
-        """Text to image."""
+        """Text to image; with `image`, image to image."""
 
     @_abc_1.abstractmethod
     def Fill(

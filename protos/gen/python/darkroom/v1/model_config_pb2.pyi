@@ -4,6 +4,7 @@ isort:skip_file
 """
 
 from collections import abc as _abc
+from darkroom.v1 import image_pb2 as _image_pb2
 from darkroom.v1 import model_service_pb2 as _model_service_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -47,46 +48,6 @@ DTYPE_FP16: Dtype.ValueType  # 2
 DTYPE_BF16: Dtype.ValueType  # 3
 """bfloat16."""
 Global___Dtype: _TypeAlias = Dtype  # noqa: Y015
-
-class _Reproducibility:
-    ValueType = _typing.NewType("ValueType", _builtins.int)
-    V: _TypeAlias = ValueType  # noqa: Y015
-
-class _ReproducibilityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reproducibility.ValueType], _builtins.type):
-    DESCRIPTOR: _descriptor.EnumDescriptor
-    REPRODUCIBILITY_UNSPECIFIED: _Reproducibility.ValueType  # 0
-    """Same as SOLO."""
-    REPRODUCIBILITY_TOLERANCE: _Reproducibility.ValueType  # 1
-    """Requests share denoising steps; an image is equal within a tolerance,
-    whatever shares them.
-    """
-    REPRODUCIBILITY_BUCKET_EXACT: _Reproducibility.ValueType  # 2
-    """Requests share denoising steps of a fixed number of rows, filled up: an
-    image has equal bytes, whatever shares them.
-    """
-    REPRODUCIBILITY_SOLO: _Reproducibility.ValueType  # 3
-    """Requests take turns, step by step, and share none: an image has equal
-    bytes to one that the diffusers pipeline makes alone.
-    """
-
-class Reproducibility(_Reproducibility, metaclass=_ReproducibilityEnumTypeWrapper):
-    """How far an image's pixels may depend on what shares the device."""
-
-REPRODUCIBILITY_UNSPECIFIED: Reproducibility.ValueType  # 0
-"""Same as SOLO."""
-REPRODUCIBILITY_TOLERANCE: Reproducibility.ValueType  # 1
-"""Requests share denoising steps; an image is equal within a tolerance,
-whatever shares them.
-"""
-REPRODUCIBILITY_BUCKET_EXACT: Reproducibility.ValueType  # 2
-"""Requests share denoising steps of a fixed number of rows, filled up: an
-image has equal bytes, whatever shares them.
-"""
-REPRODUCIBILITY_SOLO: Reproducibility.ValueType  # 3
-"""Requests take turns, step by step, and share none: an image has equal
-bytes to one that the diffusers pipeline makes alone.
-"""
-Global___Reproducibility: _TypeAlias = Reproducibility  # noqa: Y015
 
 class _Backend:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -289,7 +250,7 @@ class ModelConfig(_message.Message):
     """SPDX id or a name."""
     backend: Global___Backend.ValueType
     """What runs the model. Unset: DIFFUSERS."""
-    reproducibility: Global___Reproducibility.ValueType
+    reproducibility: _image_pb2.Reproducibility.ValueType
     """How far pixels may depend on what shares the device. Unset: SOLO."""
     @_builtins.property
     def version_policy(self) -> Global___VersionPolicy:
@@ -358,7 +319,7 @@ class ModelConfig(_message.Message):
         license: _builtins.str = ...,
         backend: Global___Backend.ValueType = ...,
         fake: Global___FakeBackend | None = ...,
-        reproducibility: Global___Reproducibility.ValueType = ...,
+        reproducibility: _image_pb2.Reproducibility.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["defaults", b"defaults", "fake", b"fake", "hub", b"hub", "limits", b"limits", "version_policy", b"version_policy"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...

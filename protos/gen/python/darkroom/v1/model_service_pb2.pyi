@@ -4,6 +4,7 @@ isort:skip_file
 """
 
 from collections import abc as _abc
+from darkroom.v1 import image_pb2 as _image_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
@@ -39,6 +40,8 @@ class Model(_message.Message):
         """ImageService.Generate."""
         TASK_FILL: Model._Task.ValueType  # 2
         """ImageService.Fill."""
+        TASK_IMAGE_TO_IMAGE: Model._Task.ValueType  # 3
+        """ImageService.Generate with an image."""
 
     class Task(_Task, metaclass=_TaskEnumTypeWrapper):
         """What a model can do."""
@@ -49,6 +52,8 @@ class Model(_message.Message):
     """ImageService.Generate."""
     TASK_FILL: Model.Task.ValueType  # 2
     """ImageService.Fill."""
+    TASK_IMAGE_TO_IMAGE: Model.Task.ValueType  # 3
+    """ImageService.Generate with an image."""
 
     class _State:
         ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -107,6 +112,7 @@ class Model(_message.Message):
     LICENSE_FIELD_NUMBER: _builtins.int
     DEFAULT_VERSION_FIELD_NUMBER: _builtins.int
     VERSIONS_FIELD_NUMBER: _builtins.int
+    REPRODUCIBILITY_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Format: models/{model}; {model} is the name of its folder in the model
     repository.
@@ -137,6 +143,10 @@ class Model(_message.Message):
     """SPDX id or a name."""
     default_version: _builtins.int
     """Version that requests without one get; 0 when none serves."""
+    reproducibility: _image_pb2.Reproducibility.ValueType
+    """How far pixels depend on what shares the device, unless a request is
+    stricter. Never UNSPECIFIED.
+    """
     @_builtins.property
     def aliases(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Other strings accepted as `model` in requests."""
@@ -178,10 +188,11 @@ class Model(_message.Message):
         license: _builtins.str = ...,
         default_version: _builtins.int = ...,
         versions: _abc.Iterable[Global___ModelVersion] | None = ...,
+        reproducibility: _image_pb2.Reproducibility.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "default_scheduler", b"default_scheduler", "default_version", b"default_version", "dimension_multiple_px", b"dimension_multiple_px", "display_name", b"display_name", "hub_id", b"hub_id", "license", b"license", "max_image_count", b"max_image_count", "max_pixel_count", b"max_pixel_count", "memory_bytes", b"memory_bytes", "name", b"name", "parameters", b"parameters", "queued_request_count", b"queued_request_count", "schedulers", b"schedulers", "state", b"state", "state_message", b"state_message", "tasks", b"tasks", "versions", b"versions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "default_scheduler", b"default_scheduler", "default_version", b"default_version", "dimension_multiple_px", b"dimension_multiple_px", "display_name", b"display_name", "hub_id", b"hub_id", "license", b"license", "max_image_count", b"max_image_count", "max_pixel_count", b"max_pixel_count", "memory_bytes", b"memory_bytes", "name", b"name", "parameters", b"parameters", "queued_request_count", b"queued_request_count", "reproducibility", b"reproducibility", "schedulers", b"schedulers", "state", b"state", "state_message", b"state_message", "tasks", b"tasks", "versions", b"versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

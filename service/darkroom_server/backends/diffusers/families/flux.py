@@ -1,0 +1,211 @@
+"""FLUX.1, step by step: schnell and dev, text to image and image to image.
+
+Every tensor operation and every random draw happens in the order of diffusers' `FluxPipeline` and
+`FluxImg2ImgPipeline`, so that an image run alone is bit-equal to the stock pipeline's with
+`torch.Generator("cpu").manual_seed(seed)`. Latents are packed: [1, tokens, channels * 4].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers.pipelines.flux.pipeline_flux import calculate_shift
+from diffusers.pipelines.flux.pipeline_flux_img2img import retrieve_latents
+from diffusers.utils.torch_utils import randn_tensor
+
+from darkroom_server.backends.diffusers.pictures import picture
+from darkroom_server.backends.diffusers.schedule import Schedule
+from darkroom_server.backends.diffusers.step_model import (
+    DiffusersStepModel,
+    DiffusersTrajectory,
+    filled_up,
+)
+from darkroom_server.backends.prompt_cache import PromptCache
+from darkroom_server.domain.jobs import ImageSpec, Pixels
+
+#: Prompt tokens that the T5 encoder pads to. The padding is attended, so that the number changes
+#: the image: schnell was distilled with 256, models with guidance embedding are used with 512.
+SCHNELL_TOKENS, GUIDED_TOKENS = 256, 512
+
+
+@dataclass(frozen=True, slots=True)
+class Conditioning:
+    """Denoiser inputs that all images of a request share.
+
+    `context` [1, tokens, width], `pooled` [1, width], `text_ids` [tokens, 3].
+    """
+
+    context: torch.Tensor
+    pooled: torch.Tensor
+    text_ids: torch.Tensor
+
+
+class FluxStepModel(DiffusersStepModel):
+    """A loaded FLUX.1 pipeline as a `StepModel`."""
+
+    def __init__(
+        self, pipeline: Any, *, allowed_schedulers: Sequence[str], prompts: PromptCache
+    ) -> None:
+        super().__init__(
+            pipeline, pipeline.transformer, allowed_schedulers=allowed_schedulers, prompts=prompts
+        )
+        self._transformer = pipeline.transformer
+        self._is_guided = bool(pipeline.transformer.config.guidance_embeds)
+        longest = GUIDED_TOKENS if self._is_guided else SCHNELL_TOKENS
+        self._token_count = min(longest, pipeline.tokenizer_2.model_max_length)
+
+    def batch_key(self, spec: ImageSpec) -> Hashable:
+        """The latents' size; all prompts are padded to one length."""
+        return self._latent_size(spec)
+
+    def _latent_size(self, spec: ImageSpec) -> tuple[int, int]:
+        """Height and width of the latents before they are packed, two by two."""
+        packed_px = self._pipeline.vae_scale_factor * 2
+        return 2 * (spec.height_px // packed_px), 2 * (spec.width_px // packed_px)
+
+    def rows(self, spec: ImageSpec) -> int:
+        """One: guidance is an input of the model."""
+        del spec
+        return 1
+
+    @torch.inference_mode()
+    def encode(self, spec: ImageSpec) -> Conditioning:
+        """Both text encoders."""
+
+        def make() -> tuple[torch.Tensor, ...]:
+            encoded: tuple[torch.Tensor, ...] = self._pipeline.encode_prompt(
+                prompt=spec.prompt,
+                prompt_2=None,
+                device=self._device,
+                max_sequence_length=self._token_count,
+            )
+            return encoded
+
+        return Conditioning(*self._prompts.lookup(spec.prompt, make))
+
+    def set_timesteps(self, scheduler: Any, spec: ImageSpec) -> None:
+        """Evenly spaced sigmas, shifted by the number of image tokens where the scheduler does."""
+        height, width = self._latent_size(spec)
+        config = scheduler.config
+        mu = calculate_shift(
+            (height // 2) * (width // 2),
+            config.get("base_image_seq_len", 256),
+            config.get("max_image_seq_len", 4096),
+            config.get("base_shift", 0.5),
+            config.get("max_shift", 1.15),
+        )
+        sigmas = np.linspace(1.0, 1 / spec.step_count, spec.step_count)
+        scheduler.set_timesteps(sigmas=sigmas, device=self._device, mu=mu)
+
+    def skipped_step_count(self, spec: ImageSpec) -> int:
+        """As FLUX's pipelines round it: a part of a step is run whole."""
+        return int(spec.step_count - min(spec.step_count * spec.strength, spec.step_count))
+
+    @torch.inference_mode()
+    def begin(
+        self, spec: ImageSpec, encoded: Conditioning, image_index: int
+    ) -> DiffusersTrajectory:
+        """Draws the noise; for image to image, encodes the image first."""
+        schedule, dtype = self.schedule(spec, image_index), encoded.context.dtype
+        if spec.source is not None:
+            image = self._preprocessed(spec.source.image, spec)
+            latents = self._noised(image.to(self._device, dtype), spec, schedule)
+        else:
+            latents = self._noise(spec, schedule, dtype)
+        return DiffusersTrajectory(spec, schedule, self._packed(latents), encoded)
+
+    def _preprocessed(self, image: Pixels, spec: ImageSpec) -> torch.Tensor:
+        """[1, 3, height, width], -1 to 1, FP32."""
+        preprocessed: torch.Tensor = self._pipeline.image_processor.preprocess(
+            picture(image), height=spec.height_px, width=spec.width_px
+        )
+        return preprocessed.float()
+
+    def _noise(self, spec: ImageSpec, schedule: Schedule, dtype: torch.dtype) -> torch.Tensor:
+        noise: torch.Tensor = randn_tensor(
+            (1, self._pipeline.vae.config.latent_channels, *self._latent_size(spec)),
+            generator=schedule.generator,
+            device=self._device,
+            dtype=dtype,
+        )
+        return noise
+
+    def _noised(self, image: torch.Tensor, spec: ImageSpec, schedule: Schedule) -> torch.Tensor:
+        """An image's latents, noised for the first timestep that runs."""
+        latents = self._image_latents(image, schedule)
+        noise = self._noise(spec, schedule, image.dtype)
+        noised: torch.Tensor = schedule.scheduler.scale_noise(
+            latents, schedule.timesteps[:1], noise
+        )
+        return noised
+
+    def _image_latents(self, image: torch.Tensor, schedule: Schedule) -> torch.Tensor:
+        vae = self._pipeline.vae
+        latents = retrieve_latents(vae.encode(image), generator=schedule.generator)
+        scaled: torch.Tensor = (latents - vae.config.shift_factor) * vae.config.scaling_factor
+        return scaled
+
+    def _packed(self, latents: torch.Tensor) -> torch.Tensor:
+        packed: torch.Tensor = self._pipeline._pack_latents(latents, *latents.shape)
+        return packed
+
+    @torch.inference_mode()
+    def gather(self, trajectories: Sequence[DiffusersTrajectory], row_count: int) -> dict[str, Any]:
+        """Transformer inputs; ids are shared by the batch, whose sizes are all equal."""
+        first, given = trajectories[0], [one.conditioning for one in trajectories]
+        dtype = first.latents.dtype
+        timesteps = torch.cat([one.schedule.timestep.expand(1).to(dtype) for one in trajectories])
+        guidance = None
+        if self._is_guided:
+            scales = [one.spec.guidance_scale for one in trajectories]
+            guidance = torch.tensor(scales, device=self._device, dtype=torch.float32)
+            guidance = filled_up(guidance, row_count)
+        height, width = self._latent_size(first.spec)
+        return {
+            "hidden_states": filled_up(
+                torch.cat([self._model_input(one) for one in trajectories]), row_count
+            ),
+            "timestep": filled_up(timesteps, row_count) / 1000,
+            "guidance": guidance,
+            "pooled_projections": filled_up(torch.cat([c.pooled for c in given]), row_count),
+            "encoder_hidden_states": filled_up(torch.cat([c.context for c in given]), row_count),
+            "txt_ids": given[0].text_ids,
+            "img_ids": self._pipeline._prepare_latent_image_ids(
+                1, height // 2, width // 2, self._device, dtype
+            ),
+        }
+
+    def _model_input(self, one: DiffusersTrajectory) -> torch.Tensor:
+        """What one image feeds to the transformer: [1, tokens, channels]."""
+        return one.latents
+
+    @torch.inference_mode()
+    def denoise(self, inputs: dict[str, Any]) -> torch.Tensor:
+        """One transformer evaluation: velocities [rows, tokens, channels]."""
+        predicted: torch.Tensor = self._transformer(
+            **inputs, joint_attention_kwargs={}, return_dict=False
+        )[0]
+        return predicted
+
+    def guided(self, one: DiffusersTrajectory, predicted: torch.Tensor) -> torch.Tensor:
+        """The prediction as it is."""
+        del one
+        return predicted
+
+    def unpacked(self, latents: torch.Tensor, spec: ImageSpec) -> torch.Tensor:
+        """Packed latents as the VAE takes them: [1, C, h, w]."""
+        unpacked: torch.Tensor = self._pipeline._unpack_latents(
+            latents, spec.height_px, spec.width_px, self._pipeline.vae_scale_factor
+        )
+        return unpacked
+
+    def to_image(self, latents: torch.Tensor) -> torch.Tensor:
+        """Runs the VAE."""
+        vae = self._pipeline.vae
+        scaled = (latents / vae.config.scaling_factor) + vae.config.shift_factor
+        decoded: torch.Tensor = vae.decode(scaled, return_dict=False)[0]
+        return decoded

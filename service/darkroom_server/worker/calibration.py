@@ -1,0 +1,150 @@
+"""What a step costs on this device, measured before serving and kept beside the version.
+
+Without it the first requests would be scheduled by guesses: how many rows saturate the device, and
+how long a request takes.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Hashable, Iterator
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from darkroom_server.backends.base import StepModel
+from darkroom_server.domain.jobs import FillSpec, ImageSpec, Pixels, Reproducibility, Task
+from darkroom_server.domain.models import ModelInfo
+from darkroom_server.scheduling.step_costs import Curve, StepCosts, bucket_of
+
+log = structlog.get_logger(__name__)
+
+#: Kept in the version's folder; a name with a dot is no part of the version.
+FILE_NAME = ".step_costs.json"
+#: A measurement under way is finished; no other is begun after this long.
+BUDGET_S = 10.0
+#: Each step is taken this often after one that warms up; the quickest counts.
+REPEATS = 2
+
+
+def calibrated_costs(
+    model: StepModel,
+    info: ModelInfo,
+    *,
+    path: Path,
+    conditions: dict[str, str],
+    clock: Callable[[], float] = time.monotonic,
+) -> StepCosts:
+    """Step costs of the default size and of half its edge, from the file if it was made under the
+    same conditions, else measured.
+    """
+    costs = StepCosts(max_rows=info.max_batch_size)
+    started_s = clock()
+    kept = _kept(path, conditions)
+    for spec in _specs(info):
+        key = cost_key(model, spec)
+        name = repr(key)
+        if name not in kept:
+            if clock() - started_s > BUDGET_S:
+                break
+            kept[name] = _measure(model, spec, info.max_batch_size, clock)
+        costs.introduce(key, spec.width_px * spec.height_px)
+        for bucket, duration_s in kept[name].items():
+            costs.learn(key, bucket, duration_s)
+    _keep(path, conditions, kept)
+    log.info("step costs", measured_s=round(clock() - started_s, 3), knees=_knees(costs))
+    return costs
+
+
+def cost_key(model: StepModel, spec: ImageSpec) -> Hashable:
+    """What the cost of a request's steps depends on, besides the rows."""
+    return (model.batch_key(spec), spec.reproducibility is Reproducibility.BUCKET_EXACT)
+
+
+def _specs(info: ModelInfo) -> Iterator[ImageSpec]:
+    """Requests of the default size and, where the model takes it, of half its edges."""
+    defaults, limits = info.defaults, info.limits
+    grid_px = limits.size_multiple_px
+    for part in (1, 2):
+        width_px = defaults.width_px // part // grid_px * grid_px
+        height_px = defaults.height_px // part // grid_px * grid_px
+        if min(width_px, height_px) < limits.min_size_px:
+            return
+        task = Task.TEXT_TO_IMAGE if Task.TEXT_TO_IMAGE in info.tasks else Task.FILL
+        yield ImageSpec(
+            task=task,
+            prompt="",
+            negative_prompt=None,
+            width_px=width_px,
+            height_px=height_px,
+            step_count=defaults.step_count,
+            # One row an image, so that every number of rows can be measured.
+            guidance_scale=1.0,
+            scheduler=defaults.scheduler,
+            seeds=(0,),
+            reproducibility=info.reproducibility,
+            fill=_blank(width_px, height_px) if task is Task.FILL else None,
+        )
+
+
+def _blank(width_px: int, height_px: int) -> FillSpec:
+    count = width_px * height_px
+    return FillSpec(
+        image=Pixels(width_px, height_px, 3, bytes(3 * count)),
+        mask=Pixels(width_px, height_px, 1, b"\xff" * count),
+        strength=1.0,
+        preserve_unmasked=False,
+    )
+
+
+def _measure(model: StepModel, spec: ImageSpec, max_rows: int, clock: Callable[[], float]) -> Curve:
+    """Seconds of a step by rows: powers of two up to the largest batch that the level allows."""
+    one = model.begin(spec, model.encode(spec), 0)
+    largest = bucket_of(max_rows)
+    buckets = [1 << power for power in range(largest.bit_length())]
+    match spec.reproducibility:
+        case Reproducibility.SOLO:
+            return {rows: _step_s(model, one, rows, clock) for rows in buckets[:2]}
+        case Reproducibility.BUCKET_EXACT:
+            return dict.fromkeys(buckets, _step_s(model, one, largest, clock))
+        case Reproducibility.TOLERANCE:
+            return {rows: _step_s(model, one, rows, clock) for rows in buckets}
+
+
+def _step_s(model: StepModel, one: Any, row_count: int, clock: Callable[[], float]) -> float:
+    durations_s = []
+    for _ in range(1 + REPEATS):
+        started_s = clock()
+        model.denoise(model.gather([one], row_count))
+        model.wait()
+        durations_s.append(clock() - started_s)
+    return min(durations_s[1:])
+
+
+def _kept(path: Path, conditions: dict[str, str]) -> dict[str, Curve]:
+    """What the file has; nothing when it is missing, damaged or of other conditions."""
+    try:
+        found = json.loads(path.read_text())
+        if found["conditions"] != conditions:
+            return {}
+        return {
+            key: {int(rows): float(duration_s) for rows, duration_s in curve.items()}
+            for key, curve in found["step_s"].items()
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def _keep(path: Path, conditions: dict[str, str], curves: dict[str, Curve]) -> None:
+    content = {"conditions": conditions, "step_s": curves}
+    try:
+        path.write_text(json.dumps(content, indent=1) + "\n")
+    except OSError as error:
+        # A repository may be read-only: then every start measures anew.
+        log.info("step costs not kept", reason=error.strerror)
+
+
+def _knees(costs: StepCosts) -> dict[str, int]:
+    return {repr(key): costs.knee(key) for key in costs.measured()}

@@ -1,0 +1,174 @@
+"""The FLUX step models against the stock pipelines: alone bit-equal, and at each level shared."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import FluxFillPipeline, FluxImg2ImgPipeline
+
+from darkroom_server.backends.diffusers.families.flux import FluxStepModel
+from darkroom_server.backends.diffusers.families.flux_fill import FluxFillStepModel
+from darkroom_server.backends.diffusers.pictures import picture
+from darkroom_server.backends.prompt_cache import PromptCache
+from darkroom_server.domain.jobs import (
+    FillSpec,
+    ImageSpec,
+    Pixels,
+    Reproducibility,
+    SourceSpec,
+    Task,
+)
+from tests.parity.shared import (
+    assert_equal_among_any_neighbours,
+    assert_within_tolerance,
+    staggered,
+    stepped,
+)
+from tests.parity.test_sdxl_steps import fill_spec, image_spec
+from tests.parity.tiny_flux import random_flux, random_flux_fill
+
+SCHEDULERS = ("FlowMatchEulerDiscreteScheduler",)
+MODELS = ["schnell", "dev", "fill"]
+#: Tokens that the stock pipeline is to pad prompts to: the tokenizer's own limit.
+TOKENS = 32
+
+PIXELS = np.random.default_rng(3).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+SOURCE = Pixels(64, 64, 3, PIXELS.tobytes())
+
+
+@pytest.fixture(scope="module")
+def pipelines(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("tokenizer")
+    return {
+        "schnell": random_flux(folder, guided=False, dynamic=False),
+        "dev": random_flux(folder, guided=True),
+        "fill": random_flux_fill(folder),
+    }
+
+
+def build(pipeline: Any) -> FluxStepModel:
+    kind = FluxFillStepModel if isinstance(pipeline, FluxFillPipeline) else FluxStepModel
+    return kind(pipeline, allowed_schedulers=SCHEDULERS, prompts=PromptCache(max_bytes=1 << 20))
+
+
+def flux_spec(name: str, **changes: Any) -> ImageSpec:
+    fill: dict[str, Any] = {"task": Task.FILL, "fill": fill_spec()} if name == "fill" else {}
+    return image_spec(scheduler=SCHEDULERS[0], **(fill | changes))
+
+
+def stock(pipeline: Any, spec: ImageSpec) -> np.ndarray:
+    arguments: dict[str, Any] = {
+        "prompt": spec.prompt,
+        "width": spec.width_px,
+        "height": spec.height_px,
+        "num_inference_steps": spec.step_count,
+        "guidance_scale": spec.guidance_scale,
+        "max_sequence_length": TOKENS,
+        "generator": torch.Generator("cpu").manual_seed(spec.seeds[0]),
+    }
+    if spec.fill is not None:
+        arguments |= {
+            "image": picture(spec.fill.image),
+            "mask_image": picture(spec.fill.mask),
+            "strength": spec.fill.strength,
+        }
+    if spec.source is not None:
+        pipeline = FluxImg2ImgPipeline(**pipeline.components)
+        pipeline.set_progress_bar_config(disable=True)
+        arguments |= {"image": picture(spec.source.image), "strength": spec.source.strength}
+    return np.asarray(pipeline(**arguments).images[0])
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({}, id="plain"),
+        pytest.param({"guidance_scale": 30.0, "step_count": 7}, id="guidance"),
+        pytest.param({"width_px": 96, "height_px": 48, "seeds": (0,)}, id="wide"),
+        pytest.param({"step_count": 1, "prompt": ""}, id="one-step"),
+    ],
+)
+def test_alone_it_equals_stock(
+    pipelines: dict[str, Any], name: str, changes: dict[str, Any]
+) -> None:
+    spec = flux_spec(name, **changes)
+    np.testing.assert_array_equal(
+        stepped(build(pipelines[name]), spec), stock(pipelines[name], spec)
+    )
+
+
+@pytest.mark.parametrize("strength", [0.9, 0.6, 0.3])
+def test_fill_of_a_lesser_strength_equals_stock(pipelines: dict[str, Any], strength: float) -> None:
+    spec = flux_spec("fill", fill=fill_spec(strength=strength))
+    np.testing.assert_array_equal(
+        stepped(build(pipelines["fill"]), spec), stock(pipelines["fill"], spec)
+    )
+
+
+@pytest.mark.parametrize("name", ["schnell", "dev"])
+@pytest.mark.parametrize("strength", [1.0, 0.6, 0.3])
+def test_image_to_image_equals_stock(pipelines: dict[str, Any], name: str, strength: float) -> None:
+    source = SourceSpec(image=SOURCE, strength=strength)
+    spec = flux_spec(name, task=Task.IMAGE_TO_IMAGE, source=source)
+    np.testing.assert_array_equal(
+        stepped(build(pipelines[name]), spec), stock(pipelines[name], spec)
+    )
+
+
+def mixed(name: str, level: Reproducibility) -> list[ImageSpec]:
+    changes: list[dict[str, Any]] = [
+        {"seeds": (1,), "step_count": 2, "guidance_scale": 2.0},
+        {"seeds": (2,), "prompt": "a blue house"},
+        {"seeds": (3,), "step_count": 7, "guidance_scale": 30.0},
+        {"seeds": (4,), "width_px": 96},
+        {"seeds": (5,), "step_count": 3, "prompt": ""},
+    ]
+    if name == "fill":
+        changes.append({"seeds": (6,), "fill": fill_spec(strength=0.5)})
+    else:
+        source = SourceSpec(image=SOURCE, strength=0.7)
+        changes.append({"seeds": (6,), "task": Task.IMAGE_TO_IMAGE, "source": source})
+    return [flux_spec(name, **one, reproducibility=level) for one in changes]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_solo_is_bit_equal_to_stock_among_any_neighbours(
+    pipelines: dict[str, Any], name: str
+) -> None:
+    specs = mixed(name, Reproducibility.SOLO)
+    for made, spec in zip(staggered(build(pipelines[name]), specs), specs, strict=True):
+        np.testing.assert_array_equal(made, stock(pipelines[name], spec))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_shared_steps_stay_within_the_tolerance(pipelines: dict[str, Any], name: str) -> None:
+    specs = mixed(name, Reproducibility.TOLERANCE)
+    for made, spec in zip(staggered(build(pipelines[name]), specs), specs, strict=True):
+        assert_within_tolerance(made, stock(pipelines[name], spec))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_bucket_exact_has_equal_bytes_across_neighbour_schedules(
+    pipelines: dict[str, Any], name: str
+) -> None:
+    specs = mixed(name, Reproducibility.BUCKET_EXACT)
+    assert_equal_among_any_neighbours(lambda: build(pipelines[name]), specs)
+
+
+def test_a_fill_model_refuses_a_request_without_an_image(pipelines: dict[str, Any]) -> None:
+    model = build(pipelines["fill"])
+    spec = flux_spec("schnell")
+    with pytest.raises(ValueError, match="without an image"):
+        model.begin(spec, model.encode(spec), 0)
+
+
+def test_unmasked_pixels_are_kept_when_asked(pipelines: dict[str, Any]) -> None:
+    fill = fill_spec(preserve_unmasked=True)
+    assert isinstance(fill, FillSpec)
+    made = stepped(build(pipelines["fill"]), flux_spec("fill", fill=fill))
+    np.testing.assert_array_equal(made[:, :24], PIXELS[:, :24])

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from darkroom_server.backends.fake import FakeStepModel, FakeTrajectory
+from darkroom_server.domain.errors import DeadlineExceeded
+from darkroom_server.domain.jobs import ImageSpec, JobQueued
+from darkroom_server.scheduling.step_costs import StepCosts
+from darkroom_server.worker.messages import CancelJob, JobFailed, JobReport, StopWorker
+from tests.unit.worker.loop_bench import MAX_BATCH_SIZE, Bench, shared
+
+KEY = ((16, 8), False)
+
+
+def second_long_steps() -> Bench:
+    """A loop whose steps are known to take a second, however many rows they have."""
+    costs = StepCosts(max_rows=MAX_BATCH_SIZE)
+    for rows in (1, 2, 4):
+        costs.learn(KEY, rows, 1.0)
+    return Bench(costs=costs)
+
+
+def estimates(bench: Bench, name: str) -> list[float | None]:
+    return [event.estimated_s for event in bench.events(name) if isinstance(event, JobQueued)]
+
+
+def test_every_job_is_told_its_place_and_when_it_will_be_done() -> None:
+    bench = second_long_steps()
+    for name in ("a", "b", "c", "d", "e"):
+        bench.loop.post(shared(name, step_count=8))
+    assert estimates(bench, "a") == [8.0]
+    # Four share every step; the fifth waits for a fourth of the others' work.
+    assert estimates(bench, "e") == [10.0]
+
+
+def test_without_measurements_nothing_is_promised_or_refused() -> None:
+    bench = Bench()
+    bench.loop.post(shared("a", step_count=500, deadline_s=bench.clock() + 0.001))
+    assert estimates(bench, "a") == [None]
+    assert bench.failures() == {}
+
+
+@pytest.mark.parametrize(
+    ("within_s", "is_refused"), [pytest.param(9.0, True), pytest.param(11.0, False)]
+)
+def test_what_cannot_make_its_deadline_behind_the_others_is_refused_at_once(
+    within_s: float, is_refused: bool
+) -> None:
+    bench = second_long_steps()
+    for name in ("a", "b", "c", "d"):
+        bench.loop.post(shared(name, step_count=8, deadline_s=bench.clock() + 8.5))
+    bench.loop.post(shared("e", step_count=8, deadline_s=bench.clock() + within_s))
+    assert bench.failures() == ({"e": DeadlineExceeded} if is_refused else {})
+    if is_refused:
+        refusal = next(r for r in bench.reports if isinstance(r, JobFailed))
+        assert "about 10 s" in str(refusal.error)
+
+
+@pytest.mark.parametrize(
+    ("within_s", "is_refused"), [pytest.param(1.9, True), pytest.param(2.1, False)]
+)
+def test_an_idle_device_is_tried_unless_the_estimate_is_far_off(
+    within_s: float, is_refused: bool
+) -> None:
+    bench = second_long_steps()
+    bench.loop.post(shared("a", step_count=8, deadline_s=bench.clock() + within_s))
+    assert bench.failures() == ({"a": DeadlineExceeded} if is_refused else {})
+
+
+def test_jobs_are_admitted_and_cancelled_while_a_step_runs() -> None:
+    step_runs, may_end = threading.Event(), threading.Event()
+
+    class Held(FakeStepModel):
+        def denoise(self, inputs: list[FakeTrajectory]) -> list[int]:
+            step_runs.set()
+            may_end.wait(10)
+            return super().denoise(inputs)
+
+    bench = Bench(Held())
+    loop = threading.Thread(target=bench.loop.run)
+    loop.start()
+    bench.loop.post(shared("a", step_count=1))
+    assert step_runs.wait(10)
+    bench.loop.post(shared("b", step_count=1))
+    told = [r for r in bench.reports if isinstance(r, JobReport) and r.job_id == "b"]
+    assert [report.event for report in told] == [JobQueued(1)]
+    bench.loop.post(CancelJob("b"))
+    bench.loop.post(CancelJob("a"))
+    said = len(bench.reports)
+    bench.loop.post(StopWorker())
+    may_end.set()
+    loop.join(10)
+    assert not loop.is_alive()
+    assert bench.reports[said:] == []
+
+
+def test_a_request_that_no_shape_can_be_told_of_fails_alone() -> None:
+    class Shapeless(FakeStepModel):
+        def evaluations(self, spec: ImageSpec) -> int:
+            raise ValueError(spec)
+
+    bench = Bench(Shapeless())
+    bench.loop.post(shared("a"))
+    assert set(bench.failures()) == {"a"}

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from darkroom_server.backends.fake import FakeStepModel, FakeTrajectory
+from darkroom_server.domain.jobs import Reproducibility, Task
+from darkroom_server.domain.models import ModelInfo
+from darkroom_server.scheduling.step_costs import StepCosts
+from darkroom_server.worker.calibration import FILE_NAME, calibrated_costs
+from tests.unit.wire.example_models import SDXL
+
+CONDITIONS = {"device": "one"}
+INFO = replace(SDXL, reproducibility=Reproducibility.TOLERANCE, max_batch_size=4)
+
+
+class Timed(FakeStepModel):
+    """Steps that take a second, and a half more for each row beyond the first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now_s = 0.0
+        self.evaluated: list[int] = []
+
+    def clock(self) -> float:
+        return self.now_s
+
+    def denoise(self, inputs: list[FakeTrajectory]) -> list[int]:
+        self.evaluated.append(len(inputs))
+        self.now_s += 0.5 + 0.5 * len(inputs)
+        return super().denoise(inputs)
+
+
+@pytest.fixture
+def model() -> Timed:
+    return Timed()
+
+
+def calibrate(model: Timed, folder: Path, info: ModelInfo = INFO, **conditions: str) -> StepCosts:
+    return calibrated_costs(
+        model,
+        info,
+        path=folder / FILE_NAME,
+        conditions=CONDITIONS | conditions,
+        clock=model.clock,
+    )
+
+
+def default_key(info: ModelInfo) -> object:
+    return ((info.defaults.width_px, info.defaults.height_px), False)
+
+
+def test_steps_are_measured_by_rows(model: Timed, tmp_path: Path) -> None:
+    costs = calibrate(model, tmp_path)
+    assert costs.measured()[default_key(INFO)] == {1: 1.0, 2: 1.5, 4: 2.5}
+    assert costs.knee(default_key(INFO)) == 4
+
+
+def test_a_second_start_measures_nothing(model: Timed, tmp_path: Path) -> None:
+    info = replace(INFO, max_batch_size=1)
+    first = calibrate(model, tmp_path, info)
+    again = Timed()
+    assert calibrate(again, tmp_path, info).measured() == first.measured()
+    assert (len(first.measured()), again.evaluated) == (2, [])
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[]", '{"conditions": {"device": "one"}}'])
+def test_a_damaged_file_is_measured_anew(model: Timed, tmp_path: Path, damage: str) -> None:
+    (tmp_path / FILE_NAME).write_text(damage)
+    assert calibrate(model, tmp_path).knows(default_key(INFO))
+    assert json.loads((tmp_path / FILE_NAME).read_text())["conditions"] == CONDITIONS
+
+
+def test_another_device_is_measured_anew(model: Timed, tmp_path: Path) -> None:
+    calibrate(model, tmp_path)
+    again = Timed()
+    calibrate(again, tmp_path, device="other")
+    assert again.evaluated[:3] == [1, 1, 1]
+
+
+def test_a_folder_that_cannot_be_written_is_no_reason_to_fail(model: Timed, tmp_path: Path) -> None:
+    assert calibrate(model, tmp_path / "missing").knows(default_key(INFO))
+
+
+def test_no_measurement_is_begun_after_the_budget(model: Timed, tmp_path: Path) -> None:
+    calibrate(model, tmp_path)
+    # One size took 15 seconds, more than the budget.
+    assert len(json.loads((tmp_path / FILE_NAME).read_text())["step_s"]) == 1
+
+
+def test_solo_needs_no_batches(model: Timed, tmp_path: Path) -> None:
+    calibrate(model, tmp_path, replace(INFO, reproducibility=Reproducibility.SOLO))
+    assert max(model.evaluated) == 2
+
+
+def test_fixed_batches_cost_the_same_however_few_rows_are_used(
+    model: Timed, tmp_path: Path
+) -> None:
+    info = replace(INFO, reproducibility=Reproducibility.BUCKET_EXACT)
+    costs = calibrate(model, tmp_path, info)
+    assert set(model.evaluated) == {4}
+    key = ((info.defaults.width_px, info.defaults.height_px), True)
+    assert costs.measured()[key] == {1: 2.5, 2: 2.5, 4: 2.5}
+
+
+def test_a_model_that_only_fills_is_measured_by_a_fill(model: Timed, tmp_path: Path) -> None:
+    info = replace(INFO, tasks=frozenset({Task.FILL}))
+    assert calibrate(model, tmp_path, info).knows(default_key(info))

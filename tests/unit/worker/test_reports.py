@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import io
+
+import numpy as np
+from PIL import Image
+
+from darkroom_server.backends.fake import FakeStepModel, FakeTrajectory
+from darkroom_server.domain.jobs import (
+    BatchShare,
+    JobCompleted,
+    JobPreview,
+    JobProgress,
+    PreviewSpec,
+)
+from darkroom_server.worker.running import PROGRESS_INTERVAL_S
+from tests.unit.worker.loop_bench import Bench, shared
+
+
+def test_progress_comes_a_few_times_a_second_and_the_last_step_always() -> None:
+    bench = Bench()
+    bench.loop.post(shared("a", step_count=50))
+    for _ in range(50):
+        bench.clock.now_s += PROGRESS_INTERVAL_S / 4
+        bench.loop.tick()
+    steps = [e.completed_step_count for e in bench.events() if isinstance(e, JobProgress)]
+    assert steps[-1] == 50
+    assert 10 <= len(steps) <= 15
+
+
+def test_a_preview_shows_what_the_image_has_come_to() -> None:
+    bench = Bench()
+    wanted = PreviewSpec(interval_step_count=2, max_edge_px=32)
+    bench.loop.post(
+        shared("a", step_count=5, seeds=(100,), width_px=128, height_px=64, preview=wanted)
+    )
+    bench.ticks(5)
+    previews = [event for event in bench.events() if isinstance(event, JobPreview)]
+    assert [preview.completed_step_count for preview in previews] == [2, 4]
+    picture = Image.open(io.BytesIO(previews[0].content))
+    assert (picture.format, picture.size) == ("JPEG", (32, 16))
+    assert (previews[0].width_px, previews[0].height_px) == (32, 16)
+    np.testing.assert_allclose(np.asarray(picture), 102, atol=1)
+
+
+def test_a_failing_preview_costs_the_job_nothing() -> None:
+    class Unpaintable(FakeStepModel):
+        def preview(self, trajectory: FakeTrajectory) -> np.ndarray:
+            raise ValueError(trajectory)
+
+    bench = Bench(Unpaintable())
+    bench.loop.post(shared("a", step_count=3, preview=PreviewSpec(interval_step_count=1)))
+    bench.ticks(3)
+    assert isinstance(bench.events()[-1], JobCompleted)
+
+
+def test_a_job_tells_the_fullest_step_that_it_shared() -> None:
+    bench = Bench()
+    bench.loop.post(shared("a", step_count=3, seeds=(1, 2)))
+    bench.ticks(1)
+    bench.loop.post(shared("b", step_count=1))
+    bench.ticks(2)
+    completed = bench.events()[-1]
+    assert isinstance(completed, JobCompleted)
+    assert completed.batch == BatchShare(batch_id="2", batch_image_count=3, request_image_count=2)
