@@ -7,6 +7,7 @@ from bench.workloads import Arrival
 from darkroom_server.domain.jobs import ImageSpec, Job, Reproducibility, Task
 from darkroom_server.scheduling.step_batcher import Shape, Step, StepBatcher
 from darkroom_server.scheduling.step_costs import StepCosts
+from darkroom_server.worker.loop import IDLE_REFUSAL_FACTOR
 
 #: Rows that a step may have; what a model's `max_batch_size` is by default.
 MAX_ROWS = 8
@@ -18,15 +19,28 @@ class SharedSteps:
     def __init__(self, device: Device, *, max_rows: int = MAX_ROWS, solo: bool = False) -> None:
         self._device = device
         self._solo = solo
-        self._batcher = StepBatcher(StepCosts(max_rows=max_rows))
+        costs = StepCosts(max_rows=max_rows)
+        measure(costs, device)
+        self._batcher = StepBatcher(costs)
         self._left: dict[str, tuple[Arrival, int]] = {}
+        #: Seconds from arrival to image, as told at admission, by request.
+        self.estimates_s: dict[int, float] = {}
+        #: Requests turned away at the door.
+        self.refused: set[int] = set()
 
     def arrive(self, arrival: Arrival, deadline_s: float | None) -> None:
-        """Adds a job of one image."""
-        job = job_of(arrival, deadline_s, solo=self._solo)
-        shape = Shape(key=(arrival.size_px, False), rows=arrival.rows, alone=self._solo)
+        """Adds a job of one image, or refuses it as the worker does."""
+        job, now_s = job_of(arrival, deadline_s, solo=self._solo), arrival.at_s
+        shape = shape_of(arrival, solo=self._solo)
+        estimated_s = self._batcher.estimate_s(job, shape, now_s)
+        if estimated_s is not None:
+            patience = 1.0 if len(self._batcher) else IDLE_REFUSAL_FACTOR
+            if deadline_s is not None and estimated_s > patience * (deadline_s - now_s):
+                self.refused.add(arrival.index)
+                return
+            self.estimates_s[arrival.index] = estimated_s
         self._left[job.job_id] = (arrival, arrival.step_count)
-        self._batcher.add(job, shape, arrival.at_s)
+        self._batcher.add(job, shape, now_s)
 
     def cancel(self, index: int) -> None:
         """Removes a job."""
@@ -60,6 +74,25 @@ class SharedSteps:
     def _forget(self, job_id: str) -> None:
         self._batcher.remove(job_id)
         self._left.pop(job_id, None)
+
+
+def measure(costs: StepCosts, device: Device) -> None:
+    """Puts in what a worker measures when it has loaded a model: a step of every bucket."""
+    rows = 1
+    while rows <= costs.max_rows:
+        costs.learn((device.size_px, False), rows, device.step_s(device.size_px, rows))
+        rows *= 2
+
+
+def shape_of(arrival: Arrival, *, solo: bool = False) -> Shape:
+    """What the batcher is told of an arrival: every size is a key."""
+    return Shape(
+        key=(arrival.size_px, False),
+        rows=arrival.rows,
+        evaluations=arrival.step_count,
+        pixel_count=arrival.size_px**2,
+        alone=solo,
+    )
 
 
 def job_of(arrival: Arrival, deadline_s: float | None, *, solo: bool = False) -> Job:

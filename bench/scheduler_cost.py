@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 import statistics
 import time
 from dataclasses import dataclass
 
-from bench.ours import MAX_ROWS, job_of
+from bench.ours import MAX_ROWS, job_of, shape_of
 from bench.virtual import UNSATURATED
 from bench.workloads import W_MIX
-from darkroom_server.scheduling.step_batcher import Shape, StepBatcher
+from darkroom_server.scheduling.step_batcher import StepBatcher
 from darkroom_server.scheduling.step_costs import StepCosts
 
 FEW, MANY = 10, 10_000
@@ -48,8 +49,8 @@ def _batcher(job_count: int) -> StepBatcher:
     for one in W_MIX.arrivals(0, job_count):
         deadline_s = FAR_S + rng.random() if one.index % 2 else None
         job = job_of(one, deadline_s)
-        shape = Shape(key=(rng.choice((512, 768)), False), rows=one.rows)
-        batcher.add(job, shape, one.at_s)
+        sized = dataclasses.replace(one, size_px=rng.choice((512, 768)))
+        batcher.add(job, shape_of(sized), one.at_s)
     return batcher
 
 

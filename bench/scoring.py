@@ -71,6 +71,7 @@ class Run:
     arrivals: Sequence[Arrival]
     deadlines_s: Sequence[float]
     trace: Trace
+    system: System | None = None
 
     def scored(self) -> list[Arrival]:
         """The requests that count; those whose caller hung up do not."""
@@ -124,8 +125,9 @@ class Setting:
             one.at_s + self.objective.allowed_s(one.kind, self.device) for one in arrivals
         ]
         told = deadlines_s if self.told else [None] * len(arrivals)
-        trace = play(maker(self.device), arrivals, self.device, told)
-        return Run(arrivals, deadlines_s, trace)
+        system = maker(self.device)
+        trace = play(system, arrivals, self.device, told)
+        return Run(arrivals, deadlines_s, trace, system)
 
     def one_by_one_per_s(self, seed: int) -> float:
         """Rate at which a device that runs one request at a time is always busy."""
