@@ -298,7 +298,7 @@ def overload(effort: Effort) -> list[Measured]:
         Measured(
             goal="G5",
             tier="V",
-            metric="p95 error of the estimate given at admission",
+            metric="p95 error of the estimate given at admission, of those made",
             target=0.25,
             at_least=False,
             estimate=Estimate.of(errors),

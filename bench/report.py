@@ -31,6 +31,8 @@ except where a line says solo. A model that sets nothing runs in solo mode, whic
 - **B0** a plain pipeline loop, **B1** first come first served, **B2** batches of equal parameters
   (batch and delay tuned by a sweep on seeds of their own), **B3** shortest job first with such
   batches.
+- **Sustaining nothing**: a system that cannot keep the objective at a hundredth of the one-by-one
+  load has no goodput, and no ratio is given.
 - **0.7 load**: arrivals a second times the mean isolated latency is 0.7.
 - The interval is the 95% bootstrap interval of the median over seeds (tier V) or rounds (tier C).
   A goal is met when the median meets it.
