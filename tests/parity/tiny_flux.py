@@ -83,7 +83,7 @@ def _parts(folder: Path, *, guided: bool, dynamic: bool, channels: int) -> dict[
         "text_encoder_2": T5EncoderModel(
             T5Config(vocab_size=258, d_model=32, d_kv=8, d_ff=64, num_layers=2, num_heads=4)
         ),
-        "tokenizer_2": _byte_t5_tokenizer(),
+        "tokenizer_2": byte_t5_tokenizer(),
         "transformer": FluxTransformer2DModel(
             patch_size=1,
             in_channels=channels,
@@ -103,7 +103,7 @@ def _parts(folder: Path, *, guided: bool, dynamic: bool, channels: int) -> dict[
     }
 
 
-def _byte_t5_tokenizer() -> PreTrainedTokenizerFast:
+def byte_t5_tokenizer() -> PreTrainedTokenizerFast:
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {"<pad>": 0, "</s>": 1, **{letter: 2 + k for k, letter in enumerate(letters)}}
     made = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))

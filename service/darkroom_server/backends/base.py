@@ -1,16 +1,19 @@
-"""What runs a model, one denoising step at a time: the seam between the worker and a model family.
+"""What runs a model: the seam between the worker and the pipelines.
 
-A worker drives a `StepModel` from one thread. A request becomes one `Trajectory` per image; the
-worker chooses which trajectories share the next step and calls `gather` and `denoise` for all of
-them, then `scatter` for each. `denoise` is the only call whose cost matters, and the only one that
-a compiler or another runtime replaces. A failure in `encode`, `begin`, `scatter` or `decode`
-concerns one job; one in `denoise` may be any job's of the batch.
+Most models are run one denoising step at a time. A worker drives a `StepModel` from one thread. A
+request becomes one `Trajectory` per image; the worker chooses which trajectories share the next
+step and calls `gather` and `denoise` for all of them, then `scatter` for each. `denoise` is the
+only call whose cost matters, and the only one that a compiler or another runtime replaces. A
+failure in `encode`, `begin`, `scatter` or `decode` concerns one job; one in `denoise` may be any
+job's of the batch.
+
+Pipelines that no family takes apart are a `RequestModel`, which runs requests from end to end.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -93,4 +96,34 @@ class StepModel(Protocol):
 
     def dtype(self) -> Dtype:
         """Numeric type that the denoiser computes in; never AUTO."""
+        ...
+
+
+@runtime_checkable
+class RequestModel(Protocol):
+    """A loaded model that runs whole requests. Called from the worker's one model thread."""
+
+    def compatible_key(self, spec: ImageSpec) -> Hashable:
+        """Requests with equal keys may run together. Called from any thread.
+
+        Raises a FieldError for a request that the pipeline cannot honour.
+        """
+        ...
+
+    def run(
+        self, specs: Sequence[ImageSpec], on_step: Callable[[int, int], None]
+    ) -> list[list[ImageArray]]:
+        """The images of each request, one a seed: uint8 [height, width, 3].
+
+        `on_step` is told the steps done and their number after each; what it raises stops the run
+        and leaves here. Pipelines that tell of no steps run to their end.
+        """
+        ...
+
+    def memory_bytes(self) -> int:
+        """Memory that the weights take."""
+        ...
+
+    def dtype(self) -> Dtype:
+        """Numeric type that the weights are in; never AUTO."""
         ...

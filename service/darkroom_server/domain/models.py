@@ -82,6 +82,17 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DynamicBatching:
+    """When requests that run whole run together, in images a batch; as in Triton.
+
+    A batch of a preferred size runs at once; others wait up to `max_queue_delay_s` for more.
+    """
+
+    preferred_batch_sizes: tuple[int, ...] = ()
+    max_queue_delay_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelInfo:
     """A model's configuration, complete: nothing in it is left to a default.
 
@@ -107,6 +118,7 @@ class ModelInfo:
     max_batch_size: int
     reproducibility: Reproducibility
     version_labels: dict[str, int]
+    dynamic_batching: DynamicBatching = DynamicBatching()
     fake_step_s: float = 0.0
     fake_load_s: float = 0.0
 

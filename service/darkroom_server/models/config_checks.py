@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from darkroom_server.domain.models import BackendKind, ModelInfo
 from darkroom_server.models.config_file import ConfigFile, did_you_mean
 from darkroom_server.models.derive import (
+    MAX_BATCH_SIZE,
     MAX_GUIDANCE_SCALE,
     MAX_IMAGE_COUNT,
     MAX_SIZE_PX,
@@ -22,6 +23,7 @@ from darkroom_server.models.settings import LatestVersions, SpecificVersions
 
 _MAX_COUNT = 1_000_000
 _MAX_FAKE_S = 3600.0
+_MAX_QUEUE_DELAY_US = 60_000_000
 
 
 def check_alone(config: ConfigFile, problems: ProblemLog) -> None:
@@ -37,6 +39,7 @@ def check_alone(config: ConfigFile, problems: ProblemLog) -> None:
     _check_ranges(config, problems)
     _check_names(config, problems)
     _check_instance_groups(config, problems)
+    _check_dynamic_batching(config, problems)
     settings = config.settings
     has_fake = config.source.find("fake") is not None
     if has_fake and settings.backend is not BackendKind.FAKE:
@@ -111,6 +114,26 @@ def _check_instance_groups(config: ConfigFile, problems: ProblemLog) -> None:
         )
 
 
+def _check_dynamic_batching(config: ConfigFile, problems: ProblemLog) -> None:
+    batching, most = config.settings.dynamic_batching, config.settings.max_batch_size
+    most = MAX_BATCH_SIZE if most is None else most
+    delay_us = round(batching.max_queue_delay_s * 1e6)
+    if delay_us > _MAX_QUEUE_DELAY_US:
+        config.error(
+            problems,
+            f"max_queue_delay_microseconds must be 0 to {_MAX_QUEUE_DELAY_US}, not {delay_us}",
+            *("dynamic_batching", "max_queue_delay_microseconds"),
+        )
+    for i, size in enumerate(batching.preferred_batch_sizes):
+        if not 1 <= size <= most:
+            config.error(
+                problems,
+                f"preferred_batch_size must be 1 to max_batch_size, which is {most}, not {size}",
+                *("dynamic_batching", "preferred_batch_size"),
+                index=i,
+            )
+
+
 def check_against_versions(
     config: ConfigFile, complete: Iterable[int], serving: Iterable[int], problems: ProblemLog
 ) -> None:
@@ -152,6 +175,13 @@ def check_against_traits(config: ConfigFile, traits: PipelineTraits, problems: P
     """Whether the pipeline can do what the config says, and the whole is consistent."""
     before = problems.error_count
     settings = config.settings
+    if config.source.find("dynamic_batching") is not None and not traits.runs_whole:
+        config.warning(
+            problems,
+            f"'dynamic_batching' has no effect on a {traits.pipeline_class}, whose requests share "
+            "denoising steps instead",
+            "dynamic_batching",
+        )
     for i, task in enumerate(settings.tasks):
         if task not in traits.tasks:
             config.error(

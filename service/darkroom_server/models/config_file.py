@@ -14,7 +14,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from darkroom.v1 import image_pb2, model_config_pb2, model_service_pb2
 from darkroom_server.domain.jobs import Reproducibility, Task
-from darkroom_server.domain.models import BackendKind, DeviceKind, Dtype
+from darkroom_server.domain.models import BackendKind, DeviceKind, Dtype, DynamicBatching
 from darkroom_server.models.config_source import ConfigSource, FieldUse, scan_config
 from darkroom_server.models.problems import Position, ProblemLog, quoted
 from darkroom_server.models.settings import (
@@ -62,6 +62,7 @@ _DEVICES = {
 _TYPE_NAMES = {
     FieldDescriptor.CPPTYPE_INT32: "a whole number",
     FieldDescriptor.CPPTYPE_INT64: "a whole number",
+    FieldDescriptor.CPPTYPE_UINT64: "a whole number",
     FieldDescriptor.CPPTYPE_DOUBLE: "a number",
     FieldDescriptor.CPPTYPE_STRING: "text in quotes",
     FieldDescriptor.CPPTYPE_MESSAGE: "a group of fields in braces",
@@ -237,7 +238,7 @@ def _settings(message: model_config_pb2.ModelConfig, source: ConfigSource) -> Mo
     def written(value: _Value, *path: str) -> _Value | None:
         return value if source.find(*path) is not None else None
 
-    defaults, limits = message.defaults, message.limits
+    defaults, limits, batching = message.defaults, message.limits, message.dynamic_batching
     return ModelSettings(
         name=message.name,
         display_name=message.display_name,
@@ -273,6 +274,10 @@ def _settings(message: model_config_pb2.ModelConfig, source: ConfigSource) -> Mo
         dtype=_DTYPES[message.dtype],
         reproducibility=_REPRODUCIBILITIES[message.reproducibility],
         version_labels=tuple(sorted(message.version_labels.items())),
+        dynamic_batching=DynamicBatching(
+            preferred_batch_sizes=tuple(batching.preferred_batch_size),
+            max_queue_delay_s=batching.max_queue_delay_microseconds / 1e6,
+        ),
         license=message.license,
         backend=_BACKENDS[message.backend],
         fake_step_s=message.fake.step_s,

@@ -25,6 +25,16 @@ MAX_GUIDANCE_SCALE: Final = 100.0
 DEFAULT_MAX_QUEUE_SIZE: Final = 64
 MAX_BATCH_SIZE: Final = 8
 
+#: What a class without a family gets, whose own defaults only its code knows.
+_UNKNOWN_STEP_COUNT = 20
+_UNKNOWN_GUIDANCE_SCALE = 5.0
+_UNKNOWN_EDGE_PX = 1024
+_UNKNOWN_VAE_FACTOR = 8
+#: Latents along each edge that most transformers take as one token, and UNets halve at least once.
+_UNKNOWN_PACKING = 2
+#: Parts by which a pipeline without a family is taken for one that makes images of texts.
+_NEEDED_PARTS = ("vae", "scheduler", "text_encoder")
+
 #: Steps of a distilled FLUX without guidance embedding (schnell).
 _DISTILLED_STEP_COUNT = 4
 #: Input channels of an SDXL UNet that takes latents, mask and masked latents.
@@ -79,6 +89,8 @@ class PipelineTraits:
     limits: Limits
     schedulers: tuple[str, ...]
     parameters: dict[str, bool]
+    #: Whether its requests run from end to end, without sharing single steps.
+    runs_whole: bool = False
 
 
 def fake_traits() -> PipelineTraits:
@@ -99,11 +111,7 @@ def derive_traits(parts: PipelineParts) -> PipelineTraits:
     """Reads a pipeline's abilities off its parts; raises UnsupportedPipeline."""
     family = FAMILIES.get(parts.class_name)
     if family is None:
-        raise UnsupportedPipeline(
-            "model_index.json",
-            f"pipelines of class {parts.class_name} cannot be served; "
-            f"these can: {', '.join(sorted(FAMILIES))}",
-        )
+        return _derive_whole(parts)
     for needed in ("vae", "scheduler", family.denoiser):
         if needed not in parts.components:
             raise UnsupportedPipeline(
@@ -131,6 +139,46 @@ def derive_traits(parts: PipelineParts) -> PipelineTraits:
         limits=_limits(edge_px=edge_px, multiple_px=multiple_px),
         schedulers=tuple(dict.fromkeys((*family.schedulers, scheduler))),
         parameters=_parameters(family, denoiser, tasks, guided=guided),
+    )
+
+
+def _derive_whole(parts: PipelineParts) -> PipelineTraits:
+    """Of a class without a family; whether diffusers has it, and what it takes, the loader tells.
+
+    Sizes may be coarser and schedulers fewer than it would take.
+    """
+    is_whole = all(name in parts.components for name in _NEEDED_PARTS)
+    if not (parts.class_name.endswith("Pipeline") and is_whole):
+        raise UnsupportedPipeline(
+            "model_index.json",
+            f"pipelines of class {parts.class_name} cannot be served; these can: "
+            f"{', '.join(sorted(FAMILIES))}, and others with a {', a '.join(_NEEDED_PARTS)}",
+        )
+    vae_factor = _any_vae_factor(parts.configs["vae"])
+    multiple_px = vae_factor * _UNKNOWN_PACKING
+    denoiser = parts.configs.get("transformer") or parts.configs.get("unet") or {}
+    edge_px = _trained_edge_px(denoiser, vae_factor, _UNKNOWN_EDGE_PX)
+    edge_px = max(multiple_px, edge_px // multiple_px * multiple_px)
+    tasks = frozenset({Task.FILL if "Inpaint" in parts.class_name else Task.TEXT_TO_IMAGE})
+    parameters = dict.fromkeys((*_COMMON_PARAMETERS, "negative_prompt"), True)
+    parameters["preview"] = False
+    if Task.FILL in tasks:
+        parameters.update(dict.fromkeys(_FILL_PARAMETERS, True))
+    scheduler = parts.components["scheduler"][1]
+    return PipelineTraits(
+        pipeline_class=parts.class_name,
+        tasks=tasks,
+        defaults=Defaults(
+            width_px=edge_px,
+            height_px=edge_px,
+            step_count=_UNKNOWN_STEP_COUNT,
+            guidance_scale=_UNKNOWN_GUIDANCE_SCALE,
+            scheduler=scheduler,
+        ),
+        limits=_limits(edge_px=edge_px, multiple_px=multiple_px),
+        schedulers=(scheduler,),
+        parameters=parameters,
+        runs_whole=True,
     )
 
 
@@ -167,6 +215,7 @@ def combine(name: str, settings: ModelSettings, traits: PipelineTraits) -> Model
         parameters=parameters,
         max_queue_size=settings.max_queue_size or DEFAULT_MAX_QUEUE_SIZE,
         version_labels=dict(settings.version_labels),
+        dynamic_batching=settings.dynamic_batching,
         fake_step_s=settings.fake_step_s if settings.backend is BackendKind.FAKE else 0.0,
         fake_load_s=settings.fake_load_s if settings.backend is BackendKind.FAKE else 0.0,
     )
@@ -181,13 +230,28 @@ def _vae_factor(config: dict[str, object]) -> int:
     return int(2 ** (len(widths) - 1))
 
 
+def _any_vae_factor(config: dict[str, object]) -> int:
+    """By the widths that the VAE's config lists under either name, or what most have."""
+    for name in ("block_out_channels", "encoder_block_out_channels"):
+        widths = config.get(name)
+        if isinstance(widths, list) and 1 <= len(widths) <= 8:
+            return int(2 ** (len(widths) - 1))
+    return _UNKNOWN_VAE_FACTOR
+
+
 def _edge_px(denoiser: dict[str, object], vae_factor: int, family: Family) -> int:
     """The size the denoiser was trained at, where its config says so and it is a sensible one."""
-    sample_size = denoiser.get("sample_size")
-    if family.denoiser != "unet" or type(sample_size) is not int:
+    if family.denoiser != "unet":
         return family.edge_px
+    return _trained_edge_px(denoiser, vae_factor, family.edge_px)
+
+
+def _trained_edge_px(denoiser: dict[str, object], vae_factor: int, otherwise_px: int) -> int:
+    sample_size = denoiser.get("sample_size")
+    if type(sample_size) is not int:
+        return otherwise_px
     edge_px = sample_size * vae_factor
-    return edge_px if MIN_SIZE_PX <= edge_px <= MAX_SIZE_PX else family.edge_px
+    return edge_px if MIN_SIZE_PX <= edge_px <= MAX_SIZE_PX else otherwise_px
 
 
 def _limits(*, edge_px: int, multiple_px: int) -> Limits:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from darkroom_server.domain.jobs import Reproducibility, Task
-from darkroom_server.domain.models import BackendKind, DeviceKind, Dtype
+from darkroom_server.domain.models import BackendKind, DeviceKind, Dtype, DynamicBatching
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +85,7 @@ class ModelSettings:
     parameters: tuple[str, ...] = ()
     dtype: Dtype = Dtype.AUTO
     version_labels: tuple[tuple[str, int], ...] = ()
+    dynamic_batching: DynamicBatching = field(default_factory=DynamicBatching)
     license: str = ""
     backend: BackendKind = BackendKind.DIFFUSERS
     fake_step_s: float = 0.0

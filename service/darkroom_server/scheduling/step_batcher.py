@@ -3,10 +3,11 @@
 The verbs: `add` and `remove` a job, `plan` the next batch, `commit` what it cost. A batch holds
 images of one key. Which key: the one whose turn it is (`fairness.py`), unless an image of another
 would otherwise miss its deadline. Which images: by priority, then earliest deadline first, up to
-the knee of the key's cost curve (`step_costs.py`). Images without a deadline are ordered by one
-that grows with their length, so that short ones go first and long ones age to the front: a job
-that takes `s` alone is passed only by what arrives within `SLACK_FACTOR * s` after it. One that can
-no longer make its deadline gives way to those that can.
+the knee of the key's cost curve (`step_costs.py`). Jobs without a deadline are ordered by one that
+grows with the root of their length, so that short ones go first and long ones age to the front:
+one that takes `s` alone is passed only by what arrives within `SLACK_FACTOR * sqrt(s * t)` after
+it, `t` being the length of a typical job. A job that can no longer make its deadline gives way to
+those that can.
 """
 
 from __future__ import annotations
@@ -22,9 +23,12 @@ from darkroom_server.scheduling.fairness import FairTurns
 from darkroom_server.scheduling.ranking import Ranking
 from darkroom_server.scheduling.step_costs import StepCosts
 
-#: Images without a deadline are ordered as if they had to be done within this many times the
-#: time they take alone.
-SLACK_FACTOR = 5.0
+#: Jobs without a deadline are ordered as if they had to be done within this many times the
+#: geometric mean of the time they take alone and the time that a typical job takes. In proportion
+#: to their own time alone, long jobs that have aged would hold up every short one, or age too late.
+SLACK_FACTOR = 12.0
+#: Weight of a new job in what is typical.
+TYPICAL_SHARE = 0.05
 #: Jobs too wide for the room left in a batch that are looked past for one that fits.
 MAX_LOOKED_PAST = 16
 
@@ -99,6 +103,7 @@ class StepBatcher:
     _deadlines: list[tuple[float, str]] = field(default_factory=list)
     _turns: FairTurns = field(default_factory=FairTurns)
     _numbers: Iterator[int] = field(default_factory=itertools.count)
+    _typical_s: float | None = None
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -106,6 +111,7 @@ class StepBatcher:
     def add(self, job: Job, shape: Shape, now_s: float) -> None:
         """Takes a job in."""
         self.costs.introduce(shape.key, shape.pixel_count)
+        self._learn_typical(self._alone_s(job, shape))
         entry = self._entry(job, shape, now_s)
         self._entries[job.job_id] = entry
         self._groups.setdefault(entry.group, Ranking()).add(entry)
@@ -197,11 +203,22 @@ class StepBatcher:
         self._turns.charge(batch.group, duration_s, self._groups)
 
     def _entry(self, job: Job, shape: Shape, now_s: float) -> _Entry:
-        image_count = len(job.spec.seeds)
-        alone_s = shape.evaluations * image_count * self.costs.step_s(shape.key, shape.rows)
-        sort_s = job.deadline_s if job.deadline_s is not None else now_s + SLACK_FACTOR * alone_s
-        remaining = dict.fromkeys(range(image_count), shape.evaluations)
+        sort_s = job.deadline_s
+        if sort_s is None:
+            alone_s = self._alone_s(job, shape)
+            sort_s = now_s + SLACK_FACTOR * math.sqrt(alone_s * (self._typical_s or alone_s))
+        remaining = dict.fromkeys(range(len(job.spec.seeds)), shape.evaluations)
         return _Entry(job, shape, sort_s, next(self._numbers), remaining)
+
+    def _alone_s(self, job: Job, shape: Shape) -> float:
+        """Seconds that a job takes by itself, its images one after another."""
+        image_count = len(job.spec.seeds)
+        return shape.evaluations * image_count * self.costs.step_s(shape.key, shape.rows)
+
+    def _learn_typical(self, alone_s: float) -> None:
+        if self._typical_s is None:
+            self._typical_s = alone_s
+        self._typical_s += TYPICAL_SHARE * (alone_s - self._typical_s)
 
     def _withdraw(self, entry: _Entry) -> None:
         group = self._groups[entry.group]

@@ -15,7 +15,7 @@ from multiprocessing.connection import Connection
 
 import structlog
 
-from darkroom_server.backends.base import StepModel
+from darkroom_server.backends.base import RequestModel, StepModel
 from darkroom_server.backends.fake import FakeStepModel
 from darkroom_server.backends.prompt_cache import PromptCache
 from darkroom_server.domain.errors import DarkroomError, ModelUnavailable, OutOfDeviceMemory
@@ -33,6 +33,7 @@ from darkroom_server.worker.messages import (
     WorkerReady,
     WorkerSpec,
 )
+from darkroom_server.worker.window_loop import WindowLoop
 
 log = structlog.get_logger(__name__)
 
@@ -57,7 +58,7 @@ class Pipe:
             except OSError:
                 log.warning("server is gone")
 
-    def read_into(self, loop: WorkerLoop) -> None:
+    def read_into(self, loop: WorkerLoop | WindowLoop) -> None:
         """Posts every command to the loop until the server closes the pipe."""
         while True:
             try:
@@ -84,18 +85,27 @@ def run_worker(connection: Connection, spec: WorkerSpec) -> None:
         known = isinstance(model, ModelUnavailable | OutOfDeviceMemory)
         pipe.send(WorkerFailed(str(model) if known else f"{name} could not be loaded; {_SEE_LOG}"))
         return
-    costs = attempt(lambda: _costs(model, spec))
-    loop = WorkerLoop(
-        model,
-        pipe.send,
-        max_batch_size=spec.version.model.max_batch_size,
-        # A model that cannot take its first step is told of its failure by the requests for it.
-        costs=None if isinstance(costs, DarkroomError) else costs,
-    )
+    loop = _loop(model, pipe, spec)
     threading.Thread(target=pipe.read_into, args=(loop,), name="pipe", daemon=True).start()
     pipe.send(WorkerReady(model.memory_bytes(), model.dtype()))
     log.info("worker ready", model=name, pid=os.getpid())
     loop.run()
+
+
+def _loop(model: StepModel | RequestModel, pipe: Pipe, spec: WorkerSpec) -> WorkerLoop | WindowLoop:
+    info = spec.version.model
+    if isinstance(model, RequestModel):
+        return WindowLoop(
+            model, pipe.send, max_batch_size=info.max_batch_size, batching=info.dynamic_batching
+        )
+    costs = attempt(lambda: _costs(model, spec))
+    return WorkerLoop(
+        model,
+        pipe.send,
+        max_batch_size=info.max_batch_size,
+        # A model that cannot take its first step is told of its failure by the requests for it.
+        costs=None if isinstance(costs, DarkroomError) else costs,
+    )
 
 
 def _costs(model: StepModel, spec: WorkerSpec) -> StepCosts | None:
@@ -115,7 +125,7 @@ def _costs(model: StepModel, spec: WorkerSpec) -> StepCosts | None:
     return calibrated_costs(model, info, path=path, conditions=conditions)
 
 
-def _load(spec: WorkerSpec) -> StepModel:
+def _load(spec: WorkerSpec) -> StepModel | RequestModel:
     model = spec.version.model
     match model.backend:
         case BackendKind.FAKE:
@@ -123,9 +133,9 @@ def _load(spec: WorkerSpec) -> StepModel:
             return FakeStepModel(step_s=model.fake_step_s)
         case BackendKind.DIFFUSERS:
             # Imported here: a fake worker needs no torch.
-            from darkroom_server.backends.diffusers.loader import load_step_model
+            from darkroom_server.backends.diffusers.loader import load_model
 
-            return load_step_model(
+            return load_model(
                 spec.version,
                 thread_count=spec.thread_count,
                 prompts=PromptCache(max_bytes=_PROMPT_CACHE_BYTES),

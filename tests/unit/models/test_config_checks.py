@@ -28,6 +28,21 @@ OTHERS = 'license: "MIT"\n'
         pytest.param("defaults { guidance_scale: inf }", "0 to 100, not inf", id="guidance-inf"),
         pytest.param("defaults { strength: 1.5 }", "strength must be 0 to 1", id="strength"),
         pytest.param("max_queue_size: 0", "max_queue_size must be 1 to", id="queue"),
+        pytest.param(
+            "max_batch_size: 4 dynamic_batching { preferred_batch_size: [4, 5] }",
+            ":2:64: error: preferred_batch_size must be 1 to max_batch_size, which is 4, not 5",
+            id="preferred-size-above-the-largest",
+        ),
+        pytest.param(
+            "dynamic_batching { preferred_batch_size: [0] }",
+            "which is 8, not 0",
+            id="preferred-size-0",
+        ),
+        pytest.param(
+            "dynamic_batching { max_queue_delay_microseconds: 60000001 }",
+            ":2:50: error: max_queue_delay_microseconds must be 0 to 60000000",
+            id="delay",
+        ),
         pytest.param("fake { step_s: -1 }", "step_s must be 0 to 3600", id="fake-step"),
         pytest.param(
             "version_policy { latest { num_versions: -1 } }",
@@ -138,6 +153,11 @@ def test_a_pipeline_is_not_asked_for_what_it_cannot_do(
             id="label",
         ),
         pytest.param("instance_group { count: 2 }", "one worker a version", id="two-workers"),
+        pytest.param(
+            "dynamic_batching {}",
+            ":2:1: warning: 'dynamic_batching' has no effect on a StableDiffusionXLPipeline",
+            id="window-of-a-model-that-shares-steps",
+        ),
         pytest.param("fake { step_s: 1 }", "without backend: BACKEND_FAKE", id="fake-of-nothing"),
         pytest.param('aliases: ["a", "a"]', ":2:16: warning: 'a' is named twice", id="alias-twice"),
     ],

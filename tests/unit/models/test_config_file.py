@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from darkroom_server.domain.jobs import Task
-from darkroom_server.domain.models import BackendKind, DeviceKind, Dtype
+from darkroom_server.domain.models import BackendKind, DeviceKind, Dtype, DynamicBatching
 from darkroom_server.models.config_file import MAX_CONFIG_BYTES, read_config
 from darkroom_server.models.problems import Problem, ProblemLog
 from darkroom_server.models.settings import (
@@ -47,6 +47,7 @@ limits { min_size_px: 16 max_size_px: 128 max_pixel_count: 4096 max_step_count: 
          max_image_count: 2 }
 schedulers: "S" parameters: "prompt" dtype: DTYPE_BF16
 version_labels { key: "stable" value: 3 } version_labels { key: "canary" value: 4 }
+dynamic_batching { preferred_batch_size: [4, 8] max_queue_delay_microseconds: 100000 }
 license: "MIT" backend: BACKEND_FAKE fake { step_s: 0.5 load_s: 2 }
 """
 
@@ -81,6 +82,7 @@ def test_every_field_is_read() -> None:
         parameters=("prompt",),
         dtype=Dtype.BF16,
         version_labels=(("canary", 4), ("stable", 3)),
+        dynamic_batching=DynamicBatching(preferred_batch_sizes=(4, 8), max_queue_delay_s=0.1),
         license="MIT",
         backend=BackendKind.FAKE,
         fake_step_s=0.5,
@@ -148,6 +150,12 @@ def test_the_version_policy_is_read(text: str, policy: VersionPolicy) -> None:
             (1, 17),
             ["takes a whole number", "four"],
             id="text-for-number",
+        ),
+        pytest.param(
+            "dynamic_batching { max_queue_delay_microseconds: -1 }",
+            (1, 50),
+            ["takes a whole number, not '-1'"],
+            id="negative-delay",
         ),
         pytest.param("max_batch_size: 1.5", (1, 17), ["takes a whole number"], id="fraction"),
         pytest.param(

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from darkroom_server.domain.jobs import Task
-from darkroom_server.domain.models import BackendKind, DeviceKind
+from darkroom_server.domain.models import BackendKind, DeviceKind, DynamicBatching
 from darkroom_server.models.derive import (
     REQUEST_FIELDS,
     PipelineParts,
@@ -47,6 +47,21 @@ def parts(
 
 
 WITHOUT_FILL = {Task.TEXT_TO_IMAGE, Task.IMAGE_TO_IMAGE}
+
+
+def whole(
+    class_name: str = "PixArtSigmaPipeline", *, without: str = "", **configs: dict[str, object]
+) -> PipelineParts:
+    """A pipeline of a class without a family."""
+    components = {
+        "transformer": ("diffusers", "Denoiser"),
+        "vae": ("diffusers", "AutoencoderKL"),
+        "scheduler": ("diffusers", "DPMSolverMultistepScheduler"),
+        "text_encoder": ("transformers", "T5EncoderModel"),
+    }
+    components.pop(without, None)
+    given: dict[str, dict[str, object]] = {name: {} for name in components}
+    return PipelineParts(class_name=class_name, components=components, configs=given | configs)
 
 
 def sdxl(**denoiser: Any) -> PipelineTraits:
@@ -157,7 +172,13 @@ def test_the_own_scheduler_is_the_default_and_allowed(scheduler: str, other: str
     ("bad", "file", "message"),
     [
         pytest.param(
-            parts("WuerstchenPipeline"), "model_index.json", "FluxFillPipeline", id="unknown-class"
+            parts("WuerstchenPipeline"), "model_index.json", "FluxFillPipeline", id="without-text"
+        ),
+        pytest.param(
+            whole("Wuerstchen"), "model_index.json", "a text_encoder", id="not-named-a-pipeline"
+        ),
+        pytest.param(
+            whole(without="vae"), "model_index.json", "with a vae", id="whole-without-a-vae"
         ),
         pytest.param(parts(without="unet"), "model_index.json", "'unet'", id="no-denoiser"),
         pytest.param(
@@ -178,6 +199,48 @@ def test_what_cannot_be_served_is_refused(bad: PipelineParts, file: str, message
     with pytest.raises(UnsupportedPipeline, match=message) as caught:
         derive_traits(bad)
     assert caught.value.file == file
+
+
+@pytest.mark.parametrize(
+    ("class_name", "task"),
+    [("PixArtSigmaPipeline", Task.TEXT_TO_IMAGE), ("QwenImageInpaintPipeline", Task.FILL)],
+)
+def test_a_class_without_a_family_runs_whole(class_name: str, task: Task) -> None:
+    traits = derive_traits(whole(class_name))
+    assert traits.runs_whole
+    assert traits.parameters["preview"] is False
+    assert traits.tasks == {task}
+    assert traits.schedulers == ("DPMSolverMultistepScheduler",)
+    assert (set(traits.parameters) >= FILL_FIELDS) == (task is Task.FILL)
+    assert not sdxl().runs_whole
+
+
+@pytest.mark.parametrize(
+    ("configs", "edge_px", "multiple_px"),
+    [
+        pytest.param({}, 1024, 16, id="nothing-known"),
+        pytest.param({"vae": {"encoder_block_out_channels": [1] * 6}}, 1024, 64, id="deep-vae"),
+        pytest.param(
+            {"vae": {"block_out_channels": [1, 2, 3]}, "transformer": {"sample_size": 64}},
+            256,
+            8,
+            id="trained-at-256",
+        ),
+        pytest.param({"transformer": {"sample_size": 5}}, 32, 16, id="trained-off-the-grid"),
+        pytest.param({"transformer": {"sample_size": 10**9}}, 1024, 16, id="absurd"),
+    ],
+)
+def test_sizes_of_a_class_without_a_family_follow_from_its_parts(
+    configs: dict[str, dict[str, object]], edge_px: int, multiple_px: int
+) -> None:
+    traits = derive_traits(whole(**configs))
+    assert (traits.defaults.width_px, traits.limits.size_multiple_px) == (edge_px, multiple_px)
+
+
+def test_dynamic_batching_is_passed_on() -> None:
+    batching = DynamicBatching(preferred_batch_sizes=(2,), max_queue_delay_s=0.1)
+    settings = ModelSettings(dynamic_batching=batching)
+    assert combine("m", settings, derive_traits(whole())).dynamic_batching == batching
 
 
 def test_without_a_config_the_derived_values_stand() -> None:

@@ -156,7 +156,7 @@ def test_code_in_a_version_is_refused(repository: Repository, name: str) -> None
         pytest.param({"_class_name": ["pipeline", "MyPipeline"]}, "never run", id="class-as-list"),
         pytest.param({"_class_name": "my.module.Pipeline"}, "never run", id="class-as-path"),
         pytest.param({"_class_name": None}, "has no '_class_name'", id="class-missing"),
-        pytest.param({"_class_name": "OtherPipeline"}, "cannot be served", id="class-unknown"),
+        pytest.param({"_class_name": "OtherModel"}, "cannot be served", id="class-unknown"),
         pytest.param({"unet": ["my_unet", "MyUNet"]}, "'my_unet'", id="part-from-own-module"),
         pytest.param({"unet": ["os", "system"]}, "other code is never run", id="part-from-os"),
         pytest.param({"unet": ["diffusers", "a.b"]}, "other code is never run", id="part-path"),

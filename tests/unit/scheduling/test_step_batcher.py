@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from darkroom_server.domain.jobs import Priority
-from darkroom_server.scheduling.step_batcher import Batch, Shape, Step, StepBatcher
+from darkroom_server.scheduling.step_batcher import SLACK_FACTOR, Batch, Shape, Step, StepBatcher
 from darkroom_server.scheduling.step_costs import StepCosts
 from tests.unit.specs import job
 
@@ -120,7 +120,8 @@ def test_short_requests_go_first_and_long_ones_age_to_the_front() -> None:
         names.append(batch.steps[0].job_id)
         if names[-1] == "long":
             break
-    assert len(names) < 60
+    # The bound that the module states: both the long job and the typical one take ten seconds.
+    assert 10 < len(names) <= SLACK_FACTOR * 10
 
 
 def test_a_higher_priority_takes_the_next_step_and_spare_rows_go_to_the_lower() -> None:

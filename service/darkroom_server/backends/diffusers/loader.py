@@ -1,4 +1,4 @@
-"""Loads a pipeline folder and finds the family that drives it step by step."""
+"""Loads a pipeline folder, to be driven step by step by its family, or else as it is."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ import torch
 import transformers
 from diffusers import DiffusionPipeline
 
-from darkroom_server.backends.base import StepModel
+from darkroom_server.backends.base import RequestModel, StepModel
 from darkroom_server.backends.diffusers.families.flux import FluxStepModel
 from darkroom_server.backends.diffusers.families.flux_fill import FluxFillStepModel
 from darkroom_server.backends.diffusers.families.sdxl import SdxlStepModel
 from darkroom_server.backends.diffusers.step_model import DTYPES
+from darkroom_server.backends.diffusers.whole_request import WholeRequestModel, reason_against
 from darkroom_server.backends.prompt_cache import PromptCache
 from darkroom_server.domain.errors import ModelUnavailable
 from darkroom_server.domain.models import DeviceKind, Dtype, VersionInfo
@@ -47,17 +48,18 @@ FAMILIES: dict[str, Family] = {
 _TORCH_DTYPES = {dtype: of_torch for of_torch, dtype in DTYPES.items()}
 
 
-def load_step_model(version: VersionInfo, *, thread_count: int, prompts: PromptCache) -> StepModel:
+def load_model(
+    version: VersionInfo, *, thread_count: int, prompts: PromptCache
+) -> StepModel | RequestModel:
     """Reads the weights onto the device; raises ModelUnavailable with the reason."""
     model = version.model
     _quiet()
     torch.set_num_threads(thread_count)
     family = FAMILIES.get(model.pipeline_class)
     if family is None:
-        known = ", ".join(sorted(FAMILIES))
-        raise ModelUnavailable(
-            model.name, f"{model.pipeline_class} cannot be run yet; these can: {known}."
-        )
+        reason = reason_against(getattr(diffusers, model.pipeline_class, None))
+        if reason is not None:
+            raise ModelUnavailable(model.name, f"{model.pipeline_class} {reason}.")
     device = _device(model.name, model.device)
     try:
         pipeline = DiffusionPipeline.from_pretrained(
@@ -75,7 +77,10 @@ def load_step_model(version: VersionInfo, *, thread_count: int, prompts: PromptC
             model.name, f"The pipeline does not load ({kind}); the server's log has the cause."
         ) from error
     pipeline.set_progress_bar_config(disable=True)
-    return family(pipeline.to(device), allowed_schedulers=model.schedulers, prompts=prompts)
+    pipeline = pipeline.to(device)
+    if family is None:
+        return WholeRequestModel(pipeline, allowed_schedulers=model.schedulers)
+    return family(pipeline, allowed_schedulers=model.schedulers, prompts=prompts)
 
 
 def _torch_dtype(dtype: Dtype, device: torch.device) -> torch.dtype:

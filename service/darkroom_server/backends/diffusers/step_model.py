@@ -155,12 +155,7 @@ class DiffusersStepModel(ABC):
 
     def memory_bytes(self) -> int:
         """Bytes of all parameters and buffers."""
-        modules = [p for p in self._pipeline.components.values() if isinstance(p, torch.nn.Module)]
-        return sum(
-            tensor.numel() * tensor.element_size()
-            for module in modules
-            for tensor in (*module.parameters(), *module.buffers())
-        )
+        return weight_bytes(self._pipeline)
 
     def device_name(self) -> str:
         """The GPU's name, or the processor's kind and how many threads compute."""
@@ -207,6 +202,16 @@ class DiffusersStepModel(ABC):
         pixels = np.asarray(image, dtype=np.uint8)
         fill = trajectory.spec.fill
         return keep_unmasked(pixels, fill) if fill and fill.preserve_unmasked else pixels
+
+
+def weight_bytes(pipeline: Any) -> int:
+    """Bytes of all parameters and buffers of a pipeline."""
+    modules = [part for part in pipeline.components.values() if isinstance(part, torch.nn.Module)]
+    return sum(
+        tensor.numel() * tensor.element_size()
+        for module in modules
+        for tensor in (*module.parameters(), *module.buffers())
+    )
 
 
 def filled_up(rows: torch.Tensor, row_count: int) -> torch.Tensor:

@@ -232,13 +232,14 @@ class ModelConfig(_message.Message):
     BACKEND_FIELD_NUMBER: _builtins.int
     FAKE_FIELD_NUMBER: _builtins.int
     REPRODUCIBILITY_FIELD_NUMBER: _builtins.int
+    DYNAMIC_BATCHING_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Must equal the folder's name when set."""
     display_name: _builtins.str
     """For people. Unset: the name."""
     max_batch_size: _builtins.int
     """Largest number of denoiser rows in one step; an image with guidance takes
-    two. Unset: 8.
+    two. For pipelines that run whole requests, of images in one run. Unset: 8.
     """
     max_queue_size: _builtins.int
     """Requests that may wait for a version before others are turned away.
@@ -298,6 +299,12 @@ class ModelConfig(_message.Message):
     def fake(self) -> Global___FakeBackend:
         """Settings of the FAKE backend."""
 
+    @_builtins.property
+    def dynamic_batching(self) -> Global___DynamicBatching:
+        """When requests that run whole run together. Has no effect on pipelines whose
+        requests share denoising steps.
+        """
+
     def __init__(
         self,
         *,
@@ -320,10 +327,11 @@ class ModelConfig(_message.Message):
         backend: Global___Backend.ValueType = ...,
         fake: Global___FakeBackend | None = ...,
         reproducibility: _image_pb2.Reproducibility.ValueType = ...,
+        dynamic_batching: Global___DynamicBatching | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["defaults", b"defaults", "fake", b"fake", "hub", b"hub", "limits", b"limits", "version_policy", b"version_policy"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["defaults", b"defaults", "dynamic_batching", b"dynamic_batching", "fake", b"fake", "hub", b"hub", "limits", b"limits", "version_policy", b"version_policy"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "backend", b"backend", "defaults", b"defaults", "display_name", b"display_name", "dtype", b"dtype", "fake", b"fake", "hub", b"hub", "instance_group", b"instance_group", "license", b"license", "limits", b"limits", "max_batch_size", b"max_batch_size", "max_queue_size", b"max_queue_size", "name", b"name", "parameters", b"parameters", "reproducibility", b"reproducibility", "schedulers", b"schedulers", "tasks", b"tasks", "version_labels", b"version_labels", "version_policy", b"version_policy"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "backend", b"backend", "defaults", b"defaults", "display_name", b"display_name", "dtype", b"dtype", "dynamic_batching", b"dynamic_batching", "fake", b"fake", "hub", b"hub", "instance_group", b"instance_group", "license", b"license", "limits", b"limits", "max_batch_size", b"max_batch_size", "max_queue_size", b"max_queue_size", "name", b"name", "parameters", b"parameters", "reproducibility", b"reproducibility", "schedulers", b"schedulers", "tasks", b"tasks", "version_labels", b"version_labels", "version_policy", b"version_policy"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -482,6 +490,38 @@ class InstanceGroup(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___InstanceGroup: _TypeAlias = InstanceGroup  # noqa: Y015
+
+@_typing.final
+class DynamicBatching(_message.Message):
+    """When requests that are alike but for prompts and seeds run together, in
+    pipelines that run whole requests.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PREFERRED_BATCH_SIZE_FIELD_NUMBER: _builtins.int
+    MAX_QUEUE_DELAY_MICROSECONDS_FIELD_NUMBER: _builtins.int
+    max_queue_delay_microseconds: _builtins.int
+    """How long a request may wait for others while a batch has no preferred
+    size. Unset: those that are there run together, and none waits.
+    """
+    @_builtins.property
+    def preferred_batch_size(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Numbers of images of which a batch runs at once. Unset: max_batch_size."""
+
+    def __init__(
+        self,
+        *,
+        preferred_batch_size: _abc.Iterable[_builtins.int] | None = ...,
+        max_queue_delay_microseconds: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_queue_delay_microseconds", b"max_queue_delay_microseconds", "preferred_batch_size", b"preferred_batch_size"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DynamicBatching: _TypeAlias = DynamicBatching  # noqa: Y015
 
 @_typing.final
 class FakeBackend(_message.Message):
