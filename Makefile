@@ -15,10 +15,10 @@ LAUNCH := MALLOC_MMAP_THRESHOLD_=67108864 MALLOC_TRIM_THRESHOLD_=268435456
 
 PACKAGES := protos/gen/python clients/python service
 
-.PHONY: help setup proto fmt lint types arch protos-check check test compat demo serve gallery bench clean
+.PHONY: help setup proto fmt lint types arch protos-check check test compat demo serve gallery bench bench-report clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## make .venv with the service, the client, the generated code and the tools
 
@@ -86,8 +86,11 @@ serve: setup ## serve model_repo on 127.0.0.1:8001 (more flags: make serve ARGS=
 gallery: setup ## draw the pictures of the README anew
 	@$(LAUNCH) $(BIN)/python -m examples.gallery
 
-bench: setup ## measure what the service adds to the pipeline it runs
+bench: setup ## measure the goals (one tier: make bench ARGS="--tier v", rougher: --quick)
 	$(LAUNCH) $(BIN)/python -m bench $(ARGS)
+
+bench-report: setup ## draw docs/performance.md from the newest results
+	$(BIN)/python -m bench.report
 
 clean: ## remove the environments and everything made by the tools; build/ stays
 	rm -rf $(VENV) .venv-protobuf7 .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,56 +1,35 @@
-"""`make bench`: starts a server on the embedded models, measures, writes JSON, prints a line."""
+"""`make bench`: measures the goals tier by tier, prints one table, keeps the figures as JSON."""
 
 from __future__ import annotations
 
 import argparse
-import datetime
-import json
-import platform
-import subprocess
-from pathlib import Path
 
-from bench import overhead
-from bench.serving import connected, serving
-
-ROOT = Path(__file__).parents[1]
-
-
-def _commit() -> str:
-    done = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True
-    )
-    return done.stdout.strip() or "unknown"
+from bench.goals import Effort, measure_virtual
+from bench.measured import Measured
+from bench.results_table import commit_now, keep, show
 
 
 def main() -> None:
-    """Runs the idle-overhead measurement."""
+    """Runs the tiers asked for."""
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
-    parser.add_argument("--pairs", type=int, default=40)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--tier", choices=("v", "c"), help="one tier alone; both by default")
+    parser.add_argument("--quick", action="store_true", help="fewer seeds, coarser tuning")
+    parser.add_argument("--threads", type=int, default=1, help="of the worker and the baselines")
     parser.add_argument("--model", default="tiny-sdxl")
     args = parser.parse_args()
-    repository = ROOT / "model_repo"
-    versions = (repository / args.model).glob("[1-9]*")
-    version = max(versions, key=lambda path: int(path.name))
-    with (
-        serving(repository, "--worker-thread-count", str(args.threads)) as server,
-        connected(server) as client,
-    ):
-        result = overhead.measure(client, version, threads=args.threads, pairs=args.pairs)
-    today = datetime.datetime.now(tz=datetime.UTC).date()
-    result |= {"commit": _commit(), "date": str(today), "machine": platform.machine()}
-    target = (
-        ROOT
-        / "bench"
-        / "results"
-        / f"{today}-{result['commit']}-overhead-{args.threads}-threads.json"
-    )
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(json.dumps(result, indent=2) + "\n")
-    print(
-        f"idle overhead: {result['ratio_median']:.3f} x "
-        f"(95% {result['ratio_interval_95']}, goal {result['goal']}) -> {target}"
-    )
+    commit = commit_now()  # before: files may change while it runs
+    measured: list[Measured] = []
+    if args.tier in (None, "v"):
+        effort = Effort.quick() if args.quick else Effort()
+        measured += measure_virtual(effort, with_other_workloads=not args.quick)
+    if args.tier in (None, "c"):
+        # Imported here: tier V needs no torch.
+        from bench.cores import measure_cores
+
+        measured += measure_cores(args.model, thread_count=args.threads, quick=args.quick)
+    show(measured)
+    tiers = args.tier or "vc"
+    print(f"-> {keep(measured, tiers=tiers, quick=args.quick, commit=commit)}")
 
 
 if __name__ == "__main__":

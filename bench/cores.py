@@ -1,0 +1,284 @@
+"""Tier C: the real server against the stock pipeline, on this machine's cores with a small model.
+
+Systems take turns, A B A B, and never run at once. Deadlines and the baselines' tuning come from a
+virtual device calibrated with the pipeline, on the machine, just before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import io
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import aclosing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from bench import overhead
+from bench.goals import Effort, contest
+from bench.load import play_server, repository_with, request
+from bench.measured import Estimate, Measured
+from bench.pipelines import PROMPT, Pipeline, play_pipeline
+from bench.scoring import Run, Setting, ours, percentile, whole
+from bench.serving import Server, connected, serving
+from bench.virtual import Device
+from bench.workloads import W_HOMOG, W_MIX, Arrival, at_rate
+from darkroom_client import AsyncClient, Client, Progress
+
+ROOT = Path(__file__).parents[1]
+#: 8x8 latents: a batch gains much. 32x32: little.
+UNSATURATED_PX, SATURATED_PX = 64, 256
+#: At 0.7 load a baseline works at most this share of the time, or the calibration was off.
+MAX_BUSY_SHARE = 0.8
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Bench:
+    """What the measurements share."""
+
+    model: Path
+    thread_count: int
+    pipeline: Pipeline
+    quick: bool
+
+    @contextmanager
+    def server(self, reproducibility: str) -> Iterator[tuple[Server, Client]]:
+        """A server of the model at a level of exactness."""
+        with tempfile.TemporaryDirectory() as folder:
+            repository = repository_with(Path(folder), self.model, reproducibility)
+            flags = ("--worker-thread-count", str(self.thread_count))
+            with serving(repository, *flags) as server, connected(server) as client:
+                client.generate(PROMPT, steps=4, seed=0)
+                yield server, client
+
+    @property
+    def version(self) -> Path:
+        """The newest version of the model."""
+        return max(self.model.glob("[1-9]*"), key=lambda path: int(path.name))
+
+
+def measure_cores(name: str, *, thread_count: int, quick: bool) -> list[Measured]:
+    """All of tier C that can be measured."""
+    model = ROOT / "model_repo" / name
+    newest = max(model.glob("[1-9]*"), key=lambda path: int(path.name))
+    pipeline = Pipeline(newest, thread_count=thread_count)
+    bench = Bench(model, thread_count, pipeline, quick)
+    measured = []
+    with bench.server("SOLO") as (_, client):
+        measured.append(_idle(bench, client))
+    with bench.server("SOLO") as (server, _):
+        measured.append(_bit_equality(bench, server))
+    with bench.server("TOLERANCE") as (server, client):
+        measured += [_best_batch(bench, server, size) for size in (UNSATURATED_PX, SATURATED_PX)]
+        measured.append(_cancel(bench, server))
+        measured += _under_load(bench, server)
+    return measured
+
+
+def _idle(bench: Bench, client: Client) -> Measured:
+    found = overhead.measure(
+        client, bench.version, threads=bench.thread_count, pairs=10 if bench.quick else 40
+    )
+    low, high = found["ratio_interval_95"]
+    return Measured(
+        goal="G4",
+        tier="C",
+        metric="idle latency, ours / bare diffusers",
+        target=1.05,
+        at_least=False,
+        estimate=Estimate(found["ratio_median"], low, high, found["pairs"]),
+        details=found,
+    )
+
+
+def _bit_equality(bench: Bench, server: Server) -> Measured:
+    """G10: mixed requests at once in solo mode, each against the stock pipeline alone."""
+    count = 16 if bench.quick else 64
+    arrivals = [
+        dataclasses.replace(one, at_s=0.0)
+        for one in W_MIX.arrivals(1, count, size_px=UNSATURATED_PX)
+    ]
+    served = asyncio.run(_pictures(server.address, arrivals))
+    equal = [
+        float(np.array_equal(pixels, bench.pipeline.run([one])[0]))
+        for one, pixels in zip(arrivals, served, strict=True)
+    ]
+    share = sum(equal) / count
+    return Measured(
+        goal="G10",
+        tier="C",
+        metric=f"images of solo mode bit-equal to bare diffusers, of {count}",
+        target=1.0,
+        at_least=True,
+        estimate=Estimate(share, share, share, 1),
+    )
+
+
+async def _pictures(address: str, arrivals: list[Arrival]) -> list[np.ndarray[Any, Any]]:
+    async with AsyncClient(address) as client:
+        files = await asyncio.gather(*(request(client, one) for one in arrivals))
+    return [np.asarray(Image.open(io.BytesIO(file))) for file in files]
+
+
+def _best_batch(bench: Bench, server: Server, size_px: int) -> Measured:
+    """G4: equal requests that all wait, images a second, over the pipeline's best batch."""
+    count = 16 if bench.quick else 48
+    drawn = W_HOMOG.arrivals(1, count, size_px=size_px)
+    waiting = [dataclasses.replace(one, at_s=0.0) for one in drawn]
+
+    def bare_s(images: int) -> float:
+        batches = [waiting[at : at + images] for at in range(0, count, images)]
+        return sum(bench.pipeline.timed_s(batch) for batch in batches)
+
+    best = min((1, 2, 4, 8, 16), key=bare_s)
+    ratios = []
+    for _ in range(3 if bench.quick else 8):
+        trace = play_server(server.address, waiting, [None] * count)
+        assert len(trace.finished_s) == count
+        ratios.append(bare_s(best) / trace.end_s)
+    return Measured(
+        goal="G4",
+        tier="C",
+        metric=f"throughput at {size_px} px, ours / bare diffusers' best batch ({best})",
+        target=0.93,
+        at_least=True,
+        estimate=Estimate.of(ratios),
+    )
+
+
+def _cancel(bench: Bench, server: Server) -> Measured:
+    """G7: steps that a job still took after the caller had seen one and hung up."""
+    steps = []
+    for _ in range(20 if bench.quick else 200):
+        logged = len(server.log)
+        seen = asyncio.run(_hang_up(server.address))
+        stopped = server.until("job stopped", after=logged)
+        steps.append(float(stopped["completed_step_count"] - seen))
+    tail = percentile(sorted(steps), 0.99)
+    return Measured(
+        goal="G7",
+        tier="C",
+        metric="cancel to slot freed, p99, in steps",
+        target=2.0,
+        at_least=False,
+        estimate=Estimate(tail, min(steps), max(steps), len(steps)),
+    )
+
+
+async def _hang_up(address: str, after_steps: int = 5) -> int:
+    """Hangs up after so many steps; the steps that the caller knew of."""
+    async with (
+        AsyncClient(address) as client,
+        aclosing(client.generate_events(PROMPT, steps=100, seed=1)) as events,
+    ):
+        async for event in events:
+            if isinstance(event, Progress) and event.completed_step_count >= after_steps:
+                return event.completed_step_count
+    raise AssertionError("the stream ended without steps")
+
+
+def _under_load(bench: Bench, server: Server) -> list[Measured]:
+    """G1 and G3 at the small size, played in real time."""
+    device = bench.pipeline.calibrated(UNSATURATED_PX)
+    count = 120 if bench.quick else 510
+    setting = Setting(workload=W_MIX, device=device, request_count=count)
+    found = contest(setting, (1,), Effort.quick())
+    pair = Pair(bench, server, device, setting)
+    return [pair.goodput(found.policies["B3"]), pair.tail(found.policies["B2"])]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Pair:
+    """Ours on the server and a baseline in this process, on one sequence of requests each round."""
+
+    bench: Bench
+    server: Server
+    device: Device
+    setting: Setting
+
+    def goodput(self, policy: Any) -> Measured:
+        """Each at the rate that its virtual twin sustains.
+
+        No figure unless both keep the objective for real: else it was not the load of the goal.
+        """
+        ratios, shares, kept = [], [], True
+        for seed in self._seeds():
+            rates = [_rate(self.setting.sustained(maker, seed)) for maker in (ours, whole(policy))]
+            mine, theirs = self._both(policy, rates[0], rates[1], seed, told=True)
+            ratios.append(mine.goodput_per_s() / theirs.goodput_per_s())
+            kept = kept and all(run.keeps(self.setting.objective) for run in (mine, theirs))
+            shares.append([round(run.attainment(), 3) for run in (mine, theirs)])
+        return Measured(
+            goal="G1",
+            tier="C",
+            metric=f"goodput W-mix, {self.device.size_px} px, ours / B3, at calibrated rates",
+            target=2.5,
+            at_least=True,
+            estimate=Estimate.of(ratios) if kept else None,
+            details={"met_ours_b3": shares, "device": dataclasses.asdict(self.device)},
+        )
+
+    def tail(self, policy: Any) -> Measured:
+        """G3 for 4 steps; nobody is told a deadline.
+
+        No figure where the baseline was busier than the load allows: it was another load then.
+        """
+        tails_s, busy_shares = [], []
+        for seed in self._seeds():
+            rate = 0.7 * self.setting.one_by_one_per_s(seed)
+            runs = self._both(policy, rate, rate, seed, told=False)
+            tails_s.append([percentile(run.latencies_s(4), 0.99) for run in runs])
+            busy_shares.append(runs[1].trace.busy_s / runs[1].trace.end_s)
+        return Measured(
+            goal="G3",
+            tier="C",
+            metric=f"p99 of 4 steps at 0.7 load, {self.device.size_px} px, ours / B2",
+            target=0.20,
+            at_least=False,
+            estimate=Estimate.of([mine / theirs for mine, theirs in tails_s])
+            if max(busy_shares) <= MAX_BUSY_SHARE
+            else None,
+            details={
+                "ours_b2_s": tails_s,
+                "b2_busy_shares": busy_shares,
+                "policy": dataclasses.asdict(policy),
+            },
+        )
+
+    def _seeds(self) -> tuple[int, ...]:
+        return (1, 2) if self.bench.quick else (1, 2, 3, 4, 5)
+
+    def _both(
+        self, policy: Any, our_rate: float, their_rate: float, seed: int, *, told: bool
+    ) -> tuple[Run, Run]:
+        runs = []
+        for is_ours in (True, False) if seed % 2 else (False, True):
+            rate = our_rate if is_ours else their_rate
+            drawn = self.setting.workload.arrivals(
+                seed, self.setting.request_count, size_px=self.device.size_px
+            )
+            arrivals = at_rate(drawn, rate)
+            limits_s = [
+                one.at_s + self.setting.objective.allowed_s(one.kind, self.device)
+                for one in arrivals
+            ]
+            known: list[float | None] = [*limits_s] if told else [None] * len(arrivals)
+            if is_ours:
+                trace = play_server(self.server.address, arrivals, known)
+            else:
+                pipeline = self.bench.pipeline
+                trace = play_pipeline(pipeline, policy, self.device, arrivals, known)
+            runs.append(Run(arrivals, limits_s, trace))
+            time.sleep(1.0)  # what was turned away is gone before the other begins
+        first, second = runs
+        return (first, second) if seed % 2 else (second, first)
+
+
+def _rate(run: Run | None) -> float:
+    assert run is not None
+    return len(run.arrivals) / run.arrivals[-1].at_s

@@ -1,0 +1,112 @@
+"""The real step batcher on the virtual device: plays the worker's loop, verb by verb."""
+
+from __future__ import annotations
+
+from bench.virtual import Device, Idle, Turn
+from bench.workloads import Arrival
+from darkroom_server.domain.jobs import ImageSpec, Job, Reproducibility, Task
+from darkroom_server.scheduling.step_batcher import Shape, Step, StepBatcher
+from darkroom_server.scheduling.step_costs import StepCosts
+from darkroom_server.worker.loop import IDLE_REFUSAL_FACTOR
+
+#: Rows that a step may have; what a model's `max_batch_size` is by default.
+MAX_ROWS = 8
+
+
+class SharedSteps:
+    """Drives a `StepBatcher` as `worker/loop.py` does, with the device's table for a clock."""
+
+    def __init__(self, device: Device, *, max_rows: int = MAX_ROWS, solo: bool = False) -> None:
+        self._device = device
+        self._solo = solo
+        costs = StepCosts(max_rows=max_rows)
+        measure(costs, device)
+        self._batcher = StepBatcher(costs)
+        self._left: dict[str, tuple[Arrival, int]] = {}
+        #: Seconds from arrival to image, as told at admission, by request.
+        self.estimates_s: dict[int, float] = {}
+        #: Requests turned away at the door.
+        self.refused: set[int] = set()
+
+    def arrive(self, arrival: Arrival, deadline_s: float | None) -> None:
+        """Adds a job of one image, or refuses it as the worker does."""
+        job, now_s = job_of(arrival, deadline_s, solo=self._solo), arrival.at_s
+        shape = shape_of(arrival, solo=self._solo)
+        estimated_s = self._batcher.estimate_s(job, shape, now_s)
+        if estimated_s is not None:
+            patience = 1.0 if len(self._batcher) else IDLE_REFUSAL_FACTOR
+            if deadline_s is not None and estimated_s > patience * (deadline_s - now_s):
+                self.refused.add(arrival.index)
+                return
+            self.estimates_s[arrival.index] = estimated_s
+        self._left[job.job_id] = (arrival, arrival.step_count)
+        self._batcher.add(job, shape, now_s)
+
+    def cancel(self, index: int) -> None:
+        """Removes a job."""
+        self._forget(str(index))
+
+    def turn(self, now_s: float) -> Turn | Idle:
+        """One tick: drops what is late, takes one shared step, decodes what it finished."""
+        for late in self._batcher.expired(now_s):
+            self._forget(late.job_id)
+        batch = self._batcher.plan(now_s)
+        if batch is None:
+            return Idle()
+        size_px = self._left[batch.steps[0].job_id][0].size_px
+        step_s = self._device.step_s(size_px, batch.row_count)
+        finished = [step for step in batch.steps if self._advance(step)]
+        self._batcher.commit(batch, finished, step_s)
+        decode_s = self._device.decode_s(size_px)
+        ended = tuple(
+            (self._left.pop(step.job_id)[0].index, now_s + step_s + decoded * decode_s)
+            for decoded, step in enumerate(finished, start=1)
+        )
+        worked_on = tuple(int(step.job_id) for step in batch.steps)
+        return Turn(step_s + len(finished) * decode_s, ended, worked_on)
+
+    def _advance(self, step: Step) -> bool:
+        """Whether this was the job's last step."""
+        arrival, left = self._left[step.job_id]
+        self._left[step.job_id] = (arrival, left - 1)
+        return left == 1
+
+    def _forget(self, job_id: str) -> None:
+        self._batcher.remove(job_id)
+        self._left.pop(job_id, None)
+
+
+def measure(costs: StepCosts, device: Device) -> None:
+    """Puts in what a worker measures when it has loaded a model: a step of every bucket."""
+    rows = 1
+    while rows <= costs.max_rows:
+        costs.learn((device.size_px, False), rows, device.step_s(device.size_px, rows))
+        rows *= 2
+
+
+def shape_of(arrival: Arrival, *, solo: bool = False) -> Shape:
+    """What the batcher is told of an arrival: every size is a key."""
+    return Shape(
+        key=(arrival.size_px, False),
+        rows=arrival.rows,
+        evaluations=arrival.step_count,
+        pixel_count=arrival.size_px**2,
+        alone=solo,
+    )
+
+
+def job_of(arrival: Arrival, deadline_s: float | None, *, solo: bool = False) -> Job:
+    """The job that the service would make of an arrival."""
+    spec = ImageSpec(
+        task=Task.TEXT_TO_IMAGE,
+        prompt=str(arrival.prompt),
+        negative_prompt=None,
+        width_px=arrival.size_px,
+        height_px=arrival.size_px,
+        step_count=arrival.step_count,
+        guidance_scale=arrival.guidance_scale,
+        scheduler=arrival.scheduler,
+        seeds=(arrival.index,),
+        reproducibility=Reproducibility.SOLO if solo else Reproducibility.TOLERANCE,
+    )
+    return Job(job_id=str(arrival.index), spec=spec, deadline_s=deadline_s)

@@ -1,0 +1,117 @@
+"""`make bench-report`: docs/performance.md, drawn from the newest results of each tier."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from bench.results_table import RESULTS, ROOT
+
+PAGE = ROOT / "docs" / "performance.md"
+PICTURE = ROOT / "docs" / "pictures" / "goodput.svg"
+
+_INTRODUCTION = """\
+# Performance
+
+Written by `make bench-report` from `bench/results/`; not edited by hand. `make bench` measures
+(`ARGS="--tier v"` or `--tier c` for one tier, `--quick` for a rougher figure).
+
+Tier V plays seeded requests through the service's own scheduler on a virtual device: a table of
+step costs. It says what the scheduling is worth, not how fast a machine is. Its devices gain
+three times (unsaturated) and 1.1 times (saturated) the throughput from eight rows. Tier C runs
+the real server against the stock pipeline on CPU cores with the embedded model.
+
+Ours is measured at `reproducibility: REPRODUCIBILITY_TOLERANCE`, where requests share steps,
+except where a line says solo. A model that sets nothing runs in solo mode, which shares none.
+
+- **Goodput**: requests a second that meet their deadline, at the highest load at which 90% meet
+  five times the isolated latency of their class. The lines with 99% within 10x and 90% within 10
+  s show how far the ratio hangs on that choice.
+- **B0** a plain pipeline loop, **B1** first come first served, **B2** batches of equal parameters
+  (batch and delay tuned by a sweep on seeds of their own), **B3** shortest job first with such
+  batches.
+- **Sustaining nothing**: a system that cannot keep the objective at a hundredth of the one-by-one
+  load has no goodput, and no ratio is given.
+- **0.7 load**: arrivals a second times the mean isolated latency is 0.7.
+- The interval is the 95% bootstrap interval of the median over seeds (tier V) or rounds (tier C).
+  A goal is met when the median meets it.
+"""
+
+
+def main() -> None:
+    """Writes the page and its picture."""
+    newest = [found for tier in ("v", "c") if (found := newest_result(RESULTS, tier))]
+    PAGE.write_text(page(newest), encoding="utf-8")
+    figures = [one for result in newest for one in result["figures"]]
+    PICTURE.write_text(bars(figures), encoding="utf-8")
+    print(f"-> {PAGE}, {PICTURE}")
+
+
+def newest_result(folder: Path, tier: str) -> dict[str, Any] | None:
+    """The last written result of a tier; one of a quick run only where there is no other."""
+    full = sorted(folder.glob(f"*-tier-{tier}.json"), key=lambda path: path.stat().st_mtime)
+    quick = sorted(folder.glob(f"*-tier-{tier}-quick.json"), key=lambda path: path.stat().st_mtime)
+    found = full or quick
+    if not found:
+        return None
+    result: dict[str, Any] = json.loads(found[-1].read_text(encoding="utf-8"))
+    return result
+
+
+def page(results: list[dict[str, Any]]) -> str:
+    """The text of the page."""
+    parts = [_INTRODUCTION, "![Goodput against the baselines](pictures/goodput.svg)\n"]
+    for result in results:
+        tier = result["figures"][0]["tier"]
+        quick = ", a quick run" if result["quick"] else ""
+        parts.append(
+            f"## Tier {tier}\n\nMeasured on {result['date']} at commit {result['commit']}{quick}.\n"
+        )
+        parts.append(
+            "| goal | metric | target | measured (95% interval) | |\n|---|---|---|---|---|"
+        )
+        parts += [_row(one) for one in result["figures"]]
+        parts[-1] += "\n"
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def _row(one: dict[str, Any]) -> str:
+    sign = "≥" if one["at_least"] else "≤"
+    target = "" if one["target"] is None else f"{sign} {one['target']:g}"
+    estimate = one["estimate"]
+    measured = "not measured"
+    if estimate is not None:
+        measured = f"{estimate['median']:.3g}"
+        if estimate["count"] > 1:
+            measured += f" ({estimate['low']:.3g} to {estimate['high']:.3g})"
+    verdict = {True: "met", False: "missed", None: ""}[one["met"]]
+    return f"| {one['goal']} | {one['metric']} | {target} | {measured} | {verdict} |"
+
+
+def bars(figures: list[dict[str, Any]]) -> str:
+    """Goodput ratios as bars with their intervals; a mark where the target is."""
+    shown = [one for one in figures if "goodput" in one["metric"] and one["estimate"]]
+    widest = max((one["estimate"]["high"] for one in shown), default=1.0)
+    px_per_one, row_px, left_px = 300 / widest, 24, 400
+    lines = []
+    for row, one in enumerate(shown):
+        top, found = row * row_px + 6, one["estimate"]
+        low, high = (left_px + found[end] * px_per_one for end in ("low", "high"))
+        width = found["median"] * px_per_one
+        label = f"{one['tier']}: {one['metric'].removeprefix('goodput ')}"
+        lines.append(f'<text x="4" y="{top + 12}">{label}</text>')
+        lines.append(f'<rect x="{left_px}" y="{top}" width="{width:.0f}" height="14"/>')
+        lines.append(f'<path d="M{low:.0f} {top + 7}H{high:.0f}" stroke="#222"/>')
+        if one["target"] is not None:
+            at = left_px + one["target"] * px_per_one
+            lines.append(f'<path d="M{at:.0f} {top - 3}v20" stroke="#c22" stroke-width="2"/>')
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{left_px + 320}" '
+        f'height="{len(shown) * row_px + 10}" font-family="sans-serif" font-size="12" '
+        f'fill="#5b8fc9"><g>{chr(10).join(lines)}</g></svg>\n'
+    ).replace("<text", '<text fill="#222"')
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""The page of results, from results made up here."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+from bench.measured import Estimate, Measured
+from bench.report import bars, newest_result, page
+from bench.results_table import keep
+
+
+def _measured(median: float) -> Measured:
+    return Measured(
+        goal="G1",
+        tier="V",
+        metric="goodput W-mix, ours / B3",
+        target=2.5,
+        at_least=True,
+        estimate=Estimate(median, median - 0.5, median + 0.5, 5),
+        details={"p99_s": float("inf")},
+    )
+
+
+def _result(folder: Path, median: float) -> dict[str, Any]:
+    path = keep([_measured(median)], tiers="v", quick=False, commit="abc", folder=folder)
+    result: dict[str, Any] = json.loads(path.read_text())
+    return result
+
+
+def test_a_result_is_kept_as_json_without_infinities(tmp_path: Path) -> None:
+    (figure,) = _result(tmp_path, 3.0)["figures"]
+    assert figure["met"] is True
+    assert figure["details"] == {"p99_s": None}
+
+
+def test_the_page_says_what_is_met_and_what_is_missed(tmp_path: Path) -> None:
+    row = "| G1 | goodput W-mix, ours / B3 | ≥ 2.5 | {} | {} |"
+    assert row.format("3 (2.5 to 3.5)", "met") in page([_result(tmp_path, 3.0)])
+    assert row.format("2 (1.5 to 2.5)", "missed") in page([_result(tmp_path, 2.0)])
+
+
+def test_a_full_run_is_preferred_to_a_newer_quick_one(tmp_path: Path) -> None:
+    keep([_measured(3.0)], tiers="v", quick=False, commit="abc", folder=tmp_path)
+    quick = keep([_measured(1.0)], tiers="v", quick=True, commit="abc", folder=tmp_path)
+    os.utime(quick, (2e9, 2e9))
+    found = newest_result(tmp_path, "v")
+    assert found is not None
+    assert found["quick"] is False
+    assert newest_result(tmp_path, "c") is None
+
+
+def test_the_picture_is_well_formed_and_has_a_bar_a_goodput(tmp_path: Path) -> None:
+    figures = _result(tmp_path, 3.0)["figures"]
+    tree = ElementTree.fromstring(bars([*figures, figures[0] | {"metric": "latency"}]))
+    assert len(tree.findall(".//{http://www.w3.org/2000/svg}rect")) == 1
