@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from darkroom.v1 import model_service_pb2
 from darkroom_server.domain.jobs import Task
 from darkroom_server.domain.models import BackendKind, DeviceKind, Dtype, DynamicBatching
 from darkroom_server.models.config_file import MAX_CONFIG_BYTES, read_config
@@ -208,3 +209,10 @@ def test_an_empty_file_is_read_with_a_warning(text: str) -> None:
 def test_a_file_of_absurd_size_is_refused() -> None:
     (problem,) = problems_of(b"#" * (MAX_CONFIG_BYTES + 1))
     assert "is larger than" in problem.message
+
+
+def test_every_task_of_the_contract_is_known() -> None:
+    tasks = ", ".join(
+        name for name in model_service_pb2.Model.Task.keys() if name != "TASK_UNSPECIFIED"
+    )
+    assert set(settings_of(f"tasks: [{tasks}]").tasks) == set(Task)
