@@ -22,7 +22,6 @@ from darkroom_server.models.settings import (
     ModelSettings,
 )
 
-BOTH = {Task.TEXT_TO_IMAGE, Task.FILL}
 FILL_FIELDS = {"image", "mask", "mask_polarity", "strength", "preserve_unmasked"}
 
 
@@ -76,7 +75,7 @@ def flux(**denoiser: Any) -> PipelineTraits:
 @pytest.mark.parametrize(
     ("class_name", "denoiser", "tasks"),
     [
-        pytest.param("StableDiffusionXLPipeline", {"in_channels": 4}, BOTH, id="sdxl"),
+        pytest.param("StableDiffusionXLPipeline", {"in_channels": 4}, set(Task), id="sdxl"),
         pytest.param("StableDiffusionXLPipeline", {"in_channels": 9}, {Task.FILL}, id="sdxl-9ch"),
         pytest.param("StableDiffusionXLInpaintPipeline", {}, {Task.FILL}, id="sdxl-inpaint"),
         pytest.param("FluxPipeline", {"in_channels": 64}, WITHOUT_FILL, id="flux"),
@@ -251,7 +250,7 @@ def test_without_a_config_the_derived_values_stand() -> None:
     assert info.limits == traits.limits
     assert info.schedulers == traits.schedulers
     assert info.parameters == traits.parameters
-    assert info.tasks == BOTH
+    assert info.tasks == set(Task)
     assert info.backend is BackendKind.DIFFUSERS
     assert info.max_queue_size >= 1
 
