@@ -5,16 +5,24 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from darkroom_training import export, ranks, scorecard, sdxl, vae
+from darkroom_training import export, flux, ranks, scorecard, sdxl, vae
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="darkroom_training", description=__doc__)
-    parser.add_argument("stage", choices=["vae", "fold", "decoder", "sdxl", "evaluate", "export"])
+    parser.add_argument(
+        "stage", choices=["vae", "fold", "decoder", "sdxl", "flux", "evaluate", "export"]
+    )
     parser.add_argument("--folder", type=Path, default=Path("build/training"))
     parser.add_argument("--ranks", type=int, default=2, help="one-thread processes")
     parser.add_argument("--budget-s", type=float, default=900.0, help="seconds of wall time in all")
     parser.add_argument("--lr", type=float, default=7e-4)
+    parser.add_argument(
+        "--base",
+        type=Path,
+        default=Path("model_repo/tiny-sdxl/1"),
+        help="exported model whose autoencoder and CLIP parts the FLUX models share",
+    )
     checks = parser.add_argument_group("evaluate and export")
     checks.add_argument("--pipeline", type=Path, default=Path("model_repo/tiny-sdxl/1"))
     checks.add_argument("--count", type=int, default=100, help="prompts")
@@ -46,6 +54,12 @@ def main() -> None:
         case "sdxl":
             ranks.launch(
                 sdxl.train, rank_count=args.ranks, args=(args.folder, args.budget_s, args.lr)
+            )
+        case "flux":
+            ranks.launch(
+                flux.train,
+                rank_count=args.ranks,
+                args=(args.folder, args.base, args.budget_s, args.lr),
             )
         case "evaluate":
             scorecard.evaluate(

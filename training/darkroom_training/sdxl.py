@@ -10,11 +10,9 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import EulerDiscreteScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
-from PIL import Image
 from transformers import (
     CLIPTextConfig,
     CLIPTextModel,
@@ -22,35 +20,18 @@ from transformers import (
     CLIPTokenizer,
 )
 
-from darkroom_training import tokenizer, vae
+from darkroom_training import sample_sheet, tokenizer, vae
 from darkroom_training.checkpoint import Average
+from darkroom_training.example_pool import ExamplePool
 from darkroom_training.run import RunOptions, TrainingRun
-from darkroom_training.scenes import SIZE_PX, Scene, caption, draw, random_scene
+from darkroom_training.scene_example import SceneExample, scene_maker
+from darkroom_training.scenes import SIZE_PX, caption
 
 TRAIN_TIMESTEPS = 1000
 BETA_START, BETA_END = 0.00085, 0.02
 BATCH = 16
 POOL = 3000
 FRESH_PER_STEP = 2
-
-PROMPTS = (
-    "a red circle on a blue background",
-    "a green star on a white background",
-    "an orange house on the left on a green background",
-    "a white heart at the top on a red background",
-    "a black triangle on a yellow background",
-    "a purple square on the right on a white background",
-    "a yellow star at the bottom on a black background",
-    "a blue heart on an orange background",
-    "a red house on a white to blue gradient background",
-    "a green triangle",
-    "a white circle on the right, purple background",
-    "mountains at sunset",
-    "the sea by day",
-    "hills at night",
-    "a plain green background",
-    "a yellow house at the bottom on a blue background",
-)
 
 
 class Denoiser(torch.nn.Module):
@@ -117,37 +98,6 @@ def _text_config(words: CLIPTokenizer, *, hidden: int) -> CLIPTextConfig:
     )
 
 
-class ScenePool:
-    """Scenes with their latents; a few are replaced by fresh ones at every step."""
-
-    def __init__(self, folder: Path, rng: random.Random) -> None:
-        self._vae = vae.load(folder)
-        self._rng = rng
-        self._scenes: list[Scene] = []
-        self._latents = torch.empty(POOL, vae.LATENT_CHANNELS, SIZE_PX // 16, SIZE_PX // 16)
-        for start in range(0, POOL, 20):
-            self._draw(range(start, start + 20))
-
-    @torch.no_grad()
-    def _draw(self, places: range) -> None:
-        scenes = [random_scene(self._rng) for _ in places]
-        pixels = torch.stack(
-            [
-                torch.from_numpy(draw(s, self._rng)).permute(2, 0, 1).float() / 127.5 - 1
-                for s in scenes
-            ]
-        ).to(memory_format=torch.channels_last)
-        self._latents[places.start : places.stop] = self._vae.encode(pixels).latents
-        self._scenes[places.start : places.stop] = scenes
-
-    def batch(self) -> tuple[torch.Tensor, list[str]]:
-        """Latents [BATCH, 4, 16, 16] and a caption each."""
-        start = self._rng.randrange(0, POOL - FRESH_PER_STEP)
-        self._draw(range(start, start + FRESH_PER_STEP))
-        chosen = [self._rng.randrange(POOL) for _ in range(BATCH)]
-        return self._latents[chosen], [caption(self._scenes[k], self._rng) for k in chosen]
-
-
 def _alphas_cumprod() -> torch.Tensor:
     betas = torch.linspace(BETA_START**0.5, BETA_END**0.5, TRAIN_TIMESTEPS) ** 2
     return torch.cumprod(1 - betas, dim=0)
@@ -182,21 +132,30 @@ def train(rank: int, rank_count: int, folder: Path, budget_s: float, peak_lr: fl
         ),
         rank=rank,
         rank_count=rank_count,
-        on_checkpoint=lambda average: sample_sheet(folder, model, average, words),
+        on_checkpoint=lambda average: sample(folder, model, average, words),
     )
     torch.manual_seed(7919 * rank + run.step)
-    pool = ScenePool(folder, random.Random(1_000_003 * (rank + 1) + run.step))
+    rng = random.Random(1_000_003 * (rank + 1) + run.step)
+    make = scene_maker(vae.load(folder), rng)
+    pool = ExamplePool(make, rng, size=POOL, fresh_per_step=FRESH_PER_STEP)
     alphas = _alphas_cumprod()
     for _ in run.steps():
-        run.descend(_loss(model, words, pool, alphas))
+        run.descend(_loss(model, words, pool.choose(BATCH), rng, alphas))
 
 
 def _loss(
-    model: Denoiser, words: CLIPTokenizer, pool: ScenePool, alphas: torch.Tensor
+    model: Denoiser,
+    words: CLIPTokenizer,
+    examples: list[SceneExample],
+    rng: random.Random,
+    alphas: torch.Tensor,
 ) -> torch.Tensor:
-    latents, captions = pool.batch()
+    latents = torch.stack([example.latents for example in examples])
     dropped = torch.rand(BATCH)
-    captions = ["" if dropped[k] < 0.05 else text for k, text in enumerate(captions)]
+    captions = [
+        "" if dropped[k] < 0.05 else caption(example.scene, rng)
+        for k, example in enumerate(examples)
+    ]
     token_ids = words(
         captions,
         padding="max_length",
@@ -237,22 +196,12 @@ def pipeline(folder: Path, model: Denoiser, words: CLIPTokenizer) -> StableDiffu
     )
 
 
-def sample_sheet(folder: Path, model: Denoiser, average: Average, words: CLIPTokenizer) -> None:
-    """Writes a grid of the sample prompts as the averaged model draws them now."""
+def sample(folder: Path, model: Denoiser, average: Average, words: CLIPTokenizer) -> None:
+    """Writes a sheet of the sample prompts as the averaged model draws them now."""
     shown = Denoiser(words).eval()
     shown.load_state_dict(model.state_dict())
     average.copy_to(shown)
-    draw_with = pipeline(folder, shown, words)
-    draw_with.set_progress_bar_config(disable=True)
-    images = draw_with(
-        list(PROMPTS),
-        num_inference_steps=16,
-        guidance_scale=2.5,
-        generator=[torch.Generator("cpu").manual_seed(k) for k in range(len(PROMPTS))],
-        output_type="np",
-    ).images
-    rows = [np.concatenate(list(images[k : k + 8]), axis=1) for k in range(0, len(PROMPTS), 8)]
-    sheet = (np.concatenate(rows, axis=0) * 255).round().astype(np.uint8)
-    Image.fromarray(sheet).resize((sheet.shape[1] // 2, sheet.shape[0] // 2)).save(
-        folder / "sdxl.png"
+    drawn = sample_sheet.draw(
+        pipeline(folder, shown, words), num_inference_steps=16, guidance_scale=2.5
     )
+    sample_sheet.write(drawn, folder / "sdxl.png")

@@ -24,6 +24,7 @@ from PIL import Image
 
 from darkroom_training.checkpoint import Average
 from darkroom_training.run import RunOptions, TrainingRun
+from darkroom_training.scene_example import as_tensor
 from darkroom_training.scenes import SIZE_PX, draw, random_scene
 
 #: The stock SDXL inpainting pipeline takes UNets of 4 (or 9) input channels only.
@@ -75,8 +76,7 @@ def _pass_averages_through(model: AutoencoderTiny) -> None:
 
 def scene_pixels(rng: random.Random) -> torch.Tensor:
     """A random scene as float32 [3, 256, 256] in -1..1."""
-    array = draw(random_scene(rng), rng)
-    return torch.from_numpy(array.copy()).permute(2, 0, 1).float() / 127.5 - 1.0
+    return as_tensor(draw(random_scene(rng), rng))
 
 
 def scene_batch(rng: random.Random, *, crops: bool) -> torch.Tensor:
