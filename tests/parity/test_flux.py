@@ -17,6 +17,7 @@ from darkroom_server.domain.jobs import (
     FillSpec,
     ImageSpec,
     Pixels,
+    PreviewSpec,
     Reproducibility,
     SourceSpec,
     Task,
@@ -32,6 +33,8 @@ from tests.parity.tiny_flux import random_flux, random_flux_fill
 
 SCHEDULERS = ("FlowMatchEulerDiscreteScheduler",)
 MODELS = ["schnell", "dev", "fill"]
+#: Of another autoencoder, and of a dtype in which the order of casts shows.
+VARIANTS = ["schnell-small-vae", "fill-small-vae", "dev-bf16", "fill-bf16"]
 #: Tokens that the stock pipeline is to pad prompts to: the tokenizer's own limit.
 TOKENS = 32
 
@@ -47,6 +50,10 @@ def pipelines(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "schnell": random_flux(folder, guided=False, dynamic=False),
         "dev": random_flux(folder, guided=True),
         "fill": random_flux_fill(folder),
+        "schnell-small-vae": random_flux(folder, guided=False, dynamic=False, small_vae=True),
+        "fill-small-vae": random_flux_fill(folder, small_vae=True),
+        "dev-bf16": random_flux(folder, guided=True).to(torch.bfloat16),
+        "fill-bf16": random_flux_fill(folder).to(torch.bfloat16),
     }
 
 
@@ -56,7 +63,8 @@ def build(pipeline: Any) -> FluxStepModel:
 
 
 def flux_spec(name: str, **changes: Any) -> ImageSpec:
-    fill: dict[str, Any] = {"task": Task.FILL, "fill": fill_spec()} if name == "fill" else {}
+    fills = name.startswith("fill")
+    fill: dict[str, Any] = {"task": Task.FILL, "fill": fill_spec()} if fills else {}
     return image_spec(scheduler=SCHEDULERS[0], **(fill | changes))
 
 
@@ -102,6 +110,14 @@ def test_alone_it_equals_stock(
     )
 
 
+@pytest.mark.parametrize("name", VARIANTS)
+def test_variants_alone_equal_stock(pipelines: dict[str, Any], name: str) -> None:
+    spec = flux_spec(name, step_count=7, guidance_scale=3.3)
+    np.testing.assert_array_equal(
+        stepped(build(pipelines[name]), spec), stock(pipelines[name], spec)
+    )
+
+
 @pytest.mark.parametrize("strength", [0.9, 0.6, 0.3])
 def test_fill_of_a_lesser_strength_equals_stock(pipelines: dict[str, Any], strength: float) -> None:
     spec = flux_spec("fill", fill=fill_spec(strength=strength))
@@ -110,7 +126,7 @@ def test_fill_of_a_lesser_strength_equals_stock(pipelines: dict[str, Any], stren
     )
 
 
-@pytest.mark.parametrize("name", ["schnell", "dev"])
+@pytest.mark.parametrize("name", ["schnell", "dev", "schnell-small-vae", "dev-bf16"])
 @pytest.mark.parametrize("strength", [1.0, 0.6, 0.3])
 def test_image_to_image_equals_stock(pipelines: dict[str, Any], name: str, strength: float) -> None:
     source = SourceSpec(image=SOURCE, strength=strength)
@@ -158,6 +174,30 @@ def test_bucket_exact_has_equal_bytes_across_neighbour_schedules(
 ) -> None:
     specs = mixed(name, Reproducibility.BUCKET_EXACT)
     assert_equal_among_any_neighbours(lambda: build(pipelines[name]), specs)
+
+
+@pytest.mark.parametrize(("name", "token_count"), [("schnell", 256), ("dev", 512), ("fill", 512)])
+def test_prompts_are_padded_to_the_length_of_the_model(
+    pipelines: dict[str, Any], monkeypatch: pytest.MonkeyPatch, name: str, token_count: int
+) -> None:
+    monkeypatch.setattr(pipelines[name].tokenizer_2, "model_max_length", 1000)
+    assert build(pipelines[name]).encode(flux_spec(name)).context.shape[1] == token_count
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_last_preview_is_of_the_final_latents(pipelines: dict[str, Any], name: str) -> None:
+    model = build(pipelines[name])
+    spec = flux_spec(name, width_px=96, preview=PreviewSpec(interval_step_count=1))
+    one = model.begin(spec, model.encode(spec), 0)
+    previews = []
+    while not one.finished:
+        model.scatter(one, model.denoise(model.gather([one], 1)), 0)
+        previews.append(model.preview(one))
+    one.denoised = None
+    assert previews[-1].shape == (8, 12, 3)
+    # The last step goes all the way to what it aims at, up to rounding.
+    assert np.abs(previews[-1].astype(int) - model.preview(one).astype(int)).max() <= 1
+    assert (previews[0] != previews[-1]).any()
 
 
 def test_a_fill_model_refuses_a_request_without_an_image(pipelines: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from diffusers import (
     AutoencoderKL,
+    AutoencoderTiny,
     FlowMatchEulerDiscreteScheduler,
     FluxFillPipeline,
     FluxPipeline,
@@ -30,17 +31,32 @@ PACKED = 4 * LATENT_CHANNELS
 PACKED_FILL = 2 * PACKED + 4 * 64
 
 
-def random_flux(folder: Path, *, guided: bool, dynamic: bool = True) -> FluxPipeline:
+def random_flux(
+    folder: Path, *, guided: bool, dynamic: bool = True, small_vae: bool = False
+) -> FluxPipeline:
     """FLUX.1 dev (`guided`) or schnell; `dynamic` sigmas depend on the size, as dev's do."""
     torch.manual_seed(0)
-    return _quiet(FluxPipeline(**_parts(folder, guided=guided, dynamic=dynamic, channels=PACKED)))
+    parts = _parts(folder, guided=guided, dynamic=dynamic, channels=PACKED)
+    return _quiet(FluxPipeline(**parts | ({"vae": _small_vae()} if small_vae else {})))
 
 
-def random_flux_fill(folder: Path) -> FluxFillPipeline:
-    """FLUX.1 Fill; the VAE has factor 8 and samples."""
+def random_flux_fill(folder: Path, *, small_vae: bool = False) -> FluxFillPipeline:
+    """FLUX.1 Fill; the VAE has factor 8, and samples unless it is the small one."""
     torch.manual_seed(0)
-    return _quiet(
-        FluxFillPipeline(**_parts(folder, guided=True, dynamic=True, channels=PACKED_FILL))
+    parts = _parts(folder, guided=True, dynamic=True, channels=PACKED_FILL)
+    return _quiet(FluxFillPipeline(**parts | ({"vae": _small_vae()} if small_vae else {})))
+
+
+def _small_vae() -> AutoencoderTiny:
+    """An autoencoder without a distribution of latents: its encoder's output is the latents."""
+    return AutoencoderTiny(
+        encoder_block_out_channels=(8,) * 4,
+        decoder_block_out_channels=(8,) * 4,
+        num_encoder_blocks=(1,) * 4,
+        num_decoder_blocks=(1,) * 4,
+        latent_channels=LATENT_CHANNELS,
+        scaling_factor=0.7,
+        shift_factor=0.1,
     )
 
 
