@@ -16,7 +16,7 @@ _DIFFUSION_SCHEDULERS = (
     "LMSDiscreteScheduler",
     "PNDMScheduler",
 )
-#: The others do not take the sigmas that the pipelines give.
+#: Heun's does not take the sigmas that the pipelines give; LCM's is for weights distilled for it.
 _FLOW_SCHEDULERS = ("FlowMatchEulerDiscreteScheduler",)
 
 _ALL = frozenset({Task.TEXT_TO_IMAGE, Task.IMAGE_TO_IMAGE, Task.FILL})
