@@ -1,24 +1,32 @@
-"""Small SDXL pipelines with random weights, built without any download."""
+"""Small pipelines with a UNet and random weights, built without any download."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import (
     AutoencoderKL,
     EulerDiscreteScheduler,
+    PNDMScheduler,
+    StableDiffusionInpaintPipeline,
+    StableDiffusionPipeline,
     StableDiffusionXLInpaintPipeline,
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
+from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import (
+    CLIPConfig,
+    CLIPImageProcessor,
     CLIPTextConfig,
     CLIPTextModel,
     CLIPTextModelWithProjection,
     CLIPTokenizer,
+    CLIPVisionConfig,
 )
 
 
@@ -47,13 +55,73 @@ def random_sdxl(folder: Path, *, unet_channels: int = 4) -> StableDiffusionXLPip
         "text_encoder_2": CLIPTextModelWithProjection(_text_config(words)),
         "tokenizer": words,
         "tokenizer_2": words,
-        "unet": _unet(unet_channels),
+        "unet": _unet(
+            unet_channels,
+            cross_attention_dim=64,
+            addition_embed_type="text_time",
+            addition_time_embed_dim=8,
+            projection_class_embeddings_input_dim=32 + 6 * 8,
+        ),
         "scheduler": EulerDiscreteScheduler(beta_schedule="scaled_linear"),
     }
     kind = StableDiffusionXLPipeline if unet_channels == 4 else StableDiffusionXLInpaintPipeline
     pipeline = kind(**parts, force_zeros_for_empty_prompt=True, add_watermarker=False)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
+
+
+def random_sd(
+    folder: Path, *, prediction: str = "epsilon", unet_channels: int = 4, checked: bool = False
+) -> StableDiffusionPipeline:
+    """Stable Diffusion 1, or 2 by `v_prediction`; 9 UNet channels: an inpainting one.
+
+    With `checked` a safety checker looks at the images.
+    """
+    torch.manual_seed(0)
+    words = byte_tokenizer(folder)
+    kind = StableDiffusionPipeline if unet_channels == 4 else StableDiffusionInpaintPipeline
+    pipeline = kind(
+        vae=_vae(),
+        text_encoder=CLIPTextModel(_text_config(words)),
+        tokenizer=words,
+        unet=_unet(unet_channels, cross_attention_dim=32),
+        # As published: with settings of other schedulers too, which they take over.
+        scheduler=PNDMScheduler.from_config(
+            {
+                "beta_schedule": "scaled_linear",
+                "beta_start": 0.00085,
+                "beta_end": 0.012,
+                "clip_sample": False,
+                "prediction_type": prediction,
+                "set_alpha_to_one": False,
+                "skip_prk_steps": True,
+                "steps_offset": 1,
+            }
+        ),
+        safety_checker=_safety_checker() if checked else None,
+        feature_extractor=CLIPImageProcessor(
+            size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16}
+        )
+        if checked
+        else None,
+        requires_safety_checker=False,
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def _safety_checker() -> StableDiffusionSafetyChecker:
+    vision = CLIPVisionConfig(
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        image_size=16,
+        patch_size=8,
+    )
+    return StableDiffusionSafetyChecker(
+        CLIPConfig(vision_config=vision.to_dict(), projection_dim=8)
+    ).eval()
 
 
 def _text_config(words: CLIPTokenizer) -> CLIPTextConfig:
@@ -82,7 +150,7 @@ def _vae() -> AutoencoderKL:
     )
 
 
-def _unet(channels: int) -> UNet2DConditionModel:
+def _unet(channels: int, **differences: Any) -> UNet2DConditionModel:
     return UNet2DConditionModel(
         sample_size=8,
         in_channels=channels,
@@ -91,11 +159,8 @@ def _unet(channels: int) -> UNet2DConditionModel:
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
         layers_per_block=1,
-        cross_attention_dim=64,
         attention_head_dim=(2, 4),
         use_linear_projection=True,
         norm_num_groups=8,
-        addition_embed_type="text_time",
-        addition_time_embed_dim=8,
-        projection_class_embeddings_input_dim=32 + 6 * 8,
+        **differences,
     )

@@ -1,4 +1,4 @@
-"""Small pipelines of classes without a step family, with random weights, built without download."""
+"""Small pipelines to be run whole, with random weights, built without download."""
 
 from __future__ import annotations
 

@@ -45,6 +45,26 @@ class Family:
 
 
 FAMILIES: dict[str, Family] = {
+    "StableDiffusionPipeline": Family(
+        tasks=_ALL,
+        denoiser="unet",
+        packing=1,
+        schedulers=_DIFFUSION_SCHEDULERS,
+        takes_negative_prompt=True,
+        step_count=50,
+        guidance_scale=7.5,
+        edge_px=512,
+    ),
+    "StableDiffusionInpaintPipeline": Family(
+        tasks=_FILL,
+        denoiser="unet",
+        packing=1,
+        schedulers=_DIFFUSION_SCHEDULERS,
+        takes_negative_prompt=True,
+        step_count=50,
+        guidance_scale=7.5,
+        edge_px=512,
+    ),
     "StableDiffusionXLPipeline": Family(
         tasks=_ALL,
         denoiser="unet",

@@ -78,6 +78,8 @@ def flux(**denoiser: Any) -> PipelineTraits:
         pytest.param("StableDiffusionXLPipeline", {"in_channels": 4}, set(Task), id="sdxl"),
         pytest.param("StableDiffusionXLPipeline", {"in_channels": 9}, {Task.FILL}, id="sdxl-9ch"),
         pytest.param("StableDiffusionXLInpaintPipeline", {}, {Task.FILL}, id="sdxl-inpaint"),
+        pytest.param("StableDiffusionPipeline", {"in_channels": 4}, set(Task), id="sd"),
+        pytest.param("StableDiffusionInpaintPipeline", {}, {Task.FILL}, id="sd-inpaint"),
         pytest.param("FluxPipeline", {"in_channels": 64}, WITHOUT_FILL, id="flux"),
         pytest.param("FluxFillPipeline", {"in_channels": 384}, {Task.FILL}, id="flux-fill"),
     ],
@@ -106,6 +108,19 @@ def test_sizes_are_multiples_of_the_vae_factor_times_the_packing(
     assert traits.limits.size_multiple_px == multiple_px
     assert traits.limits.min_size_px == max(16, multiple_px)
     assert traits.defaults.width_px == 1024
+
+
+@pytest.mark.parametrize(
+    ("sample_size", "edge_px"),
+    [
+        pytest.param(64, 512, id="sd-1"),
+        pytest.param(96, 768, id="sd-2"),
+        pytest.param(None, 512, id="unsaid"),
+    ],
+)
+def test_sd_defaults_to_the_size_it_was_trained_at(sample_size: object, edge_px: int) -> None:
+    traits = derive_traits(parts("StableDiffusionPipeline", denoiser={"sample_size": sample_size}))
+    assert (traits.defaults.width_px, traits.defaults.height_px) == (edge_px, edge_px)
 
 
 @pytest.mark.parametrize(

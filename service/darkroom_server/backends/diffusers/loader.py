@@ -17,6 +17,7 @@ from diffusers import DiffusionPipeline
 from darkroom_server.backends.base import RequestModel, StepModel
 from darkroom_server.backends.diffusers.families.flux import FluxStepModel
 from darkroom_server.backends.diffusers.families.flux_fill import FluxFillStepModel
+from darkroom_server.backends.diffusers.families.sd import SdStepModel
 from darkroom_server.backends.diffusers.families.sdxl import SdxlStepModel
 from darkroom_server.backends.diffusers.step_model import DTYPES
 from darkroom_server.backends.diffusers.whole_request import WholeRequestModel, reason_against
@@ -39,6 +40,8 @@ class Family(Protocol):
 
 #: Families by the pipeline class that `model_index.json` names.
 FAMILIES: dict[str, Family] = {
+    "StableDiffusionPipeline": SdStepModel,
+    "StableDiffusionInpaintPipeline": SdStepModel,
     "StableDiffusionXLPipeline": SdxlStepModel,
     "StableDiffusionXLInpaintPipeline": SdxlStepModel,
     "FluxPipeline": FluxStepModel,

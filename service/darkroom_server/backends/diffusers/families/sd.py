@@ -1,0 +1,79 @@
+"""Stable Diffusion 1 and 2, step by step: text to image, image to image, and filling.
+
+In the order of diffusers' `StableDiffusionPipeline`, `StableDiffusionImg2ImgPipeline` and
+`StableDiffusionInpaintPipeline`. What the UNet predicts, noise or velocity, the schedulers know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from diffusers import StableDiffusionInpaintPipeline, StableDiffusionPipeline
+
+from darkroom_server.backends.diffusers.families.unet import UnetStepModel
+from darkroom_server.backends.prompt_cache import PromptCache
+from darkroom_server.domain.jobs import ImageSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Conditioning:
+    """What all images of a request share: `context` [rows, tokens, width]."""
+
+    context: torch.Tensor
+
+
+class SdStepModel(UnetStepModel):
+    """A loaded Stable Diffusion 1 or 2 pipeline as a `StepModel`."""
+
+    def __init__(
+        self,
+        pipeline: StableDiffusionPipeline | StableDiffusionInpaintPipeline,
+        *,
+        allowed_schedulers: Sequence[str],
+        prompts: PromptCache,
+    ) -> None:
+        fill_pipeline = (
+            pipeline
+            if isinstance(pipeline, StableDiffusionInpaintPipeline)
+            else StableDiffusionInpaintPipeline(
+                **pipeline.components,
+                requires_safety_checker=pipeline.config.requires_safety_checker,
+            )
+        )
+        super().__init__(
+            pipeline, fill_pipeline, allowed_schedulers=allowed_schedulers, prompts=prompts
+        )
+
+    @torch.inference_mode()
+    def encode(self, spec: ImageSpec) -> Conditioning:
+        """The text encoder; a negative prompt that is not given is an empty one."""
+        context = self._text(spec.prompt)
+        if self._is_guided(spec):
+            context = torch.cat([self._text(spec.negative_prompt or ""), context])
+        return Conditioning(context)
+
+    def _text(self, text: str) -> torch.Tensor:
+        """Hidden states [1, tokens, width] of one text."""
+
+        def make() -> tuple[torch.Tensor]:
+            context, _ = self._pipeline.encode_prompt(
+                text,
+                self._device,
+                num_images_per_prompt=1,
+                do_classifier_free_guidance=False,
+            )
+            return (context,)
+
+        (context,) = self._prompts.lookup(text, make)
+        return context
+
+    def to_image(self, latents: torch.Tensor) -> torch.Tensor:
+        """Runs the VAE, and the pipeline's safety checker if it has one: black if it objects."""
+        vae = self._pipeline.vae
+        decoded: torch.Tensor = vae.decode(latents / vae.config.scaling_factor, return_dict=False)[
+            0
+        ]
+        _, objections = self._pipeline.run_safety_checker(decoded, self._device, self._unet.dtype)
+        return torch.full_like(decoded, -1.0) if objections and objections[0] else decoded
