@@ -12,6 +12,7 @@ import torch
 from diffusers import StableDiffusionImg2ImgPipeline, StableDiffusionInpaintPipeline
 
 from darkroom_server.backends.diffusers.families.sd import SdStepModel
+from darkroom_server.backends.diffusers.loader import load_model
 from darkroom_server.backends.diffusers.pictures import picture
 from darkroom_server.backends.prompt_cache import PromptCache
 from darkroom_server.domain.jobs import ImageSpec, Reproducibility, Task
@@ -22,6 +23,7 @@ from tests.parity.shared import (
     stepped,
 )
 from tests.parity.test_sdxl_steps import SCHEDULERS, fill_spec, image_spec, source_spec
+from tests.parity.test_whole_request import version_of
 from tests.parity.tiny_pipelines import random_sd
 
 PREDICTIONS = ["epsilon", "v_prediction"]
@@ -145,6 +147,19 @@ def test_what_the_safety_checker_objects_to_is_black_as_in_stock(
     made = stepped(build(pipeline), image_spec())
     np.testing.assert_array_equal(made, stock(pipeline, image_spec()))
     assert made.any() != objects
+
+
+@pytest.mark.parametrize("name", ["v_prediction", "nine-channels"])
+def test_a_folder_is_found_loaded_and_run(
+    pipelines: dict[str, Any], tmp_path: Path, name: str
+) -> None:
+    version = version_of(tmp_path, pipelines[name])
+    model = load_model(version, thread_count=1, prompts=PromptCache(max_bytes=0))
+    assert isinstance(model, SdStepModel)
+    spec = image_spec(task=Task.FILL, fill=fill_spec(strength=0.6))
+    # Loaded as well: a file keeps defaults of its scheduler's, which others then take over.
+    loaded = type(pipelines[name]).from_pretrained(version.path)
+    np.testing.assert_array_equal(stepped(model, spec), stock(loaded, spec))
 
 
 def mixed(name: str, level: Reproducibility) -> list[ImageSpec]:

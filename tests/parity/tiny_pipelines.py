@@ -51,8 +51,8 @@ def random_sdxl(folder: Path, *, unet_channels: int = 4) -> StableDiffusionXLPip
     words = byte_tokenizer(folder)
     parts = {
         "vae": _vae(),
-        "text_encoder": CLIPTextModel(_text_config(words)),
-        "text_encoder_2": CLIPTextModelWithProjection(_text_config(words)),
+        "text_encoder": CLIPTextModel(text_config(words)),
+        "text_encoder_2": CLIPTextModelWithProjection(text_config(words)),
         "tokenizer": words,
         "tokenizer_2": words,
         "unet": _unet(
@@ -82,7 +82,7 @@ def random_sd(
     kind = StableDiffusionPipeline if unet_channels == 4 else StableDiffusionInpaintPipeline
     pipeline = kind(
         vae=_vae(),
-        text_encoder=CLIPTextModel(_text_config(words)),
+        text_encoder=CLIPTextModel(text_config(words)),
         tokenizer=words,
         unet=_unet(unet_channels, cross_attention_dim=32),
         # As published: with settings of other schedulers too, which they take over.
@@ -124,7 +124,8 @@ def _safety_checker() -> StableDiffusionSafetyChecker:
     ).eval()
 
 
-def _text_config(words: CLIPTokenizer) -> CLIPTextConfig:
+def text_config(words: CLIPTokenizer) -> CLIPTextConfig:
+    """Of a small CLIP text encoder."""
     return CLIPTextConfig(
         vocab_size=len(words),
         hidden_size=32,

@@ -125,7 +125,7 @@ def derive_traits(parts: PipelineParts) -> PipelineTraits:
     tasks = family.tasks
     if family.denoiser == "unet" and denoiser.get("in_channels") == _INPAINTING_CHANNEL_COUNT:
         tasks = frozenset({Task.FILL})
-    guided = family.denoiser == "unet" or denoiser.get("guidance_embeds") is True
+    guided = not family.embeds_guidance or denoiser.get("guidance_embeds") is True
     return PipelineTraits(
         pipeline_class=parts.class_name,
         tasks=tasks,

@@ -31,7 +31,8 @@ class Family:
     `packing` is how many latents along each edge the denoiser takes as one token, so that sizes are
     multiples of it times the VAE's factor. `step_count` and `guidance_scale` are the defaults of
     the class in diffusers, but for SDXL's steps (30 instead of 50, which is where pictures stop
-    changing visibly).
+    changing visibly). With `embeds_guidance`, a denoiser whose config lacks `guidance_embeds`
+    is a distilled one of few steps without guidance.
     """
 
     tasks: frozenset[Task]
@@ -42,6 +43,7 @@ class Family:
     step_count: int
     guidance_scale: float
     edge_px: int = 1024
+    embeds_guidance: bool = False
 
 
 FAMILIES: dict[str, Family] = {
@@ -83,6 +85,15 @@ FAMILIES: dict[str, Family] = {
         step_count=30,
         guidance_scale=7.5,
     ),
+    "StableDiffusion3Pipeline": Family(
+        tasks=_WITHOUT_FILL,
+        denoiser="transformer",
+        packing=2,
+        schedulers=_FLOW_SCHEDULERS,
+        takes_negative_prompt=True,
+        step_count=28,
+        guidance_scale=7.0,
+    ),
     "FluxPipeline": Family(
         tasks=_WITHOUT_FILL,
         denoiser="transformer",
@@ -91,6 +102,7 @@ FAMILIES: dict[str, Family] = {
         takes_negative_prompt=False,
         step_count=28,
         guidance_scale=3.5,
+        embeds_guidance=True,
     ),
     "FluxFillPipeline": Family(
         tasks=_FILL,
@@ -100,5 +112,6 @@ FAMILIES: dict[str, Family] = {
         takes_negative_prompt=False,
         step_count=50,
         guidance_scale=30.0,
+        embeds_guidance=True,
     ),
 }

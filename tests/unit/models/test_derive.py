@@ -33,7 +33,7 @@ def parts(
     scheduler: str = "EulerDiscreteScheduler",
     without: str = "",
 ) -> PipelineParts:
-    name = "transformer" if class_name.startswith("Flux") else "unet"
+    name = "transformer" if class_name.startswith(("Flux", "StableDiffusion3")) else "unet"
     components = {
         name: ("diffusers", "Denoiser"),
         "vae": ("diffusers", "AutoencoderKL"),
@@ -80,6 +80,7 @@ def flux(**denoiser: Any) -> PipelineTraits:
         pytest.param("StableDiffusionXLInpaintPipeline", {}, {Task.FILL}, id="sdxl-inpaint"),
         pytest.param("StableDiffusionPipeline", {"in_channels": 4}, set(Task), id="sd"),
         pytest.param("StableDiffusionInpaintPipeline", {}, {Task.FILL}, id="sd-inpaint"),
+        pytest.param("StableDiffusion3Pipeline", {}, WITHOUT_FILL, id="sd3"),
         pytest.param("FluxPipeline", {"in_channels": 64}, WITHOUT_FILL, id="flux"),
         pytest.param("FluxFillPipeline", {"in_channels": 384}, {Task.FILL}, id="flux-fill"),
     ],
@@ -98,6 +99,7 @@ def test_the_tasks_follow_from_the_class_and_the_denoiser(
         pytest.param("StableDiffusionXLPipeline", 4, 8, id="sdxl"),
         pytest.param("StableDiffusionXLPipeline", 1, 1, id="sdxl-vae-without-reduction"),
         pytest.param("FluxPipeline", 4, 16, id="flux"),
+        pytest.param("StableDiffusion3Pipeline", 4, 16, id="sd3"),
         pytest.param("FluxFillPipeline", 5, 32, id="flux-fill-deeper-vae"),
     ],
 )
@@ -108,6 +110,13 @@ def test_sizes_are_multiples_of_the_vae_factor_times_the_packing(
     assert traits.limits.size_multiple_px == multiple_px
     assert traits.limits.min_size_px == max(16, multiple_px)
     assert traits.defaults.width_px == 1024
+
+
+def test_a_transformer_guided_by_negative_prompts_is_not_taken_for_a_distilled_one() -> None:
+    traits = derive_traits(parts("StableDiffusion3Pipeline", denoiser={"sample_size": 128}))
+    assert traits.parameters["guidance_scale"]
+    assert traits.parameters["negative_prompt"]
+    assert (traits.defaults.step_count, traits.defaults.guidance_scale) == (28, 7.0)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import logging
 import os
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 import diffusers
@@ -18,6 +19,7 @@ from darkroom_server.backends.base import RequestModel, StepModel
 from darkroom_server.backends.diffusers.families.flux import FluxStepModel
 from darkroom_server.backends.diffusers.families.flux_fill import FluxFillStepModel
 from darkroom_server.backends.diffusers.families.sd import SdStepModel
+from darkroom_server.backends.diffusers.families.sd3 import Sd3StepModel
 from darkroom_server.backends.diffusers.families.sdxl import SdxlStepModel
 from darkroom_server.backends.diffusers.step_model import DTYPES
 from darkroom_server.backends.diffusers.whole_request import WholeRequestModel, reason_against
@@ -44,6 +46,7 @@ FAMILIES: dict[str, Family] = {
     "StableDiffusionInpaintPipeline": SdStepModel,
     "StableDiffusionXLPipeline": SdxlStepModel,
     "StableDiffusionXLInpaintPipeline": SdxlStepModel,
+    "StableDiffusion3Pipeline": Sd3StepModel,
     "FluxPipeline": FluxStepModel,
     "FluxFillPipeline": FluxFillStepModel,
 }
@@ -71,6 +74,7 @@ def load_model(
             use_safetensors=True,
             local_files_only=True,
             trust_remote_code=False,
+            **_absent_parts(version.path),
         )
     except (OSError, ValueError) as error:
         # Libraries' texts name paths and options of theirs: for the log, not for callers.
@@ -84,6 +88,12 @@ def load_model(
     if family is None:
         return WholeRequestModel(pipeline, allowed_schedulers=model.schedulers)
     return family(pipeline, allowed_schedulers=model.schedulers, prompts=prompts)
+
+
+def _absent_parts(folder: Path) -> dict[str, None]:
+    """What the pipeline's index names as absent: without a word, some parts must be there."""
+    index = DiffusionPipeline.load_config(folder, local_files_only=True)
+    return {name: None for name, part in index.items() if part == [None, None]}
 
 
 def _torch_dtype(dtype: Dtype, device: torch.device) -> torch.dtype:

@@ -113,9 +113,13 @@ class DiffusersStepModel(ABC):
     def denoise(self, inputs: Any) -> torch.Tensor:
         """One evaluation: predictions [rows, …]."""
 
-    @abstractmethod
     def guided(self, one: DiffusersTrajectory, predicted: torch.Tensor) -> torch.Tensor:
-        """One image's prediction [1, …] from its rows."""
+        """One image's prediction [1, …] from its rows: of two, classifier-free guidance."""
+        if len(predicted) == 1:
+            return predicted
+        negative, positive = predicted.chunk(2)
+        combined: torch.Tensor = negative + one.spec.guidance_scale * (positive - negative)
+        return combined
 
     def unpacked(self, latents: torch.Tensor, spec: ImageSpec) -> torch.Tensor:
         """Latents as the VAE takes them, scaled: [1, C, h, w]."""

@@ -14,18 +14,11 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers.pipelines.flux.pipeline_flux import calculate_shift
-from diffusers.pipelines.flux.pipeline_flux_img2img import retrieve_latents
-from diffusers.utils.torch_utils import randn_tensor
 
-from darkroom_server.backends.diffusers.pictures import picture
-from darkroom_server.backends.diffusers.schedule import Schedule
-from darkroom_server.backends.diffusers.step_model import (
-    DiffusersStepModel,
-    DiffusersTrajectory,
-    filled_up,
-)
+from darkroom_server.backends.diffusers.families.flow import FlowStepModel
+from darkroom_server.backends.diffusers.step_model import DiffusersTrajectory, filled_up
 from darkroom_server.backends.prompt_cache import PromptCache
-from darkroom_server.domain.jobs import ImageSpec, Pixels
+from darkroom_server.domain.jobs import ImageSpec
 
 #: Prompt tokens that the T5 encoder pads to. The padding is attended, so that the number changes
 #: the image: schnell was distilled with 256, models with guidance embedding are used with 512.
@@ -44,16 +37,13 @@ class Conditioning:
     text_ids: torch.Tensor
 
 
-class FluxStepModel(DiffusersStepModel):
+class FluxStepModel(FlowStepModel):
     """A loaded FLUX.1 pipeline as a `StepModel`."""
 
     def __init__(
         self, pipeline: Any, *, allowed_schedulers: Sequence[str], prompts: PromptCache
     ) -> None:
-        super().__init__(
-            pipeline, pipeline.transformer, allowed_schedulers=allowed_schedulers, prompts=prompts
-        )
-        self._transformer = pipeline.transformer
+        super().__init__(pipeline, allowed_schedulers=allowed_schedulers, prompts=prompts)
         self._is_guided = bool(pipeline.transformer.config.guidance_embeds)
         longest = GUIDED_TOKENS if self._is_guided else SCHNELL_TOKENS
         self._token_count = min(longest, pipeline.tokenizer_2.model_max_length)
@@ -101,53 +91,14 @@ class FluxStepModel(DiffusersStepModel):
         sigmas = np.linspace(1.0, 1 / spec.step_count, spec.step_count)
         scheduler.set_timesteps(sigmas=sigmas, device=self._device, mu=mu)
 
-    def skipped_step_count(self, spec: ImageSpec) -> int:
-        """As FLUX's pipelines round it: a part of a step is run whole."""
-        return int(spec.step_count - min(spec.step_count * spec.strength, spec.step_count))
-
     @torch.inference_mode()
     def begin(
         self, spec: ImageSpec, encoded: Conditioning, image_index: int
     ) -> DiffusersTrajectory:
         """Draws the noise; for image to image, encodes the image first."""
-        schedule, dtype = self.schedule(spec, image_index), encoded.context.dtype
-        if spec.source is not None:
-            image = self._preprocessed(spec.source.image, spec)
-            latents = self._noised(image.to(self._device, dtype), spec, schedule)
-        else:
-            latents = self._noise(spec, schedule, dtype)
+        schedule = self.schedule(spec, image_index)
+        latents = self._first_latents(spec, schedule, encoded.context.dtype)
         return DiffusersTrajectory(spec, schedule, self._packed(latents), encoded)
-
-    def _preprocessed(self, image: Pixels, spec: ImageSpec) -> torch.Tensor:
-        """[1, 3, height, width], -1 to 1, FP32."""
-        preprocessed: torch.Tensor = self._pipeline.image_processor.preprocess(
-            picture(image), height=spec.height_px, width=spec.width_px
-        )
-        return preprocessed.float()
-
-    def _noise(self, spec: ImageSpec, schedule: Schedule, dtype: torch.dtype) -> torch.Tensor:
-        noise: torch.Tensor = randn_tensor(
-            (1, self._pipeline.vae.config.latent_channels, *self._latent_size(spec)),
-            generator=schedule.generator,
-            device=self._device,
-            dtype=dtype,
-        )
-        return noise
-
-    def _noised(self, image: torch.Tensor, spec: ImageSpec, schedule: Schedule) -> torch.Tensor:
-        """An image's latents, noised for the first timestep that runs."""
-        latents = self._image_latents(image, schedule)
-        noise = self._noise(spec, schedule, image.dtype)
-        noised: torch.Tensor = schedule.scheduler.scale_noise(
-            latents, schedule.timesteps[:1], noise
-        )
-        return noised
-
-    def _image_latents(self, image: torch.Tensor, schedule: Schedule) -> torch.Tensor:
-        vae = self._pipeline.vae
-        latents = retrieve_latents(vae.encode(image), generator=schedule.generator)
-        scaled: torch.Tensor = (latents - vae.config.shift_factor) * vae.config.scaling_factor
-        return scaled
 
     def _packed(self, latents: torch.Tensor) -> torch.Tensor:
         packed: torch.Tensor = self._pipeline._pack_latents(latents, *latents.shape)
@@ -191,21 +142,9 @@ class FluxStepModel(DiffusersStepModel):
         )[0]
         return predicted
 
-    def guided(self, one: DiffusersTrajectory, predicted: torch.Tensor) -> torch.Tensor:
-        """The prediction as it is."""
-        del one
-        return predicted
-
     def unpacked(self, latents: torch.Tensor, spec: ImageSpec) -> torch.Tensor:
         """Packed latents as the VAE takes them: [1, C, h, w]."""
         unpacked: torch.Tensor = self._pipeline._unpack_latents(
             latents, spec.height_px, spec.width_px, self._pipeline.vae_scale_factor
         )
         return unpacked
-
-    def to_image(self, latents: torch.Tensor) -> torch.Tensor:
-        """Runs the VAE."""
-        vae = self._pipeline.vae
-        scaled = (latents / vae.config.scaling_factor) + vae.config.shift_factor
-        decoded: torch.Tensor = vae.decode(scaled, return_dict=False)[0]
-        return decoded

@@ -201,14 +201,6 @@ class UnetStepModel(DiffusersStepModel):
         predicted: torch.Tensor = self._unet(**inputs, **self._unet_arguments, return_dict=False)[0]
         return predicted
 
-    def guided(self, one: DiffusersTrajectory, predicted: torch.Tensor) -> torch.Tensor:
-        """Classifier-free guidance."""
-        if len(predicted) == 1:
-            return predicted
-        negative, positive = predicted.chunk(2)
-        combined: torch.Tensor = negative + one.spec.guidance_scale * (positive - negative)
-        return combined
-
     @torch.inference_mode()
     def scatter(
         self, trajectory: DiffusersTrajectory, outputs: torch.Tensor, first_row: int

@@ -1,0 +1,84 @@
+"""Families by flow matching: what a transformer's latents begin with, and their autoencoder."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from diffusers.pipelines.flux.pipeline_flux_img2img import retrieve_latents
+from diffusers.utils.torch_utils import randn_tensor
+
+from darkroom_server.backends.diffusers.pictures import picture
+from darkroom_server.backends.diffusers.schedule import Schedule
+from darkroom_server.backends.diffusers.step_model import DiffusersStepModel
+from darkroom_server.backends.prompt_cache import PromptCache
+from darkroom_server.domain.jobs import ImageSpec, Pixels
+
+
+class FlowStepModel(DiffusersStepModel):
+    """A loaded pipeline with a transformer that predicts velocities."""
+
+    def __init__(
+        self, pipeline: Any, *, allowed_schedulers: Sequence[str], prompts: PromptCache
+    ) -> None:
+        super().__init__(
+            pipeline, pipeline.transformer, allowed_schedulers=allowed_schedulers, prompts=prompts
+        )
+        self._transformer = pipeline.transformer
+
+    @abstractmethod
+    def _latent_size(self, spec: ImageSpec) -> tuple[int, int]:
+        """Height and width of the autoencoder's latents."""
+
+    def skipped_step_count(self, spec: ImageSpec) -> int:
+        """As these pipelines round it: a part of a step is run whole."""
+        return int(spec.step_count - min(spec.step_count * spec.strength, spec.step_count))
+
+    def _first_latents(
+        self, spec: ImageSpec, schedule: Schedule, dtype: torch.dtype
+    ) -> torch.Tensor:
+        """Noise, or for image to image the noised image: [1, C, h, w]."""
+        if spec.source is None:
+            return self._noise(spec, schedule, dtype)
+        image = self._preprocessed(spec.source.image, spec)
+        return self._noised(image.to(self._device, dtype), spec, schedule)
+
+    def _preprocessed(self, image: Pixels, spec: ImageSpec) -> torch.Tensor:
+        """[1, 3, height, width], -1 to 1, FP32."""
+        preprocessed: torch.Tensor = self._pipeline.image_processor.preprocess(
+            picture(image), height=spec.height_px, width=spec.width_px
+        )
+        return preprocessed.float()
+
+    def _noise(self, spec: ImageSpec, schedule: Schedule, dtype: torch.dtype) -> torch.Tensor:
+        noise: torch.Tensor = randn_tensor(
+            (1, self._pipeline.vae.config.latent_channels, *self._latent_size(spec)),
+            generator=schedule.generator,
+            device=self._device,
+            dtype=dtype,
+        )
+        return noise
+
+    def _noised(self, image: torch.Tensor, spec: ImageSpec, schedule: Schedule) -> torch.Tensor:
+        """An image's latents, noised for the first timestep that runs."""
+        latents = self._image_latents(image, schedule)
+        noise = self._noise(spec, schedule, image.dtype)
+        noised: torch.Tensor = schedule.scheduler.scale_noise(
+            latents, schedule.timesteps[:1], noise
+        )
+        return noised
+
+    def _image_latents(self, image: torch.Tensor, schedule: Schedule) -> torch.Tensor:
+        vae = self._pipeline.vae
+        latents = retrieve_latents(vae.encode(image), generator=schedule.generator)
+        scaled: torch.Tensor = (latents - vae.config.shift_factor) * vae.config.scaling_factor
+        return scaled
+
+    def to_image(self, latents: torch.Tensor) -> torch.Tensor:
+        """Runs the VAE."""
+        vae = self._pipeline.vae
+        scaled = (latents / vae.config.scaling_factor) + vae.config.shift_factor
+        decoded: torch.Tensor = vae.decode(scaled, return_dict=False)[0]
+        return decoded
