@@ -13,6 +13,7 @@ from darkroom_server.config import ServerConfig
 from darkroom_server.engine.engine import Engine, EngineOptions
 from darkroom_server.gateway.server import HttpOptions, build_http_server
 from darkroom_server.rpc.server import GrpcOptions, build_server
+from darkroom_server.telemetry.metrics import Metrics
 
 log = structlog.get_logger(__name__)
 
@@ -24,18 +25,20 @@ def run(config: ServerConfig) -> None:
 
 async def serve(config: ServerConfig) -> None:
     """Opens the ports, loads the models, waits for a signal, drains, stops."""
+    metrics = Metrics()
     engine = Engine(
         EngineOptions(
             model_repository=config.model_repository,
             threads_per_worker=config.threads_per_worker,
-        )
+        ),
+        metrics,
     )
     signals: asyncio.Queue[int] = asyncio.Queue()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, signals.put_nowait, number)
-    server = build_server(engine, _grpc_options(config))
-    http_server = build_http_server(engine, HttpOptions(config.host, config.http_port))
+    server = build_server(engine, _grpc_options(config), metrics)
+    http_server = build_http_server(engine, HttpOptions(config.host, config.http_port), metrics)
     await server.start()
     http_server.start()
     log.info("listening", host=config.host, grpc_port=server.port, http_port=http_server.port)

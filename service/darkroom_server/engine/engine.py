@@ -27,6 +27,7 @@ from darkroom_server.engine.stream import JobStream
 from darkroom_server.engine.supervisor import Supervisor
 from darkroom_server.models.repository import ModelRepository, RepositoryModel, RepositoryScan
 from darkroom_server.models.resolution import resolve, resolve_model
+from darkroom_server.telemetry.metrics import Metrics
 
 log = structlog.get_logger(__name__)
 
@@ -96,8 +97,9 @@ class Session:
 class Engine:
     """All models of a repository, and the requests that run on them."""
 
-    def __init__(self, options: EngineOptions) -> None:
+    def __init__(self, options: EngineOptions, metrics: Metrics) -> None:
         self._options = options
+        self._metrics = metrics
         self._repository = ModelRepository(options.model_repository)
         self._scan = RepositoryScan(models=(), broken=(), problems=())
         self._supervisors: dict[tuple[str, int], Supervisor] = {}
@@ -126,7 +128,10 @@ class Engine:
         thread_count = self._options.threads_per_worker(len(serving))
         for version in serving:
             self._supervisors[version.model.name, version.version] = Supervisor(
-                version, thread_count=thread_count, on_change=self._notify
+                version,
+                thread_count=thread_count,
+                metrics=self._metrics,
+                on_change=self._notify,
             )
         self._scanned.set()
         log.info("models found", count=len(scan.models), serving_versions=len(serving))

@@ -20,10 +20,19 @@ from darkroom_server.domain.errors import (
     QueueFull,
     WorkerLost,
 )
-from darkroom_server.domain.jobs import Job, JobCompleted, JobEvent, JobProgress, JobQueued
+from darkroom_server.domain.jobs import (
+    Job,
+    JobCompleted,
+    JobEvent,
+    JobImage,
+    JobProgress,
+    JobQueued,
+)
 from darkroom_server.domain.models import VersionInfo, VersionState, VersionStatus
 from darkroom_server.engine.instance import Instance
 from darkroom_server.engine.stream import JobStream
+from darkroom_server.engine.version_metrics import VersionMetrics
+from darkroom_server.telemetry.metrics import Metrics
 from darkroom_server.worker.messages import (
     CancelJob,
     JobFailed,
@@ -33,6 +42,7 @@ from darkroom_server.worker.messages import (
     WorkerFailed,
     WorkerReady,
     WorkerSpec,
+    WorkerStats,
 )
 
 log = structlog.get_logger(__name__)
@@ -54,6 +64,8 @@ DEFAULT_JOB_S = 1.0
 class _ActiveJob:
     job: Job
     stream: JobStream
+    #: When it was admitted, on the monotonic clock.
+    admitted_s: float
     #: Times that a worker died while it was at work on this.
     attempt_count: int = 0
     is_begun: bool = False
@@ -63,13 +75,19 @@ class Supervisor:
     """One version and its worker. `on_change` is called whenever its status changes."""
 
     def __init__(
-        self, version: VersionInfo, *, thread_count: int, on_change: Callable[[], None]
+        self,
+        version: VersionInfo,
+        *,
+        thread_count: int,
+        metrics: Metrics,
+        on_change: Callable[[], None],
     ) -> None:
         self.version = version
         #: What it computes in: as configured until it is loaded, then as it is.
         self.dtype = version.model.dtype
         self._spec = WorkerSpec(version=version, thread_count=thread_count)
         self._on_change = on_change
+        self._metrics = VersionMetrics(metrics, model=version.model.name, version=version.version)
         self._state = VersionState.LOADING
         self._message = ""
         self._memory_bytes = 0
@@ -133,14 +151,16 @@ class Supervisor:
         if self._closing is not None:
             await self._closing
         self._memory_bytes = 0
+        self._metrics.worker_gone()
         self._move(VersionState.UNLOADED)
 
     def submit(self, job: Job) -> JobStream:
         """Admits a job, or raises QueueFull, ModelUnavailable or DeadlineExceeded."""
         self.require_room()
-        if job.deadline_s is not None and job.deadline_s <= time.monotonic():
+        now_s = time.monotonic()
+        if job.deadline_s is not None and job.deadline_s <= now_s:
             raise DeadlineExceeded("The deadline had passed before the request was admitted.")
-        active = _ActiveJob(job, JobStream())
+        active = _ActiveJob(job, JobStream(), now_s)
         self._jobs[job.job_id] = active
         if self._state is not VersionState.READY:
             self._tell_loading(active)
@@ -226,6 +246,8 @@ class Supervisor:
                 if job_id in self._jobs:
                     self._jobs[job_id].stream.fail(error)
                     self._forget(job_id)
+            case WorkerStats():
+                self._metrics.worker_told(report)
             case _:
                 assert_never(report)
 
@@ -234,7 +256,12 @@ class Supervisor:
         if active is None:
             return
         active.stream.put(event)
-        active.is_begun |= isinstance(event, JobProgress)
+        if isinstance(event, JobProgress) and not active.is_begun:
+            active.is_begun = True
+            if active.attempt_count == 0:
+                self._metrics.job_begun(time.monotonic() - active.admitted_s)
+        if isinstance(event, JobImage):
+            self._metrics.image_made(len(event.content))
         if isinstance(event, JobCompleted):
             self._forget(job_id)
             self._death_count = self._restart_count = 0
@@ -251,6 +278,7 @@ class Supervisor:
         self._death_count += not begun
         self._restart_count += 1
         self._memory_bytes, self._loaded_at_s = 0, None
+        self._metrics.worker_gone()
         log.warning("worker died", model=self._name(), jobs_at_work=len(begun))
         self._move(VersionState.UNAVAILABLE, "The worker died and is being restarted.")
         self._suspect(begun)
@@ -259,6 +287,7 @@ class Supervisor:
             return
         for active in self._jobs.values():
             self._tell_loading(active)
+        self._metrics.worker_restarted()
         delay_s = min(MAX_RESTART_DELAY_S, FIRST_RESTART_DELAY_S * 2.0 ** (self._restart_count - 1))
         self._restart = asyncio.create_task(self._start_again(delay_s))
 

@@ -1,4 +1,4 @@
-"""The HTTP edge: for now the probes of load balancers and orchestrators, at Triton's paths."""
+"""The HTTP edge: for now the probes of orchestrators, at Triton's paths, and the metrics."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import uvicorn
-from fastapi import FastAPI, Response
+from fastapi import FastAPI, Request, Response
 
 from darkroom_server.engine.engine import Engine
+from darkroom_server.telemetry.metrics import Metrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +53,14 @@ class HttpServer:
             await self._task
 
 
-def build_http_server(engine: Engine, options: HttpOptions) -> HttpServer:
+def build_http_server(engine: Engine, options: HttpOptions, metrics: Metrics) -> HttpServer:
     """A server bound but not started; raises OSError when the port is taken."""
     family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
     listener = socket.create_server((options.host, options.port), family=family)
-    return HttpServer(build_app(engine), listener)
+    return HttpServer(build_app(engine, metrics), listener)
 
 
-def build_app(engine: Engine) -> FastAPI:
+def build_app(engine: Engine, metrics: Metrics) -> FastAPI:
     """The routes."""
     app = FastAPI(title="Darkroom", docs_url=None, redoc_url=None)
 
@@ -81,5 +82,11 @@ def build_app(engine: Engine) -> FastAPI:
             return Response(status_code=404)
         is_ready = known[name].is_ready() and not engine.is_leaving()
         return Response(status_code=200 if is_ready else 503)
+
+    @app.get("/metrics")
+    async def scrape(request: Request) -> Response:
+        """Every metric, as Prometheus reads them."""
+        content, media_type = metrics.render(request.headers.get("accept", ""))
+        return Response(content, headers={"content-type": media_type})
 
     return app

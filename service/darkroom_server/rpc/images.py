@@ -20,6 +20,7 @@ from darkroom.v1.image_service_pb2 import (
 )
 from darkroom_server.domain.models import ModelRef
 from darkroom_server.engine.engine import Engine
+from darkroom_server.rpc.interceptors import note_model
 from darkroom_server.wire.events import EventWriter, RunningModel
 from darkroom_server.wire.images import ImageLimits
 from darkroom_server.wire.messages import parse_fill, parse_generate
@@ -56,6 +57,7 @@ class ImageService(image_service_pb2_grpc.ImageServiceServicer):
         """Nothing is yielded before admission is decided: a client may retry only until then."""
         writer = EventWriter(time.time_ns)
         async with self._engine.open(ref, request.task) as session:
+            note_model(session.model.name)
             if not request.validate_only:
                 session.require_room()
             resolved = await prepare(

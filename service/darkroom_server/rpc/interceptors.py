@@ -1,4 +1,4 @@
-"""The outermost layer of every call: its id, its line in the log, and a status for every error."""
+"""The outermost layer of every call: its id, its log line, its metric, a status for every error."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
+from contextvars import ContextVar
 from typing import Any, TypeAlias
 
 import grpc
@@ -19,6 +20,7 @@ from google.rpc import status_pb2
 from grpc import aio
 
 from darkroom_server.domain.errors import DarkroomError, InvalidParameter
+from darkroom_server.telemetry.metrics import REQUESTS, Metrics
 from darkroom_server.wire.status import (
     internal_status,
     retry_pushback_ms,
@@ -44,6 +46,9 @@ class CallInterceptor(aio.ServerInterceptor):
     initial metadata, or in the trailing metadata of a call that fails before its first message.
     """
 
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
     async def intercept_service(
         self,
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[_Handler | None]],
@@ -53,7 +58,7 @@ class CallInterceptor(aio.ServerInterceptor):
         handler = await continuation(handler_call_details)
         if handler is None:
             return None
-        call = _Call(handler_call_details)
+        call = _Call(handler_call_details, self._metrics)
         # Requests arrive as bytes: gRPC would tell the caller about its own exception otherwise.
         codecs = (None, handler.response_serializer)
         one = functools.partial(_read, handler.request_deserializer or bytes)
@@ -74,19 +79,36 @@ class CallInterceptor(aio.ServerInterceptor):
 
 
 class _Call:
-    """One call: what the log says of it."""
+    """One call: what the log and the metrics say of it."""
 
-    def __init__(self, details: grpc.HandlerCallDetails) -> None:
+    def __init__(self, details: grpc.HandlerCallDetails, metrics: Metrics) -> None:
+        #: The model that serves it, once that is known.
+        self.model = ""
+        self._method = details.method
+        self._metrics = metrics
         self.request_id = _request_id(details)
         self._quiet = details.method.startswith(_QUIET_SERVICES)
         self._started_s = time.monotonic()
         self.log = logger.bind(method=details.method, request_id=self.request_id)
 
     def ended(self, code: grpc.StatusCode) -> None:
-        """Writes the access line."""
+        """Counts the call and writes the access line."""
+        self._metrics.count(REQUESTS, (self._method, self.model, code.name))
         duration_ms = round((time.monotonic() - self._started_s) * 1000, 1)
         write = self.log.debug if self._quiet else self.log.info
         write("call", code=code.name, duration_ms=duration_ms)
+
+
+#: The call that a task answers.
+_current: ContextVar[_Call] = ContextVar("call")
+
+
+def note_model(name: str) -> None:
+    """Says which model serves the call that the task answers.
+
+    The name must be one of the repository: what callers make up would make a series each.
+    """
+    _current.get().model = name
 
 
 def _request_id(details: grpc.HandlerCallDetails) -> str:
@@ -150,6 +172,7 @@ async def _answering(call: _Call, context: _Context) -> AsyncIterator[None]:
     both pass, so that everything below is released.
     """
     structlog.contextvars.bind_contextvars(request_id=call.request_id)
+    _current.set(call)
     try:
         yield
     except DarkroomError as error:

@@ -19,6 +19,7 @@ from darkroom_server.rpc.images import ImageService
 from darkroom_server.rpc.interceptors import CallInterceptor
 from darkroom_server.rpc.models import ModelService
 from darkroom_server.rpc.reflection import add_reflection
+from darkroom_server.telemetry.metrics import Metrics
 from darkroom_server.wire.images import ImageLimits
 
 
@@ -57,12 +58,12 @@ class GrpcServer:
         await self._server.stop(grace_s)
 
 
-def build_server(engine: Engine, options: GrpcOptions) -> GrpcServer:
+def build_server(engine: Engine, options: GrpcOptions, metrics: Metrics) -> GrpcServer:
     """A server with every service, bound but not started.
 
     Must be called on the event loop that will run it. Raises OSError when the port is taken.
     """
-    server = aio.server(interceptors=(CallInterceptor(),), options=_channel_options(options))
+    server = aio.server(interceptors=(CallInterceptor(metrics),), options=_channel_options(options))
     health = HealthService(engine)
     image_service_pb2_grpc.add_ImageServiceServicer_to_server(
         ImageService(engine, options.image_limits), server

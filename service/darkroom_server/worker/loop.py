@@ -9,6 +9,7 @@ of processes, so tests drive it with the fake backend.
 from __future__ import annotations
 
 import itertools
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -18,6 +19,7 @@ from typing import Any, assert_never
 import structlog
 
 from darkroom_server.backends.base import StepModel
+from darkroom_server.backends.prompt_cache import PromptCache
 from darkroom_server.domain.errors import DarkroomError, DeadlineExceeded, OutOfDeviceMemory
 from darkroom_server.domain.jobs import (
     BatchShare,
@@ -32,6 +34,7 @@ from darkroom_server.domain.jobs import (
 from darkroom_server.scheduling.step_batcher import Batch, Shape, Step, StepBatcher
 from darkroom_server.scheduling.step_costs import StepCosts, bucket_of
 from darkroom_server.worker.calibration import cost_key
+from darkroom_server.worker.counters import WorkerCounters
 from darkroom_server.worker.failures import attempt
 from darkroom_server.worker.lanes import CompressLane, FinishedImage, JobRecord
 from darkroom_server.worker.messages import (
@@ -67,6 +70,7 @@ class WorkerLoop:
         max_batch_size: int,
         costs: StepCosts | None = None,
         lane: CompressLane | None = None,
+        prompts: PromptCache | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._model = model
@@ -78,6 +82,7 @@ class WorkerLoop:
         self._batcher = StepBatcher(self._costs)
         self._jobs: dict[str, RunningJob] = {}
         self._lane = lane or CompressLane(emit, clock)
+        self._counters = WorkerCounters(prompts)
         self._stopping = False
         self._lock = threading.RLock()
         self._posted = threading.Condition(self._lock)
@@ -102,7 +107,11 @@ class WorkerLoop:
         """Ticks until a StopWorker command, sleeping while there is nothing to do."""
         while True:
             with self._lock:
-                self._posted.wait_for(lambda: self._stopping or len(self._batcher))
+                due_s = self._counters.due_s()
+                self._posted.wait_for(
+                    lambda: self._stopping or len(self._batcher),
+                    timeout=None if math.isinf(due_s) else max(0.0, due_s - self._clock()),
+                )
                 if self._stopping:
                     break
             self.tick()
@@ -115,7 +124,7 @@ class WorkerLoop:
         self._lane.close()
 
     def tick(self) -> None:
-        """Drops what is late, and takes one shared step if there is one."""
+        """Drops what is late, takes one shared step if there is one, and tells what is counted."""
         with self._lock:
             now_s = self._clock()
             for late in self._batcher.expired(now_s):
@@ -125,6 +134,8 @@ class WorkerLoop:
             batch = self._batcher.plan(now_s)
         if batch is not None:
             self._take(batch)
+        if (stats := self._counters.news(self._clock())) is not None:
+            self._emit(stats)
 
     def _admit(self, job: Job) -> None:
         """Takes a job in, or refuses it when its deadline cannot be met."""
@@ -236,6 +247,9 @@ class WorkerLoop:
         if not isinstance(outputs, DarkroomError):
             self._scatter(images, outputs)
             self._model.wait()
+            self._counters.note_step(
+                sum(image.row_count for image in images), capacity_row_count=self._costs.max_rows
+            )
             return True
         if len(images) == 1:
             self._fail(images[0].step.job_id, outputs)

@@ -80,19 +80,22 @@ def run_worker(connection: Connection, spec: WorkerSpec) -> None:
     configure_logs()
     pipe = Pipe(connection)
     name = f"{spec.version.model.name}/{spec.version.version}"
-    model = attempt(lambda: _load(spec))
+    prompts = PromptCache(max_bytes=_PROMPT_CACHE_BYTES)
+    model = attempt(lambda: _load(spec, prompts))
     if isinstance(model, DarkroomError):
         known = isinstance(model, ModelUnavailable | OutOfDeviceMemory)
         pipe.send(WorkerFailed(str(model) if known else f"{name} could not be loaded; {_SEE_LOG}"))
         return
-    loop = _loop(model, pipe, spec)
+    loop = _loop(model, pipe, spec, prompts)
     threading.Thread(target=pipe.read_into, args=(loop,), name="pipe", daemon=True).start()
     pipe.send(WorkerReady(model.memory_bytes(), model.dtype()))
     log.info("worker ready", model=name, pid=os.getpid())
     loop.run()
 
 
-def _loop(model: StepModel | RequestModel, pipe: Pipe, spec: WorkerSpec) -> WorkerLoop | WindowLoop:
+def _loop(
+    model: StepModel | RequestModel, pipe: Pipe, spec: WorkerSpec, prompts: PromptCache
+) -> WorkerLoop | WindowLoop:
     info = spec.version.model
     if isinstance(model, RequestModel):
         return WindowLoop(
@@ -105,6 +108,7 @@ def _loop(model: StepModel | RequestModel, pipe: Pipe, spec: WorkerSpec) -> Work
         max_batch_size=info.max_batch_size,
         # A model that cannot take its first step is told of its failure by the requests for it.
         costs=None if isinstance(costs, DarkroomError) else costs,
+        prompts=prompts,
     )
 
 
@@ -125,7 +129,7 @@ def _costs(model: StepModel, spec: WorkerSpec) -> StepCosts | None:
     return calibrated_costs(model, info, path=path, conditions=conditions)
 
 
-def _load(spec: WorkerSpec) -> StepModel | RequestModel:
+def _load(spec: WorkerSpec, prompts: PromptCache) -> StepModel | RequestModel:
     model = spec.version.model
     match model.backend:
         case BackendKind.FAKE:
@@ -135,8 +139,4 @@ def _load(spec: WorkerSpec) -> StepModel | RequestModel:
             # Imported here: a fake worker needs no torch.
             from darkroom_server.backends.diffusers.loader import load_model
 
-            return load_model(
-                spec.version,
-                thread_count=spec.thread_count,
-                prompts=PromptCache(max_bytes=_PROMPT_CACHE_BYTES),
-            )
+            return load_model(spec.version, thread_count=spec.thread_count, prompts=prompts)

@@ -67,7 +67,33 @@ class JobFailed:
     error: DarkroomError
 
 
-Report = WorkerReady | WorkerFailed | JobReport | JobFailed
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerStats:
+    """What the worker has done since it started; all but `prompt_cache_bytes` only grow.
+
+    `step_count_by_rows`: pairs of a number of rows in use and the steps that had it, by rows. Rows
+    are those of the denoiser, or images of a model that runs whole requests.
+    `capacity_row_count`: rows that the steps would have had at the largest batch allowed.
+    """
+
+    step_count_by_rows: tuple[tuple[int, int], ...] = ()
+    capacity_row_count: int = 0
+    prompt_cache_hit_count: int = 0
+    prompt_cache_miss_count: int = 0
+    prompt_cache_bytes: int = 0
+
+    @property
+    def step_count(self) -> int:
+        """Steps taken."""
+        return sum(steps for _, steps in self.step_count_by_rows)
+
+    @property
+    def row_count(self) -> int:
+        """Rows in use of all steps."""
+        return sum(rows * steps for rows, steps in self.step_count_by_rows)
+
+
+Report = WorkerReady | WorkerFailed | JobReport | JobFailed | WorkerStats
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -37,6 +37,7 @@ from darkroom_server.domain.jobs import (
 )
 from darkroom_server.domain.models import DynamicBatching
 from darkroom_server.scheduling.window_batcher import ImagePlace, WindowBatch, WindowBatcher
+from darkroom_server.worker.counters import WorkerCounters
 from darkroom_server.worker.failures import attempt
 from darkroom_server.worker.lanes import CompressLane, FinishedImage, JobRecord
 from darkroom_server.worker.messages import (
@@ -108,6 +109,7 @@ class WindowLoop:
         self._batcher = WindowBatcher(max_batch_size, batching)
         self._jobs: dict[str, _WaitingJob] = {}
         self._lane = lane or CompressLane(emit, clock)
+        self._counters = WorkerCounters()
         self._stopping = False
         self._lock = threading.RLock()
         self._posted = threading.Condition(self._lock)
@@ -146,17 +148,19 @@ class WindowLoop:
             planned = self._batcher.plan(self._clock())
         if isinstance(planned, WindowBatch):
             self._take(planned)
+        self._tell_counts()
 
     def _next_batch(self) -> WindowBatch | None:
         """Waits for a batch; None after a StopWorker command."""
         with self._lock:
             while not self._stopping:
                 self._drop_late()
+                self._tell_counts()
                 now_s = self._clock()
                 planned = self._batcher.plan(now_s)
                 if isinstance(planned, WindowBatch):
                     return planned
-                until_s = planned.until_s
+                until_s = min(planned.until_s, self._counters.due_s())
                 self._posted.wait(None if math.isinf(until_s) else max(0.0, until_s - now_s))
         return None
 
@@ -232,8 +236,11 @@ class WindowLoop:
     def _on_step(self, parts: Sequence[_Part], done: int, total: int) -> None:
         """Tells of a step of all of them; raises Cancelled when nobody waits for the rest."""
         now_s = self._clock()
+        image_count = sum(len(part.spec.seeds) for part in parts)
+        self._counters.note_step(image_count, capacity_row_count=self._batcher.max_images)
         with self._lock:
             self._drop_late()
+            self._tell_counts()
             live = [part for part in parts if part.waiting.job.job_id in self._jobs]
             if self._stopping or not live:
                 raise Cancelled("Nobody waits for the images any more.")
@@ -263,6 +270,10 @@ class WindowLoop:
             if waiting.made_count == len(waiting.job.spec.seeds):
                 del self._jobs[place.job_id]
         self._lane.submit(waiting.record, FinishedImage(place.image_index, pixels))
+
+    def _tell_counts(self) -> None:
+        if (stats := self._counters.news(self._clock())) is not None:
+            self._emit(stats)
 
     def _tell_places(self) -> None:
         """Tells waiting jobs whose place in the queue changed."""

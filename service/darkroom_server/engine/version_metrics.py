@@ -1,0 +1,64 @@
+"""What the workers of one version do, as the metrics tell it. Loop-bound."""
+
+from __future__ import annotations
+
+from darkroom_server.telemetry.metrics import (
+    IMAGE_BYTES,
+    IMAGES,
+    PROMPT_CACHE_BYTES,
+    PROMPT_CACHE_HITS,
+    PROMPT_CACHE_MISSES,
+    QUEUE,
+    STEP_CAPACITY_ROWS,
+    STEP_ROWS,
+    STEPS,
+    WORKER_RESTARTS,
+    Metrics,
+)
+from darkroom_server.worker.messages import WorkerStats
+
+
+class VersionMetrics:
+    """The metrics of one version. Counters go on where a dead worker's ended."""
+
+    def __init__(self, metrics: Metrics, *, model: str, version: int) -> None:
+        self._metrics = metrics
+        self._labels = (model, str(version))
+        #: What the present worker has told already.
+        self._told = WorkerStats()
+        metrics.introduce_version(self._labels)
+
+    def job_begun(self, queue_s: float) -> None:
+        """A job was taken up for the first time."""
+        self._metrics.observe(QUEUE, self._labels, queue_s)
+
+    def image_made(self, size_bytes: int) -> None:
+        """A finished image came."""
+        self._metrics.count(IMAGES, self._labels)
+        self._metrics.count(IMAGE_BYTES, self._labels, size_bytes)
+
+    def worker_gone(self) -> None:
+        """The worker has ended: the next one counts from zero, and its cache is empty."""
+        self._told = WorkerStats()
+        self._metrics.set(PROMPT_CACHE_BYTES, self._labels, 0)
+
+    def worker_restarted(self) -> None:
+        """Another worker is about to be started."""
+        self._metrics.count(WORKER_RESTARTS, self._labels)
+
+    def worker_told(self, stats: WorkerStats) -> None:
+        """Books what the present worker has done since it last told."""
+        told, self._told = self._told, stats
+        metrics, labels = self._metrics, self._labels
+        told_count_by_rows = dict(told.step_count_by_rows)
+        for row_count, step_count in stats.step_count_by_rows:
+            new_count = step_count - told_count_by_rows.get(row_count, 0)
+            metrics.observe(STEP_ROWS, labels, row_count, times=new_count)
+        for metric, now, before in (
+            (STEPS, stats.step_count, told.step_count),
+            (STEP_CAPACITY_ROWS, stats.capacity_row_count, told.capacity_row_count),
+            (PROMPT_CACHE_HITS, stats.prompt_cache_hit_count, told.prompt_cache_hit_count),
+            (PROMPT_CACHE_MISSES, stats.prompt_cache_miss_count, told.prompt_cache_miss_count),
+        ):
+            metrics.count(metric, labels, now - before)
+        metrics.set(PROMPT_CACHE_BYTES, labels, stats.prompt_cache_bytes)

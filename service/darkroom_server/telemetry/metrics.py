@@ -1,0 +1,195 @@
+"""Every metric and its unit in one list, and the registry that holds their values.
+
+Values live in the server's process; what workers count comes to it as reports.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import assert_never
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+)
+from prometheus_client.exposition import choose_encoder
+
+
+class MetricKind(enum.Enum):
+    """How a metric's value moves; the value is Prometheus' name for it."""
+
+    COUNTER = "counter"
+    GAUGE = "gauge"
+    HISTOGRAM = "histogram"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """One metric. `buckets`: upper bounds, of a histogram only."""
+
+    name: str
+    kind: MetricKind
+    unit: str
+    labels: tuple[str, ...]
+    meaning: str
+    buckets: tuple[float, ...] = ()
+
+
+#: Labels of what the workers of a version do.
+VERSION_LABELS = ("model", "version")
+
+REQUESTS = Metric(
+    name="darkroom_requests_total",
+    kind=MetricKind.COUNTER,
+    unit="calls",
+    labels=("method", "model", "code"),
+    meaning="gRPC calls that have ended, by their status",
+)
+QUEUE = Metric(
+    name="darkroom_queue_seconds",
+    kind=MetricKind.HISTOGRAM,
+    unit="seconds",
+    labels=VERSION_LABELS,
+    meaning="from admission until the work on a request first began",
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300),
+)
+STEPS = Metric(
+    name="darkroom_steps_total",
+    kind=MetricKind.COUNTER,
+    unit="steps",
+    labels=VERSION_LABELS,
+    meaning="denoising steps taken; one that requests share counts once",
+)
+STEP_ROWS = Metric(
+    name="darkroom_step_rows",
+    kind=MetricKind.HISTOGRAM,
+    unit="rows",
+    labels=VERSION_LABELS,
+    meaning="rows in use of each step, without those that only fill it up",
+    buckets=(1, 2, 4, 8, 16, 32, 64, 128),
+)
+STEP_CAPACITY_ROWS = Metric(
+    name="darkroom_step_capacity_rows_total",
+    kind=MetricKind.COUNTER,
+    unit="rows",
+    labels=VERSION_LABELS,
+    meaning="rows that the same steps would have had at the largest batch allowed",
+)
+PROMPT_CACHE_HITS = Metric(
+    name="darkroom_prompt_cache_hits_total",
+    kind=MetricKind.COUNTER,
+    unit="lookups",
+    labels=VERSION_LABELS,
+    meaning="texts whose embeddings were at hand",
+)
+PROMPT_CACHE_MISSES = Metric(
+    name="darkroom_prompt_cache_misses_total",
+    kind=MetricKind.COUNTER,
+    unit="lookups",
+    labels=VERSION_LABELS,
+    meaning="texts that had to be encoded",
+)
+PROMPT_CACHE_BYTES = Metric(
+    name="darkroom_prompt_cache_bytes",
+    kind=MetricKind.GAUGE,
+    unit="bytes",
+    labels=VERSION_LABELS,
+    meaning="what the embeddings at hand take now",
+)
+IMAGES = Metric(
+    name="darkroom_images_total",
+    kind=MetricKind.COUNTER,
+    unit="images",
+    labels=VERSION_LABELS,
+    meaning="finished images that came from workers",
+)
+IMAGE_BYTES = Metric(
+    name="darkroom_image_bytes_total",
+    kind=MetricKind.COUNTER,
+    unit="bytes",
+    labels=VERSION_LABELS,
+    meaning="size of the same images, encoded",
+)
+WORKER_RESTARTS = Metric(
+    name="darkroom_worker_restarts_total",
+    kind=MetricKind.COUNTER,
+    unit="restarts",
+    labels=VERSION_LABELS,
+    meaning="workers started in place of one that died",
+)
+
+METRICS = (
+    REQUESTS,
+    QUEUE,
+    STEPS,
+    STEP_ROWS,
+    STEP_CAPACITY_ROWS,
+    PROMPT_CACHE_HITS,
+    PROMPT_CACHE_MISSES,
+    PROMPT_CACHE_BYTES,
+    IMAGES,
+    IMAGE_BYTES,
+    WORKER_RESTARTS,
+)
+
+
+class Metrics:
+    """The values of all metrics, for one server. Safe to use from any thread.
+
+    `labels` are the values of a metric's labels, in its order.
+    """
+
+    def __init__(self) -> None:
+        # A series for the time at which each series began would be half of what is scraped.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
+        self._registry = CollectorRegistry()
+        self._counters: dict[Metric, Counter] = {}
+        self._gauges: dict[Metric, Gauge] = {}
+        self._histograms: dict[Metric, Histogram] = {}
+        for metric in METRICS:
+            self._register(metric)
+
+    def _register(self, metric: Metric) -> None:
+        name, text, labels = metric.name, f"{metric.meaning} ({metric.unit})", metric.labels
+        match metric.kind:
+            case MetricKind.COUNTER:
+                self._counters[metric] = Counter(name, text, labels, registry=self._registry)
+            case MetricKind.GAUGE:
+                self._gauges[metric] = Gauge(name, text, labels, registry=self._registry)
+            case MetricKind.HISTOGRAM:
+                self._histograms[metric] = Histogram(
+                    name, text, labels, registry=self._registry, buckets=metric.buckets
+                )
+            case _:
+                assert_never(metric.kind)
+
+    def introduce_version(self, labels: Sequence[str]) -> None:
+        """Shows a version at zero: a series that begins with its first event hides that event."""
+        for collectors in (self._counters, self._gauges, self._histograms):
+            for metric, collector in collectors.items():
+                if metric.labels == VERSION_LABELS:
+                    collector.labels(*labels)
+
+    def count(self, metric: Metric, labels: Sequence[str], amount: float = 1) -> None:
+        """Adds to a counter."""
+        self._counters[metric].labels(*labels).inc(amount)
+
+    def set(self, metric: Metric, labels: Sequence[str], value: float) -> None:
+        """Sets a gauge."""
+        self._gauges[metric].labels(*labels).set(value)
+
+    def observe(self, metric: Metric, labels: Sequence[str], value: float, times: int = 1) -> None:
+        """Adds a value to a histogram, so many times."""
+        histogram = self._histograms[metric].labels(*labels)
+        for _ in range(times):
+            histogram.observe(value)
+
+    def render(self, accept: str) -> tuple[bytes, str]:
+        """All values as text, and its media type: OpenMetrics for an Accept header with it."""
+        encode, media_type = choose_encoder(accept)
+        return encode(self._registry), media_type

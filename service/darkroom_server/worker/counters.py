@@ -1,0 +1,51 @@
+"""What a worker counts while it works. Belongs to the loop's thread."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+
+from darkroom_server.backends.prompt_cache import PromptCache
+from darkroom_server.worker.messages import WorkerStats
+
+#: The server is told at most this often.
+STATS_INTERVAL_S = 1.0
+
+
+class WorkerCounters:
+    """Counts steps, and says when the server should hear of them."""
+
+    def __init__(self, prompts: PromptCache | None = None) -> None:
+        self._prompts = prompts
+        self._step_count_by_rows: Counter[int] = Counter()
+        self._capacity_row_count = 0
+        self._told = WorkerStats()
+        self._told_s = -math.inf
+
+    def note_step(self, row_count: int, *, capacity_row_count: int) -> None:
+        """Counts a step of so many rows, of the so many that were allowed."""
+        self._step_count_by_rows[row_count] += 1
+        self._capacity_row_count += capacity_row_count
+
+    def due_s(self) -> float:
+        """When `news` has something to tell; infinite while nothing has changed."""
+        if self._stats() == self._told:
+            return math.inf
+        return self._told_s + STATS_INTERVAL_S
+
+    def news(self, now_s: float) -> WorkerStats | None:
+        """What the server should be told now; it counts as told."""
+        if now_s < self._told_s + STATS_INTERVAL_S or (stats := self._stats()) == self._told:
+            return None
+        self._told, self._told_s = stats, now_s
+        return stats
+
+    def _stats(self) -> WorkerStats:
+        prompts = self._prompts
+        return WorkerStats(
+            step_count_by_rows=tuple(sorted(self._step_count_by_rows.items())),
+            capacity_row_count=self._capacity_row_count,
+            prompt_cache_hit_count=0 if prompts is None else prompts.hit_count,
+            prompt_cache_miss_count=0 if prompts is None else prompts.miss_count,
+            prompt_cache_bytes=0 if prompts is None else prompts.held_bytes,
+        )
