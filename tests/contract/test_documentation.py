@@ -9,6 +9,7 @@ import pytest
 
 from darkroom_server.cli.main import COMMANDS
 from darkroom_server.config import ServerConfig
+from darkroom_server.telemetry.metrics import METRICS, Metric
 from darkroom_server.wire.notices import NoticeReason
 from darkroom_server.wire.status import ERROR_KINDS, ErrorKind
 
@@ -50,6 +51,19 @@ def test_every_reason_is_documented_with_its_status(kind: ErrorKind) -> None:
 @pytest.mark.parametrize("reason", NoticeReason, ids=lambda reason: reason.value)
 def test_every_warning_is_documented(reason: NoticeReason) -> None:
     assert f"`{reason.value}`" in _read("requests.md")
+
+
+@pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
+def test_every_metric_is_documented_as_it_is_listed(metric: Metric) -> None:
+    labels = ", ".join(f"`{label}`" for label in metric.labels)
+    row = f"| `{metric.name}` | {metric.kind.value} | {metric.unit} | {labels} | "
+    rows = [line for line in _read("metrics.md").splitlines() if line.startswith(row)]
+    assert len(rows) == 1
+
+
+def test_no_metric_is_documented_that_is_not_listed() -> None:
+    rows = re.findall(r"^\| `(\w+)` \|", _read("metrics.md"), flags=re.MULTILINE)
+    assert rows == [metric.name for metric in METRICS]
 
 
 def test_every_command_is_in_the_readme_or_the_guides() -> None:

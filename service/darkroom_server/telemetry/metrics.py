@@ -120,7 +120,7 @@ WORKER_RESTARTS = Metric(
     kind=MetricKind.COUNTER,
     unit="restarts",
     labels=VERSION_LABELS,
-    meaning="workers started in place of one that died",
+    meaning="times that a worker was to be started in place of one that died",
 )
 
 METRICS = (

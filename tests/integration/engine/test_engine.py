@@ -31,6 +31,7 @@ from darkroom_server.domain.models import ModelRef, VersionState
 from darkroom_server.engine.engine import Engine, EngineOptions, Session
 from darkroom_server.engine.instance import Instance
 from darkroom_server.engine.supervisor import MAX_DEATHS
+from darkroom_server.telemetry.metrics import Metrics
 from tests.unit.specs import image_spec
 
 WAIT_S = 30.0
@@ -48,8 +49,9 @@ def fake_repository(
 
 
 @asynccontextmanager
-async def running(repository: Path) -> AsyncIterator[Engine]:
-    engine = Engine(EngineOptions(model_repository=repository, threads_per_worker=lambda _: 1))
+async def running(repository: Path, metrics: Metrics | None = None) -> AsyncIterator[Engine]:
+    options = EngineOptions(model_repository=repository, threads_per_worker=lambda _: 1)
+    engine = Engine(options, metrics or Metrics())
     await engine.start()
     try:
         yield engine
@@ -242,7 +244,8 @@ async def test_a_worker_that_cannot_be_started_is_tried_again(
 
 async def test_requests_made_before_the_repository_is_read_wait(tmp_path: Path) -> None:
     engine = Engine(
-        EngineOptions(model_repository=fake_repository(tmp_path), threads_per_worker=lambda _: 1)
+        EngineOptions(model_repository=fake_repository(tmp_path), threads_per_worker=lambda _: 1),
+        Metrics(),
     )
     request = asyncio.create_task(generate(engine, image_spec()))
     await engine.start()

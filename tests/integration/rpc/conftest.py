@@ -9,6 +9,7 @@ from grpc import aio
 
 from darkroom.v1 import image_service_pb2_grpc, model_service_pb2_grpc
 from darkroom_server.rpc.server import GrpcOptions, GrpcServer, build_server
+from darkroom_server.telemetry.metrics import Metrics
 from tests.integration.rpc.fake_engine import FakeEngine
 
 
@@ -18,7 +19,12 @@ async def engine() -> FakeEngine:
 
 
 @pytest.fixture
-async def server(engine: FakeEngine) -> AsyncIterator[GrpcServer]:
+def metrics() -> Metrics:
+    return Metrics()
+
+
+@pytest.fixture
+async def server(engine: FakeEngine, metrics: Metrics) -> AsyncIterator[GrpcServer]:
     server = build_server(
         engine,
         GrpcOptions(
@@ -27,6 +33,7 @@ async def server(engine: FakeEngine) -> AsyncIterator[GrpcServer]:
             max_receive_message_bytes=64 << 20,
             max_concurrent_streams=100,
         ),
+        metrics,
     )
     await server.start()
     yield server

@@ -8,6 +8,7 @@ import pytest
 
 from darkroom_server.domain.models import ModelStatus, VersionState, VersionStatus, all_ready
 from darkroom_server.gateway.server import build_app
+from darkroom_server.telemetry.metrics import IMAGES, Metrics
 from tests.unit.wire.example_models import SDXL
 
 
@@ -31,10 +32,14 @@ class Engine:
         return all_ready(self.list_models()) and not self.leaving
 
 
-async def status_of(engine: Any, path: str) -> int:
-    transport = httpx.ASGITransport(app=build_app(engine))
+async def answer(engine: Any, path: str, metrics: Metrics, accept: str = "") -> httpx.Response:
+    transport = httpx.ASGITransport(app=build_app(engine, metrics))
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-        return (await client.get(path)).status_code
+        return await client.get(path, headers={"accept": accept})
+
+
+async def status_of(engine: Any, path: str) -> int:
+    return (await answer(engine, path, Metrics())).status_code
 
 
 @pytest.mark.parametrize(
@@ -56,3 +61,19 @@ async def test_probes_tell_the_truth(engine: Engine, live: int, ready: int) -> N
 
 async def test_a_model_that_nobody_has_is_not_found() -> None:
     assert await status_of(Engine([VersionState.READY]), "/v2/models/nobody/ready") == 404
+
+
+@pytest.mark.parametrize(
+    ("accept", "media_type"),
+    [
+        pytest.param("*/*", "text/plain", id="text"),
+        pytest.param("application/openmetrics-text", "application/openmetrics-text", id="open"),
+    ],
+)
+async def test_metrics_can_be_scraped(accept: str, media_type: str) -> None:
+    metrics = Metrics()
+    metrics.count(IMAGES, ("tiny", "1"), 3)
+    response = await answer(Engine(), "/metrics", metrics, accept)
+    assert response.status_code == 200
+    assert response.headers["content-type"].startswith(f"{media_type};")
+    assert 'darkroom_images_total{model="tiny",version="1"} 3.0' in response.text.splitlines()
