@@ -1,16 +1,19 @@
 from __future__ import annotations
 
 import math
+import threading
 from dataclasses import dataclass
 
 import pytest
 
 from darkroom_server.backends.fake import FAILING_PROMPT
 from darkroom_server.backends.prompt_cache import PromptCache
+from darkroom_server.worker import counters as counters_module
 from darkroom_server.worker.counters import STATS_INTERVAL_S, WorkerCounters
-from darkroom_server.worker.messages import Report, WorkerStats
-from tests.unit.worker.loop_bench import MAX_BATCH_SIZE, TICK_S, Bench, shared
-from tests.unit.worker.window_bench import STEP_S, WindowBench
+from darkroom_server.worker.messages import Report, StopWorker, WorkerStats
+from darkroom_server.worker.window_loop import WindowLoop
+from tests.unit.worker.loop_bench import MAX_BATCH_SIZE, TICK_S, Bench, Clock, shared
+from tests.unit.worker.window_bench import AT_ONCE, STEP_S, FakeRequestModel, WindowBench
 
 
 @dataclass
@@ -106,3 +109,25 @@ def test_a_loop_of_whole_requests_counts_the_images_of_each_step() -> None:
     assert told[-1] == WorkerStats(step_count_by_rows=((2, 4),), capacity_row_count=16)
     # The first step is told at once, and one more once a second.
     assert [stats.step_count for stats in told] == [1, 1 + round(STATS_INTERVAL_S / STEP_S), 4]
+
+
+def test_an_idle_loop_of_whole_requests_tells_of_its_last_steps(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(counters_module, "STATS_INTERVAL_S", 0.1)
+    told = threading.Event()
+
+    def emit(report: Report) -> None:
+        if isinstance(report, WorkerStats) and report.step_count == 2:
+            told.set()
+
+    # On the system's clock: the loop must wake up by itself.
+    model = FakeRequestModel(Clock())
+    loop = WindowLoop(model, emit, max_batch_size=MAX_BATCH_SIZE, batching=AT_ONCE)
+    thread = threading.Thread(target=loop.run)
+    thread.start()
+    loop.post(shared("a", step_count=2))
+    was_told = told.wait(10)
+    loop.post(StopWorker())
+    thread.join(10)
+    assert was_told

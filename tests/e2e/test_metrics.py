@@ -1,0 +1,59 @@
+"""What a server of the embedded model lets be scraped."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import httpx
+from prometheus_client.parser import text_string_to_metric_families
+
+from bench.serving import Server, connected, serving
+from darkroom_server.telemetry.metrics import METRICS
+
+REPOSITORY = Path(__file__).parents[2] / "model_repo"
+WAIT_S = 30.0
+STEP_COUNT = 3
+
+
+def scraped(server: Server) -> dict[str, float]:
+    """Every value of the embedded model, and of the calls that were for it, by name."""
+    port = server.until("listening")["http_port"]
+    response = httpx.get(f"http://127.0.0.1:{port}/metrics").raise_for_status()
+    return {
+        sample.name: sample.value
+        for family in text_string_to_metric_families(response.text)
+        for sample in family.samples
+        if sample.labels["model"] == "tiny-sdxl"
+    }
+
+
+def test_two_requests_of_one_text_are_seen_in_every_metric() -> None:
+    with serving(REPOSITORY) as server, connected(server) as client:
+        before = scraped(server)
+        pictures = [
+            client.generate("a red circle", model="tiny-sdxl", seed=seed, steps=STEP_COUNT).images[
+                0
+            ]
+            for seed in (1, 2)
+        ]
+        values, until_s = scraped(server), time.monotonic() + WAIT_S
+        while values["darkroom_steps_total"] < 2 * STEP_COUNT and time.monotonic() < until_s:
+            time.sleep(0.1)
+            values = scraped(server)
+    named = {name.removesuffix("_count").removesuffix("_sum") for name in values}
+    assert {metric.name for metric in METRICS} <= named
+    assert values["darkroom_requests_total"] == 2
+    assert values["darkroom_queue_seconds_count"] == 2
+    assert values["darkroom_steps_total"] == 2 * STEP_COUNT
+    # With guidance an image takes two rows.
+    assert values["darkroom_step_rows_sum"] == 2 * 2 * STEP_COUNT
+    assert values["darkroom_step_capacity_rows_total"] > values["darkroom_step_rows_sum"]
+    hits, misses = (f"darkroom_prompt_cache_{name}_total" for name in ("hits", "misses"))
+    # The second request's texts were those of the first.
+    assert values[hits] - before[hits] >= 1
+    assert values[misses] >= 1
+    assert values["darkroom_prompt_cache_bytes"] > 0
+    assert values["darkroom_images_total"] == 2
+    assert values["darkroom_image_bytes_total"] == sum(len(one.content) for one in pictures)
+    assert values["darkroom_worker_restarts_total"] == 0
