@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from darkroom_training import export, flux, ranks, scorecard, sdxl, vae
+from darkroom_training import export, flux, flux_fill, ranks, scorecard, sdxl, vae
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -55,9 +55,9 @@ def main() -> None:
             ranks.launch(
                 sdxl.train, rank_count=args.ranks, args=(args.folder, args.budget_s, args.lr)
             )
-        case "flux":
+        case "flux" | "flux-fill":
             ranks.launch(
-                flux.train,
+                flux.train if args.stage == "flux" else flux_fill.train,
                 rank_count=args.ranks,
                 args=(args.folder, args.base, args.budget_s, args.lr),
             )

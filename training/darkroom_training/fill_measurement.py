@@ -12,7 +12,13 @@ import torch
 from PIL import Image
 
 from darkroom_training.evaluation import Mask, Pixels, Verdict, judge
-from darkroom_training.measurement import GUIDANCE_SCALE, STEP_COUNT, Figures, batches, tally
+from darkroom_training.measurement import (
+    SDXL_SETTINGS,
+    DrawSettings,
+    Figures,
+    batches,
+    tally,
+)
 from darkroom_training.scenes import (
     COLORS,
     PLACE_PHRASES,
@@ -24,7 +30,7 @@ from darkroom_training.scenes import (
 from darkroom_training.shapes import SHAPES
 
 #: The place that is filled, and where the original has its object.
-_OPPOSITE = {
+OPPOSITE = {
     "left": "right",
     "right": "left",
     "top": "bottom",
@@ -70,9 +76,9 @@ def sample_fill_trials(count: int, seed: int) -> list[FillTrial]:
 
 
 def _sample(rng: random.Random) -> FillTrial:
-    place = rng.choice(tuple(_OPPOSITE))
+    place = rng.choice(tuple(OPPOSITE))
     background, old, new = rng.sample(tuple(COLORS), 3)
-    before = ObjectScene(rng.choice(SHAPES), old, background, _OPPOSITE[place])
+    before = ObjectScene(rng.choice(SHAPES), old, background, OPPOSITE[place])
     wanted = ObjectScene(rng.choice(SHAPES), new, background, place)
     where = f" {PLACE_PHRASES[place][0]}".rstrip()
     thing = article(f"{new} {wanted.shape}")
@@ -102,7 +108,11 @@ def mask_at(place: str) -> Mask:
 
 
 def measure_fill(
-    pipeline: Any, trials: Sequence[FillTrial], on_result: Callable[[], None] = lambda: None
+    pipeline: Any,
+    trials: Sequence[FillTrial],
+    on_result: Callable[[], None] = lambda: None,
+    *,
+    settings: DrawSettings = SDXL_SETTINGS,
 ) -> list[FillResult]:
     """Fills every trial with a stock inpainting pipeline at the default settings and judges it."""
     pipeline.set_progress_bar_config(disable=True)
@@ -115,8 +125,7 @@ def measure_fill(
             height=SIZE_PX,
             width=SIZE_PX,
             strength=1.0,
-            num_inference_steps=STEP_COUNT,
-            guidance_scale=GUIDANCE_SCALE,
+            **settings.arguments(),
             generator=[torch.Generator("cpu").manual_seed(trial.seed) for trial in batch],
         ).images
         for trial, image in zip(batch, pictures, strict=True):

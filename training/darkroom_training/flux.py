@@ -23,11 +23,13 @@ from transformers import CLIPTokenizer, T5Config, T5EncoderModel, T5Tokenizer
 from darkroom_training import sample_sheet, shared_parts, t5_tokenizer, vae
 from darkroom_training.checkpoint import Average
 from darkroom_training.example_pool import ExamplePool
+from darkroom_training.measurement import DrawSettings
 from darkroom_training.run import RunOptions, TrainingRun
 from darkroom_training.scene_example import SceneExample, scene_maker
 from darkroom_training.scenes import SIZE_PX, caption
 
-STEP_COUNT = 4
+#: The guidance is no input of the transformer, and is ignored.
+SETTINGS = DrawSettings(step_count=4, guidance_scale=0.0, token_count=t5_tokenizer.MAX_TOKENS)
 #: Channels of a token: two by two latents.
 TOKEN_CHANNELS = 4 * vae.LATENT_CHANNELS
 #: Latents along each edge at the trained size.
@@ -171,7 +173,7 @@ def train(
         shown = FluxModel(base, t5_words)
         shown.load_state_dict(model.state_dict())
         average.copy_to(shown)
-        drawn = sample_sheet.draw(pipeline(base, shown.eval()), num_inference_steps=STEP_COUNT)
+        drawn = sample_sheet.draw(pipeline(base, shown.eval()), **SETTINGS.arguments())
         sample_sheet.write(drawn, folder / "flux.png")
 
     run = TrainingRun(
@@ -200,7 +202,7 @@ def _loss(
 ) -> torch.Tensor:
     texts = [said(caption(example.scene, rng), rng) for example in examples]
     latents = packed(torch.stack([example.latents for example in examples]))
-    visited = torch.arange(1, STEP_COUNT + 1) / STEP_COUNT
+    visited = torch.arange(1, SETTINGS.step_count + 1) / SETTINGS.step_count
     sigmas = sampled_sigmas(len(examples), visited)
     noise = torch.randn_like(latents)
     noisy = torch.lerp(latents, noise, sigmas[:, None, None])
