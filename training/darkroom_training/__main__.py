@@ -6,12 +6,14 @@ import argparse
 from pathlib import Path
 
 from darkroom_training import export, flux, flux_fill, ranks, scorecard, sdxl, vae
+from darkroom_training.product import PRODUCTS
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="darkroom_training", description=__doc__)
     parser.add_argument(
-        "stage", choices=["vae", "fold", "decoder", "sdxl", "flux", "evaluate", "export"]
+        "stage",
+        choices=["vae", "fold", "decoder", "sdxl", "flux", "flux-fill", "evaluate", "export"],
     )
     parser.add_argument("--folder", type=Path, default=Path("build/training"))
     parser.add_argument("--ranks", type=int, default=2, help="one-thread processes")
@@ -24,13 +26,14 @@ def _parser() -> argparse.ArgumentParser:
         help="exported model whose autoencoder and CLIP parts the FLUX models share",
     )
     checks = parser.add_argument_group("evaluate and export")
-    checks.add_argument("--pipeline", type=Path, default=Path("model_repo/tiny-sdxl/1"))
+    checks.add_argument("--model", choices=PRODUCTS, default="tiny-sdxl")
+    checks.add_argument("--pipeline", type=Path, help="version folder, if not the committed one")
     checks.add_argument("--count", type=int, default=100, help="prompts")
     checks.add_argument("--fill-count", type=int, default=40, help="masked pictures")
     checks.add_argument("--seed", type=int, default=0)
     checks.add_argument("--held-out", action="store_true", help="only what training never saw")
     checks.add_argument("--report", type=Path, default=Path("build/training/evaluation"))
-    checks.add_argument("--model-folder", type=Path, default=Path("model_repo/tiny-sdxl"))
+    checks.add_argument("--repository", type=Path, default=Path("model_repo"))
     checks.add_argument("--version", type=int, default=1)
     checks.add_argument("--force", action="store_true", help="export whatever the figures say")
     return parser
@@ -41,6 +44,7 @@ def main() -> None:
     parser = _parser()
     args = parser.parse_args()
     args.folder.mkdir(parents=True, exist_ok=True)
+    product = PRODUCTS[args.model]
     match args.stage:
         case "vae" | "decoder":
             phase = "joint" if args.stage == "vae" else "decoder"
@@ -63,8 +67,9 @@ def main() -> None:
             )
         case "evaluate":
             scorecard.evaluate(
-                args.pipeline,
-                args.report,
+                product,
+                args.pipeline or args.repository / product.name / str(args.version),
+                args.report / product.name,
                 count=args.count,
                 fill_count=args.fill_count,
                 seed=args.seed,
@@ -73,8 +78,10 @@ def main() -> None:
         case "export":
             try:
                 export.export(
+                    product,
                     args.folder,
-                    args.model_folder,
+                    args.repository / product.name,
+                    base=args.base,
                     version=args.version,
                     count=args.count,
                     fill_count=args.fill_count,

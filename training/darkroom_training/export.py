@@ -14,10 +14,10 @@ from pathlib import Path
 import torch
 from transformers import CLIPTokenizer
 
-from darkroom_training import sdxl, tokenizer
 from darkroom_training.checkpoint import Checkpoint
-from darkroom_training.measurement import Figures, gate_faults
+from darkroom_training.measurement import Figures
 from darkroom_training.model_card import render
+from darkroom_training.product import Product
 from darkroom_training.scorecard import MANIFEST_NAME, evaluate
 
 
@@ -26,9 +26,11 @@ class GateNotPassed(RuntimeError):
 
 
 def export(
+    product: Product,
     folder: Path,
     model_folder: Path,
     *,
+    base: Path,
     version: int,
     count: int,
     fill_count: int,
@@ -41,20 +43,22 @@ def export(
     its place, together with `evaluation.json` and the README that shows its figures. Raises
     GateNotPassed, unless `force`, with the repository unchanged.
     """
-    staged = folder / "export" / str(version)
-    trained = write_version(folder, staged)
+    staged = folder / "export" / product.name / str(version)
+    trained = write_version(product, folder, staged, base=base)
     print(f"wrote {staged}: {size_bytes(staged):,} bytes, after {trained['steps']} training steps")
-    report_folder = folder / "evaluation"
-    report = evaluate(staged, report_folder, count=count, fill_count=fill_count, seed=seed)
+    report_folder = folder / "evaluation" / product.name
+    report = evaluate(product, staged, report_folder, count=count, fill_count=fill_count, seed=seed)
     report["training"] = trained
-    faults = gate_faults(report["generate"]["overall"])
+    faults = product.faults(report)
     if faults and not force:
         raise GateNotPassed("; ".join(faults))
-    install(staged, model_folder, version, report)
+    install(product, staged, model_folder, version, report)
     print(f"exported to {model_folder / str(version)}")
 
 
-def install(staged: Path, model_folder: Path, version: int, report: Figures) -> None:
+def install(
+    product: Product, staged: Path, model_folder: Path, version: int, report: Figures
+) -> None:
     """Puts a measured version, its figures and its README in their place."""
     target = model_folder / str(version)
     if target.exists():
@@ -62,25 +66,24 @@ def install(staged: Path, model_folder: Path, version: int, report: Figures) -> 
     model_folder.mkdir(parents=True, exist_ok=True)
     shutil.copytree(staged, target)
     (model_folder / "evaluation.json").write_text(json.dumps(report, indent=1) + "\n")
-    (model_folder / "README.md").write_text(render(report, size_bytes=size_bytes(target)))
+    card = render(report, size_bytes=size_bytes(target), name=product.name)
+    (model_folder / "README.md").write_text(card)
 
 
-def write_version(folder: Path, version_folder: Path) -> Figures:
+def write_version(product: Product, folder: Path, version_folder: Path, *, base: Path) -> Figures:
     """Writes the checkpoint as a diffusers folder; returns the training behind it."""
     if version_folder.exists():
         shutil.rmtree(version_folder)
-    state = Checkpoint(folder / "sdxl.pt").load()
+    state = Checkpoint(folder / product.checkpoint).load()
     if state is None:
         raise FileNotFoundError("no checkpoint yet: train first")
-    words = tokenizer.load_or_build(folder / "tokenizer-0")
-    model = sdxl.Denoiser(words)
-    model.load_state_dict(state["model"])
-    model.load_state_dict(state["average"], strict=False)
-    pipeline = sdxl.pipeline(folder, model.eval(), words)
+    pipeline = product.assemble(folder, base, {**state["model"], **state["average"]})
     pipeline.to(torch.float16)
     pipeline.save_pretrained(version_folder, safe_serialization=True)
     for name in ("tokenizer", "tokenizer_2"):
-        write_vocabulary(words, version_folder / name)
+        words = getattr(pipeline, name)
+        if isinstance(words, CLIPTokenizer):
+            write_vocabulary(words, version_folder / name)
     for path in sorted(version_folder.rglob("*.json")):
         clean_config(path)
     for path in version_folder.rglob("*"):

@@ -79,10 +79,7 @@ def _restored(rng: random.Random) -> tuple[str, Pixels, Mask]:
     """A mask anywhere: the picture is to be as it was."""
     scene = random_scene(rng)
     kind = rng.random()
-    if kind < 0.4:
-        mask = _strokes(rng)
-    else:
-        mask = _box(rng) if kind < 0.8 else _everything()
+    mask = _everything() if kind < 0.2 else _box(rng) if kind < 0.6 else _strokes(rng)
     return caption(scene, rng), draw(scene, rng), mask
 
 

@@ -1,4 +1,4 @@
-"""The embedded model's README: a template whose figures come from an evaluation."""
+"""The embedded models' READMEs: templates whose figures come from an evaluation."""
 
 from __future__ import annotations
 
@@ -7,44 +7,56 @@ from string import Template
 
 from darkroom_training.measurement import Figures, share
 from darkroom_training.scenes import COLORS, LANDS, PLACES, SKIES
+from darkroom_training.scorecard import COUNTED, rows
 from darkroom_training.shapes import SHAPES
 
-_TEMPLATE = Path(__file__).with_name("model_card.md")
-_COUNTED = ("background", "object at place", "both", "shape")
+_CARDS = Path(__file__).with_name("cards")
 
 
-def render(report: Figures, *, size_bytes: int) -> str:
-    """The README of a model with this evaluation and this size on disk."""
-    generate, fill, settings = report["generate"], report["fill"], report["settings"]
-    rows = {
-        "all prompts": generate["overall"],
-        "combinations seen in training": generate["seen in training"],
-        "combinations held out of training": generate["held out"],
-        **{f"shape: {name}": group for name, group in generate["by shape"].items()},
-        **{f"place: {name}": group for name, group in generate["by place"].items()},
-        "fill": fill,
-        "the checker on true drawings": report["true scenes"],
+def render(report: Figures, *, size_bytes: int, name: str = "tiny-sdxl") -> str:
+    """The README of the model `name` with this evaluation and this size on disk."""
+    figures: dict[str, object] = {
+        "size_mb": f"{size_bytes / 1e6:.1f}",
+        "table": "\n".join(_row(group, counts) for group, counts in rows(report).items()),
+        **report["training"],
+        **report["settings"],
     }
-    template = Template(_TEMPLATE.read_text())
-    return template.substitute(
+    if (generate := report.get("generate")) is not None:
+        overall = generate["overall"]
+        figures |= {
+            "prompt_count": overall["prompts"],
+            "both": f"{share(overall['both']):.0%}",
+            "shape": f"{share(overall['shape']):.0%}",
+        }
+    if (fill := report.get("fill")) is not None:
+        figures |= {
+            "fill_count": fill["prompts"],
+            "fill_object": f"{share(fill['object at place']):.0%}",
+            "fill_shape": f"{share(fill['shape']):.0%}",
+            "outside": fill["outside difference before pasting"],
+        }
+    return Template((_CARDS / f"{name}.md").read_text()).substitute(
+        vocabulary=_vocabulary(), judgement=_fragment("judgement"), **figures
+    )
+
+
+def _vocabulary() -> str:
+    return Template(_fragment("vocabulary")).substitute(
         shapes=", ".join(SHAPES),
         colors=", ".join(COLORS),
         places=", ".join(PLACES),
         lands=", ".join(LANDS),
         times=", ".join(SKIES),
-        size_mb=f"{size_bytes / 1e6:.1f}",
-        prompt_count=generate["overall"]["prompts"],
-        both=f"{share(generate['overall']['both']):.0%}",
-        shape=f"{share(generate['overall']['shape']):.0%}",
-        outside=fill["outside difference before pasting"],
-        table="\n".join(_row(name, group) for name, group in rows.items() if group["prompts"]),
-        **report["training"],
-        **{name: settings[name] for name in ("size_px", "step_count", "guidance_scale", "seed")},
     )
 
 
+def _fragment(name: str) -> str:
+    """What several READMEs say in the same words."""
+    return (_CARDS / f"{name}.md").read_text().rstrip("\n")
+
+
 def _row(name: str, group: Figures) -> str:
-    cells = " | ".join(_cell(group[what]) for what in _COUNTED)
+    cells = " | ".join(_cell(group[what]) for what in COUNTED)
     return f"| {name} | {group['prompts']} | {cells} |"
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
-from diffusers import AutoPipelineForInpainting, DiffusionPipeline
+from diffusers import AutoPipelineForInpainting, DiffusionPipeline, FluxFillPipeline
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
@@ -23,17 +24,15 @@ from darkroom_training.fill_measurement import (
 )
 from darkroom_training.gallery import Exhibit, write_sheet
 from darkroom_training.measurement import (
-    GUIDANCE_SCALE,
-    STEP_COUNT,
     Figures,
     Result,
     figures,
-    gate_faults,
     measure,
     sample_trials,
     share,
     tally,
 )
+from darkroom_training.product import Product
 from darkroom_training.scenes import SIZE_PX, ObjectScene, draw, random_scene
 
 MANIFEST_NAME = "MANIFEST.sha256"
@@ -43,6 +42,7 @@ TRUE_SCENES = 500
 
 
 def evaluate(
+    product: Product,
     pipeline_folder: Path,
     report_folder: Path,
     *,
@@ -51,41 +51,55 @@ def evaluate(
     seed: int,
     held_out_only: bool = False,
 ) -> Figures:
-    """Measures a pipeline folder; writes `evaluation.json` and contact sheets; returns the figures."""
+    """Measures a product's folder; writes `evaluation.json` and contact sheets; returns the figures.
+
+    Only what the product can do is drawn: `count` prompts, `fill_count` masked pictures, or both.
+    """
     console = Console()
     pipeline = DiffusionPipeline.from_pretrained(
         pipeline_folder, torch_dtype=torch.float32, local_files_only=True
     )
-    trials = sample_trials(count, seed, held_out_only=held_out_only)
-    fill_trials = sample_fill_trials(fill_count, seed)
-    with Progress(console=console) as progress:
-        task = progress.add_task("true scenes", total=TRUE_SCENES)
-        true_figures = check_the_checker(TRUE_SCENES, lambda: progress.advance(task))
-        task = progress.add_task("pictures", total=count)
-        results = measure(pipeline, trials, lambda: progress.advance(task))
-        filled: list[FillResult] = []
-        if fill_trials:
-            task = progress.add_task("fills", total=fill_count)
-            inpainting = AutoPipelineForInpainting.from_pipe(pipeline)
-            filled = measure_fill(inpainting, fill_trials, lambda: progress.advance(task))
-    report = {
+    settings = product.settings
+    report: Figures = {
         "manifest_sha256": manifest_sha256(pipeline_folder),
         "settings": {
             "size_px": SIZE_PX,
-            "step_count": STEP_COUNT,
-            "guidance_scale": GUIDANCE_SCALE,
+            "step_count": settings.step_count,
+            "guidance_scale": settings.guidance_scale,
             "seed": seed,
             "held_out_only": held_out_only,
         },
-        "generate": figures(results),
-        "fill": fill_figures(filled),
-        "true scenes": true_figures,
     }
+    results: list[Result] = []
+    filled: list[FillResult] = []
+    with Progress(console=console) as progress:
+        if product.least is not None:
+            trials = sample_trials(count, seed, held_out_only=held_out_only)
+            task = progress.add_task("pictures", total=count)
+            results = measure(pipeline, trials, lambda: progress.advance(task), settings=settings)
+            report["generate"] = figures(results)
+        if product.least_filled is not None:
+            fill_trials = sample_fill_trials(fill_count, seed)
+            task = progress.add_task("fills", total=fill_count)
+            inpainting = _inpainting(pipeline) if fill_trials else None
+            filled = measure_fill(
+                inpainting, fill_trials, lambda: progress.advance(task), settings=settings
+            )
+            report["fill"] = fill_figures(filled)
+        task = progress.add_task("true scenes", total=TRUE_SCENES)
+        report["true scenes"] = check_the_checker(TRUE_SCENES, lambda: progress.advance(task))
     report_folder.mkdir(parents=True, exist_ok=True)
     (report_folder / "evaluation.json").write_text(json.dumps(report, indent=1) + "\n")
     write_pictures(report_folder, results, filled)
-    print_report(console, report)
+    print_report(console, report, product.faults(report))
     return report
+
+
+def _inpainting(pipeline: Any) -> Any:
+    """The pipeline that fills: the model's own, or made of its parts."""
+    if isinstance(pipeline, FluxFillPipeline):
+        return pipeline
+    return AutoPipelineForInpainting.from_pipe(pipeline)
 
 
 def check_the_checker(count: int, on_scene: Callable[[], None] = lambda: None) -> Figures:
@@ -123,23 +137,29 @@ def write_pictures(folder: Path, results: list[Result], filled: list[FillResult]
     write_sheet(folder / "fills.png", repainted)
 
 
-def print_report(console: Console, report: Figures) -> None:
+def rows(report: Figures) -> dict[str, Figures]:
+    """The groups of prompts that a report counts, by what they are called in tables."""
+    generate = report.get("generate")
+    groups: dict[str, Figures] = {}
+    if generate is not None:
+        groups = {
+            "all prompts": generate["overall"],
+            "combinations seen in training": generate["seen in training"],
+            "combinations held out of training": generate["held out"],
+            **{f"shape: {name}": group for name, group in generate["by shape"].items()},
+            **{f"place: {name}": group for name, group in generate["by place"].items()},
+        }
+    if "fill" in report:
+        groups["fill"] = report["fill"]
+    groups["the checker on true drawings"] = report["true scenes"]
+    return {name: group for name, group in groups.items() if group["prompts"]}
+
+
+def print_report(console: Console, report: Figures, faults: Sequence[str]) -> None:
     """Prints the figures as a table, and whether they pass the gate."""
-    generate = report["generate"]
-    rows = {
-        "overall": generate["overall"],
-        "seen in training": generate["seen in training"],
-        "held out": generate["held out"],
-        **generate["by shape"],
-        **generate["by place"],
-        "fill": report["fill"],
-        "true scenes": report["true scenes"],
-    }
     table = Table("", "prompts", *COUNTED)
-    for name, group in rows.items():
-        if group["prompts"]:
-            shares = (f"{share(group[what]):.3f}" for what in COUNTED)
-            table.add_row(name, str(group["prompts"]), *shares)
+    for name, group in rows(report).items():
+        shares = (f"{share(group[what]):.3f}" for what in COUNTED)
+        table.add_row(name, str(group["prompts"]), *shares)
     console.print(table)
-    faults = gate_faults(generate["overall"])
     console.print("gate: " + ("; ".join(faults) if faults else "passed"))
