@@ -31,9 +31,7 @@ def test_the_figures_pass_the_models_gate(product: Product, report: dict[str, An
     assert product.faults(report) == []
 
 
-def test_the_figures_were_measured_on_these_files(
-    product: Product, report: dict[str, Any]
-) -> None:
+def test_the_figures_were_measured_on_these_files(product: Product, report: dict[str, Any]) -> None:
     manifest = (REPOSITORY / product.name / "1" / "MANIFEST.sha256").read_bytes()
     assert report["manifest_sha256"] == hashlib.sha256(manifest).hexdigest()
     for line in manifest.decode().splitlines():
