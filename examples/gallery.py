@@ -1,4 +1,4 @@
-"""Draws the pictures of the README with the served embedded model: `make gallery`."""
+"""Draws the pictures of the README and the gallery with the served models: `make gallery`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 
 from bench.serving import connected, serving
-from darkroom_client import Client
+from darkroom_client import Client, ImageReady, Preview
 
 REPOSITORY = Path(__file__).parents[1]
 OUT = REPOSITORY / "docs" / "pictures"
@@ -24,35 +24,94 @@ PROMPTS = (
     "the sea by day",
 )
 FILL_PROMPT = "a yellow star on a blue background"
+BRUSH_PROMPT = "a yellow star on the right on a blue background"
+CHANGE_PROMPT = "a green star on a white background"
+SDXL, SCHNELL, FILL = "tiny-sdxl", "tiny-flux-schnell", "tiny-flux-fill"
 SEED = 7
-EDGE_PX, GAP_PX, TEXT_PX, COLUMNS = 192, 10, 30, 4
+EDGE_PX, GAP_PX, TEXT_PX = 192, 10, 30
 
 
 def main() -> None:
-    """Writes `prompts.png` and `fill.png`."""
+    """Writes a sheet for each model and feature."""
     OUT.mkdir(parents=True, exist_ok=True)
     with serving(REPOSITORY / "model_repo") as server, connected(server) as client:
-        drawn = {prompt: generated(client, prompt) for prompt in PROMPTS}
-        sheet(drawn, COLUMNS).save(OUT / "prompts.png", optimize=True)
-        sheet(filled(client, drawn[PROMPTS[0]]), 3).save(OUT / "fill.png", optimize=True)
-    print(f"wrote {OUT.relative_to(REPOSITORY)}/prompts.png and fill.png")
+        for model in (SDXL, SCHNELL, FILL):
+            server.until("model", model=f"{model}/1", state="ready")
+        drawn = {prompt: generated(client, prompt, SDXL) for prompt in PROMPTS}
+        few_steps = {prompt: generated(client, prompt, SCHNELL) for prompt in PROMPTS}
+        circle = drawn[PROMPTS[0]]
+        sheets = {
+            "prompts": sheet(drawn, 4),
+            "flux-schnell": sheet(few_steps, 4),
+            "fill": sheet(filled(client, circle, box(circle), FILL_PROMPT), 3),
+            "brush": sheet(filled(client, circle, brush(circle), BRUSH_PROMPT), 3),
+            "image-to-image": sheet(changed(client, circle), 4),
+            "previews": sheet(previews(client), 4),
+        }
+    for name, made in sheets.items():
+        made.save(OUT / f"{name}.png", optimize=True)
+    print(f"wrote {', '.join(sheets)} to {OUT.relative_to(REPOSITORY)}/")
 
 
-def generated(client: Client, prompt: str) -> Image.Image:
-    """The model's picture for a prompt."""
-    return Image.open(io.BytesIO(client.generate(prompt, seed=SEED).images[0].content))
+def generated(client: Client, prompt: str, model: str) -> Image.Image:
+    """A model's picture for a prompt."""
+    return opened(client.generate(prompt, model=model, seed=SEED).images[0].content)
 
 
-def filled(client: Client, image: Image.Image) -> dict[str, Image.Image]:
-    """An image, a mask over its middle, and what Fill makes of them."""
-    mask = Image.new("L", image.size, 0)
-    edge_px = image.width // 8
-    ImageDraw.Draw(mask).rectangle((edge_px, edge_px, image.width - edge_px, 7 * edge_px), fill=255)
+def filled(
+    client: Client, image: Image.Image, mask: Image.Image, prompt: str
+) -> dict[str, Image.Image]:
+    """An image, a mask, and what Fill makes of them."""
     made = client.fill(
-        encoded(image), encoded(mask), FILL_PROMPT, seed=SEED, preserve_unmasked=True
+        encoded(image), encoded(mask), prompt, model=FILL, seed=SEED, preserve_unmasked=True
     )
-    after = Image.open(io.BytesIO(made.images[0].content))
-    return {"the image": image, "the mask": mask, FILL_PROMPT: after}
+    return {"the image": image, "the mask": mask, prompt: opened(made.images[0].content)}
+
+
+def box(image: Image.Image) -> Image.Image:
+    """A mask of the middle of an image."""
+    mask, edge_px = Image.new("L", image.size, 0), image.width // 8
+    ImageDraw.Draw(mask).rectangle((edge_px, edge_px, image.width - edge_px, 7 * edge_px), fill=255)
+    return mask
+
+
+def brush(image: Image.Image) -> Image.Image:
+    """A mask of one thick stroke over the right half of an image."""
+    mask, (width_px, height_px) = Image.new("L", image.size, 0), image.size
+    points = [(0.55, 0.2), (0.8, 0.35), (0.7, 0.6), (0.85, 0.8)]
+    stroke = [(x * width_px, y * height_px) for x, y in points]
+    pen = ImageDraw.Draw(mask)
+    pen.line(stroke, fill=255, width=width_px // 3, joint="curve")
+    return mask
+
+
+def changed(client: Client, image: Image.Image) -> dict[str, Image.Image]:
+    """An image, and what image to image makes of it at several strengths."""
+    sheets = {"the image": image}
+    for strength in (0.5, 0.7, 0.9):
+        made = client.generate(
+            CHANGE_PROMPT, model=SDXL, seed=SEED, image=encoded(image), strength=strength
+        )
+        sheets[f"{CHANGE_PROMPT}, {strength}"] = opened(made.images[0].content)
+    return sheets
+
+
+def previews(client: Client) -> dict[str, Image.Image]:
+    """What a caller who asked for previews sees, and the picture in the end."""
+    seen: dict[str, Image.Image] = {}
+    asked = client.generate_events(PROMPTS[1], model=SDXL, seed=SEED, preview_interval_steps=5)
+    for event in asked:
+        match event:
+            case Preview():
+                seen[f"after step {event.completed_step_count}"] = opened(event.content)
+            case ImageReady():
+                seen[PROMPTS[1]] = opened(event.image.content)
+    return seen
+
+
+def opened(content: bytes) -> Image.Image:
+    """The picture of an encoded file."""
+    return Image.open(io.BytesIO(content))
 
 
 def encoded(image: Image.Image) -> bytes:

@@ -30,6 +30,7 @@ async def serve(config: ServerConfig) -> None:
         EngineOptions(
             model_repository=config.model_repository,
             threads_per_worker=config.threads_per_worker,
+            aliases=config.aliases,
         ),
         metrics,
     )

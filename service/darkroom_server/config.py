@@ -32,6 +32,7 @@ class ServerConfig(BaseSettings):
     )
 
     model_repository: Path = Path("model_repo")
+    aliases: dict[str, str] = {}
     host: str = "127.0.0.1"
     grpc_port: Port = 8001
     http_port: Port = 8000

@@ -20,6 +20,7 @@ from darkroom_training.evaluation import judge
 from darkroom_training.scenes import COLORS, ObjectScene
 
 REPOSITORY = Path(__file__).parents[2] / "model_repo"
+MODEL = "tiny-sdxl"
 THREADS = 1
 
 REQUESTS: list[dict[str, Any]] = [
@@ -53,13 +54,14 @@ FILLS: list[dict[str, Any]] = [
 def client() -> Iterator[Client]:
     threads = ("--worker-thread-count", str(THREADS))
     with serving(REPOSITORY, *threads) as server, connected(server) as found:
+        server.until("model", model=f"{MODEL}/1", state="ready")
         yield found
 
 
 @pytest.fixture(scope="module")
 def pipeline() -> Any:
     torch.set_num_threads(THREADS)
-    version = max((REPOSITORY / "tiny-sdxl").glob("[1-9]*"), key=lambda path: int(path.name))
+    version = max((REPOSITORY / MODEL).glob("[1-9]*"), key=lambda path: int(path.name))
     loaded = StableDiffusionXLPipeline.from_pretrained(version, torch_dtype=torch.float32)
     loaded.set_progress_bar_config(disable=True)
     return loaded
@@ -93,7 +95,7 @@ def png(image: Image.Image) -> bytes:
 def test_generate_equals_the_stock_pipeline(
     client: Client, pipeline: Any, request_: dict[str, Any]
 ) -> None:
-    [made] = client.generate(**request_).images
+    [made] = client.generate(**request_, model=MODEL).images
     stock = pipeline(**stock_arguments(pipeline, request_)).images[0]
     np.testing.assert_array_equal(pixels(made.content), np.asarray(stock))
 
@@ -106,7 +108,7 @@ def test_fill_equals_the_stock_pipeline(
     ImageDraw.Draw(image).rectangle((96, 96, 160, 160), fill=(42, 98, 224))
     mask = Image.new("L", (256, 256), 0)
     ImageDraw.Draw(mask).rectangle((64, 64, 192, 192), fill=255)
-    [made] = client.fill(png(image), png(mask), **request_).images
+    [made] = client.fill(png(image), png(mask), **request_, model=MODEL).images
     arguments = stock_arguments(pipeline, request_)
     # Named, because from_pipe passes on only autoencoders of the class in its signature.
     inpainting = StableDiffusionXLInpaintPipeline.from_pipe(pipeline, vae=pipeline.vae)
@@ -117,15 +119,15 @@ def test_fill_equals_the_stock_pipeline(
 
 
 def test_a_reported_seed_makes_the_picture_again(client: Client) -> None:
-    first = client.generate("a red star", steps=4).images[0]
-    again = client.generate("a red star", steps=4, seed=first.seed).images[0]
+    first = client.generate("a red star", steps=4, model=MODEL).images[0]
+    again = client.generate("a red star", steps=4, seed=first.seed, model=MODEL).images[0]
     assert first.content == again.content
 
 
 def test_image_i_of_n_is_the_image_of_seed_plus_i(client: Client) -> None:
-    several = client.generate("a red star", steps=4, seed=40, count=3).images
+    several = client.generate("a red star", steps=4, seed=40, count=3, model=MODEL).images
     assert [one.seed for one in several] == [40, 41, 42]
-    alone = client.generate("a red star", steps=4, seed=41).images[0]
+    alone = client.generate("a red star", steps=4, seed=41, model=MODEL).images[0]
     assert several[1].content == alone.content
 
 
@@ -135,7 +137,9 @@ def test_a_fill_draws_what_was_asked_in_the_mask_and_changes_nothing_else(client
     mask = Image.new("L", (256, 256), 0)
     ImageDraw.Draw(mask).rectangle((48, 48, 207, 207), fill=255)
     prompt = "a red circle on a yellow background"
-    [made] = client.fill(png(image), png(mask), prompt, seed=1, preserve_unmasked=True).images
+    [made] = client.fill(
+        png(image), png(mask), prompt, seed=1, preserve_unmasked=True, model=MODEL
+    ).images
     outside = np.asarray(mask) == 0
     np.testing.assert_array_equal(pixels(made.content)[outside], np.asarray(image)[outside])
     verdict = judge(pixels(made.content), ObjectScene("circle", "red", "yellow", "center"))

@@ -41,9 +41,28 @@ def _settings(flags: dict[str, Any], config: Path | None) -> ServerConfig:
     return settings
 
 
+def _aliases(given: list[str] | None) -> dict[str, str] | None:
+    """NAME=MODEL pairs as a mapping; None where the flag was not given."""
+    if not given:
+        return None
+    pairs = [one.partition("=") for one in given]
+    for alias, _, model in pairs:
+        if not alias or not model:
+            raise typer.BadParameter("is NAME=MODEL", param_hint="--alias")
+    return {alias: model for alias, _, model in pairs}
+
+
 def serve(
     model_repository: Annotated[
         Path | None, typer.Option(help=_help("Folder of the models.", "model_repository"))
+    ] = None,
+    alias: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=MODEL",
+            help="Another name for a model, for clients that insist on one; may be repeated. "
+            "[also DARKROOM_ALIASES, as JSON]",
+        ),
     ] = None,
     host: Annotated[str | None, typer.Option(help=_help("Address to listen on.", "host"))] = None,
     grpc_port: Annotated[
@@ -92,6 +111,7 @@ def serve(
     """
     flags = {
         "model_repository": model_repository,
+        "aliases": _aliases(alias),
         "host": host,
         "grpc_port": grpc_port,
         "http_port": http_port,

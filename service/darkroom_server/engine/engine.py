@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import structlog
@@ -37,10 +37,14 @@ DRAINING_RETRY_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class EngineOptions:
-    """Where the models are, and how many threads each worker computes with, by worker count."""
+    """Where the models are, and how many threads each worker computes with, by worker count.
+
+    `aliases` are names by which models may be asked for besides their own.
+    """
 
     model_repository: Path
     threads_per_worker: Callable[[int], int]
+    aliases: Mapping[str, str] = field(default_factory=dict)
 
 
 class Session:
@@ -100,7 +104,7 @@ class Engine:
     def __init__(self, options: EngineOptions, metrics: Metrics) -> None:
         self._options = options
         self._metrics = metrics
-        self._repository = ModelRepository(options.model_repository)
+        self._repository = ModelRepository(options.model_repository, options.aliases)
         self._scan = RepositoryScan(models=(), broken=(), problems=())
         self._supervisors: dict[tuple[str, int], Supervisor] = {}
         self._sessions: set[Session] = set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -96,11 +97,13 @@ class RepositoryScan:
 class ModelRepository:
     """The folder that models are served from.
 
-    Blocking file I/O, one caller at a time; nothing is written and no model code is run.
+    `aliases` give models more names, which count after all that the configs say. Blocking file
+    I/O, one caller at a time; nothing is written and no model code is run.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, aliases: Mapping[str, str] | None = None) -> None:
         self._root = root
+        self._aliases = dict(aliases or {})
         self._digests = DigestCache()
 
     def scan(self) -> RepositoryScan:
@@ -132,11 +135,23 @@ class ModelRepository:
         lost = find_lost_aliases(sorted(known), named)
         return RepositoryScan(
             models=tuple(
-                _drop_aliases(model, lost.get(model.info.name, set())) for model in models
+                _rename(model, lost.get(model.info.name, set()), self._aliases) for model in models
             ),
             broken=tuple(s.name for s in scans if s.name not in known and s.problems.error_count),
-            problems=tuple(problem for scan in scans for problem in scan.problems.problems),
+            problems=(
+                *(problem for scan in scans for problem in scan.problems.problems),
+                *self._aliases_of_nothing(known),
+            ),
         )
+
+    def _aliases_of_nothing(self, known: set[str]) -> list[Problem]:
+        log = ProblemLog("")
+        for alias, name in self._aliases.items():
+            if name not in known:
+                log.error(
+                    ".", f"alias {quoted(alias)} names a model that is not there: {quoted(name)}"
+                )
+        return log.problems
 
 
 class _ModelScan:
@@ -332,12 +347,14 @@ def _keep_labels(info: ModelInfo, numbers: list[int]) -> ModelInfo:
     return replace(info, version_labels=labels)
 
 
-def _drop_aliases(model: RepositoryModel, lost: set[str]) -> RepositoryModel:
-    def without(info: ModelInfo) -> ModelInfo:
-        return replace(info, aliases=tuple(alias for alias in info.aliases if alias not in lost))
+def _rename(model: RepositoryModel, lost: set[str], added: Mapping[str, str]) -> RepositoryModel:
+    def renamed(info: ModelInfo) -> ModelInfo:
+        kept = [alias for alias in info.aliases if alias not in lost]
+        more = [alias for alias, name in added.items() if name == info.name and alias not in kept]
+        return replace(info, aliases=(*kept, *more))
 
-    versions = tuple(replace(version, model=without(version.model)) for version in model.versions)
-    return replace(model, info=without(model.info), versions=versions)
+    versions = tuple(replace(version, model=renamed(version.model)) for version in model.versions)
+    return replace(model, info=renamed(model.info), versions=versions)
 
 
 def _reason(error: OSError | RuntimeError | UnicodeDecodeError) -> str:

@@ -51,3 +51,10 @@ def test_a_port_that_is_taken_is_named(tmp_path: Path, taken: str) -> None:
     assert result.exit_code == 1
     [line] = result.stderr.splitlines()
     assert port in line
+
+
+@pytest.mark.parametrize("given", ["no-model", "=tiny", "name="])
+def test_an_alias_that_is_no_pair_is_refused(given: str) -> None:
+    result = CliRunner().invoke(app, ["serve", "--alias", given])
+    assert result.exit_code == 2
+    assert "NAME=MODEL" in result.stderr

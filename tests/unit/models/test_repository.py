@@ -9,6 +9,7 @@ import pytest
 from darkroom_server.domain.jobs import Task
 from darkroom_server.models.problems import Severity
 from darkroom_server.models.repository import ModelRepository
+from darkroom_server.models.resolution import resolve_model
 from tests.unit.models.builders import SDXL_INDEX, Repository, dump
 
 
@@ -258,3 +259,24 @@ def test_two_models_of_one_hub_repository_are_told_apart_with_a_warning(
     assert repository.complaints() == [
         "b/config.pbtxt:2:16: warning: requests for 'org/one' go to model 'a', which has it too"
     ]
+
+
+def test_an_alias_of_the_server_is_one_more_name(repository: Repository) -> None:
+    repository.fake("m", config='aliases: "own"')
+    scan = ModelRepository(repository.root, {"org/Real": "m"}).scan()
+    assert scan.models[0].info.aliases == ("own", "org/Real")
+    assert resolve_model(scan, "ORG/real").info.name == "m"
+
+
+def test_a_model_with_the_hub_id_wins_over_an_alias_of_the_server(repository: Repository) -> None:
+    repository.fake("a")
+    repository.fake("real", config='hub { repo_id: "org/Real" }')
+    scan = ModelRepository(repository.root, {"org/Real": "a"}).scan()
+    assert resolve_model(scan, "org/Real").info.name == "real"
+
+
+def test_an_alias_of_a_model_that_is_not_there_is_an_error(repository: Repository) -> None:
+    repository.fake("m")
+    scan = ModelRepository(repository.root, {"org/Real": "n"}).scan()
+    assert scan.has_errors
+    assert "org/Real" in scan.problems[-1].message
