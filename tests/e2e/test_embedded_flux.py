@@ -158,7 +158,7 @@ def test_an_alias_of_the_server_reaches_the_model(client: Client) -> None:
 
 
 def test_a_real_model_is_not_found_where_nobody_said_what_to_use_instead(client: Client) -> None:
-    with pytest.raises(ModelNotFound):
+    with pytest.raises(ModelNotFound, match=r"darkroom pull black-forest-labs/FLUX\.1-Fill-dev"):
         client.fill(
             png(picture()), png(mask_of("half")), "x", model="black-forest-labs/FLUX.1-Fill-dev"
         )

@@ -26,6 +26,7 @@ COMMANDS = {
     "generate": Command("darkroom_server.cli.images:generate", "Makes images of a prompt."),
     "fill": Command("darkroom_server.cli.images:fill", "Repaints a part of an image."),
     "models": Command("darkroom_server.cli.models:models", "Lists the server's models."),
+    "pull": Command("darkroom_server.cli.pull:pull", "Fetches a model from a hub."),
     "serve": Command("darkroom_server.cli.serve:serve", "Runs the server."),
     "check-repo": Command("darkroom_server.cli.repository:check_repo", "Checks a repository."),
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from darkroom_server.domain.errors import ModelNotFound, ModelUnavailable
 from darkroom_server.domain.jobs import Task
 from darkroom_server.domain.models import ModelRef
@@ -9,6 +11,7 @@ from darkroom_server.models.problems import quoted
 from darkroom_server.models.repository import RepositoryModel, RepositoryScan
 
 _RESOURCE_PREFIX = "models/"
+_HUB_ID = re.compile(r"(?!models/)[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
 
 
 def resolve_model(scan: RepositoryScan, name: str, task: Task | None = None) -> RepositoryModel:
@@ -34,7 +37,9 @@ def resolve_model(scan: RepositoryScan, name: str, task: Task | None = None) -> 
         raise ModelUnavailable(
             folder, f"model {quoted(folder)} cannot be served: `darkroom check-repo` says why"
         )
-    raise ModelNotFound(name, f"no model {quoted(name)}; {_known(scan)}")
+    # A hub's id that nothing here has: the way to get it.
+    hint = f"`darkroom pull {name}` fetches it; " if _HUB_ID.fullmatch(name) else ""
+    raise ModelNotFound(name, f"no model {quoted(name)}; {hint}{_known(scan)}")
 
 
 def resolve_version(model: RepositoryModel, version: str) -> int:

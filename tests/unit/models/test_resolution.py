@@ -121,3 +121,21 @@ def test_a_model_of_which_nothing_serves_has_no_default_version(repository: Repo
     repository.fake("m", 1, config="version_policy { specific { versions: 7 } }")
     with pytest.raises(ModelNotFound, match="has no version that serves"):
         resolve_version(repository.model(), "")
+
+
+@pytest.mark.parametrize(
+    ("name", "is_hinted"),
+    [
+        pytest.param("black-forest-labs/FLUX.1-schnell", True, id="hub-id"),
+        pytest.param("nothing", False, id="folder"),
+        pytest.param("models/nothing", False, id="resource-name"),
+        pytest.param("a/b/c", False, id="path"),
+        pytest.param("a/b; rm -rf", False, id="no-id"),
+    ],
+)
+def test_an_unknown_hub_id_is_told_how_to_be_fetched(
+    scan: RepositoryScan, name: str, is_hinted: bool
+) -> None:
+    with pytest.raises(ModelNotFound) as raised:
+        resolve_model(scan, name)
+    assert (f"`darkroom pull {name}` fetches it" in str(raised.value)) is is_hinted
