@@ -1,4 +1,4 @@
-"""The HTTP edge: for now the probes of orchestrators, at Triton's paths, and the metrics."""
+"""The HTTP edge: event streams, the playground, probes at Triton's paths, and the metrics."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ import uvicorn
 from fastapi import FastAPI, Request, Response
 
 from darkroom_server.engine.engine import Engine
+from darkroom_server.gateway.dialects.events import events_router
+from darkroom_server.gateway.playground_routes import playground_router
 from darkroom_server.telemetry.metrics import Metrics
+from darkroom_server.wire.images import ImageLimits
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,4 +92,6 @@ def build_app(engine: Engine, metrics: Metrics) -> FastAPI:
         content, media_type = metrics.render(request.headers.get("accept", ""))
         return Response(content, headers={"content-type": media_type})
 
+    app.include_router(events_router(engine, ImageLimits()))
+    app.include_router(playground_router())
     return app

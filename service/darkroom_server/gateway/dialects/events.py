@@ -1,0 +1,214 @@
+"""The gRPC requests as JSON, their events as server-sent events: `/darkroom/v1/…`.
+
+Bodies are the protobuf JSON mapping of `GenerateRequest` and `FillRequest`, and so are the events,
+but that an image comes whole, with its bytes, and not in chunks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import secrets
+import time
+import uuid
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
+from typing import Any, TypeAlias, TypeVar
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse, StreamingResponse
+from google.protobuf import json_format
+from google.protobuf.message import Message
+from starlette.types import Receive, Scope, Send
+
+from darkroom.v1.image_service_pb2 import FillRequest, GenerateRequest, GenerationEvent
+from darkroom.v1.model_service_pb2 import ListModelsResponse
+from darkroom_server.domain.errors import (
+    DarkroomError,
+    FieldError,
+    InvalidParameter,
+    QueueFull,
+)
+from darkroom_server.domain.jobs import JobCompleted, JobImage
+from darkroom_server.domain.models import ModelRef
+from darkroom_server.engine.engine import Engine
+from darkroom_server.wire.events import EventWriter, RunningModel
+from darkroom_server.wire.images import ImageLimits
+from darkroom_server.wire.messages import parse_fill, parse_generate
+from darkroom_server.wire.model_messages import model_message
+from darkroom_server.wire.prepare import prepare
+from darkroom_server.wire.requests import ImageRequest
+from darkroom_server.wire.status import kind_of
+
+#: Base64 takes four bytes for three, and the rest of a request is small.
+MAX_BODY_BYTES = 96 << 20
+
+_Event: TypeAlias = "tuple[str, dict[str, Any]]"
+_Message = TypeVar("_Message", bound=Message)
+_Parsed: TypeAlias = "tuple[ModelRef, ImageRequest]"
+
+
+def events_router(engine: Engine, image_limits: ImageLimits) -> APIRouter:
+    """The routes; belongs to the engine's event loop."""
+    router = APIRouter(prefix="/darkroom/v1", tags=["events"])
+
+    @router.get("/models")
+    async def models() -> Response:
+        """Every model with its parameters, limits and defaults, as ListModels tells them."""
+        found = sorted(engine.list_models(), key=lambda status: status.model.name)
+        message = ListModelsResponse(models=[model_message(status) for status in found])
+        return JSONResponse(json_format.MessageToDict(message))
+
+    @router.post("/generate")
+    async def generate(request: Request) -> Response:
+        """Text to image, and with an image, image to image; the answer is an event stream."""
+
+        async def parse() -> _Parsed:
+            return parse_generate(await _read(request, GenerateRequest()))
+
+        return await _answer(engine, image_limits, parse)
+
+    @router.post("/fill")
+    async def fill(request: Request) -> Response:
+        """Repaints the masked part of an image; the answer is an event stream."""
+
+        async def parse() -> _Parsed:
+            return parse_fill(await _read(request, FillRequest()))
+
+        return await _answer(engine, image_limits, parse)
+
+    return router
+
+
+class EventStream(StreamingResponse):
+    """An event stream that releases what makes its events as soon as its reader has gone."""
+
+    def __init__(self, events: AsyncGenerator[str, None], request_id: str) -> None:
+        self._events = events
+        headers = {
+            "cache-control": "no-store",
+            # A proxy that collects the answer would deliver the progress when it is over.
+            "x-accel-buffering": "no",
+            "x-request-id": request_id,
+        }
+        super().__init__(events, media_type="text/event-stream", headers=headers)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Sends the events until they end or the connection does."""
+        async with aclosing(self._events):
+            await super().__call__(scope, receive, send)
+
+
+async def _answer(
+    engine: Engine, image_limits: ImageLimits, parse: Callable[[], Awaitable[_Parsed]]
+) -> Response:
+    """A stream once the request is admitted; until then an error is an HTTP status."""
+    request_id = uuid.uuid4().hex
+    try:
+        ref, parsed = await parse()
+        events = _events(engine, image_limits, ref, parsed)
+        first = await anext(events)
+    except DarkroomError as error:
+        return _refusal(error, request_id)
+    return EventStream(_render(first, events), request_id)
+
+
+async def _events(
+    engine: Engine, image_limits: ImageLimits, ref: ModelRef, request: ImageRequest
+) -> AsyncGenerator[_Event, None]:
+    """Name and data of each event; the first when admission is decided."""
+    writer = EventWriter(time.time_ns)
+    async with engine.open(ref, request.task) as session:
+        if not request.validate_only:
+            session.require_room()
+        resolved = await prepare(
+            request, session.model, image_limits=image_limits, choose_seed=secrets.randbelow
+        )
+        model = RunningModel(
+            name=session.model.name,
+            version=session.version,
+            digest=session.digest,
+            dtype=session.dtype.value,
+        )
+        if request.validate_only:
+            yield "accepted", _json(writer.accepted(session.job_id, resolved, model))
+            yield "done", _json(writer.validated())
+            return
+        await session.submit(resolved.spec, deadline_s=None)
+        yield "accepted", _json(writer.accepted(session.job_id, resolved, model))
+        async for happened in session.events():
+            # Only an image is more than one event: its chunks are left out, it comes whole.
+            event = next(writer.write(happened, dropped_count=session.dropped_count))
+            data = _json(event)
+            if isinstance(happened, JobImage):
+                data["image"]["content"] = base64.b64encode(happened.content).decode()
+            name = "done" if isinstance(happened, JobCompleted) else event.WhichOneof("event")
+            yield name or "", data
+
+
+async def _render(first: _Event, events: AsyncGenerator[_Event, None]) -> AsyncGenerator[str, None]:
+    """The events as text; a failure after admission is the last of them."""
+    async with aclosing(events):
+        yield _line(*first)
+        try:
+            async for name, data in events:
+                yield _line(name, data)
+        except DarkroomError as error:
+            yield _line("error", {"error": _problem(error)})
+
+
+def _line(name: str, data: dict[str, Any]) -> str:
+    return f"event: {name}\ndata: {json.dumps(data, separators=(',', ':'))}\n\n"
+
+
+def _json(event: GenerationEvent) -> dict[str, Any]:
+    """The event, with numbers that are 0 spelt out: a form shows them."""
+    data: dict[str, Any] = json_format.MessageToDict(
+        event, always_print_fields_with_no_presence=True
+    )
+    return data
+
+
+async def _read(request: Request, message: _Message) -> _Message:
+    """The body as a message; raises InvalidParameter. Large ones are parsed off the loop."""
+    body = await _body(request.stream())
+    return await asyncio.to_thread(_parse, body, message)
+
+
+async def _body(stream: AsyncIterator[bytes]) -> bytearray:
+    body = bytearray()
+    async for piece in stream:
+        # Counted, for what a caller says of the length need not be true.
+        if len(body) + len(piece) > MAX_BODY_BYTES:
+            raise InvalidParameter("request", f"the body has more than {MAX_BODY_BYTES} bytes")
+        body += piece
+    return body
+
+
+def _parse(body: bytearray, message: _Message) -> _Message:
+    try:
+        return json_format.Parse(bytes(body), message)
+    except (json_format.ParseError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidParameter("request", f"the body is no such message: {error}") from error
+
+
+def _refusal(error: DarkroomError, request_id: str) -> Response:
+    kind = kind_of(error)
+    headers = {"x-request-id": request_id}
+    if isinstance(error, QueueFull):
+        headers["retry-after"] = str(max(1, round(error.retry_after_s)))
+    return JSONResponse({"error": _problem(error)}, status_code=kind.http_status, headers=headers)
+
+
+def _problem(error: DarkroomError) -> dict[str, Any]:
+    kind = kind_of(error)
+    problem: dict[str, Any] = {
+        "code": kind.code.name,
+        "reason": kind.reason,
+        "message": str(error),
+        "retryable": kind.retryable,
+    }
+    if isinstance(error, FieldError):
+        problem["field"] = error.field
+    return problem

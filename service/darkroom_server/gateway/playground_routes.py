@@ -1,0 +1,58 @@
+"""The playground: a page and its files, served from this package."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+
+from fastapi import APIRouter, Response
+
+_MEDIA_TYPES = {
+    "html": "text/html; charset=utf-8",
+    "css": "text/css; charset=utf-8",
+    "js": "text/javascript; charset=utf-8",
+    "svg": "image/svg+xml",
+}
+
+#: The browser itself sees to it that the page asks no other host for anything.
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "img-src 'self' blob: data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
+
+def playground_router() -> APIRouter:
+    """`/` is the page, `/playground/…` what it loads."""
+    router = APIRouter(include_in_schema=False)
+    folder = files("darkroom_server.gateway") / "playground"
+    # Read once: only names that were found here can be asked for.
+    contents = {
+        file.name: file.read_bytes()
+        for file in folder.iterdir()
+        if file.name.rpartition(".")[2] in _MEDIA_TYPES
+    }
+
+    def answer(name: str) -> Response:
+        if name not in contents:
+            return Response(status_code=404)
+        return Response(
+            contents[name],
+            headers={
+                "content-type": _MEDIA_TYPES[name.rpartition(".")[2]],
+                "content-security-policy": _POLICY,
+                "x-content-type-options": "nosniff",
+                "referrer-policy": "no-referrer",
+                "cache-control": "no-cache",
+            },
+        )
+
+    @router.get("/")
+    async def page() -> Response:
+        """The page."""
+        return answer("index.html")
+
+    @router.get("/playground/{name}")
+    async def file(name: str) -> Response:
+        """A file of the page."""
+        return answer(name)
+
+    return router
