@@ -1,0 +1,224 @@
+// The page: ties the form, the mask, the server's events and the gallery together.
+
+import { listModels, run } from "./api.js";
+import { byId, request, showFields, TASKS } from "./form.js";
+import { addImage } from "./gallery.js";
+import { Mask } from "./mask.js";
+import { LANGUAGES, snippet } from "./snippets.js";
+
+const STAGES = { STAGE_LOAD: "loading", STAGE_ENCODE: "reading the prompt", STAGE_DENOISE: "denoising", STAGE_DECODE: "developing", STAGE_COMPRESS: "compressing" };
+const DEFAULT_GRPC_PORT = 8001;
+const PREVIEW_COUNT = 5;
+
+let models = [];
+let task = "TASK_TEXT_TO_IMAGE";
+let image = null;
+let lastSeed = null;
+let running = null;
+let language = "cURL";
+
+const mask = new Mask(byId("mask"), byId("brush"), showSnippet);
+const model = () => models.find((each) => each.name === byId("model").value);
+
+function currentRequest() {
+  const takesImage = task !== "TASK_TEXT_TO_IMAGE" && image;
+  return request(model(), {
+    image: takesImage ? image.base64 : null,
+    mask: task === "TASK_FILL" && image ? mask.base64() : null,
+  });
+}
+
+function showSnippet() {
+  if (!byId("snippets").open || !model()) return;
+  byId("snippet").textContent = snippet(language, TASKS[task], currentRequest(), DEFAULT_GRPC_PORT);
+}
+
+function choices(box, names, role, state, isChosen, choose) {
+  box.replaceChildren(...names.map(([value, text]) => {
+    const button = Object.assign(document.createElement("button"), { type: "button", textContent: text });
+    button.setAttribute("role", role);
+    button.setAttribute(state, String(isChosen(value)));
+    button.addEventListener("click", () => choose(value));
+    return button;
+  }));
+}
+
+function showTasks() {
+  const known = model().tasks.filter((each) => each in TASKS);
+  if (!known.includes(task)) task = known[0];
+  choices(byId("tasks"), known.map((each) => [each, TASKS[each].label]), "radio", "aria-checked", (each) => each === task, chooseTask);
+  showFields(model(), task);
+  showSnippet();
+}
+
+function chooseTask(chosen) {
+  task = chosen;
+  showTasks();
+}
+
+function showLanguages() {
+  choices(byId("languages"), Object.keys(LANGUAGES).map((name) => [name, name]), "tab", "aria-selected", (name) => name === language, (name) => {
+    language = name;
+    showLanguages();
+    showSnippet();
+  });
+}
+
+async function takeImage(file) {
+  const shown = byId("image-shown");
+  const url = await new Promise((resolve, reject) => {
+    const reader = new FileReader();
+    reader.onload = () => resolve(reader.result);
+    reader.onerror = () => reject(reader.error);
+    reader.readAsDataURL(file);
+  });
+  shown.src = url;
+  try {
+    await shown.decode();
+  } catch {
+    return showError({ message: "This file is no image that the browser can show.", field: "image" });
+  }
+  image = { base64: url.split(",")[1] };
+  byId("canvas-box").hidden = false;
+  mask.reset(shown.naturalWidth, shown.naturalHeight);
+}
+
+function useAsInput(file) {
+  const known = model().tasks;
+  if (task === "TASK_TEXT_TO_IMAGE") {
+    const next = ["TASK_FILL", "TASK_IMAGE_TO_IMAGE"].find((each) => known.includes(each));
+    if (!next) return showError({ message: "This model takes no image; choose another." });
+    chooseTask(next);
+  }
+  byId("image-file").value = "";
+  takeImage(file);
+  byId("source").scrollIntoView({ block: "nearest" });
+}
+
+function setSeed(seed) {
+  byId("seed").value = seed;
+  showSnippet();
+}
+
+function showError(error) {
+  const field = error.field ? `${error.field.replace(/\.content$/, "").replaceAll("_", " ").replace(" px", "")}: ` : "";
+  byId("error").textContent = field + error.message;
+  byId("error").hidden = false;
+  const input = error.field && byId(error.field.split(".")[0]);
+  if (input) input.focus();
+}
+
+function showProgress(text, done, total) {
+  byId("stage").textContent = text;
+  if (total) Object.assign(byId("progress"), { max: total, value: done });
+  else byId("progress").removeAttribute("value");
+}
+
+function problem(made) {
+  if (!made.prompt) return { field: "prompt", message: "the prompt is empty; say what to draw" };
+  if (task !== "TASK_TEXT_TO_IMAGE" && !image) return { field: "image", message: "choose one first" };
+  if (task === "TASK_FILL" && mask.isEmpty()) return { field: "mask", message: "draw over what should be repainted" };
+  return null;
+}
+
+async function start() {
+  if (running || !model()) return;
+  byId("error").hidden = byId("notices").hidden = true;
+  const made = currentRequest();
+  const wrong = problem(made);
+  if (wrong) return showError(wrong);
+  const interval = Math.max(1, Math.ceil((made.stepCount ?? 20) / PREVIEW_COUNT));
+  running = new AbortController();
+  setRunning(true);
+  const listener = listen(made.prompt);
+  try {
+    await run(TASKS[task].method, { ...made, preview: { intervalStepCount: interval } }, running.signal, listener);
+  } catch (error) {
+    if (error.name === "AbortError") showNotice("Cancelled.");
+    else showError(error instanceof TypeError ? { message: "The server cannot be reached." } : error);
+  } finally {
+    running = null;
+    setRunning(false);
+  }
+}
+
+function setRunning(isRunning) {
+  byId("run").disabled = isRunning;
+  byId("cancel").hidden = byId("running").hidden = !isRunning;
+  byId("preview").hidden = true;
+  if (isRunning) showProgress("sending");
+}
+
+function showNotice(text) {
+  byId("notices").textContent = text;
+  byId("notices").hidden = false;
+}
+
+/** What to do with each event of one generation. */
+function listen(prompt) {
+  const started_ms = performance.now();
+  let parameters = null;
+  return (name, event) => {
+    if (name === "accepted") {
+      parameters = event.accepted.parameters;
+      const warnings = event.accepted.warnings.map((each) => each.description);
+      if (warnings.length) showNotice(warnings.join(" "));
+      showProgress("accepted");
+    } else if (name === "queued") {
+      const { aheadCount, modelLoading } = event.queued;
+      showProgress(modelLoading ? "waiting for the model to load" : aheadCount ? `${aheadCount} ahead in the queue` : "next in the queue");
+    } else if (name === "progress") {
+      const { stage, completedStepCount, totalStepCount } = event.progress;
+      const steps = totalStepCount ? `, step ${completedStepCount} of ${totalStepCount}` : "";
+      showProgress((STAGES[stage] ?? "working") + steps, completedStepCount, totalStepCount);
+    } else if (name === "preview") {
+      byId("preview").src = `data:${event.preview.mediaType};base64,${event.preview.content}`;
+      byId("preview").hidden = false;
+    } else if (name === "image") {
+      lastSeed = event.image.seed;
+      byId("reuse").disabled = false;
+      const duration_s = (performance.now() - started_ms) / 1000;
+      addImage({ image: event.image, parameters, prompt, duration_s, use: useAsInput, reuse: setSeed });
+    }
+  };
+}
+
+function connect() {
+  byId("form").addEventListener("submit", (event) => { event.preventDefault(); start(); });
+  byId("form").addEventListener("input", showSnippet);
+  byId("prompt").addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
+      event.preventDefault();
+      byId("form").requestSubmit();
+    }
+  });
+  document.addEventListener("keydown", (event) => { if (event.key === "Escape") running?.abort(); });
+  byId("cancel").addEventListener("click", () => running?.abort());
+  byId("model").addEventListener("change", showTasks);
+  byId("image-file").addEventListener("change", (event) => event.target.files[0] && takeImage(event.target.files[0]));
+  byId("mask-file").addEventListener("change", (event) => event.target.files[0] && mask.load(event.target.files[0]));
+  byId("undo").addEventListener("click", () => mask.undo());
+  byId("invert").addEventListener("click", () => mask.invert());
+  byId("clear").addEventListener("click", () => mask.clear());
+  byId("reuse").addEventListener("click", () => setSeed(lastSeed));
+  byId("shuffle").addEventListener("click", () => setSeed(""));
+  byId("snippets").addEventListener("toggle", showSnippet);
+  byId("copy").addEventListener("click", () => navigator.clipboard.writeText(byId("snippet").textContent));
+}
+
+async function open() {
+  connect();
+  showLanguages();
+  try {
+    models = await listModels();
+  } catch (error) {
+    return showError(error instanceof TypeError ? { message: "The server cannot be reached." } : error);
+  }
+  if (!models.length) return showError({ message: "This server has no model yet." });
+  byId("model").replaceChildren(...models.map((each) => new Option(each.displayName || each.name.replace("models/", ""), each.name)));
+  const ready = models.find((each) => each.state === "STATE_READY") ?? models[0];
+  byId("model").value = ready.name;
+  showTasks();
+}
+
+open();
