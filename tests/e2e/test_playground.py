@@ -1,0 +1,207 @@
+"""The playground in a real browser, on the embedded model."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bench.serving import Server, serving
+
+playwright = pytest.importorskip("playwright.sync_api")
+
+REPOSITORY = Path(__file__).parents[2]
+WAIT_MS = 60_000
+#: Where screenshots are kept, for people to look at; nowhere unless it is set.
+SHOTS = os.environ.get("PLAYGROUND_SHOTS")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    models = tmp_path_factory.mktemp("models")
+    shutil.copytree(REPOSITORY / "model_repo" / "tiny-sdxl", models / "tiny-sdxl")
+    (models / "slow" / "1").mkdir(parents=True)
+    (models / "slow" / "config.pbtxt").write_text(
+        "backend: BACKEND_FAKE\ntasks: TASK_TEXT_TO_IMAGE\n"
+        'parameters: "step_count" parameters: "seed"\nfake { step_s: 0.1 }\n'
+        "limits { max_step_count: 500 }\n"
+    )
+    with serving(models, "--worker-thread-count", "1") as server:
+        for name in ("tiny-sdxl", "slow"):
+            server.until("model", model=f"{name}/1", state="ready")
+        yield server
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[playwright.Browser]:
+    with playwright.sync_playwright() as engine:
+        found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
+        if found is None and not Path(engine.chromium.executable_path).exists():
+            pytest.skip("no Chromium here; `make browser` installs one")
+        browser = engine.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: playwright.Browser, server: Server) -> Iterator[playwright.Page]:
+    yield from opened(browser, server, width=1280, height=900)
+
+
+@pytest.fixture
+def phone(browser: playwright.Browser, server: Server) -> Iterator[playwright.Page]:
+    yield from opened(browser, server, width=375, height=740, color_scheme="dark")
+
+
+def opened(
+    browser: playwright.Browser,
+    server: Server,
+    *,
+    width: int,
+    height: int,
+    color_scheme: str = "light",
+) -> Iterator[playwright.Page]:
+    """The page, loaded; afterwards, no script failed and no other host was asked for anything."""
+    base = f"http://127.0.0.1:{server.until('listening')['http_port']}"
+    context = browser.new_context(
+        viewport={"width": width, "height": height}, color_scheme=color_scheme
+    )
+    page = context.new_page()
+    page.set_default_timeout(WAIT_MS)
+    failures: list[str] = []
+    asked: list[str] = []
+    page.on("pageerror", lambda error: failures.append(str(error)))
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(base)
+    page.locator("#tasks button").first.wait_for()
+    page.select_option("#model", "models/tiny-sdxl")
+    yield page
+    assert failures == []
+    assert [url for url in asked if not url.startswith((base, "blob:", "data:"))] == []
+    context.close()
+
+
+def shoot(page: playwright.Page, name: str) -> None:
+    if SHOTS:
+        page.screenshot(path=str(Path(SHOTS) / f"{name}.png"), full_page=True)
+
+
+def generate(page: playwright.Page, prompt: str, seed: str) -> None:
+    shown = page.locator(".result").count()
+    page.fill("#seed", seed)
+    page.fill("#prompt", prompt)
+    page.press("#prompt", "Enter")
+    page.locator(".result").nth(shown).wait_for()
+    page.locator("#running").wait_for(state="hidden")
+
+
+def downloaded(page: playwright.Page) -> Image.Image:
+    with page.expect_download() as download:
+        page.locator(".result a").first.click()
+    return Image.open(io.BytesIO(Path(download.value.path()).read_bytes())).convert("RGB")
+
+
+def test_enter_generates_and_the_gallery_tells_what_made_the_image(page: playwright.Page) -> None:
+    generate(page, "a red circle on a blue background", "18446744073709")
+    said = page.locator(".result").first.inner_text()
+    assert "a red circle on a blue background" in said
+    assert "seed 18446744073709 ·" in said
+    assert "256×256 · 20 steps · guidance 2.5" in said
+    first = downloaded(page)
+    assert first.size == (256, 256)
+    shoot(page, "generated")
+    page.fill("#seed", "")
+    page.click("#reuse")
+    generate(page, "a red circle on a blue background", page.input_value("#seed"))
+    assert downloaded(page).tobytes() == first.tobytes()
+
+
+def test_a_drawn_mask_is_repainted_and_the_rest_stays(page: playwright.Page) -> None:
+    generate(page, "a red circle on a blue background", "7")
+    before = np.asarray(downloaded(page)).astype(int)
+    page.get_by_role("button", name="Use as input").first.click()
+    canvas = page.locator("#mask")
+    canvas.wait_for()
+    page.locator("#image-shown").scroll_into_view_if_needed()
+    box = canvas.bounding_box()
+    assert box is not None
+    middle = box["y"] + box["height"] / 2
+    page.fill("#brush", "100")
+    page.mouse.move(box["x"] + box["width"] * 0.4, middle)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.6, middle, steps=5)
+    page.mouse.up()
+    shoot(page, "mask")
+    generate(page, "a yellow star on a blue background", "7")
+    after = np.asarray(downloaded(page)).astype(int)
+    shoot(page, "filled")
+    change = np.abs(after - before).mean(axis=2)
+    assert change[96:160, 96:160].mean() > 3 * change[:32].mean()
+
+
+def test_undo_and_invert_change_the_mask(page: playwright.Page) -> None:
+    generate(page, "a house", "7")
+    page.get_by_role("button", name="Use as input").first.click()
+    page.locator("#mask").click()
+    painted = "document.querySelector('#mask').getContext('2d').getImageData(0,0,256,256).data.filter((v,i)=>i%4===3&&v>127).length"
+    drawn = page.evaluate(painted)
+    page.click("#invert")
+    inverted = page.evaluate(painted)
+    assert 0 < drawn < 256 * 256 // 2
+    assert drawn + inverted == 256 * 256
+    page.click("#undo")
+    page.click("#undo")
+    assert page.evaluate(painted) == 0
+    page.click("#run")
+    assert "mask" in page.locator("#error").inner_text()
+
+
+def test_cancelling_stops_the_work_on_the_server(page: playwright.Page, server: Server) -> None:
+    page.select_option("#model", "models/slow")
+    assert page.locator("#guidance_scale").is_hidden()
+    page.fill("#step_count", "400")
+    page.fill("#prompt", "anything")
+    mark = len(server.log)
+    page.press("#prompt", "Enter")
+    page.get_by_text("denoising, step 5 of 400").wait_for()
+    shoot(page, "running")
+    page.click("#cancel")
+    page.get_by_text("Cancelled.").wait_for()
+    assert server.until("job stopped", after=mark)["completed_step_count"] < 400
+
+
+def test_an_error_is_told_in_words_and_the_field_is_shown(page: playwright.Page) -> None:
+    page.eval_on_selector("#width_px", "input => input.max = ''")
+    page.fill("#width_px", "5000")
+    page.fill("#prompt", "a house")
+    page.press("#prompt", "Enter")
+    page.locator("#error").wait_for()
+    assert page.locator("#error").inner_text().startswith("width: ")
+    assert page.evaluate("document.activeElement.id") == "width_px"
+    shoot(page, "error")
+
+
+def test_the_snippets_are_the_request_as_it_stands(page: playwright.Page) -> None:
+    page.fill("#prompt", "a house's roof")
+    page.locator("#snippets summary").click()
+    for language in ("cURL", "Python", "JavaScript", "grpcurl"):
+        page.get_by_role("tab", name=language).click()
+        text = page.locator("#snippet").inner_text()
+        assert "models/tiny-sdxl" in text
+        assert "roof" in text
+    page.fill("#step_count", "33")
+    assert '"stepCount":33' in page.locator("#snippet").inner_text()
+    shoot(page, "snippets")
+
+
+def test_a_phone_shows_it_all_without_scrolling_sideways(phone: playwright.Page) -> None:
+    generate(phone, "a green star", "7")
+    width = phone.evaluate("document.documentElement.scrollWidth")
+    assert width <= 375
+    shoot(phone, "phone")
