@@ -41,7 +41,8 @@ export class Mask {
     context.lineWidth = this.brush.value * this.scale();
     context.beginPath();
     context.moveTo(this.last.x, this.last.y);
-    context.lineTo(here.x, here.y);
+    // A line without length would not be drawn, but a click is to leave a dot.
+    context.lineTo(here.x + 0.01, here.y);
     context.stroke();
     this.last = here;
   }
