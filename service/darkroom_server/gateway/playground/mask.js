@@ -36,7 +36,7 @@ export class Mask {
   draw(event) {
     const here = this.at(event);
     const context = this.context;
-    context.strokeStyle = "#e0203a";
+    context.strokeStyle = "#fff";
     context.lineCap = context.lineJoin = "round";
     context.lineWidth = this.brush.value * this.scale();
     context.beginPath();
@@ -95,7 +95,7 @@ export class Mask {
     this.remember();
     const image = this.pixels();
     const pixels = image.data;
-    for (let i = 0; i < pixels.length; i += 4) pixels.set(isPainted(pixels, i) ? [224, 32, 58, 255] : [0, 0, 0, 0], i);
+    for (let i = 0; i < pixels.length; i += 4) pixels.set(isPainted(pixels, i) ? [255, 255, 255, 255] : [0, 0, 0, 0], i);
     this.context.putImageData(image, 0, 0);
     this.changed();
   }

@@ -127,12 +127,14 @@ async function start() {
   const made = currentRequest();
   const wrong = problem(made);
   if (wrong) return showError(wrong);
-  const interval = Math.max(1, Math.ceil((made.stepCount ?? 20) / PREVIEW_COUNT));
+  const sent = model().parameters.some((spec) => spec.field === "preview" && spec.effective)
+    ? { ...made, preview: { intervalStepCount: Math.ceil((made.stepCount ?? 20) / PREVIEW_COUNT) } }
+    : made;
   running = new AbortController();
   setRunning(true);
   const listener = listen(made.prompt);
   try {
-    await run(TASKS[task].method, { ...made, preview: { intervalStepCount: interval } }, running.signal, listener);
+    await run(TASKS[task].method, sent, running.signal, listener);
   } catch (error) {
     if (error.name === "AbortError") showNotice("Cancelled.");
     else showError(error instanceof TypeError ? { message: "The server cannot be reached." } : error);
