@@ -15,7 +15,7 @@ LAUNCH := MALLOC_MMAP_THRESHOLD_=67108864 MALLOC_TRIM_THRESHOLD_=268435456
 
 PACKAGES := protos/gen/python clients/python service
 
-.PHONY: help setup proto fmt lint types arch protos-check check test compat demo serve gallery bench bench-report clean
+.PHONY: help setup proto fmt lint types arch protos-check check test compat browser demo serve gallery bench bench-report clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -76,6 +76,10 @@ compat: setup ## import and use the generated code under protobuf 7, in an envir
 	@PIP_DISABLE_PIP_VERSION_CHECK=1 .venv-protobuf7/bin/python -m pip install -qq \
 	  protobuf==7.36.2 grpcio==1.85.1 protos/gen/python
 	.venv-protobuf7/bin/python -W error tests/contract/use_generated_code.py
+
+browser: setup ## install Chromium, which the tests of the playground drive
+	@command -v chromium >/dev/null || $(BIN)/playwright install chromium-headless-shell || { \
+	  echo "browser: no Chromium could be fetched (on Debian and Ubuntu: apt install chromium)" >&2; exit 1; }
 
 demo: setup ## start the service, generate and fill pictures over gRPC, write them to build/demo
 	@$(LAUNCH) $(BIN)/python examples/demo.py

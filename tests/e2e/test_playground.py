@@ -150,7 +150,10 @@ def test_undo_and_invert_change_the_mask(page: playwright.Page) -> None:
     generate(page, "a house", "7")
     page.get_by_role("button", name="Use as input").first.click()
     page.locator("#mask").click()
-    painted = "document.querySelector('#mask').getContext('2d').getImageData(0,0,256,256).data.filter((v,i)=>i%4===3&&v>127).length"
+    painted = (
+        "document.querySelector('#mask').getContext('2d').getImageData(0, 0, 256, 256)"
+        ".data.filter((value, i) => i % 4 === 3 && value > 127).length"
+    )
     drawn = page.evaluate(painted)
     page.click("#invert")
     inverted = page.evaluate(painted)
