@@ -78,7 +78,9 @@ compat: setup ## import and use the generated code under protobuf 7, in an envir
 	.venv-protobuf7/bin/python -W error tests/contract/use_generated_code.py
 
 browser: setup ## install Chromium, which the tests of the playground drive
-	@command -v chromium >/dev/null || $(BIN)/playwright install chromium-headless-shell || { \
+	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
+	  apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium >/dev/null; } || \
+	  $(BIN)/playwright install chromium-headless-shell || { \
 	  echo "browser: no Chromium could be fetched (on Debian and Ubuntu: apt install chromium)" >&2; exit 1; }
 
 demo: setup ## start the service, generate and fill pictures over gRPC, write them to build/demo
