@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
@@ -21,10 +20,9 @@ from darkroom.v1.image_service_pb2 import (
 from darkroom_server.domain.models import ModelRef
 from darkroom_server.engine.engine import Engine
 from darkroom_server.rpc.interceptors import note_model
-from darkroom_server.wire.events import EventWriter, RunningModel
+from darkroom_server.wire.generation import generation_events
 from darkroom_server.wire.images import ImageLimits
 from darkroom_server.wire.messages import parse_fill, parse_generate
-from darkroom_server.wire.prepare import prepare
 from darkroom_server.wire.requests import ImageRequest
 
 _Context = aio.ServicerContext[Any, Any]
@@ -54,33 +52,18 @@ class ImageService(image_service_pb2_grpc.ImageServiceServicer):
     async def _events(
         self, ref: ModelRef, request: ImageRequest, context: _Context
     ) -> AsyncGenerator[GenerationEvent, None]:
-        """Nothing is yielded before admission is decided: a client may retry only until then."""
-        writer = EventWriter(time.time_ns)
-        async with self._engine.open(ref, request.task) as session:
-            note_model(session.model.name)
-            if not request.validate_only:
-                session.require_room()
-            resolved = await prepare(
-                request,
-                session.model,
-                image_limits=self._image_limits,
-                choose_seed=secrets.randbelow,
-            )
-            model = RunningModel(
-                name=session.model.name,
-                version=session.version,
-                digest=session.digest,
-                dtype=session.dtype.value,
-            )
-            if request.validate_only:
-                yield writer.accepted(session.job_id, resolved, model)
-                yield writer.validated()
-                return
-            await session.submit(resolved.spec, deadline_s=_deadline_s(context))
-            yield writer.accepted(session.job_id, resolved, model)
-            async for happened in session.events():
-                for event in writer.write(happened, dropped_count=session.dropped_count):
-                    yield event
+        told = generation_events(
+            self._engine,
+            self._image_limits,
+            ref,
+            request,
+            deadline_s=_deadline_s(context),
+            on_model=note_model,
+        )
+        async with aclosing(told):
+            async for _, messages in told:
+                for message in messages:
+                    yield message
 
 
 def _deadline_s(context: _Context) -> float | None:

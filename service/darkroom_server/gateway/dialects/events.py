@@ -9,8 +9,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import secrets
-import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
@@ -30,14 +28,13 @@ from darkroom_server.domain.errors import (
     InvalidParameter,
     QueueFull,
 )
-from darkroom_server.domain.jobs import JobCompleted, JobImage
+from darkroom_server.domain.jobs import JobImage
 from darkroom_server.domain.models import ModelRef
 from darkroom_server.engine.engine import Engine
-from darkroom_server.wire.events import EventWriter, RunningModel
+from darkroom_server.wire.generation import generation_events
 from darkroom_server.wire.images import ImageLimits
 from darkroom_server.wire.messages import parse_fill, parse_generate
 from darkroom_server.wire.model_messages import model_message
-from darkroom_server.wire.prepare import prepare
 from darkroom_server.wire.requests import ImageRequest
 from darkroom_server.wire.status import kind_of
 
@@ -118,33 +115,17 @@ async def _events(
     engine: Engine, image_limits: ImageLimits, ref: ModelRef, request: ImageRequest
 ) -> AsyncGenerator[_Event, None]:
     """Name and data of each event; the first when admission is decided."""
-    writer = EventWriter(time.time_ns)
-    async with engine.open(ref, request.task) as session:
-        if not request.validate_only:
-            session.require_room()
-        resolved = await prepare(
-            request, session.model, image_limits=image_limits, choose_seed=secrets.randbelow
-        )
-        model = RunningModel(
-            name=session.model.name,
-            version=session.version,
-            digest=session.digest,
-            dtype=session.dtype.value,
-        )
-        if request.validate_only:
-            yield "accepted", _json(writer.accepted(session.job_id, resolved, model))
-            yield "done", _json(writer.validated())
-            return
-        await session.submit(resolved.spec, deadline_s=None)
-        yield "accepted", _json(writer.accepted(session.job_id, resolved, model))
-        async for happened in session.events():
-            # Only an image is more than one event: its chunks are left out, it comes whole.
-            event = next(writer.write(happened, dropped_count=session.dropped_count))
-            data = _json(event)
-            if isinstance(happened, JobImage):
-                data["image"]["content"] = base64.b64encode(happened.content).decode()
-            name = "done" if isinstance(happened, JobCompleted) else event.WhichOneof("event")
-            yield name or "", data
+    told = generation_events(engine, image_limits, ref, request, deadline_s=None)
+    async with aclosing(told):
+        async for happened, messages in told:
+            for message in messages:
+                name = message.WhichOneof("event") or ""
+                data = _json(message)
+                if isinstance(happened, JobImage):
+                    data["image"]["content"] = base64.b64encode(happened.content).decode()
+                yield "done" if name == "completed" else name, data
+                if isinstance(happened, JobImage):
+                    break  # its chunks are left out: it came whole
 
 
 async def _render(first: _Event, events: AsyncGenerator[_Event, None]) -> AsyncGenerator[str, None]:

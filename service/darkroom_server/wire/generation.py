@@ -1,0 +1,58 @@
+"""One request from admission to its last event, for every edge alike."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import AsyncGenerator, Callable, Iterable
+from typing import TypeAlias
+
+from darkroom.v1.image_service_pb2 import GenerationEvent
+from darkroom_server.domain.jobs import JobEvent
+from darkroom_server.domain.models import ModelRef
+from darkroom_server.engine.engine import Engine
+from darkroom_server.wire.events import EventWriter, RunningModel
+from darkroom_server.wire.images import ImageLimits
+from darkroom_server.wire.prepare import prepare
+from darkroom_server.wire.requests import ImageRequest
+
+#: What happened to the job, None for what comes before it, and the messages that tell of it.
+Told: TypeAlias = "tuple[JobEvent | None, Iterable[GenerationEvent]]"
+
+
+async def generation_events(
+    engine: Engine,
+    image_limits: ImageLimits,
+    ref: ModelRef,
+    request: ImageRequest,
+    *,
+    deadline_s: float | None,
+    on_model: Callable[[str], None] = lambda name: None,  # noqa: ARG005
+) -> AsyncGenerator[Told, None]:
+    """Admits a request and tells of it until it ends; closing the generator cancels the job.
+
+    Nothing is yielded before admission is decided: a client may retry only until then.
+    `deadline_s` is on the monotonic clock; `on_model` is told the model once it is known. Raises
+    DarkroomError. Belongs to the engine's event loop.
+    """
+    writer = EventWriter(time.time_ns)
+    async with engine.open(ref, request.task) as session:
+        on_model(session.model.name)
+        if not request.validate_only:
+            session.require_room()
+        resolved = await prepare(
+            request, session.model, image_limits=image_limits, choose_seed=secrets.randbelow
+        )
+        model = RunningModel(
+            name=session.model.name,
+            version=session.version,
+            digest=session.digest,
+            dtype=session.dtype.value,
+        )
+        if request.validate_only:
+            yield None, [writer.accepted(session.job_id, resolved, model), writer.validated()]
+            return
+        await session.submit(resolved.spec, deadline_s=deadline_s)
+        yield None, [writer.accepted(session.job_id, resolved, model)]
+        async for happened in session.events():
+            yield happened, writer.write(happened, dropped_count=session.dropped_count)
