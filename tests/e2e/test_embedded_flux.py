@@ -66,41 +66,36 @@ def mask_of(kind: str) -> Image.Image:
     return mask
 
 
+def stock(pipeline: Any, prompt: str, seed: int, **arguments: Any) -> np.ndarray[Any, Any]:
+    """What a stock pipeline makes of a request, uint8 [256, 256, 3]."""
+    pipeline.set_progress_bar_config(disable=True)
+    made = pipeline(
+        prompt,
+        width=256,
+        height=256,
+        max_sequence_length=PROMPT_TOKENS,
+        generator=torch.Generator("cpu").manual_seed(seed),
+        **arguments,
+    )
+    return np.asarray(made.images[0])
+
+
 @pytest.mark.parametrize("step_count", [1, 4, 8])
 def test_generate_equals_the_stock_pipeline(client: Client, step_count: int) -> None:
     prompt = "a red circle on a blue background"
     [made] = client.generate(prompt, model=DRAWS, seed=3, steps=step_count).images
-    stock = FluxPipeline.from_pretrained(REPOSITORY / DRAWS / "1", torch_dtype=torch.float32)
-    stock.set_progress_bar_config(disable=True)
-    expected = stock(
-        prompt,
-        num_inference_steps=step_count,
-        guidance_scale=0.0,
-        width=256,
-        height=256,
-        max_sequence_length=PROMPT_TOKENS,
-        generator=torch.Generator("cpu").manual_seed(3),
-    ).images[0]
-    np.testing.assert_array_equal(pixels(made.content), np.asarray(expected))
+    pipeline = FluxPipeline.from_pretrained(REPOSITORY / DRAWS / "1", torch_dtype=torch.float32)
+    expected = stock(pipeline, prompt, 3, num_inference_steps=step_count, guidance_scale=0.0)
+    np.testing.assert_array_equal(pixels(made.content), expected)
 
 
 def test_fill_equals_the_stock_pipeline(client: Client) -> None:
     prompt, mask = "a green star on the right on a yellow background", mask_of("half")
     [made] = client.fill(png(picture()), png(mask), prompt, model=FILLS, seed=5).images
-    stock = FluxFillPipeline.from_pretrained(REPOSITORY / FILLS / "1", torch_dtype=torch.float32)
-    stock.set_progress_bar_config(disable=True)
-    expected = stock(
-        prompt,
-        image=picture(),
-        mask_image=mask,
-        num_inference_steps=8,
-        guidance_scale=30.0,
-        width=256,
-        height=256,
-        max_sequence_length=PROMPT_TOKENS,
-        generator=torch.Generator("cpu").manual_seed(5),
-    ).images[0]
-    np.testing.assert_array_equal(pixels(made.content), np.asarray(expected))
+    pipeline = FluxFillPipeline.from_pretrained(REPOSITORY / FILLS / "1", torch_dtype=torch.float32)
+    arguments = {"num_inference_steps": 8, "guidance_scale": 30.0}
+    expected = stock(pipeline, prompt, 5, image=picture(), mask_image=mask, **arguments)
+    np.testing.assert_array_equal(pixels(made.content), expected)
 
 
 def test_a_half_masked_picture_gets_what_was_asked_for_in_that_half(client: Client) -> None:
