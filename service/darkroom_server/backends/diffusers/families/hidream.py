@@ -1,0 +1,114 @@
+"""HiDream-I1, step by step: text to image with four text encoders.
+
+In the order of diffusers' `HiDreamImagePipeline`, but for two things. Sizes are made as asked; that
+pipeline first scales every size to about a megapixel, so that images are equal where it keeps the
+size. And a scheduler that draws noise draws it from the image's generator, not from torch's global one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from diffusers import UniPCMultistepScheduler
+from diffusers.pipelines.hidream_image.pipeline_hidream_image import calculate_shift
+
+from darkroom_server.backends.diffusers.families.flow import FlowStepModel
+from darkroom_server.backends.diffusers.step_model import DiffusersTrajectory, filled_up
+from darkroom_server.domain.jobs import ImageSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Conditioning:
+    """What all images of a request share; with guidance, rows are [negative, positive].
+
+    `t5` [rows, tokens, width], `llama` [rows, layers, tokens, width], `pooled` [rows, width].
+    """
+
+    t5: torch.Tensor
+    llama: torch.Tensor
+    pooled: torch.Tensor
+
+
+class HiDreamStepModel(FlowStepModel):
+    """A loaded HiDream-I1 pipeline as a `StepModel`.
+
+    Its experts each compute the tokens of all rows that chose them, so that a row's last bits
+    depend on its neighbours however many rows there are.
+    """
+
+    def batch_key(self, spec: ImageSpec) -> Hashable:
+        """The latents' size: those that are not square are padded, with tokens set to zero."""
+        return self._latent_size(spec)
+
+    def _latent_size(self, spec: ImageSpec) -> tuple[int, int]:
+        patch_px = self._pipeline.vae_scale_factor * 2
+        return 2 * (spec.height_px // patch_px), 2 * (spec.width_px // patch_px)
+
+    def rows(self, spec: ImageSpec) -> int:
+        """Two with guidance above 1, else one."""
+        return 2 if spec.guidance_scale > 1 else 1
+
+    @torch.inference_mode()
+    def encode(self, spec: ImageSpec) -> Conditioning:
+        """All text encoders; a negative prompt that is not given is an empty one."""
+        texts = [self._text(spec.prompt)]
+        if self.rows(spec) == 2:
+            texts.insert(0, self._text(spec.negative_prompt or ""))
+        t5, llama, pooled = zip(*texts, strict=True)
+        return Conditioning(torch.cat(t5), torch.cat(llama), torch.cat(pooled))
+
+    def _text(self, text: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """One text: [1, tokens, width], [1, layers, tokens, width], [1, width]."""
+
+        def make() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+            t5, _, llama, _, pooled, _ = self._pipeline.encode_prompt(
+                prompt=text, device=self._device, do_classifier_free_guidance=False
+            )
+            # Layers come first there; here all tensors have their rows first.
+            return t5, llama.transpose(0, 1), pooled
+
+        return self._prompts.lookup(text, make)
+
+    def set_timesteps(self, scheduler: Any, spec: ImageSpec) -> None:
+        """Shifted by the most tokens that the transformer takes, whatever the size."""
+        shifts = {"mu": calculate_shift(self._transformer.max_seq)}
+        if isinstance(scheduler, UniPCMultistepScheduler):
+            shifts = {}
+        scheduler.set_timesteps(spec.step_count, device=self._device, **shifts)
+
+    @torch.inference_mode()
+    def begin(
+        self, spec: ImageSpec, encoded: Conditioning, image_index: int
+    ) -> DiffusersTrajectory:
+        """Draws the noise."""
+        schedule = self.schedule(spec, image_index)
+        latents = self._first_latents(spec, schedule, encoded.pooled.dtype)
+        return DiffusersTrajectory(spec, schedule, latents, encoded)
+
+    @torch.inference_mode()
+    def gather(self, trajectories: Sequence[DiffusersTrajectory], row_count: int) -> dict[str, Any]:
+        """Transformer inputs; rows of one trajectory stand together, negative before positive."""
+        given = [one.conditioning for one in trajectories]
+        rows = [(one, self.rows(one.spec)) for one in trajectories]
+        latents = torch.cat([one.latents.expand(n, -1, -1, -1) for one, n in rows])
+        timesteps = torch.cat([one.schedule.timestep.expand(n).float() for one, n in rows])
+        llama = filled_up(torch.cat([c.llama for c in given]), row_count)
+        return {
+            "hidden_states": filled_up(latents, row_count),
+            "timesteps": filled_up(timesteps, row_count),
+            "encoder_hidden_states_t5": filled_up(torch.cat([c.t5 for c in given]), row_count),
+            "encoder_hidden_states_llama3": llama.transpose(0, 1),
+            "pooled_embeds": filled_up(torch.cat([c.pooled for c in given]), row_count),
+        }
+
+    @torch.inference_mode()
+    def denoise(self, inputs: dict[str, Any]) -> torch.Tensor:
+        """One transformer evaluation: velocities [rows, C, height/8, width/8].
+
+        The transformer predicts them pointing from noise to image; schedulers take the opposite.
+        """
+        predicted: torch.Tensor = self._transformer(**inputs, return_dict=False)[0]
+        return -predicted
