@@ -41,6 +41,24 @@ class Reproducibility(enum.IntEnum):
     SOLO = 2
 
 
+class StrengthRounding(enum.Enum):
+    """What a family of pipelines does with the part of a step that a strength cuts off."""
+
+    #: It is left out.
+    DOWN = "down"
+    #: It is run whole.
+    UP = "up"
+
+    def run_step_count(self, step_count: int, strength: float) -> int:
+        """The steps that run, rounded in floating point as the pipelines do."""
+        wanted = min(step_count * strength, step_count)
+        match self:
+            case StrengthRounding.DOWN:
+                return int(wanted)
+            case StrengthRounding.UP:
+                return step_count - int(step_count - wanted)
+
+
 class Stage(enum.Enum):
     """A part of the work on a job."""
 

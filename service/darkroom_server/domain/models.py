@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from darkroom_server.domain.jobs import Reproducibility, Task
+from darkroom_server.domain.jobs import Reproducibility, StrengthRounding, Task
 
 
 class VersionState(enum.Enum):
@@ -97,7 +97,8 @@ class ModelInfo:
     """A model's configuration, complete: nothing in it is left to a default.
 
     `parameters` maps every request field that the model accepts to whether it has an effect;
-    a field missing there is one the model cannot honour.
+    a field missing there is one the model cannot honour. Without `has_exact_buckets`, images
+    that share steps cannot have equal bytes whatever their neighbours.
     """
 
     name: str
@@ -118,6 +119,8 @@ class ModelInfo:
     max_batch_size: int
     reproducibility: Reproducibility
     version_labels: dict[str, int]
+    strength_rounding: StrengthRounding = StrengthRounding.DOWN
+    has_exact_buckets: bool = True
     dynamic_batching: DynamicBatching = DynamicBatching()
     fake_step_s: float = 0.0
     fake_load_s: float = 0.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
+from darkroom_server.domain.jobs import Reproducibility
 from darkroom_server.domain.models import BackendKind, ModelInfo
 from darkroom_server.models.config_file import ConfigFile, did_you_mean
 from darkroom_server.models.derive import (
@@ -181,6 +182,14 @@ def check_against_traits(config: ConfigFile, traits: PipelineTraits, problems: P
             f"'dynamic_batching' has no effect on a {traits.pipeline_class}, whose requests share "
             "denoising steps instead",
             "dynamic_batching",
+        )
+    if settings.reproducibility is Reproducibility.BUCKET_EXACT and not traits.has_exact_buckets:
+        config.error(
+            problems,
+            f"a {traits.pipeline_class} cannot be BUCKET_EXACT: its experts compute tokens of all "
+            "rows together, so that bytes depend on the neighbours; take REPRODUCIBILITY_SOLO "
+            "or REPRODUCIBILITY_TOLERANCE",
+            "reproducibility",
         )
     for i, task in enumerate(settings.tasks):
         if task not in traits.tasks:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from darkroom_server.domain.jobs import Task
+from darkroom_server.domain.jobs import StrengthRounding, Task
 from darkroom_server.domain.models import BackendKind, Defaults, DeviceKind, Limits, ModelInfo
 from darkroom_server.models.families import FAMILIES, Family
 from darkroom_server.models.settings import DefaultSettings, LimitSettings, ModelSettings
@@ -91,6 +91,11 @@ class PipelineTraits:
     parameters: dict[str, bool]
     #: Whether its requests run from end to end, without sharing single steps.
     runs_whole: bool = False
+    strength_rounding: StrengthRounding = StrengthRounding.DOWN
+    #: Whether no config can raise the number of pixels.
+    bounds_area: bool = False
+    #: Whether rows of a fixed number can have equal bytes whatever their neighbours.
+    has_exact_buckets: bool = True
 
 
 def fake_traits() -> PipelineTraits:
@@ -112,11 +117,7 @@ def derive_traits(parts: PipelineParts) -> PipelineTraits:
     family = FAMILIES.get(parts.class_name)
     if family is None:
         return _derive_whole(parts)
-    for needed in ("vae", "scheduler", family.denoiser):
-        if needed not in parts.components:
-            raise UnsupportedPipeline(
-                "model_index.json", f"a {parts.class_name} needs a '{needed}'"
-            )
+    _check_parts(parts, family)
     denoiser = parts.configs[family.denoiser]
     vae_factor = _vae_factor(parts.configs["vae"])
     multiple_px = vae_factor * family.packing
@@ -136,10 +137,28 @@ def derive_traits(parts: PipelineParts) -> PipelineTraits:
             guidance_scale=family.guidance_scale if guided else 0.0,
             scheduler=scheduler,
         ),
-        limits=_limits(edge_px=edge_px, multiple_px=multiple_px),
+        limits=_limits(edge_px=edge_px, multiple_px=multiple_px, bounds_area=family.bounds_area),
         schedulers=tuple(dict.fromkeys((*family.schedulers, scheduler))),
         parameters=_parameters(family, denoiser, tasks, guided=guided),
+        strength_rounding=family.strength_rounding,
+        bounds_area=family.bounds_area,
+        has_exact_buckets=family.has_exact_buckets,
     )
+
+
+def _check_parts(parts: PipelineParts, family: Family) -> None:
+    for needed in ("vae", "scheduler", family.denoiser, *family.text_encoders):
+        if needed not in parts.components:
+            raise UnsupportedPipeline(
+                "model_index.json", f"a {parts.class_name} needs a '{needed}'"
+            )
+    scheduler = parts.components["scheduler"][1]
+    if family.folder_schedulers and scheduler not in family.folder_schedulers:
+        raise UnsupportedPipeline(
+            "model_index.json",
+            f"a {parts.class_name} does not run with a {scheduler}; save it with one of these: "
+            f"{', '.join(family.folder_schedulers)}",
+        )
 
 
 def _derive_whole(parts: PipelineParts) -> PipelineTraits:
@@ -210,11 +229,13 @@ def combine(name: str, settings: ModelSettings, traits: PipelineTraits) -> Model
         reproducibility=settings.reproducibility,
         device=group.device if group else DeviceKind.AUTO,
         defaults=defaults,
-        limits=_override_limits(traits.limits, settings.limits),
+        limits=_override_limits(traits, settings.limits),
         schedulers=tuple(dict.fromkeys((*schedulers, own))),
         parameters=parameters,
         max_queue_size=settings.max_queue_size or DEFAULT_MAX_QUEUE_SIZE,
         version_labels=dict(settings.version_labels),
+        strength_rounding=traits.strength_rounding,
+        has_exact_buckets=traits.has_exact_buckets,
         dynamic_batching=settings.dynamic_batching,
         fake_step_s=settings.fake_step_s if settings.backend is BackendKind.FAKE else 0.0,
         fake_load_s=settings.fake_load_s if settings.backend is BackendKind.FAKE else 0.0,
@@ -241,20 +262,27 @@ def _any_vae_factor(config: dict[str, object]) -> int:
 
 def _edge_px(denoiser: dict[str, object], vae_factor: int, family: Family) -> int:
     """The size the denoiser was trained at, where its config says so and it is a sensible one."""
+    if family.bounds_area:
+        match denoiser.get("max_resolution"):
+            case [edge, _]:
+                return _latents_px(edge, vae_factor, family.edge_px)
     if family.denoiser != "unet":
         return family.edge_px
     return _trained_edge_px(denoiser, vae_factor, family.edge_px)
 
 
 def _trained_edge_px(denoiser: dict[str, object], vae_factor: int, otherwise_px: int) -> int:
-    sample_size = denoiser.get("sample_size")
+    return _latents_px(denoiser.get("sample_size"), vae_factor, otherwise_px)
+
+
+def _latents_px(sample_size: object, vae_factor: int, otherwise_px: int) -> int:
     if type(sample_size) is not int:
         return otherwise_px
     edge_px = sample_size * vae_factor
     return edge_px if MIN_SIZE_PX <= edge_px <= MAX_SIZE_PX else otherwise_px
 
 
-def _limits(*, edge_px: int, multiple_px: int) -> Limits:
+def _limits(*, edge_px: int, multiple_px: int, bounds_area: bool = False) -> Limits:
     """Up to twice the trained edge, on the grid; steps and images as many as a request may ask."""
     smallest_px = -(-MIN_SIZE_PX // multiple_px) * multiple_px
     largest_px = max(smallest_px, min(2 * edge_px, MAX_SIZE_PX) // multiple_px * multiple_px)
@@ -262,7 +290,7 @@ def _limits(*, edge_px: int, multiple_px: int) -> Limits:
         min_size_px=smallest_px,
         max_size_px=largest_px,
         size_multiple_px=multiple_px,
-        max_pixel_count=largest_px**2,
+        max_pixel_count=edge_px**2 if bounds_area else largest_px**2,
         max_step_count=MAX_STEP_COUNT,
         max_image_count=MAX_IMAGE_COUNT,
     )
@@ -294,14 +322,18 @@ def _override_defaults(derived: Defaults, settings: DefaultSettings) -> Defaults
     )
 
 
-def _override_limits(derived: Limits, settings: LimitSettings) -> Limits:
+def _override_limits(traits: PipelineTraits, settings: LimitSettings) -> Limits:
+    derived = traits.limits
     largest_px = _first(settings.max_size_px, derived.max_size_px)
+    # Without a number of its own, the area follows the edge that the config sets.
+    pixel_count = _first(settings.max_pixel_count, largest_px**2)
+    if traits.bounds_area:
+        pixel_count = min(pixel_count, derived.max_pixel_count)
     return Limits(
         min_size_px=_first(settings.min_size_px, derived.min_size_px),
         max_size_px=largest_px,
         size_multiple_px=derived.size_multiple_px,
-        # Without a number of its own, the area follows the edge that the config sets.
-        max_pixel_count=_first(settings.max_pixel_count, largest_px**2),
+        max_pixel_count=pixel_count,
         max_step_count=_first(settings.max_step_count, derived.max_step_count),
         max_image_count=_first(settings.max_image_count, derived.max_image_count),
     )

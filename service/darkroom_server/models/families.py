@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from darkroom_server.domain.jobs import Task
+from darkroom_server.domain.jobs import StrengthRounding, Task
 
 _DIFFUSION_SCHEDULERS = (
     "EulerDiscreteScheduler",
@@ -19,6 +19,9 @@ _DIFFUSION_SCHEDULERS = (
 #: Heun's does not take the sigmas that the pipelines give; LCM's is for weights distilled for it.
 _FLOW_SCHEDULERS = ("FlowMatchEulerDiscreteScheduler",)
 
+#: Those by which a transformer that predicts velocities has been compared with its pipeline.
+_FLOW_FOLDERS = ("FlowMatchEulerDiscreteScheduler", "FlowMatchLCMScheduler")
+
 _ALL = frozenset({Task.TEXT_TO_IMAGE, Task.IMAGE_TO_IMAGE, Task.FILL})
 _FILL = frozenset({Task.FILL})
 _WITHOUT_FILL = frozenset({Task.TEXT_TO_IMAGE, Task.IMAGE_TO_IMAGE})
@@ -32,7 +35,10 @@ class Family:
     multiples of it times the VAE's factor. `step_count` and `guidance_scale` are the defaults of
     the class in diffusers, but for SDXL's steps (30 instead of 50, which is where pictures stop
     changing visibly). With `embeds_guidance`, a denoiser whose config lacks `guidance_embeds`
-    is a distilled one of few steps without guidance.
+    is a distilled one of few steps without guidance. With `bounds_area`, images of another shape
+    than a square have no more pixels than the square that the denoiser was made for. A
+    pipeline's folder must hold `text_encoders`, and come with one of `folder_schedulers` (empty: any).
+    Where experts take tokens of several images at once, there is no `has_exact_buckets`.
     """
 
     tasks: frozenset[Task]
@@ -44,6 +50,11 @@ class Family:
     guidance_scale: float
     edge_px: int = 1024
     embeds_guidance: bool = False
+    strength_rounding: StrengthRounding = StrengthRounding.DOWN
+    bounds_area: bool = False
+    has_exact_buckets: bool = True
+    text_encoders: tuple[str, ...] = ()
+    folder_schedulers: tuple[str, ...] = ()
 
 
 FAMILIES: dict[str, Family] = {
@@ -93,6 +104,8 @@ FAMILIES: dict[str, Family] = {
         takes_negative_prompt=True,
         step_count=28,
         guidance_scale=7.0,
+        strength_rounding=StrengthRounding.UP,
+        folder_schedulers=_FLOW_FOLDERS,
     ),
     "FluxPipeline": Family(
         tasks=_WITHOUT_FILL,
@@ -103,6 +116,8 @@ FAMILIES: dict[str, Family] = {
         step_count=28,
         guidance_scale=3.5,
         embeds_guidance=True,
+        strength_rounding=StrengthRounding.UP,
+        folder_schedulers=_FLOW_FOLDERS,
     ),
     "FluxFillPipeline": Family(
         tasks=_FILL,
@@ -113,5 +128,23 @@ FAMILIES: dict[str, Family] = {
         step_count=50,
         guidance_scale=30.0,
         embeds_guidance=True,
+        strength_rounding=StrengthRounding.UP,
+        folder_schedulers=_FLOW_FOLDERS,
+    ),
+    "HiDreamImagePipeline": Family(
+        tasks=frozenset({Task.TEXT_TO_IMAGE}),
+        denoiser="transformer",
+        packing=2,
+        # A UniPC scheduler's configuration says to a flow-matching one nothing, and the reverse.
+        schedulers=(),
+        takes_negative_prompt=True,
+        step_count=50,
+        guidance_scale=5.0,
+        strength_rounding=StrengthRounding.UP,
+        bounds_area=True,
+        has_exact_buckets=False,
+        # Published without Llama, which its license keeps apart; nothing runs without it.
+        text_encoders=("text_encoder", "text_encoder_2", "text_encoder_3", "text_encoder_4"),
+        folder_schedulers=(*_FLOW_FOLDERS, "UniPCMultistepScheduler"),
     ),
 }

@@ -15,6 +15,7 @@ from darkroom_server.domain.jobs import (
     OutputSpec,
     Reproducibility,
     SourceSpec,
+    StrengthRounding,
     Task,
 )
 from darkroom_server.domain.models import ModelInfo
@@ -89,7 +90,7 @@ def resolve(
     strength = _strength(request, model)
     _check_at_most("step_count", step_count, limits.max_step_count)
     _check_at_most("image_count", request.image_count, limits.max_image_count)
-    _check_strength(request, strength, step_count)
+    _check_strength(request, model, strength, step_count)
     spec = ImageSpec(
         task=request.task,
         prompt=request.prompt,
@@ -101,9 +102,7 @@ def resolve(
             defaults.guidance_scale if request.guidance_scale is None else request.guidance_scale
         ),
         scheduler=_scheduler(request.scheduler, model),
-        reproducibility=max(
-            model.reproducibility, request.reproducibility or Reproducibility.TOLERANCE
-        ),
+        reproducibility=_reproducibility(request, model),
         seeds=_seeds(request, choose_seed),
         output=_output(request.output),
         preview=request.preview,
@@ -176,14 +175,30 @@ def _strength(request: ImageRequest, model: ModelInfo) -> float:
     return request.fill.strength
 
 
-def _check_strength(request: ImageRequest, strength: float, step_count: int) -> None:
+def _check_strength(
+    request: ImageRequest, model: ModelInfo, strength: float, step_count: int
+) -> None:
     """Strength cuts the schedule short; pipelines refuse to run when nothing of it is left."""
-    if (request.fill or request.source) and int(step_count * strength) < 1:
-        raise InvalidParameter(
-            "strength",
-            f"{strength:g} of {step_count} steps leaves none to run;"
-            f" at least {1 / step_count:.3g} is needed",
-        )
+    rounding = model.strength_rounding
+    if not (request.fill or request.source) or rounding.run_step_count(step_count, strength) > 0:
+        return
+    match rounding:
+        case StrengthRounding.DOWN:
+            needed = f"at least {1 / step_count:.3g}"
+        case StrengthRounding.UP:
+            needed = "more than 0"
+    raise InvalidParameter(
+        "strength", f"{strength:g} of {step_count} steps leaves none to run; {needed} is needed"
+    )
+
+
+def _reproducibility(request: ImageRequest, model: ModelInfo) -> Reproducibility:
+    """The stricter of the two, or one stricter still where the model has no such level."""
+    asked = request.reproducibility or Reproducibility.TOLERANCE
+    level = max(model.reproducibility, asked)
+    if level is Reproducibility.BUCKET_EXACT and not model.has_exact_buckets:
+        return Reproducibility.SOLO
+    return level
 
 
 def _scheduler(asked: str | None, model: ModelInfo) -> str:

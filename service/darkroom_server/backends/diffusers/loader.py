@@ -18,6 +18,7 @@ from diffusers import DiffusionPipeline
 from darkroom_server.backends.base import RequestModel, StepModel
 from darkroom_server.backends.diffusers.families.flux import FluxStepModel
 from darkroom_server.backends.diffusers.families.flux_fill import FluxFillStepModel
+from darkroom_server.backends.diffusers.families.hidream import HiDreamStepModel
 from darkroom_server.backends.diffusers.families.sd import SdStepModel
 from darkroom_server.backends.diffusers.families.sd3 import Sd3StepModel
 from darkroom_server.backends.diffusers.families.sdxl import SdxlStepModel
@@ -49,6 +50,7 @@ FAMILIES: dict[str, Family] = {
     "StableDiffusion3Pipeline": Sd3StepModel,
     "FluxPipeline": FluxStepModel,
     "FluxFillPipeline": FluxFillStepModel,
+    "HiDreamImagePipeline": HiDreamStepModel,
 }
 
 _TORCH_DTYPES = {dtype: of_torch for of_torch, dtype in DTYPES.items()}

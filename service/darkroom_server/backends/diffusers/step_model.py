@@ -9,7 +9,7 @@ from __future__ import annotations
 import platform
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from darkroom_server.backends.diffusers.previews import LatentColours, denoised
 from darkroom_server.backends.diffusers.schedule import Schedule, private_scheduler
 from darkroom_server.backends.prompt_cache import PromptCache
 from darkroom_server.domain.errors import GenerationFailed
-from darkroom_server.domain.jobs import ImageSpec
+from darkroom_server.domain.jobs import ImageSpec, StrengthRounding
 from darkroom_server.domain.models import Dtype
 
 DTYPES = {
@@ -71,6 +71,8 @@ class DiffusersTrajectory:
 
 class DiffusersStepModel(ABC):
     """A loaded pipeline as a `StepModel`. `denoiser` is its UNet or transformer."""
+
+    strength_rounding: ClassVar[StrengthRounding] = StrengthRounding.DOWN
 
     def __init__(
         self,
@@ -134,12 +136,9 @@ class DiffusersStepModel(ABC):
         """Sets a fresh scheduler's timesteps as the stock pipeline does."""
         scheduler.set_timesteps(spec.step_count, device=self._device)
 
-    def skipped_step_count(self, spec: ImageSpec) -> int:
-        """Steps that the strength leaves out, as the stock pipeline rounds them."""
-        return spec.step_count - min(int(spec.step_count * spec.strength), spec.step_count)
-
     def schedule(self, spec: ImageSpec, image_index: int) -> Schedule:
         """A private schedule and generator for one image."""
+        run_step_count = self.strength_rounding.run_step_count(spec.step_count, spec.strength)
         return Schedule(
             private_scheduler(
                 self._pipeline.scheduler, spec.scheduler, allowed=self._allowed_schedulers
@@ -147,7 +146,7 @@ class DiffusersStepModel(ABC):
             torch.Generator("cpu").manual_seed(spec.seeds[image_index]),
             step_count=spec.step_count,
             set_timesteps=lambda scheduler: self.set_timesteps(scheduler, spec),
-            skipped_step_count=self.skipped_step_count(spec),
+            skipped_step_count=spec.step_count - run_step_count,
         )
 
     def evaluations(self, spec: ImageSpec) -> int:

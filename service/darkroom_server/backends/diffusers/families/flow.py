@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from diffusers.pipelines.flux.pipeline_flux_img2img import retrieve_latents
@@ -14,11 +14,13 @@ from darkroom_server.backends.diffusers.pictures import picture
 from darkroom_server.backends.diffusers.schedule import Schedule
 from darkroom_server.backends.diffusers.step_model import DiffusersStepModel
 from darkroom_server.backends.prompt_cache import PromptCache
-from darkroom_server.domain.jobs import ImageSpec, Pixels
+from darkroom_server.domain.jobs import ImageSpec, Pixels, StrengthRounding
 
 
 class FlowStepModel(DiffusersStepModel):
     """A loaded pipeline with a transformer that predicts velocities."""
+
+    strength_rounding: ClassVar[StrengthRounding] = StrengthRounding.UP
 
     def __init__(
         self, pipeline: Any, *, allowed_schedulers: Sequence[str], prompts: PromptCache
@@ -31,10 +33,6 @@ class FlowStepModel(DiffusersStepModel):
     @abstractmethod
     def _latent_size(self, spec: ImageSpec) -> tuple[int, int]:
         """Height and width of the autoencoder's latents."""
-
-    def skipped_step_count(self, spec: ImageSpec) -> int:
-        """As these pipelines round it: a part of a step is run whole."""
-        return int(spec.step_count - min(spec.step_count * spec.strength, spec.step_count))
 
     def _first_latents(
         self, spec: ImageSpec, schedule: Schedule, dtype: torch.dtype
