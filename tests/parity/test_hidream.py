@@ -25,7 +25,7 @@ from tests.parity.test_whole_request import version_of
 from tests.parity.tiny_hidream import EDGE_PX, random_hidream
 
 SCHEDULERS = {
-    # As the full model is published, and the distilled ones.
+    # As the full model is published, then the distilled ones.
     "unipc": UniPCMultistepScheduler(
         prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0
     ),
@@ -45,9 +45,7 @@ def pipelines(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 def build(pipeline: Any) -> HiDreamStepModel:
-    return HiDreamStepModel(
-        pipeline, allowed_schedulers=(), prompts=PromptCache(max_bytes=1 << 20)
-    )
+    return HiDreamStepModel(pipeline, allowed_schedulers=(), prompts=PromptCache(max_bytes=1 << 20))
 
 
 def hidream_spec(pipeline: Any, **changes: Any) -> ImageSpec:
@@ -135,7 +133,7 @@ def test_a_folder_is_found_loaded_and_run(
     model = load_model(version, thread_count=1, prompts=PromptCache(max_bytes=0))
     assert isinstance(model, HiDreamStepModel)
     spec = hidream_spec(pipelines[name])
-    # Loaded as well: loaded encoders attend by another kernel than built ones.
+    # Loaded as well: the last bits of its CLIP encoders are other than when they are built.
     loaded = HiDreamImagePipeline.from_pretrained(version.path)
     loaded.default_sample_size = EDGE_PX // 8
     np.testing.assert_array_equal(stepped(model, spec), stock(loaded, spec))

@@ -64,27 +64,31 @@ def random_hidream(folder: Path, scheduler: SchedulerMixin) -> HiDreamImagePipel
             )
         ).eval(),
         tokenizer_4=byte_t5_tokenizer(),
-        transformer=HiDreamImageTransformer2DModel(
-            patch_size=2,
-            in_channels=4,
-            out_channels=4,
-            num_layers=2,
-            num_single_layers=2,
-            attention_head_dim=16,
-            num_attention_heads=2,
-            caption_channels=[24, 16],
-            text_emb_dim=64,
-            num_routed_experts=4,
-            num_activated_experts=2,
-            axes_dims_rope=(8, 4, 4),
-            max_resolution=(EDGE_PX // 8, EDGE_PX // 8),
-            llama_layers=[0, 1, 2, 2],
-        ).eval(),
+        transformer=_transformer(),
         scheduler=scheduler,
     )
     pipeline.default_sample_size = EDGE_PX // 8
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
+
+
+def _transformer() -> HiDreamImageTransformer2DModel:
+    return HiDreamImageTransformer2DModel(
+        patch_size=2,
+        in_channels=4,
+        out_channels=4,
+        num_layers=2,
+        num_single_layers=2,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        caption_channels=[24, 16],
+        text_emb_dim=64,
+        num_routed_experts=4,
+        num_activated_experts=2,
+        axes_dims_rope=(8, 4, 4),
+        max_resolution=(EDGE_PX // 8, EDGE_PX // 8),
+        llama_layers=[0, 1, 2, 2],
+    ).eval()
 
 
 def _long_text_config(words: CLIPTokenizer) -> CLIPTextConfig:

@@ -183,14 +183,7 @@ def check_against_traits(config: ConfigFile, traits: PipelineTraits, problems: P
             "denoising steps instead",
             "dynamic_batching",
         )
-    if settings.reproducibility is Reproducibility.BUCKET_EXACT and not traits.has_exact_buckets:
-        config.error(
-            problems,
-            f"a {traits.pipeline_class} cannot be BUCKET_EXACT: its experts compute tokens of all "
-            "rows together, so that bytes depend on the neighbours; take REPRODUCIBILITY_SOLO "
-            "or REPRODUCIBILITY_TOLERANCE",
-            "reproducibility",
-        )
+    _check_level(config, traits, problems)
     for i, task in enumerate(settings.tasks):
         if task not in traits.tasks:
             config.error(
@@ -224,6 +217,20 @@ def check_against_traits(config: ConfigFile, traits: PipelineTraits, problems: P
             )
     if problems.error_count == before:
         _check_consistency(config, combine(problems.model, settings, traits), problems)
+
+
+def _check_level(config: ConfigFile, traits: PipelineTraits, problems: ProblemLog) -> None:
+    if (
+        config.settings.reproducibility is Reproducibility.BUCKET_EXACT
+        and not traits.has_exact_buckets
+    ):
+        config.error(
+            problems,
+            f"a {traits.pipeline_class} cannot be BUCKET_EXACT: its experts compute tokens of all "
+            "rows together, so that bytes depend on the neighbours; take REPRODUCIBILITY_SOLO "
+            "or REPRODUCIBILITY_TOLERANCE",
+            "reproducibility",
+        )
 
 
 def _check_consistency(config: ConfigFile, info: ModelInfo, problems: ProblemLog) -> None:

@@ -35,10 +35,10 @@ class Family:
     multiples of it times the VAE's factor. `step_count` and `guidance_scale` are the defaults of
     the class in diffusers, but for SDXL's steps (30 instead of 50, which is where pictures stop
     changing visibly). With `embeds_guidance`, a denoiser whose config lacks `guidance_embeds`
-    is a distilled one of few steps without guidance. With `bounds_area`, images of another shape
-    than a square have no more pixels than the square that the denoiser was made for. A
-    pipeline's folder must hold `text_encoders`, and come with one of `folder_schedulers` (empty: any).
-    Where experts take tokens of several images at once, there is no `has_exact_buckets`.
+    is a distilled one of few steps without guidance. With `bounds_area`, no image has more
+    pixels than the square that the denoiser was made for. A pipeline's folder must hold
+    `text_encoders`, and come with one of `folder_schedulers` (empty: any). Without
+    `has_exact_buckets`, bytes of images that share steps depend on their neighbours.
     """
 
     tasks: frozenset[Task]

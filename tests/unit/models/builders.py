@@ -29,6 +29,16 @@ FLUX_INDEX: dict[str, Any] = {
     "transformer": ["diffusers", "FluxTransformer2DModel"],
     "vae": ["diffusers", "AutoencoderKL"],
 }
+HIDREAM_INDEX: dict[str, Any] = {
+    "_class_name": "HiDreamImagePipeline",
+    "scheduler": ["diffusers", "UniPCMultistepScheduler"],
+    "text_encoder": ["transformers", "CLIPTextModelWithProjection"],
+    "text_encoder_2": ["transformers", "CLIPTextModelWithProjection"],
+    "text_encoder_3": ["transformers", "T5EncoderModel"],
+    "text_encoder_4": ["transformers", "LlamaForCausalLM"],
+    "transformer": ["diffusers", "HiDreamImageTransformer2DModel"],
+    "vae": ["diffusers", "AutoencoderKL"],
+}
 VAE_CONFIG = {"block_out_channels": [16, 32, 64, 64]}
 
 
@@ -56,7 +66,8 @@ def _part_files(name: str, kind: str, config: dict[str, Any]) -> dict[str, bytes
         return {f"{name}/scheduler_config.json": dump(config)}
     if "Tokenizer" in kind:
         return {f"{name}/tokenizer_config.json": dump(config), f"{name}/tokenizer.json": b"{}"}
-    weights = "model" if "Text" in kind or "T5" in kind else "diffusion_pytorch_model"
+    of_text = any(family in kind for family in ("Text", "T5", "Llama"))
+    weights = "model" if of_text else "diffusion_pytorch_model"
     return {
         f"{name}/config.json": dump(config),
         f"{name}/{weights}.safetensors": safetensors(w=2),

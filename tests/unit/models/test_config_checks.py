@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.unit.models.builders import FLUX_INDEX, Repository
+from tests.unit.models.builders import FLUX_INDEX, HIDREAM_INDEX, Repository
 
 OTHERS = 'license: "MIT"\n'
 
@@ -137,6 +137,16 @@ def test_a_pipeline_is_not_asked_for_what_it_cannot_do(
     repository.config("m", text)
     (error,) = repository.errors()
     assert expected in error
+
+
+def test_experts_cannot_promise_equal_bytes_among_neighbours(repository: Repository) -> None:
+    repository.pipeline("m", index=HIDREAM_INDEX)
+    repository.config("m", OTHERS + "reproducibility: REPRODUCIBILITY_BUCKET_EXACT")
+    (error,) = repository.errors()
+    assert "m/config.pbtxt:2:18: error: a HiDreamImagePipeline cannot be BUCKET_EXACT" in error
+    for level in ("SOLO", "TOLERANCE"):
+        repository.config("m", f"reproducibility: REPRODUCIBILITY_{level}")
+        assert repository.errors() == []
 
 
 @pytest.mark.parametrize(

@@ -30,14 +30,17 @@ def parts(
     *,
     denoiser: dict[str, Any] | None = None,
     vae: dict[str, Any] | None = None,
-    scheduler: str = "EulerDiscreteScheduler",
+    scheduler: str = "",
     without: str = "",
 ) -> PipelineParts:
-    name = "transformer" if class_name.startswith(("Flux", "StableDiffusion3")) else "unet"
+    flows = class_name.startswith(("Flux", "StableDiffusion3", "HiDream"))
+    name = "transformer" if flows else "unet"
+    own = "FlowMatchEulerDiscreteScheduler" if flows else "EulerDiscreteScheduler"
     components = {
         name: ("diffusers", "Denoiser"),
         "vae": ("diffusers", "AutoencoderKL"),
-        "scheduler": ("diffusers", scheduler),
+        "scheduler": ("diffusers", scheduler or own),
+        **{f"text_encoder{k}": ("transformers", "Encoder") for k in ("", "_2", "_3", "_4")},
     }
     components.pop(without, None)
     vae = {"block_out_channels": [1, 2, 3, 4]} if vae is None else vae
@@ -68,8 +71,11 @@ def sdxl(**denoiser: Any) -> PipelineTraits:
 
 
 def flux(**denoiser: Any) -> PipelineTraits:
-    scheduler = "FlowMatchEulerDiscreteScheduler"
-    return derive_traits(parts("FluxPipeline", denoiser=denoiser, scheduler=scheduler))
+    return derive_traits(parts("FluxPipeline", denoiser=denoiser))
+
+
+def hidream(**denoiser: Any) -> PipelineTraits:
+    return derive_traits(parts("HiDreamImagePipeline", denoiser=denoiser))
 
 
 @pytest.mark.parametrize(
@@ -83,6 +89,7 @@ def flux(**denoiser: Any) -> PipelineTraits:
         pytest.param("StableDiffusion3Pipeline", {}, WITHOUT_FILL, id="sd3"),
         pytest.param("FluxPipeline", {"in_channels": 64}, WITHOUT_FILL, id="flux"),
         pytest.param("FluxFillPipeline", {"in_channels": 384}, {Task.FILL}, id="flux-fill"),
+        pytest.param("HiDreamImagePipeline", {}, {Task.TEXT_TO_IMAGE}, id="hidream"),
     ],
 )
 def test_the_tasks_follow_from_the_class_and_the_denoiser(
@@ -101,6 +108,7 @@ def test_the_tasks_follow_from_the_class_and_the_denoiser(
         pytest.param("FluxPipeline", 4, 16, id="flux"),
         pytest.param("StableDiffusion3Pipeline", 4, 16, id="sd3"),
         pytest.param("FluxFillPipeline", 5, 32, id="flux-fill-deeper-vae"),
+        pytest.param("HiDreamImagePipeline", 4, 16, id="hidream"),
     ],
 )
 def test_sizes_are_multiples_of_the_vae_factor_times_the_packing(
@@ -192,10 +200,56 @@ def test_the_own_scheduler_is_the_default_and_allowed(scheduler: str, other: str
 
 
 @pytest.mark.parametrize(
+    "class_name",
+    ["FluxPipeline", "FluxFillPipeline", "StableDiffusion3Pipeline", "HiDreamImagePipeline"],
+)
+def test_a_scheduler_that_a_family_cannot_run_is_refused_with_those_it_can(class_name: str) -> None:
+    bad = parts(class_name, scheduler="FlowMatchHeunDiscreteScheduler")
+    with pytest.raises(UnsupportedPipeline, match="FlowMatchEulerDiscreteScheduler") as caught:
+        derive_traits(bad)
+    assert "FlowMatchHeunDiscreteScheduler" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("denoiser", "edge_px"),
+    [
+        pytest.param({}, 1024, id="unsaid"),
+        pytest.param({"max_resolution": [128, 128]}, 1024, id="as-published"),
+        pytest.param({"max_resolution": [64, 64]}, 512, id="smaller"),
+        pytest.param({"max_resolution": "all"}, 1024, id="absurd"),
+    ],
+)
+def test_no_setting_raises_the_area_of_a_transformer_that_pads(
+    denoiser: dict[str, Any], edge_px: int
+) -> None:
+    traits = hidream(**denoiser)
+    assert traits.defaults.width_px == edge_px
+    assert (traits.limits.max_size_px, traits.limits.max_pixel_count) == (2 * edge_px, edge_px**2)
+    wide = ModelSettings(limits=LimitSettings(max_size_px=4096))
+    assert combine("m", wide, traits).limits.max_pixel_count == edge_px**2
+    small = ModelSettings(limits=LimitSettings(max_pixel_count=65536))
+    assert combine("m", small, traits).limits.max_pixel_count == 65536
+
+
+def test_experts_rule_out_exact_buckets() -> None:
+    assert not combine("m", ModelSettings(), hidream()).has_exact_buckets
+    assert combine("m", ModelSettings(), flux()).has_exact_buckets
+
+
+@pytest.mark.parametrize(
     ("bad", "file", "message"),
     [
         pytest.param(
-            parts("WuerstchenPipeline"), "model_index.json", "FluxFillPipeline", id="without-text"
+            parts("WuerstchenPipeline", without="text_encoder"),
+            "model_index.json",
+            "FluxFillPipeline",
+            id="without-text",
+        ),
+        pytest.param(
+            parts("HiDreamImagePipeline", without="text_encoder_4"),
+            "model_index.json",
+            "'text_encoder_4'",
+            id="without-llama",
         ),
         pytest.param(
             whole("Wuerstchen"), "model_index.json", "a text_encoder", id="not-named-a-pipeline"

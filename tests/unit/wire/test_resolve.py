@@ -18,6 +18,7 @@ from darkroom_server.domain.jobs import (
     Priority,
     Reproducibility,
     SourceSpec,
+    StrengthRounding,
     Task,
 )
 from darkroom_server.domain.models import ModelInfo
@@ -230,6 +231,15 @@ def test_a_strength_that_leaves_one_step_runs() -> None:
     assert resolved(request).strength == 0.05
 
 
+def test_a_family_that_rounds_up_runs_a_part_of_a_step() -> None:
+    model = replace(SDXL, strength_rounding=StrengthRounding.UP)
+    request = replace(FILL, step_count=4, fill=replace(FILL.fill, strength=0.01))
+    assert resolved(request, model).strength == 0.01
+    with pytest.raises(InvalidParameter, match="more than 0") as caught:
+        resolved(replace(request, fill=replace(FILL.fill, strength=0.0)), model)
+    assert caught.value.field == "strength"
+
+
 def test_pixels_join_the_spec_when_they_are_there() -> None:
     fill = FillSpec(
         image=Pixels(512, 512, 3, b""),
@@ -257,6 +267,22 @@ def test_a_request_may_be_stricter_than_its_model(
     level = None if asked is None else Reproducibility(asked)
     spec = resolved(replace(PROMPT, reproducibility=level), model).spec
     assert spec.reproducibility is Reproducibility(expected)
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        (None, Reproducibility.TOLERANCE),
+        (Reproducibility.BUCKET_EXACT, Reproducibility.SOLO),
+        (Reproducibility.SOLO, Reproducibility.SOLO),
+    ],
+)
+def test_exact_buckets_asked_of_a_model_without_are_solo(
+    asked: Reproducibility | None, expected: Reproducibility
+) -> None:
+    model = replace(SDXL, reproducibility=Reproducibility.TOLERANCE, has_exact_buckets=False)
+    spec = resolved(replace(PROMPT, reproducibility=asked), model).spec
+    assert spec.reproducibility is expected
 
 
 def test_image_to_image_follows_its_image_and_has_a_strength() -> None:

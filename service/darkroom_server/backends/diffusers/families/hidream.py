@@ -2,7 +2,7 @@
 
 In the order of diffusers' `HiDreamImagePipeline`, but for two things. Sizes are made as asked; that
 pipeline first scales every size to about a megapixel, so that images are equal where it keeps the
-size. And a scheduler that draws noise draws it from the image's generator, not from torch's global one.
+size. And a scheduler that draws noise draws from the image's generator, not from torch's own.
 """
 
 from __future__ import annotations
