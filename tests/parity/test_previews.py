@@ -10,9 +10,11 @@ import torch
 from diffusers import StableDiffusionXLPipeline
 
 from darkroom_server.backends.diffusers.families.sdxl import SdxlStepModel
+from darkroom_server.backends.diffusers.previews import LatentColours, latent_statistics
 from darkroom_server.backends.prompt_cache import PromptCache
 from darkroom_server.domain.jobs import ImageSpec, PreviewSpec
 from tests.parity.test_sdxl_steps import SCHEDULERS, image_spec
+from tests.parity.tiny_pipelines import random_sdxl
 
 MODEL = Path(__file__).parents[2] / "model_repo" / "tiny-sdxl" / "1"
 
@@ -22,6 +24,20 @@ def model() -> SdxlStepModel:
     torch.set_num_threads(1)
     pipeline = StableDiffusionXLPipeline.from_pretrained(MODEL, torch_dtype=torch.float32)
     return SdxlStepModel(pipeline, allowed_schedulers=SCHEDULERS, prompts=PromptCache(max_bytes=0))
+
+
+def test_statistics_of_the_latents_do_not_change_colours(tmp_path: Path) -> None:
+    plain = random_sdxl(tmp_path).vae
+    with_statistics = random_sdxl(tmp_path, has_statistics=True).vae
+    latents = torch.randn((1, 4, 8, 8), generator=torch.manual_seed(0))
+    statistics = latent_statistics(with_statistics, latents)
+    assert statistics is not None
+    mean, std = statistics
+    with torch.inference_mode():
+        wanted = LatentColours(plain).paint(latents * 0.5)
+        made = LatentColours(with_statistics).paint((latents - mean) * 0.5 / std)
+    assert wanted.std() > 5
+    assert np.abs(made.astype(int) - wanted.astype(int)).max() <= 1
 
 
 def previewed(model: SdxlStepModel, spec: ImageSpec) -> tuple[list[np.ndarray], np.ndarray]:

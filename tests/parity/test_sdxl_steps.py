@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import diffusers
 import numpy as np
 import pytest
 import torch
-from diffusers import StableDiffusionXLImg2ImgPipeline, StableDiffusionXLInpaintPipeline
+from diffusers import (
+    EDMDPMSolverMultistepScheduler,
+    StableDiffusionXLImg2ImgPipeline,
+    StableDiffusionXLInpaintPipeline,
+)
 from PIL import Image
 
 from darkroom_server.backends.diffusers.families.sdxl import SdxlStepModel
@@ -153,6 +158,25 @@ def test_fill_equals_stock(pipeline: Any, scheduler: str, strength: float) -> No
 def test_fill_by_nine_channels_equals_stock(inpainting: Any, strength: float) -> None:
     spec = image_spec(task=Task.FILL, fill=fill_spec(strength=strength))
     np.testing.assert_array_equal(made_by_steps(inpainting, spec), made_by_stock(inpainting, spec))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({}, id="text-to-image"),
+        pytest.param({"task": Task.FILL, "fill": fill_spec(strength=0.6)}, id="fill"),
+        pytest.param(
+            {"task": Task.IMAGE_TO_IMAGE, "source": source_spec(strength=0.6)}, id="image-to-image"
+        ),
+    ],
+)
+def test_statistics_of_the_latents_are_used_as_in_stock(
+    tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    pipeline = random_sdxl(tmp_path, has_statistics=True)
+    spec = image_spec(scheduler="EDMDPMSolverMultistepScheduler", step_count=5, **changes)
+    pipeline.scheduler = EDMDPMSolverMultistepScheduler()
+    np.testing.assert_array_equal(made_by_steps(pipeline, spec), made_by_stock(pipeline, spec))
 
 
 def test_preserve_unmasked_keeps_every_pixel_outside_the_mask(pipeline: Any) -> None:

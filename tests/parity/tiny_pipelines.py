@@ -45,12 +45,17 @@ def byte_tokenizer(folder: Path) -> CLIPTokenizer:
     )
 
 
-def random_sdxl(folder: Path, *, unet_channels: int = 4) -> StableDiffusionXLPipeline:
-    """An SDXL pipeline (9 UNet channels: an inpainting one); the VAE has factor 8 and samples."""
+def random_sdxl(
+    folder: Path, *, unet_channels: int = 4, has_statistics: bool = False
+) -> StableDiffusionXLPipeline:
+    """An SDXL pipeline (9 UNet channels: an inpainting one); the VAE has factor 8 and samples.
+
+    With `has_statistics` it knows the mean and the deviation of its latents.
+    """
     torch.manual_seed(0)
     words = byte_tokenizer(folder)
     parts = {
-        "vae": _vae(),
+        "vae": _vae(has_statistics=has_statistics),
         "text_encoder": CLIPTextModel(text_config(words)),
         "text_encoder_2": CLIPTextModelWithProjection(text_config(words)),
         "tokenizer": words,
@@ -140,7 +145,7 @@ def text_config(words: CLIPTokenizer) -> CLIPTextConfig:
     )
 
 
-def _vae() -> AutoencoderKL:
+def _vae(*, has_statistics: bool = False) -> AutoencoderKL:
     return AutoencoderKL(
         block_out_channels=(8, 8, 16, 16),
         down_block_types=("DownEncoderBlock2D",) * 4,
@@ -148,6 +153,8 @@ def _vae() -> AutoencoderKL:
         latent_channels=4,
         norm_num_groups=4,
         scaling_factor=0.5,
+        latents_mean=[-1.6, 0.7, 0.2, 2.1] if has_statistics else None,
+        latents_std=[8.4, 5.9, 4.3, 5.4] if has_statistics else None,
     )
 
 

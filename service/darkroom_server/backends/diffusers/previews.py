@@ -24,7 +24,9 @@ class LatentColours:
         picture = _smooth_colours().to(vae.device, vae.dtype)
         encoded = vae.encode(picture)
         latents = encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.mode()
-        latents = (latents - (vae.config.get("shift_factor") or 0.0)) * vae.config.scaling_factor
+        statistics = latent_statistics(vae, latents)
+        mean, std = statistics or (vae.config.get("shift_factor") or 0.0, 1.0)
+        latents = (latents - mean) * vae.config.scaling_factor / std
         colours = torch.nn.functional.interpolate(
             picture.float(), size=latents.shape[-2:], mode="area"
         )
@@ -37,6 +39,18 @@ class LatentColours:
         colours = _with_ones(latents) @ self._matrix
         levels = ((colours.clamp(-1, 1) + 1) * 127.5).round().reshape(*latents.shape[-2:], 3)
         return np.asarray(levels.cpu(), dtype=np.uint8)
+
+
+def latent_statistics(vae: Any, latents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """Mean and deviation of each channel, [1, C, 1, 1], if the VAE's pipeline scales by them."""
+    mean, std = vae.config.get("latents_mean"), vae.config.get("latents_std")
+    if mean is None or std is None:
+        return None
+    shape = (1, -1, 1, 1)
+    return (
+        torch.tensor(mean).view(shape).to(latents.device, latents.dtype),
+        torch.tensor(std).view(shape).to(latents.device, latents.dtype),
+    )
 
 
 def denoised(schedule: Schedule, stepped: Any, prediction: torch.Tensor, latents: Any) -> Any:

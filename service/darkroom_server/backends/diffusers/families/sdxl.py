@@ -10,9 +10,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from diffusers import StableDiffusionXLInpaintPipeline, StableDiffusionXLPipeline
+from diffusers import (
+    StableDiffusionXLImg2ImgPipeline,
+    StableDiffusionXLInpaintPipeline,
+    StableDiffusionXLPipeline,
+)
 
 from darkroom_server.backends.diffusers.families.unet import UnetStepModel
+from darkroom_server.backends.diffusers.previews import latent_statistics
+from darkroom_server.backends.diffusers.schedule import Schedule
 from darkroom_server.backends.diffusers.step_model import filled_up
 from darkroom_server.backends.prompt_cache import PromptCache
 from darkroom_server.domain.jobs import ImageSpec
@@ -43,12 +49,16 @@ class SdxlStepModel(UnetStepModel):
         allowed_schedulers: Sequence[str],
         prompts: PromptCache,
     ) -> None:
-        parts = dict(pipeline.components)
+        parts = {
+            name: part
+            for name, part in pipeline.components.items()
+            if name not in ("image_encoder", "feature_extractor")
+        }
         fill_pipeline = (
             pipeline
             if isinstance(pipeline, StableDiffusionXLInpaintPipeline)
             else StableDiffusionXLInpaintPipeline(
-                **{k: parts[k] for k in parts if k not in ("image_encoder", "feature_extractor")},
+                **parts,
                 force_zeros_for_empty_prompt=pipeline.config.force_zeros_for_empty_prompt,
                 add_watermarker=False,
             )
@@ -56,6 +66,8 @@ class SdxlStepModel(UnetStepModel):
         super().__init__(
             pipeline, fill_pipeline, allowed_schedulers=allowed_schedulers, prompts=prompts
         )
+
+        self._source_pipeline = StableDiffusionXLImg2ImgPipeline(**parts, add_watermarker=False)
 
     @torch.inference_mode()
     def encode(self, spec: ImageSpec) -> Conditioning:
@@ -119,6 +131,13 @@ class SdxlStepModel(UnetStepModel):
             "time_ids": filled_up(torch.cat([c.time_ids for c in given]), row_count),
         }
 
+    def _source_latents(self, image: torch.Tensor, schedule: Schedule) -> torch.Tensor:
+        """With the statistics of the latents where the VAE has them, unlike those of a fill."""
+        latents: torch.Tensor = self._source_pipeline.prepare_latents(
+            image, None, 1, 1, image.dtype, self._device, schedule.generator, add_noise=False
+        )
+        return latents.contiguous()
+
     def to_image(self, latents: torch.Tensor) -> torch.Tensor:
         """Runs the VAE, in FP32 where FP16 would overflow."""
         vae = self._pipeline.vae
@@ -126,9 +145,13 @@ class SdxlStepModel(UnetStepModel):
         if upcast:
             vae.to(dtype=torch.float32)
             latents = latents.float()
-        decoded: torch.Tensor = vae.decode(latents / vae.config.scaling_factor, return_dict=False)[
-            0
-        ]
+        statistics = latent_statistics(vae, latents)
+        if statistics is None:
+            scaled = latents / vae.config.scaling_factor
+        else:
+            mean, std = statistics
+            scaled = latents * std / vae.config.scaling_factor + mean
+        decoded: torch.Tensor = vae.decode(scaled, return_dict=False)[0]
         if upcast:
             vae.to(dtype=torch.float16)
         return decoded

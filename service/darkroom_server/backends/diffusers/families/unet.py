@@ -119,13 +119,17 @@ class UnetStepModel(DiffusersStepModel):
         )
         return encoded.contiguous()
 
+    def _source_latents(self, image: torch.Tensor, schedule: Schedule) -> torch.Tensor:
+        """Those that image to image begins with."""
+        return self._image_latents(image, schedule)
+
     def _begin_source(
         self, spec: ImageSpec, source: SourceSpec, encoded: TextConditioning, schedule: Schedule
     ) -> DiffusersTrajectory:
         """An image's latents, noised for the first timestep that runs, at full strength too."""
         dtype = encoded.context.dtype
         image = self._preprocessed(source.image, spec, dtype)
-        image_latents = self._image_latents(image, schedule)
+        image_latents = self._source_latents(image, schedule)
         noise = self._noise(spec, image_latents.shape[1], schedule, dtype)
         latents = schedule.scheduler.add_noise(image_latents, noise, schedule.timesteps[:1])
         return DiffusersTrajectory(spec, schedule, latents, encoded)
