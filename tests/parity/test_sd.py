@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,15 @@ import numpy as np
 import pytest
 import torch
 from diffusers import StableDiffusionImg2ImgPipeline, StableDiffusionInpaintPipeline
+from PIL import Image
 
 from darkroom_server.backends.diffusers.families.sd import SdStepModel
 from darkroom_server.backends.diffusers.loader import load_model
 from darkroom_server.backends.diffusers.pictures import picture
 from darkroom_server.backends.prompt_cache import PromptCache
-from darkroom_server.domain.jobs import ImageSpec, Reproducibility, Task
+from darkroom_server.domain.jobs import ImageSpec, Job, JobImage, Reproducibility, Task
+from darkroom_server.worker.loop import WorkerLoop
+from darkroom_server.worker.messages import JobReport, Report, SubmitJob
 from tests.parity.shared import (
     assert_equal_among_any_neighbours,
     assert_within_tolerance,
@@ -147,6 +151,36 @@ def test_what_the_safety_checker_objects_to_is_black_as_in_stock(
     made = stepped(build(pipeline), image_spec())
     np.testing.assert_array_equal(made, stock(pipeline, image_spec()))
     assert made.any() != objects
+    version = version_of(tmp_path / "repository", pipeline)
+    assert version.model.parameters["preview"] is False
+    model = load_model(version, thread_count=1, prompts=PromptCache(max_bytes=0))
+    loaded = type(pipeline).from_pretrained(version.path)
+    spec = image_spec(width_px=96)
+    np.testing.assert_array_equal(stepped(model, spec), stock(loaded, spec))
+    assert stepped(model, spec).any() != objects
+
+
+@pytest.mark.parametrize("objects", [True, False])
+def test_the_answer_tells_which_images_the_safety_checker_made_black(
+    tmp_path: Path, objects: bool
+) -> None:
+    pipeline = random_sd(tmp_path, checked=True)
+    pipeline.safety_checker.concept_embeds_weights.fill_(-10.0 if objects else 10.0)
+    pipeline.safety_checker.special_care_embeds_weights.fill_(10.0)
+    reports: list[Report] = []
+    loop = WorkerLoop(build(pipeline), reports.append, max_batch_size=8)
+    fill = fill_spec(preserve_unmasked=True)
+    for number, spec in enumerate([image_spec(), image_spec(task=Task.FILL, fill=fill)]):
+        loop.post(SubmitJob(Job(job_id=str(number), spec=spec)))
+    loop.run_to_end()
+    images = [
+        report.event
+        for report in reports
+        if isinstance(report, JobReport) and isinstance(report.event, JobImage)
+    ]
+    assert [image.is_filtered for image in images] == [objects] * 2
+    for image in images:
+        assert np.asarray(Image.open(io.BytesIO(image.content))).any() != objects
 
 
 @pytest.mark.parametrize("name", ["v_prediction", "nine-channels"])

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 class GeneratedImage:
     """One image as the encoded file it came in.
 
-    `content` is empty exactly when `content_filtered`: the service withheld the image.
+    With `content_filtered` a content filter of the service objected: the image is black, or
+    withheld, and then `content` is empty.
     """
 
     content: bytes = field(repr=False)
@@ -30,7 +31,7 @@ class GeneratedImage:
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Writes the file as it is, over what is there. Raises OSError, and ValueError if empty."""
-        if self.content_filtered:
+        if not self.content:
             raise ValueError("the image was withheld by the service's content filter")
         target = Path(path)
         target.write_bytes(self.content)

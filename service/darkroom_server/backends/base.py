@@ -33,6 +33,8 @@ class Trajectory(Protocol):
     completed_step_count: int
     #: Whether it is ready to be decoded.
     finished: bool
+    #: Whether a content filter of the model made it black; known when it is decoded.
+    is_filtered: bool
 
 
 class StepModel(Protocol):

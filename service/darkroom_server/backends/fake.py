@@ -29,6 +29,7 @@ class FakeTrajectory:
         self.seed = spec.seeds[image_index]
         self.step_count = spec.step_count
         self.completed_step_count = 0
+        self.is_filtered = False
 
     @property
     def finished(self) -> bool:

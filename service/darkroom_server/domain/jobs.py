@@ -203,7 +203,7 @@ class JobPreview:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobImage:
-    """A finished image, encoded."""
+    """A finished image, encoded; black where the model's content filter objected to it."""
 
     image_index: int
     format: ImageFormat
@@ -211,6 +211,7 @@ class JobImage:
     height_px: int
     seed: int
     content: bytes
+    is_filtered: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

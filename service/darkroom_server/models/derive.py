@@ -139,7 +139,9 @@ def derive_traits(parts: PipelineParts) -> PipelineTraits:
         ),
         limits=_limits(edge_px=edge_px, multiple_px=multiple_px, bounds_area=family.bounds_area),
         schedulers=tuple(dict.fromkeys((*family.schedulers, scheduler))),
-        parameters=_parameters(family, denoiser, tasks, guided=guided),
+        parameters=_parameters(family, denoiser, tasks, guided=guided)
+        # Nobody checks a preview.
+        | {"preview": "safety_checker" not in parts.components},
         strength_rounding=family.strength_rounding,
         bounds_area=family.bounds_area,
         has_exact_buckets=family.has_exact_buckets,

@@ -20,6 +20,8 @@ _WEIGHT_NAMES = {
     "diffusers": "diffusion_pytorch_model.safetensors",
     "transformers": "model.safetensors",
 }
+#: The one part that diffusers names by a pipeline of its own instead of by the library.
+_SAFETY_CHECKER = ("stable_diffusion", "StableDiffusionSafetyChecker")
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _WEIGHT_INDEX = re.compile(r".*\.safetensors\.index(\.[^./]+)?\.json")
 _MAX_JSON_BYTES = 16 << 20
@@ -101,7 +103,8 @@ class PipelineFolder:
                 continue
             match value:
                 case [str(library), str(kind)] if _IDENTIFIER.fullmatch(name):
-                    if library not in _WEIGHT_NAMES or not _IDENTIFIER.fullmatch(kind):
+                    is_known = library in _WEIGHT_NAMES and _IDENTIFIER.fullmatch(kind)
+                    if not is_known and (library, kind) != _SAFETY_CHECKER:
                         self._error(
                             INDEX_NAME,
                             f"{quoted(name)} is {quoted(kind)} of {quoted(library)}, but parts "
@@ -129,7 +132,7 @@ class PipelineFolder:
             return self._part_config(name, "tokenizer_config.json")
         if "FeatureExtractor" in kind or "Processor" in kind:
             return self._part_config(name, "preprocessor_config.json")
-        weights = _WEIGHT_NAMES[library]
+        weights = _WEIGHT_NAMES["transformers" if (library, kind) == _SAFETY_CHECKER else library]
         if not {weights, f"{weights}.index.json"} & set(inside):
             others = any(file.endswith(".safetensors") for file in inside)
             advice = ": save them again under that name, without a variant" if others else ""

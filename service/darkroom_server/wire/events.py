@@ -181,7 +181,11 @@ def _image(image: JobImage) -> GenerationEvent.Image:
         seed=image.seed,
         size_bytes=len(image.content),
         sha256=hashlib.sha256(image.content).digest(),
-        finish_reason=GenerationEvent.FINISH_REASON_SUCCESS,
+        finish_reason=(
+            GenerationEvent.FINISH_REASON_CONTENT_FILTERED
+            if image.is_filtered
+            else GenerationEvent.FINISH_REASON_SUCCESS
+        ),
     )
 
 

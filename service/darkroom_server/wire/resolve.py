@@ -105,7 +105,7 @@ def resolve(
         reproducibility=_reproducibility(request, model),
         seeds=_seeds(request, choose_seed),
         output=_output(request.output),
-        preview=request.preview,
+        preview=request.preview if model.parameters.get("preview") else None,
         priority=request.priority,
     )
     return Resolved(spec=spec, strength=strength, notices=notices + size_notices)

@@ -55,6 +55,7 @@ class FinishedImage:
 
     image_index: int
     pixels: ImageArray
+    is_filtered: bool = False
 
 
 class CompressLane:
@@ -125,6 +126,7 @@ class CompressLane:
                 height_px=height_px,
                 seed=seed,
                 content=content,
+                is_filtered=image.is_filtered,
             ),
         )
         if record.sent_image_count == len(spec.seeds):

@@ -288,12 +288,13 @@ class WorkerLoop:
             return
         running.record.decode_s += self._clock() - started_s
         index = image.step.image_index
+        finished = FinishedImage(index, pixels, image.trajectory.is_filtered)
         running.trajectories[index] = DecodedTrajectory(image.trajectory.step_count)
         running.decoded_count += 1
         if running.is_decoded:
             with self._lock:
                 self._jobs.pop(image.step.job_id, None)
-        self._lane.submit(running.record, FinishedImage(index, pixels))
+        self._lane.submit(running.record, finished)
 
     def _tell_places(self, now_s: float) -> None:
         """Tells waiting jobs whose place in the queue changed."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 
 import pytest
 
@@ -104,6 +105,14 @@ def test_a_withheld_image_has_no_bytes_and_says_so() -> None:
     (made,) = generation_of(read(accepted(), withheld, completed())).images
     assert made.content_filtered
     assert made.content == b""
+
+
+def test_a_blackened_image_can_be_saved_and_says_so(tmp_path: Path) -> None:
+    filtered = Message.FINISH_REASON_CONTENT_FILTERED
+    messages = (announce(CONTENT, finish_reason=filtered), chunk(CONTENT))
+    (made,) = generation_of(read(accepted(), *messages, completed())).images
+    assert made.content_filtered
+    assert made.save(tmp_path / "black.png").read_bytes() == CONTENT
 
 
 def test_a_request_that_was_only_checked_has_no_images() -> None:

@@ -160,6 +160,11 @@ def test_code_in_a_version_is_refused(repository: Repository, name: str) -> None
         pytest.param({"unet": ["my_unet", "MyUNet"]}, "'my_unet'", id="part-from-own-module"),
         pytest.param({"unet": ["os", "system"]}, "other code is never run", id="part-from-os"),
         pytest.param({"unet": ["diffusers", "a.b"]}, "other code is never run", id="part-path"),
+        pytest.param(
+            {"safety_checker": ["stable_diffusion", "Other"]},
+            "other code is never run",
+            id="another-part-of-a-pipeline",
+        ),
         pytest.param({"unet": "diffusers"}, "needs a 'unet'", id="part-is-text"),
         pytest.param({"../vae": ["diffusers", "X"]}, "'../vae' is not [", id="part-outside"),
         pytest.param({"unet": [1, 2, 3]}, "'unet' is not [library, class]", id="part-is-a-list"),
@@ -173,6 +178,22 @@ def test_an_index_that_asks_for_other_code_is_refused(
     repository.write("m/1/model_index.json", dump({**SDXL_INDEX, **change}))
     assert any(expected in error for error in repository.errors()), repository.errors()
     assert repository.scan().models == ()
+
+
+def test_the_safety_checker_that_diffusers_has_is_a_part_and_previews_are_off(
+    repository: Repository,
+) -> None:
+    index = SDXL_INDEX | {"_class_name": "StableDiffusionPipeline"}
+    repository.pipeline("without", index=index)
+    checker = {"safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"]}
+    folder = repository.pipeline("m", index=index | checker)
+    (error,) = repository.errors()
+    assert "m/1/safety_checker: error: has no weights model.safetensors" in error
+    weights = folder / "safety_checker" / "diffusion_pytorch_model.safetensors"
+    weights.rename(weights.with_name("model.safetensors"))
+    assert repository.errors() == []
+    assert repository.model("m").info.parameters["preview"] is False
+    assert repository.model("without").info.parameters["preview"] is True
 
 
 def test_a_part_that_asks_for_its_own_code_is_refused(repository: Repository) -> None:

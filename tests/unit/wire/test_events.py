@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+from dataclasses import replace
 
 import pytest
 
@@ -174,6 +175,12 @@ def test_an_image_is_announced_before_its_bytes() -> None:
         finish_reason=GenerationEvent.FINISH_REASON_SUCCESS,
     )
     assert chunk.chunk == GenerationEvent.Chunk(image_index=1, offset_bytes=0, content=b"picture")
+
+
+def test_an_image_that_a_filter_made_black_says_so_and_has_its_bytes() -> None:
+    announced, chunk = writer().write(replace(image_of(b"black"), is_filtered=True))
+    assert announced.image.finish_reason == GenerationEvent.FINISH_REASON_CONTENT_FILTERED
+    assert announced.image.size_bytes == len(chunk.chunk.content) == 5
 
 
 @pytest.mark.parametrize(

@@ -208,6 +208,15 @@ def test_a_parameter_without_effect_is_passed_on_with_a_warning() -> None:
     ]
 
 
+def test_previews_without_effect_are_not_made() -> None:
+    model = replace(SDXL, parameters={**SDXL.parameters, "preview": False})
+    result = resolved(replace(PROMPT, preview=PreviewSpec(interval_step_count=1)), model)
+    assert result.spec.preview is None
+    assert [(notice.reason, notice.field) for notice in result.notices] == [
+        (NoticeReason.PARAMETER_WITHOUT_EFFECT, "preview")
+    ]
+
+
 def test_unset_parameters_are_neither_refused_nor_warned_about() -> None:
     assert resolved(PROMPT, FLUX_SCHNELL).notices == ()
 

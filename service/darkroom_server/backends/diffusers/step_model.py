@@ -52,6 +52,7 @@ class DiffusersTrajectory:
         self.extra = extra
         #: What the last step aimed at; kept for requests with previews.
         self.denoised: torch.Tensor | None = None
+        self.is_filtered = False
 
     @property
     def step_count(self) -> int:
@@ -132,6 +133,11 @@ class DiffusersStepModel(ABC):
     def to_image(self, latents: torch.Tensor) -> torch.Tensor:
         """Runs the VAE on unpacked latents: [1, 3, height, width], -1 to 1."""
 
+    def objects_to(self, decoded: torch.Tensor) -> bool:
+        """Whether a content filter of the pipeline objects to an image; none has one but SD's."""
+        del decoded
+        return False
+
     def set_timesteps(self, scheduler: Any, spec: ImageSpec) -> None:
         """Sets a fresh scheduler's timesteps as the stock pipeline does."""
         scheduler.set_timesteps(spec.step_count, device=self._device)
@@ -197,14 +203,22 @@ class DiffusersStepModel(ABC):
 
     @torch.inference_mode()
     def decode(self, trajectory: DiffusersTrajectory) -> ImageArray:
-        """Runs the VAE; raises GenerationFailed for latents that are not finite."""
+        """Runs the VAE; black if a content filter objects.
+
+        Raises GenerationFailed for latents that are not finite.
+        """
         if not bool(torch.isfinite(trajectory.latents).all()):
             raise GenerationFailed("The model produced values that are not finite.")
         decoded = self.to_image(self.unpacked(trajectory.latents, trajectory.spec))
+        if self.objects_to(decoded):
+            trajectory.is_filtered = True
+            decoded = torch.full_like(decoded, -1.0)
         image = self._pipeline.image_processor.postprocess(decoded, output_type="pil")[0]
         pixels = np.asarray(image, dtype=np.uint8)
         fill = trajectory.spec.fill
-        return keep_unmasked(pixels, fill) if fill and fill.preserve_unmasked else pixels
+        if fill is None or not fill.preserve_unmasked or trajectory.is_filtered:
+            return pixels
+        return keep_unmasked(pixels, fill)
 
 
 def weight_bytes(pipeline: Any) -> int:

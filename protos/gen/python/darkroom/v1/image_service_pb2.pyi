@@ -406,7 +406,9 @@ class GenerationEvent(_message.Message):
         FINISH_REASON_SUCCESS: GenerationEvent._FinishReason.ValueType  # 1
         """Normally."""
         FINISH_REASON_CONTENT_FILTERED: GenerationEvent._FinishReason.ValueType  # 2
-        """Withheld by a content filter; size_bytes is 0 and no chunk follows."""
+        """A content filter objected: the picture is black, or it is withheld, and
+        then size_bytes is 0 and no chunk follows.
+        """
 
     class FinishReason(_FinishReason, metaclass=_FinishReasonEnumTypeWrapper):
         """Why an image ended."""
@@ -416,7 +418,9 @@ class GenerationEvent(_message.Message):
     FINISH_REASON_SUCCESS: GenerationEvent.FinishReason.ValueType  # 1
     """Normally."""
     FINISH_REASON_CONTENT_FILTERED: GenerationEvent.FinishReason.ValueType  # 2
-    """Withheld by a content filter; size_bytes is 0 and no chunk follows."""
+    """A content filter objected: the picture is black, or it is withheld, and
+    then size_bytes is 0 and no chunk follows.
+    """
 
     @_typing.final
     class Accepted(_message.Message):

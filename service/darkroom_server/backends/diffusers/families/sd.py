@@ -70,10 +70,14 @@ class SdStepModel(UnetStepModel):
         return context
 
     def to_image(self, latents: torch.Tensor) -> torch.Tensor:
-        """Runs the VAE, and the pipeline's safety checker if it has one: black if it objects."""
+        """Runs the VAE."""
         vae = self._pipeline.vae
         decoded: torch.Tensor = vae.decode(latents / vae.config.scaling_factor, return_dict=False)[
             0
         ]
+        return decoded
+
+    def objects_to(self, decoded: torch.Tensor) -> bool:
+        """What the pipeline's safety checker says, if it has one. It may change its argument."""
         _, objections = self._pipeline.run_safety_checker(decoded, self._device, self._unet.dtype)
-        return torch.full_like(decoded, -1.0) if objections and objections[0] else decoded
+        return bool(objections and objections[0])
