@@ -1,0 +1,165 @@
+"""What the supervisor gives a worker after one died: jobs it suspects one by one, then the rest."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from darkroom_server.domain.jobs import JobCompleted, JobProgress, JobTimings, Stage
+from darkroom_server.domain.models import Dtype, VersionInfo, VersionState
+from darkroom_server.engine import supervisor as supervisor_module
+from darkroom_server.engine.supervisor import Supervisor
+from darkroom_server.telemetry.metrics import Metrics
+from darkroom_server.worker.messages import (
+    CancelJob,
+    Command,
+    JobReport,
+    Report,
+    SubmitJob,
+    WorkerReady,
+)
+from tests.unit.specs import job
+from tests.unit.wire.example_models import SDXL
+
+VERSION = VersionInfo(model=SDXL, version=1, path=Path("unused"), digest="ab" * 32, weight_bytes=0)
+
+
+class ScriptedInstance:
+    """A worker that does nothing but what the test says."""
+
+    def __init__(
+        self, spec: Any, *, on_report: Callable[[Report], None], on_exit: Callable[[], None]
+    ) -> None:
+        del spec
+        self.say, self.die = on_report, on_exit
+        self.pid = 1
+        self.commands: list[Command] = []
+
+    async def start(self) -> None:
+        started.put_nowait(self)
+
+    async def stop(self, *, by_force: bool) -> None:
+        del by_force
+
+    def send(self, command: Command) -> None:
+        self.commands.append(command)
+
+    @property
+    def given(self) -> list[str]:
+        """The jobs it was handed, in order."""
+        return [one.job.job_id for one in self.commands if isinstance(one, SubmitJob)]
+
+    def complete(self, job_id: str) -> None:
+        completed = JobCompleted(image_count=1, timings=JobTimings())
+        self.say(JobReport(job_id, completed))
+
+
+started: asyncio.Queue[ScriptedInstance]
+
+
+@pytest.fixture
+async def supervisor(monkeypatch: pytest.MonkeyPatch) -> Supervisor:
+    global started
+    started = asyncio.Queue()
+    monkeypatch.setattr(supervisor_module, "Instance", ScriptedInstance)
+    monkeypatch.setattr(supervisor_module, "FIRST_RESTART_DELAY_S", 0.0)
+    return Supervisor(VERSION, thread_count=1, metrics=Metrics(), on_change=lambda: None)
+
+
+async def died(supervisor: Supervisor) -> ScriptedInstance:
+    """A worker died at work on a, b and c while d waited; the next one, which is not ready yet."""
+    await supervisor.start()
+    first = await started.get()
+    first.say(ready())
+    for job_id in "abcd":
+        supervisor.submit(job(job_id))
+    assert first.given == ["a", "b", "c", "d"]
+    for job_id in "abc":
+        first.say(JobReport(job_id, JobProgress(stage=Stage.DENOISE)))
+    first.die()
+    return await started.get()
+
+
+def ready() -> WorkerReady:
+    return WorkerReady(memory_bytes=1, dtype=Dtype.FP32)
+
+
+async def test_suspects_run_one_by_one_before_the_others(supervisor: Supervisor) -> None:
+    worker = await died(supervisor)
+    worker.say(ready())
+    for done, given in (("a", "ab"), ("b", "abc"), ("c", "abcd")):
+        worker.complete(done)
+        assert worker.given == list(given)
+
+
+async def test_a_suspect_that_is_cancelled_while_it_waits_is_never_run(
+    supervisor: Supervisor,
+) -> None:
+    worker = await died(supervisor)
+    worker.say(ready())
+    supervisor.cancel("b")
+    # The one at work is left alone, and nobody takes its place beside it.
+    assert worker.given == ["a"]
+    assert CancelJob("a") not in worker.commands
+    worker.complete("a")
+    assert worker.given == ["a", "c"]
+    worker.complete("c")
+    assert worker.given == ["a", "c", "d"]
+    assert supervisor.job_count == 1
+
+
+async def test_after_the_last_waiting_suspect_is_cancelled_the_others_follow(
+    supervisor: Supervisor,
+) -> None:
+    worker = await died(supervisor)
+    worker.say(ready())
+    supervisor.cancel("b")
+    supervisor.cancel("c")
+    assert worker.given == ["a"]
+    worker.complete("a")
+    assert worker.given == ["a", "d"]
+
+
+async def test_when_the_suspect_at_work_is_cancelled_the_next_is_given(
+    supervisor: Supervisor,
+) -> None:
+    worker = await died(supervisor)
+    worker.say(ready())
+    supervisor.cancel("a")
+    assert worker.commands[1:] == [CancelJob("a"), SubmitJob(job("b"))]
+
+
+@pytest.mark.parametrize(
+    ("cancelled", "given"),
+    [
+        pytest.param("a", ["b"], id="the-first"),
+        pytest.param("b", ["a"], id="another"),
+        pytest.param("abc", ["d"], id="all"),
+        pytest.param("d", ["a"], id="one-that-was-not-at-work"),
+    ],
+)
+async def test_what_is_cancelled_before_the_next_worker_is_ready_is_not_given_to_it(
+    supervisor: Supervisor, cancelled: str, given: list[str]
+) -> None:
+    worker = await died(supervisor)
+    for job_id in cancelled:
+        supervisor.cancel(job_id)
+    assert supervisor.state is VersionState.UNAVAILABLE
+    assert worker.given == []
+    worker.say(ready())
+    assert worker.given == given
+
+
+async def test_jobs_that_come_meanwhile_wait_for_the_suspects(supervisor: Supervisor) -> None:
+    worker = await died(supervisor)
+    worker.say(ready())
+    supervisor.submit(job("e"))
+    supervisor.cancel("b")
+    supervisor.cancel("a")
+    assert worker.given == ["a", "c"]
+    worker.complete("c")
+    assert worker.given == ["a", "c", "d", "e"]
