@@ -119,5 +119,5 @@ def test_a_body_beyond_the_limit_is_refused_whatever_it_says_of_its_length(
             yield piece
 
     answer = service.http.post("/generate", content=pieces())
-    assert answer.status_code == httpx.codes.BAD_REQUEST
+    assert answer.status_code == httpx.codes.REQUEST_ENTITY_TOO_LARGE
     assert str(BODY_LIMIT_BYTES) in answer.json()["error"]["message"]

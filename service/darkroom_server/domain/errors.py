@@ -48,6 +48,10 @@ class ImageTooLarge(FieldError):
     """An input image or mask has more bytes or pixels than the service takes."""
 
 
+class RequestTooLarge(DarkroomError):
+    """The request has more bytes than the service takes."""
+
+
 class WrongTask(FieldError):
     """The model exists but does not do what the method asks."""
 

@@ -1,4 +1,4 @@
-"""The HTTP edge: event streams, the playground, probes at Triton's paths, and the metrics."""
+"""The HTTP edge: image services' dialects, event streams, the playground, probes, metrics."""
 
 from __future__ import annotations
 
@@ -9,11 +9,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import uvicorn
-from fastapi import FastAPI, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 
 from darkroom_server.engine.engine import Engine
 from darkroom_server.gateway.dialects.events import events_router
+from darkroom_server.gateway.dialects.huggingface import huggingface_router
+from darkroom_server.gateway.dialects.nebula import nebula_router
+from darkroom_server.gateway.making import ImageMaker, add_bug_handler
 from darkroom_server.gateway.playground_routes import playground_router
+from darkroom_server.gateway.request_ids import RequestIds
 from darkroom_server.telemetry.metrics import Metrics
 from darkroom_server.wire.images import ImageLimits
 
@@ -92,6 +96,18 @@ def build_app(engine: Engine, metrics: Metrics) -> FastAPI:
         content, media_type = metrics.render(request.headers.get("accept", ""))
         return Response(content, headers={"content-type": media_type})
 
-    app.include_router(events_router(engine, ImageLimits()))
+    app.include_router(image_router(engine, ImageLimits()))
     app.include_router(playground_router())
+    app.add_middleware(RequestIds)
+    add_bug_handler(app)
     return app
+
+
+def image_router(engine: Engine, image_limits: ImageLimits) -> APIRouter:
+    """Every route that makes images or tells of models."""
+    maker = ImageMaker(engine, image_limits)
+    router = APIRouter()
+    router.include_router(events_router(engine, image_limits))
+    router.include_router(nebula_router(maker))
+    router.include_router(huggingface_router(maker))
+    return router

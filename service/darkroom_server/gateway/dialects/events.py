@@ -9,8 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any, TypeAlias, TypeVar
 
@@ -31,15 +30,13 @@ from darkroom_server.domain.errors import (
 from darkroom_server.domain.jobs import JobImage
 from darkroom_server.domain.models import ModelRef
 from darkroom_server.engine.engine import Engine
+from darkroom_server.gateway.bodies import read_body
 from darkroom_server.wire.generation import generation_events
 from darkroom_server.wire.images import ImageLimits
 from darkroom_server.wire.messages import parse_fill, parse_generate
 from darkroom_server.wire.model_messages import model_message
 from darkroom_server.wire.requests import ImageRequest
 from darkroom_server.wire.status import kind_of
-
-#: Base64 takes four bytes for three, and the rest of a request is small.
-MAX_BODY_BYTES = 96 << 20
 
 _Event: TypeAlias = "tuple[str, dict[str, Any]]"
 _Message = TypeVar("_Message", bound=Message)
@@ -81,13 +78,12 @@ def events_router(engine: Engine, image_limits: ImageLimits) -> APIRouter:
 class EventStream(StreamingResponse):
     """An event stream that releases what makes its events as soon as its reader has gone."""
 
-    def __init__(self, events: AsyncGenerator[str, None], request_id: str) -> None:
+    def __init__(self, events: AsyncGenerator[str, None]) -> None:
         self._events = events
         headers = {
             "cache-control": "no-store",
             # A proxy that collects the answer would deliver the progress when it is over.
             "x-accel-buffering": "no",
-            "x-request-id": request_id,
         }
         super().__init__(events, media_type="text/event-stream", headers=headers)
 
@@ -101,14 +97,13 @@ async def _answer(
     engine: Engine, image_limits: ImageLimits, parse: Callable[[], Awaitable[_Parsed]]
 ) -> Response:
     """A stream once the request is admitted; until then an error is an HTTP status."""
-    request_id = uuid.uuid4().hex
     try:
         ref, parsed = await parse()
         events = _events(engine, image_limits, ref, parsed)
         first = await anext(events)
     except DarkroomError as error:
-        return _refusal(error, request_id)
-    return EventStream(_render(first, events), request_id)
+        return _refusal(error)
+    return EventStream(_render(first, events))
 
 
 async def _events(
@@ -153,18 +148,8 @@ def _json(event: GenerationEvent) -> dict[str, Any]:
 
 async def _read(request: Request, message: _Message) -> _Message:
     """The body as a message; raises InvalidParameter. Large ones are parsed off the loop."""
-    body = await _body(request.stream())
+    body = await read_body(request.stream())
     return await asyncio.to_thread(_parse, body, message)
-
-
-async def _body(stream: AsyncIterator[bytes]) -> bytearray:
-    body = bytearray()
-    async for piece in stream:
-        # Counted, for what a caller says of the length need not be true.
-        if len(body) + len(piece) > MAX_BODY_BYTES:
-            raise InvalidParameter("request", f"the body has more than {MAX_BODY_BYTES} bytes")
-        body += piece
-    return body
 
 
 def _parse(body: bytearray, message: _Message) -> _Message:
@@ -174,9 +159,9 @@ def _parse(body: bytearray, message: _Message) -> _Message:
         raise InvalidParameter("request", f"the body is no such message: {error}") from error
 
 
-def _refusal(error: DarkroomError, request_id: str) -> Response:
+def _refusal(error: DarkroomError) -> Response:
     kind = kind_of(error)
-    headers = {"x-request-id": request_id}
+    headers = {}
     if isinstance(error, QueueFull):
         headers["retry-after"] = str(max(1, round(error.retry_after_s)))
     return JSONResponse({"error": _problem(error)}, status_code=kind.http_status, headers=headers)

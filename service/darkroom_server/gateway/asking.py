@@ -1,0 +1,126 @@
+"""From the fields of a body to the request that both edges share."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from darkroom_server.domain.errors import InvalidParameter
+from darkroom_server.domain.jobs import ImageFormat, PreviewSpec, Task
+from darkroom_server.domain.models import ModelRef
+from darkroom_server.gateway.fields import Fields, whole
+from darkroom_server.gateway.pictures import picture_bytes
+from darkroom_server.wire.limits import check_limits, check_name
+from darkroom_server.wire.requests import (
+    FillInput,
+    ImageRequest,
+    MaskPolarity,
+    OutputRequest,
+    SourceInput,
+    UnsupportedParameterPolicy,
+)
+
+FORMATS = {
+    "png": ImageFormat.PNG,
+    "jpeg": ImageFormat.JPEG,
+    "jpg": ImageFormat.JPEG,
+    "webp": ImageFormat.WEBP,
+}
+_POLARITIES = {polarity.value: polarity for polarity in MaskPolarity}
+_SIZE = re.compile(r"(\d{1,6})x(\d{1,6})", re.IGNORECASE | re.ASCII)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manner:
+    """How a dialect means what its bodies leave open."""
+
+    format: ImageFormat = ImageFormat.PNG
+    mask_polarity: MaskPolarity = MaskPolarity.WHITE_REPAINTS
+    preview: PreviewSpec | None = None
+
+
+def read_request(
+    fields: Fields, manner: Manner, tasks: frozenset[Task]
+) -> tuple[ModelRef, ImageRequest]:
+    """The model asked for and what is asked of it. CPU-bound where images are sent along.
+
+    `tasks` are those of the model. Raises FieldError, naming fields as `darkroom.v1` does or as the
+    caller did.
+    """
+    model = fields.text("model") or ""
+    check_name("model", model)
+    width_px, height_px = _size(fields)
+    seed = fields.whole("seed")
+    task, fill, source = _given(fields, manner, tasks)
+    # A form's, or JSON's, 0 is an error; only what is absent means one image.
+    image_count = fields.whole("image_count")
+    request = ImageRequest(
+        task=task,
+        prompt=fields.text("prompt") or "",
+        negative_prompt=fields.one_text("negative_prompt") or None,
+        width_px=width_px,
+        height_px=height_px,
+        step_count=fields.whole("step_count"),
+        guidance_scale=fields.number("guidance_scale"),
+        # Below 0 is how callers of such services ask for any.
+        seed=None if seed is not None and seed < 0 else seed,
+        image_count=1 if image_count is None else image_count,
+        scheduler=fields.text("scheduler") or None,
+        output=_output(fields, manner.format),
+        preview=manner.preview,
+        unsupported_parameter_policy=UnsupportedParameterPolicy.IGNORE,
+        fill=fill,
+        source=source,
+    )
+    check_limits(request)
+    return ModelRef(model), request
+
+
+def _given(
+    fields: Fields, manner: Manner, tasks: frozenset[Task]
+) -> tuple[Task, FillInput | None, SourceInput | None]:
+    """The task that the images sent along make of the request."""
+    image, mask = fields.raw("image.content"), fields.raw("mask.content")
+    if image is None and mask is None:
+        return Task.TEXT_TO_IMAGE, None, None
+    strength = fields.number("strength")
+    content = b"" if image is None else picture_bytes(image, fields.name("image.content"))
+    polarity = fields.choice("mask_polarity", _POLARITIES)
+    by_colour = polarity is None and manner.mask_polarity is MaskPolarity.WHITE_REPAINTS
+    only_fills = Task.FILL in tasks and Task.IMAGE_TO_IMAGE not in tasks
+    if mask is None and by_colour and not only_fills:
+        return Task.IMAGE_TO_IMAGE, None, SourceInput(image=content, strength=strength)
+    fill = FillInput(
+        image=content,
+        mask=None if mask is None else picture_bytes(mask, fields.name("mask.content")),
+        mask_polarity=manner.mask_polarity if polarity is None else _POLARITIES[polarity],
+        strength=strength,
+        preserve_unmasked=fields.flag("preserve_unmasked"),
+    )
+    return Task.FILL, fill, None
+
+
+def _size(fields: Fields) -> tuple[int | None, int | None]:
+    """Width and height, from their own fields or from a size."""
+    own = fields.whole("width_px"), fields.whole("height_px")
+    value, name = fields.raw("size"), fields.name("size")
+    if value is None or value == "auto":
+        return own
+    if isinstance(value, dict):
+        size = whole(value.get("width"), name), whole(value.get("height"), name)
+    else:
+        match = _SIZE.fullmatch(value) if isinstance(value, str) else None
+        if match is None:
+            raise InvalidParameter(name, 'is no size such as "1024x768"')
+        size = int(match[1]), int(match[2])
+    if any(one is not None and one != other for one, other in zip(own, size, strict=True)):
+        raise InvalidParameter(name, "says something else than width and height")
+    return size
+
+
+def _output(fields: Fields, default: ImageFormat) -> OutputRequest:
+    asked = fields.choice("output.format", FORMATS)
+    chosen = default if asked is None else FORMATS[asked]
+    quality = fields.whole("output.quality")
+    # Callers send a compression along with PNG too, where it means nothing.
+    return OutputRequest(format=chosen, quality=None if chosen is ImageFormat.PNG else quality)

@@ -1,0 +1,151 @@
+"""Hugging Face's inference: `inputs` and `parameters` in, the bytes of one image out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
+
+from darkroom_server.domain.errors import InvalidParameter
+from darkroom_server.domain.jobs import ImageFormat, Task
+from darkroom_server.gateway.asking import Manner
+from darkroom_server.gateway.bodies import parse_object, read_body
+from darkroom_server.gateway.fields import Fields
+from darkroom_server.gateway.making import ImageMaker, answering
+from darkroom_server.gateway.outcome import outcome_headers
+from darkroom_server.gateway.problems import Problem
+from darkroom_server.gateway.schemas import hugging_face_schema, json_body
+
+_MODEL_PATHS = ("/models/{model:path}", "/hf-inference/models/{model:path}")
+#: A body that begins so is an image; JSON never does.
+_MAGICS = (b"\x89PNG", b"\xff\xd8\xff", b"RIFF")
+
+
+def huggingface_router(maker: ImageMaker) -> APIRouter:
+    """The routes."""
+    router = APIRouter(tags=["huggingface"])
+    body = json_body(hugging_face_schema())
+
+    async def infer(request: Request, model: str = "") -> Response:
+        async def work() -> Response:
+            return await _infer(maker, request, model)
+
+        return await answering(request, render, work())
+
+    @router.post("/", openapi_extra=body)
+    @router.post("/v1", openapi_extra=body)
+    async def default_model(request: Request) -> Response:
+        """Runs the default model of the task."""
+        return await infer(request)
+
+    @router.post(_MODEL_PATHS[0], openapi_extra=body)
+    @router.post(_MODEL_PATHS[1], openapi_extra=body)
+    async def named_model(request: Request, model: str) -> Response:
+        """Runs the model of that name, hub id or alias."""
+        return await infer(request, model)
+
+    _add_state_routes(router, maker)
+    return router
+
+
+def _add_state_routes(router: APIRouter, maker: ImageMaker) -> None:
+    @router.get("/health")
+    @router.get("/v1/health")
+    async def health() -> Response:
+        """200 when every model that should serve does, else 503."""
+        return Response(status_code=200 if maker.engine.is_ready() else 503)
+
+    @router.get("/info")
+    @router.get("/v1/info")
+    async def info() -> Response:
+        """The models by name."""
+        names = [status.model.name for status in maker.engine.list_models()]
+        return JSONResponse({"models": names})
+
+    @router.get(f"{_MODEL_PATHS[0]}/health")
+    @router.get(f"{_MODEL_PATHS[1]}/health")
+    async def model_health(request: Request, model: str) -> Response:
+        """200 when the model serves, 404 when there is none of that name, else 503."""
+
+        async def work() -> Response:
+            is_ready = maker.engine.get_model(model).is_ready() and not maker.engine.is_leaving()
+            return Response(status_code=200 if is_ready else 503)
+
+        return await answering(request, render, work())
+
+    @router.get(f"{_MODEL_PATHS[0]}/info")
+    @router.get(f"{_MODEL_PATHS[1]}/info")
+    async def model_info(request: Request, model: str) -> Response:
+        """What the model is."""
+
+        async def work() -> Response:
+            found = maker.engine.get_model(model)
+            tasks = sorted(task.value for task in found.model.tasks)
+            shown = {"model_id": found.model.hub_id or found.model.name, "tasks": tasks}
+            return JSONResponse({**shown, "ready": found.is_ready()})
+
+        return await answering(request, render, work())
+
+
+async def _infer(maker: ImageMaker, request: Request, model: str) -> Response:
+    body = bytes(await read_body(request.stream()))
+    if body.startswith(_MAGICS):
+        fields = Fields({"image": body, "model": model or None})
+    else:
+        fields = read_inputs(parse_object(body), model, maker)
+    image_format = format_accepted(",".join(request.headers.getlist("accept")))
+    outcome = await maker.make(request, fields, Manner(format=image_format))
+    # Only the first can be given back: the answer is the image itself.
+    image = outcome.images[0]
+    headers = outcome_headers(outcome, fields.unknown)
+    return Response(image.content, media_type=image.format.value, headers=headers)
+
+
+def read_inputs(body: dict[str, Any], model: str, maker: ImageMaker) -> Fields:
+    """The fields of `inputs` and `parameters`; the path's model goes before the body's.
+
+    `inputs` is an image where the prompt or a mask is among the parameters, or the model has no use
+    for a text alone; otherwise it is the prompt.
+    """
+    parameters = body.get("parameters")
+    if parameters is None:
+        parameters = {}
+    if not isinstance(parameters, dict):
+        raise InvalidParameter("parameters", "is no object")
+    inputs = body.get("inputs")
+    if not isinstance(inputs, str) or not inputs.strip():
+        raise InvalidParameter("inputs", "give the text to draw, or the image to change")
+    values = {**parameters, "model": model or body.get("model")}
+    about_image = any(values.get(name) is not None for name in ("prompt", "mask", "mask_image"))
+    named = values["model"] if isinstance(values["model"], str) else None
+    if about_image or Task.TEXT_TO_IMAGE not in maker.tasks_of(named):
+        return Fields({**values, "image": inputs}, shown={"image.content": "inputs"})
+    return Fields({**values, "prompt": inputs}, shown={"prompt": "inputs"})
+
+
+def format_accepted(accept: str) -> ImageFormat:
+    """The format that an Accept header asks for: of the heaviest that are made, the first."""
+    best, best_weight = ImageFormat.PNG, 0.0
+    for part in accept.split(","):
+        media_type, *parameters = (piece.strip().lower() for piece in part.split(";"))
+        found = next((one for one in ImageFormat if one.value == media_type), None)
+        weight = _weight(parameters)
+        if found is not None and weight > best_weight:
+            best, best_weight = found, weight
+    return best
+
+
+def _weight(parameters: list[str]) -> float:
+    for parameter in parameters:
+        if parameter.startswith("q="):
+            try:
+                return float(parameter[2:])
+            except ValueError:
+                return 0.0
+    return 1.0
+
+
+def render(problem: Problem) -> dict[str, Any]:
+    """The error's body: the clients show a text, and only a text."""
+    return {"error": problem.message}

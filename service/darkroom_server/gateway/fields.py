@@ -1,0 +1,148 @@
+"""What the bodies of all dialects have in common: one table of names, one way to read a value.
+
+Fields are known by their path in `darkroom.v1`'s requests; callers write any of the names given
+here. `null` is the same as absent.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from darkroom_server.domain.errors import InvalidParameter
+
+#: Every name that a field goes by, in any dialect.
+NAMES: Mapping[str, tuple[str, ...]] = {
+    "prompt": ("prompt",),
+    "negative_prompt": ("negative_prompt",),
+    "model": ("model", "model_name"),
+    "width_px": ("width",),
+    "height_px": ("height",),
+    "size": ("size", "image_size", "target_size"),
+    "step_count": ("num_steps", "num_inference_steps", "steps"),
+    "guidance_scale": ("guidance_scale", "cfg_scale", "guidance"),
+    "seed": ("seed",),
+    "image_count": ("n", "num_images"),
+    "scheduler": ("scheduler",),
+    "strength": ("strength",),
+    "image.content": ("image", "input_image", "image_url"),
+    "mask.content": ("mask", "mask_image"),
+    "mask_polarity": ("mask_polarity",),
+    "preserve_unmasked": ("preserve_unmasked",),
+    "output.format": ("output_format",),
+    "output.quality": ("output_compression",),
+}
+#: Taken without a word, though they change nothing here.
+_SILENT = frozenset(
+    {
+        *("user", "quality", "style", "moderation", "background", "safety_identifier"),
+        *("response_format", "stream", "partial_images", "backend", "input_fidelity"),
+    }
+)
+
+
+class Fields:
+    """The values of one body. `written` maps a field to the name that the caller wrote."""
+
+    def __init__(self, body: Mapping[str, Any], *, shown: Mapping[str, str] | None = None) -> None:
+        # What the caller calls fields that are not in the body under that name.
+        self._shown = dict(shown or {})
+        self._values: dict[str, Any] = {}
+        self.written: dict[str, str] = {}
+        for field, names in NAMES.items():
+            for name in names:
+                if body.get(name) is not None:
+                    self._put(field, name, body[name])
+        known = {name for names in NAMES.values() for name in names} | _SILENT
+        #: Names that nothing is known of.
+        self.unknown: tuple[str, ...] = tuple(name for name in body if name not in known)
+
+    def _put(self, field: str, name: str, value: Any) -> None:
+        if field in self._values and self._values[field] != value:
+            raise InvalidParameter(
+                name, f"says something else than {self.written[field]}; they mean the same"
+            )
+        if field not in self._values:
+            self._values[field], self.written[field] = value, name
+
+    def name(self, field: str) -> str:
+        """What the caller calls the field, or would."""
+        if field in self._shown:
+            return self._shown[field]
+        return self.written.get(field, NAMES[field][0] if field in NAMES else field)
+
+    def raw(self, field: str) -> Any:
+        """The value as it came; None when there is none."""
+        return self._values.get(field)
+
+    def text(self, field: str) -> str | None:
+        """A string; raises InvalidParameter."""
+        value = self.raw(field)
+        if value is None or isinstance(value, str):
+            return value
+        raise InvalidParameter(self.name(field), "is no text")
+
+    def one_text(self, field: str) -> str | None:
+        """A string, or a list of one."""
+        value = self.raw(field)
+        if isinstance(value, list) and len(value) == 1 and isinstance(value[0], str):
+            return value[0]
+        return self.text(field)
+
+    def whole(self, field: str) -> int | None:
+        """An integer; 4.0 and "4" are some as well."""
+        return whole(self.raw(field), self.name(field))
+
+    def number(self, field: str) -> float | None:
+        """A number; "9" is one as well."""
+        value = self.raw(field)
+        if value is None:
+            return None
+        found = _number(value)
+        if found is None:
+            raise InvalidParameter(self.name(field), "is no number")
+        return found
+
+    def flag(self, field: str) -> bool:
+        """True or false, also as text; absent is false."""
+        return flag(self.raw(field), self.name(field))
+
+    def choice(self, field: str, choices: Iterable[str]) -> str | None:
+        """One of the words, in any case."""
+        value = self.text(field)
+        known = list(choices)
+        if value is None or value.lower() in known:
+            return None if value is None else value.lower()
+        raise InvalidParameter(self.name(field), f"is none of: {', '.join(known)}")
+
+
+def whole(value: Any, name: str) -> int | None:
+    """An integer from JSON or from a form; raises InvalidParameter."""
+    if value is None or (isinstance(value, int) and not isinstance(value, bool)):
+        return value
+    if isinstance(value, str) and value.isascii() and value.strip().removeprefix("-").isdecimal():
+        # Longer ones are out of every range, and int() refuses the very long.
+        return int(value) if len(value) <= 20 else 10**20
+    found = _number(value)
+    if found is None or found != int(found):
+        raise InvalidParameter(name, "is no whole number")
+    return int(found)
+
+
+def flag(value: Any, name: str) -> bool:
+    """A truth value from JSON or from a form; raises InvalidParameter."""
+    words = {None: False, True: True, False: False, "true": True, "false": False}
+    if isinstance(value, bool | str | None) and value in words:
+        return words[value]
+    raise InvalidParameter(name, "is neither true nor false")
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        found = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return found if math.isfinite(found) else None

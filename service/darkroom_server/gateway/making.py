@@ -1,0 +1,78 @@
+"""What every dialect does with the fields of a body: ask the engine, and answer for errors."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request, Response
+
+from darkroom_server.domain.errors import DarkroomError, FieldError
+from darkroom_server.domain.jobs import Task
+from darkroom_server.engine.engine import Engine
+from darkroom_server.gateway.asking import Manner, read_request
+from darkroom_server.gateway.fields import Fields
+from darkroom_server.gateway.outcome import Outcome, run, unless_gone
+from darkroom_server.gateway.problems import (
+    Problem,
+    Render,
+    internal_problem,
+    problem_of,
+    refusal,
+)
+from darkroom_server.gateway.request_ids import REQUEST_ID_HEADER, request_id_of
+from darkroom_server.wire.images import ImageLimits
+
+log = structlog.get_logger("darkroom.gateway")
+
+
+class ImageMaker:
+    """Makes images for the routes of all dialects. Belongs to the engine's event loop."""
+
+    def __init__(self, engine: Engine, image_limits: ImageLimits) -> None:
+        self.engine = engine
+        self._image_limits = image_limits
+
+    async def make(self, request: Request, fields: Fields, manner: Manner) -> Outcome:
+        """The images asked for; raises DarkroomError, naming fields as the caller wrote them."""
+        try:
+            tasks = self.tasks_of(fields.text("model"))
+            ref, parsed = await asyncio.to_thread(read_request, fields, manner, tasks)
+            work = run(self.engine, self._image_limits, ref, parsed)
+            return await unless_gone(request, work)
+        except FieldError as error:
+            error.field = fields.name(error.field)
+            raise
+
+    def tasks_of(self, model: str | None) -> frozenset[Task]:
+        """What the model can do; every task where none is named. Raises ModelNotFound."""
+        return self.engine.get_model(model).model.tasks if model else frozenset(Task)
+
+
+async def answering(request: Request, render: Render, work: Awaitable[Response]) -> Response:
+    """The answer, or what became of it in the dialect's shape."""
+    # For the handler of bugs, which is far from the route.
+    request.state.render = render
+    try:
+        return await work
+    except DarkroomError as error:
+        return refusal(problem_of(error), render)
+
+
+def add_bug_handler(app: FastAPI) -> None:
+    """Bugs are logged whole and answered with their request's id alone."""
+
+    @app.exception_handler(Exception)
+    async def answer(request: Request, error: Exception) -> Response:
+        request_id = request_id_of(request)
+        log.error("unhandled error", exc_info=error, request_id=request_id)
+        render: Render = getattr(request.state, "render", _plain)
+        response = refusal(internal_problem(request_id), render)
+        response.headers[REQUEST_ID_HEADER] = request_id
+        return response
+
+
+def _plain(problem: Problem) -> dict[str, Any]:
+    return {"error": problem.message}

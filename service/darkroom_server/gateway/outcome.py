@@ -1,0 +1,108 @@
+"""A request run to its end, for dialects that answer once."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Coroutine
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from fastapi import Request
+
+from darkroom.v1.image_service_pb2 import GenerationEvent
+from darkroom_server.domain.errors import Cancelled
+from darkroom_server.domain.jobs import JobCompleted, JobImage, JobTimings
+from darkroom_server.domain.models import ModelRef
+from darkroom_server.engine.engine import Engine
+from darkroom_server.wire.generation import generation_events
+from darkroom_server.wire.images import ImageLimits
+from darkroom_server.wire.requests import ImageRequest
+
+_Value = TypeVar("_Value")
+_SANE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What was made. `accepted` has the parameters that were run."""
+
+    accepted: GenerationEvent.Accepted
+    images: tuple[JobImage, ...]
+    timings: JobTimings
+
+    @property
+    def inference_s(self) -> float:
+        """Time the request took, less its waiting."""
+        return max(0.0, self.timings.total_s - self.timings.queue_s)
+
+
+async def run(
+    engine: Engine, image_limits: ImageLimits, ref: ModelRef, request: ImageRequest
+) -> Outcome:
+    """Admits the request and waits for its images; cancelled, it cancels the job."""
+    accepted, timings = GenerationEvent.Accepted(), JobTimings()
+    images: list[JobImage] = []
+    told = generation_events(engine, image_limits, ref, request, deadline_s=None)
+    async with aclosing(told):
+        async for happened, messages in told:
+            if happened is None:
+                accepted = next(iter(messages)).accepted
+            elif isinstance(happened, JobImage):
+                images.append(happened)
+            elif isinstance(happened, JobCompleted):
+                timings = happened.timings
+    return Outcome(accepted=accepted, images=tuple(images), timings=timings)
+
+
+async def unless_gone(request: Request, work: Coroutine[Any, Any, _Value]) -> _Value:
+    """What the work returns or raises; once its caller has gone, stops it and raises Cancelled.
+
+    The request's body must have been read.
+    """
+    task = asyncio.create_task(work)
+    gone = asyncio.create_task(_disconnect(request))
+    try:
+        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise Cancelled("the caller has gone")
+        return task.result()
+    finally:
+        task.cancel()
+        gone.cancel()
+        await asyncio.gather(task, gone, return_exceptions=True)
+
+
+async def _disconnect(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def outcome_headers(outcome: Outcome, unknown: tuple[str, ...] = ()) -> dict[str, str]:
+    """Seed, model, timings and warnings, as every dialect sends them.
+
+    `unknown` are names in the body that mean nothing here.
+    """
+    parameters, timings = outcome.accepted.parameters, outcome.timings
+    stages = {
+        "queue": timings.queue_s,
+        "encode": timings.encode_s,
+        "denoise": timings.denoise_s,
+        "decode": timings.decode_s,
+        "compress": timings.compress_s,
+        "total": timings.total_s,
+    }
+    headers = {
+        "x-darkroom-seed": ",".join(map(str, parameters.seeds)),
+        "x-darkroom-model": f"{parameters.model.removeprefix('models/')}/"
+        f"{parameters.model_version}",
+        "server-timing": ", ".join(f"{name};dur={s * 1000:.1f}" for name, s in stages.items()),
+    }
+    warnings = [f"{one.reason} {one.field}".strip() for one in outcome.accepted.warnings]
+    # A caller's own words stay out of headers unless they are plain names.
+    sane = [name for name in unknown if _SANE_NAME.fullmatch(name)][:16]
+    warnings += [f"PARAMETER_IGNORED {name}" for name in sane]
+    if warnings:
+        headers["x-darkroom-warning"] = ", ".join(warnings)
+    return headers

@@ -1,0 +1,88 @@
+"""Errors as HTTP answers: the table of `wire/status.py`, told in each dialect's shape."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import Response
+from fastapi.responses import JSONResponse
+
+from darkroom_server.domain.errors import DarkroomError, Draining, FieldError, QueueFull
+from darkroom_server.wire.status import INTERNAL_REASON, kind_of
+
+_INVALID = "invalid_request_error"
+
+#: Type and code as OpenAI's clients know them, for every reason.
+TYPES: Mapping[str, tuple[str, str]] = {
+    "INVALID_PARAMETER": (_INVALID, "invalid_value"),
+    "UNSUPPORTED_PARAMETER": (_INVALID, "unsupported_parameter"),
+    "INVALID_IMAGE": (_INVALID, "invalid_image"),
+    "IMAGE_TOO_LARGE": (_INVALID, "invalid_image"),
+    "REQUEST_TOO_LARGE": (_INVALID, "request_too_large"),
+    "WRONG_TASK": (_INVALID, "wrong_task"),
+    "MODEL_NOT_FOUND": (_INVALID, "model_not_found"),
+    "MODEL_UNAVAILABLE": (_INVALID, "model_unavailable"),
+    "QUEUE_FULL": ("rate_limit_error", "server_overloaded"),
+    "DRAINING": ("server_error", "server_stopping"),
+    "DEADLINE_EXCEEDED": ("timeout_error", "deadline_exceeded"),
+    "CANCELLED": (_INVALID, "cancelled"),
+    "OUT_OF_DEVICE_MEMORY": ("server_error", "out_of_memory"),
+    "GENERATION_FAILED": ("server_error", "generation_failed"),
+    "WORKER_LOST": ("server_error", "worker_lost"),
+    INTERNAL_REASON: ("server_error", "internal_error"),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """An error in words that may be sent. `param` is the field at fault, as its caller calls it."""
+
+    http_status: int
+    reason: str
+    message: str
+    param: str | None = None
+    retryable: bool = False
+    retry_after_s: float | None = None
+    closing: bool = False
+
+    @property
+    def openai(self) -> dict[str, Any]:
+        """The object that OpenAI's clients expect under `error`."""
+        kind, code = TYPES[self.reason]
+        return {"message": self.message, "type": kind, "param": self.param, "code": code}
+
+
+Render = Callable[[Problem], dict[str, Any]]
+
+
+def problem_of(error: DarkroomError) -> Problem:
+    """The error as a problem."""
+    kind = kind_of(error)
+    param = error.field if isinstance(error, FieldError) else None
+    return Problem(
+        http_status=kind.http_status,
+        reason=kind.reason,
+        message=str(error) if param is None else f"{param}: {error}",
+        param=param,
+        retryable=kind.retryable,
+        retry_after_s=error.retry_after_s if isinstance(error, QueueFull | Draining) else None,
+        closing=isinstance(error, Draining),
+    )
+
+
+def internal_problem(request_id: str) -> Problem:
+    """The problem of a bug: says nothing but the id to look for in the logs."""
+    text = f"the server failed on this request; its logs have the cause under id {request_id}"
+    return Problem(http_status=500, reason=INTERNAL_REASON, message=text)
+
+
+def refusal(problem: Problem, render: Render) -> Response:
+    """The answer, with what tells clients whether and when to try again."""
+    headers = {"x-should-retry": "true" if problem.retryable else "false"}
+    if problem.retry_after_s is not None:
+        headers["retry-after"] = str(max(1, round(problem.retry_after_s)))
+    if problem.closing:
+        headers["connection"] = "close"
+    return JSONResponse(render(problem), status_code=problem.http_status, headers=headers)

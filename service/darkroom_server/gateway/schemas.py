@@ -1,0 +1,42 @@
+"""What the OpenAPI document says of bodies that are read by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from darkroom_server.gateway.fields import NAMES
+
+_WHOLE = {"type": ["integer", "null"]}
+_NUMBER = {"type": ["number", "null"]}
+_TEXT = {"type": ["string", "null"]}
+_TYPES: dict[str, dict[str, Any]] = {
+    **dict.fromkeys(("width_px", "height_px", "step_count", "seed", "image_count"), _WHOLE),
+    **dict.fromkeys(("guidance_scale", "strength"), _NUMBER),
+    "output.quality": _WHOLE,
+    "preserve_unmasked": {"type": ["boolean", "null"]},
+    "size": {"type": ["string", "object", "null"]},
+}
+
+
+def fields_schema() -> dict[str, Any]:
+    """The object that every dialect's body is, with all names of the fields."""
+    properties = {
+        name: _TYPES.get(field, _TEXT) for field, names in NAMES.items() for name in names
+    }
+    return {"type": "object", "properties": properties, "required": ["prompt"]}
+
+
+def hugging_face_schema() -> dict[str, Any]:
+    """A body of the Hugging Face routes."""
+    parameters = {**fields_schema(), "type": ["object", "null"], "required": []}
+    return {
+        "type": "object",
+        "properties": {"inputs": {"type": "string"}, "parameters": parameters},
+        "required": ["inputs"],
+    }
+
+
+def json_body(schema: dict[str, Any] | None = None) -> dict[str, Any]:
+    """`openapi_extra` of a route that takes a JSON object."""
+    content = {"application/json": {"schema": schema or fields_schema()}}
+    return {"requestBody": {"required": True, "content": content}}

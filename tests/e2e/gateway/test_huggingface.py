@@ -1,0 +1,140 @@
+"""The second page: the real `huggingface_hub` client, unmodified, and the page's snippet."""
+
+from __future__ import annotations
+
+import io
+
+import httpx
+import numpy as np
+import pytest
+from huggingface_hub import InferenceClient
+from huggingface_hub.errors import BadRequestError, HfHubHTTPError
+from PIL import Image
+
+from tests.e2e.gateway.conftest import DEV, FILL, SCHNELL, SDXL, Service, base64_of, grey, opened
+
+SMALL = {"width": 64, "height": 64, "num_inference_steps": 3, "seed": 5}
+
+
+def client(service: Service, model: str) -> InferenceClient:
+    return InferenceClient(model=f"{service.url}/models/{model}", token="tok")
+
+
+@pytest.mark.parametrize("path", ["", "/v1", f"/models/{DEV}", f"/hf-inference/models/{DEV}"])
+def test_the_client_gets_a_picture_from_every_route(service: Service, path: str) -> None:
+    picture = InferenceClient(base_url=f"{service.url}{path}").text_to_image(
+        "a cat", width=64, height=128
+    )
+    assert picture.size == (64, 128)
+
+
+def test_every_parameter_of_the_page_is_taken(service: Service) -> None:
+    picture = client(service, SDXL).text_to_image(
+        "a cat",
+        negative_prompt="dog",
+        guidance_scale=3.5,
+        scheduler="EulerDiscreteScheduler",
+        **SMALL,
+    )
+    assert picture.size == (64, 64)
+
+
+def test_the_same_seed_makes_the_same_picture_and_does_not_leak(service: Service) -> None:
+    hf = client(service, SCHNELL)
+    first, second = (np.asarray(hf.text_to_image("a cat", **SMALL)) for _ in range(2))
+    assert np.array_equal(first, second)
+    unseeded = {name: value for name, value in SMALL.items() if name != "seed"}
+    assert not np.array_equal(first, np.asarray(hf.text_to_image("a cat", **unseeded)))
+
+
+def test_the_page_s_snippet_works_as_written(service: Service) -> None:
+    response = httpx.post(
+        f"{service.url}/hf-inference/models/{DEV}",
+        headers={"Authorization": "Bearer: hf_1"},
+        json={"inputs": "Astronaut riding a horse"},
+    )
+    assert Image.open(io.BytesIO(response.content)).format == "PNG"
+    assert response.headers["content-type"] == "image/png"
+    assert int(response.headers["content-length"]) == len(response.content)
+
+
+def test_an_image_and_a_mask_are_a_fill(service: Service) -> None:
+    picture = client(service, FILL).image_to_image(
+        grey(90),
+        prompt="a red cap",
+        mask_image=base64_of(grey(0)),
+        preserve_unmasked=True,
+        seed=7,
+    )
+    assert set(np.unique(np.asarray(picture))) == {90}
+
+
+def test_an_image_alone_begins_what_a_model_of_images_makes(service: Service) -> None:
+    picture = client(service, SDXL).image_to_image(
+        grey(90), prompt="a cap", target_size={"width": 96, "height": 64}
+    )
+    assert picture.size == (96, 64)
+
+
+def test_a_fill_without_a_mask_names_it(service: Service) -> None:
+    with pytest.raises(BadRequestError, match="mask"):
+        client(service, FILL).image_to_image(grey(90), prompt="x")
+
+
+def test_a_raw_image_is_read_as_one(service: Service) -> None:
+    with pytest.raises(BadRequestError, match="prompt"):
+        client(service, SDXL).image_to_image(grey(90))
+
+
+def test_errors_are_shown_by_the_client(service: Service) -> None:
+    with pytest.raises(BadRequestError, match="num_inference_steps") as caught:
+        client(service, SDXL).text_to_image("a cat", num_inference_steps=0)
+    assert caught.value.request_id
+    with pytest.raises(HfHubHTTPError, match="nobody") as missing:
+        client(service, "nobody").text_to_image("a cat")
+    assert missing.value.response.status_code == httpx.codes.NOT_FOUND
+    with pytest.raises(BadRequestError, match="EulerDiscreteScheduler"):
+        client(service, SDXL).text_to_image("a cat", scheduler="NoScheduler")
+
+
+@pytest.mark.parametrize("parameters", [{}, None, {"width": None}, {"negative_prompt": ["dog"]}])
+def test_parameters_may_be_left_out(service: Service, parameters: object) -> None:
+    answer = service.http.post(
+        f"/models/{SDXL}", json={"inputs": "ein Hund 🐕", "parameters": parameters}
+    )
+    assert answer.status_code == httpx.codes.OK
+
+
+def test_an_unknown_parameter_is_warned_of(service: Service) -> None:
+    answer = service.http.post("/v1", json={"inputs": "x", "parameters": {"clip_skip": 2}})
+    assert answer.status_code == httpx.codes.OK
+    assert "PARAMETER_IGNORED clip_skip" in answer.headers["x-darkroom-warning"]
+
+
+@pytest.mark.parametrize(
+    "body", [{}, {"inputs": ""}, {"inputs": 7}, {"inputs": "x", "parameters": 1}]
+)
+def test_a_bad_body_is_a_400_with_a_text(service: Service, body: dict[str, object]) -> None:
+    answer = service.http.post("/", json=body)
+    assert answer.status_code == httpx.codes.BAD_REQUEST
+    assert isinstance(answer.json()["error"], str)
+
+
+@pytest.mark.parametrize(
+    ("accept", "form"),
+    [
+        ("*/*", "PNG"),
+        ("image/webp, image/png", "WEBP"),
+        ("image/png;q=0.5, image/jpeg", "JPEG"),
+        ("application/json", "PNG"),
+    ],
+)
+def test_the_picture_comes_in_the_format_accepted(service: Service, accept: str, form: str) -> None:
+    answer = service.http.post("/v1", json={"inputs": "x"}, headers={"accept": accept})
+    assert opened(answer.content).format == form
+
+
+def test_health_and_info(service: Service) -> None:
+    hf = InferenceClient(model=f"{service.url}/models/{SDXL}", provider="hf-inference")
+    assert hf.health_check() is True
+    assert "text-to-image" in hf.get_endpoint_info()["tasks"]
