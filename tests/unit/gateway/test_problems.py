@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+from darkroom_server.domain.errors import Draining, InvalidParameter, QueueFull
+from darkroom_server.gateway.problems import TYPES, problem_of, refusal
+from darkroom_server.wire.status import ERROR_KINDS, INTERNAL_REASON
+
+
+def test_every_reason_has_a_type_and_a_code() -> None:
+    assert set(TYPES) == {kind.reason for kind in ERROR_KINDS.values()} | {INTERNAL_REASON}
+
+
+def test_a_full_queue_is_no_503_which_some_clients_repeat_at_once() -> None:
+    answer = refusal(problem_of(QueueFull("full", retry_after_s=2.4)), lambda _: {})
+    assert (answer.status_code, answer.headers["retry-after"]) == (429, "2")
+    assert answer.headers["x-should-retry"] == "true"
+
+
+def test_a_server_that_stops_closes_the_connection() -> None:
+    answer = refusal(problem_of(Draining("stopping", retry_after_s=0)), lambda _: {})
+    assert (answer.status_code, answer.headers["connection"]) == (503, "close")
+
+
+def test_a_wrong_field_is_named_and_not_to_be_repeated() -> None:
+    problem = problem_of(InvalidParameter("width", "0 is too small"))
+    assert (problem.param, problem.message) == ("width", "width: 0 is too small")
+    assert refusal(problem, lambda _: {}).headers["x-should-retry"] == "false"
