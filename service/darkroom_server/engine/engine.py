@@ -142,6 +142,10 @@ class Engine:
         self._notify()
         await asyncio.gather(*(one.start() for one in self._supervisors.values()))
 
+    async def scanned(self) -> None:
+        """Waits until the repository has been read: before that no name of a model is known."""
+        await self._scanned.wait()
+
     @asynccontextmanager
     async def open(self, ref: ModelRef, task: Task) -> AsyncIterator[Session]:
         """Leases a version; raises ModelNotFound, ModelUnavailable, Draining.

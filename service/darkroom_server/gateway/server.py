@@ -9,12 +9,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import uvicorn
-from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Request, Response
 
 from darkroom_server.engine.engine import Engine
 from darkroom_server.gateway.dialects.events import events_router
 from darkroom_server.gateway.dialects.huggingface import huggingface_router
+from darkroom_server.gateway.dialects.hyperbolic import hyperbolic_router
 from darkroom_server.gateway.dialects.nebula import nebula_router
+from darkroom_server.gateway.dialects.openai import openai_router
 from darkroom_server.gateway.making import ImageMaker, add_bug_handler
 from darkroom_server.gateway.playground_routes import playground_router
 from darkroom_server.gateway.request_ids import RequestIds
@@ -106,8 +108,11 @@ def build_app(engine: Engine, metrics: Metrics) -> FastAPI:
 def image_router(engine: Engine, image_limits: ImageLimits) -> APIRouter:
     """Every route that makes images or tells of models."""
     maker = ImageMaker(engine, image_limits)
-    router = APIRouter()
+    # Until the repository has been read, a model that is in it would be unknown.
+    router = APIRouter(dependencies=[Depends(engine.scanned)])
     router.include_router(events_router(engine, image_limits))
     router.include_router(nebula_router(maker))
+    router.include_router(openai_router(maker))
+    router.include_router(hyperbolic_router(maker))
     router.include_router(huggingface_router(maker))
     return router
