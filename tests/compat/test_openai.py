@@ -227,7 +227,7 @@ def test_a_form_without_a_length_is_taken(service: Service) -> None:
 @pytest.mark.parametrize(
     "content_type", ["multipart/form-data", "multipart/form-data; boundary=b", "text/plain"]
 )
-@pytest.mark.parametrize("body", [b"", b"--b\r\n\r\n", b"\xff" * 100])
+@pytest.mark.parametrize("body", [b"", b"--b\r\n\r\n", b"\xff" * 100], ids=[*"012"])
 def test_a_form_that_is_none_is_a_400(
     service: Service,
     content_type: str,
