@@ -71,11 +71,19 @@ check: lint types protos-check arch ## format, lint, types, layers, protos: ever
 test: setup ## all tests
 	$(BIN)/pytest $(ARGS)
 
-compat: setup ## import and use the generated code under protobuf 7, in an environment of its own
+compat: setup ## the generated code under protobuf 7, and clients that people have, in environments of their own
 	@test -x .venv-protobuf7/bin/python || $(BIN)/python -m venv .venv-protobuf7
 	@PIP_DISABLE_PIP_VERSION_CHECK=1 .venv-protobuf7/bin/python -m pip install -qq \
 	  protobuf==7.36.2 grpcio==1.85.1 protos/gen/python
 	.venv-protobuf7/bin/python -W error tests/contract/use_generated_code.py
+	@for client in together==3.1.1 huggingface_hub==0.25.2 huggingface_hub==2.4.0; do \
+	  home=.compat/$$(echo $$client | sed 's/^together==.*/together/; s/==/-/'); \
+	  test -x $$home/bin/python || $(BIN)/python -m venv $$home; \
+	  PIP_DISABLE_PIP_VERSION_CHECK=1 $$home/bin/python -m pip install -qq $$client pillow || exit 1; \
+	done
+	@if command -v npm >/dev/null; then npm install --prefix .compat/node --no-fund --no-audit \
+	  --silent openai@6.49.0 @huggingface/inference@4.13.30; else echo "no npm: Node's clients are left out"; fi
+	$(BIN)/python -m pytest -q tests/compat
 
 browser: setup ## install Chromium, which the tests of the playground drive
 	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \

@@ -11,7 +11,7 @@ import pytest
 from tests.e2e.gateway.conftest import FILL, SCHNELL, SDXL, Service
 
 CALLERS = Path(__file__).parent / "callers"
-INSTALLED = Path(os.environ.get("DARKROOM_COMPAT_DIR", Path(__file__).parents[2] / ".compat"))
+INSTALLED = Path(os.environ.get("COMPAT_CLIENTS", Path(__file__).parents[2] / ".compat"))
 
 
 def call(command: list[str | Path], cwd: Path | None = None) -> None:

@@ -5,8 +5,9 @@ import { InferenceClient } from "@huggingface/inference";
 import OpenAI, { toFile } from "openai";
 
 const [address, model, fill] = process.argv.slice(2);
+// 16 by 16 pixels, all transparent.
 const png = Buffer.from(
-  "iVBORw0KGgoAAAANSUhEUgAAABAAAAAQCAYAAAAf8/9hAAAAD0lEQVR4nGNgGAWjYGQDAAMQAAEg6Cu4AAAAAElFTkSuQmCC",
+  "iVBORw0KGgoAAAANSUhEUgAAABAAAAAQCAYAAAAf8/9hAAAAHElEQVR4nGOMiopioAQwUaR71IBRA0YNGEQGAACMEAEuKQ2higAAAABJRU5ErkJggg==",
   "base64",
 );
 

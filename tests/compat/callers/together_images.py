@@ -6,7 +6,7 @@ import sys
 from together import Together
 
 address, model = sys.argv[1:]
-client = Together(base_url=f"{address}/v1", api_key="x")
+client = Together(base_url=address, api_key="x")
 made = client.images.generate(
     prompt="x", model=model, width=64, height=64, steps=3, seed=5, n=1, response_format="base64"
 )
