@@ -96,3 +96,24 @@ async def test_a_call_before_the_repository_was_read_waits_for_it() -> None:
     assert not call.done()
     read.set()
     assert await call == 200
+
+
+@pytest.mark.parametrize(
+    ("origins", "origin", "allowed"),
+    [
+        pytest.param((), "https://a.example", None, id="off"),
+        pytest.param(("https://a.example",), "https://a.example", "https://a.example", id="on"),
+        pytest.param(("https://a.example",), "https://b.example", None, id="another"),
+    ],
+)
+async def test_only_pages_of_configured_origins_may_call(
+    origins: tuple[str, ...], origin: str, allowed: str | None
+) -> None:
+    engine: Any = Engine([VersionState.READY])
+    transport = httpx.ASGITransport(app=build_app(engine, Metrics(), origins))
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        answer = await client.get("/v1/models", headers={"origin": origin})
+        asked = {"origin": origin, "access-control-request-method": "POST"}
+        preflight = await client.options("/v1/images/generations", headers=asked)
+    assert answer.headers.get("access-control-allow-origin") == allowed
+    assert preflight.headers.get("access-control-allow-origin") == allowed
