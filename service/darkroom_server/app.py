@@ -30,7 +30,10 @@ async def serve(config: ServerConfig) -> None:
         EngineOptions(
             model_repository=config.model_repository,
             threads_per_worker=config.threads_per_worker,
+            hang_limit_s=config.worker_hang_limit_s,
             aliases=config.aliases,
+            poll_s=config.repository_poll_s if config.model_control == "poll" else 0.0,
+            settle_s=config.repository_settle_s,
         ),
         metrics,
     )
@@ -39,9 +42,7 @@ async def serve(config: ServerConfig) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, signals.put_nowait, number)
     server = build_server(engine, _grpc_options(config), metrics)
-    http_server = build_http_server(
-        engine, HttpOptions(config.host, config.http_port, tuple(config.cors_origins)), metrics
-    )
+    http_server = build_http_server(engine, HttpOptions(config.host, config.http_port), metrics)
     await server.start()
     http_server.start()
     log.info("listening", host=config.host, grpc_port=server.port, http_port=http_server.port)

@@ -33,13 +33,16 @@ class ServerConfig(BaseSettings):
 
     model_repository: Path = Path("model_repo")
     aliases: dict[str, str] = {}
+    model_control: Literal["none", "poll"] = "none"
+    repository_poll_s: Annotated[float, Field(gt=0)] = 15.0
+    repository_settle_s: Annotated[float, Field(ge=0)] = 2.0
     host: str = "127.0.0.1"
     grpc_port: Port = 8001
     http_port: Port = 8000
-    cors_origins: list[str] = []
     max_receive_bytes: Annotated[int, Field(ge=1 << 20)] = 64 << 20
     max_concurrent_streams: Annotated[int, Field(ge=1)] = 1024
     worker_thread_count: Annotated[int, Field(ge=0)] = 0
+    worker_hang_limit_s: Annotated[float, Field(ge=0)] = 600.0
     drain_delay_s: Annotated[float, Field(ge=0)] = 0.0
     exit_timeout_s: Annotated[float, Field(ge=0)] = 30.0
     log_format: Literal["text", "json"] = "text"

@@ -19,6 +19,7 @@ from darkroom_server.backends.diffusers.families.hidream import HiDreamStepModel
 from darkroom_server.backends.diffusers.loader import load_model
 from darkroom_server.backends.prompt_cache import PromptCache
 from darkroom_server.domain.jobs import ImageSpec, PreviewSpec, Reproducibility
+from darkroom_server.domain.models import Placement
 from tests.parity.shared import assert_within_tolerance, staggered, stepped
 from tests.parity.test_sdxl_steps import image_spec
 from tests.parity.test_whole_request import version_of
@@ -130,7 +131,7 @@ def test_a_folder_is_found_loaded_and_run(
     version = version_of(tmp_path, pipelines[name])
     limits = version.model.limits
     assert (version.model.defaults.width_px, limits.max_pixel_count) == (EDGE_PX, EDGE_PX**2)
-    model = load_model(version, thread_count=1, prompts=PromptCache(max_bytes=0))
+    model = load_model(version, Placement(), thread_count=1, prompts=PromptCache(max_bytes=0))
     assert isinstance(model, HiDreamStepModel)
     spec = hidream_spec(pipelines[name])
     # Loaded as well: the last bits of its CLIP encoders are other than when they are built.

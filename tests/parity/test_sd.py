@@ -18,6 +18,7 @@ from darkroom_server.backends.diffusers.loader import load_model
 from darkroom_server.backends.diffusers.pictures import picture
 from darkroom_server.backends.prompt_cache import PromptCache
 from darkroom_server.domain.jobs import ImageSpec, Job, JobImage, Reproducibility, Task
+from darkroom_server.domain.models import Placement
 from darkroom_server.worker.loop import WorkerLoop
 from darkroom_server.worker.messages import JobReport, Report, SubmitJob
 from tests.parity.shared import (
@@ -153,7 +154,7 @@ def test_what_the_safety_checker_objects_to_is_black_as_in_stock(
     assert made.any() != objects
     version = version_of(tmp_path / "repository", pipeline)
     assert version.model.parameters["preview"] is False
-    model = load_model(version, thread_count=1, prompts=PromptCache(max_bytes=0))
+    model = load_model(version, Placement(), thread_count=1, prompts=PromptCache(max_bytes=0))
     loaded = type(pipeline).from_pretrained(version.path)
     spec = image_spec(width_px=96)
     np.testing.assert_array_equal(stepped(model, spec), stock(loaded, spec))
@@ -188,7 +189,7 @@ def test_a_folder_is_found_loaded_and_run(
     pipelines: dict[str, Any], tmp_path: Path, name: str
 ) -> None:
     version = version_of(tmp_path, pipelines[name])
-    model = load_model(version, thread_count=1, prompts=PromptCache(max_bytes=0))
+    model = load_model(version, Placement(), thread_count=1, prompts=PromptCache(max_bytes=0))
     assert isinstance(model, SdStepModel)
     spec = image_spec(task=Task.FILL, fill=fill_spec(strength=0.6))
     # Loaded as well: a file keeps defaults of its scheduler's, which others then take over.

@@ -15,6 +15,7 @@ from darkroom_server.backends.diffusers.loader import load_model
 from darkroom_server.backends.diffusers.pictures import picture
 from darkroom_server.backends.prompt_cache import PromptCache
 from darkroom_server.domain.jobs import ImageSpec, PreviewSpec, Reproducibility, Task
+from darkroom_server.domain.models import Placement
 from tests.parity.shared import (
     assert_equal_among_any_neighbours,
     assert_within_tolerance,
@@ -151,7 +152,7 @@ def test_a_folder_is_found_loaded_and_run(
     pipelines: dict[str, Any], tmp_path: Path, name: str
 ) -> None:
     version = version_of(tmp_path, pipelines[name])
-    model = load_model(version, thread_count=1, prompts=PromptCache(max_bytes=0))
+    model = load_model(version, Placement(), thread_count=1, prompts=PromptCache(max_bytes=0))
     assert isinstance(model, Sd3StepModel)
     spec = sd3_spec()
     np.testing.assert_array_equal(stepped(model, spec), stock(pipelines[name], spec))

@@ -19,7 +19,7 @@ from darkroom_server.backends.diffusers.whole_request import WholeRequestModel, 
 from darkroom_server.backends.prompt_cache import PromptCache
 from darkroom_server.domain.errors import ModelUnavailable, UnsupportedParameter
 from darkroom_server.domain.jobs import ImageSpec, Job, JobImage, Reproducibility, Task
-from darkroom_server.domain.models import DynamicBatching, VersionInfo
+from darkroom_server.domain.models import DynamicBatching, Placement, VersionInfo
 from darkroom_server.models.repository import ModelRepository
 from darkroom_server.worker.messages import CancelJob, JobReport, Report, SubmitJob
 from darkroom_server.worker.window_loop import WindowLoop
@@ -247,7 +247,7 @@ def version_of(folder: Path, pipeline: Any, **index: str) -> VersionInfo:
 
 def test_a_pipeline_without_a_family_is_found_loaded_and_run(lcm: Any, tmp_path: Path) -> None:
     version = version_of(tmp_path, lcm)
-    model = load_model(version, thread_count=1, prompts=PromptCache(max_bytes=0))
+    model = load_model(version, Placement(), thread_count=1, prompts=PromptCache(max_bytes=0))
     assert isinstance(model, RequestModel)
     assert model.dtype().value == "fp32"
     assert model.memory_bytes() > version.weight_bytes / 2
@@ -259,4 +259,4 @@ def test_a_pipeline_without_a_family_is_found_loaded_and_run(lcm: Any, tmp_path:
 def test_a_class_that_diffusers_does_not_have_does_not_load(lcm: Any, tmp_path: Path) -> None:
     version = version_of(tmp_path, lcm, LatentConsistencyModelPipeline="NoSuchPipeline")
     with pytest.raises(ModelUnavailable, match=r"NoSuchPipeline is no pipeline"):
-        load_model(version, thread_count=1, prompts=PromptCache(max_bytes=0))
+        load_model(version, Placement(), thread_count=1, prompts=PromptCache(max_bytes=0))

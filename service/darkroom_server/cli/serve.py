@@ -64,6 +64,28 @@ def serve(
             "[also DARKROOM_ALIASES, as JSON]",
         ),
     ] = None,
+    model_control: Annotated[
+        str | None,
+        typer.Option(
+            help=_help(
+                "none: what the repository holds at start; poll: it is looked at again and again.",
+                "model_control",
+            )
+        ),
+    ] = None,
+    repository_poll: Annotated[
+        float | None,
+        typer.Option(help=_help("Seconds between two looks.", "repository_poll_s")),
+    ] = None,
+    repository_settle: Annotated[
+        float | None,
+        typer.Option(
+            help=_help(
+                "Seconds that files without a manifest must have stood still.",
+                "repository_settle_s",
+            )
+        ),
+    ] = None,
     host: Annotated[str | None, typer.Option(help=_help("Address to listen on.", "host"))] = None,
     grpc_port: Annotated[
         int | None, typer.Option(help=_help("Port for gRPC; 0 picks one.", "grpc_port"))
@@ -75,6 +97,15 @@ def serve(
         int | None,
         typer.Option(
             help=_help("Threads of each worker; 0: an equal share.", "worker_thread_count")
+        ),
+    ] = None,
+    worker_hang_limit: Annotated[
+        float | None,
+        typer.Option(
+            help=_help(
+                "Seconds of silence with work in hand after which a worker is restarted; 0: never.",
+                "worker_hang_limit_s",
+            )
         ),
     ] = None,
     max_receive_bytes: Annotated[
@@ -112,10 +143,14 @@ def serve(
     flags = {
         "model_repository": model_repository,
         "aliases": _aliases(alias),
+        "model_control": model_control,
+        "repository_poll_s": repository_poll,
+        "repository_settle_s": repository_settle,
         "host": host,
         "grpc_port": grpc_port,
         "http_port": http_port,
         "worker_thread_count": worker_thread_count,
+        "worker_hang_limit_s": worker_hang_limit,
         "max_receive_bytes": max_receive_bytes,
         "max_concurrent_streams": max_concurrent_streams,
         "drain_delay_s": drain_delay,

@@ -46,6 +46,23 @@ class DeviceKind(enum.Enum):
     CPU = "cpu"
 
 
+class UpdatePolicy(enum.Enum):
+    """How a new version takes the place of an old one."""
+
+    #: The old one serves until the new one does: both are in memory meanwhile.
+    AVAILABILITY = "availability"
+    #: The old one leaves first: requests wait meanwhile.
+    RESOURCE = "resource"
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where one worker runs; `gpu` is a device's number, None the first or none."""
+
+    device: DeviceKind = DeviceKind.AUTO
+    gpu: int | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class ModelRef:
     """What a request names: a model (name, hub id or alias; empty for the default) and a version.
@@ -110,7 +127,8 @@ class ModelInfo:
     pipeline_class: str
     backend: BackendKind
     dtype: Dtype
-    device: DeviceKind
+    #: One for each worker of a version.
+    placements: tuple[Placement, ...]
     defaults: Defaults
     limits: Limits
     schedulers: tuple[str, ...]
@@ -122,6 +140,7 @@ class ModelInfo:
     strength_rounding: StrengthRounding = StrengthRounding.DOWN
     has_exact_buckets: bool = True
     dynamic_batching: DynamicBatching = DynamicBatching()
+    update_policy: UpdatePolicy = UpdatePolicy.AVAILABILITY
     fake_step_s: float = 0.0
     fake_load_s: float = 0.0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -11,21 +12,22 @@ from pathlib import Path
 
 import structlog
 
-from darkroom_server.domain.errors import Draining, ModelUnavailable
+from darkroom_server.domain.errors import Draining
 from darkroom_server.domain.jobs import ImageSpec, Job, JobEvent, Task
 from darkroom_server.domain.models import (
     BackendKind,
     ModelInfo,
     ModelRef,
     ModelStatus,
-    VersionState,
-    VersionStatus,
+    VersionInfo,
     all_ready,
 )
 from darkroom_server.engine.instance import prepare_fork_server
+from darkroom_server.engine.manager import Manager
 from darkroom_server.engine.stream import JobStream
 from darkroom_server.engine.supervisor import Supervisor
-from darkroom_server.models.repository import ModelRepository, RepositoryModel, RepositoryScan
+from darkroom_server.models.carry_over import carry_over
+from darkroom_server.models.repository import ModelRepository, RepositoryScan
 from darkroom_server.models.resolution import resolve, resolve_model
 from darkroom_server.telemetry.metrics import Metrics
 
@@ -33,17 +35,24 @@ log = structlog.get_logger(__name__)
 
 #: What a caller is told to wait before it tries another server.
 DRAINING_RETRY_S = 1.0
+#: How often it is looked whether workers hang.
+WATCH_INTERVAL_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class EngineOptions:
     """Where the models are, and how many threads each worker computes with, by worker count.
 
-    `aliases` are names by which models may be asked for besides their own.
+    A worker that is silent for `hang_limit_s` with work in hand is ended; 0: never. `aliases` are
+    names by which models may be asked for besides their own. The repository is looked at again
+    every `poll_s`; 0: only at start. Files that have not stood still for `settle_s` are not loaded.
     """
 
     model_repository: Path
     threads_per_worker: Callable[[int], int]
+    hang_limit_s: float = 0.0
+    poll_s: float = 0.0
+    settle_s: float = 0.0
     aliases: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -104,12 +113,15 @@ class Engine:
     def __init__(self, options: EngineOptions, metrics: Metrics) -> None:
         self._options = options
         self._metrics = metrics
-        self._repository = ModelRepository(options.model_repository, options.aliases)
+        self._repository = ModelRepository(
+            options.model_repository, options.aliases, settle_s=options.settle_s
+        )
         self._scan = RepositoryScan(models=(), broken=(), problems=())
-        self._supervisors: dict[tuple[str, int], Supervisor] = {}
+        self._manager = Manager(self._supervise, retries=options.poll_s > 0, on_change=self._notify)
         self._sessions: set[Session] = set()
         self._listeners: list[Callable[[], None]] = []
         self._scanned = asyncio.Event()
+        self._watches: list[asyncio.Task[None]] = []
         self._leaving = False
         self._draining = False
         self._idle = asyncio.Event()
@@ -117,34 +129,56 @@ class Engine:
 
     async def start(self) -> None:
         """Reads the repository and starts loading what should serve; does not wait for it."""
-        self._scan = scan = await asyncio.to_thread(self._repository.scan)
-        for problem in scan.problems:
-            log.warning("model repository", problem=str(problem))
-        serving = [
-            version
-            for model in scan.models
-            for version in model.versions
-            if version.version in model.serving
-        ]
+        await self._look()
+        models = self._scan.models
         prepare_fork_server(
-            preload_torch=any(v.model.backend is BackendKind.DIFFUSERS for v in serving)
+            preload_torch=any(one.info.backend is BackendKind.DIFFUSERS for one in models)
         )
-        thread_count = self._options.threads_per_worker(len(serving))
-        for version in serving:
-            self._supervisors[version.model.name, version.version] = Supervisor(
-                version,
-                thread_count=thread_count,
-                metrics=self._metrics,
-                on_change=self._notify,
-            )
+        self._manager.update(self._scan)
         self._scanned.set()
-        log.info("models found", count=len(scan.models), serving_versions=len(serving))
-        self._notify()
-        await asyncio.gather(*(one.start() for one in self._supervisors.values()))
+        log.info("models found", count=len(models))
+        self._watches = [
+            asyncio.create_task(self._watch_workers()),
+            asyncio.create_task(self._watch_repository()),
+        ]
 
-    async def scanned(self) -> None:
-        """Waits until the repository has been read: before that no name of a model is known."""
-        await self._scanned.wait()
+    async def _look(self) -> None:
+        """Reads the repository; problems are logged when they are new."""
+        known = set(self._scan.problems)
+        scan = await asyncio.to_thread(self._repository.scan)
+        for problem in scan.problems:
+            if problem not in known:
+                log.warning("model repository", problem=str(problem))
+        self._scan = carry_over(self._scan, scan)
+
+    def _supervise(self, version: VersionInfo, on_change: Callable[[], None]) -> Supervisor:
+        """What serves a version; its workers share the threads with all others."""
+        worker_count = sum(
+            len(one.model.placements)
+            for model in self._scan.models
+            for one in model.versions
+            if one.version in model.serving
+        )
+        return Supervisor(
+            version,
+            thread_count=self._options.threads_per_worker(worker_count),
+            metrics=self._metrics,
+            on_change=on_change,
+            hang_limit_s=self._options.hang_limit_s,
+        )
+
+    async def _watch_workers(self) -> None:
+        while True:
+            await asyncio.sleep(WATCH_INTERVAL_S)
+            for supervisor in self._manager.supervisors():
+                supervisor.check_hang(time.monotonic())
+
+    async def _watch_repository(self) -> None:
+        """Looks again and again, or until nothing is being written any more."""
+        while self._options.poll_s or self._scan.is_unfinished:
+            await asyncio.sleep(self._options.poll_s or self._options.settle_s)
+            await self._look()
+            self._manager.update(self._scan)
 
     @asynccontextmanager
     async def open(self, ref: ModelRef, task: Task) -> AsyncIterator[Session]:
@@ -155,60 +189,35 @@ class Engine:
         await self._scanned.wait()
         if self._draining:
             raise draining()
-        session = Session(self, self._supervisor(ref, task))
+        supervisor = self._supervisor(ref, task)
+        session = Session(self, supervisor)
         self._sessions.add(session)
+        supervisor.acquire()
         self._idle.clear()
         try:
             yield session
         finally:
             session.close()
+            supervisor.release()
             self._sessions.discard(session)
             if not self._sessions:
                 self._idle.set()
 
     def _supervisor(self, ref: ModelRef, task: Task) -> Supervisor:
-        model, version = resolve(self._scan, ref, task)
-        supervisor = self._supervisors.get((model.info.name, version))
-        if supervisor is None:
-            name = model.info.name
-            raise ModelUnavailable(name, f"Version {version} of model {name} is not loaded.")
-        return supervisor
+        model, version = resolve(self._manager.view, ref, task)
+        return self._manager.supervisor(model.info.name, version)
 
     def list_models(self) -> tuple[ModelStatus, ...]:
         """Every model of the repository, by name."""
-        return tuple(self._status(model) for model in self._scan.models)
+        return tuple(self._manager.status(model) for model in self._manager.view.models)
 
     def get_model(self, name: str) -> ModelStatus:
         """One model by name, `models/` name, hub id or alias; raises ModelNotFound."""
-        return self._status(resolve_model(self._scan, name))
-
-    def _status(self, model: RepositoryModel) -> ModelStatus:
-        found = {
-            version.version: self._supervisors.get((model.info.name, version.version))
-            for version in model.versions
-        }
-        return ModelStatus(
-            model=model.info,
-            versions=tuple(
-                supervisor.status()
-                if (supervisor := found[version.version]) is not None
-                else VersionStatus(
-                    version=version.version,
-                    state=VersionState.UNLOADED,
-                    labels=version.labels,
-                    digest=version.digest,
-                    weight_bytes=version.weight_bytes,
-                )
-                for version in model.versions
-            ),
-            default_version=model.default_version,
-            queued_request_count=sum(one.job_count for one in found.values() if one is not None),
-        )
+        return self._manager.status(resolve_model(self._manager.view, name))
 
     def worker_pids(self) -> tuple[int, ...]:
         """Process ids of the workers that run now."""
-        pids = (one.worker_pid for one in self._supervisors.values())
-        return tuple(pid for pid in pids if pid is not None)
+        return tuple(pid for one in self._manager.supervisors() for pid in one.worker_pids)
 
     def is_ready(self) -> bool:
         """Whether there are models that should serve, all of them do, and will for now."""
@@ -251,7 +260,10 @@ class Engine:
 
     async def stop(self) -> None:
         """Ends all workers."""
-        await asyncio.gather(*(one.stop() for one in self._supervisors.values()))
+        for watch in self._watches:
+            watch.cancel()
+        await asyncio.gather(*self._watches, return_exceptions=True)
+        await self._manager.stop()
 
 
 def draining() -> Draining:

@@ -119,6 +119,11 @@ class Instance:
         except OSError:
             return
 
+    def kill(self) -> None:
+        """Ends the process at once; `on_exit` tells when it has gone."""
+        if self._process is not None:
+            self._process.kill()
+
     async def stop(self, *, by_force: bool) -> None:
         """Ends the process, by request unless `by_force`; a start under way is waited for."""
         async with self._starting:

@@ -24,8 +24,8 @@ class VersionMetrics:
     def __init__(self, metrics: Metrics, *, model: str, version: int) -> None:
         self._metrics = metrics
         self._labels = (model, str(version))
-        #: What the present worker has told already.
-        self._told = WorkerStats()
+        #: What each seat's present worker has told already.
+        self._told: dict[int, WorkerStats] = {}
         metrics.introduce_version(self._labels)
 
     def job_begun(self, queue_s: float) -> None:
@@ -37,18 +37,18 @@ class VersionMetrics:
         self._metrics.count(IMAGES, self._labels)
         self._metrics.count(IMAGE_BYTES, self._labels, size_bytes)
 
-    def worker_gone(self) -> None:
+    def worker_gone(self, seat: int) -> None:
         """The worker has ended: the next one counts from zero, and its cache is empty."""
-        self._told = WorkerStats()
-        self._metrics.set(PROMPT_CACHE_BYTES, self._labels, 0)
+        self._told.pop(seat, None)
+        self._sum_up_caches()
 
     def worker_restarted(self) -> None:
         """Another worker is about to be started."""
         self._metrics.count(WORKER_RESTARTS, self._labels)
 
-    def worker_told(self, stats: WorkerStats) -> None:
-        """Books what the present worker has done since it last told."""
-        told, self._told = self._told, stats
+    def worker_told(self, seat: int, stats: WorkerStats) -> None:
+        """Books what the seat's present worker has done since it last told."""
+        told, self._told[seat] = self._told.get(seat, WorkerStats()), stats
         metrics, labels = self._metrics, self._labels
         told_count_by_rows = dict(told.step_count_by_rows)
         for row_count, step_count in stats.step_count_by_rows:
@@ -61,4 +61,8 @@ class VersionMetrics:
             (PROMPT_CACHE_MISSES, stats.prompt_cache_miss_count, told.prompt_cache_miss_count),
         ):
             metrics.count(metric, labels, now - before)
-        metrics.set(PROMPT_CACHE_BYTES, labels, stats.prompt_cache_bytes)
+        self._sum_up_caches()
+
+    def _sum_up_caches(self) -> None:
+        cached_bytes = sum(one.prompt_cache_bytes for one in self._told.values())
+        self._metrics.set(PROMPT_CACHE_BYTES, self._labels, cached_bytes)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 
 from darkroom_server.domain.jobs import Reproducibility
-from darkroom_server.domain.models import BackendKind, ModelInfo
+from darkroom_server.domain.models import BackendKind, DeviceKind, ModelInfo
 from darkroom_server.models.config_file import ConfigFile, did_you_mean
 from darkroom_server.models.derive import (
     MAX_BATCH_SIZE,
@@ -25,6 +25,9 @@ from darkroom_server.models.settings import LatestVersions, SpecificVersions
 _MAX_COUNT = 1_000_000
 _MAX_FAKE_S = 3600.0
 _MAX_QUEUE_DELAY_US = 60_000_000
+
+#: Workers of one version; each holds the weights once more.
+MAX_WORKER_COUNT = 64
 
 
 def check_alone(config: ConfigFile, problems: ProblemLog) -> None:
@@ -109,9 +112,16 @@ def _check_instance_groups(config: ConfigFile, problems: ProblemLog) -> None:
             config.error(
                 problems, f"count must be at least 1, not {group.count}", "instance_group", index=i
             )
-    if len(groups) > 1 or any((group.count or 1) > 1 or group.gpus for group in groups):
-        config.warning(
-            problems, "one worker a version runs for now, on a device it chooses", "instance_group"
+        if any(gpu < 0 for gpu in group.gpus):
+            config.error(problems, "gpus are numbers from 0 on", "instance_group", index=i)
+        if group.gpus and group.device is DeviceKind.CPU:
+            config.error(problems, "KIND_CPU has no gpus", "instance_group", index=i)
+    count = sum((group.count or 1) * max(1, len(group.gpus)) for group in groups)
+    if count > MAX_WORKER_COUNT:
+        config.error(
+            problems,
+            f"{count} workers are more than the {MAX_WORKER_COUNT} that a version may have",
+            "instance_group",
         )
 
 

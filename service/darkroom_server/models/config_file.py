@@ -14,7 +14,13 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from darkroom.v1 import image_pb2, model_config_pb2, model_service_pb2
 from darkroom_server.domain.jobs import Reproducibility, Task
-from darkroom_server.domain.models import BackendKind, DeviceKind, Dtype, DynamicBatching
+from darkroom_server.domain.models import (
+    BackendKind,
+    DeviceKind,
+    Dtype,
+    DynamicBatching,
+    UpdatePolicy,
+)
 from darkroom_server.models.config_source import ConfigSource, FieldUse, scan_config
 from darkroom_server.models.problems import Position, ProblemLog, quoted
 from darkroom_server.models.settings import (
@@ -47,6 +53,11 @@ _REPRODUCIBILITIES = {
     image_pb2.REPRODUCIBILITY_TOLERANCE: Reproducibility.TOLERANCE,
     image_pb2.REPRODUCIBILITY_BUCKET_EXACT: Reproducibility.BUCKET_EXACT,
     image_pb2.REPRODUCIBILITY_SOLO: Reproducibility.SOLO,
+}
+_UPDATE_POLICIES = {
+    model_config_pb2.UPDATE_POLICY_UNSPECIFIED: UpdatePolicy.AVAILABILITY,
+    model_config_pb2.UPDATE_POLICY_AVAILABILITY: UpdatePolicy.AVAILABILITY,
+    model_config_pb2.UPDATE_POLICY_RESOURCE: UpdatePolicy.RESOURCE,
 }
 _BACKENDS = {
     model_config_pb2.BACKEND_UNSPECIFIED: BackendKind.DIFFUSERS,
@@ -280,6 +291,7 @@ def _settings(message: model_config_pb2.ModelConfig, source: ConfigSource) -> Mo
             max_queue_delay_s=batching.max_queue_delay_microseconds / 1e6,
         ),
         license=message.license,
+        update_policy=_UPDATE_POLICIES[message.update_policy],
         backend=_BACKENDS[message.backend],
         fake_step_s=message.fake.step_s,
         fake_load_s=message.fake.load_s,

@@ -10,9 +10,14 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from darkroom_server.domain.jobs import StrengthRounding, Task
-from darkroom_server.domain.models import BackendKind, Defaults, DeviceKind, Limits, ModelInfo
+from darkroom_server.domain.models import BackendKind, Defaults, Limits, ModelInfo, Placement
 from darkroom_server.models.families import FAMILIES, Family
-from darkroom_server.models.settings import DefaultSettings, LimitSettings, ModelSettings
+from darkroom_server.models.settings import (
+    DefaultSettings,
+    InstanceGroupSettings,
+    LimitSettings,
+    ModelSettings,
+)
 
 _Value = TypeVar("_Value", int, float, str)
 
@@ -216,7 +221,6 @@ def combine(name: str, settings: ModelSettings, traits: PipelineTraits) -> Model
             for field, effective in parameters.items()
             if field in settings.parameters or field in needed
         }
-    group = settings.instance_groups[0] if settings.instance_groups else None
     return ModelInfo(
         name=name,
         display_name=settings.display_name or name,
@@ -229,7 +233,7 @@ def combine(name: str, settings: ModelSettings, traits: PipelineTraits) -> Model
         dtype=settings.dtype,
         max_batch_size=settings.max_batch_size or MAX_BATCH_SIZE,
         reproducibility=settings.reproducibility,
-        device=group.device if group else DeviceKind.AUTO,
+        placements=_placements(settings.instance_groups),
         defaults=defaults,
         limits=_override_limits(traits, settings.limits),
         schedulers=tuple(dict.fromkeys((*schedulers, own))),
@@ -239,6 +243,7 @@ def combine(name: str, settings: ModelSettings, traits: PipelineTraits) -> Model
         strength_rounding=traits.strength_rounding,
         has_exact_buckets=traits.has_exact_buckets,
         dynamic_batching=settings.dynamic_batching,
+        update_policy=settings.update_policy,
         fake_step_s=settings.fake_step_s if settings.backend is BackendKind.FAKE else 0.0,
         fake_load_s=settings.fake_load_s if settings.backend is BackendKind.FAKE else 0.0,
     )
@@ -311,6 +316,16 @@ def _parameters(
     if Task.FILL in tasks:
         parameters.update(dict.fromkeys(_FILL_PARAMETERS, True))
     return parameters
+
+
+def _placements(groups: tuple[InstanceGroupSettings, ...]) -> tuple[Placement, ...]:
+    """One for each worker: `count` on each GPU that a group names, or where its kind says."""
+    return tuple(
+        Placement(group.device, gpu)
+        for group in groups or (InstanceGroupSettings(),)
+        for gpu in group.gpus or (None,)
+        for _ in range(group.count or 1)
+    )
 
 
 def _override_defaults(derived: Defaults, settings: DefaultSettings) -> Defaults:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from darkroom_server.domain.models import BackendKind, ModelInfo, VersionInfo
@@ -56,13 +57,15 @@ class RepositoryModel:
     """A model with at least one whole version.
 
     `info` is that of the default version. `versions` are all whole ones, highest first; `serving`
-    are those that the version policy chooses, highest first, possibly none. Labels point only at
-    whole versions.
+    are those that the version policy chooses, highest first, possibly none. `unread` are folders of
+    versions that are not whole. Labels point only at whole versions.
     """
 
     info: ModelInfo
     versions: tuple[VersionInfo, ...]
     serving: tuple[int, ...]
+    policy: VersionPolicy = field(default_factory=LatestVersions)
+    unread: tuple[int, ...] = ()
 
     @property
     def default_version(self) -> int | None:
@@ -81,12 +84,16 @@ class RepositoryModel:
 class RepositoryScan:
     """One look at a repository: its models by name, and everything that is wrong with it.
 
-    `broken` names the model folders that hold something but no version that could be served.
+    `broken` names the model folders that hold something but no version that could be served;
+    `unread` those that could not be read at all. `is_unfinished` says that files were being
+    written.
     """
 
     models: tuple[RepositoryModel, ...]
     broken: tuple[str, ...]
     problems: tuple[Problem, ...]
+    unread: tuple[str, ...] = ()
+    is_unfinished: bool = False
 
     @property
     def has_errors(self) -> bool:
@@ -97,13 +104,17 @@ class RepositoryScan:
 class ModelRepository:
     """The folder that models are served from.
 
-    `aliases` give models more names, which count after all that the configs say. Blocking file
+    `aliases` give models more names, which count after all that the configs say. A version without
+    a manifest counts when its files have stood still for `settle_s`. Blocking file
     I/O, one caller at a time; nothing is written and no model code is run.
     """
 
-    def __init__(self, root: Path, aliases: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, root: Path, aliases: Mapping[str, str] | None = None, *, settle_s: float = 0.0
+    ) -> None:
         self._root = root
         self._aliases = dict(aliases or {})
+        self._settle_ns = round(settle_s * 1e9)
         self._digests = DigestCache()
 
     def scan(self) -> RepositoryScan:
@@ -119,8 +130,9 @@ class ModelRepository:
             log = ProblemLog("")
             log.error(".", f"the model repository cannot be read: {_reason(error)}")
             return RepositoryScan(models=(), broken=(), problems=tuple(log.problems))
+        settled_before_ns = time.time_ns() - self._settle_ns
         scans = [
-            _ModelScan(root, name, self._digests)
+            _ModelScan(root, name, self._digests, settled_before_ns)
             for name in names
             if (root / name).is_dir() or (root / name).is_symlink()
         ]
@@ -142,6 +154,8 @@ class ModelRepository:
                 *(problem for scan in scans for problem in scan.problems.problems),
                 *self._aliases_of_nothing(known),
             ),
+            unread=tuple(scan.name for scan in scans if scan.name not in known),
+            is_unfinished=any(scan.is_unfinished for scan in scans),
         )
 
     def _aliases_of_nothing(self, known: set[str]) -> list[Problem]:
@@ -157,13 +171,16 @@ class ModelRepository:
 class _ModelScan:
     """One look at one model's folder."""
 
-    def __init__(self, root: Path, name: str, digests: DigestCache) -> None:
+    def __init__(self, root: Path, name: str, digests: DigestCache, settled_before_ns: int) -> None:
         self.name = name
         self.problems = ProblemLog(name)
         self.config: ConfigFile | None = None
         self._root = root
         self._folder = root / name
         self._digests = digests
+        self._settled_before_ns = settled_before_ns
+        #: Whether files of a version changed a moment ago.
+        self.is_unfinished = False
 
     def run(self) -> RepositoryModel | None:
         """The model, or None with problems, or None without when the folder is not meant as one."""
@@ -188,7 +205,7 @@ class _ModelScan:
             self._report_no_version(has_config=has_config)
             return None
         versions = [self._read_version(number) for number in numbers]
-        return self._assemble([version for version in versions if version is not None])
+        return self._assemble(numbers, [version for version in versions if version is not None])
 
     def _version_numbers(self, children: list[Path]) -> list[int]:
         """Numbers of the version folders, highest first; a warning for folders that look else."""
@@ -243,6 +260,10 @@ class _ModelScan:
         files = list_files(
             self._folder / str(number), root=self._root, shown=shown, problems=self.problems
         )
+        if not self._is_settled(files):
+            self.is_unfinished = True
+            self.problems.warning(shown, "is still being written; it is looked at again")
+            return None
         if self.problems.error_count > before:
             return None
         settings = self.config.settings if self.config is not None else ModelSettings()
@@ -266,6 +287,11 @@ class _ModelScan:
             ),
             labels=tuple(sorted(label for label, at in settings.version_labels if at == number)),
         )
+
+    def _is_settled(self, files: dict[str, FileEntry]) -> bool:
+        if MANIFEST_NAME in files:
+            return True
+        return all(entry.ctime_ns <= self._settled_before_ns for entry in files.values())
 
     def _traits(
         self, settings: ModelSettings, files: dict[str, FileEntry], shown: str
@@ -302,10 +328,10 @@ class _ModelScan:
             check_manifest(text, sha256_by_name, shown=manifest_shown, problems=self.problems)
         return sha256_by_name
 
-    def _assemble(self, versions: list[VersionInfo]) -> RepositoryModel | None:
+    def _assemble(self, found: list[int], versions: list[VersionInfo]) -> RepositoryModel | None:
         policy = self.config.settings.version_policy if self.config else LatestVersions()
         numbers = [version.version for version in versions]
-        serving = _choose(policy, numbers)
+        serving = chosen_versions(policy, numbers)
         if self.config is not None:
             check_against_versions(self.config, numbers, serving, self.problems)
         if not versions:
@@ -314,7 +340,11 @@ class _ModelScan:
             replace(version, model=_keep_labels(version.model, numbers)) for version in versions
         ]
         model = RepositoryModel(
-            info=versions[0].model, versions=tuple(versions), serving=tuple(serving)
+            info=versions[0].model,
+            versions=tuple(versions),
+            serving=tuple(serving),
+            policy=policy,
+            unread=tuple(number for number in found if number not in numbers),
         )
         default = model.version(model.default_version or numbers[0])
         return replace(model, info=default.model) if default is not None else model
@@ -332,7 +362,8 @@ class _ModelScan:
         return inside
 
 
-def _choose(policy: VersionPolicy, numbers: list[int]) -> list[int]:
+def chosen_versions(policy: VersionPolicy, numbers: list[int]) -> list[int]:
+    """Those of the numbers, highest first, that the policy says."""
     match policy:
         case LatestVersions(count):
             return numbers[:count]

@@ -5,7 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from darkroom_server.domain.jobs import Reproducibility, Task
-from darkroom_server.domain.models import BackendKind, DeviceKind, Dtype, DynamicBatching
+from darkroom_server.domain.models import (
+    BackendKind,
+    DeviceKind,
+    Dtype,
+    DynamicBatching,
+    UpdatePolicy,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +93,7 @@ class ModelSettings:
     version_labels: tuple[tuple[str, int], ...] = ()
     dynamic_batching: DynamicBatching = field(default_factory=DynamicBatching)
     license: str = ""
+    update_policy: UpdatePolicy = UpdatePolicy.AVAILABILITY
     backend: BackendKind = BackendKind.DIFFUSERS
     fake_step_s: float = 0.0
     fake_load_s: float = 0.0

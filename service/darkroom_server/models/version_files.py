@@ -23,6 +23,8 @@ class FileEntry:
     path: Path
     size_bytes: int
     mtime_ns: int
+    #: When its content, name or rights last changed; unlike `mtime_ns`, nobody can set it.
+    ctime_ns: int
     inode: int
 
 
@@ -85,6 +87,7 @@ class _Walk:
                 path=path,
                 size_bytes=status.st_size,
                 mtime_ns=status.st_mtime_ns,
+                ctime_ns=status.st_ctime_ns,
                 inode=status.st_ino,
             )
 

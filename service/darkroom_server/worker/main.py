@@ -139,4 +139,6 @@ def _load(spec: WorkerSpec, prompts: PromptCache) -> StepModel | RequestModel:
             # Imported here: a fake worker needs no torch.
             from darkroom_server.backends.diffusers.loader import load_model
 
-            return load_model(spec.version, thread_count=spec.thread_count, prompts=prompts)
+            return load_model(
+                spec.version, spec.placement, thread_count=spec.thread_count, prompts=prompts
+            )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from darkroom_server.domain.errors import DarkroomError
 from darkroom_server.domain.jobs import Job, JobEvent
-from darkroom_server.domain.models import Dtype, VersionInfo
+from darkroom_server.domain.models import Dtype, Placement, VersionInfo
 
 # Server to worker.
 
@@ -102,3 +102,4 @@ class WorkerSpec:
 
     version: VersionInfo
     thread_count: int
+    placement: Placement

@@ -30,7 +30,7 @@ from darkroom_server.domain.jobs import (
 from darkroom_server.domain.models import ModelRef, VersionState
 from darkroom_server.engine.engine import Engine, EngineOptions, Session
 from darkroom_server.engine.instance import Instance
-from darkroom_server.engine.supervisor import MAX_DEATHS
+from darkroom_server.engine.seat import MAX_DEATHS
 from darkroom_server.telemetry.metrics import Metrics
 from tests.unit.specs import image_spec
 
@@ -38,19 +38,29 @@ WAIT_S = 30.0
 
 
 def fake_repository(
-    folder: Path, *, step_s: float = 0.0, load_s: float = 0.0, max_queue_size: int = 100
+    folder: Path,
+    *,
+    step_s: float = 0.0,
+    load_s: float = 0.0,
+    max_queue_size: int = 100,
+    worker_count: int = 1,
 ) -> Path:
     (folder / "fake" / "1").mkdir(parents=True)
     (folder / "fake" / "config.pbtxt").write_text(
         f"backend: BACKEND_FAKE\nmax_queue_size: {max_queue_size}\n"
         f"fake {{ step_s: {step_s} load_s: {load_s} }}\n"
+        f"instance_group {{ count: {worker_count} }}\n"
     )
     return folder
 
 
 @asynccontextmanager
-async def running(repository: Path, metrics: Metrics | None = None) -> AsyncIterator[Engine]:
-    options = EngineOptions(model_repository=repository, threads_per_worker=lambda _: 1)
+async def running(
+    repository: Path, metrics: Metrics | None = None, *, hang_limit_s: float = 0.0
+) -> AsyncIterator[Engine]:
+    options = EngineOptions(
+        model_repository=repository, threads_per_worker=lambda _: 1, hang_limit_s=hang_limit_s
+    )
     engine = Engine(options, metrics or Metrics())
     await engine.start()
     try:
@@ -218,8 +228,9 @@ async def test_a_worker_that_dies_again_and_again_is_given_up_with_the_reason(
 
 async def test_stopping_while_models_load_leaves_no_process_behind(tmp_path: Path) -> None:
     async with running(fake_repository(tmp_path, load_s=30.0)) as engine:
-        pids = engine.worker_pids()
-    assert pids
+        async with asyncio.timeout(WAIT_S):
+            while not (pids := engine.worker_pids()):
+                await asyncio.sleep(0.01)
     assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
 
 
@@ -262,3 +273,50 @@ async def test_names_that_nothing_has_are_not_found(tmp_path: Path) -> None:
         with pytest.raises(ModelNotFound, match="9"):
             async with engine.open(ModelRef("fake", "9"), Task.TEXT_TO_IMAGE):
                 pass
+
+
+async def test_a_worker_that_hangs_is_replaced_and_its_request_given_up_in_the_end(
+    tmp_path: Path,
+) -> None:
+    repository = fake_repository(tmp_path, step_s=600.0)
+    async with running(repository, hang_limit_s=0.3) as engine:
+        await until(engine, VersionState.READY)
+        pids = set(engine.worker_pids())
+        with pytest.raises(WorkerLost):
+            await generate(engine, image_spec(step_count=2))
+        await until(engine, VersionState.READY)
+        assert pids.isdisjoint(engine.worker_pids())
+
+
+async def test_an_idle_worker_is_never_held_to_hang(tmp_path: Path) -> None:
+    async with running(fake_repository(tmp_path), hang_limit_s=0.01) as engine:
+        await until(engine, VersionState.READY)
+        pids = engine.worker_pids()
+        await asyncio.sleep(1.2)  # more than twice the interval at which workers are looked at
+        assert engine.worker_pids() == pids
+        assert state(engine) is VersionState.READY
+
+
+async def test_requests_are_spread_over_the_workers_and_one_of_them_may_die(
+    tmp_path: Path,
+) -> None:
+    repository = fake_repository(tmp_path, step_s=0.02, worker_count=2)
+    async with running(repository) as engine:
+        await until(engine, VersionState.READY)
+        async with asyncio.timeout(WAIT_S):
+            while len(set(engine.worker_pids())) < 2:
+                await asyncio.sleep(0)
+        specs = [image_spec(step_count=30, seeds=(seed,)) for seed in range(6)]
+        undisturbed = await asyncio.gather(*(generate(engine, spec) for spec in specs))
+        changes: list[VersionState] = []
+        engine.add_listener(lambda: changes.append(state(engine)))
+        disturbed = [asyncio.create_task(generate(engine, spec)) for spec in specs]
+        await asyncio.sleep(0.2)  # all are at work
+        os.kill(engine.worker_pids()[0], signal.SIGKILL)
+        images = [
+            [event for event in events if isinstance(event, JobImage)]
+            for events in (*undisturbed, *await asyncio.gather(*disturbed))
+        ]
+        assert images[:6] == images[6:]
+        # The other worker serves on.
+        assert set(changes) == {VersionState.READY}

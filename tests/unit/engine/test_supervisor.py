@@ -11,7 +11,7 @@ import pytest
 
 from darkroom_server.domain.jobs import JobCompleted, JobProgress, JobTimings, Stage
 from darkroom_server.domain.models import Dtype, VersionInfo, VersionState
-from darkroom_server.engine import supervisor as supervisor_module
+from darkroom_server.engine import seat as seat_module
 from darkroom_server.engine.supervisor import Supervisor
 from darkroom_server.telemetry.metrics import Metrics
 from darkroom_server.worker.messages import (
@@ -65,9 +65,11 @@ started: asyncio.Queue[ScriptedInstance]
 async def supervisor(monkeypatch: pytest.MonkeyPatch) -> Supervisor:
     global started
     started = asyncio.Queue()
-    monkeypatch.setattr(supervisor_module, "Instance", ScriptedInstance)
-    monkeypatch.setattr(supervisor_module, "FIRST_RESTART_DELAY_S", 0.0)
-    return Supervisor(VERSION, thread_count=1, metrics=Metrics(), on_change=lambda: None)
+    monkeypatch.setattr(seat_module, "Instance", ScriptedInstance)
+    monkeypatch.setattr(seat_module, "FIRST_RESTART_DELAY_S", 0.0)
+    return Supervisor(
+        VERSION, thread_count=1, metrics=Metrics(), on_change=lambda: None, hang_limit_s=0.0
+    )
 
 
 async def died(supervisor: Supervisor) -> ScriptedInstance:

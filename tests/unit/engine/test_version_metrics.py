@@ -46,7 +46,7 @@ def test_what_a_worker_tells_twice_is_booked_once(
     metrics: Metrics, version: VersionMetrics
 ) -> None:
     for stats in (FIRST, THEN, THEN):
-        version.worker_told(stats)
+        version.worker_told(0, stats)
     found = values(metrics)
     assert (found["steps_total"], found["step_rows_count"]) == (5, 5)
     assert (found["step_rows_sum"], found["step_capacity_rows_total"]) == (16, 40)
@@ -57,11 +57,11 @@ def test_what_a_worker_tells_twice_is_booked_once(
 def test_the_next_worker_counts_on_top_of_the_one_before(
     metrics: Metrics, version: VersionMetrics
 ) -> None:
-    version.worker_told(THEN)
-    version.worker_gone()
+    version.worker_told(0, THEN)
+    version.worker_gone(0)
     version.worker_restarted()
     assert values(metrics)["prompt_cache_bytes"] == 0
-    version.worker_told(FIRST)
+    version.worker_told(0, FIRST)
     found = values(metrics)
     assert (found["steps_total"], found["step_rows_sum"]) == (8, 22)
     assert (found["step_capacity_rows_total"], found["prompt_cache_hits_total"]) == (64, 6)

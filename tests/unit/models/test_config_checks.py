@@ -162,7 +162,6 @@ def test_experts_cannot_promise_equal_bytes_among_neighbours(repository: Reposit
             "which does not serve (serving: 2)",
             id="label",
         ),
-        pytest.param("instance_group { count: 2 }", "one worker a version", id="two-workers"),
         pytest.param(
             "dynamic_batching {}",
             ":2:1: warning: 'dynamic_batching' has no effect on a StableDiffusionXLPipeline",

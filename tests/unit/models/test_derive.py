@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from darkroom_server.domain.jobs import Task
-from darkroom_server.domain.models import BackendKind, DeviceKind, DynamicBatching
+from darkroom_server.domain.models import BackendKind, DeviceKind, DynamicBatching, Placement
 from darkroom_server.models.derive import (
     REQUEST_FIELDS,
     PipelineParts,
@@ -340,7 +340,10 @@ def test_settings_override_what_is_derived() -> None:
         defaults=DefaultSettings(width_px=128, guidance_scale=0.0),
         limits=LimitSettings(max_size_px=512, max_step_count=50),
         schedulers=("DDIMScheduler",),
-        instance_groups=(InstanceGroupSettings(device=DeviceKind.CPU),),
+        instance_groups=(
+            InstanceGroupSettings(device=DeviceKind.CPU, count=2),
+            InstanceGroupSettings(device=DeviceKind.GPU, gpus=(0, 1)),
+        ),
         max_queue_size=3,
     )
     info = combine("m", settings, sdxl(sample_size=32))
@@ -351,7 +354,11 @@ def test_settings_override_what_is_derived() -> None:
     assert (info.limits.max_size_px, info.limits.max_pixel_count) == (512, 512**2)
     assert info.limits.max_step_count == 50
     assert info.schedulers == ("DDIMScheduler", "EulerDiscreteScheduler")
-    assert info.device is DeviceKind.CPU
+    assert info.placements == (
+        *(Placement(DeviceKind.CPU, None),) * 2,
+        Placement(DeviceKind.GPU, 0),
+        Placement(DeviceKind.GPU, 1),
+    )
     assert info.max_queue_size == 3
 
 

@@ -32,7 +32,11 @@ def names_and_problems(root: Path) -> tuple[list[str], list[str]]:
 def entry_of(path: Path) -> FileEntry:
     status = path.stat()
     return FileEntry(
-        path=path, size_bytes=status.st_size, mtime_ns=status.st_mtime_ns, inode=status.st_ino
+        path=path,
+        size_bytes=status.st_size,
+        mtime_ns=status.st_mtime_ns,
+        ctime_ns=status.st_ctime_ns,
+        inode=status.st_ino,
     )
 
 

@@ -13,6 +13,7 @@ from darkroom_server.domain.models import (
     Limits,
     ModelInfo,
     ModelStatus,
+    Placement,
     VersionState,
     VersionStatus,
 )
@@ -40,7 +41,7 @@ SDXL = ModelInfo(
     pipeline_class="StableDiffusionXLPipeline",
     backend=BackendKind.FAKE,
     dtype=Dtype.FP32,
-    device=DeviceKind.CPU,
+    placements=(Placement(DeviceKind.CPU),),
     defaults=Defaults(
         width_px=256,
         height_px=256,

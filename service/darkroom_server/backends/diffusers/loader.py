@@ -26,7 +26,7 @@ from darkroom_server.backends.diffusers.step_model import DTYPES
 from darkroom_server.backends.diffusers.whole_request import WholeRequestModel, reason_against
 from darkroom_server.backends.prompt_cache import PromptCache
 from darkroom_server.domain.errors import ModelUnavailable
-from darkroom_server.domain.models import DeviceKind, Dtype, VersionInfo
+from darkroom_server.domain.models import DeviceKind, Dtype, Placement, VersionInfo
 
 log = structlog.get_logger(__name__)
 
@@ -57,7 +57,7 @@ _TORCH_DTYPES = {dtype: of_torch for of_torch, dtype in DTYPES.items()}
 
 
 def load_model(
-    version: VersionInfo, *, thread_count: int, prompts: PromptCache
+    version: VersionInfo, placement: Placement, *, thread_count: int, prompts: PromptCache
 ) -> StepModel | RequestModel:
     """Reads the weights onto the device; raises ModelUnavailable with the reason."""
     model = version.model
@@ -68,7 +68,7 @@ def load_model(
         reason = reason_against(getattr(diffusers, model.pipeline_class, None))
         if reason is not None:
             raise ModelUnavailable(model.name, f"{model.pipeline_class} {reason}.")
-    device = _device(model.name, model.device)
+    device = _device(model.name, placement)
     try:
         pipeline = DiffusionPipeline.from_pretrained(
             version.path,
@@ -104,16 +104,21 @@ def _torch_dtype(dtype: Dtype, device: torch.device) -> torch.dtype:
     return _TORCH_DTYPES[dtype]
 
 
-def _device(name: str, kind: DeviceKind) -> torch.device:
-    match kind:
-        case DeviceKind.CPU:
+def _device(name: str, placement: Placement) -> torch.device:
+    match placement:
+        case Placement(DeviceKind.CPU):
             return torch.device("cpu")
-        case DeviceKind.GPU:
+        case Placement(DeviceKind.AUTO, None):
+            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        case Placement(gpu=gpu):
             if not torch.cuda.is_available():
                 raise ModelUnavailable(name, "The configuration asks for a GPU; there is none.")
-            return torch.device("cuda")
-        case DeviceKind.AUTO:
-            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+            found_count = torch.cuda.device_count()
+            if gpu is not None and gpu >= found_count:
+                raise ModelUnavailable(
+                    name, f"The configuration asks for GPU {gpu}; GPUs here: {found_count}."
+                )
+            return torch.device("cuda" if gpu is None else f"cuda:{gpu}")
 
 
 def _quiet() -> None:

@@ -21,6 +21,34 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _UpdatePolicy:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _UpdatePolicyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_UpdatePolicy.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    UPDATE_POLICY_UNSPECIFIED: _UpdatePolicy.ValueType  # 0
+    """Same as AVAILABILITY."""
+    UPDATE_POLICY_AVAILABILITY: _UpdatePolicy.ValueType  # 1
+    """The old version serves until the new one does. Both are in memory
+    meanwhile, and a new one that cannot be loaded leaves the old one serving.
+    """
+    UPDATE_POLICY_RESOURCE: _UpdatePolicy.ValueType  # 2
+    """The old version leaves first; requests wait until the new one serves."""
+
+class UpdatePolicy(_UpdatePolicy, metaclass=_UpdatePolicyEnumTypeWrapper):
+    """How a new version takes the place of an old one."""
+
+UPDATE_POLICY_UNSPECIFIED: UpdatePolicy.ValueType  # 0
+"""Same as AVAILABILITY."""
+UPDATE_POLICY_AVAILABILITY: UpdatePolicy.ValueType  # 1
+"""The old version serves until the new one does. Both are in memory
+meanwhile, and a new one that cannot be loaded leaves the old one serving.
+"""
+UPDATE_POLICY_RESOURCE: UpdatePolicy.ValueType  # 2
+"""The old version leaves first; requests wait until the new one serves."""
+Global___UpdatePolicy: _TypeAlias = UpdatePolicy  # noqa: Y015
+
 class _Dtype:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -233,6 +261,7 @@ class ModelConfig(_message.Message):
     FAKE_FIELD_NUMBER: _builtins.int
     REPRODUCIBILITY_FIELD_NUMBER: _builtins.int
     DYNAMIC_BATCHING_FIELD_NUMBER: _builtins.int
+    UPDATE_POLICY_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Must equal the folder's name when set."""
     display_name: _builtins.str
@@ -253,6 +282,8 @@ class ModelConfig(_message.Message):
     """What runs the model. Unset: DIFFUSERS."""
     reproducibility: _image_pb2.Reproducibility.ValueType
     """How far pixels may depend on what shares the device. Unset: SOLO."""
+    update_policy: Global___UpdatePolicy.ValueType
+    """How a new version takes the place of an old one. Unset: AVAILABILITY."""
     @_builtins.property
     def version_policy(self) -> Global___VersionPolicy:
         """Which versions serve. Unset: the latest one."""
@@ -328,10 +359,11 @@ class ModelConfig(_message.Message):
         fake: Global___FakeBackend | None = ...,
         reproducibility: _image_pb2.Reproducibility.ValueType = ...,
         dynamic_batching: Global___DynamicBatching | None = ...,
+        update_policy: Global___UpdatePolicy.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["defaults", b"defaults", "dynamic_batching", b"dynamic_batching", "fake", b"fake", "hub", b"hub", "limits", b"limits", "version_policy", b"version_policy"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "backend", b"backend", "defaults", b"defaults", "display_name", b"display_name", "dtype", b"dtype", "dynamic_batching", b"dynamic_batching", "fake", b"fake", "hub", b"hub", "instance_group", b"instance_group", "license", b"license", "limits", b"limits", "max_batch_size", b"max_batch_size", "max_queue_size", b"max_queue_size", "name", b"name", "parameters", b"parameters", "reproducibility", b"reproducibility", "schedulers", b"schedulers", "tasks", b"tasks", "version_labels", b"version_labels", "version_policy", b"version_policy"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "backend", b"backend", "defaults", b"defaults", "display_name", b"display_name", "dtype", b"dtype", "dynamic_batching", b"dynamic_batching", "fake", b"fake", "hub", b"hub", "instance_group", b"instance_group", "license", b"license", "limits", b"limits", "max_batch_size", b"max_batch_size", "max_queue_size", b"max_queue_size", "name", b"name", "parameters", b"parameters", "reproducibility", b"reproducibility", "schedulers", b"schedulers", "tasks", b"tasks", "update_policy", b"update_policy", "version_labels", b"version_labels", "version_policy", b"version_policy"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,260 @@
+"""Brings what is loaded to what should be: updates beside or in place of the old. Loop-bound."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+from darkroom_server.domain.errors import ModelUnavailable
+from darkroom_server.domain.models import ModelStatus, VersionInfo, VersionState, VersionStatus
+from darkroom_server.engine.supervisor import Supervisor
+from darkroom_server.models.policy import Edition, Live, Plan, plan_update
+from darkroom_server.models.repository import RepositoryModel, RepositoryScan
+
+#: Pauses before a failed load is tried again.
+FIRST_RETRY_S, MAX_RETRY_S = 15.0, 600.0
+#: Which of several is asked for more: states in which requests are served sooner come first.
+_SOONEST = (
+    VersionState.READY,
+    VersionState.UNAVAILABLE,
+    VersionState.LOADING,
+    VersionState.FAILED,
+)
+
+
+class Manager:
+    """The loaded versions of all models, by what was last seen in the repository."""
+
+    def __init__(
+        self,
+        make: Callable[[VersionInfo, Callable[[], None]], Supervisor],
+        *,
+        retries: bool,
+        on_change: Callable[[], None],
+    ) -> None:
+        self._make = make
+        self._retries = retries
+        self._on_change = on_change
+        self._is_due = self._is_stopping = False
+        self._scan = RepositoryScan(models=(), broken=(), problems=())
+        self._live: dict[str, dict[Edition, Supervisor]] = {}
+        self._leaving: dict[Supervisor, asyncio.Task[None]] = {}
+        self._starting: set[asyncio.Task[None]] = set()
+        #: Labels as they are in force: they follow the configured ones to versions that serve.
+        self._labels: dict[str, dict[str, int]] = {}
+        #: How often loads failed and were tried again.
+        self._retry_count: dict[tuple[str, Edition], int] = {}
+        #: What requests are resolved against: `serving` are loaded versions, the default first.
+        self.view = self._scan
+
+    def update(self, scan: RepositoryScan) -> None:
+        """Takes what the repository holds now, and begins whatever follows of it."""
+        self._scan = scan
+        self._reconcile()
+
+    def _changed(self) -> None:
+        """A version's status is another: what follows of it is begun soon, once for many."""
+        if not self._is_due and not self._is_stopping:
+            self._is_due = True
+            asyncio.get_running_loop().call_soon(self._reconcile)
+        self._look()
+        self._on_change()
+
+    def _reconcile(self) -> None:
+        self._is_due = False
+        if self._is_stopping:
+            return
+        for model in self._scan.models:
+            self._reconcile_model(model)
+        known = {model.info.name for model in self._scan.models}
+        for name in [name for name in self._live if name not in known]:
+            for edition in list(self._live[name]):
+                self._let_go(name, edition)
+        self._look()
+        self._on_change()
+
+    def _reconcile_model(self, model: RepositoryModel) -> None:
+        name = model.info.name
+        wanted = {
+            _edition(version): version
+            for version in model.versions
+            if version.version in model.serving
+        }
+        plan = self._plan(name, tuple(wanted), model)
+        for edition in plan.leave:
+            self._let_go(name, edition)
+        for edition in plan.load:
+            if edition in self._live.get(name, {}):
+                # It failed, and is tried again.
+                self._retry_count[name, edition] = self._retry_count.get((name, edition), 0) + 1
+                self._let_go(name, edition)
+            self._load(name, wanted[edition], after=())
+        for edition in plan.wait:
+            going = [task for one, task in self._leaving.items() if _name(one) == name]
+            self._load(name, wanted[edition], after=going)
+
+    def _plan(self, name: str, wanted: tuple[Edition, ...], model: RepositoryModel) -> Plan:
+        live = [
+            Live(
+                edition=edition,
+                state=supervisor.state,
+                retry_due=self._retry_due(name, edition, supervisor),
+            )
+            for edition, supervisor in self._live.get(name, {}).items()
+        ]
+        return plan_update(wanted, live, policy=model.info.update_policy)
+
+    def _retry_due(self, name: str, edition: Edition, supervisor: Supervisor) -> bool:
+        if not self._retries or supervisor.failed_at_s is None:
+            return False
+        delay_s = min(MAX_RETRY_S, FIRST_RETRY_S * 2.0 ** self._retry_count.get((name, edition), 0))
+        return time.monotonic() >= supervisor.failed_at_s + delay_s
+
+    def _load(
+        self, name: str, version: VersionInfo, *, after: Iterable[asyncio.Task[None]]
+    ) -> None:
+        supervisor = self._make(version, self._changed)
+        self._live.setdefault(name, {})[_edition(version)] = supervisor
+
+        async def start() -> None:
+            waited_for = tuple(after)
+            if waited_for:
+                await asyncio.wait(waited_for)
+            if supervisor.state is VersionState.LOADING:
+                await supervisor.start()
+
+        task = asyncio.create_task(start())
+        self._starting.add(task)
+        task.add_done_callback(self._starting.discard)
+
+    def _let_go(self, name: str, edition: Edition) -> None:
+        supervisor = self._live[name].pop(edition)
+        if not self._live[name]:
+            del self._live[name]
+        supervisor.leave()
+
+        async def leave() -> None:
+            await supervisor.drained()
+            await supervisor.stop()
+            del self._leaving[supervisor]
+            self._changed()
+
+        self._leaving[supervisor] = asyncio.create_task(leave())
+
+    def _look(self) -> None:
+        """Makes `view` what requests see from now on."""
+        self.view = replace(
+            self._scan, models=tuple(self._seen(model) for model in self._scan.models)
+        )
+
+    def _seen(self, model: RepositoryModel) -> RepositoryModel:
+        name = model.info.name
+        by_version = self._by_version(name)
+        order = [
+            number
+            for state in _SOONEST
+            for number in sorted(by_version, reverse=True)
+            if by_version[number].state is state
+        ]
+        ready = [number for number in order if by_version[number].state is VersionState.READY]
+        labels = {
+            label: in_force
+            for label, wanted in model.info.version_labels.items()
+            if (in_force := self._in_force(name, label, wanted, ready, order)) is not None
+        }
+        self._labels[name] = labels
+        seen = replace(model, info=replace(model.info, version_labels=labels), serving=tuple(order))
+        default = by_version.get(seen.default_version or 0)
+        if default is None:
+            return seen
+        return replace(seen, info=replace(default.version.model, version_labels=labels))
+
+    def _in_force(
+        self, name: str, label: str, wanted: int, ready: list[int], serving: list[int]
+    ) -> int | None:
+        """Where a label points: it moves once its version serves."""
+        before = self._labels.get(name, {}).get(label)
+        if wanted in ready:
+            return wanted
+        if before in ready:
+            return before
+        return wanted if wanted in serving else None
+
+    def _by_version(self, name: str) -> dict[int, Supervisor]:
+        """The edition of each loaded version that requests get: the one that serves soonest."""
+        found: dict[int, Supervisor] = {}
+        for edition, supervisor in self._live.get(name, {}).items():
+            known = found.get(edition.version)
+            if known is None or _rank(supervisor) <= _rank(known):
+                found[edition.version] = supervisor
+        return found
+
+    def supervisor(self, name: str, version: int) -> Supervisor:
+        """What serves a version; raises ModelUnavailable."""
+        found = self._by_version(name).get(version)
+        if found is None:
+            raise ModelUnavailable(name, f"Version {version} of model {name} is not loaded.")
+        return found
+
+    def status(self, model: RepositoryModel) -> ModelStatus:
+        """A model of `view`, with those of its versions that are on their way out."""
+        name = model.info.name
+        loaded = self._by_version(name)
+        leaving = {one.version.version: one for one in self._leaving if _name(one) == name}
+        shown = {**leaving, **loaded}
+        numbers = sorted({*shown, *(one.version for one in model.versions)}, reverse=True)
+        labels = {
+            number: tuple(sorted(k for k, at in model.info.version_labels.items() if at == number))
+            for number in numbers
+        }
+        return ModelStatus(
+            model=model.info,
+            versions=tuple(
+                replace(shown[number].status(), labels=labels[number])
+                if number in shown
+                else _unloaded(model, number)
+                for number in numbers
+            ),
+            default_version=model.default_version,
+            queued_request_count=sum(one.job_count for one in shown.values()),
+        )
+
+    def supervisors(self) -> tuple[Supervisor, ...]:
+        """All that have workers."""
+        live = (one for editions in self._live.values() for one in editions.values())
+        return (*live, *self._leaving)
+
+    async def stop(self) -> None:
+        """Ends all workers; what still runs fails as unavailable."""
+        self._is_stopping = True
+        for task in (*self._leaving.values(), *self._starting):
+            task.cancel()
+        await asyncio.gather(*self._leaving.values(), *self._starting, return_exceptions=True)
+        await asyncio.gather(*(one.stop() for one in self.supervisors()))
+
+
+def _edition(version: VersionInfo) -> Edition:
+    return Edition(version.version, version.digest)
+
+
+def _name(supervisor: Supervisor) -> str:
+    return supervisor.version.model.name
+
+
+def _rank(supervisor: Supervisor) -> int:
+    state = supervisor.state
+    return _SOONEST.index(state) if state in _SOONEST else len(_SOONEST)
+
+
+def _unloaded(model: RepositoryModel, number: int) -> VersionStatus:
+    found = model.version(number)
+    assert found is not None
+    return VersionStatus(
+        version=number,
+        state=VersionState.UNLOADED,
+        labels=found.labels,
+        digest=found.digest,
+        weight_bytes=found.weight_bytes,
+    )

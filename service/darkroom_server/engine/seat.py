@@ -1,0 +1,312 @@
+"""One worker's place: its process, the jobs given to it, and its restarts. Loop-bound.
+
+A job whose worker died is submitted again: it is fully described by its spec, so the picture is
+the same and the caller notices nothing but time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import time
+from dataclasses import dataclass
+from typing import Protocol, assert_never
+
+import structlog
+
+from darkroom_server.domain.errors import DarkroomError, WorkerLost
+from darkroom_server.domain.jobs import (
+    Job,
+    JobCompleted,
+    JobEvent,
+    JobImage,
+    JobProgress,
+    JobQueued,
+)
+from darkroom_server.domain.models import Dtype
+from darkroom_server.engine.instance import Instance
+from darkroom_server.engine.stream import JobStream
+from darkroom_server.engine.version_metrics import VersionMetrics
+from darkroom_server.worker.messages import (
+    CancelJob,
+    JobFailed,
+    JobReport,
+    Report,
+    SubmitJob,
+    WorkerFailed,
+    WorkerReady,
+    WorkerSpec,
+    WorkerStats,
+)
+
+log = structlog.get_logger(__name__)
+
+#: How often a job may be at work when its worker dies before it is held to be the cause.
+MAX_JOB_ATTEMPTS = 3
+#: Deaths in a row with no job at work, and without a job done or `STABLE_S` of service in between,
+#: after which a worker is given up.
+MAX_DEATHS = 5
+STABLE_S = 30.0
+FIRST_RESTART_DELAY_S, MAX_RESTART_DELAY_S = 0.1, 10.0
+
+
+@dataclass(slots=True, eq=False)
+class ActiveJob:
+    """A job that was admitted and has not ended."""
+
+    job: Job
+    stream: JobStream
+    #: When it was admitted, on the monotonic clock.
+    admitted_s: float
+    #: Times that a worker died while it was at work on this.
+    attempt_count: int = 0
+    is_begun: bool = False
+
+
+class SeatState(enum.Enum):
+    """How the worker is doing."""
+
+    LOADING = "loading"
+    READY = "ready"
+    RESTARTING = "restarting"
+    FAILED = "failed"
+
+
+class SeatOwner(Protocol):
+    """Whom a seat tells what happens to it."""
+
+    def seat_changed(self, seat: Seat) -> None:
+        """Its state is another."""
+
+    def job_ended(self, job_id: str, completed: JobCompleted | None) -> None:
+        """A job is over; None when it was not completed."""
+
+
+class Seat:
+    """A worker and its jobs. What a dead worker had begun runs again here, one job by one."""
+
+    def __init__(
+        self,
+        number: int,
+        spec: WorkerSpec,
+        *,
+        metrics: VersionMetrics,
+        owner: SeatOwner,
+        hang_limit_s: float,
+    ) -> None:
+        self._number = number
+        self._spec = spec
+        self._metrics = metrics
+        self._owner = owner
+        self._hang_limit_s = hang_limit_s
+        self.state = SeatState.LOADING
+        #: Why, when RESTARTING or FAILED.
+        self.message = ""
+        self.memory_bytes = 0
+        #: What the worker computes in, once it is loaded.
+        self.dtype: Dtype | None = None
+        self.jobs: dict[str, ActiveJob] = {}
+        self._instance: Instance | None = None
+        #: Jobs that were at work when a worker died: they run one by one, so that the one that
+        #: kills workers is told from its neighbours.
+        self._suspects: list[str] = []
+        self._death_count = 0
+        self._restart_count = 0
+        self._ready_since_s = 0.0
+        self._heard_s = 0.0
+        self._restart: asyncio.Task[None] | None = None
+        self._closing: asyncio.Task[None] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """The worker's process id."""
+        return self._instance.pid if self._instance is not None else None
+
+    async def start(self) -> None:
+        """Starts the worker; returns before the model is loaded."""
+        # Reports of an instance that was replaced must not reach its successor's jobs.
+        instance: Instance | None = None
+
+        def on_report(report: Report) -> None:
+            if instance is self._instance:
+                self._on_report(report)
+
+        def on_exit() -> None:
+            if instance is self._instance:
+                self._on_exit()
+
+        instance = Instance(self._spec, on_report=on_report, on_exit=on_exit)
+        self._instance = instance
+        try:
+            await instance.start()
+        except (OSError, EOFError):
+            log.exception("worker not started", model=self._name())
+            on_exit()
+
+    async def stop(self) -> None:
+        """Ends the worker; jobs still here are left to the owner."""
+        by_force = self.state is not SeatState.READY
+        if self._restart is not None:
+            self._restart.cancel()
+        # Without an instance of its own nothing that the worker still says is heard.
+        instance, self._instance = self._instance, None
+        if instance is not None:
+            await instance.stop(by_force=by_force)
+        if self._closing is not None:
+            await self._closing
+        self.memory_bytes = 0
+        self._metrics.worker_gone(self._number)
+
+    def submit(self, active: ActiveJob) -> None:
+        """Takes a job, to run as soon as the worker can."""
+        self.jobs[active.job.job_id] = active
+        if self.state is not SeatState.READY:
+            self._tell_loading(active)
+        elif not self._suspects:
+            self._give(active)
+
+    def cancel(self, job_id: str) -> None:
+        """Forgets a job and stops the work on it."""
+        if self._instance is not None:
+            self._instance.send(CancelJob(job_id))
+        self._forget(job_id)
+
+    def release(self, *, waiting_only: bool) -> list[ActiveJob]:
+        """Gives up its jobs, or those that no worker was at work on, for another seat."""
+        kept = self._suspects if waiting_only else ()
+        released = [one for job_id, one in self.jobs.items() if job_id not in kept]
+        for one in released:
+            one.is_begun = False
+            del self.jobs[one.job.job_id]
+        if not waiting_only:
+            self._suspects.clear()
+        return released
+
+    def check_hang(self, now_s: float) -> None:
+        """Kills a worker that has been silent for too long with work in hand."""
+        is_at_work = self.state is SeatState.READY and bool(self.jobs)
+        if not is_at_work or self._hang_limit_s <= 0:
+            self._heard_s = now_s
+        elif now_s - self._heard_s > self._hang_limit_s and self._instance is not None:
+            log.error("worker hangs", model=self._name(), silent_s=round(now_s - self._heard_s, 1))
+            self._heard_s = now_s
+            self._instance.kill()
+
+    def _forget(self, job_id: str) -> None:
+        """Takes a job out; the next suspect follows the one at work, after the last the others."""
+        del self.jobs[job_id]
+        if job_id in self._suspects:
+            was_at_work = self._suspects[0] == job_id
+            self._suspects.remove(job_id)
+            if was_at_work and self.state is SeatState.READY:
+                self._give_next()
+
+    def _end(self, job_id: str, completed: JobCompleted | None = None) -> None:
+        self._forget(job_id)
+        self._owner.job_ended(job_id, completed)
+
+    def _give_next(self) -> None:
+        """Hands the worker a suspect by itself, or everything."""
+        wanted = self._suspects[:1] or tuple(self.jobs)
+        for job_id in wanted:
+            self._give(self.jobs[job_id])
+
+    def _give(self, active: ActiveJob) -> None:
+        active.is_begun = False
+        if self._instance is not None:
+            self._instance.send(SubmitJob(active.job))
+
+    def _tell_loading(self, active: ActiveJob) -> None:
+        ahead_count = list(self.jobs).index(active.job.job_id)
+        active.stream.put(JobQueued(ahead_count, model_loading=True))
+
+    def _on_report(self, report: Report) -> None:
+        self._heard_s = time.monotonic()
+        match report:
+            case WorkerReady(memory_bytes, dtype):
+                self.memory_bytes, self.dtype = memory_bytes, dtype
+                self._ready_since_s = time.monotonic()
+                self._move(SeatState.READY)
+                self._give_next()
+            case WorkerFailed(message):
+                self._give_up(message)
+            case JobReport(job_id, event):
+                self._on_event(job_id, event)
+            case JobFailed(job_id, error):
+                self._fail(job_id, error)
+            case WorkerStats():
+                self._metrics.worker_told(self._number, report)
+            case _:
+                assert_never(report)
+
+    def _fail(self, job_id: str, error: DarkroomError) -> None:
+        if job_id in self.jobs:
+            self.jobs[job_id].stream.fail(error)
+            self._end(job_id)
+
+    def _on_event(self, job_id: str, event: JobEvent) -> None:
+        active = self.jobs.get(job_id)
+        if active is None:
+            return
+        active.stream.put(event)
+        if isinstance(event, JobProgress) and not active.is_begun:
+            active.is_begun = True
+            if active.attempt_count == 0:
+                self._metrics.job_begun(time.monotonic() - active.admitted_s)
+        if isinstance(event, JobImage):
+            self._metrics.image_made(len(event.content))
+        if isinstance(event, JobCompleted):
+            self._death_count = self._restart_count = 0
+            self._end(job_id, event)
+
+    def _on_exit(self) -> None:
+        """The worker is gone without being told to go."""
+        was_ready = self.state is SeatState.READY
+        if was_ready and time.monotonic() - self._ready_since_s >= STABLE_S:
+            self._death_count = self._restart_count = 0
+        begun = [active for active in self.jobs.values() if active.is_begun]
+        self._death_count += not begun
+        self._restart_count += 1
+        self.memory_bytes = 0
+        self._metrics.worker_gone(self._number)
+        log.warning("worker died", model=self._name(), jobs_at_work=len(begun))
+        self._suspect(begun)
+        if self._death_count >= MAX_DEATHS:
+            self._give_up(f"The worker died {self._death_count} times in a row.")
+            return
+        self._metrics.worker_restarted()
+        delay_s = min(MAX_RESTART_DELAY_S, FIRST_RESTART_DELAY_S * 2.0 ** (self._restart_count - 1))
+        self._restart = asyncio.create_task(self._start_again(delay_s))
+        self._move(SeatState.RESTARTING, "The worker died and is being restarted.")
+        for active in self.jobs.values():
+            self._tell_loading(active)
+
+    def _suspect(self, begun: list[ActiveJob]) -> None:
+        """Marks the jobs that were at work, and gives up on one that was too often."""
+        self._suspects = [active.job.job_id for active in begun]
+        for active in begun:
+            active.is_begun = False
+            active.attempt_count += 1
+            if active.attempt_count >= MAX_JOB_ATTEMPTS:
+                error = WorkerLost(f"The worker died {MAX_JOB_ATTEMPTS} times while it ran this.")
+                self._fail(active.job.job_id, error)
+
+    async def _start_again(self, delay_s: float) -> None:
+        await asyncio.sleep(delay_s)
+        if self._instance is not None:
+            await self._instance.stop(by_force=True)
+        await self.start()
+
+    def _give_up(self, message: str) -> None:
+        log.error("worker failed", model=self._name(), reason=message)
+        instance, self._instance = self._instance, None
+        if instance is not None:
+            self._closing = asyncio.create_task(instance.stop(by_force=True))
+        self._move(SeatState.FAILED, message)
+
+    def _move(self, state: SeatState, message: str = "") -> None:
+        self.state, self.message = state, message
+        self._owner.seat_changed(self)
+
+    def _name(self) -> str:
+        return f"{self._spec.version.model.name}/{self._spec.version.version}#{self._number}"

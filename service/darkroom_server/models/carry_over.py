@@ -1,0 +1,36 @@
+"""What stays of an earlier look at a repository where the present one saw something unfinished."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from darkroom_server.models.repository import (
+    RepositoryModel,
+    RepositoryScan,
+    chosen_versions,
+)
+
+
+def carry_over(before: RepositoryScan, now: RepositoryScan) -> RepositoryScan:
+    """The present look, with what the earlier one knew of folders that cannot be read now.
+
+    A version that is being rewritten, or was spoilt, stays as it was seen last, and so does a model
+    whose configuration was spoilt: what serves goes on serving. What is gone is gone.
+    """
+    known = {model.info.name: model for model in before.models}
+    models = [_with_known(model, known.get(model.info.name)) for model in now.models]
+    models += [known[name] for name in now.unread if name in known]
+    return replace(now, models=tuple(sorted(models, key=lambda model: model.info.name)))
+
+
+def _with_known(model: RepositoryModel, before: RepositoryModel | None) -> RepositoryModel:
+    kept = [
+        version
+        for number in model.unread
+        if before is not None and (version := before.version(number)) is not None
+    ]
+    if not kept:
+        return model
+    versions = tuple(sorted((*model.versions, *kept), key=lambda one: one.version, reverse=True))
+    numbers = [version.version for version in versions]
+    return replace(model, versions=versions, serving=tuple(chosen_versions(model.policy, numbers)))
