@@ -1,0 +1,109 @@
+"""G6 on a real server: how soon a preview is there under load, and what previews cost."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import statistics
+import time
+from collections.abc import Sequence
+
+from bench.baselines import Policy
+from bench.load import GIVE_UP_S, play_server
+from bench.measured import Estimate, Measured
+from bench.pipelines import PROMPT, play_pipeline
+from bench.scoring import TAIL_SHARE, WARM_SHARE, Setting
+from bench.serving import Server
+from bench.setup import Bench
+from bench.workloads import W_HOMOG, Arrival, at_rate
+from darkroom_client import AsyncClient, ImageReady, Preview
+
+#: Steps between previews.
+INTERVAL_STEPS = 5
+
+
+def time_to_preview(bench: Bench, server: Server, setting: Setting, policy: Policy) -> Measured:
+    """Median time from arrival to the first picture of any kind, over B2's to its only one.
+
+    A request of fewer steps than the interval has no preview: there it is the image. Medians are
+    over the scored requests of a round.
+    """
+    ratios, medians_s = [], []
+    for seed in (1, 2) if bench.quick else (1, 2, 3, 4, 5):
+        rate = 0.7 * setting.one_by_one_per_s(seed)
+        drawn = setting.workload.arrivals(
+            seed, setting.request_count, size_px=setting.device.size_px
+        )
+        arrivals = at_rate(drawn, rate)
+        seen_s = asyncio.run(_first_pictures(server.address, arrivals))
+        known: list[float | None] = [None] * len(arrivals)
+        trace = play_pipeline(bench.pipeline, policy, setting.device, arrivals, known)
+        count = len(arrivals)
+        scored = arrivals[int(WARM_SHARE * count) : int((1 - TAIL_SHARE) * count)]
+        mine = statistics.median(seen_s[one.index] - one.at_s for one in scored)
+        theirs = statistics.median(trace.finished_s[one.index] - one.at_s for one in scored)
+        ratios.append(mine / theirs)
+        medians_s.append([mine, theirs])
+    return Measured(
+        goal="G6",
+        tier="C",
+        metric=f"time to first preview at 0.7 load, {setting.device.size_px} px, ours / B2's image",
+        target=0.10,
+        at_least=False,
+        estimate=Estimate.of(ratios),
+        details={"ours_b2_s": medians_s, "interval_steps": INTERVAL_STEPS},
+    )
+
+
+async def _first_pictures(address: str, arrivals: Sequence[Arrival]) -> dict[int, float]:
+    """When each request's first preview or image came, from the start."""
+    seen_s: dict[int, float] = {}
+    async with AsyncClient(address, max_attempts=1) as client:
+        started_s = time.perf_counter()
+
+        async def one_request(one: Arrival) -> None:
+            await asyncio.sleep(max(0.0, started_s + one.at_s - time.perf_counter()))
+            async for event in client.generate_events(
+                PROMPT,
+                timeout=GIVE_UP_S,
+                steps=one.step_count,
+                guidance_scale=one.guidance_scale,
+                width=one.size_px,
+                height=one.size_px,
+                scheduler=one.scheduler,
+                seed=one.index,
+                preview_interval_steps=INTERVAL_STEPS,
+            ):
+                if isinstance(event, Preview | ImageReady):
+                    seen_s.setdefault(one.index, time.perf_counter() - started_s)
+
+        await asyncio.gather(*map(one_request, arrivals))
+    return seen_s
+
+
+def preview_cost(bench: Bench, server: Server, size_px: int) -> Measured:
+    """Equal requests that all wait: time with previews over time without, less one."""
+    count = 16 if bench.quick else 48
+    drawn = W_HOMOG.arrivals(1, count, size_px=size_px)
+    waiting = [dataclasses.replace(one, at_s=0.0) for one in drawn]
+
+    def with_s() -> float:
+        started_s = time.perf_counter()
+        asyncio.run(_first_pictures(server.address, waiting))
+        return time.perf_counter() - started_s
+
+    def without_s() -> float:
+        started_s = time.perf_counter()
+        play_server(server.address, waiting, [None] * count)
+        return time.perf_counter() - started_s
+
+    with_s(), without_s()
+    costs = [with_s() / without_s() - 1.0 for _ in range(4 if bench.quick else 12)]
+    return Measured(
+        goal="G6",
+        tier="C",
+        metric=f"throughput cost of previews every {INTERVAL_STEPS} steps, {size_px} px",
+        target=0.03,
+        at_least=False,
+        estimate=Estimate.of(costs),
+    )

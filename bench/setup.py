@@ -1,0 +1,42 @@
+"""What tier C's measurements share: the model, the stock pipeline, and servers of the model."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from bench.load import repository_with
+from bench.pipelines import PROMPT, Pipeline
+from bench.serving import Server, connected, serving
+from darkroom_client import Client
+
+#: 8x8 latents: a batch gains much. 32x32: little.
+UNSATURATED_PX, SATURATED_PX = 64, 256
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Bench:
+    """What the measurements share."""
+
+    model: Path
+    thread_count: int
+    pipeline: Pipeline
+    quick: bool
+
+    @contextmanager
+    def server(self, reproducibility: str) -> Iterator[tuple[Server, Client]]:
+        """A server of the model at a level of exactness."""
+        with tempfile.TemporaryDirectory() as folder:
+            repository = repository_with(Path(folder), self.model, reproducibility)
+            flags = ("--worker-thread-count", str(self.thread_count))
+            with serving(repository, *flags) as server, connected(server) as client:
+                client.generate(PROMPT, steps=4, seed=0)
+                yield server, client
+
+    @property
+    def version(self) -> Path:
+        """The newest version of the model."""
+        return max(self.model.glob("[1-9]*"), key=lambda path: int(path.name))
