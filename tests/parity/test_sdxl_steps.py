@@ -95,6 +95,8 @@ def source_spec(*, strength: float) -> SourceSpec:
 
 def made_by_stock(pipeline: Any, spec: ImageSpec) -> np.ndarray:
     pipeline.scheduler = getattr(diffusers, spec.scheduler).from_config(pipeline.scheduler.config)
+    # Unless told the type, from_pipe turns the parts that both pipelines share into FP32.
+    dtype = pipeline.unet.dtype
     arguments: dict[str, Any] = {
         "prompt": spec.prompt,
         "negative_prompt": spec.negative_prompt,
@@ -108,7 +110,7 @@ def made_by_stock(pipeline: Any, spec: ImageSpec) -> np.ndarray:
     if spec.fill is not None:
         fill = spec.fill
         if not isinstance(pipeline, StableDiffusionXLInpaintPipeline):
-            pipeline = StableDiffusionXLInpaintPipeline.from_pipe(pipeline)
+            pipeline = StableDiffusionXLInpaintPipeline.from_pipe(pipeline, torch_dtype=dtype)
             pipeline.set_progress_bar_config(disable=True)
         arguments |= {
             "image": Image.frombytes("RGB", (64, 64), fill.image.data),
@@ -116,7 +118,7 @@ def made_by_stock(pipeline: Any, spec: ImageSpec) -> np.ndarray:
             "strength": fill.strength,
         }
     if spec.source is not None:
-        pipeline = StableDiffusionXLImg2ImgPipeline.from_pipe(pipeline)
+        pipeline = StableDiffusionXLImg2ImgPipeline.from_pipe(pipeline, torch_dtype=dtype)
         pipeline.set_progress_bar_config(disable=True)
         del arguments["width"], arguments["height"]
         arguments |= {"image": picture(spec.source.image), "strength": spec.source.strength}
