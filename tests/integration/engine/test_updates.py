@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
+import random
 import shutil
+import signal
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -211,3 +215,35 @@ async def test_a_model_that_is_taken_away_is_let_go_and_may_come_back(root: Path
         (root / ".away").rename(root / "fake")
         await serves(engine, 1)
         await picture(engine, 1)
+
+
+async def test_every_request_has_its_picture_though_workers_are_killed_at_random(
+    root: Path,
+) -> None:
+    write_config(root, "fake { step_s: 0.002 } instance_group { count: 2 }")
+    rng = random.Random(0)
+    async with polling(root) as engine:
+        await serves(engine, 1)
+        alone = [(await picture(engine, seed))[2] for seed in range(10)]
+        made: list[bytes] = []
+
+        async def ask(first: int) -> None:
+            for k in range(first, 500, 10):
+                made.append((await picture(engine, k % 10))[2])
+                assert made[-1] == alone[k % 10]
+
+        async def kill(asking: asyncio.Future[list[None]]) -> int:
+            killed_count = 0
+            while not asking.done():
+                # Seldom enough that no request is at work at three deaths.
+                await asyncio.sleep(rng.uniform(0.3, 0.6))
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(rng.choice(engine.worker_pids()), signal.SIGKILL)
+                    killed_count += 1
+            return killed_count
+
+        asking = asyncio.gather(*(ask(worker) for worker in range(10)))
+        killed_count = await kill(asking)
+        await asking
+        assert len(made) == 500
+        assert killed_count >= 3
