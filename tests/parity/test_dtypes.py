@@ -13,7 +13,7 @@ import torch
 from darkroom_server.backends.diffusers.loader import load_model
 from darkroom_server.backends.prompt_cache import PromptCache
 from darkroom_server.domain.jobs import Task
-from darkroom_server.domain.models import Dtype, VersionInfo
+from darkroom_server.domain.models import Dtype, Placement, VersionInfo
 from darkroom_server.models.repository import ModelRepository
 from tests.parity.shared import stepped
 from tests.parity.test_sdxl_steps import (
@@ -88,7 +88,7 @@ def test_a_folder_is_loaded_in_the_type_that_is_asked_for(
 ) -> None:
     pipeline = random_sdxl(tmp_path / "words")
     version = version_of(tmp_path / "repository", pipeline, asked)
-    model = load_model(version, thread_count=1, prompts=PromptCache(max_bytes=0))
+    model = load_model(version, Placement(), thread_count=1, prompts=PromptCache(max_bytes=0))
     assert model.dtype() is in_memory
     full_bytes = sum(
         tensor.numel() * 4

@@ -279,8 +279,13 @@ def test_an_interrupt_exits_with_130_and_cancels_the_call(
         signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(Plain, "show", interrupt)
+    # A shell starts what runs in its background with interrupts ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     server.images.scripts = [server.images.waits(accepted())]
-    result = darkroom("generate", "a cat", "-o", "out.png")
+    try:
+        result = darkroom("generate", "a cat", "-o", "out.png")
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert result.exit_code == 130
     assert last_line(result.stderr) == "darkroom: interrupted"
     assert server.images.cancelled.wait(10)
