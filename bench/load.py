@@ -65,12 +65,14 @@ async def request(client: AsyncClient, one: Arrival, timeout_s: float = GIVE_UP_
     return made.images[0].content
 
 
-def repository_with(folder: Path, model: Path, reproducibility: str) -> Path:
-    """A repository in `folder` with a copy of one model, its level of exactness written."""
+def repository_with(
+    folder: Path, model: Path, reproducibility: str, max_batch_size: int = 8
+) -> Path:
+    """A repository in `folder` with a copy of one model, its level and largest batch written."""
     copy = folder / model.name
     shutil.copytree(model, copy)  # links out of a repository are refused
     config = (model / "config.pbtxt").read_text(encoding="utf-8")
     level = f"reproducibility: REPRODUCIBILITY_{reproducibility}\n"
-    queue = "max_queue_size: 4096\n"
+    queue = f"max_queue_size: 4096\nmax_batch_size: {max_batch_size}\n"
     (copy / "config.pbtxt").write_text(config + "\n" + level + queue, encoding="utf-8")
     return folder

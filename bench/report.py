@@ -38,6 +38,22 @@ except where a line says solo. A model that sets nothing runs in solo mode, whic
   A goal is met when the median meets it.
 """
 
+#: Why a goal is missed, by the beginning of its metric.
+_CAUSES = {
+    "throughput at 64 px, ours with 8 rows": (
+        "Eight rows are four images with guidance; the pipeline's best batch has more. The line "
+        "with 32 rows shows what is left: every image's own scheduler, decoding and answer, of "
+        "which the pipeline does one for the whole batch."
+    ),
+    "misses among admitted": (
+        "Admission does not look at what a new, earlier deadline does to those already in "
+        "([ADR 8](adr/0008-admission-and-order.md))."
+    ),
+    "p95 error of the estimate": (
+        "The estimate knows nothing of those that will come and go before, nor of the decoder."
+    ),
+}
+
 
 def main() -> None:
     """Writes the page and its picture."""
@@ -73,6 +89,15 @@ def page(results: list[dict[str, Any]]) -> str:
         )
         parts += [_row(one) for one in result["figures"]]
         parts[-1] += "\n"
+        missed = [one["metric"] for one in result["figures"] if one["met"] is False]
+        causes = [
+            f"- {beginning}: {cause}"
+            for beginning, cause in _CAUSES.items()
+            if any(metric.startswith(beginning) for metric in missed)
+        ]
+        if causes:
+            parts.append("Why goals are missed:\n")
+            parts += [*causes[:-1], causes[-1] + "\n"]
     return "\n".join(parts).rstrip() + "\n"
 
 
