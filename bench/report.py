@@ -40,10 +40,13 @@ except where a line says solo. A model that sets nothing runs in solo mode, whic
 
 #: Why a goal is missed, by the beginning of its metric.
 _CAUSES = {
-    "throughput at 64 px, ours with 8 rows": (
-        "Eight rows are four images with guidance; the pipeline's best batch has more. The line "
-        "with 32 rows shows what is left: every image's own scheduler, decoding and answer, of "
-        "which the pipeline does one for the whole batch."
+    "throughput at 64 px": (
+        "Eight rows, the default, are four images with guidance a step; the pipeline's best batch "
+        "has more. Besides, every image has a scheduler, a decoding and an answer of its own."
+    ),
+    "goodput W-mix, 64 px": "One of the two did not keep the objective at its calibrated rate.",
+    "p99 of 4 steps at 0.7 load, 64 px": (
+        "The baseline was busier than the load allows: the machine had become slower."
     ),
     "misses among admitted": (
         "Admission does not look at what a new, earlier deadline does to those already in "
