@@ -15,7 +15,7 @@ LAUNCH := MALLOC_MMAP_THRESHOLD_=67108864 MALLOC_TRIM_THRESHOLD_=268435456
 
 PACKAGES := protos/gen/python clients/python service
 
-.PHONY: help setup proto fmt lint types arch protos-check check test compat browser demo serve gallery bench bench-report clean
+.PHONY: help setup proto fmt lint types arch protos-check check test compat fuzz browser demo serve gallery bench bench-report clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -71,11 +71,22 @@ check: lint types protos-check arch ## format, lint, types, layers, protos: ever
 test: setup ## all tests
 	$(BIN)/pytest $(ARGS)
 
-compat: setup ## import and use the generated code under protobuf 7, in an environment of its own
+compat: setup ## the generated code under protobuf 7, and clients that people have, in environments of their own
 	@test -x .venv-protobuf7/bin/python || $(BIN)/python -m venv .venv-protobuf7
 	@PIP_DISABLE_PIP_VERSION_CHECK=1 .venv-protobuf7/bin/python -m pip install -qq \
 	  protobuf==7.36.2 grpcio==1.85.1 protos/gen/python
 	.venv-protobuf7/bin/python -W error tests/contract/use_generated_code.py
+	@for client in together==3.1.1 huggingface_hub==0.25.2 huggingface_hub==2.4.0 schemathesis==4.32.5; do \
+	  home=.compat/$$(echo $$client | sed 's/^\(together\|schemathesis\)==.*/\1/; s/==/-/'); \
+	  test -x $$home/bin/python || $(BIN)/python -m venv $$home; \
+	  PIP_DISABLE_PIP_VERSION_CHECK=1 $$home/bin/python -m pip install -qq $$client pillow || exit 1; \
+	done
+	@if command -v npm >/dev/null; then npm install --prefix .compat/node --no-fund --no-audit \
+	  --silent openai@6.49.0 @huggingface/inference@4.13.30; else echo "no npm: Node's clients are left out"; fi
+	$(BIN)/python -m pytest -q tests/compat
+
+fuzz: compat ## thousands of made-up HTTP requests against a served model
+	FUZZ_EXAMPLES=500 $(BIN)/python -m pytest -q --timeout=1800 tests/compat/test_fuzz.py
 
 browser: setup ## install Chromium, which the tests of the playground drive
 	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \

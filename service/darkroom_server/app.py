@@ -42,7 +42,9 @@ async def serve(config: ServerConfig) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, signals.put_nowait, number)
     server = build_server(engine, _grpc_options(config), metrics)
-    http_server = build_http_server(engine, HttpOptions(config.host, config.http_port), metrics)
+    http_server = build_http_server(
+        engine, HttpOptions(config.host, config.http_port, tuple(config.cors_origins)), metrics
+    )
     await server.start()
     http_server.start()
     log.info("listening", host=config.host, grpc_port=server.port, http_port=http_server.port)

@@ -39,6 +39,7 @@ class ServerConfig(BaseSettings):
     host: str = "127.0.0.1"
     grpc_port: Port = 8001
     http_port: Port = 8000
+    cors_origins: list[str] = []
     max_receive_bytes: Annotated[int, Field(ge=1 << 20)] = 64 << 20
     max_concurrent_streams: Annotated[int, Field(ge=1)] = 1024
     worker_thread_count: Annotated[int, Field(ge=0)] = 0

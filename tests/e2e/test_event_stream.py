@@ -121,3 +121,10 @@ def test_a_body_beyond_the_limit_is_refused_whatever_it_says_of_its_length(
     answer = service.http.post("/generate", content=pieces())
     assert answer.status_code == httpx.codes.REQUEST_ENTITY_TOO_LARGE
     assert str(BODY_LIMIT_BYTES) in answer.json()["error"]["message"]
+
+
+def test_the_answer_tells_seed_and_model_before_the_events(service: Service) -> None:
+    answer = service.http.post("/generate", json={"prompt": "x", "seed": "5"})
+    assert answer.headers["x-darkroom-seed"] == "5"
+    assert answer.headers["x-darkroom-model"] == "m/1"
+    assert answer.headers["x-request-id"]

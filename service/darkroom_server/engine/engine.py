@@ -180,6 +180,10 @@ class Engine:
             await self._look()
             self._manager.update(self._scan)
 
+    async def scanned(self) -> None:
+        """Waits until the repository has been read: before that no name of a model is known."""
+        await self._scanned.wait()
+
     @asynccontextmanager
     async def open(self, ref: ModelRef, task: Task) -> AsyncIterator[Session]:
         """Leases a version; raises ModelNotFound, ModelUnavailable, Draining.

@@ -10,6 +10,7 @@ from darkroom_server.domain.jobs import ImageFormat, PreviewSpec, Task
 from darkroom_server.domain.models import ModelRef
 from darkroom_server.gateway.fields import Fields, whole
 from darkroom_server.gateway.pictures import picture_bytes
+from darkroom_server.wire.images import ImageLimits, says_alpha
 from darkroom_server.wire.limits import check_limits, check_name
 from darkroom_server.wire.requests import (
     FillInput,
@@ -40,7 +41,7 @@ class Manner:
 
 
 def read_request(
-    fields: Fields, manner: Manner, tasks: frozenset[Task]
+    fields: Fields, manner: Manner, tasks: frozenset[Task], image_limits: ImageLimits
 ) -> tuple[ModelRef, ImageRequest]:
     """The model asked for and what is asked of it. CPU-bound where images are sent along.
 
@@ -51,7 +52,7 @@ def read_request(
     check_name("model", model)
     width_px, height_px = _size(fields)
     seed = fields.whole("seed")
-    task, fill, source = _given(fields, manner, tasks)
+    task, fill, source = _given(fields, manner, tasks, image_limits)
     # A form's, or JSON's, 0 is an error; only what is absent means one image.
     image_count = fields.whole("image_count")
     request = ImageRequest(
@@ -77,23 +78,29 @@ def read_request(
 
 
 def _given(
-    fields: Fields, manner: Manner, tasks: frozenset[Task]
+    fields: Fields, manner: Manner, tasks: frozenset[Task], image_limits: ImageLimits
 ) -> tuple[Task, FillInput | None, SourceInput | None]:
     """The task that the images sent along make of the request."""
     image, mask = fields.raw("image.content"), fields.raw("mask.content")
     if image is None and mask is None:
         return Task.TEXT_TO_IMAGE, None, None
     strength = fields.number("strength")
-    content = b"" if image is None else picture_bytes(image, fields.name("image.content"))
-    polarity = fields.choice("mask_polarity", _POLARITIES)
-    by_colour = polarity is None and manner.mask_polarity is MaskPolarity.WHITE_REPAINTS
-    only_fills = Task.FILL in tasks and Task.IMAGE_TO_IMAGE not in tasks
-    if mask is None and by_colour and not only_fills:
-        return Task.IMAGE_TO_IMAGE, None, SourceInput(image=content, strength=strength)
+    name = fields.name("image.content")
+    content = b"" if image is None else picture_bytes(image, name)
+    chosen = fields.choice("mask_polarity", _POLARITIES)
+    polarity = manner.mask_polarity if chosen is None else _POLARITIES[chosen]
+    if mask is None and chosen is None:
+        has_alpha = says_alpha(content, name, image_limits)
+        only_fills = Task.FILL in tasks and Task.IMAGE_TO_IMAGE not in tasks
+        by_colour = polarity is MaskPolarity.WHITE_REPAINTS
+        if not only_fills and (by_colour or not has_alpha):
+            return Task.IMAGE_TO_IMAGE, None, SourceInput(image=content, strength=strength)
+        if has_alpha:
+            polarity = MaskPolarity.TRANSPARENT_REPAINTS
     fill = FillInput(
         image=content,
         mask=None if mask is None else picture_bytes(mask, fields.name("mask.content")),
-        mask_polarity=manner.mask_polarity if polarity is None else _POLARITIES[polarity],
+        mask_polarity=polarity,
         strength=strength,
         preserve_unmasked=fields.flag("preserve_unmasked"),
     )
@@ -122,5 +129,7 @@ def _output(fields: Fields, default: ImageFormat) -> OutputRequest:
     asked = fields.choice("output.format", FORMATS)
     chosen = default if asked is None else FORMATS[asked]
     quality = fields.whole("output.quality")
+    if quality == 0:
+        quality = 1  # OpenAI's scale begins at 0, encoders' at 1
     # Callers send a compression along with PNG too, where it means nothing.
     return OutputRequest(format=chosen, quality=None if chosen is ImageFormat.PNG else quality)

@@ -26,7 +26,7 @@ NAMES: Mapping[str, tuple[str, ...]] = {
     "image_count": ("n", "num_images"),
     "scheduler": ("scheduler",),
     "strength": ("strength",),
-    "image.content": ("image", "input_image", "image_url"),
+    "image.content": ("image", "input_image", "image_url", "images", "reference_images"),
     "mask.content": ("mask", "mask_image"),
     "mask_polarity": ("mask_polarity",),
     "preserve_unmasked": ("preserve_unmasked",),

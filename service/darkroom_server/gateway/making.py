@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import AsyncGenerator, Awaitable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
 from fastapi import FastAPI, Request, Response
 
+from darkroom.v1.image_service_pb2 import GenerationEvent
 from darkroom_server.domain.errors import DarkroomError, FieldError
 from darkroom_server.domain.jobs import Task
+from darkroom_server.domain.models import ModelRef
 from darkroom_server.engine.engine import Engine
 from darkroom_server.gateway.asking import Manner, read_request
 from darkroom_server.gateway.fields import Fields
@@ -23,9 +27,19 @@ from darkroom_server.gateway.problems import (
     refusal,
 )
 from darkroom_server.gateway.request_ids import REQUEST_ID_HEADER, request_id_of
+from darkroom_server.wire.generation import Told, generation_events
 from darkroom_server.wire.images import ImageLimits
+from darkroom_server.wire.requests import ImageRequest
 
 log = structlog.get_logger("darkroom.gateway")
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A request that was admitted, and what will be told of it; closing `told` cancels it."""
+
+    accepted: GenerationEvent.Accepted
+    told: AsyncGenerator[Told, None]
 
 
 class ImageMaker:
@@ -37,18 +51,35 @@ class ImageMaker:
 
     async def make(self, request: Request, fields: Fields, manner: Manner) -> Outcome:
         """The images asked for; raises DarkroomError, naming fields as the caller wrote them."""
-        try:
-            tasks = self.tasks_of(fields.text("model"))
-            ref, parsed = await asyncio.to_thread(read_request, fields, manner, tasks)
+        with _named_as_written(fields):
+            ref, parsed = await self._parse(fields, manner)
             work = run(self.engine, self._image_limits, ref, parsed)
             return await unless_gone(request, work)
-        except FieldError as error:
-            error.field = fields.name(error.field)
-            raise
+
+    async def begin(self, fields: Fields, manner: Manner) -> Begun:
+        """The request admitted, for answers that are streamed; raises as `make`."""
+        with _named_as_written(fields):
+            ref, parsed = await self._parse(fields, manner)
+            told = generation_events(self.engine, self._image_limits, ref, parsed, deadline_s=None)
+            _, messages = await anext(told)
+            return Begun(next(iter(messages)).accepted, told)
+
+    async def _parse(self, fields: Fields, manner: Manner) -> tuple[ModelRef, ImageRequest]:
+        tasks = self.tasks_of(fields.text("model"))
+        return await asyncio.to_thread(read_request, fields, manner, tasks, self._image_limits)
 
     def tasks_of(self, model: str | None) -> frozenset[Task]:
         """What the model can do; every task where none is named. Raises ModelNotFound."""
         return self.engine.get_model(model).model.tasks if model else frozenset(Task)
+
+
+@contextmanager
+def _named_as_written(fields: Fields) -> Iterator[None]:
+    try:
+        yield
+    except FieldError as error:
+        error.field = fields.name(error.field)
+        raise
 
 
 async def answering(request: Request, render: Render, work: Awaitable[Response]) -> Response:

@@ -80,11 +80,11 @@ async def _disconnect(request: Request) -> None:
 
 
 def outcome_headers(outcome: Outcome, unknown: tuple[str, ...] = ()) -> dict[str, str]:
-    """Seed, model, timings and warnings, as every dialect sends them.
+    """Seed, model, timings and warnings, as every dialect sends them with its images.
 
     `unknown` are names in the body that mean nothing here.
     """
-    parameters, timings = outcome.accepted.parameters, outcome.timings
+    timings = outcome.timings
     stages = {
         "queue": timings.queue_s,
         "encode": timings.encode_s,
@@ -93,13 +93,21 @@ def outcome_headers(outcome: Outcome, unknown: tuple[str, ...] = ()) -> dict[str
         "compress": timings.compress_s,
         "total": timings.total_s,
     }
+    told = ", ".join(f"{name};dur={s * 1000:.1f}" for name, s in stages.items())
+    return {**accepted_headers(outcome.accepted, unknown), "server-timing": told}
+
+
+def accepted_headers(
+    accepted: GenerationEvent.Accepted, unknown: tuple[str, ...] = ()
+) -> dict[str, str]:
+    """Seed, model and warnings: what is known before the images are."""
+    parameters = accepted.parameters
     headers = {
         "x-darkroom-seed": ",".join(map(str, parameters.seeds)),
         "x-darkroom-model": f"{parameters.model.removeprefix('models/')}/"
         f"{parameters.model_version}",
-        "server-timing": ", ".join(f"{name};dur={s * 1000:.1f}" for name, s in stages.items()),
     }
-    warnings = [f"{one.reason} {one.field}".strip() for one in outcome.accepted.warnings]
+    warnings = [f"{one.reason} {one.field}".strip() for one in accepted.warnings]
     # A caller's own words stay out of headers unless they are plain names.
     sane = [name for name in unknown if _SANE_NAME.fullmatch(name)][:16]
     warnings += [f"PARAMETER_IGNORED {name}" for name in sane]

@@ -21,8 +21,10 @@ def picture_bytes(value: Any, field: str) -> bytes:
     """
     if isinstance(value, bytes):
         return value
+    if isinstance(value, list) and len(value) == 1:
+        [value] = value
     if isinstance(value, dict):
-        value = value.get("url")
+        value = value.get("url") or value.get("image_url")
     if not isinstance(value, str):
         raise InvalidImage(field, "is no base64 text")
     if value[:8].lower().startswith(("http:", "https:", "file:", "ftp:")):

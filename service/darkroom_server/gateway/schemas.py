@@ -15,6 +15,7 @@ _TYPES: dict[str, dict[str, Any]] = {
     "output.quality": _WHOLE,
     "preserve_unmasked": {"type": ["boolean", "null"]},
     "size": {"type": ["string", "object", "null"]},
+    "image.content": {"type": ["string", "object", "array", "null"]},
 }
 
 
@@ -39,4 +40,17 @@ def hugging_face_schema() -> dict[str, Any]:
 def json_body(schema: dict[str, Any] | None = None) -> dict[str, Any]:
     """`openapi_extra` of a route that takes a JSON object."""
     content = {"application/json": {"schema": schema or fields_schema()}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def form_body() -> dict[str, Any]:
+    """`openapi_extra` of a route that takes a form, or the same as a JSON object."""
+    schema = fields_schema()
+    file = {"type": "string", "format": "binary"}
+    form = {
+        "type": "object",
+        "properties": schema["properties"] | {"image": file, "mask": file},
+        "required": ["prompt", "image"],
+    }
+    content = {"multipart/form-data": {"schema": form}, "application/json": {"schema": schema}}
     return {"requestBody": {"required": True, "content": content}}

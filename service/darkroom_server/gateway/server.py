@@ -5,29 +5,42 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import uvicorn
-from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Request, Response
+from fastapi.middleware.cors import CORSMiddleware
 
 from darkroom_server.engine.engine import Engine
 from darkroom_server.gateway.dialects.events import events_router
 from darkroom_server.gateway.dialects.huggingface import huggingface_router
+from darkroom_server.gateway.dialects.hyperbolic import hyperbolic_router
 from darkroom_server.gateway.dialects.nebula import nebula_router
+from darkroom_server.gateway.dialects.openai import openai_router
 from darkroom_server.gateway.making import ImageMaker, add_bug_handler
 from darkroom_server.gateway.playground_routes import playground_router
 from darkroom_server.gateway.request_ids import RequestIds
 from darkroom_server.telemetry.metrics import Metrics
 from darkroom_server.wire.images import ImageLimits
 
+#: What a page of another origin may read besides the body.
+_EXPOSED_HEADERS = (
+    *("x-request-id", "x-darkroom-seed", "x-darkroom-model", "x-darkroom-warning"),
+    *("server-timing", "retry-after", "x-should-retry"),
+)
+
 
 @dataclass(frozen=True, slots=True)
 class HttpOptions:
-    """How the edge listens. Port 0 takes any free one."""
+    """How the edge listens. Port 0 takes any free one.
+
+    `cors_origins` are the origins whose pages may call it; `*` is every one.
+    """
 
     host: str
     port: int
+    cors_origins: tuple[str, ...] = ()
 
 
 class _Uvicorn(uvicorn.Server):
@@ -64,10 +77,10 @@ def build_http_server(engine: Engine, options: HttpOptions, metrics: Metrics) ->
     """A server bound but not started; raises OSError when the port is taken."""
     family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
     listener = socket.create_server((options.host, options.port), family=family)
-    return HttpServer(build_app(engine, metrics), listener)
+    return HttpServer(build_app(engine, metrics, options.cors_origins), listener)
 
 
-def build_app(engine: Engine, metrics: Metrics) -> FastAPI:
+def build_app(engine: Engine, metrics: Metrics, cors_origins: Sequence[str] = ()) -> FastAPI:
     """The routes."""
     app = FastAPI(title="Darkroom", docs_url=None, redoc_url=None)
 
@@ -98,6 +111,14 @@ def build_app(engine: Engine, metrics: Metrics) -> FastAPI:
 
     app.include_router(image_router(engine, ImageLimits()))
     app.include_router(playground_router())
+    if cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=cors_origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["*"],
+            expose_headers=_EXPOSED_HEADERS,
+        )
     app.add_middleware(RequestIds)
     add_bug_handler(app)
     return app
@@ -106,8 +127,11 @@ def build_app(engine: Engine, metrics: Metrics) -> FastAPI:
 def image_router(engine: Engine, image_limits: ImageLimits) -> APIRouter:
     """Every route that makes images or tells of models."""
     maker = ImageMaker(engine, image_limits)
-    router = APIRouter()
+    # Until the repository has been read, a model that is in it would be unknown.
+    router = APIRouter(dependencies=[Depends(engine.scanned)])
     router.include_router(events_router(engine, image_limits))
     router.include_router(nebula_router(maker))
+    router.include_router(openai_router(maker))
+    router.include_router(hyperbolic_router(maker))
     router.include_router(huggingface_router(maker))
     return router

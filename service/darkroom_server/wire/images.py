@@ -107,6 +107,11 @@ def decode(content: bytes, field: str, limits: ImageLimits) -> Picture:
     return Picture(pixels, deep, tuple(notices))
 
 
+def says_alpha(content: bytes, field: str, limits: ImageLimits) -> bool:
+    """Whether the header says that pixels may be transparent; raises as `decode`."""
+    return bool(_open(content, field, limits).has_transparency_data)
+
+
 def has_alpha(picture: Picture) -> bool:
     """Whether the file says how transparent each pixel is."""
     return bool(picture.pixels.has_transparency_data)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +17,9 @@ from tests.unit.wire.example_models import SDXL
 class Engine:
     states: list[VersionState] = field(default_factory=list)
     leaving: bool = False
+
+    async def scanned(self) -> None:
+        """Has been."""
 
     def list_models(self) -> tuple[ModelStatus, ...]:
         return tuple(
@@ -77,3 +81,39 @@ async def test_metrics_can_be_scraped(accept: str, media_type: str) -> None:
     assert response.status_code == 200
     assert response.headers["content-type"].startswith(f"{media_type};")
     assert 'darkroom_images_total{model="tiny",version="1"} 3.0' in response.text.splitlines()
+
+
+async def test_a_call_before_the_repository_was_read_waits_for_it() -> None:
+    read = asyncio.Event()
+
+    class Reading(Engine):
+        async def scanned(self) -> None:
+            await read.wait()
+
+    call = asyncio.create_task(status_of(Reading([VersionState.READY]), "/v1/models"))
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert not call.done()
+    read.set()
+    assert await call == 200
+
+
+@pytest.mark.parametrize(
+    ("origins", "origin", "allowed"),
+    [
+        pytest.param((), "https://a.example", None, id="off"),
+        pytest.param(("https://a.example",), "https://a.example", "https://a.example", id="on"),
+        pytest.param(("https://a.example",), "https://b.example", None, id="another"),
+    ],
+)
+async def test_only_pages_of_configured_origins_may_call(
+    origins: tuple[str, ...], origin: str, allowed: str | None
+) -> None:
+    engine: Any = Engine([VersionState.READY])
+    transport = httpx.ASGITransport(app=build_app(engine, Metrics(), origins))
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        answer = await client.get("/v1/models", headers={"origin": origin})
+        asked = {"origin": origin, "access-control-request-method": "POST"}
+        preflight = await client.options("/v1/images/generations", headers=asked)
+    assert answer.headers.get("access-control-allow-origin") == allowed
+    assert preflight.headers.get("access-control-allow-origin") == allowed

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import json
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import aclosing
 from typing import Any, TypeAlias, TypeVar
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import JSONResponse
 from google.protobuf import json_format
 from google.protobuf.message import Message
-from starlette.types import Receive, Scope, Send
 
 from darkroom.v1.image_service_pb2 import FillRequest, GenerateRequest, GenerationEvent
 from darkroom.v1.model_service_pb2 import ListModelsResponse
@@ -31,7 +29,9 @@ from darkroom_server.domain.jobs import JobImage
 from darkroom_server.domain.models import ModelRef
 from darkroom_server.engine.engine import Engine
 from darkroom_server.gateway.bodies import read_body
-from darkroom_server.wire.generation import generation_events
+from darkroom_server.gateway.event_stream import EventStream, event_text
+from darkroom_server.gateway.outcome import accepted_headers
+from darkroom_server.wire.generation import Told, generation_events
 from darkroom_server.wire.images import ImageLimits
 from darkroom_server.wire.messages import parse_fill, parse_generate
 from darkroom_server.wire.model_messages import model_message
@@ -75,67 +75,46 @@ def events_router(engine: Engine, image_limits: ImageLimits) -> APIRouter:
     return router
 
 
-class EventStream(StreamingResponse):
-    """An event stream that releases what makes its events as soon as its reader has gone."""
-
-    def __init__(self, events: AsyncGenerator[str, None]) -> None:
-        self._events = events
-        headers = {
-            "cache-control": "no-store",
-            # A proxy that collects the answer would deliver the progress when it is over.
-            "x-accel-buffering": "no",
-        }
-        super().__init__(events, media_type="text/event-stream", headers=headers)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Sends the events until they end or the connection does."""
-        async with aclosing(self._events):
-            await super().__call__(scope, receive, send)
-
-
 async def _answer(
     engine: Engine, image_limits: ImageLimits, parse: Callable[[], Awaitable[_Parsed]]
 ) -> Response:
     """A stream once the request is admitted; until then an error is an HTTP status."""
     try:
         ref, parsed = await parse()
-        events = _events(engine, image_limits, ref, parsed)
-        first = await anext(events)
+        told = generation_events(engine, image_limits, ref, parsed, deadline_s=None)
+        happened, messages = await anext(told)
     except DarkroomError as error:
         return _refusal(error)
-    return EventStream(_render(first, events))
+    first = list(messages)
+    return EventStream(
+        _render((happened, first), told), headers=accepted_headers(first[0].accepted)
+    )
 
 
-async def _events(
-    engine: Engine, image_limits: ImageLimits, ref: ModelRef, request: ImageRequest
-) -> AsyncGenerator[_Event, None]:
-    """Name and data of each event; the first when admission is decided."""
-    told = generation_events(engine, image_limits, ref, request, deadline_s=None)
-    async with aclosing(told):
-        async for happened, messages in told:
-            for message in messages:
-                name = message.WhichOneof("event") or ""
-                data = _json(message)
-                if isinstance(happened, JobImage):
-                    data["image"]["content"] = base64.b64encode(happened.content).decode()
-                yield "done" if name == "completed" else name, data
-                if isinstance(happened, JobImage):
-                    break  # its chunks are left out: it came whole
-
-
-async def _render(first: _Event, events: AsyncGenerator[_Event, None]) -> AsyncGenerator[str, None]:
+async def _render(first: Told, told: AsyncGenerator[Told, None]) -> AsyncGenerator[str, None]:
     """The events as text; a failure after admission is the last of them."""
-    async with aclosing(events):
-        yield _line(*first)
+    async with aclosing(told):
+        for name, data in _events(first):
+            yield event_text(name, data)
         try:
-            async for name, data in events:
-                yield _line(name, data)
+            async for one in told:
+                for name, data in _events(one):
+                    yield event_text(name, data)
         except DarkroomError as error:
-            yield _line("error", {"error": _problem(error)})
+            yield event_text("error", {"error": _problem(error)})
 
 
-def _line(name: str, data: dict[str, Any]) -> str:
-    return f"event: {name}\ndata: {json.dumps(data, separators=(',', ':'))}\n\n"
+def _events(told: Told) -> Iterator[_Event]:
+    """Name and data of each event."""
+    happened, messages = told
+    for message in messages:
+        name = message.WhichOneof("event") or ""
+        data = _json(message)
+        if isinstance(happened, JobImage):
+            data["image"]["content"] = base64.b64encode(happened.content).decode()
+        yield "done" if name == "completed" else name, data
+        if isinstance(happened, JobImage):
+            break  # its chunks are left out: it came whole
 
 
 def _json(event: GenerationEvent) -> dict[str, Any]:

@@ -91,9 +91,18 @@ def _add_state_routes(router: APIRouter, maker: ImageMaker) -> None:
 async def _infer(maker: ImageMaker, request: Request, model: str) -> Response:
     body = bytes(await read_body(request.stream()))
     if body.startswith(_MAGICS):
-        fields = Fields({"image": body, "model": model or None})
-    else:
-        fields = read_inputs(parse_object(body), model, maker)
+        return await _image(maker, request, Fields({"image": body, "model": model or None}))
+    return await infer_json(maker, request, parse_object(body), model)
+
+
+async def infer_json(
+    maker: ImageMaker, request: Request, body: dict[str, Any], model: str = ""
+) -> Response:
+    """The answer to a body of `inputs` and `parameters`; raises DarkroomError."""
+    return await _image(maker, request, read_inputs(body, model, maker))
+
+
+async def _image(maker: ImageMaker, request: Request, fields: Fields) -> Response:
     image_format = format_accepted(",".join(request.headers.getlist("accept")))
     outcome = await maker.make(request, fields, Manner(format=image_format))
     # Only the first can be given back: the answer is the image itself.

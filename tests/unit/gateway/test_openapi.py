@@ -1,0 +1,36 @@
+"""The OpenAPI document that the HTTP edge serves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from openapi_spec_validator import validate
+
+from darkroom_server.gateway.server import build_app
+from darkroom_server.telemetry.metrics import Metrics
+from tests.unit.gateway.test_server import Engine
+
+
+@pytest.fixture(scope="module")
+def document() -> dict[str, Any]:
+    engine: Any = Engine()
+    return build_app(engine, Metrics()).openapi()
+
+
+def test_it_is_valid(document: dict[str, Any]) -> None:
+    validate(document)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/", "/v1", "/models/{model}", "/hf-inference/models/{model}"),
+        *("/api/v1/images/generation", "/v1/image/generation"),
+        *("/v1/images/generations", "/together/v1/images/generations", "/v1/images/edits"),
+    ],
+)
+def test_every_dialect_s_body_is_described(document: dict[str, Any], path: str) -> None:
+    content = document["paths"][path]["post"]["requestBody"]["content"]
+    schemas = [one["schema"] for one in content.values()]
+    assert all({"prompt", "inputs"} & schema["properties"].keys() for schema in schemas)
