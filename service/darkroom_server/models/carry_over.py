@@ -15,8 +15,11 @@ def carry_over(before: RepositoryScan, now: RepositoryScan) -> RepositoryScan:
     """The present look, with what the earlier one knew of folders that cannot be read now.
 
     A version that is being rewritten, or was spoilt, stays as it was seen last, and so does a model
-    whose configuration was spoilt: what serves goes on serving. What is gone is gone.
+    whose configuration was spoilt: what serves goes on serving. What is gone is gone, but while the
+    repository cannot be looked at nothing is.
     """
+    if not now.is_readable:
+        return replace(before, problems=now.problems)
     known = {model.info.name: model for model in before.models}
     models = [_with_known(model, known.get(model.info.name)) for model in now.models]
     models += [known[name] for name in now.unread if name in known]
@@ -24,13 +27,18 @@ def carry_over(before: RepositoryScan, now: RepositoryScan) -> RepositoryScan:
 
 
 def _with_known(model: RepositoryModel, before: RepositoryModel | None) -> RepositoryModel:
-    kept = [
-        version
-        for number in model.unread
-        if before is not None and (version := before.version(number)) is not None
-    ]
+    if before is None:
+        return model
+    kept = [version for number in model.unread if (version := before.version(number)) is not None]
     if not kept:
         return model
+    # A look takes labels away that point at what it could not read.
+    kept_numbers = {version.version for version in kept}
+    known = before.info.version_labels.items()
+    labels = {label: number for label, number in known if number in kept_numbers}
+    info = replace(model.info, version_labels={**labels, **model.info.version_labels})
     versions = tuple(sorted((*model.versions, *kept), key=lambda one: one.version, reverse=True))
     numbers = [version.version for version in versions]
-    return replace(model, versions=versions, serving=tuple(chosen_versions(model.policy, numbers)))
+    return replace(
+        model, info=info, versions=versions, serving=tuple(chosen_versions(model.policy, numbers))
+    )

@@ -86,7 +86,7 @@ class RepositoryScan:
 
     `broken` names the model folders that hold something but no version that could be served;
     `unread` those that could not be read at all. `is_unfinished` says that files were being
-    written.
+    written, `is_readable` whether the repository itself could be looked at.
     """
 
     models: tuple[RepositoryModel, ...]
@@ -94,6 +94,7 @@ class RepositoryScan:
     problems: tuple[Problem, ...]
     unread: tuple[str, ...] = ()
     is_unfinished: bool = False
+    is_readable: bool = True
 
     @property
     def has_errors(self) -> bool:
@@ -129,7 +130,9 @@ class ModelRepository:
         except (OSError, RuntimeError) as error:
             log = ProblemLog("")
             log.error(".", f"the model repository cannot be read: {_reason(error)}")
-            return RepositoryScan(models=(), broken=(), problems=tuple(log.problems))
+            return RepositoryScan(
+                models=(), broken=(), problems=tuple(log.problems), is_readable=False
+            )
         settled_before_ns = time.time_ns() - self._settle_ns
         scans = [
             _ModelScan(root, name, self._digests, settled_before_ns)

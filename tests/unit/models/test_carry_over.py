@@ -67,3 +67,25 @@ def test_what_was_taken_away_is_gone(repository: ModelRepository, tmp_path: Path
     assert seen(carry_over(before, repository.scan())) == {"m": ([1], (1,))}
     (tmp_path / "m").rename(tmp_path / ".m")
     assert seen(carry_over(before, repository.scan())) == {}
+
+
+def test_a_label_stays_on_a_version_that_was_spoilt(
+    repository: ModelRepository, tmp_path: Path
+) -> None:
+    config(tmp_path, 'version_policy { all {} } version_labels { key: "stable" value: 1 }\n')
+    before = repository.scan()
+    assert before.models[0].default_version == 1
+    spoil(tmp_path, 1)
+    assert carry_over(before, repository.scan()).models[0].default_version == 1
+
+
+def test_nothing_is_gone_while_the_repository_cannot_be_looked_at(
+    repository: ModelRepository, tmp_path: Path
+) -> None:
+    before = repository.scan()
+    tmp_path.rename(tmp_path.with_name("away"))
+    now = repository.scan()
+    assert seen(now) == {}
+    kept = carry_over(before, now)
+    assert seen(kept) == seen(before)
+    assert kept.has_errors
