@@ -184,7 +184,7 @@ def _solo_goodput(bench: Bench) -> Measured:
     setting = Setting(workload=W_MIX, device=device, request_count=60 if bench.quick else 240)
     ratios, shares = [], []
     with bench.server("SOLO") as (solo, _), bench.server("TOLERANCE") as (shared, _):
-        for seed in (1, 2) if bench.quick else (1, 2, 3, 4, 5):
+        for seed in bench.seeds:
             drawn = W_MIX.arrivals(seed, setting.request_count, size_px=SATURATED_PX)
             arrivals = at_rate(drawn, _rate(setting.sustained(ours, seed)))
             limits_s = [
@@ -223,7 +223,7 @@ class Pair:
         No figure unless both keep the objective for real: else it was not the load of the goal.
         """
         ratios, shares, kept = [], [], True
-        for seed in self._seeds():
+        for seed in self.bench.seeds:
             rates = [_rate(self.setting.sustained(maker, seed)) for maker in (ours, whole(policy))]
             mine, theirs = self._both(policy, rates[0], rates[1], seed, told=True)
             ratios.append(mine.goodput_per_s() / theirs.goodput_per_s())
@@ -245,7 +245,7 @@ class Pair:
         No figure where the baseline was busier than the load allows: it was another load then.
         """
         tails_s, busy_shares = [], []
-        for seed in self._seeds():
+        for seed in self.bench.seeds:
             rate = 0.7 * self.setting.one_by_one_per_s(seed)
             runs = self._both(policy, rate, rate, seed, told=False)
             tails_s.append([percentile(run.latencies_s(4), 0.99) for run in runs])
@@ -265,9 +265,6 @@ class Pair:
                 "policy": dataclasses.asdict(policy),
             },
         )
-
-    def _seeds(self) -> tuple[int, ...]:
-        return (1, 2) if self.bench.quick else (1, 2, 3, 4, 5)
 
     def _both(
         self, policy: Any, our_rate: float, their_rate: float, seed: int, *, told: bool

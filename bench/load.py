@@ -14,7 +14,7 @@ from pathlib import Path
 from bench.pipelines import PROMPT
 from bench.virtual import Trace
 from bench.workloads import Arrival
-from darkroom_client import AsyncClient, DarkroomError
+from darkroom_client import AsyncClient, DarkroomError, GenerateOptions
 
 #: A request that was told no deadline is given up after this, so that a measurement ends.
 GIVE_UP_S = 300.0
@@ -52,17 +52,20 @@ async def _play(
 
 async def request(client: AsyncClient, one: Arrival, timeout_s: float = GIVE_UP_S) -> bytes:
     """The PNG of one request."""
-    made = await client.generate(
-        PROMPT,
-        timeout=timeout_s,
-        steps=one.step_count,
-        guidance_scale=one.guidance_scale,
-        width=one.size_px,
-        height=one.size_px,
-        scheduler=one.scheduler,
-        seed=one.index,
-    )
+    made = await client.generate(PROMPT, timeout=timeout_s, **options(one))
     return made.images[0].content
+
+
+def options(one: Arrival) -> GenerateOptions:
+    """What a request asks for, but its prompt; its seed is its index."""
+    return {
+        "steps": one.step_count,
+        "guidance_scale": one.guidance_scale,
+        "width": one.size_px,
+        "height": one.size_px,
+        "scheduler": one.scheduler,
+        "seed": one.index,
+    }
 
 
 def repository_with(

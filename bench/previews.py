@@ -9,10 +9,10 @@ import time
 from collections.abc import Sequence
 
 from bench.baselines import Policy
-from bench.load import GIVE_UP_S, play_server
+from bench.load import GIVE_UP_S, options, play_server
 from bench.measured import Estimate, Measured
 from bench.pipelines import PROMPT, play_pipeline
-from bench.scoring import TAIL_SHARE, WARM_SHARE, Setting
+from bench.scoring import Run, Setting
 from bench.serving import Server
 from bench.setup import Bench
 from bench.workloads import W_HOMOG, Arrival, at_rate
@@ -29,7 +29,7 @@ def time_to_preview(bench: Bench, server: Server, setting: Setting, policy: Poli
     over the scored requests of a round.
     """
     ratios, medians_s = [], []
-    for seed in (1, 2) if bench.quick else (1, 2, 3, 4, 5):
+    for seed in bench.seeds:
         rate = 0.7 * setting.one_by_one_per_s(seed)
         drawn = setting.workload.arrivals(
             seed, setting.request_count, size_px=setting.device.size_px
@@ -38,8 +38,7 @@ def time_to_preview(bench: Bench, server: Server, setting: Setting, policy: Poli
         seen_s = asyncio.run(_first_pictures(server.address, arrivals))
         known: list[float | None] = [None] * len(arrivals)
         trace = play_pipeline(bench.pipeline, policy, setting.device, arrivals, known)
-        count = len(arrivals)
-        scored = arrivals[int(WARM_SHARE * count) : int((1 - TAIL_SHARE) * count)]
+        scored = Run(arrivals, (), trace).scored()
         mine = statistics.median(seen_s[one.index] - one.at_s for one in scored)
         theirs = statistics.median(trace.finished_s[one.index] - one.at_s for one in scored)
         ratios.append(mine / theirs)
@@ -66,13 +65,8 @@ async def _first_pictures(address: str, arrivals: Sequence[Arrival]) -> dict[int
             async for event in client.generate_events(
                 PROMPT,
                 timeout=GIVE_UP_S,
-                steps=one.step_count,
-                guidance_scale=one.guidance_scale,
-                width=one.size_px,
-                height=one.size_px,
-                scheduler=one.scheduler,
-                seed=one.index,
                 preview_interval_steps=INTERVAL_STEPS,
+                **options(one),
             ):
                 if isinstance(event, Preview | ImageReady):
                     seen_s.setdefault(one.index, time.perf_counter() - started_s)

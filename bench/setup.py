@@ -39,6 +39,11 @@ class Bench:
                 yield server, client
 
     @property
+    def seeds(self) -> tuple[int, ...]:
+        """Of the workloads that are played in turn."""
+        return (1, 2) if self.quick else (1, 2, 3, 4, 5)
+
+    @property
     def version(self) -> Path:
         """The newest version of the model."""
         return max(self.model.glob("[1-9]*"), key=lambda path: int(path.name))

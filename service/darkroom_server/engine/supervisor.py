@@ -214,15 +214,16 @@ class Supervisor:
         seat.submit(active)
 
     def _move_jobs(self, seat: Seat) -> None:
-        if seat.state not in (SeatState.RESTARTING, SeatState.FAILED):
-            return
-        has_failed = seat.state is SeatState.FAILED
+        """Takes from a failed seat what it has, and from one that comes back what can run now."""
         others = [one for one in self._open_seats() if one is not seat]
-        if not others and not has_failed:
-            return
-        if not has_failed and not any(one.state is SeatState.READY for one in others):
-            return
-        for active in seat.release(waiting_only=not has_failed):
+        match seat.state:
+            case SeatState.FAILED:
+                released = seat.release(waiting_only=False)
+            case SeatState.RESTARTING if any(one.state is SeatState.READY for one in others):
+                released = seat.release(waiting_only=True)
+            case _:
+                return
+        for active in released:
             if others:
                 self._place(active, others)
             else:
