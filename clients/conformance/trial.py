@@ -1,0 +1,124 @@
+"""Runs of clients against served models, and what was wrong with them."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.serving import Server, connected, serving
+from clients.conformance.cases import FILE, Case, judge, load_cases, write_repository
+from clients.conformance.languages import REPOSITORY, Language
+from darkroom_client import Client
+from darkroom_client.events import Progress
+
+RUN_TIMEOUT_S = 300.0
+PROMPT = "a red circle on a blue background"
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What one client did: the faults of each case by its name."""
+
+    language: str
+    faults: dict[str, list[str]]
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing was wrong."""
+        return not any(self.faults.values())
+
+
+def build(language: Language) -> None:
+    """Generates and compiles a client. Raises CalledProcessError."""
+    if language.build is not None:
+        subprocess.run(language.build, cwd=REPOSITORY, check=True, timeout=1800)
+
+
+def try_cases(languages: Sequence[Language]) -> list[Trial]:
+    """Every client through every case, against one served fake."""
+    cases = load_cases()
+    with tempfile.TemporaryDirectory() as folder:
+        models = Path(folder)
+        write_repository(models)
+        with serving(models) as server, connected(server):
+            for model in models.iterdir():
+                server.until("model", model=f"{model.name}/1", state="ready")
+            return [Trial(each.name, _faults(each, cases, server)) for each in languages]
+
+
+def _faults(language: Language, cases: list[Case], server: Server) -> dict[str, list[str]]:
+    mark = len(server.log)
+    with tempfile.TemporaryDirectory() as folder, occupied(server.address, "full"):
+        reports, crash = _reports(language, server.address, Path(folder))
+        faults = {each.name: judge(each, reports.get(each.name), Path(folder)) for each in cases}
+    if crash:
+        faults["the run"] = [crash]
+    for case in cases:
+        if case.cancel_after and not faults[case.name]:
+            # The server must have noticed: its work ended before the last step.
+            steps = case.request["step_count"]
+            stopped = server.until("job stopped", after=mark, step_count=steps)
+            if not stopped["completed_step_count"] < steps:
+                faults[case.name].append("the server worked on")
+    return faults
+
+
+def _reports(
+    language: Language, address: str, folder: Path
+) -> tuple[dict[str, dict[str, Any]], str]:
+    """The reports by case, and the last words of a client that failed."""
+    command = (*language.cases, address, str(FILE), str(folder))
+    ran = subprocess.run(
+        command, cwd=REPOSITORY, capture_output=True, text=True, timeout=RUN_TIMEOUT_S
+    )
+    reports = [json.loads(line) for line in ran.stdout.splitlines()]
+    crash = f"exit {ran.returncode}: {ran.stderr[-800:]}" if ran.returncode else ""
+    return {report["case"]: report for report in reports}, crash
+
+
+@contextlib.contextmanager
+def occupied(address: str, model: str) -> Iterator[None]:
+    """Keeps a model busy, so that its queue of one is full."""
+    with Client(address) as client:
+        events = client.generate_events("a house", model=model, steps=500)
+        next(event for event in events if isinstance(event, Progress))
+        try:
+            yield
+        finally:
+            events.close()
+
+
+def try_pictures(languages: Sequence[Language]) -> list[Trial]:
+    """One picture of an embedded model by every client: the same bytes by all."""
+    with tempfile.TemporaryDirectory() as folder:
+        repository = Path(folder) / "models"
+        # Alone it is the default model.
+        shutil.copytree(REPOSITORY / "model_repo" / "tiny-sdxl", repository / "tiny-sdxl")
+        with serving(repository) as server, connected(server) as client:
+            expected = client.generate(PROMPT, seed=7).images[0].sha256
+            return [
+                Trial(each.name, {"picture": _picture(each, server.address, folder, expected)})
+                for each in languages
+            ]
+
+
+def _picture(language: Language, address: str, folder: str, expected: str) -> list[str]:
+    file = Path(folder) / f"{language.name}.png"
+    command = (*language.picture, address, PROMPT, str(file))
+    ran = subprocess.run(
+        command, cwd=REPOSITORY, capture_output=True, text=True, timeout=RUN_TIMEOUT_S
+    )
+    if ran.returncode:
+        return [f"exit {ran.returncode}: {ran.stderr[-800:]}"]
+    if not file.exists():
+        return ["no file was written"]
+    same = hashlib.sha256(file.read_bytes()).hexdigest() == expected
+    return [] if same else ["it is not the picture that the Python client gets"]
