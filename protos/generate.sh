@@ -1,20 +1,32 @@
 #!/usr/bin/env bash
-# Generates the typed Python code of the protos: protos/generate.sh [OUTPUT_FOLDER]
-# Files that no proto stands behind any more are removed. grpcio-tools is pinned so that the result
-# imports under protobuf 6 and 7 (docs/adr/0001).
+# Generates the code of the protos: protos/generate.sh [OUTPUT_FOLDER [LANGUAGE]]
+# Without arguments the committed Python code, in place. Files that no proto stands behind any more
+# are removed. Other languages: typescript go cpp java ruby; each needs its own generator, see clients/.
 set -euo pipefail
 cd "$(dirname "$0")"
 
 python="${PYTHON:-$PWD/../.venv/bin/python}"
-out="${1:-gen/python}"
+out="${1:-$PWD/gen/python}"
+language="${2:-python}"
+template="buf.gen.$language.yaml"
+[ -f "$template" ] || { echo "generate.sh: no $template" >&2; exit 2; }
 
-# protoc finds its mypy plugins on the path.
+# buf finds Python and its plugins on the path.
 PATH="$(dirname "$python"):$PATH"
 
-rm -rf "$out/darkroom"
 mkdir -p "$out"
-"$python" -m grpc_tools.protoc -I. \
-  --python_out="$out" --grpc_python_out="$out" \
-  --mypy_out="quiet:$out" --mypy_grpc_out="quiet:$out" \
-  darkroom/v1/*.proto
-touch "$out/darkroom/v1/py.typed"
+rm -rf "$out/darkroom"
+buf generate --template "$template" -o "$out"
+
+# The details of errors, where the language has no package with them.
+case "$language" in typescript | cpp)
+  google="$(mktemp -d)"
+  trap 'rm -rf "$google"' EXIT
+  mkdir -p "$google/google/rpc"
+  rpc="$("$python" -c 'import google.rpc.status_pb2 as module; print(module.__file__)')"
+  cp "$(dirname "$rpc")"/{status,error_details}.proto "$google/google/rpc"
+  rm -rf "$out/google"
+  buf generate "$google" --template "$template" -o "$out"
+  ;;
+esac
+case "$language" in python) touch "$out/darkroom/v1/py.typed" ;; esac
