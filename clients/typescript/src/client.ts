@@ -5,7 +5,7 @@ import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { type CallOptions, type Client as Stub, Code, ConnectError, createClient } from "@connectrpc/connect";
 import { createGrpcTransport, type GrpcTransportOptions, Http2SessionManager } from "@connectrpc/connect-node";
 import { EventAssembler } from "./assembly.js";
-import { CorruptImage } from "./errors.js";
+import { Cancelled, CorruptImage, type DarkroomError } from "./errors.js";
 import type { Event, GeneratedImage, Generation } from "./events.js";
 import {
   FillRequestSchema,
@@ -178,8 +178,11 @@ class Call {
     await wait(waitMs, this.#signal);
   }
 
-  #errorOf(error: ConnectError) {
-    if (this.#signal.aborted && error.code === Code.Canceled) error.cause = this.#signal.reason;
+  #errorOf(error: ConnectError): DarkroomError {
+    const { signal } = this.settings;
+    if (signal?.aborted && error.code === Code.Canceled) {
+      return new Cancelled("the call was aborted", { requestId: this.requestId, cause: signal.reason });
+    }
     return errorOf(error, this.client.url, this.requestId);
   }
 
