@@ -18,8 +18,8 @@ mkdir -p "$out"
 rm -rf "$out/darkroom"
 buf generate --template "$template" -o "$out"
 
-# The details of errors, where the language has no package with them.
-case "$language" in typescript | cpp)
+# The details of errors, where the language has no package with them, or an old one.
+case "$language" in typescript | cpp | java)
   google="$(mktemp -d)"
   trap 'rm -rf "$google"' EXIT
   mkdir -p "$google/google/rpc"
