@@ -15,7 +15,7 @@ LAUNCH := MALLOC_MMAP_THRESHOLD_=67108864 MALLOC_TRIM_THRESHOLD_=268435456
 
 PACKAGES := protos/gen/python clients/python service
 
-.PHONY: help setup proto fmt lint types arch protos-check check test compat fuzz browser demo serve gallery bench bench-report clean
+.PHONY: help setup proto fmt lint types arch protos-check check test compat fuzz clients-test clients-check browser demo serve gallery bench bench-report clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,8 +44,9 @@ $(STAMP): constraints.txt $(PACKAGES:%=%/pyproject.toml)
 	@$(BIN)/python -m pip check
 	@touch $@
 
-proto: setup ## generate the Python code of protos/ anew
+proto: setup ## generate the Python code and the reference of protos/ anew
 	protos/generate.sh
+	protos/generate.sh $(CURDIR)/docs markdown
 
 fmt: setup ## format Python and protos, and fix what the linter can fix
 	$(BIN)/ruff format .
@@ -65,6 +66,9 @@ arch: setup
 
 protos-check: setup
 	cd protos && ../$(BIN)/buf lint && ../$(BIN)/buf format -d --exit-code
+	@tag=$$(git describe --tags --abbrev=0 2>/dev/null) || tag=; \
+	if [ -z "$$tag" ]; then echo "no tag to compare the protos with"; else \
+	  cd protos && ../$(BIN)/buf breaking --against "$$(git rev-parse --path-format=absolute --git-common-dir)#tag=$$tag,subdir=protos"; fi
 
 check: lint types protos-check arch ## format, lint, types, layers, protos: everything but the tests
 
@@ -87,6 +91,14 @@ compat: setup ## the generated code under protobuf 7, and clients that people ha
 
 fuzz: compat ## thousands of made-up HTTP requests against a served model
 	FUZZ_EXAMPLES=500 $(BIN)/python -m pytest -q --timeout=1800 tests/compat/test_fuzz.py
+
+clients-test: setup ## build every client, run the same cases by each, draw a picture (some: ARGS="go ruby")
+	clients/install.sh $(filter-out --%,$(ARGS))
+	$(BIN)/python -m clients.conformance $(ARGS)
+
+clients-check: setup ## the cases by the TypeScript client alone: quick
+	@if command -v npm >/dev/null; then $(BIN)/python -m clients.conformance typescript --no-picture; \
+	else echo "no npm: the TypeScript client is left out"; fi
 
 browser: setup ## install Chromium, which the tests of the playground drive
 	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
@@ -111,5 +123,6 @@ bench-report: setup ## draw docs/performance.md from the newest results
 
 clean: ## remove the environments and everything made by the tools; build/ stays
 	rm -rf $(VENV) .venv-protobuf7 .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf clients/typescript/node_modules clients/typescript/dist clients/typescript/src/gen
 	find . -name '*.egg-info' -type d -prune -exec rm -rf {} +
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -52,12 +52,12 @@ LANGUAGES = (
         cases=("node", str(CLIENTS / "typescript" / "dist" / "conformance.js")),
         picture=("node", str(CLIENTS / "typescript" / "dist" / "example.js")),
     ),
-    _program("go", ("go",), str(BUILT / "go" / "darkroom")),
+    _program("go", ("go", "protoc-gen-go", "protoc-gen-go-grpc"), str(BUILT / "go" / "darkroom")),
     _program("cpp", ("g++", "protoc", "grpc_cpp_plugin"), str(BUILT / "cpp" / "darkroom")),
     _program("java", ("javac", "protoc", "grpc_java_plugin"), str(BUILT / "java" / "darkroom")),
     _program(
         "ruby",
-        ("ruby", "grpc_tools_ruby_protoc"),
+        ("ruby", "protoc", "grpc_ruby_plugin"),
         *("ruby", "-I", str(BUILT / "ruby"), str(CLIENTS / "ruby" / "darkroom.rb")),
     ),
 )

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,6 +21,7 @@ from clients.conformance.languages import REPOSITORY, Language
 from darkroom_client import Client
 from darkroom_client.events import Progress
 
+BUILD_TIMEOUT_S = 1800.0
 RUN_TIMEOUT_S = 300.0
 PROMPT = "a red circle on a blue background"
 
@@ -37,9 +40,13 @@ class Trial:
 
 
 def build(language: Language) -> None:
-    """Generates and compiles a client. Raises CalledProcessError."""
+    """Generates, compiles and tests a client. Raises CalledProcessError."""
     if language.build is not None:
-        subprocess.run(language.build, cwd=REPOSITORY, check=True, timeout=1800)
+        # What generates the code is installed beside this Python.
+        environment = {**os.environ, "PYTHON": sys.executable}
+        subprocess.run(
+            language.build, cwd=REPOSITORY, env=environment, check=True, timeout=BUILD_TIMEOUT_S
+        )
 
 
 def try_cases(languages: Sequence[Language]) -> list[Trial]:

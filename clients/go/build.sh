@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Generates the code of the protos and compiles, without modules: clients/go/build.sh OUT_FOLDER
+# Generates the code of the protos, compiles and tests, without modules: clients/go/build.sh OUT_FOLDER
 # Go finds its packages where Debian puts them. What goes into OUT_FOLDER is a GOPATH and `darkroom`.
 set -euo pipefail
 here="$(cd "$(dirname "$0")" && pwd)"

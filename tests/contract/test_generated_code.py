@@ -31,6 +31,16 @@ def test_regeneration_leaves_no_change(tmp_path: Path) -> None:
     assert [name for name in committed if committed[name] != generated[name]] == []
 
 
+def test_the_reference_is_what_the_protos_say(tmp_path: Path) -> None:
+    subprocess.run(
+        [REPOSITORY / "protos" / "generate.sh", tmp_path, "markdown"],
+        env={**os.environ, "PYTHON": sys.executable},
+        check=True,
+    )
+    committed = REPOSITORY / "docs" / "protocol.md"
+    assert committed.read_text() == (tmp_path / "protocol.md").read_text()
+
+
 def test_every_message_module_has_typed_stubs() -> None:
     modules = {file.stem for file in COMMITTED.rglob("*_pb2*.py")}
     stubs = {file.stem for file in COMMITTED.rglob("*_pb2*.pyi")}
