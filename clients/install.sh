@@ -29,6 +29,12 @@ for language in "$@"; do
   esac
 done
 
+if [[ " $* " == *" typescript "* ]] && command -v node >/dev/null; then
+  version=$(node -p 'process.versions.node')
+  [ "${version%%.*}" -ge 20 ] || {
+    echo "install.sh: the TypeScript client needs Node 20 or newer; here is $version" >&2; exit 1; }
+fi
+
 missing=()
 for package in "${packages[@]}"; do
   dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q '^install ok installed' ||
