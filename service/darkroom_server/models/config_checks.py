@@ -143,6 +143,31 @@ def _check_dynamic_batching(config: ConfigFile, problems: ProblemLog) -> None:
                 *("dynamic_batching", "preferred_batch_size"),
                 index=i,
             )
+    _check_levels(config, problems)
+
+
+def _check_levels(config: ConfigFile, problems: ProblemLog) -> None:
+    batching = config.settings.dynamic_batching
+    levels, default = batching.priority_levels, batching.default_priority_level
+    path = ("dynamic_batching", "default_priority_level")
+    has_levels = bool(config.source.find("dynamic_batching", "priority_levels"))
+    if config.source.find(*path) is not None and not has_levels:
+        config.error(problems, "default_priority_level needs priority_levels", *path)
+    elif not 1 <= default <= levels:
+        config.error(
+            problems,
+            f"default_priority_level must be 1 to priority_levels, which is {levels}, "
+            f"not {default}",
+            *(path if config.source.find(*path) else ("dynamic_batching", "priority_levels")),
+        )
+    for i, (level, _) in enumerate(batching.queue_policies):
+        if not 1 <= level <= levels:
+            config.error(
+                problems,
+                f"priority_queue_policy is for levels 1 to {levels}, not {level}",
+                *("dynamic_batching", "priority_queue_policy"),
+                index=i,
+            )
 
 
 def check_against_versions(

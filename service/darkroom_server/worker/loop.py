@@ -46,6 +46,7 @@ from darkroom_server.worker.messages import (
     StopWorker,
     SubmitJob,
 )
+from darkroom_server.worker.refusal import refusal
 from darkroom_server.worker.running import DecodedTrajectory, RunningImage, RunningJob
 
 log = structlog.get_logger(__name__)
@@ -54,9 +55,6 @@ log = structlog.get_logger(__name__)
 PLACES_INTERVAL_S = 0.25
 #: Jobs further back learn their place when they come nearer.
 MAX_TOLD_PLACES = 32
-#: On an idle device a job is refused only when it would take this many times the time it has: an
-#: estimate that is too high is corrected by what runs, and not by what is refused.
-IDLE_REFUSAL_FACTOR = 4.0
 
 
 class WorkerLoop:
@@ -145,12 +143,10 @@ class WorkerLoop:
             self._emit(JobFailed(job.job_id, shape))
             return
         estimated_s = self._batcher.estimate_s(job, shape, now_s)
-        if job.deadline_s is not None and estimated_s is not None:
-            remaining_s = job.deadline_s - now_s
-            patience = 1.0 if len(self._batcher) else IDLE_REFUSAL_FACTOR
-            if estimated_s > patience * remaining_s:
-                self._emit(JobFailed(job.job_id, _too_late(remaining_s, estimated_s)))
-                return
+        refused = refusal(job, estimated_s, now_s, is_idle=not len(self._batcher))
+        if refused is not None:
+            self._emit(JobFailed(job.job_id, refused))
+            return
         running = RunningJob(job, shape, JobRecord(job=job, submitted_s=now_s))
         self._jobs[job.job_id] = running
         self._batcher.add(job, shape, now_s)
@@ -329,10 +325,3 @@ class WorkerLoop:
 
     def _report(self, running: RunningJob, event: JobEvent) -> None:
         self._emit(JobReport(running.job.job_id, event))
-
-
-def _too_late(remaining_s: float, estimated_s: float) -> DeadlineExceeded:
-    return DeadlineExceeded(
-        f"The deadline is {max(0.0, remaining_s):.3g} s away, and the images would take about"
-        f" {estimated_s:.3g} s, waiting included."
-    )

@@ -531,29 +531,148 @@ class DynamicBatching(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class PriorityQueuePolicyEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.int
+        @_builtins.property
+        def value(self) -> Global___QueuePolicy: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.int = ...,
+            value: Global___QueuePolicy | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     PREFERRED_BATCH_SIZE_FIELD_NUMBER: _builtins.int
     MAX_QUEUE_DELAY_MICROSECONDS_FIELD_NUMBER: _builtins.int
+    PRIORITY_LEVELS_FIELD_NUMBER: _builtins.int
+    DEFAULT_PRIORITY_LEVEL_FIELD_NUMBER: _builtins.int
+    DEFAULT_QUEUE_POLICY_FIELD_NUMBER: _builtins.int
+    PRIORITY_QUEUE_POLICY_FIELD_NUMBER: _builtins.int
     max_queue_delay_microseconds: _builtins.int
     """How long a request may wait for others while a batch has no preferred
     size. Unset: those that are there run together, and none waits.
     """
+    priority_levels: _builtins.int
+    """How many levels of priority there are; 1 is the highest. Requests of
+    PRIORITY_HIGH have level 1, those of PRIORITY_LOW the last, all others
+    default_priority_level. Unset: three, with the middle one as default.
+    """
+    default_priority_level: _builtins.int
+    """Level of requests that are neither of high nor of low priority; 1 to
+    priority_levels, and needed with them.
+    """
     @_builtins.property
     def preferred_batch_size(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Numbers of images of which a batch runs at once. Unset: max_batch_size."""
+
+    @_builtins.property
+    def default_queue_policy(self) -> Global___QueuePolicy:
+        """How requests wait, unless priority_queue_policy has their level."""
+
+    @_builtins.property
+    def priority_queue_policy(self) -> _containers.MessageMap[_builtins.int, Global___QueuePolicy]:
+        """How requests wait, by level."""
 
     def __init__(
         self,
         *,
         preferred_batch_size: _abc.Iterable[_builtins.int] | None = ...,
         max_queue_delay_microseconds: _builtins.int = ...,
+        priority_levels: _builtins.int = ...,
+        default_priority_level: _builtins.int = ...,
+        default_queue_policy: Global___QueuePolicy | None = ...,
+        priority_queue_policy: _abc.Mapping[_builtins.int, Global___QueuePolicy] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["default_queue_policy", b"default_queue_policy"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_queue_delay_microseconds", b"max_queue_delay_microseconds", "preferred_batch_size", b"preferred_batch_size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["default_priority_level", b"default_priority_level", "default_queue_policy", b"default_queue_policy", "max_queue_delay_microseconds", b"max_queue_delay_microseconds", "preferred_batch_size", b"preferred_batch_size", "priority_levels", b"priority_levels", "priority_queue_policy", b"priority_queue_policy"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DynamicBatching: _TypeAlias = DynamicBatching  # noqa: Y015
+
+@_typing.final
+class QueuePolicy(_message.Message):
+    """How requests of one priority level wait for a worker."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _TimeoutAction:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _TimeoutActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[QueuePolicy._TimeoutAction.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        REJECT: QueuePolicy._TimeoutAction.ValueType  # 0
+        """It is turned away.
+
+        buf:lint:ignore ENUM_VALUE_PREFIX
+        buf:lint:ignore ENUM_ZERO_VALUE_SUFFIX
+        """
+        DELAY: QueuePolicy._TimeoutAction.ValueType  # 1
+        """It lets all those pass that have not waited too long and whose priority
+        is not lower.
+
+        buf:lint:ignore ENUM_VALUE_PREFIX
+        """
+
+    class TimeoutAction(_TimeoutAction, metaclass=_TimeoutActionEnumTypeWrapper):
+        """What becomes of a request that has waited too long. Triton's names."""
+
+    REJECT: QueuePolicy.TimeoutAction.ValueType  # 0
+    """It is turned away.
+
+    buf:lint:ignore ENUM_VALUE_PREFIX
+    buf:lint:ignore ENUM_ZERO_VALUE_SUFFIX
+    """
+    DELAY: QueuePolicy.TimeoutAction.ValueType  # 1
+    """It lets all those pass that have not waited too long and whose priority
+    is not lower.
+
+    buf:lint:ignore ENUM_VALUE_PREFIX
+    """
+
+    TIMEOUT_ACTION_FIELD_NUMBER: _builtins.int
+    DEFAULT_TIMEOUT_MICROSECONDS_FIELD_NUMBER: _builtins.int
+    ALLOW_TIMEOUT_OVERRIDE_FIELD_NUMBER: _builtins.int
+    MAX_QUEUE_SIZE_FIELD_NUMBER: _builtins.int
+    timeout_action: Global___QueuePolicy.TimeoutAction.ValueType
+    """What becomes of a request that has waited for the timeout."""
+    default_timeout_microseconds: _builtins.int
+    """How long a request may wait before its run begins. 0: without end."""
+    allow_timeout_override: _builtins.bool
+    """Has no effect: a request's own deadline always counts, and ends it also
+    where timeout_action is DELAY. Here so that Triton's files can be read.
+    """
+    max_queue_size: _builtins.int
+    """How many may wait for one worker; more are turned away at once. 0: as many
+    as ModelConfig.max_queue_size.
+    """
+    def __init__(
+        self,
+        *,
+        timeout_action: Global___QueuePolicy.TimeoutAction.ValueType = ...,
+        default_timeout_microseconds: _builtins.int = ...,
+        allow_timeout_override: _builtins.bool = ...,
+        max_queue_size: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_timeout_override", b"allow_timeout_override", "default_timeout_microseconds", b"default_timeout_microseconds", "max_queue_size", b"max_queue_size", "timeout_action", b"timeout_action"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QueuePolicy: _TypeAlias = QueuePolicy  # noqa: Y015
 
 @_typing.final
 class FakeBackend(_message.Message):
