@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from darkroom_server.domain.jobs import Priority, Reproducibility, StrengthRounding, Task
+from darkroom_server.domain.memory import MemoryProfile
 
 
 class VersionState(enum.Enum):
@@ -176,6 +177,7 @@ class ModelInfo:
     strength_rounding: StrengthRounding = StrengthRounding.DOWN
     has_exact_buckets: bool = True
     dynamic_batching: DynamicBatching = DynamicBatching()
+    memory: MemoryProfile = field(default_factory=MemoryProfile)
     update_policy: UpdatePolicy = UpdatePolicy.AVAILABILITY
     fake_step_s: float = 0.0
     fake_load_s: float = 0.0

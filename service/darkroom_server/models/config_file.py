@@ -1,6 +1,6 @@
 """Reads `config.pbtxt`, the text form of `darkroom.v1.ModelConfig`.
 
-The only module of this package that knows the generated message; `ModelSettings` leaves it.
+Only this module and `config_memory.py` know the generated message; `ModelSettings` leaves it.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from darkroom_server.domain.models import (
     TimeoutAction,
     UpdatePolicy,
 )
+from darkroom_server.models.config_memory import memory_profile
 from darkroom_server.models.config_source import ConfigSource, FieldUse, scan_config
 from darkroom_server.models.problems import Position, ProblemLog, quoted
 from darkroom_server.models.settings import (
@@ -296,6 +297,7 @@ def _settings(message: model_config_pb2.ModelConfig, source: ConfigSource) -> Mo
         reproducibility=_REPRODUCIBILITIES[message.reproducibility],
         version_labels=tuple(sorted(message.version_labels.items())),
         dynamic_batching=_dynamic_batching(message.dynamic_batching),
+        memory=memory_profile(message),
         license=message.license,
         update_policy=_UPDATE_POLICIES[message.update_policy],
         backend=_BACKENDS[message.backend],

@@ -61,7 +61,12 @@ _SOURCE_PARAMETERS = ("image", "strength")
 _FILL_PARAMETERS = ("image", "mask", "mask_polarity", "strength", "preserve_unmasked")
 
 #: Every request field that some model may not honour.
-REQUEST_FIELDS: Final = (*_COMMON_PARAMETERS, "negative_prompt", *_FILL_PARAMETERS)
+REQUEST_FIELDS: Final = (
+    *_COMMON_PARAMETERS,
+    "negative_prompt",
+    "feature_cache",
+    *_FILL_PARAMETERS,
+)
 
 
 class UnsupportedPipeline(ValueError):
@@ -243,6 +248,7 @@ def combine(name: str, settings: ModelSettings, traits: PipelineTraits) -> Model
         strength_rounding=traits.strength_rounding,
         has_exact_buckets=traits.has_exact_buckets,
         dynamic_batching=settings.dynamic_batching,
+        memory=settings.memory,
         update_policy=settings.update_policy,
         fake_step_s=settings.fake_step_s if settings.backend is BackendKind.FAKE else 0.0,
         fake_load_s=settings.fake_load_s if settings.backend is BackendKind.FAKE else 0.0,
@@ -311,6 +317,8 @@ def _parameters(
     if family.takes_negative_prompt:
         # A UNet that embeds the guidance scale runs without the unconditional half.
         parameters["negative_prompt"] = denoiser.get("time_cond_proj_dim") is None
+    if family.caches_features:
+        parameters["feature_cache"] = True
     if Task.IMAGE_TO_IMAGE in tasks:
         parameters.update(dict.fromkeys(_SOURCE_PARAMETERS, True))
     if Task.FILL in tasks:

@@ -4,6 +4,7 @@ import pytest
 
 from darkroom.v1 import model_service_pb2
 from darkroom_server.domain.jobs import Task
+from darkroom_server.domain.memory import MemoryProfile, Offload, Quantization, StorageDtype
 from darkroom_server.domain.models import (
     BackendKind,
     DeviceKind,
@@ -60,8 +61,31 @@ dynamic_batching { preferred_batch_size: [4, 8] max_queue_delay_microseconds: 10
   default_queue_policy { timeout_action: DELAY default_timeout_microseconds: 2000000
                          allow_timeout_override: true max_queue_size: 5 }
   priority_queue_policy { key: 4 value { default_timeout_microseconds: 500000 } } }
+quantization { method: METHOD_INT8_WEIGHTS parts: "text_encoder_2" }
+storage_dtype: STORAGE_DTYPE_FP8_E5M2 offload: OFFLOAD_GROUP vae_tiling_above_px: 512
+memory_format: MEMORY_FORMAT_CHANNELS_LAST
 license: "MIT" backend: BACKEND_FAKE fake { step_s: 0.5 load_s: 2 }
 """
+
+
+EVERY_BATCHING = DynamicBatching(
+    preferred_batch_sizes=(4, 8),
+    max_queue_delay_s=0.1,
+    priority_levels=4,
+    default_priority_level=3,
+    default_queue_policy=QueuePolicy(
+        timeout_action=TimeoutAction.DELAY, timeout_s=2.0, max_queue_size=5
+    ),
+    queue_policies=((4, QueuePolicy(timeout_s=0.5)),),
+)
+EVERY_MEMORY = MemoryProfile(
+    quantization=Quantization.INT8_WEIGHTS,
+    quantized_parts=("text_encoder_2",),
+    storage=StorageDtype.FP8_E5M2,
+    offload=Offload.GROUP,
+    vae_tiling_px=512,
+    channels_last=True,
+)
 
 
 def test_every_field_is_read() -> None:
@@ -94,16 +118,8 @@ def test_every_field_is_read() -> None:
         parameters=("prompt",),
         dtype=Dtype.BF16,
         version_labels=(("canary", 4), ("stable", 3)),
-        dynamic_batching=DynamicBatching(
-            preferred_batch_sizes=(4, 8),
-            max_queue_delay_s=0.1,
-            priority_levels=4,
-            default_priority_level=3,
-            default_queue_policy=QueuePolicy(
-                timeout_action=TimeoutAction.DELAY, timeout_s=2.0, max_queue_size=5
-            ),
-            queue_policies=((4, QueuePolicy(timeout_s=0.5)),),
-        ),
+        dynamic_batching=EVERY_BATCHING,
+        memory=EVERY_MEMORY,
         license="MIT",
         backend=BackendKind.FAKE,
         fake_step_s=0.5,

@@ -16,6 +16,7 @@ import transformers
 from diffusers import DiffusionPipeline
 
 from darkroom_server.backends.base import RequestModel, StepModel
+from darkroom_server.backends.diffusers import memory
 from darkroom_server.backends.diffusers.families.flux import FluxStepModel
 from darkroom_server.backends.diffusers.families.flux_fill import FluxFillStepModel
 from darkroom_server.backends.diffusers.families.hidream import HiDreamStepModel
@@ -69,14 +70,20 @@ def load_model(
         if reason is not None:
             raise ModelUnavailable(model.name, f"{model.pipeline_class} {reason}.")
     device = _device(model.name, placement)
+    dtype = _torch_dtype(model.dtype, device)
+    components = _components(version.path)
+    present = {name: part for name, part in components.items() if part != [None, None]}
+    memory.check(model.name, model.memory, device, present)
     try:
         pipeline = DiffusionPipeline.from_pretrained(
             version.path,
-            torch_dtype=_torch_dtype(model.dtype, device),
+            torch_dtype=dtype,
+            quantization_config=memory.quantization_config(model.memory, present, dtype),
             use_safetensors=True,
             local_files_only=True,
             trust_remote_code=False,
-            **_absent_parts(version.path),
+            # Without a word, some parts must be there.
+            **dict.fromkeys(components.keys() - present.keys()),
         )
     except (OSError, ValueError) as error:
         # Libraries' texts name paths and options of theirs: for the log, not for callers.
@@ -86,16 +93,20 @@ def load_model(
             model.name, f"The pipeline does not load ({kind}); the server's log has the cause."
         ) from error
     pipeline.set_progress_bar_config(disable=True)
-    pipeline = pipeline.to(device)
+    pipeline = memory.place(model.name, pipeline, model.memory, device)
     if family is None:
         return WholeRequestModel(pipeline, allowed_schedulers=model.schedulers)
     return family(pipeline, allowed_schedulers=model.schedulers, prompts=prompts)
 
 
-def _absent_parts(folder: Path) -> dict[str, None]:
-    """What the pipeline's index names as absent: without a word, some parts must be there."""
+def _components(folder: Path) -> dict[str, list[str | None]]:
+    """The parts that the pipeline's index names, as [library, class]; absent ones have neither."""
     index = DiffusionPipeline.load_config(folder, local_files_only=True)
-    return {name: None for name, part in index.items() if part == [None, None]}
+    return {
+        name: part
+        for name, part in index.items()
+        if isinstance(part, list) and not name.startswith("_")
+    }
 
 
 def _torch_dtype(dtype: Dtype, device: torch.device) -> torch.dtype:

@@ -21,6 +21,78 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _StorageDtype:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _StorageDtypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_StorageDtype.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    STORAGE_DTYPE_UNSPECIFIED: _StorageDtype.ValueType  # 0
+    """That in which they are computed."""
+    STORAGE_DTYPE_FP8_E4M3: _StorageDtype.ValueType  # 1
+    """8-bit floating point with 3 bits of mantissa."""
+    STORAGE_DTYPE_FP8_E5M2: _StorageDtype.ValueType  # 2
+    """8-bit floating point with 2 bits of mantissa."""
+
+class StorageDtype(_StorageDtype, metaclass=_StorageDtypeEnumTypeWrapper):
+    """Type in which weights lie in memory between uses."""
+
+STORAGE_DTYPE_UNSPECIFIED: StorageDtype.ValueType  # 0
+"""That in which they are computed."""
+STORAGE_DTYPE_FP8_E4M3: StorageDtype.ValueType  # 1
+"""8-bit floating point with 3 bits of mantissa."""
+STORAGE_DTYPE_FP8_E5M2: StorageDtype.ValueType  # 2
+"""8-bit floating point with 2 bits of mantissa."""
+Global___StorageDtype: _TypeAlias = StorageDtype  # noqa: Y015
+
+class _Offload:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _OffloadEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Offload.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    OFFLOAD_UNSPECIFIED: _Offload.ValueType  # 0
+    """Nothing."""
+    OFFLOAD_MODEL: _Offload.ValueType  # 1
+    """Parts of the pipeline: one at a time is on the GPU."""
+    OFFLOAD_GROUP: _Offload.ValueType  # 2
+    """Groups of layers: less memory still, and slower."""
+
+class Offload(_Offload, metaclass=_OffloadEnumTypeWrapper):
+    """What of the weights stays in the processor's memory until it is needed."""
+
+OFFLOAD_UNSPECIFIED: Offload.ValueType  # 0
+"""Nothing."""
+OFFLOAD_MODEL: Offload.ValueType  # 1
+"""Parts of the pipeline: one at a time is on the GPU."""
+OFFLOAD_GROUP: Offload.ValueType  # 2
+"""Groups of layers: less memory still, and slower."""
+Global___Offload: _TypeAlias = Offload  # noqa: Y015
+
+class _MemoryFormat:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _MemoryFormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MemoryFormat.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    MEMORY_FORMAT_UNSPECIFIED: _MemoryFormat.ValueType  # 0
+    """As diffusers does it: channel after channel."""
+    MEMORY_FORMAT_CHANNELS_LAST: _MemoryFormat.ValueType  # 1
+    """Pixel after pixel. Faster on some devices; rounds differently, so it is
+    refused with REPRODUCIBILITY_SOLO.
+    """
+
+class MemoryFormat(_MemoryFormat, metaclass=_MemoryFormatEnumTypeWrapper):
+    """How values of images are laid out in memory."""
+
+MEMORY_FORMAT_UNSPECIFIED: MemoryFormat.ValueType  # 0
+"""As diffusers does it: channel after channel."""
+MEMORY_FORMAT_CHANNELS_LAST: MemoryFormat.ValueType  # 1
+"""Pixel after pixel. Faster on some devices; rounds differently, so it is
+refused with REPRODUCIBILITY_SOLO.
+"""
+Global___MemoryFormat: _TypeAlias = MemoryFormat  # noqa: Y015
+
 class _UpdatePolicy:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -262,6 +334,11 @@ class ModelConfig(_message.Message):
     REPRODUCIBILITY_FIELD_NUMBER: _builtins.int
     DYNAMIC_BATCHING_FIELD_NUMBER: _builtins.int
     UPDATE_POLICY_FIELD_NUMBER: _builtins.int
+    QUANTIZATION_FIELD_NUMBER: _builtins.int
+    STORAGE_DTYPE_FIELD_NUMBER: _builtins.int
+    OFFLOAD_FIELD_NUMBER: _builtins.int
+    VAE_TILING_ABOVE_PX_FIELD_NUMBER: _builtins.int
+    MEMORY_FORMAT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Must equal the folder's name when set."""
     display_name: _builtins.str
@@ -284,6 +361,22 @@ class ModelConfig(_message.Message):
     """How far pixels may depend on what shares the device. Unset: SOLO."""
     update_policy: Global___UpdatePolicy.ValueType
     """How a new version takes the place of an old one. Unset: AVAILABILITY."""
+    storage_dtype: Global___StorageDtype.ValueType
+    """Type in which the denoiser's weights lie in memory until the layer they
+    belong to runs. Unset: `dtype`.
+    """
+    offload: Global___Offload.ValueType
+    """What of the weights stays in the processor's memory until it is needed on
+    the GPU. Unset: nothing.
+    """
+    vae_tiling_above_px: _builtins.int
+    """Images with a longer edge are encoded and decoded by the VAE in tiles of
+    this size, a multiple of 64. Unset: never in tiles.
+    """
+    memory_format: Global___MemoryFormat.ValueType
+    """How the UNet's and the VAE's values are laid out in memory. Unset: as
+    diffusers does it.
+    """
     @_builtins.property
     def version_policy(self) -> Global___VersionPolicy:
         """Which versions serve. Unset: the latest one."""
@@ -336,6 +429,10 @@ class ModelConfig(_message.Message):
         requests share denoising steps.
         """
 
+    @_builtins.property
+    def quantization(self) -> Global___Quantization:
+        """Weights in fewer bits than they are computed in. Unset: none."""
+
     def __init__(
         self,
         *,
@@ -360,10 +457,15 @@ class ModelConfig(_message.Message):
         reproducibility: _image_pb2.Reproducibility.ValueType = ...,
         dynamic_batching: Global___DynamicBatching | None = ...,
         update_policy: Global___UpdatePolicy.ValueType = ...,
+        quantization: Global___Quantization | None = ...,
+        storage_dtype: Global___StorageDtype.ValueType = ...,
+        offload: Global___Offload.ValueType = ...,
+        vae_tiling_above_px: _builtins.int = ...,
+        memory_format: Global___MemoryFormat.ValueType = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["defaults", b"defaults", "dynamic_batching", b"dynamic_batching", "fake", b"fake", "hub", b"hub", "limits", b"limits", "version_policy", b"version_policy"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["defaults", b"defaults", "dynamic_batching", b"dynamic_batching", "fake", b"fake", "hub", b"hub", "limits", b"limits", "quantization", b"quantization", "version_policy", b"version_policy"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "backend", b"backend", "defaults", b"defaults", "display_name", b"display_name", "dtype", b"dtype", "dynamic_batching", b"dynamic_batching", "fake", b"fake", "hub", b"hub", "instance_group", b"instance_group", "license", b"license", "limits", b"limits", "max_batch_size", b"max_batch_size", "max_queue_size", b"max_queue_size", "name", b"name", "parameters", b"parameters", "reproducibility", b"reproducibility", "schedulers", b"schedulers", "tasks", b"tasks", "update_policy", b"update_policy", "version_labels", b"version_labels", "version_policy", b"version_policy"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "backend", b"backend", "defaults", b"defaults", "display_name", b"display_name", "dtype", b"dtype", "dynamic_batching", b"dynamic_batching", "fake", b"fake", "hub", b"hub", "instance_group", b"instance_group", "license", b"license", "limits", b"limits", "max_batch_size", b"max_batch_size", "max_queue_size", b"max_queue_size", "memory_format", b"memory_format", "name", b"name", "offload", b"offload", "parameters", b"parameters", "quantization", b"quantization", "reproducibility", b"reproducibility", "schedulers", b"schedulers", "storage_dtype", b"storage_dtype", "tasks", b"tasks", "update_policy", b"update_policy", "vae_tiling_above_px", b"vae_tiling_above_px", "version_labels", b"version_labels", "version_policy", b"version_policy"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -673,6 +775,73 @@ class QueuePolicy(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___QueuePolicy: _TypeAlias = QueuePolicy  # noqa: Y015
+
+@_typing.final
+class Quantization(_message.Message):
+    """Weights in fewer bits than they are computed in."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Method:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _MethodEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Quantization._Method.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        METHOD_UNSPECIFIED: Quantization._Method.ValueType  # 0
+        """Unused."""
+        METHOD_INT8_WEIGHTS: Quantization._Method.ValueType  # 1
+        """8-bit whole numbers. torchao."""
+        METHOD_INT8: Quantization._Method.ValueType  # 2
+        """The same, multiplied by 8-bit activations. torchao."""
+        METHOD_FP8_WEIGHTS: Quantization._Method.ValueType  # 3
+        """8-bit floating point. torchao."""
+        METHOD_FP8: Quantization._Method.ValueType  # 4
+        """The same, multiplied by 8-bit activations; on GPUs that can. torchao."""
+        METHOD_BNB_INT8: Quantization._Method.ValueType  # 5
+        """8-bit whole numbers, with outliers apart; on a GPU. bitsandbytes."""
+        METHOD_BNB_NF4: Quantization._Method.ValueType  # 6
+        """4-bit normal floats; on a GPU. bitsandbytes."""
+
+    class Method(_Method, metaclass=_MethodEnumTypeWrapper):
+        """How weights are quantized, and by what."""
+
+    METHOD_UNSPECIFIED: Quantization.Method.ValueType  # 0
+    """Unused."""
+    METHOD_INT8_WEIGHTS: Quantization.Method.ValueType  # 1
+    """8-bit whole numbers. torchao."""
+    METHOD_INT8: Quantization.Method.ValueType  # 2
+    """The same, multiplied by 8-bit activations. torchao."""
+    METHOD_FP8_WEIGHTS: Quantization.Method.ValueType  # 3
+    """8-bit floating point. torchao."""
+    METHOD_FP8: Quantization.Method.ValueType  # 4
+    """The same, multiplied by 8-bit activations; on GPUs that can. torchao."""
+    METHOD_BNB_INT8: Quantization.Method.ValueType  # 5
+    """8-bit whole numbers, with outliers apart; on a GPU. bitsandbytes."""
+    METHOD_BNB_NF4: Quantization.Method.ValueType  # 6
+    """4-bit normal floats; on a GPU. bitsandbytes."""
+
+    METHOD_FIELD_NUMBER: _builtins.int
+    PARTS_FIELD_NUMBER: _builtins.int
+    method: Global___Quantization.Method.ValueType
+    """How."""
+    @_builtins.property
+    def parts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Parts of the pipeline, e.g. "text_encoder_2". Unset: the denoiser."""
+
+    def __init__(
+        self,
+        *,
+        method: Global___Quantization.Method.ValueType = ...,
+        parts: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["method", b"method", "parts", b"parts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Quantization: _TypeAlias = Quantization  # noqa: Y015
 
 @_typing.final
 class FakeBackend(_message.Message):
