@@ -47,6 +47,7 @@ def generate(
     scheduler: options.Scheduler = None,
     exact: options.Exact = None,
     preview_every: options.PreviewEvery = None,
+    feature_cache: options.FeatureCache = None,
     timeout: options.Timeout = None,
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
@@ -71,6 +72,7 @@ def generate(
             scheduler=scheduler,
             exact=exact,
             preview_every=preview_every,
+            feature_cache=feature_cache,
         )
         request = GenerateOptions(**shared, image=image, strength=strength)
         target.require_writable()
@@ -105,6 +107,7 @@ def fill(
     scheduler: options.Scheduler = None,
     exact: options.Exact = None,
     preview_every: options.PreviewEvery = None,
+    feature_cache: options.FeatureCache = None,
     timeout: options.Timeout = None,
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
@@ -132,6 +135,7 @@ def fill(
                 scheduler=scheduler,
                 exact=exact,
                 preview_every=preview_every,
+                feature_cache=feature_cache,
             ),
             strength=strength,
             preserve_unmasked=preserve_unmasked,

@@ -219,6 +219,9 @@ def combine(name: str, settings: ModelSettings, traits: PipelineTraits) -> Model
     schedulers = settings.schedulers or traits.schedulers
     own = traits.defaults.scheduler
     parameters = traits.parameters
+    if settings.memory.offload is not None:
+        # Layers that are taken to the GPU and back cannot be run apart.
+        parameters = {name: has for name, has in parameters.items() if name != "feature_cache"}
     if settings.parameters:
         needed = ("prompt", "image", "mask")
         parameters = {

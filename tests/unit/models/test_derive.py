@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from darkroom_server.domain.jobs import Task
+from darkroom_server.domain.memory import MemoryProfile, Offload
 from darkroom_server.domain.models import BackendKind, DeviceKind, DynamicBatching, Placement
 from darkroom_server.models.derive import (
     REQUEST_FIELDS,
@@ -158,7 +159,8 @@ def test_sdxl_defaults_to_the_size_it_was_trained_at(sample_size: object, edge_p
 
 
 def test_sdxl_honours_the_common_fields_and_a_negative_prompt() -> None:
-    assert sdxl().parameters == dict.fromkeys(REQUEST_FIELDS, True)
+    fields = [field for field in REQUEST_FIELDS if field != "feature_cache"]
+    assert sdxl().parameters == dict.fromkeys(fields, True)
 
 
 def test_an_sdxl_that_embeds_the_guidance_scale_takes_a_negative_prompt_without_effect() -> None:
@@ -312,6 +314,14 @@ def test_sizes_of_a_class_without_a_family_follow_from_its_parts(
 ) -> None:
     traits = derive_traits(whole(**configs))
     assert (traits.defaults.width_px, traits.limits.size_multiple_px) == (edge_px, multiple_px)
+
+
+def test_flux_takes_a_feature_cache_unless_its_layers_are_offloaded() -> None:
+    traits = flux()
+    offloaded = ModelSettings(memory=MemoryProfile(offload=Offload.MODEL))
+    assert combine("m", ModelSettings(), traits).parameters["feature_cache"] is True
+    assert "feature_cache" not in combine("m", offloaded, traits).parameters
+    assert "feature_cache" not in sdxl().parameters
 
 
 def test_dynamic_batching_is_passed_on() -> None:
