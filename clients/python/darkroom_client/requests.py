@@ -103,7 +103,7 @@ class ImageOptions(TypedDict, total=False):
     priority: Priority
     #: How far pixels may depend on what shares the device, if not as far as the model allows.
     reproducibility: Reproducibility | None
-    #: Above 0 to 1: skip work of the denoiser that would change little; 0.05 is cautious.
+    #: Above 0 to 1: skip work of the denoiser that would change little; 0.1 is cautious.
     feature_cache_threshold: float | None
     #: Run without the parameters the model cannot honour, with a warning, instead of failing.
     ignore_unsupported: bool

@@ -87,7 +87,7 @@ FeatureCache = Annotated[
     float | None,
     typer.Option(
         metavar="THRESHOLD",
-        help="Skip work that would change little, above 0 to 1; 0.05 is cautious. FLUX only.",
+        help="Skip work that would change little, above 0 to 1; 0.1 is cautious. FLUX only.",
     ),
 ]
 PreviewEvery = Annotated[

@@ -104,7 +104,7 @@ class FeatureCache:
     `threshold`: the relative change of what the first block adds up to which it does.
     """
 
-    threshold: float = 0.05
+    threshold: float = 0.1
 
     @property
     def name(self) -> str:

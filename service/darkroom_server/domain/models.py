@@ -182,6 +182,11 @@ class ModelInfo:
     fake_step_s: float = 0.0
     fake_load_s: float = 0.0
 
+    @property
+    def runtime(self) -> str:
+        """What computes its pixels, for fingerprints: classes of optimum's begin with OV."""
+        return "openvino" if self.pipeline_class.startswith("OV") else "torch"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VersionInfo:

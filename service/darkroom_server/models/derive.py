@@ -190,20 +190,23 @@ def _derive_whole(parts: PipelineParts) -> PipelineTraits:
     denoiser = parts.configs.get("transformer") or parts.configs.get("unet") or {}
     edge_px = _trained_edge_px(denoiser, vae_factor, _UNKNOWN_EDGE_PX)
     edge_px = max(multiple_px, edge_px // multiple_px * multiple_px)
-    tasks = frozenset({Task.FILL if "Inpaint" in parts.class_name else Task.TEXT_TO_IMAGE})
+    fills = "Inpaint" in parts.class_name or "Fill" in parts.class_name
+    tasks = frozenset({Task.FILL if fills else Task.TEXT_TO_IMAGE})
     parameters = dict.fromkeys((*_COMMON_PARAMETERS, "negative_prompt"), True)
     parameters["preview"] = False
     if Task.FILL in tasks:
         parameters.update(dict.fromkeys(_FILL_PARAMETERS, True))
     scheduler = parts.components["scheduler"][1]
+    # Of the class that optimum's is made of.
+    family = FAMILIES.get(parts.class_name.removeprefix("OV"))
     return PipelineTraits(
         pipeline_class=parts.class_name,
         tasks=tasks,
         defaults=Defaults(
             width_px=edge_px,
             height_px=edge_px,
-            step_count=_UNKNOWN_STEP_COUNT,
-            guidance_scale=_UNKNOWN_GUIDANCE_SCALE,
+            step_count=family.step_count if family else _UNKNOWN_STEP_COUNT,
+            guidance_scale=family.guidance_scale if family else _UNKNOWN_GUIDANCE_SCALE,
             scheduler=scheduler,
         ),
         limits=_limits(edge_px=edge_px, multiple_px=multiple_px),

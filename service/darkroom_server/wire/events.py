@@ -47,13 +47,14 @@ _FORMATS: Mapping[ImageFormat, image_pb2.OutputFormat.ValueType] = {
 class RunningModel:
     """Which model version runs a job. `digest` is that of its files, `dtype` its weights' type.
 
-    `variant` names what else of its configuration changes pixels.
+    `runtime` computes the pixels; `variant` names what else of the configuration changes them.
     """
 
     name: str
     version: int
     digest: str
     dtype: str
+    runtime: str = "torch"
     variant: tuple[str, ...] = ()
 
 
@@ -147,7 +148,7 @@ def _effective(resolved: Resolved, model: RunningModel) -> image_pb2.EffectivePa
             (
                 model.digest[:12],
                 model.dtype,
-                "torch",
+                model.runtime,
                 spec.reproducibility.name.lower(),
                 *model.variant,
                 *((spec.feature_cache.name,) if spec.feature_cache else ()),

@@ -48,6 +48,7 @@ async def generation_events(
             version=session.version,
             digest=session.digest,
             dtype=session.dtype.value,
+            runtime=session.model.runtime,
             variant=session.model.memory.names(),
         )
         if request.validate_only:

@@ -296,7 +296,7 @@ def test_strength_reaches_both_ends(strength: float) -> None:
     ("sent", "expected"),
     [
         pytest.param({}, None, id="none"),
-        pytest.param({"feature_cache": {}}, FeatureCache(threshold=0.05), id="default"),
+        pytest.param({"feature_cache": {}}, FeatureCache(threshold=0.1), id="default"),
         pytest.param(
             {"feature_cache": {"threshold": 0.2}}, FeatureCache(threshold=0.2), id="threshold"
         ),

@@ -23,6 +23,7 @@ from darkroom_server.backends.diffusers.families.hidream import HiDreamStepModel
 from darkroom_server.backends.diffusers.families.sd import SdStepModel
 from darkroom_server.backends.diffusers.families.sd3 import Sd3StepModel
 from darkroom_server.backends.diffusers.families.sdxl import SdxlStepModel
+from darkroom_server.backends.diffusers.openvino_request import load_openvino
 from darkroom_server.backends.diffusers.step_model import DTYPES
 from darkroom_server.backends.diffusers.whole_request import WholeRequestModel, reason_against
 from darkroom_server.backends.prompt_cache import PromptCache
@@ -64,6 +65,8 @@ def load_model(
     model = version.model
     _quiet()
     torch.set_num_threads(thread_count)
+    if model.runtime == "openvino":
+        return load_openvino(version, placement, thread_count=thread_count)
     family = FAMILIES.get(model.pipeline_class)
     if family is None:
         reason = reason_against(getattr(diffusers, model.pipeline_class, None))

@@ -279,7 +279,7 @@ class FeatureCache(_message.Message):
     nearly the same as when all blocks were last computed, the other blocks are
     not computed again. This is the relative change up to which they are not,
     above 0 to 1; higher is faster and further from the picture without.
-    Unset: 0.05.
+    Unset: 0.1.
     """
     def __init__(
         self,
