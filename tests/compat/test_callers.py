@@ -7,10 +7,12 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
-from tests.e2e.gateway.conftest import FILL, SCHNELL, SDXL, Service
+from tests.e2e.gateway.conftest import DEV, FILL, SCHNELL, SDXL, Service
 
 CALLERS = Path(__file__).parent / "callers"
+SNIPPETS = Path(__file__).parents[2] / "examples" / "http"
 INSTALLED = Path(os.environ.get("COMPAT_CLIENTS", Path(__file__).parents[2] / ".compat"))
 
 
@@ -38,12 +40,26 @@ def test_huggingface_hub(service: Service, version: str) -> None:
     call([python, CALLERS / "hugging_face_images.py", service.url, SDXL, FILL])
 
 
-def test_openai_and_hugging_face_for_node(service: Service, tmp_path: Path) -> None:
+def node(script: Path, folder: Path, *arguments: str) -> None:
+    """Runs the script in the folder, which gets the packages."""
     packages = INSTALLED / "node" / "node_modules"
     if not packages.exists():
         pytest.skip("`make compat` installs these clients where there is node")
     # node looks for packages beside the script alone.
-    (tmp_path / "node_modules").symlink_to(packages)
+    (folder / "node_modules").symlink_to(packages)
+    call(["node", script, *arguments], cwd=folder)
+
+
+def test_openai_and_hugging_face_for_node(service: Service, tmp_path: Path) -> None:
     script = tmp_path / "images.mjs"
     script.write_text((CALLERS / "images.mjs").read_text())
-    call(["node", script, service.url, SDXL, FILL], cwd=tmp_path)
+    node(script, tmp_path, service.url, SDXL, FILL)
+
+
+def test_page_2_row_1_the_snippet_of_huggingface_js(service: Service, tmp_path: Path) -> None:
+    written = (SNIPPETS / "hugging-face-inference.mjs").read_text()
+    assert DEV in written
+    script = tmp_path / "snippet.mjs"
+    script.write_text(written.replace("http://127.0.0.1:8000", service.url))
+    node(script, tmp_path)
+    assert Image.open(tmp_path / "astronaut.png").format == "PNG"
