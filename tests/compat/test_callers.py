@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from google.protobuf.descriptor_pb2 import FileDescriptorSet
+from google.rpc import error_details_pb2
 from PIL import Image
 
 from tests.e2e.gateway.conftest import DEV, FILL, SCHNELL, SDXL, Service
 
 CALLERS = Path(__file__).parent / "callers"
 SNIPPETS = Path(__file__).parents[2] / "examples" / "http"
+PROTOS = Path(__file__).parents[2] / "protos"
+BUF = Path(sys.executable).with_name("buf")
 INSTALLED = Path(os.environ.get("COMPAT_CLIENTS", Path(__file__).parents[2] / ".compat"))
 
 
@@ -54,6 +59,21 @@ def test_openai_and_hugging_face_for_node(service: Service, tmp_path: Path) -> N
     script = tmp_path / "images.mjs"
     script.write_text((CALLERS / "images.mjs").read_text())
     node(script, tmp_path, service.url, SDXL, FILL)
+
+
+def test_connect_for_the_web_and_for_node(service: Service, tmp_path: Path) -> None:
+    descriptors = tmp_path / "descriptors.binpb"
+    subprocess.run([BUF, "build", PROTOS, "-o", descriptors], check=True)
+    files = FileDescriptorSet.FromString(descriptors.read_bytes())
+    # For the details of errors.
+    error_details_pb2.DESCRIPTOR.CopyToProto(files.file.add())
+    descriptors.write_bytes(files.SerializeToString())
+    script = tmp_path / "connect.mjs"
+    script.write_text((CALLERS / "connect.mjs").read_text())
+    mark = len(service.server.log)
+    node(script, tmp_path, service.url, str(descriptors))
+    stopped = [one for one in service.server.log[mark:] if one.get("event") == "job stopped"]
+    assert len(stopped) == 8  # once in each way that it calls
 
 
 def test_page_2_row_1_the_snippet_of_huggingface_js(service: Service, tmp_path: Path) -> None:

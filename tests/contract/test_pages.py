@@ -1,4 +1,4 @@
-"""Every sentence of the two pages that Darkroom is compatible with has a test that names its row."""
+"""Every row of the two pages that Darkroom is compatible with is named by a test."""
 
 from __future__ import annotations
 
