@@ -46,7 +46,7 @@ async def serve(config: ServerConfig) -> None:
     server = build_server(engine, _grpc_options(config), metrics)
     http_server = build_http_server(
         engine,
-        HttpOptions(config.host, config.http_port, tuple(config.cors_origins)),
+        HttpOptions(config.host, config.http_port, server.port, tuple(config.cors_origins)),
         metrics,
         Servicers(*servicers(engine, ImageLimits())),
     )

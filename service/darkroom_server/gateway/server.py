@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import uvicorn
@@ -37,11 +37,13 @@ _EXPOSED_HEADERS = (
 class HttpOptions:
     """How the edge listens. Port 0 takes any free one.
 
-    `cors_origins` are the origins whose pages may call it; `*` is every one.
+    `grpc_port` is where gRPC listens, which the playground tells. `cors_origins` are the origins
+    whose pages may call it; `*` is every one.
     """
 
     host: str
     port: int
+    grpc_port: int
     cors_origins: tuple[str, ...] = ()
 
 
@@ -81,11 +83,11 @@ def build_http_server(
     """A server bound but not started; raises OSError when the port is taken."""
     family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
     listener = socket.create_server((options.host, options.port), family=family)
-    return HttpServer(build_app(engine, metrics, servicers, options.cors_origins), listener)
+    return HttpServer(build_app(engine, metrics, servicers, options), listener)
 
 
 def build_app(
-    engine: Engine, metrics: Metrics, servicers: Servicers, cors_origins: Sequence[str] = ()
+    engine: Engine, metrics: Metrics, servicers: Servicers, options: HttpOptions
 ) -> FastAPI:
     """The routes."""
     app = FastAPI(title="Darkroom", docs_url=None, redoc_url=None)
@@ -116,12 +118,12 @@ def build_app(
         return Response(content, headers={"content-type": media_type})
 
     app.include_router(image_router(engine, ImageLimits()))
-    app.include_router(playground_router())
+    app.include_router(playground_router(options.grpc_port))
     add_connect(app, servicers, metrics)
-    if cors_origins:
+    if options.cors_origins:
         app.add_middleware(
             CORSMiddleware,
-            allow_origins=cors_origins,
+            allow_origins=options.cors_origins,
             allow_methods=["GET", "POST"],
             allow_headers=["*"],
             expose_headers=_EXPOSED_HEADERS,

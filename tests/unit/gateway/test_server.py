@@ -10,7 +10,7 @@ from fastapi import FastAPI
 
 from darkroom_server.domain.models import ModelStatus, VersionState, VersionStatus, all_ready
 from darkroom_server.gateway.connect import Servicers
-from darkroom_server.gateway.server import build_app
+from darkroom_server.gateway.server import HttpOptions, build_app
 from darkroom_server.rpc.server import servicers
 from darkroom_server.telemetry.metrics import IMAGES, Metrics
 from darkroom_server.wire.images import ImageLimits
@@ -42,7 +42,7 @@ class Engine:
 
 def app_of(engine: Any, metrics: Metrics | None = None, origins: tuple[str, ...] = ()) -> FastAPI:
     found = Servicers(*servicers(engine, ImageLimits()))
-    return build_app(engine, metrics or Metrics(), found, origins)
+    return build_app(engine, metrics or Metrics(), found, HttpOptions("", 0, 8001, origins))
 
 
 async def answer(engine: Any, path: str, metrics: Metrics, accept: str = "") -> httpx.Response:
