@@ -1,4 +1,4 @@
-"""The HTTP edge: image services' dialects, event streams, the playground, probes, metrics."""
+"""The HTTP edge: image services' dialects, event streams, RPCs, the playground, probes, metrics."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.middleware.cors import CORSMiddleware
 
 from darkroom_server.engine.engine import Engine
+from darkroom_server.gateway.connect import Servicers, add_connect
 from darkroom_server.gateway.dialects.events import events_router
 from darkroom_server.gateway.dialects.huggingface import huggingface_router
 from darkroom_server.gateway.dialects.hyperbolic import hyperbolic_router
@@ -28,6 +29,7 @@ from darkroom_server.wire.images import ImageLimits
 _EXPOSED_HEADERS = (
     *("x-request-id", "x-darkroom-seed", "x-darkroom-model", "x-darkroom-warning"),
     *("server-timing", "retry-after", "x-should-retry"),
+    *("grpc-status", "grpc-message", "grpc-status-details-bin", "grpc-retry-pushback-ms"),
 )
 
 
@@ -73,14 +75,18 @@ class HttpServer:
             await self._task
 
 
-def build_http_server(engine: Engine, options: HttpOptions, metrics: Metrics) -> HttpServer:
+def build_http_server(
+    engine: Engine, options: HttpOptions, metrics: Metrics, servicers: Servicers
+) -> HttpServer:
     """A server bound but not started; raises OSError when the port is taken."""
     family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
     listener = socket.create_server((options.host, options.port), family=family)
-    return HttpServer(build_app(engine, metrics, options.cors_origins), listener)
+    return HttpServer(build_app(engine, metrics, servicers, options.cors_origins), listener)
 
 
-def build_app(engine: Engine, metrics: Metrics, cors_origins: Sequence[str] = ()) -> FastAPI:
+def build_app(
+    engine: Engine, metrics: Metrics, servicers: Servicers, cors_origins: Sequence[str] = ()
+) -> FastAPI:
     """The routes."""
     app = FastAPI(title="Darkroom", docs_url=None, redoc_url=None)
 
@@ -111,6 +117,7 @@ def build_app(engine: Engine, metrics: Metrics, cors_origins: Sequence[str] = ()
 
     app.include_router(image_router(engine, ImageLimits()))
     app.include_router(playground_router())
+    add_connect(app, servicers, metrics)
     if cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -119,7 +126,7 @@ def build_app(engine: Engine, metrics: Metrics, cors_origins: Sequence[str] = ()
             allow_headers=["*"],
             expose_headers=_EXPOSED_HEADERS,
         )
-    app.add_middleware(RequestIds)
+    app.add_middleware(RequestIds, metrics=metrics)
     add_bug_handler(app)
     return app
 
