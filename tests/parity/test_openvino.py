@@ -202,6 +202,19 @@ def test_it_has_no_gpu(version: VersionInfo) -> None:
         loaded(version, DeviceKind.GPU)
 
 
+def test_a_file_that_is_rewritten_in_place_changes_no_picture(
+    tmp_path: Path, version: VersionInfo, model: RequestModel
+) -> None:
+    shutil.copytree(version.path, tmp_path / "1")
+    copied = loaded(dataclasses.replace(version, path=tmp_path / "1"))
+    for arrays in (tmp_path / "1").rglob("openvino_model.bin"):
+        size_bytes = arrays.stat().st_size
+        with arrays.open("r+b") as file:
+            file.write(bytes(size_bytes))
+    spec = image_spec(scheduler="EulerDiscreteScheduler")
+    np.testing.assert_array_equal(served(copied, [spec])[0], served(model, [spec])[0])
+
+
 @pytest.mark.parametrize(
     ("damage", "problem"),
     [

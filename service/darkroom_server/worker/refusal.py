@@ -10,7 +10,7 @@ from darkroom_server.domain.jobs import Job
 IDLE_REFUSAL_FACTOR = 4.0
 
 
-def refusal(
+def late_refusal(
     job: Job, estimated_s: float | None, now_s: float, *, is_idle: bool
 ) -> DeadlineExceeded | None:
     """Why a job is refused that would be done in `estimated_s`, or None when it is not."""

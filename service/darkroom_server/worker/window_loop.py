@@ -51,7 +51,7 @@ from darkroom_server.worker.messages import (
     StopWorker,
     SubmitJob,
 )
-from darkroom_server.worker.refusal import refusal
+from darkroom_server.worker.refusal import late_refusal
 from darkroom_server.worker.running import PROGRESS_INTERVAL_S
 
 log = structlog.get_logger(__name__)
@@ -128,8 +128,8 @@ class WindowLoop:
         """Obeys a command; from any thread, and without waiting for a batch."""
         with self._lock:
             match command:
-                case SubmitJob(job):
-                    self._admit(job)
+                case SubmitJob(job, is_promised):
+                    self._admit(job, is_promised=is_promised)
                 case CancelJob(job_id):
                     self._drop(job_id)
                 case StopWorker():
@@ -173,8 +173,8 @@ class WindowLoop:
                 self._posted.wait(None if math.isinf(until_s) else max(0.0, until_s - now_s))
         return None
 
-    def _admit(self, job: Job) -> None:
-        """Takes a job in, unless the pipeline cannot honour it."""
+    def _admit(self, job: Job, *, is_promised: bool) -> None:
+        """Takes a job in, unless it cannot be honoured, be in time, or wait with so many."""
         key = attempt(lambda: self._model.compatible_key(job.spec))
         if isinstance(key, DarkroomError):
             self._emit(JobFailed(job.job_id, key))
@@ -183,8 +183,8 @@ class WindowLoop:
         # Rows of one run differ in their last bits with their number, and nothing fills runs up.
         alone = job.spec.reproducibility is not Reproducibility.TOLERANCE
         estimated_s = self._estimate_s(job, now_s, alone=alone)
-        refused = refusal(job, estimated_s, now_s, is_idle=not len(self._batcher))
-        if refused is not None or not self._batcher.has_room(job):
+        refused = late_refusal(job, estimated_s, now_s, is_idle=not len(self._batcher))
+        if refused is not None or not (is_promised or self._batcher.has_room(job)):
             full = QueueFull(
                 "As many requests of this priority wait as the model's queue policy allows.",
                 retry_after_s=max(MIN_RETRY_S, self._free_s - now_s),

@@ -4,8 +4,7 @@ from typing import Any
 
 import pytest
 
-from darkroom_server.domain.jobs import Task
-from darkroom_server.domain.memory import MemoryProfile, Offload
+from darkroom_server.domain.jobs import Reproducibility, Task
 from darkroom_server.domain.models import BackendKind, DeviceKind, DynamicBatching, Placement
 from darkroom_server.models.derive import (
     REQUEST_FIELDS,
@@ -233,6 +232,24 @@ def test_no_setting_raises_the_area_of_a_transformer_that_pads(
     assert combine("m", small, traits).limits.max_pixel_count == 65536
 
 
+@pytest.mark.parametrize(
+    ("level", "most", "expected"),
+    [
+        pytest.param(Reproducibility.TOLERANCE, None, (32, 8), id="as many as pay"),
+        pytest.param(Reproducibility.BUCKET_EXACT, None, (8, 8), id="all are paid for"),
+        pytest.param(Reproducibility.BUCKET_EXACT, 16, (16, 16), id="as configured"),
+        pytest.param(Reproducibility.TOLERANCE, 4, (4, 4), id="fewer"),
+    ],
+)
+def test_rows_of_a_step_by_level(
+    level: Reproducibility, most: int | None, expected: tuple[int, int]
+) -> None:
+    settings = ModelSettings(reproducibility=level, max_batch_size=most)
+    info = combine("m", settings, derive_traits(parts()))
+    assert (info.max_batch_size, info.exact_row_count) == expected
+    assert combine("m", settings, derive_traits(whole())).max_batch_size == (most or 8)
+
+
 def test_experts_rule_out_exact_buckets() -> None:
     assert not combine("m", ModelSettings(), hidream()).has_exact_buckets
     assert combine("m", ModelSettings(), flux()).has_exact_buckets
@@ -314,14 +331,6 @@ def test_sizes_of_a_class_without_a_family_follow_from_its_parts(
 ) -> None:
     traits = derive_traits(whole(**configs))
     assert (traits.defaults.width_px, traits.limits.size_multiple_px) == (edge_px, multiple_px)
-
-
-def test_flux_takes_a_feature_cache_unless_its_layers_are_offloaded() -> None:
-    traits = flux()
-    offloaded = ModelSettings(memory=MemoryProfile(offload=Offload.MODEL))
-    assert combine("m", ModelSettings(), traits).parameters["feature_cache"] is True
-    assert "feature_cache" not in combine("m", offloaded, traits).parameters
-    assert "feature_cache" not in sdxl().parameters
 
 
 def test_dynamic_batching_is_passed_on() -> None:

@@ -14,6 +14,7 @@ import structlog
 import torch
 import transformers
 from diffusers import DiffusionPipeline
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from darkroom_server.backends.base import RequestModel, StepModel
 from darkroom_server.backends.diffusers import memory
@@ -97,9 +98,23 @@ def load_model(
         ) from error
     pipeline.set_progress_bar_config(disable=True)
     pipeline = memory.place(model.name, pipeline, model.memory, device)
+    _own_weights(pipeline)
     if family is None:
         return WholeRequestModel(pipeline, allowed_schedulers=model.schedulers)
     return family(pipeline, allowed_schedulers=model.schedulers, prompts=prompts)
+
+
+def _own_weights(pipeline: DiffusionPipeline) -> None:
+    """Copies what is still the file on disk: a file that is rewritten in place would change it.
+
+    Weights that are on the processor and in the dtype they were saved in are mapped, not read.
+    """
+    for part in pipeline.components.values():
+        if isinstance(part, torch.nn.Module):
+            for tensor in (*part.parameters(), *part.buffers()):
+                # Quantized ones were computed from the file, and are never a part of it.
+                if tensor.device.type == "cpu" and not is_traceable_wrapper_subclass(tensor):
+                    tensor.data = tensor.data.clone()
 
 
 def _components(folder: Path) -> dict[str, list[str | None]]:

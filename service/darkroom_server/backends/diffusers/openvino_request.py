@@ -53,6 +53,7 @@ def load_openvino(
             model.name,
             "Memory profiles are for torch: have optimum save the weights in 8 bits instead.",
         )
+    _read_whole()
     try:
         pipeline = kind.from_pretrained(
             version.path,
@@ -74,6 +75,13 @@ def load_openvino(
         ) from error
     pipeline.set_progress_bar_config(disable=True)
     return OpenVinoModel(pipeline, version)
+
+
+def _read_whole() -> None:
+    """Has arrays read and not mapped: a file that is rewritten in place would change the model."""
+    from optimum.intel.openvino import modeling_base
+
+    modeling_base.core.set_property({"ENABLE_MMAP": False})
 
 
 def _pipeline_class(name: str, class_name: str) -> Any:
