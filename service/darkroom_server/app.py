@@ -9,6 +9,7 @@ from contextlib import suppress
 import structlog
 import uvloop
 
+from darkroom_server.access.gate import Gate
 from darkroom_server.config import ServerConfig
 from darkroom_server.engine.engine import Engine, EngineOptions
 from darkroom_server.gateway.server import HttpOptions, build_http_server
@@ -26,6 +27,7 @@ def run(config: ServerConfig) -> None:
 async def serve(config: ServerConfig) -> None:
     """Opens the ports, loads the models, waits for a signal, drains, stops."""
     metrics = Metrics()
+    gate = Gate(config.gate_options())
     engine = Engine(
         EngineOptions(
             model_repository=config.model_repository,
@@ -41,10 +43,14 @@ async def serve(config: ServerConfig) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, signals.put_nowait, number)
-    server = build_server(engine, _grpc_options(config), metrics)
+    server = build_server(engine, _grpc_options(config), metrics, gate)
     http_server = build_http_server(
-        engine, HttpOptions(config.host, config.http_port, tuple(config.cors_origins)), metrics
+        engine,
+        HttpOptions(config.host, config.http_port, tuple(config.cors_origins)),
+        metrics,
+        gate,
     )
+    gate.start()
     await server.start()
     http_server.start()
     log.info("listening", host=config.host, grpc_port=server.port, http_port=http_server.port)
@@ -62,6 +68,7 @@ async def serve(config: ServerConfig) -> None:
         await server.stop(grace_s=1.0)
         await http_server.stop()
         await engine.stop()
+        await gate.stop()
         log.info("stopped")
 
 

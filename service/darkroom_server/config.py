@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -16,10 +16,19 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from darkroom_server.access.gate import GateOptions
+
 CONFIG_VARIABLE = "DARKROOM_CONFIG"
 _PREFIX = "DARKROOM_"
 #: Variables with the prefix that are not the server's.
-_CLIENT_VARIABLES = ("DARKROOM_SERVER",)
+_CLIENT_VARIABLES = ("DARKROOM_SERVER", "DARKROOM_API_KEY")
+
+
+def _redis_url(text: str) -> str:
+    if text != "memory" and not text.startswith(("redis://", "rediss://")):
+        raise ValueError("give memory, redis://HOST:PORT/DATABASE or rediss://…")
+    return text
+
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 
@@ -40,6 +49,9 @@ class ServerConfig(BaseSettings):
     grpc_port: Port = 8001
     http_port: Port = 8000
     cors_origins: list[str] = []
+    keys_file: Path | None = None
+    limits_storage: Annotated[str, AfterValidator(_redis_url)] = "memory"
+    reflection_needs_key: bool = False
     max_receive_bytes: Annotated[int, Field(ge=1 << 20)] = 64 << 20
     max_concurrent_streams: Annotated[int, Field(ge=1)] = 1024
     worker_thread_count: Annotated[int, Field(ge=0)] = 0
@@ -67,6 +79,14 @@ class ServerConfig(BaseSettings):
         if self.worker_thread_count:
             return self.worker_thread_count
         return max(1, (os.cpu_count() or 1) // max(1, worker_count))
+
+    def gate_options(self) -> GateOptions:
+        """Which callers are let in, and where their use is counted."""
+        return GateOptions(
+            keys_file=self.keys_file,
+            redis_url=None if self.limits_storage == "memory" else self.limits_storage,
+            reflection_needs_key=self.reflection_needs_key,
+        )
 
 
 class ConfigError(ValueError):

@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from darkroom_server.access.keys_file import KeysFileError
+from darkroom_server.access.ledger import LedgerError
 from darkroom_server.app import run
 from darkroom_server.config import CONFIG_VARIABLE, ConfigError, ServerConfig, load_config
 from darkroom_server.telemetry.logs import (
@@ -93,6 +95,27 @@ def serve(
     http_port: Annotated[
         int | None, typer.Option(help=_help("Port for HTTP; 0 picks one.", "http_port"))
     ] = None,
+    keys_file: Annotated[
+        Path | None,
+        typer.Option(
+            help=_help("File of API keys; see `darkroom keys`. Without, all come in.", "keys_file")
+        ),
+    ] = None,
+    limits_storage: Annotated[
+        str | None,
+        typer.Option(
+            help=_help(
+                "Where limits and credits are counted: memory or redis://…", "limits_storage"
+            )
+        ),
+    ] = None,
+    reflection_needs_key: Annotated[
+        bool | None,
+        typer.Option(
+            "--reflection-needs-key",
+            help=_help("Ask for a key for reflection too.", "reflection_needs_key"),
+        ),
+    ] = None,
     worker_thread_count: Annotated[
         int | None,
         typer.Option(
@@ -149,6 +172,9 @@ def serve(
         "host": host,
         "grpc_port": grpc_port,
         "http_port": http_port,
+        "keys_file": keys_file,
+        "limits_storage": limits_storage,
+        "reflection_needs_key": reflection_needs_key,
         "worker_thread_count": worker_thread_count,
         "worker_hang_limit_s": worker_hang_limit,
         "max_receive_bytes": max_receive_bytes,
@@ -168,3 +194,6 @@ def serve(
     except OSError as error:
         typer.echo(f"darkroom serve: {error.strerror or error}", err=True)
         raise typer.Exit(1) from None
+    except (KeysFileError, LedgerError) as error:
+        typer.echo(f"darkroom serve: {error}", err=True)
+        raise typer.Exit(2) from None

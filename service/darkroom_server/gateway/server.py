@@ -12,12 +12,15 @@ import uvicorn
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.middleware.cors import CORSMiddleware
 
+from darkroom_server.access.gate import Gate
 from darkroom_server.engine.engine import Engine
+from darkroom_server.gateway.callers import STANDING_HEADERS, Callers
 from darkroom_server.gateway.dialects.events import events_router
 from darkroom_server.gateway.dialects.huggingface import huggingface_router
 from darkroom_server.gateway.dialects.hyperbolic import hyperbolic_router
 from darkroom_server.gateway.dialects.nebula import nebula_router
 from darkroom_server.gateway.dialects.openai import openai_router
+from darkroom_server.gateway.key_route import key_router
 from darkroom_server.gateway.making import ImageMaker, add_bug_handler
 from darkroom_server.gateway.playground_routes import playground_router
 from darkroom_server.gateway.request_ids import RequestIds
@@ -27,7 +30,7 @@ from darkroom_server.wire.images import ImageLimits
 #: What a page of another origin may read besides the body.
 _EXPOSED_HEADERS = (
     *("x-request-id", "x-darkroom-seed", "x-darkroom-model", "x-darkroom-warning"),
-    *("server-timing", "retry-after", "x-should-retry"),
+    *("server-timing", "retry-after", "x-should-retry", *STANDING_HEADERS),
 )
 
 
@@ -73,14 +76,18 @@ class HttpServer:
             await self._task
 
 
-def build_http_server(engine: Engine, options: HttpOptions, metrics: Metrics) -> HttpServer:
+def build_http_server(
+    engine: Engine, options: HttpOptions, metrics: Metrics, gate: Gate
+) -> HttpServer:
     """A server bound but not started; raises OSError when the port is taken."""
     family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
     listener = socket.create_server((options.host, options.port), family=family)
-    return HttpServer(build_app(engine, metrics, options.cors_origins), listener)
+    return HttpServer(build_app(engine, metrics, gate, options.cors_origins), listener)
 
 
-def build_app(engine: Engine, metrics: Metrics, cors_origins: Sequence[str] = ()) -> FastAPI:
+def build_app(
+    engine: Engine, metrics: Metrics, gate: Gate, cors_origins: Sequence[str] = ()
+) -> FastAPI:
     """The routes."""
     app = FastAPI(title="Darkroom", docs_url=None, redoc_url=None)
 
@@ -110,7 +117,9 @@ def build_app(engine: Engine, metrics: Metrics, cors_origins: Sequence[str] = ()
         return Response(content, headers={"content-type": media_type})
 
     app.include_router(image_router(engine, ImageLimits()))
+    app.include_router(key_router())
     app.include_router(playground_router())
+    app.add_middleware(Callers, gate=gate)
     if cors_origins:
         app.add_middleware(
             CORSMiddleware,

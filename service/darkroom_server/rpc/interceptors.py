@@ -1,4 +1,4 @@
-"""The outermost layer of every call: its id, its log line, its metric, a status for every error."""
+"""The outermost layer of every call: its id, its key, its log line, a status for every error."""
 
 from __future__ import annotations
 
@@ -19,8 +19,11 @@ from google.protobuf.message import DecodeError
 from google.rpc import status_pb2
 from grpc import aio
 
+from darkroom_server.access.caller import set_caller
+from darkroom_server.access.gate import Gate
 from darkroom_server.domain.errors import DarkroomError, InvalidParameter
 from darkroom_server.telemetry.metrics import REQUESTS, Metrics
+from darkroom_server.wire.needs import need_of_rpc
 from darkroom_server.wire.status import (
     internal_status,
     retry_pushback_ms,
@@ -29,6 +32,7 @@ from darkroom_server.wire.status import (
 )
 
 REQUEST_ID_KEY = "x-request-id"
+AUTHORIZATION_KEY = "authorization"
 _SANE_ID = re.compile(r"[!-~]{1,128}")
 #: Probes come every few seconds; their lines would bury the others.
 _QUIET_SERVICES = ("/grpc.health.v1.Health/", "/grpc.reflection.")
@@ -44,10 +48,12 @@ class CallInterceptor(aio.ServerInterceptor):
 
     A call's id is the caller's `x-request-id` if it is sane, else made here; it returns in the
     initial metadata, or in the trailing metadata of a call that fails before its first message.
+    Nothing is done for a caller without the key that the method needs.
     """
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, gate: Gate) -> None:
         self._metrics = metrics
+        self._gate = gate
 
     async def intercept_service(
         self,
@@ -58,7 +64,7 @@ class CallInterceptor(aio.ServerInterceptor):
         handler = await continuation(handler_call_details)
         if handler is None:
             return None
-        call = _Call(handler_call_details, self._metrics)
+        call = _Call(handler_call_details, self._metrics, self._gate)
         # Requests arrive as bytes: gRPC would tell the caller about its own exception otherwise.
         codecs = (None, handler.response_serializer)
         one = functools.partial(_read, handler.request_deserializer or bytes)
@@ -81,15 +87,26 @@ class CallInterceptor(aio.ServerInterceptor):
 class _Call:
     """One call: what the log and the metrics say of it."""
 
-    def __init__(self, details: grpc.HandlerCallDetails, metrics: Metrics) -> None:
+    def __init__(self, details: grpc.HandlerCallDetails, metrics: Metrics, gate: Gate) -> None:
         #: The model that serves it, once that is known.
         self.model = ""
         self._method = details.method
         self._metrics = metrics
-        self.request_id = _request_id(details)
+        self._gate = gate
+        self._authorization = _first(details, AUTHORIZATION_KEY)
+        sane_id = _SANE_ID.fullmatch(_first(details, REQUEST_ID_KEY) or "")
+        self.request_id = sane_id[0] if sane_id else uuid.uuid4().hex
         self._quiet = details.method.startswith(_QUIET_SERVICES)
         self._started_s = time.monotonic()
         self.log = logger.bind(method=details.method, request_id=self.request_id)
+
+    def enter(self) -> None:
+        """Lets the caller in; raises InvalidApiKey, PermissionDenied."""
+        need = need_of_rpc(self._method, reflection_needs_key=self._gate.reflection_needs_key)
+        caller = self._gate.enter(self._authorization, need)
+        set_caller(caller)
+        if caller.key.id:
+            self.log = self.log.bind(key=caller.key.id)
 
     def ended(self, code: grpc.StatusCode) -> None:
         """Counts the call and writes the access line."""
@@ -111,11 +128,12 @@ def note_model(name: str) -> None:
     _current.get().model = name
 
 
-def _request_id(details: grpc.HandlerCallDetails) -> str:
+def _first(details: grpc.HandlerCallDetails, wanted: str) -> str | None:
+    """The first value of a key of the metadata."""
     for key, value in details.invocation_metadata or ():
-        if key == REQUEST_ID_KEY and isinstance(value, str) and _SANE_ID.fullmatch(value):
+        if key == wanted and isinstance(value, str):
             return value
-    return uuid.uuid4().hex
+    return None
 
 
 def _read(deserialize: Callable[[bytes], Any], content: bytes) -> Any:
@@ -174,6 +192,7 @@ async def _answering(call: _Call, context: _Context) -> AsyncIterator[None]:
     structlog.contextvars.bind_contextvars(request_id=call.request_id)
     _current.set(call)
     try:
+        call.enter()
         yield
     except DarkroomError as error:
         await _abort(call, context, status_of(error, call.request_id), retry_pushback_ms(error))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from grpc import aio
 
 from darkroom.v1 import image_service_pb2_grpc, model_service_pb2_grpc
+from darkroom_server.access.gate import Gate
 from darkroom_server.engine.engine import Engine
 from darkroom_server.rpc.health import (
     HEALTH_SERVICE,
@@ -58,12 +59,14 @@ class GrpcServer:
         await self._server.stop(grace_s)
 
 
-def build_server(engine: Engine, options: GrpcOptions, metrics: Metrics) -> GrpcServer:
+def build_server(engine: Engine, options: GrpcOptions, metrics: Metrics, gate: Gate) -> GrpcServer:
     """A server with every service, bound but not started.
 
     Must be called on the event loop that will run it. Raises OSError when the port is taken.
     """
-    server = aio.server(interceptors=(CallInterceptor(metrics),), options=_channel_options(options))
+    server = aio.server(
+        interceptors=(CallInterceptor(metrics, gate),), options=_channel_options(options)
+    )
     health = HealthService(engine)
     image_service_pb2_grpc.add_ImageServiceServicer_to_server(
         ImageService(engine, options.image_limits), server

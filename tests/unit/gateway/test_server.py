@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
+from darkroom_server.access.gate import Gate, GateOptions
 from darkroom_server.domain.models import ModelStatus, VersionState, VersionStatus, all_ready
 from darkroom_server.gateway.server import build_app
 from darkroom_server.telemetry.metrics import IMAGES, Metrics
@@ -37,7 +38,7 @@ class Engine:
 
 
 async def answer(engine: Any, path: str, metrics: Metrics, accept: str = "") -> httpx.Response:
-    transport = httpx.ASGITransport(app=build_app(engine, metrics))
+    transport = httpx.ASGITransport(app=build_app(engine, metrics, Gate(GateOptions())))
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
         return await client.get(path, headers={"accept": accept})
 
@@ -110,7 +111,7 @@ async def test_only_pages_of_configured_origins_may_call(
     origins: tuple[str, ...], origin: str, allowed: str | None
 ) -> None:
     engine: Any = Engine([VersionState.READY])
-    transport = httpx.ASGITransport(app=build_app(engine, Metrics(), origins))
+    transport = httpx.ASGITransport(app=build_app(engine, Metrics(), Gate(GateOptions()), origins))
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
         answer = await client.get("/v1/models", headers={"origin": origin})
         asked = {"origin": origin, "access-control-request-method": "POST"}
