@@ -17,6 +17,7 @@ from darkroom_server.telemetry.logs import (
     LOG_LEVEL_VARIABLE,
     configure_logs,
 )
+from darkroom_server.wire.tls import TlsError
 
 _DEFAULTS = {name: field.default for name, field in ServerConfig.model_fields.items()}
 
@@ -29,6 +30,7 @@ def _settings(flags: dict[str, Any], config: Path | None) -> ServerConfig:
     """What the server is to run with; says in one line what is wrong and leaves."""
     try:
         settings = load_config(flags, file=config, environment=os.environ)
+        settings.check_exposure()
     except ConfigError as error:
         for problem in error.problems:
             typer.echo(f"darkroom serve: {problem}", err=True)
@@ -116,6 +118,24 @@ def serve(
             help=_help("Ask for a key for reflection too.", "reflection_needs_key"),
         ),
     ] = None,
+    tls_certificate: Annotated[
+        Path | None,
+        typer.Option(help=_help("PEM file of the certificate, for both ports.", "tls_certificate")),
+    ] = None,
+    tls_key: Annotated[
+        Path | None, typer.Option(help=_help("PEM file of the certificate's key.", "tls_key"))
+    ] = None,
+    tls_client_ca: Annotated[
+        Path | None,
+        typer.Option(help=_help("CA whose certificates gRPC clients must show.", "tls_client_ca")),
+    ] = None,
+    insecure: Annotated[
+        bool | None,
+        typer.Option(
+            "--insecure",
+            help=_help("Listen beyond loopback without keys or TLS.", "insecure"),
+        ),
+    ] = None,
     worker_thread_count: Annotated[
         int | None,
         typer.Option(
@@ -175,6 +195,10 @@ def serve(
         "keys_file": keys_file,
         "limits_storage": limits_storage,
         "reflection_needs_key": reflection_needs_key,
+        "tls_certificate": tls_certificate,
+        "tls_key": tls_key,
+        "tls_client_ca": tls_client_ca,
+        "insecure": insecure,
         "worker_thread_count": worker_thread_count,
         "worker_hang_limit_s": worker_hang_limit,
         "max_receive_bytes": max_receive_bytes,
@@ -194,6 +218,6 @@ def serve(
     except OSError as error:
         typer.echo(f"darkroom serve: {error.strerror or error}", err=True)
         raise typer.Exit(1) from None
-    except (KeysFileError, LedgerError) as error:
+    except (ConfigError, KeysFileError, LedgerError, TlsError) as error:
         typer.echo(f"darkroom serve: {error}", err=True)
         raise typer.Exit(2) from None

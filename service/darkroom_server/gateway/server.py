@@ -26,6 +26,7 @@ from darkroom_server.gateway.playground_routes import playground_router
 from darkroom_server.gateway.request_ids import RequestIds
 from darkroom_server.telemetry.metrics import Metrics
 from darkroom_server.wire.images import ImageLimits
+from darkroom_server.wire.tls import TlsFiles
 
 #: What a page of another origin may read besides the body.
 _EXPOSED_HEADERS = (
@@ -44,6 +45,7 @@ class HttpOptions:
     host: str
     port: int
     cors_origins: tuple[str, ...] = ()
+    tls: TlsFiles | None = None
 
 
 class _Uvicorn(uvicorn.Server):
@@ -58,9 +60,16 @@ class _Uvicorn(uvicorn.Server):
 class HttpServer:
     """A server that is bound to its port. Belongs to the event loop that starts it."""
 
-    def __init__(self, app: FastAPI, listener: socket.socket) -> None:
+    def __init__(self, app: FastAPI, listener: socket.socket, tls: TlsFiles | None) -> None:
         self._listener = listener
-        self._server = _Uvicorn(uvicorn.Config(app, log_config=None, access_log=False))
+        config = uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            ssl_certfile=None if tls is None else tls.certificate,
+            ssl_keyfile=None if tls is None else tls.key,
+        )
+        self._server = _Uvicorn(config)
         self._task: asyncio.Task[None] | None = None
         #: The port in use.
         self.port: int = listener.getsockname()[1]
@@ -82,7 +91,7 @@ def build_http_server(
     """A server bound but not started; raises OSError when the port is taken."""
     family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
     listener = socket.create_server((options.host, options.port), family=family)
-    return HttpServer(build_app(engine, metrics, gate, options.cors_origins), listener)
+    return HttpServer(build_app(engine, metrics, gate, options.cors_origins), listener, options.tls)
 
 
 def build_app(

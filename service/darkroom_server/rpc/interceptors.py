@@ -48,12 +48,14 @@ class CallInterceptor(aio.ServerInterceptor):
 
     A call's id is the caller's `x-request-id` if it is sane, else made here; it returns in the
     initial metadata, or in the trailing metadata of a call that fails before its first message.
-    Nothing is done for a caller without the key that the method needs.
+    Nothing is done for a caller without the key that the method needs. With `names_peers` the log
+    has the name in the client's certificate.
     """
 
-    def __init__(self, metrics: Metrics, gate: Gate) -> None:
+    def __init__(self, metrics: Metrics, gate: Gate, *, names_peers: bool = False) -> None:
         self._metrics = metrics
         self._gate = gate
+        self._names_peers = names_peers
 
     async def intercept_service(
         self,
@@ -64,7 +66,7 @@ class CallInterceptor(aio.ServerInterceptor):
         handler = await continuation(handler_call_details)
         if handler is None:
             return None
-        call = _Call(handler_call_details, self._metrics, self._gate)
+        call = _Call(handler_call_details, self._metrics, self._gate, self._names_peers)
         # Requests arrive as bytes: gRPC would tell the caller about its own exception otherwise.
         codecs = (None, handler.response_serializer)
         one = functools.partial(_read, handler.request_deserializer or bytes)
@@ -87,12 +89,19 @@ class CallInterceptor(aio.ServerInterceptor):
 class _Call:
     """One call: what the log and the metrics say of it."""
 
-    def __init__(self, details: grpc.HandlerCallDetails, metrics: Metrics, gate: Gate) -> None:
+    def __init__(
+        self,
+        details: grpc.HandlerCallDetails,
+        metrics: Metrics,
+        gate: Gate,
+        names_peers: bool,
+    ) -> None:
         #: The model that serves it, once that is known.
         self.model = ""
         self._method = details.method
         self._metrics = metrics
         self._gate = gate
+        self._names_peers = names_peers
         self._authorization = _first(details, AUTHORIZATION_KEY)
         sane_id = _SANE_ID.fullmatch(_first(details, REQUEST_ID_KEY) or "")
         self.request_id = sane_id[0] if sane_id else uuid.uuid4().hex
@@ -100,8 +109,11 @@ class _Call:
         self._started_s = time.monotonic()
         self.log = logger.bind(method=details.method, request_id=self.request_id)
 
-    def enter(self) -> None:
+    def enter(self, context: _Context) -> None:
         """Lets the caller in; raises InvalidApiKey, PermissionDenied."""
+        if self._names_peers:
+            name = next(iter(context.auth_context().get("x509_common_name", ())), b"")
+            self.log = self.log.bind(peer=name.decode("utf-8", "replace"))
         need = need_of_rpc(self._method, reflection_needs_key=self._gate.reflection_needs_key)
         caller = self._gate.enter(self._authorization, need)
         set_caller(caller)
@@ -192,7 +204,7 @@ async def _answering(call: _Call, context: _Context) -> AsyncIterator[None]:
     structlog.contextvars.bind_contextvars(request_id=call.request_id)
     _current.set(call)
     try:
-        call.enter()
+        call.enter(context)
         yield
     except DarkroomError as error:
         await _abort(call, context, status_of(error, call.request_id), retry_pushback_ms(error))

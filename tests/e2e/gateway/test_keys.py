@@ -143,7 +143,7 @@ def test_the_hugging_face_client_draws_with_a_key_and_shows_why_not(guarded: Gua
 
 def test_the_python_client_draws_with_a_key_and_raises_what_it_is_told(guarded: Guarded) -> None:
     address = guarded.server.address
-    with Client(address, token=guarded.key("--rate-limit", "1/hour")) as client:
+    with Client(address, api_key=guarded.key("--rate-limit", "1/hour")) as client:
         assert client.generate("x", model="quick").images
         with pytest.raises(RateLimited) as limited:
             client.generate("x", model="quick")
@@ -154,7 +154,7 @@ def test_the_python_client_draws_with_a_key_and_raises_what_it_is_told(guarded: 
         assert client.health()
         with pytest.raises(Unauthenticated):
             client.list_models()
-    with Client(address, token=guarded.key("--model", "slow")) as client:
+    with Client(address, api_key=guarded.key("--model", "slow")) as client:
         with pytest.raises(PermissionDenied, match="models/quick"):
             client.generate("x", model="quick")
         assert client.fill(grey(90), grey(255), "x", model="slow", steps=2).images
@@ -175,7 +175,7 @@ def test_many_at_once_over_both_edges_cannot_overspend(guarded: Guarded) -> None
         return True
 
     with (
-        Client(guarded.server.address, token=key) as grpc,
+        Client(guarded.server.address, api_key=key) as grpc,
         concurrent.futures.ThreadPoolExecutor(16) as pool,
     ):
         assert sum(pool.map(ask, range(40))) == 5
