@@ -12,9 +12,11 @@ import uvloop
 from darkroom_server.access.gate import Gate
 from darkroom_server.config import ServerConfig
 from darkroom_server.engine.engine import Engine, EngineOptions
+from darkroom_server.gateway.connect import Servicers
 from darkroom_server.gateway.server import HttpOptions, build_http_server
-from darkroom_server.rpc.server import GrpcOptions, build_server
+from darkroom_server.rpc.server import GrpcOptions, build_server, servicers
 from darkroom_server.telemetry.metrics import Metrics
+from darkroom_server.wire.images import ImageLimits
 from darkroom_server.wire.tls import TlsFiles
 
 log = structlog.get_logger(__name__)
@@ -53,6 +55,7 @@ async def serve(config: ServerConfig) -> None:
         HttpOptions(config.host, config.http_port, tuple(config.cors_origins), tls),
         metrics,
         gate,
+        Servicers(*servicers(engine, ImageLimits())),
     )
     _warn_of_exposure(config)
     gate.start()

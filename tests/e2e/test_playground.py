@@ -108,7 +108,9 @@ def downloaded(page: playwright.Page) -> Image.Image:
     return Image.open(io.BytesIO(Path(download.value.path()).read_bytes())).convert("RGB")
 
 
-def test_enter_generates_and_the_gallery_tells_what_made_the_image(page: playwright.Page) -> None:
+def test_page_1_row_12_enter_generates_and_the_gallery_tells_what_made_the_image(
+    page: playwright.Page,
+) -> None:
     generate(page, "a red circle on a blue background", "18446744073709")
     said = page.locator(".result").first.inner_text()
     assert "a red circle on a blue background" in said
@@ -123,7 +125,7 @@ def test_enter_generates_and_the_gallery_tells_what_made_the_image(page: playwri
     assert downloaded(page).tobytes() == first.tobytes()
 
 
-def test_a_drawn_mask_is_repainted_and_the_rest_stays(page: playwright.Page) -> None:
+def test_page_1_row_12_a_drawn_mask_is_repainted_and_the_rest_stays(page: playwright.Page) -> None:
     generate(page, "a red circle on a blue background", "7")
     before = np.asarray(downloaded(page)).astype(int)
     page.get_by_role("button", name="Use as input").first.click()
@@ -180,7 +182,9 @@ def test_cancelling_stops_the_work_on_the_server(page: playwright.Page, server: 
     assert server.until("job stopped", after=mark)["completed_step_count"] < 400
 
 
-def test_an_error_is_told_in_words_and_the_field_is_shown(page: playwright.Page) -> None:
+def test_page_1_row_12_an_error_is_told_in_words_and_the_field_is_shown(
+    page: playwright.Page,
+) -> None:
     page.eval_on_selector("#width_px", "input => input.max = ''")
     page.fill("#width_px", "4992")
     page.fill("#prompt", "a house")

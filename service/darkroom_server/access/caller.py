@@ -9,6 +9,8 @@ from contextvars import ContextVar
 from types import TracebackType
 from typing import Self, TypeAlias
 
+import structlog
+
 from darkroom_server.access.account import Balance
 from darkroom_server.access.ledger import Ledger
 from darkroom_server.access.rates import Rates, RateStanding
@@ -118,8 +120,10 @@ _current: ContextVar[Caller] = ContextVar("caller")
 
 
 def set_caller(caller: Caller) -> None:
-    """Says who makes the call that this task answers."""
+    """Says who makes the call that this task answers, and puts the key's id in its log lines."""
     _current.set(caller)
+    if caller.key.id:
+        structlog.contextvars.bind_contextvars(key=caller.key.id)
 
 
 def current_caller() -> Caller:

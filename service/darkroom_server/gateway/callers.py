@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import re
 
-import structlog
 from fastapi import Response
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -16,7 +15,6 @@ from darkroom_server.domain.errors import DarkroomError
 from darkroom_server.domain.keys import in_credits
 from darkroom_server.gateway.dialects import events, huggingface, hyperbolic, nebula, openai
 from darkroom_server.gateway.problems import Render, problem_of, refusal
-from darkroom_server.wire.needs import need_of_rpc
 
 #: Named as OpenAI names them, whose clients and proxies read them.
 _LIMIT, _REMAINING, _RESET = (
@@ -30,7 +28,7 @@ _OPEN = re.compile(
     r"/|/playground/[^/]*|/metrics|/openapi\.json|/v2/health/(live|ready)"
     r"|/v2/models/[^/]*/ready|(/v1)?/health|(/hf-inference)?/models/.*/health"
 )
-_RPC = re.compile(r"/[\w.]+\.[\w.]+/\w+")
+_RPC = re.compile(r"/darkroom\.v1\.[^/]+/.*")
 #: How errors look where no route has been found yet; elsewhere they are Hugging Face's.
 _RENDERS: tuple[tuple[str, Render], ...] = (
     ("/api/v1/", nebula.render),
@@ -41,7 +39,10 @@ _RENDERS: tuple[tuple[str, Render], ...] = (
 
 
 class Callers:
-    """Middleware: finds the key, before a byte of the body is read."""
+    """Middleware: finds the key, before a byte of the body is read.
+
+    Remote procedure calls are left to their interceptor, which knows how they tell errors.
+    """
 
     def __init__(self, app: ASGIApp, gate: Gate) -> None:
         self._app = app
@@ -49,18 +50,16 @@ class Callers:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one call."""
-        if scope["type"] != "http":
+        if scope["type"] != "http" or _RPC.fullmatch(scope["path"]):
             await self._app(scope, receive, send)
             return
-        need = need_of(scope["method"], scope["path"], self._gate)
+        need = need_of(scope["method"], scope["path"])
         try:
             caller = self._gate.enter(Headers(scope=scope).get("authorization"), need)
         except DarkroomError as error:
             await refused(scope["path"], error)(scope, receive, send)
             return
         set_caller(caller)
-        if caller.key.id:
-            structlog.contextvars.bind_contextvars(key=caller.key.id)
 
         async def send_with_standing(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -70,13 +69,10 @@ class Callers:
         await self._app(scope, receive, send_with_standing)
 
 
-def need_of(method: str, path: str, gate: Gate) -> Need:
+def need_of(method: str, path: str) -> Need:
     """What a call needs; everything that is not known to be open needs a key."""
-    if method in ("GET", "HEAD") and _OPEN.fullmatch(path):
-        return Need.NOTHING
-    if _RPC.fullmatch(path):
-        return need_of_rpc(path, reflection_needs_key=gate.reflection_needs_key)
-    return Need.KEY
+    is_open = method in ("GET", "HEAD") and _OPEN.fullmatch(path)
+    return Need.NOTHING if is_open else Need.KEY
 
 
 def refused(path: str, error: DarkroomError) -> Response:

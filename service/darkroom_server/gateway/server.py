@@ -1,4 +1,4 @@
-"""The HTTP edge: image services' dialects, event streams, the playground, probes, metrics."""
+"""The HTTP edge: image services' dialects, event streams, RPCs, the playground, probes, metrics."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from darkroom_server.access.gate import Gate
 from darkroom_server.engine.engine import Engine
 from darkroom_server.gateway.callers import STANDING_HEADERS, Callers
+from darkroom_server.gateway.connect import Servicers, add_connect
 from darkroom_server.gateway.dialects.events import events_router
 from darkroom_server.gateway.dialects.huggingface import huggingface_router
 from darkroom_server.gateway.dialects.hyperbolic import hyperbolic_router
@@ -32,6 +33,7 @@ from darkroom_server.wire.tls import TlsFiles
 _EXPOSED_HEADERS = (
     *("x-request-id", "x-darkroom-seed", "x-darkroom-model", "x-darkroom-warning"),
     *("server-timing", "retry-after", "x-should-retry", *STANDING_HEADERS),
+    *("grpc-status", "grpc-message", "grpc-status-details-bin", "grpc-retry-pushback-ms"),
 )
 
 
@@ -86,16 +88,21 @@ class HttpServer:
 
 
 def build_http_server(
-    engine: Engine, options: HttpOptions, metrics: Metrics, gate: Gate
+    engine: Engine, options: HttpOptions, metrics: Metrics, gate: Gate, servicers: Servicers
 ) -> HttpServer:
     """A server bound but not started; raises OSError when the port is taken."""
     family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
     listener = socket.create_server((options.host, options.port), family=family)
-    return HttpServer(build_app(engine, metrics, gate, options.cors_origins), listener, options.tls)
+    app = build_app(engine, metrics, gate, servicers, options.cors_origins)
+    return HttpServer(app, listener, options.tls)
 
 
 def build_app(
-    engine: Engine, metrics: Metrics, gate: Gate, cors_origins: Sequence[str] = ()
+    engine: Engine,
+    metrics: Metrics,
+    gate: Gate,
+    servicers: Servicers,
+    cors_origins: Sequence[str] = (),
 ) -> FastAPI:
     """The routes."""
     app = FastAPI(title="Darkroom", docs_url=None, redoc_url=None)
@@ -128,6 +135,7 @@ def build_app(
     app.include_router(image_router(engine, ImageLimits()))
     app.include_router(key_router())
     app.include_router(playground_router())
+    add_connect(app, servicers, metrics, gate)
     app.add_middleware(Callers, gate=gate)
     if cors_origins:
         app.add_middleware(
@@ -137,7 +145,7 @@ def build_app(
             allow_headers=["*"],
             expose_headers=_EXPOSED_HEADERS,
         )
-    app.add_middleware(RequestIds)
+    app.add_middleware(RequestIds, metrics=metrics)
     add_bug_handler(app)
     return app
 

@@ -10,7 +10,6 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
-from contextvars import ContextVar
 from typing import Any, TypeAlias
 
 import grpc
@@ -19,11 +18,11 @@ from google.protobuf.message import DecodeError
 from google.rpc import status_pb2
 from grpc import aio
 
-from darkroom_server.access.caller import set_caller
 from darkroom_server.access.gate import Gate
 from darkroom_server.domain.errors import DarkroomError, InvalidParameter
 from darkroom_server.telemetry.metrics import REQUESTS, Metrics
-from darkroom_server.wire.needs import need_of_rpc
+from darkroom_server.wire.calls import CallNotes, begin_call
+from darkroom_server.wire.needs import let_in
 from darkroom_server.wire.status import (
     internal_status,
     retry_pushback_ms,
@@ -96,8 +95,6 @@ class _Call:
         gate: Gate,
         names_peers: bool,
     ) -> None:
-        #: The model that serves it, once that is known.
-        self.model = ""
         self._method = details.method
         self._metrics = metrics
         self._gate = gate
@@ -107,6 +104,7 @@ class _Call:
         self.request_id = sane_id[0] if sane_id else uuid.uuid4().hex
         self._quiet = details.method.startswith(_QUIET_SERVICES)
         self._started_s = time.monotonic()
+        self.notes = CallNotes(self.request_id)
         self.log = logger.bind(method=details.method, request_id=self.request_id)
 
     def enter(self, context: _Context) -> None:
@@ -114,30 +112,14 @@ class _Call:
         if self._names_peers:
             name = next(iter(context.auth_context().get("x509_common_name", ())), b"")
             self.log = self.log.bind(peer=name.decode("utf-8", "replace"))
-        need = need_of_rpc(self._method, reflection_needs_key=self._gate.reflection_needs_key)
-        caller = self._gate.enter(self._authorization, need)
-        set_caller(caller)
-        if caller.key.id:
-            self.log = self.log.bind(key=caller.key.id)
+        let_in(self._gate, self._method, self._authorization)
 
     def ended(self, code: grpc.StatusCode) -> None:
         """Counts the call and writes the access line."""
-        self._metrics.count(REQUESTS, (self._method, self.model, code.name))
+        self._metrics.count(REQUESTS, (self._method, self.notes.model, code.name))
         duration_ms = round((time.monotonic() - self._started_s) * 1000, 1)
         write = self.log.debug if self._quiet else self.log.info
         write("call", code=code.name, duration_ms=duration_ms)
-
-
-#: The call that a task answers.
-_current: ContextVar[_Call] = ContextVar("call")
-
-
-def note_model(name: str) -> None:
-    """Says which model serves the call that the task answers.
-
-    The name must be one of the repository: what callers make up would make a series each.
-    """
-    _current.get().model = name
 
 
 def _first(details: grpc.HandlerCallDetails, wanted: str) -> str | None:
@@ -201,8 +183,7 @@ async def _answering(call: _Call, context: _Context) -> AsyncIterator[None]:
     A caller that has gone shows as CancelledError, or as GeneratorExit when it had stopped reading;
     both pass, so that everything below is released.
     """
-    structlog.contextvars.bind_contextvars(request_id=call.request_id)
-    _current.set(call)
+    begin_call(call.notes)
     try:
         call.enter(context)
         yield

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from darkroom_server.access.gate import Need
+from darkroom_server.access.caller import set_caller
+from darkroom_server.access.gate import Gate, Need
 
 _HEALTH = "/grpc.health.v1.Health/"
 _REFLECTION = "/grpc.reflection."
@@ -10,6 +11,12 @@ _IMAGES = "/darkroom.v1.ImageService/"
 _MODELS = "/darkroom.v1.ModelService/"
 #: Methods of the model service that only look.
 _LOOKING = ("List", "Get")
+
+
+def let_in(gate: Gate, method: str, authorization: str | None) -> None:
+    """Says who makes the call of an RPC; raises InvalidApiKey, PermissionDenied."""
+    need = need_of_rpc(method, reflection_needs_key=gate.reflection_needs_key)
+    set_caller(gate.enter(authorization, need))
 
 
 def need_of_rpc(method: str, *, reflection_needs_key: bool) -> Need:

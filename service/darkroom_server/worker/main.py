@@ -106,6 +106,7 @@ def _loop(
         model,
         pipe.send,
         max_batch_size=info.max_batch_size,
+        exact_row_count=info.exact_row_count,
         # A model that cannot take its first step is told of its failure by the requests for it.
         costs=None if isinstance(costs, DarkroomError) else costs,
         prompts=prompts,

@@ -18,9 +18,16 @@ import httpx
 import huggingface_hub
 import openai
 import pytest
+from connectrpc.code import Code
+from connectrpc.errors import ConnectError
+from connectrpc.protocol import ProtocolType
 from huggingface_hub.errors import HfHubHTTPError
 
 from bench.serving import Server, connected, serving
+from darkroom.v1.image_service_connect import ImageServiceClient
+from darkroom.v1.image_service_pb2 import GenerateRequest
+from darkroom.v1.model_service_connect import ModelServiceClient
+from darkroom.v1.model_service_pb2 import ListModelsRequest, UnloadModelRequest
 from darkroom_client import Client
 from darkroom_client.errors import PermissionDenied, RateLimited, Unauthenticated
 from tests.e2e.gateway.conftest import grey, opened
@@ -158,6 +165,31 @@ def test_the_python_client_draws_with_a_key_and_raises_what_it_is_told(guarded: 
         with pytest.raises(PermissionDenied, match="models/quick"):
             client.generate("x", model="quick")
         assert client.fill(grey(90), grey(255), "x", model="slow", steps=2).images
+
+
+@pytest.mark.parametrize("protocol", [ProtocolType.CONNECT, ProtocolType.GRPC_WEB])
+async def test_rpcs_over_http_ask_for_the_same_keys(
+    guarded: Guarded, protocol: ProtocolType
+) -> None:
+    shown = {"authorization": f"Bearer {guarded.key('--credits', str(COST))}"}
+    request = GenerateRequest(prompt="x", model="quick", step_count=10, width_px=64, height_px=64)
+    async with (
+        ImageServiceClient(guarded.url, protocol=protocol) as images,
+        ModelServiceClient(guarded.url, protocol=protocol) as models,
+    ):
+        events = [one.event async for one in images.generate(request, headers=shown)]
+        assert events[-1].WhichOneof("event") == "completed"
+        with pytest.raises(ConnectError) as poor:
+            [one async for one in images.generate(request, headers=shown)]
+        assert poor.value.code is Code.RESOURCE_EXHAUSTED
+        assert "google.rpc.QuotaFailure" in {one.type_name for one in poor.value.details}
+        assert (await models.list_models(ListModelsRequest(), headers=shown)).models
+        with pytest.raises(ConnectError) as stranger:
+            await models.list_models(ListModelsRequest())
+        assert stranger.value.code is Code.UNAUTHENTICATED
+        with pytest.raises(ConnectError) as no_manager:
+            await models.unload_model(UnloadModelRequest(name="quick"), headers=shown)
+        assert no_manager.value.code is Code.PERMISSION_DENIED
 
 
 def test_many_at_once_over_both_edges_cannot_overspend(guarded: Guarded) -> None:

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from darkroom_server.domain.jobs import Task
+from darkroom_server.domain.jobs import Reproducibility, Task
 from darkroom_server.domain.models import BackendKind, DeviceKind, DynamicBatching, Placement
 from darkroom_server.models.derive import (
     REQUEST_FIELDS,
@@ -229,6 +230,40 @@ def test_no_setting_raises_the_area_of_a_transformer_that_pads(
     assert combine("m", wide, traits).limits.max_pixel_count == edge_px**2
     small = ModelSettings(limits=LimitSettings(max_pixel_count=65536))
     assert combine("m", small, traits).limits.max_pixel_count == 65536
+
+
+@pytest.mark.parametrize(
+    ("traits", "settings", "expected"),
+    [
+        pytest.param(
+            lambda: derive_traits(parts()),
+            ModelSettings(reproducibility=Reproducibility.TOLERANCE),
+            (32, 8),
+            id="as many as pay, and few where all are paid for",
+        ),
+        pytest.param(
+            lambda: derive_traits(parts()),
+            ModelSettings(reproducibility=Reproducibility.BUCKET_EXACT),
+            (8, 8),
+            id="all are paid for",
+        ),
+        pytest.param(
+            lambda: derive_traits(parts()),
+            ModelSettings(reproducibility=Reproducibility.BUCKET_EXACT, max_batch_size=16),
+            (16, 16),
+            id="as configured",
+        ),
+        pytest.param(
+            lambda: derive_traits(parts()), ModelSettings(max_batch_size=4), (4, 4), id="fewer"
+        ),
+        pytest.param(lambda: derive_traits(whole()), ModelSettings(), (8, 8), id="whole requests"),
+    ],
+)
+def test_rows_of_a_step_by_level(
+    traits: Callable[[], PipelineTraits], settings: ModelSettings, expected: tuple[int, int]
+) -> None:
+    info = combine("m", settings, traits())
+    assert (info.max_batch_size, info.exact_row_count) == expected
 
 
 def test_experts_rule_out_exact_buckets() -> None:
