@@ -88,10 +88,11 @@ compat-clients: setup ## install those clients, in environments of their own
 	  test -x $$home/bin/python || $(BIN)/python -m venv $$home; \
 	  PIP_DISABLE_PIP_VERSION_CHECK=1 $$home/bin/python -m pip install -qq $$client pillow || exit 1; \
 	done
-	@if command -v npm >/dev/null; then npm install --prefix .compat/node --no-fund --no-audit \
+	@if command -v npm >/dev/null && node -e 'process.exit(process.versions.node.split(".")[0] < 20 ? 1 : 0)'; \
+	then npm install --prefix .compat/node --no-fund --no-audit \
 	  --silent openai@6.49.0 @huggingface/inference@4.13.30 @bufbuild/protobuf@2.17.0 \
 	  @connectrpc/connect@2.1.2 @connectrpc/connect-node@2.1.2 @connectrpc/connect-web@2.1.2; \
-	else echo "no npm: Node's clients are left out"; fi
+	else echo "no npm with Node 20 or newer: Node's clients are left out"; fi
 
 fuzz: compat ## thousands of made-up HTTP requests against a served model
 	FUZZ_EXAMPLES=500 $(BIN)/python -m pytest -q --timeout=1800 tests/compat/test_fuzz.py
