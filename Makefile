@@ -79,14 +79,13 @@ check: lint types protos-check arch ## format, lint, types, layers, protos: ever
 test: setup ## all tests
 	$(BIN)/pytest $(ARGS)
 
+soak: setup ## swap versions 500 times and look what is left: some minutes
+	$(BIN)/pytest -m slow -rP tests/soak $(ARGS)
+
 compat: compat-clients ## the generated code under protobuf 7, and clients that people have
 	$(BIN)/python -m pytest -q tests/compat
 
 compat-clients: setup ## install those clients, in environments of their own
-soak: setup ## swap versions 500 times and look what is left: some minutes
-	$(BIN)/pytest -m slow -rP tests/soak $(ARGS)
-
-compat: setup ## the generated code under protobuf 7, and clients that people have, in environments of their own
 	@test -x .venv-protobuf7/bin/python || $(BIN)/python -m venv .venv-protobuf7
 	@PIP_DISABLE_PIP_VERSION_CHECK=1 .venv-protobuf7/bin/python -m pip install -qq \
 	  protobuf==7.36.2 grpcio==1.85.1 protos/gen/python
