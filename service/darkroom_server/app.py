@@ -11,6 +11,7 @@ import uvloop
 
 from darkroom_server.config import ServerConfig
 from darkroom_server.engine.engine import Engine, EngineOptions
+from darkroom_server.engine.model_control import ControlOptions
 from darkroom_server.gateway.server import HttpOptions, build_http_server
 from darkroom_server.rpc.server import GrpcOptions, build_server
 from darkroom_server.telemetry.metrics import Metrics
@@ -32,8 +33,13 @@ async def serve(config: ServerConfig) -> None:
             threads_per_worker=config.threads_per_worker,
             hang_limit_s=config.worker_hang_limit_s,
             aliases=config.aliases,
-            poll_s=config.repository_poll_s if config.model_control == "poll" else 0.0,
-            settle_s=config.repository_settle_s,
+            control=ControlOptions(
+                is_explicit=config.model_control == "explicit",
+                load_models=tuple(config.load_models),
+                state_file=config.state_file,
+                poll_s=config.repository_poll_s if config.model_control == "poll" else 0.0,
+                settle_s=config.repository_settle_s,
+            ),
         ),
         metrics,
     )

@@ -6,9 +6,9 @@ import difflib
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -33,7 +33,9 @@ class ServerConfig(BaseSettings):
 
     model_repository: Path = Path("model_repo")
     aliases: dict[str, str] = {}
-    model_control: Literal["none", "poll"] = "none"
+    model_control: Literal["none", "poll", "explicit"] = "none"
+    load_models: list[str] = []
+    state_file: Path | None = None
     repository_poll_s: Annotated[float, Field(gt=0)] = 15.0
     repository_settle_s: Annotated[float, Field(ge=0)] = 2.0
     host: str = "127.0.0.1"
@@ -61,6 +63,12 @@ class ServerConfig(BaseSettings):
         """Flags before variables before the file."""
         del dotenv_settings, file_secret_settings
         return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls))
+
+    @model_validator(mode="after")
+    def _loads_are_explicit(self) -> Self:
+        if self.load_models and self.model_control != "explicit":
+            raise ValueError("load_models is for model_control explicit")
+        return self
 
     def threads_per_worker(self, worker_count: int) -> int:
         """Threads that each worker computes with; 0 in the settings means an equal share."""
@@ -120,7 +128,7 @@ def _unknown_variables(environment: Mapping[str, str]) -> list[str]:
 
 
 def _problem(found: Mapping[str, Any]) -> str:
-    name = ".".join(str(part) for part in found["loc"])
+    name = ".".join(str(part) for part in found["loc"]) or "settings"
     if found["type"] == "extra_forbidden":
         return f"{name}: unknown setting{_did_you_mean(name, set(ServerConfig.model_fields))}"
     return f"{name}: {found['msg']}"

@@ -25,7 +25,7 @@ class Command:
 COMMANDS = {
     "generate": Command("darkroom_server.cli.images:generate", "Makes images of a prompt."),
     "fill": Command("darkroom_server.cli.images:fill", "Repaints a part of an image."),
-    "models": Command("darkroom_server.cli.models:models", "Lists the server's models."),
+    "models": Command("darkroom_server.cli.models:app", "Lists, loads and unloads models."),
     "pull": Command("darkroom_server.cli.pull:pull", "Fetches a model from a hub."),
     "serve": Command("darkroom_server.cli.serve:serve", "Runs the server."),
     "check-repo": Command("darkroom_server.cli.repository:check_repo", "Checks a repository."),
@@ -50,9 +50,14 @@ class LazyGroup(TyperGroup):
             return None
         module_name, _, function_name = command.target.partition(":")
         module = importlib.import_module(module_name)
+        target = getattr(module, function_name)
+        if isinstance(target, typer.Typer):
+            group = typer.main.get_command(target)
+            group.name = cmd_name
+            return group
         single = typer.Typer(add_completion=False, rich_markup_mode=None)
         register = single.command(cmd_name, epilog=getattr(module, "EPILOG", None))
-        register(getattr(module, function_name))
+        register(target)
         return typer.main.get_command(single)
 
     def resolve_command(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 import uuid
+from contextvars import ContextVar
 
 import structlog
 from fastapi import Request
@@ -17,6 +18,9 @@ _TRACE_HEADER = "x-amzn-trace-id"
 _SANE_ID = re.compile(r"[!-~]{1,128}")
 #: Probes and scrapes come every few seconds; their lines would bury the others.
 _QUIET_PATHS = ("/v2/", "/metrics")
+
+#: The id of the call that the task answers.
+_current: ContextVar[str] = ContextVar("http request id", default="")
 
 log = structlog.get_logger("darkroom.gateway")
 
@@ -34,6 +38,7 @@ class RequestIds:
             return
         request_id = _request_id(Headers(scope=scope))
         scope.setdefault("state", {})["request_id"] = request_id
+        _current.set(request_id)
         started_s = time.monotonic()
         status = 0
 
@@ -59,6 +64,11 @@ class RequestIds:
                 duration_ms=duration_ms,
                 request_id=request_id,
             )
+
+
+def current_request_id() -> str:
+    """The id of the call that the task answers."""
+    return _current.get()
 
 
 def request_id_of(request: Request) -> str:

@@ -32,6 +32,7 @@ from darkroom_server.models.settings import (
     ModelSettings,
     SpecificVersions,
     VersionPolicy,
+    WarmupSettings,
 )
 
 CONFIG_NAME = "config.pbtxt"
@@ -58,6 +59,7 @@ _UPDATE_POLICIES = {
     model_config_pb2.UPDATE_POLICY_UNSPECIFIED: UpdatePolicy.AVAILABILITY,
     model_config_pb2.UPDATE_POLICY_AVAILABILITY: UpdatePolicy.AVAILABILITY,
     model_config_pb2.UPDATE_POLICY_RESOURCE: UpdatePolicy.RESOURCE,
+    model_config_pb2.UPDATE_POLICY_AUTO: UpdatePolicy.AUTO,
 }
 _BACKENDS = {
     model_config_pb2.BACKEND_UNSPECIFIED: BackendKind.DIFFUSERS,
@@ -101,9 +103,9 @@ class ConfigFile:
         at, excerpt = self._point(path, index)
         problems.warning(self.shown, message, at=at, excerpt=excerpt)
 
-    def label_index(self, label: str) -> int:
-        """Which of the file's `version_labels` sets a label; 0 when it is written with escapes."""
-        keys = [use.value for use in self.source.uses if use.path == ("version_labels", "key")]
+    def label_index(self, field: str, label: str) -> int:
+        """Which of the file's uses of a map sets a label; 0 when it is written with escapes."""
+        keys = [use.value for use in self.source.uses if use.path == (field, "key")]
         return next((i for i, key in enumerate(keys) if key and key[1:-1] == label), 0)
 
     def _point(self, path: tuple[str, ...], index: int) -> tuple[Position | None, str]:
@@ -286,6 +288,16 @@ def _settings(message: model_config_pb2.ModelConfig, source: ConfigSource) -> Mo
         dtype=_DTYPES[message.dtype],
         reproducibility=_REPRODUCIBILITIES[message.reproducibility],
         version_labels=tuple(sorted(message.version_labels.items())),
+        traffic_percent=tuple(sorted(message.traffic_percent.items())),
+        warmups=tuple(
+            WarmupSettings(
+                width_px=one.width_px or None,
+                height_px=one.height_px or None,
+                batch_size=one.batch_size or 1,
+                count=one.count or 1,
+            )
+            for one in message.model_warmup
+        ),
         dynamic_batching=DynamicBatching(
             preferred_batch_sizes=tuple(batching.preferred_batch_size),
             max_queue_delay_s=batching.max_queue_delay_microseconds / 1e6,

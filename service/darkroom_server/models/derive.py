@@ -10,13 +10,21 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from darkroom_server.domain.jobs import StrengthRounding, Task
-from darkroom_server.domain.models import BackendKind, Defaults, Limits, ModelInfo, Placement
+from darkroom_server.domain.models import (
+    BackendKind,
+    Defaults,
+    Limits,
+    ModelInfo,
+    Placement,
+    Warmup,
+)
 from darkroom_server.models.families import FAMILIES, Family
 from darkroom_server.models.settings import (
     DefaultSettings,
     InstanceGroupSettings,
     LimitSettings,
     ModelSettings,
+    WarmupSettings,
 )
 
 _Value = TypeVar("_Value", int, float, str)
@@ -240,6 +248,8 @@ def combine(name: str, settings: ModelSettings, traits: PipelineTraits) -> Model
         parameters=parameters,
         max_queue_size=settings.max_queue_size or DEFAULT_MAX_QUEUE_SIZE,
         version_labels=dict(settings.version_labels),
+        traffic_percent={label: percent for label, percent in settings.traffic_percent if percent},
+        warmups=_warmups(settings.warmups, defaults),
         strength_rounding=traits.strength_rounding,
         has_exact_buckets=traits.has_exact_buckets,
         dynamic_batching=settings.dynamic_batching,
@@ -325,6 +335,19 @@ def _placements(groups: tuple[InstanceGroupSettings, ...]) -> tuple[Placement, .
         for group in groups or (InstanceGroupSettings(),)
         for gpu in group.gpus or (None,)
         for _ in range(group.count or 1)
+    )
+
+
+def _warmups(settings: tuple[WarmupSettings, ...], defaults: Defaults) -> tuple[Warmup, ...]:
+    """As set, or one image of the default size."""
+    return tuple(
+        Warmup(
+            width_px=_first(one.width_px, defaults.width_px),
+            height_px=_first(one.height_px, defaults.height_px),
+            batch_size=one.batch_size,
+            count=one.count,
+        )
+        for one in settings or (WarmupSettings(),)
     )
 
 

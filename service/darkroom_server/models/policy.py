@@ -12,10 +12,14 @@ _SERVING = (VersionState.READY, VersionState.UNAVAILABLE)
 
 @dataclass(frozen=True, slots=True, order=True)
 class Edition:
-    """A version with certain files in it: another digest is another edition."""
+    """A version with certain files in it: another digest is another edition.
+
+    `reload_count`: how often it was told to be loaded anew with the same files.
+    """
 
     version: int
     digest: str
+    reload_count: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -69,6 +69,16 @@ class LimitSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WarmupSettings:
+    """Images made before a version serves. None: the default size."""
+
+    width_px: int | None = None
+    height_px: int | None = None
+    batch_size: int = 1
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSettings:
     """Overrides of what is derived from the pipeline. None or empty: not set.
 
@@ -92,6 +102,8 @@ class ModelSettings:
     dtype: Dtype = Dtype.AUTO
     version_labels: tuple[tuple[str, int], ...] = ()
     dynamic_batching: DynamicBatching = field(default_factory=DynamicBatching)
+    traffic_percent: tuple[tuple[str, float], ...] = ()
+    warmups: tuple[WarmupSettings, ...] = ()
     license: str = ""
     update_policy: UpdatePolicy = UpdatePolicy.AVAILABILITY
     backend: BackendKind = BackendKind.DIFFUSERS

@@ -111,6 +111,11 @@ def note_model(name: str) -> None:
     _current.get().model = name
 
 
+def current_request_id() -> str:
+    """The id of the call that the task answers."""
+    return _current.get().request_id
+
+
 def _request_id(details: grpc.HandlerCallDetails) -> str:
     for key, value in details.invocation_metadata or ():
         if key == REQUEST_ID_KEY and isinstance(value, str) and _SANE_ID.fullmatch(value):

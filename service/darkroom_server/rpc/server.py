@@ -69,8 +69,7 @@ def build_server(engine: Engine, options: GrpcOptions, metrics: Metrics) -> Grpc
         ImageService(engine, options.image_limits), server
     )
     model_service_pb2_grpc.add_ModelServiceServicer_to_server(
-        # What it lacks, the generated base class answers UNIMPLEMENTED.
-        ModelService(engine),  # type: ignore[abstract]
+        ModelService(engine),
         server,
     )
     add_health(health, server)

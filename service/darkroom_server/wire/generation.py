@@ -27,16 +27,18 @@ async def generation_events(
     request: ImageRequest,
     *,
     deadline_s: float | None,
+    request_id: str,
     on_model: Callable[[str], None] = lambda name: None,  # noqa: ARG005
 ) -> AsyncGenerator[Told, None]:
     """Admits a request and tells of it until it ends; closing the generator cancels the job.
 
     Nothing is yielded before admission is decided: a client may retry only until then.
-    `deadline_s` is on the monotonic clock; `on_model` is told the model once it is known. Raises
-    DarkroomError. Belongs to the engine's event loop.
+    `request_id` decides who is given a version that gets a share of the requests; `deadline_s` is
+    on the monotonic clock; `on_model` is told the model once it is known. Raises DarkroomError.
+    Belongs to the engine's event loop.
     """
     writer = EventWriter(time.time_ns)
-    async with engine.open(ref, request.task) as session:
+    async with engine.open(ref, request.task, request_id=request_id) as session:
         on_model(session.model.name)
         if not request.validate_only:
             session.require_room()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,6 +22,7 @@ from darkroom_server.backends.diffusers.families.hidream import HiDreamStepModel
 from darkroom_server.backends.diffusers.families.sd import SdStepModel
 from darkroom_server.backends.diffusers.families.sd3 import Sd3StepModel
 from darkroom_server.backends.diffusers.families.sdxl import SdxlStepModel
+from darkroom_server.backends.diffusers.part_progress import telling_parts
 from darkroom_server.backends.diffusers.step_model import DTYPES
 from darkroom_server.backends.diffusers.whole_request import WholeRequestModel, reason_against
 from darkroom_server.backends.prompt_cache import PromptCache
@@ -57,9 +58,17 @@ _TORCH_DTYPES = {dtype: of_torch for of_torch, dtype in DTYPES.items()}
 
 
 def load_model(
-    version: VersionInfo, placement: Placement, *, thread_count: int, prompts: PromptCache
+    version: VersionInfo,
+    placement: Placement,
+    *,
+    thread_count: int,
+    prompts: PromptCache,
+    tell_bytes: Callable[[int], None] = lambda loaded_bytes: None,  # noqa: ARG005
 ) -> StepModel | RequestModel:
-    """Reads the weights onto the device; raises ModelUnavailable with the reason."""
+    """Reads the weights onto the device; raises ModelUnavailable with the reason.
+
+    `tell_bytes` is called with the bytes of weights read so far.
+    """
     model = version.model
     _quiet()
     torch.set_num_threads(thread_count)
@@ -70,14 +79,15 @@ def load_model(
             raise ModelUnavailable(model.name, f"{model.pipeline_class} {reason}.")
     device = _device(model.name, placement)
     try:
-        pipeline = DiffusionPipeline.from_pretrained(
-            version.path,
-            torch_dtype=_torch_dtype(model.dtype, device),
-            use_safetensors=True,
-            local_files_only=True,
-            trust_remote_code=False,
-            **_absent_parts(version.path),
-        )
+        with telling_parts(version.path, tell_bytes):
+            pipeline = DiffusionPipeline.from_pretrained(
+                version.path,
+                torch_dtype=_torch_dtype(model.dtype, device),
+                use_safetensors=True,
+                local_files_only=True,
+                trust_remote_code=False,
+                **_absent_parts(version.path),
+            )
     except (OSError, ValueError) as error:
         # Libraries' texts name paths and options of theirs: for the log, not for callers.
         log.exception("pipeline does not load", model=model.name)
