@@ -249,7 +249,7 @@ def combine(name: str, settings: ModelSettings, traits: PipelineTraits) -> Model
         max_queue_size=settings.max_queue_size or DEFAULT_MAX_QUEUE_SIZE,
         version_labels=dict(settings.version_labels),
         traffic_percent={label: percent for label, percent in settings.traffic_percent if percent},
-        warmups=_warmups(settings.warmups, defaults),
+        warmups=_warmups(settings, defaults),
         strength_rounding=traits.strength_rounding,
         has_exact_buckets=traits.has_exact_buckets,
         dynamic_batching=settings.dynamic_batching,
@@ -338,8 +338,9 @@ def _placements(groups: tuple[InstanceGroupSettings, ...]) -> tuple[Placement, .
     )
 
 
-def _warmups(settings: tuple[WarmupSettings, ...], defaults: Defaults) -> tuple[Warmup, ...]:
-    """As set, or one image of the default size."""
+def _warmups(settings: ModelSettings, defaults: Defaults) -> tuple[Warmup, ...]:
+    """As set, or one image of the default size; the fake has nothing to warm up."""
+    usual = () if settings.backend is BackendKind.FAKE else (WarmupSettings(),)
     return tuple(
         Warmup(
             width_px=_first(one.width_px, defaults.width_px),
@@ -347,7 +348,7 @@ def _warmups(settings: tuple[WarmupSettings, ...], defaults: Defaults) -> tuple[
             batch_size=one.batch_size,
             count=one.count,
         )
-        for one in settings or (WarmupSettings(),)
+        for one in settings.warmups or usual
     )
 
 

@@ -32,6 +32,8 @@ class StepCosts:
     max_rows: int
     unit_s: float = 0.05
     _measured_s: dict[Hashable, Curve] = field(default_factory=dict)
+    #: What an image takes besides its steps, by key and part.
+    _besides_s: dict[Hashable, dict[str, float]] = field(default_factory=dict)
     #: Curves of keys that have not been measured, scaled from those that were.
     _guessed_s: dict[Hashable, Curve] = field(default_factory=dict)
     _pixel_counts: dict[Hashable, int] = field(default_factory=dict)
@@ -63,10 +65,16 @@ class StepCosts:
         duration_s = max(duration_s, CLOCK_TICK_S)
         curve = self._measured_s.setdefault(key, {})
         bucket = bucket_of(row_count)
-        known_s = curve.get(bucket)
-        curve[bucket] = (
-            duration_s if known_s is None else known_s + NEW_SHARE * (duration_s - known_s)
-        )
+        curve[bucket] = _blended(curve.get(bucket), duration_s)
+
+    def learn_besides(self, key: Hashable, part: str, duration_s: float) -> None:
+        """Takes in what one image took besides its steps: beginning it, decoding it."""
+        parts = self._besides_s.setdefault(key, {})
+        parts[part] = _blended(parts.get(part), duration_s)
+
+    def image_s(self, key: Hashable) -> float:
+        """Seconds that an image takes besides its steps; 0 while nothing is known."""
+        return sum(self._besides_s.get(key, {}).values())
 
     def step_s(self, key: Hashable, row_count: int) -> float:
         """Seconds of a step; between and beyond what was measured, in proportion to the rows."""
@@ -99,3 +107,7 @@ class StepCosts:
     def _curve(self, key: Hashable) -> Curve:
         """What was measured, and the guess for the buckets that were not."""
         return self._guessed_s.get(key, {}) | self._measured_s.get(key, {})
+
+
+def _blended(known_s: float | None, duration_s: float) -> float:
+    return duration_s if known_s is None else known_s + NEW_SHARE * (duration_s - known_s)

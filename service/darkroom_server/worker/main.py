@@ -35,6 +35,7 @@ from darkroom_server.worker.messages import (
     WorkerReady,
     WorkerSpec,
 )
+from darkroom_server.worker.warmup import warm_up
 from darkroom_server.worker.window_loop import WindowLoop
 
 log = structlog.get_logger(__name__)
@@ -92,6 +93,17 @@ class _LoadTeller:
         )
         self._pipe.send(WorkerLoading(progress))
 
+    def warmup(self, completed_count: int, total_count: int) -> None:
+        """So many warm-ups have been made."""
+        progress = LoadProgress(
+            stage=LoadStage.WARMUP,
+            loaded_bytes=self._total_bytes,
+            total_bytes=self._total_bytes,
+            completed_warmup_count=completed_count,
+            total_warmup_count=total_count,
+        )
+        self._pipe.send(WorkerLoading(progress))
+
 
 def run_worker(connection: Connection, spec: WorkerSpec) -> None:
     """Loads the model, reports, and works until told to stop."""
@@ -104,7 +116,7 @@ def run_worker(connection: Connection, spec: WorkerSpec) -> None:
     name = f"{spec.version.model.name}/{spec.version.version}"
     prompts = PromptCache(max_bytes=_PROMPT_CACHE_BYTES)
     telling = _LoadTeller(pipe, spec.version.weight_bytes)
-    model = attempt(lambda: _load(spec, prompts, telling.weights))
+    model = attempt(lambda: _load(spec, prompts, telling))
     if isinstance(model, DarkroomError):
         known = isinstance(model, ModelUnavailable | OutOfDeviceMemory)
         pipe.send(WorkerFailed(str(model) if known else f"{name} could not be loaded; {_SEE_LOG}"))
@@ -152,7 +164,17 @@ def _costs(model: StepModel, spec: WorkerSpec) -> StepCosts | None:
     return calibrated_costs(model, info, path=path, conditions=conditions)
 
 
-def _load(
+def _load(spec: WorkerSpec, prompts: PromptCache, telling: _LoadTeller) -> StepModel | RequestModel:
+    """The model, warm."""
+    model = _read(spec, prompts, telling.weights)
+    info = spec.version.model
+    failure = attempt(lambda: warm_up(model, info, telling.warmup))
+    if isinstance(failure, DarkroomError):
+        raise ModelUnavailable(info.name, f"The model made no image to warm up: {failure}")
+    return model
+
+
+def _read(
     spec: WorkerSpec, prompts: PromptCache, tell_bytes: Callable[[int], None]
 ) -> StepModel | RequestModel:
     tell_bytes(0)

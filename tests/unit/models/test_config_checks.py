@@ -50,7 +50,7 @@ OTHERS = 'license: "MIT"\n'
         ),
         pytest.param(
             'traffic_percent { key: "a" value: 60 } traffic_percent { key: "b" value: 50 }',
-            ":2:17: error: the shares are 110 % together",
+            ":2:1: error: the shares are 110 % together",
             id="shares-together",
         ),
         pytest.param(
