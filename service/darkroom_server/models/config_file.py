@@ -6,6 +6,7 @@ The only module of this package that knows the generated message; `ModelSettings
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -252,7 +253,7 @@ def _settings(message: model_config_pb2.ModelConfig, source: ConfigSource) -> Mo
     def written(value: _Value, *path: str) -> _Value | None:
         return value if source.find(*path) is not None else None
 
-    defaults, limits, batching = message.defaults, message.limits, message.dynamic_batching
+    defaults, batching = message.defaults, message.dynamic_batching
     return ModelSettings(
         name=message.name,
         display_name=message.display_name,
@@ -276,28 +277,14 @@ def _settings(message: model_config_pb2.ModelConfig, source: ConfigSource) -> Mo
             scheduler=written(defaults.scheduler, "defaults", "scheduler"),
             strength=written(defaults.strength, "defaults", "strength"),
         ),
-        limits=LimitSettings(
-            min_size_px=written(limits.min_size_px, "limits", "min_size_px"),
-            max_size_px=written(limits.max_size_px, "limits", "max_size_px"),
-            max_pixel_count=written(limits.max_pixel_count, "limits", "max_pixel_count"),
-            max_step_count=written(limits.max_step_count, "limits", "max_step_count"),
-            max_image_count=written(limits.max_image_count, "limits", "max_image_count"),
-        ),
+        limits=_limits(message.limits, source),
         schedulers=tuple(message.schedulers),
         parameters=tuple(message.parameters),
         dtype=_DTYPES[message.dtype],
         reproducibility=_REPRODUCIBILITIES[message.reproducibility],
         version_labels=tuple(sorted(message.version_labels.items())),
         traffic_percent=tuple(sorted(message.traffic_percent.items())),
-        warmups=tuple(
-            WarmupSettings(
-                width_px=one.width_px or None,
-                height_px=one.height_px or None,
-                batch_size=one.batch_size or 1,
-                count=one.count or 1,
-            )
-            for one in message.model_warmup
-        ),
+        warmups=_warmups(message.model_warmup),
         dynamic_batching=DynamicBatching(
             preferred_batch_sizes=tuple(batching.preferred_batch_size),
             max_queue_delay_s=batching.max_queue_delay_microseconds / 1e6,
@@ -307,6 +294,31 @@ def _settings(message: model_config_pb2.ModelConfig, source: ConfigSource) -> Mo
         backend=_BACKENDS[message.backend],
         fake_step_s=message.fake.step_s,
         fake_load_s=message.fake.load_s,
+    )
+
+
+def _limits(limits: model_config_pb2.ModelConfig.Limits, source: ConfigSource) -> LimitSettings:
+    def written(value: int, key: str) -> int | None:
+        return value if source.find("limits", key) is not None else None
+
+    return LimitSettings(
+        min_size_px=written(limits.min_size_px, "min_size_px"),
+        max_size_px=written(limits.max_size_px, "max_size_px"),
+        max_pixel_count=written(limits.max_pixel_count, "max_pixel_count"),
+        max_step_count=written(limits.max_step_count, "max_step_count"),
+        max_image_count=written(limits.max_image_count, "max_image_count"),
+    )
+
+
+def _warmups(messages: Iterable[model_config_pb2.ModelWarmup]) -> tuple[WarmupSettings, ...]:
+    return tuple(
+        WarmupSettings(
+            width_px=one.width_px or None,
+            height_px=one.height_px or None,
+            batch_size=one.batch_size or 1,
+            count=one.count or 1,
+        )
+        for one in messages
     )
 
 
