@@ -11,6 +11,7 @@ import uvloop
 
 from darkroom_server.config import ServerConfig
 from darkroom_server.engine.engine import Engine, EngineOptions
+from darkroom_server.engine.memory import SystemMemory
 from darkroom_server.engine.model_control import ControlOptions
 from darkroom_server.gateway.server import HttpOptions, build_http_server
 from darkroom_server.rpc.server import GrpcOptions, build_server
@@ -33,6 +34,7 @@ async def serve(config: ServerConfig) -> None:
             threads_per_worker=config.threads_per_worker,
             hang_limit_s=config.worker_hang_limit_s,
             aliases=config.aliases,
+            memory=SystemMemory() if config.memory_check else None,
             control=ControlOptions(
                 is_explicit=config.model_control == "explicit",
                 load_models=tuple(config.load_models),

@@ -36,6 +36,7 @@ class ServerConfig(BaseSettings):
     model_control: Literal["none", "poll", "explicit"] = "none"
     load_models: list[str] = []
     state_file: Path | None = None
+    memory_check: bool = True
     repository_poll_s: Annotated[float, Field(gt=0)] = 15.0
     repository_settle_s: Annotated[float, Field(ge=0)] = 2.0
     host: str = "127.0.0.1"

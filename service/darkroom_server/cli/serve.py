@@ -94,6 +94,10 @@ def serve(
             "[also DARKROOM_STATE_FILE]"
         ),
     ] = None,
+    memory_check: Annotated[
+        bool | None,
+        typer.Option(help=_help("Load only what fits into memory.", "memory_check")),
+    ] = None,
     repository_poll: Annotated[
         float | None,
         typer.Option(help=_help("Seconds between two looks.", "repository_poll_s")),
@@ -167,6 +171,7 @@ def serve(
         "model_control": model_control,
         "load_models": load_model or None,
         "state_file": state_file,
+        "memory_check": memory_check,
         "repository_poll_s": repository_poll,
         "repository_settle_s": repository_settle,
         "host": host,

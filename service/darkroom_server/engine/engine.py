@@ -24,6 +24,8 @@ from darkroom_server.domain.models import (
 )
 from darkroom_server.engine.instance import prepare_fork_server
 from darkroom_server.engine.manager import Manager
+from darkroom_server.engine.memory import MemoryProbe
+from darkroom_server.engine.memory_gate import MemoryGate
 from darkroom_server.engine.model_control import ControlOptions, ModelControl
 from darkroom_server.engine.stream import JobStream
 from darkroom_server.engine.supervisor import Supervisor
@@ -44,7 +46,8 @@ class EngineOptions:
     """Where the models are, and how many threads each worker computes with, by worker count.
 
     A worker that is silent for `hang_limit_s` with work in hand is ended; 0: never. `aliases` are
-    names by which models may be asked for besides their own.
+    names by which models may be asked for besides their own. Without `memory` it is not looked
+    whether models fit into it.
     """
 
     model_repository: Path
@@ -52,6 +55,7 @@ class EngineOptions:
     hang_limit_s: float = 0.0
     control: ControlOptions = field(default_factory=ControlOptions)
     aliases: Mapping[str, str] = field(default_factory=dict)
+    memory: MemoryProbe | None = None
 
 
 class Session:
@@ -115,9 +119,12 @@ class Engine:
         repository = ModelRepository(
             options.model_repository, options.aliases, settle_s=control.settle_s
         )
-        self._manager = Manager(self._supervise, retries=control.poll_s > 0, on_change=self._notify)
+        gate = MemoryGate(options.memory)
+        self._manager = Manager(
+            self._supervise, gate=gate, retries=control.poll_s > 0, on_change=self._notify
+        )
         #: Loads, unloads and labels on request.
-        self.control = ModelControl(control, repository, self._manager)
+        self.control = ModelControl(control, repository, self._manager, gate)
         self._sessions: set[Session] = set()
         self._listeners: list[Callable[[], None]] = []
         self._watches: list[asyncio.Task[None]] = []

@@ -8,12 +8,23 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
-from darkroom_server.domain.errors import ModelUnavailable
-from darkroom_server.domain.models import ModelStatus, VersionInfo, VersionState, VersionStatus
+import structlog
+
+from darkroom_server.domain.errors import ModelUnavailable, NotEnoughMemory
+from darkroom_server.domain.models import (
+    ModelStatus,
+    UpdatePolicy,
+    VersionInfo,
+    VersionState,
+    VersionStatus,
+)
+from darkroom_server.engine.memory_gate import MemoryGate
 from darkroom_server.engine.supervisor import Supervisor
 from darkroom_server.models.labels import MovedLabels, in_force
 from darkroom_server.models.policy import Edition, Live, Plan, plan_update
 from darkroom_server.models.repository import RepositoryModel, RepositoryScan
+
+log = structlog.get_logger(__name__)
 
 #: Pauses before a failed load is tried again.
 FIRST_RETRY_S, MAX_RETRY_S = 15.0, 600.0
@@ -33,10 +44,12 @@ class Manager:
         self,
         make: Callable[[VersionInfo, Callable[[], None]], Supervisor],
         *,
+        gate: MemoryGate,
         retries: bool,
         on_change: Callable[[], None],
     ) -> None:
         self._make = make
+        self._gate = gate
         self._retries = retries
         self._on_change = on_change
         self._is_due = self._is_stopping = False
@@ -126,7 +139,21 @@ class Manager:
             )
             for edition, supervisor in self._live.get(name, {}).items()
         ]
-        return plan_update(wanted, live, policy=model.info.update_policy)
+        return plan_update(wanted, live, policy=self._policy(name, wanted, model))
+
+    def _policy(
+        self, name: str, wanted: tuple[Edition, ...], model: RepositoryModel
+    ) -> UpdatePolicy:
+        """AUTO decided by the memory that there is now."""
+        policy = model.info.update_policy
+        live = self._live.get(name, {})
+        missing = [edition for edition in wanted if edition not in live]
+        if policy is not UpdatePolicy.AUTO or not missing or not live:
+            return policy
+        versions = [one for one in model.versions if self._edition(one) in missing]
+        fits = self._gate.fits_beside(versions, self.supervisors())
+        log.info("update", model=name, fits_beside=fits)
+        return UpdatePolicy.AVAILABILITY if fits else UpdatePolicy.RESOURCE
 
     def _retry_due(self, name: str, edition: Edition, supervisor: Supervisor) -> bool:
         if not self._retries or supervisor.failed_at_s is None:
@@ -144,7 +171,14 @@ class Manager:
             waited_for = tuple(after)
             if waited_for:
                 await asyncio.wait(waited_for)
-            if supervisor.state is VersionState.LOADING:
+            if supervisor.state is not VersionState.LOADING:
+                return
+            others = (one for one in self.supervisors() if one is not supervisor)
+            try:
+                self._gate.check(version, others)
+            except NotEnoughMemory as error:
+                supervisor.refuse(error)
+            else:
                 await supervisor.start()
 
         task = asyncio.create_task(start())

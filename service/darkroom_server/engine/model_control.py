@@ -19,6 +19,7 @@ from darkroom_server.domain.errors import (
 )
 from darkroom_server.domain.models import LoadProgress, ModelStatus, VersionState
 from darkroom_server.engine.manager import Manager
+from darkroom_server.engine.memory_gate import MemoryGate
 from darkroom_server.engine.supervisor import Supervisor
 from darkroom_server.models.carry_over import carry_over
 from darkroom_server.models.chosen import Chosen, as_chosen, choose
@@ -64,11 +65,16 @@ class ModelControl:
     """Tells the manager what should be loaded, and answers those who ask for it."""
 
     def __init__(
-        self, options: ControlOptions, repository: ModelRepository, manager: Manager
+        self,
+        options: ControlOptions,
+        repository: ModelRepository,
+        manager: Manager,
+        gate: MemoryGate,
     ) -> None:
         self._options = options
         self._repository = repository
         self._manager = manager
+        self._gate = gate
         self._look_lock = asyncio.Lock()
         self._look = RepositoryScan(models=(), broken=(), problems=())
         self._file = None if options.state_file is None else StateFile(options.state_file)
@@ -128,7 +134,7 @@ class ModelControl:
         self._changed = asyncio.Event()
 
     async def load(
-        self, name: str, version: str = "", *, reload: bool = False
+        self, name: str, version: str = "", *, evict_idle: bool = False, reload: bool = False
     ) -> AsyncGenerator[LoadReport]:
         """Loads a model, or one version of it, and reports until it is READY.
 
@@ -137,7 +143,8 @@ class ModelControl:
         """
         self._require_explicit(name)
         await self.begun()
-        loading = await self._unstoppable(self._begin_load(name, version, reload=reload))
+        begin = self._begin_load(name, version, evict_idle=evict_idle, reload=reload)
+        loading = await self._unstoppable(begin)
         last: LoadReport | None = None
         while True:
             changed = self._changed
@@ -152,7 +159,9 @@ class ModelControl:
                 raise _failure(loading)
             await changed.wait()
 
-    async def _begin_load(self, name: str, version: str, *, reload: bool) -> tuple[Supervisor, ...]:
+    async def _begin_load(
+        self, name: str, version: str, *, evict_idle: bool, reload: bool
+    ) -> tuple[Supervisor, ...]:
         async with self._look_lock:
             await self._look_again()
         model = resolve_model(self._look, name)
@@ -161,10 +170,33 @@ class ModelControl:
         numbers = (self._known_version(model, version),) if version else model.serving
         if not numbers:
             raise ModelUnavailable(found, f"the version policy of {found} chooses no version")
+        if evict_idle:
+            await self._make_room(model, numbers)
         self._chosen[found] = choose(self._chosen.get(found), model, numbers, in_place=not version)
         self._tell(reload=[(found, one) for one in self._stale(found, numbers, reload=reload)])
         await self._save()
         return self._manager.wanted(found, numbers)
+
+    async def _make_room(self, model: RepositoryModel, numbers: Iterable[int]) -> None:
+        """Unloads versions that no request holds if it takes that, the longest unused first."""
+        name = model.info.name
+        loaded = [
+            one.version.version
+            for one in self._manager.live(name)
+            if one.state is not VersionState.FAILED
+        ]
+        wanted = [one for one in model.versions if one.version in numbers]
+        missing = [one for one in wanted if one.version not in loaded]
+        others = [one for one in self._manager.supervisors() if one.version.model.name != name]
+        leaving: dict[Supervisor, asyncio.Task[None]] = {}
+        for one in self._gate.room_makers(missing, others):
+            other, number = one.version.model.name, one.version.version
+            log.info("idle version makes room", model=f"{other}/{number}", room_for=name)
+            self._chosen[other] = self._chosen[other].without({number})
+            self._tell()
+            leaving |= self._manager.leaving(other, {number})
+        if leaving:
+            await asyncio.wait(leaving.values())
 
     def _known_version(self, model: RepositoryModel, version: str) -> int:
         """A version by number, or by a label as it is in force, moved or configured."""

@@ -68,8 +68,8 @@ class Supervisor:
         self.failed_at_s: float | None = None
         self._job_s = DEFAULT_JOB_S
         self._lease_count = 0
-        #: Whether its memory has been found, and its turn has come.
-        self._is_started = False
+        #: Whether its turn has come, and memory was found for it.
+        self.is_started = False
         self._is_cut_off = False
         #: When a request used it last, on the monotonic clock.
         self.used_at_s = time.monotonic()
@@ -123,7 +123,7 @@ class Supervisor:
     @property
     def progress(self) -> LoadProgress:
         """How far its load is, of all workers together."""
-        if not self._is_started and self._state is VersionState.LOADING:
+        if not self.is_started and self._state is VersionState.LOADING:
             total_bytes = self.version.weight_bytes * len(self._seats)
             return LoadProgress(stage=LoadStage.WAITING, total_bytes=total_bytes)
         first, *others = (seat.progress for seat in self._seats)
@@ -143,7 +143,7 @@ class Supervisor:
 
     async def start(self) -> None:
         """Starts the workers; returns before the model is loaded."""
-        self._is_started = True
+        self.is_started = True
         self._tell()
         await asyncio.gather(*(seat.start() for seat in self._seats))
 

@@ -76,6 +76,7 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
         loading = self._engine.control.load(
             request.name,
             request.version,
+            evict_idle=request.evict_idle,
             reload=request.force_reload,
         )
         async with aclosing(loading) as reports:
