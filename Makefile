@@ -86,7 +86,8 @@ compat: setup ## the generated code under protobuf 7, and clients that people ha
 	  PIP_DISABLE_PIP_VERSION_CHECK=1 $$home/bin/python -m pip install -qq $$client pillow || exit 1; \
 	done
 	@if command -v npm >/dev/null; then npm install --prefix .compat/node --no-fund --no-audit \
-	  --silent openai@6.49.0 @huggingface/inference@4.13.30; else echo "no npm: Node's clients are left out"; fi
+	  --silent openai@6.49.0 @huggingface/inference@4.13.30 @bufbuild/protobuf@2.17.0 \
+	  @connectrpc/connect@2.1.2 @connectrpc/connect-node@2.1.2 @connectrpc/connect-web@2.1.2; else echo "no npm: Node's clients are left out"; fi
 	$(BIN)/python -m pytest -q tests/compat
 
 fuzz: compat ## thousands of made-up HTTP requests against a served model

@@ -5,13 +5,14 @@ from __future__ import annotations
 from bench.virtual import Device, Idle, Turn
 from bench.workloads import Arrival
 from darkroom_server.domain.jobs import ImageSpec, Job, Reproducibility, Task
+from darkroom_server.models.derive import MAX_ROW_COUNT
 from darkroom_server.scheduling.entry import Shape, Step
 from darkroom_server.scheduling.step_batcher import Batch, StepBatcher
 from darkroom_server.scheduling.step_costs import StepCosts
 from darkroom_server.worker.loop import IDLE_REFUSAL_FACTOR
 
 #: Rows that a step may have; what a model's `max_batch_size` is by default.
-MAX_ROWS = 8
+MAX_ROWS = MAX_ROW_COUNT
 
 
 class SharedSteps:
@@ -95,9 +96,11 @@ class SharedSteps:
 
 def measure(costs: StepCosts, device: Device) -> None:
     """Puts in what a worker measures when it has loaded a model: a step of every bucket."""
+    key = (device.size_px, False)
+    costs.introduce(key, device.size_px**2)
     rows = 1
     while rows <= costs.max_rows:
-        costs.learn((device.size_px, False), rows, device.step_s(device.size_px, rows))
+        costs.learn(key, rows, device.step_s(device.size_px, rows))
         rows *= 2
 
 

@@ -13,9 +13,11 @@ from darkroom_server.config import ServerConfig
 from darkroom_server.engine.engine import Engine, EngineOptions
 from darkroom_server.engine.memory import SystemMemory
 from darkroom_server.engine.model_control import ControlOptions
+from darkroom_server.gateway.connect import Servicers
 from darkroom_server.gateway.server import HttpOptions, build_http_server
-from darkroom_server.rpc.server import GrpcOptions, build_server
+from darkroom_server.rpc.server import GrpcOptions, build_server, servicers
 from darkroom_server.telemetry.metrics import Metrics
+from darkroom_server.wire.images import ImageLimits
 
 log = structlog.get_logger(__name__)
 
@@ -30,7 +32,7 @@ async def serve(config: ServerConfig) -> None:
     metrics = Metrics()
     engine = Engine(
         EngineOptions(
-            model_repository=config.model_repository,
+            model_repository=config.location,
             threads_per_worker=config.threads_per_worker,
             hang_limit_s=config.worker_hang_limit_s,
             aliases=config.aliases,
@@ -51,7 +53,10 @@ async def serve(config: ServerConfig) -> None:
         loop.add_signal_handler(number, signals.put_nowait, number)
     server = build_server(engine, _grpc_options(config), metrics)
     http_server = build_http_server(
-        engine, HttpOptions(config.host, config.http_port, tuple(config.cors_origins)), metrics
+        engine,
+        HttpOptions(config.host, config.http_port, server.port, tuple(config.cors_origins)),
+        metrics,
+        Servicers(*servicers(engine, ImageLimits())),
     )
     await server.start()
     http_server.start()

@@ -16,6 +16,9 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from darkroom_server.models.remote_repository import RemoteLocation
+from darkroom_server.models.remote_store import is_url
+
 CONFIG_VARIABLE = "DARKROOM_CONFIG"
 _PREFIX = "DARKROOM_"
 #: Variables with the prefix that are not the server's.
@@ -31,7 +34,9 @@ class ServerConfig(BaseSettings):
         env_prefix="DARKROOM_", extra="forbid", frozen=True, protected_namespaces=()
     )
 
-    model_repository: Path = Path("model_repo")
+    model_repository: str = "model_repo"
+    repository_cache: Path = Path("~/.cache/darkroom")
+    repository_cache_bytes: Annotated[int, Field(ge=1)] = 200_000_000_000
     aliases: dict[str, str] = {}
     model_control: Literal["none", "poll", "explicit"] = "none"
     load_models: list[str] = []
@@ -70,6 +75,15 @@ class ServerConfig(BaseSettings):
         if self.load_models and self.model_control != "explicit":
             raise ValueError("load_models is for model_control explicit")
         return self
+
+    @property
+    def location(self) -> Path | RemoteLocation:
+        """Where the models are."""
+        if is_url(self.model_repository):
+            return RemoteLocation(
+                self.model_repository, self.repository_cache, self.repository_cache_bytes
+            )
+        return Path(self.model_repository)
 
     def threads_per_worker(self, worker_count: int) -> int:
         """Threads that each worker computes with; 0 in the settings means an equal share."""

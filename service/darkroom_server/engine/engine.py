@@ -29,7 +29,8 @@ from darkroom_server.engine.memory_gate import MemoryGate
 from darkroom_server.engine.model_control import ControlOptions, ModelControl
 from darkroom_server.engine.stream import JobStream
 from darkroom_server.engine.supervisor import Supervisor
-from darkroom_server.models.repository import ModelRepository
+from darkroom_server.models.location import open_repository
+from darkroom_server.models.remote_repository import RemoteLocation
 from darkroom_server.models.resolution import resolve, resolve_model
 from darkroom_server.telemetry.metrics import Metrics
 
@@ -50,7 +51,7 @@ class EngineOptions:
     whether models fit into it.
     """
 
-    model_repository: Path
+    model_repository: Path | RemoteLocation
     threads_per_worker: Callable[[int], int]
     hang_limit_s: float = 0.0
     control: ControlOptions = field(default_factory=ControlOptions)
@@ -116,7 +117,7 @@ class Engine:
         self._options = options
         self._metrics = metrics
         control = options.control
-        repository = ModelRepository(
+        repository = open_repository(
             options.model_repository, options.aliases, settle_s=control.settle_s
         )
         gate = MemoryGate(options.memory)
@@ -213,7 +214,8 @@ class Engine:
 
     def is_ready(self) -> bool:
         """Whether there are models that should serve, all of them do, and will for now."""
-        return all_ready(self.list_models()) and not self._leaving
+        is_whole = not self._manager.scan.fetching
+        return is_whole and all_ready(self.list_models()) and not self._leaving
 
     def is_draining(self) -> bool:
         """Whether the server is about to stop."""
@@ -258,6 +260,7 @@ class Engine:
         await asyncio.gather(*self._watches, return_exceptions=True)
         await self.control.stop()
         await self._manager.stop()
+        await self.control.close()
 
 
 def draining() -> Draining:

@@ -24,7 +24,8 @@ from darkroom_server.engine.supervisor import Supervisor
 from darkroom_server.models.carry_over import carry_over
 from darkroom_server.models.chosen import Chosen, as_chosen, choose
 from darkroom_server.models.labels import MovedLabels, label_fault
-from darkroom_server.models.repository import ModelRepository, RepositoryModel, RepositoryScan
+from darkroom_server.models.location import Repository
+from darkroom_server.models.repository import RepositoryModel, RepositoryScan
 from darkroom_server.models.resolution import known_version, resolve_model
 from darkroom_server.models.state_file import BadStateFile, SavedState, StateFile
 
@@ -32,6 +33,9 @@ log = structlog.get_logger(__name__)
 
 #: In `load_models`: all there are.
 EVERY_MODEL = "*"
+
+#: The shortest pause between two looks at a repository of which not all is there yet.
+MIN_PAUSE_S = 0.2
 
 _ON_ITS_WAY = (VersionState.LOADING, VersionState.UNAVAILABLE)
 _Result = TypeVar("_Result")
@@ -67,7 +71,7 @@ class ModelControl:
     def __init__(
         self,
         options: ControlOptions,
-        repository: ModelRepository,
+        repository: Repository,
         manager: Manager,
         gate: MemoryGate,
     ) -> None:
@@ -113,7 +117,7 @@ class ModelControl:
         """Looks again and again, or until nothing is being written any more."""
         poll_s = self._options.poll_s
         while poll_s or self._look.is_unfinished:
-            await asyncio.sleep(poll_s or self._options.settle_s)
+            await asyncio.sleep(poll_s or max(self._options.settle_s, MIN_PAUSE_S))
             async with self._look_lock:
                 await self._look_again()
             self._choose_pending()
@@ -126,6 +130,10 @@ class ModelControl:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def close(self) -> None:
+        """Ends what the repository is doing; after the workers, which may still read from it."""
+        await asyncio.to_thread(self._repository.close)
 
     def notify(self) -> None:
         """A version's status is another."""
@@ -332,7 +340,9 @@ class ModelControl:
     async def _look_again(self) -> None:
         """Reads the repository; problems are logged when they are new."""
         known = set(self._look.problems)
-        scan = await asyncio.to_thread(self._repository.scan)
+        in_use = {one.version.path for one in self._manager.supervisors()}
+        in_use |= {one.path for chosen in self._chosen.values() for one in chosen.versions}
+        scan = await asyncio.to_thread(self._repository.scan, in_use)
         for problem in scan.problems:
             if problem not in known:
                 log.warning("model repository", problem=str(problem))

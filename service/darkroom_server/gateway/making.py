@@ -26,11 +26,7 @@ from darkroom_server.gateway.problems import (
     problem_of,
     refusal,
 )
-from darkroom_server.gateway.request_ids import (
-    REQUEST_ID_HEADER,
-    current_request_id,
-    request_id_of,
-)
+from darkroom_server.gateway.request_ids import REQUEST_ID_HEADER, request_id_of
 from darkroom_server.wire.generation import Told, generation_events
 from darkroom_server.wire.images import ImageLimits
 from darkroom_server.wire.requests import ImageRequest
@@ -64,14 +60,7 @@ class ImageMaker:
         """The request admitted, for answers that are streamed; raises as `make`."""
         with _named_as_written(fields):
             ref, parsed = await self._parse(fields, manner)
-            told = generation_events(
-                self.engine,
-                self._image_limits,
-                ref,
-                parsed,
-                deadline_s=None,
-                request_id=current_request_id(),
-            )
+            told = generation_events(self.engine, self._image_limits, ref, parsed, deadline_s=None)
             _, messages = await anext(told)
             return Begun(next(iter(messages)).accepted, told)
 

@@ -16,7 +16,6 @@ from darkroom_server.domain.errors import Cancelled
 from darkroom_server.domain.jobs import JobCompleted, JobImage, JobTimings
 from darkroom_server.domain.models import ModelRef
 from darkroom_server.engine.engine import Engine
-from darkroom_server.gateway.request_ids import current_request_id
 from darkroom_server.wire.generation import generation_events
 from darkroom_server.wire.images import ImageLimits
 from darkroom_server.wire.requests import ImageRequest
@@ -45,9 +44,7 @@ async def run(
     """Admits the request and waits for its images; cancelled, it cancels the job."""
     accepted, timings = GenerationEvent.Accepted(), JobTimings()
     images: list[JobImage] = []
-    told = generation_events(
-        engine, image_limits, ref, request, deadline_s=None, request_id=current_request_id()
-    )
+    told = generation_events(engine, image_limits, ref, request, deadline_s=None)
     async with aclosing(told):
         async for happened, messages in told:
             if happened is None:

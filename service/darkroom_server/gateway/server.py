@@ -1,11 +1,11 @@
-"""The HTTP edge: image services' dialects, event streams, the playground, probes, metrics."""
+"""The HTTP edge: image services' dialects, event streams, RPCs, the playground, probes, metrics."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import uvicorn
@@ -13,6 +13,7 @@ from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.middleware.cors import CORSMiddleware
 
 from darkroom_server.engine.engine import Engine
+from darkroom_server.gateway.connect import Servicers, add_connect
 from darkroom_server.gateway.dialects.events import events_router
 from darkroom_server.gateway.dialects.huggingface import huggingface_router
 from darkroom_server.gateway.dialects.hyperbolic import hyperbolic_router
@@ -28,6 +29,7 @@ from darkroom_server.wire.images import ImageLimits
 _EXPOSED_HEADERS = (
     *("x-request-id", "x-darkroom-seed", "x-darkroom-model", "x-darkroom-warning"),
     *("server-timing", "retry-after", "x-should-retry"),
+    *("grpc-status", "grpc-message", "grpc-status-details-bin", "grpc-retry-pushback-ms"),
 )
 
 
@@ -35,11 +37,13 @@ _EXPOSED_HEADERS = (
 class HttpOptions:
     """How the edge listens. Port 0 takes any free one.
 
-    `cors_origins` are the origins whose pages may call it; `*` is every one.
+    `grpc_port` is where gRPC listens, which the playground tells. `cors_origins` are the origins
+    whose pages may call it; `*` is every one.
     """
 
     host: str
     port: int
+    grpc_port: int
     cors_origins: tuple[str, ...] = ()
 
 
@@ -73,14 +77,18 @@ class HttpServer:
             await self._task
 
 
-def build_http_server(engine: Engine, options: HttpOptions, metrics: Metrics) -> HttpServer:
+def build_http_server(
+    engine: Engine, options: HttpOptions, metrics: Metrics, servicers: Servicers
+) -> HttpServer:
     """A server bound but not started; raises OSError when the port is taken."""
     family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
     listener = socket.create_server((options.host, options.port), family=family)
-    return HttpServer(build_app(engine, metrics, options.cors_origins), listener)
+    return HttpServer(build_app(engine, metrics, servicers, options), listener)
 
 
-def build_app(engine: Engine, metrics: Metrics, cors_origins: Sequence[str] = ()) -> FastAPI:
+def build_app(
+    engine: Engine, metrics: Metrics, servicers: Servicers, options: HttpOptions
+) -> FastAPI:
     """The routes."""
     app = FastAPI(title="Darkroom", docs_url=None, redoc_url=None)
 
@@ -110,16 +118,17 @@ def build_app(engine: Engine, metrics: Metrics, cors_origins: Sequence[str] = ()
         return Response(content, headers={"content-type": media_type})
 
     app.include_router(image_router(engine, ImageLimits()))
-    app.include_router(playground_router())
-    if cors_origins:
+    app.include_router(playground_router(options.grpc_port))
+    add_connect(app, servicers, metrics)
+    if options.cors_origins:
         app.add_middleware(
             CORSMiddleware,
-            allow_origins=cors_origins,
+            allow_origins=options.cors_origins,
             allow_methods=["GET", "POST"],
             allow_headers=["*"],
             expose_headers=_EXPOSED_HEADERS,
         )
-    app.add_middleware(RequestIds)
+    app.add_middleware(RequestIds, metrics=metrics)
     add_bug_handler(app)
     return app
 

@@ -10,7 +10,6 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
-from contextvars import ContextVar
 from typing import Any, TypeAlias
 
 import grpc
@@ -21,6 +20,7 @@ from grpc import aio
 
 from darkroom_server.domain.errors import DarkroomError, InvalidParameter
 from darkroom_server.telemetry.metrics import REQUESTS, Metrics
+from darkroom_server.wire.calls import CallNotes, begin_call
 from darkroom_server.wire.status import (
     internal_status,
     retry_pushback_ms,
@@ -82,38 +82,20 @@ class _Call:
     """One call: what the log and the metrics say of it."""
 
     def __init__(self, details: grpc.HandlerCallDetails, metrics: Metrics) -> None:
-        #: The model that serves it, once that is known.
-        self.model = ""
         self._method = details.method
         self._metrics = metrics
         self.request_id = _request_id(details)
         self._quiet = details.method.startswith(_QUIET_SERVICES)
         self._started_s = time.monotonic()
+        self.notes = CallNotes(self.request_id)
         self.log = logger.bind(method=details.method, request_id=self.request_id)
 
     def ended(self, code: grpc.StatusCode) -> None:
         """Counts the call and writes the access line."""
-        self._metrics.count(REQUESTS, (self._method, self.model, code.name))
+        self._metrics.count(REQUESTS, (self._method, self.notes.model, code.name))
         duration_ms = round((time.monotonic() - self._started_s) * 1000, 1)
         write = self.log.debug if self._quiet else self.log.info
         write("call", code=code.name, duration_ms=duration_ms)
-
-
-#: The call that a task answers.
-_current: ContextVar[_Call] = ContextVar("call")
-
-
-def note_model(name: str) -> None:
-    """Says which model serves the call that the task answers.
-
-    The name must be one of the repository: what callers make up would make a series each.
-    """
-    _current.get().model = name
-
-
-def current_request_id() -> str:
-    """The id of the call that the task answers."""
-    return _current.get().request_id
 
 
 def _request_id(details: grpc.HandlerCallDetails) -> str:
@@ -176,8 +158,7 @@ async def _answering(call: _Call, context: _Context) -> AsyncIterator[None]:
     A caller that has gone shows as CancelledError, or as GeneratorExit when it had stopped reading;
     both pass, so that everything below is released.
     """
-    structlog.contextvars.bind_contextvars(request_id=call.request_id)
-    _current.set(call)
+    begin_call(call.notes)
     try:
         yield
     except DarkroomError as error:

@@ -65,16 +65,17 @@ def build_server(engine: Engine, options: GrpcOptions, metrics: Metrics) -> Grpc
     """
     server = aio.server(interceptors=(CallInterceptor(metrics),), options=_channel_options(options))
     health = HealthService(engine)
-    image_service_pb2_grpc.add_ImageServiceServicer_to_server(
-        ImageService(engine, options.image_limits), server
-    )
-    model_service_pb2_grpc.add_ModelServiceServicer_to_server(
-        ModelService(engine),
-        server,
-    )
+    images, models = servicers(engine, options.image_limits)
+    image_service_pb2_grpc.add_ImageServiceServicer_to_server(images, server)
+    model_service_pb2_grpc.add_ModelServiceServicer_to_server(models, server)
     add_health(health, server)
     add_reflection((IMAGE_SERVICE, MODEL_SERVICE, HEALTH_SERVICE), server)
     return GrpcServer(server, health, _bind(server, options))
+
+
+def servicers(engine: Engine, image_limits: ImageLimits) -> tuple[ImageService, ModelService]:
+    """What answers the calls of Darkroom's own services, on whatever transport."""
+    return ImageService(engine, image_limits), ModelService(engine)
 
 
 def _bind(server: aio.Server, options: GrpcOptions) -> int:

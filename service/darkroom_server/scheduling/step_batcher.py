@@ -255,10 +255,17 @@ class StepBatcher:
 
     def _pace(self, shape: Shape) -> Pace:
         return Pace(
-            room=0 if shape.alone else self.costs.knee(shape.key),
+            room=self._room(shape),
             step_s=cache(partial(self.costs.step_s, shape.key)),
             image_s=self.costs.image_s(shape.key),
         )
+
+    def _room(self, shape: Shape) -> int:
+        """Rows of a full batch; 0 where images run alone."""
+        if shape.alone:
+            return 0
+        knee = self.costs.knee(shape.key)
+        return knee if shape.max_rows is None else min(knee, shape.max_rows)
 
     def _done_times_s(self, now_s: float, extra: Entry | None = None) -> dict[str, float]:
         """Seconds until each job is done if nothing else comes, `extra` among them.
@@ -320,8 +327,7 @@ class StepBatcher:
         """Images of one group up to the knee; looks past some that do not fit."""
         first = group.first
         # Alone, the most urgent runs on to its end: taking turns would make everyone wait longer.
-        room = first.shape.rows if first.shape.alone else self.costs.knee(first.shape.key)
-        room = max(room, first.shape.rows)
+        room = max(self._room(first.shape), first.shape.rows)
         steps: list[Step] = []
         row_count, looked_past_count = 0, 0
         for entry in self._in_order(group, now_s):

@@ -5,6 +5,7 @@ Pure: durations come in as arguments.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 
@@ -97,7 +98,7 @@ class StepCosts:
         for bucket in sorted(curve):
             if bucket > self.max_rows:
                 break
-            if not best or bucket / curve[bucket] >= WORTHWHILE_GAIN * best / curve[best]:
+            if not best or pays(curve, best, bucket):
                 best = bucket
             else:
                 return best
@@ -109,5 +110,12 @@ class StepCosts:
         return self._guessed_s.get(key, {}) | self._measured_s.get(key, {})
 
 
+def pays(curve: Curve, fewer: int, more: int) -> bool:
+    """Whether the larger of two batches makes enough more rows a second."""
+    return more / curve[more] >= WORTHWHILE_GAIN * fewer / curve[fewer]
+
+
 def _blended(known_s: float | None, duration_s: float) -> float:
-    return duration_s if known_s is None else known_s + NEW_SHARE * (duration_s - known_s)
+    if known_s is None or math.isinf(known_s):
+        return duration_s
+    return known_s + NEW_SHARE * (duration_s - known_s)

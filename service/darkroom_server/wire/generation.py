@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from typing import TypeAlias
 
 from darkroom.v1.image_service_pb2 import GenerationEvent
 from darkroom_server.domain.jobs import JobEvent
 from darkroom_server.domain.models import ModelRef
 from darkroom_server.engine.engine import Engine
+from darkroom_server.wire.calls import current_call
 from darkroom_server.wire.events import EventWriter, RunningModel
 from darkroom_server.wire.images import ImageLimits
 from darkroom_server.wire.prepare import prepare
@@ -27,19 +28,17 @@ async def generation_events(
     request: ImageRequest,
     *,
     deadline_s: float | None,
-    request_id: str,
-    on_model: Callable[[str], None] = lambda name: None,  # noqa: ARG005
 ) -> AsyncGenerator[Told, None]:
     """Admits a request and tells of it until it ends; closing the generator cancels the job.
 
     Nothing is yielded before admission is decided: a client may retry only until then.
-    `request_id` decides who is given a version that gets a share of the requests; `deadline_s` is
-    on the monotonic clock; `on_model` is told the model once it is known. Raises DarkroomError.
-    Belongs to the engine's event loop.
+    `deadline_s` is on the monotonic clock. Raises DarkroomError. Belongs to the engine's event
+    loop.
     """
     writer = EventWriter(time.time_ns)
-    async with engine.open(ref, request.task, request_id=request_id) as session:
-        on_model(session.model.name)
+    call = current_call()
+    async with engine.open(ref, request.task, request_id=call.request_id) as session:
+        call.model = session.model.name
         if not request.validate_only:
             session.require_room()
         resolved = await prepare(

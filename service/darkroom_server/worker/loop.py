@@ -74,6 +74,7 @@ class WorkerLoop:
         emit: Callable[[Report], None],
         *,
         max_batch_size: int,
+        exact_row_count: int | None = None,
         costs: StepCosts | None = None,
         lane: CompressLane | None = None,
         prompts: PromptCache | None = None,
@@ -83,7 +84,7 @@ class WorkerLoop:
         self._emit = emit
         self._clock = clock
         #: Rows of a step whose results must not depend on how many of them are in use.
-        self._fixed_rows = max_batch_size
+        self._exact_rows = bucket_of(exact_row_count or max_batch_size)
         self._costs = costs or StepCosts(max_rows=max_batch_size)
         self._batcher = StepBatcher(self._costs)
         self._jobs: dict[str, RunningJob] = {}
@@ -183,12 +184,14 @@ class WorkerLoop:
         return None
 
     def _shape(self, spec: ImageSpec) -> Shape:
+        is_exact = spec.reproducibility is Reproducibility.BUCKET_EXACT
         return Shape(
             key=cost_key(self._model, spec),
             rows=self._model.rows(spec),
             evaluations=self._model.evaluations(spec),
             pixel_count=spec.width_px * spec.height_px,
             alone=spec.reproducibility is Reproducibility.SOLO,
+            max_rows=self._exact_rows if is_exact else None,
         )
 
     def _take(self, batch: Batch) -> None:
@@ -292,7 +295,7 @@ class WorkerLoop:
     def _evaluate(self, images: Sequence[RunningImage]) -> Any:
         row_count = sum(image.row_count for image in images)
         if images[0].running.job.spec.reproducibility is Reproducibility.BUCKET_EXACT:
-            row_count = max(row_count, bucket_of(self._fixed_rows))
+            row_count = max(row_count, self._exact_rows)
         trajectories = [image.trajectory for image in images]
         return self._model.denoise(self._model.gather(trajectories, row_count))
 

@@ -41,12 +41,12 @@ def warm_up(
             if isinstance(model, RequestModel):
                 _run(model, spec)
             else:
-                _step(model, spec, max_rows=info.max_batch_size)
+                _step(model, spec, info)
             done_count += 1
     tell(done_count, total_count)
 
 
-def _step(model: StepModel, spec: ImageSpec, *, max_rows: int) -> None:
+def _step(model: StepModel, spec: ImageSpec, info: ModelInfo) -> None:
     encoded = model.encode(spec)
     images = [model.begin(spec, encoded, index) for index in range(len(spec.seeds))]
     rows = model.rows(spec)
@@ -54,9 +54,10 @@ def _step(model: StepModel, spec: ImageSpec, *, max_rows: int) -> None:
         case Reproducibility.SOLO:
             together, row_count = 1, rows
         case Reproducibility.BUCKET_EXACT:
-            together, row_count = max(1, max_rows // rows), max(rows, bucket_of(max_rows))
+            row_count = max(rows, bucket_of(info.exact_row_count))
+            together = row_count // rows
         case Reproducibility.TOLERANCE:
-            together, row_count = max(1, max_rows // rows), 0
+            together, row_count = max(1, info.max_batch_size // rows), 0
     for first in range(0, len(images), together):
         batch = images[first : first + together]
         outputs = model.denoise(model.gather(batch, max(row_count, rows * len(batch))))

@@ -48,6 +48,7 @@ class Simulation:
         steps: int = 2,
         images: int = 1,
         alone: bool = False,
+        max_rows: int | None = None,
         priority: Priority = Priority.NORMAL,
         within_s: float | None = None,
     ) -> None:
@@ -59,7 +60,7 @@ class Simulation:
             deadline_s=None if within_s is None else self.now_s + within_s,
         )
         self.left |= {Step(name, index): steps for index in range(images)}
-        shape = Shape(key=key, rows=rows, evaluations=steps, alone=alone)
+        shape = Shape(key=key, rows=rows, evaluations=steps, alone=alone, max_rows=max_rows)
         self.batcher.add(made, shape, self.now_s)
 
     def step(self) -> Batch | None:
@@ -104,6 +105,13 @@ def test_a_batch_stops_at_the_knee_and_looks_past_what_does_not_fit() -> None:
     simulation.add("z", rows=2, steps=1)
     simulation.add("w", rows=1, steps=1)
     assert simulation.run() == [["x", "y", "w"], ["z"]]
+
+
+def test_a_batch_stops_at_the_rows_that_its_images_may_share() -> None:
+    simulation = Simulation()
+    for name in ("x", "y", "z"):
+        simulation.add(name, steps=1, max_rows=2)
+    assert simulation.run() == [["x", "y"], ["z"]]
 
 
 def test_an_image_wider_than_the_knee_runs_by_itself() -> None:

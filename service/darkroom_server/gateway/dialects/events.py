@@ -31,7 +31,6 @@ from darkroom_server.engine.engine import Engine
 from darkroom_server.gateway.bodies import read_body
 from darkroom_server.gateway.event_stream import EventStream, event_text
 from darkroom_server.gateway.outcome import accepted_headers
-from darkroom_server.gateway.request_ids import current_request_id
 from darkroom_server.wire.generation import Told, generation_events
 from darkroom_server.wire.images import ImageLimits
 from darkroom_server.wire.messages import parse_fill, parse_generate
@@ -82,9 +81,7 @@ async def _answer(
     """A stream once the request is admitted; until then an error is an HTTP status."""
     try:
         ref, parsed = await parse()
-        told = generation_events(
-            engine, image_limits, ref, parsed, deadline_s=None, request_id=current_request_id()
-        )
+        told = generation_events(engine, image_limits, ref, parsed, deadline_s=None)
         happened, messages = await anext(told)
     except DarkroomError as error:
         return _refusal(error)
