@@ -79,12 +79,12 @@ class Supervisor:
         self.failure: ModelPrecondition | None = None
         self._seat_of: dict[str, Seat] = {}
         name, number = version.model.name, version.version
-        version_metrics = VersionMetrics(metrics, model=name, version=number)
+        self._metrics = VersionMetrics(metrics, model=name, version=number)
         self._seats = [
             Seat(
                 index,
                 WorkerSpec(version=version, thread_count=thread_count, placement=placement),
-                metrics=version_metrics,
+                metrics=self._metrics,
                 owner=self,
                 hang_limit_s=hang_limit_s,
             )
@@ -182,6 +182,7 @@ class Supervisor:
             self.leave()
         self._fail_all()
         await asyncio.gather(*(seat.stop() for seat in self._seats))
+        self._metrics.forget()
         self._loaded_at_s = None
         self._happen(LifeEvent.GONE)
 
