@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from darkroom_server.access.keys_file import KeysFileError
+from darkroom_server.access.ledger import LedgerError
 from darkroom_server.app import run
 from darkroom_server.config import CONFIG_VARIABLE, ConfigError, ServerConfig, load_config
 from darkroom_server.models.remote_repository import RemoteLocation
@@ -17,6 +19,7 @@ from darkroom_server.telemetry.logs import (
     LOG_LEVEL_VARIABLE,
     configure_logs,
 )
+from darkroom_server.wire.tls import TlsError
 
 _DEFAULTS = {name: field.default for name, field in ServerConfig.model_fields.items()}
 
@@ -29,6 +32,7 @@ def _settings(flags: dict[str, Any], config: Path | None) -> ServerConfig:
     """What the server is to run with; says in one line what is wrong and leaves."""
     try:
         settings = load_config(flags, file=config, environment=os.environ)
+        settings.check_exposure()
     except ConfigError as error:
         for problem in error.problems:
             typer.echo(f"darkroom serve: {problem}", err=True)
@@ -114,6 +118,45 @@ def serve(
     http_port: Annotated[
         int | None, typer.Option(help=_help("Port for HTTP; 0 picks one.", "http_port"))
     ] = None,
+    keys_file: Annotated[
+        Path | None,
+        typer.Option(
+            help=_help("File of API keys; see `darkroom keys`. Without, all come in.", "keys_file")
+        ),
+    ] = None,
+    limits_storage: Annotated[
+        str | None,
+        typer.Option(
+            help=_help(
+                "Where limits and credits are counted: memory or redis://…", "limits_storage"
+            )
+        ),
+    ] = None,
+    reflection_needs_key: Annotated[
+        bool | None,
+        typer.Option(
+            "--reflection-needs-key",
+            help=_help("Ask for a key for reflection too.", "reflection_needs_key"),
+        ),
+    ] = None,
+    tls_certificate: Annotated[
+        Path | None,
+        typer.Option(help=_help("PEM file of the certificate, for both ports.", "tls_certificate")),
+    ] = None,
+    tls_key: Annotated[
+        Path | None, typer.Option(help=_help("PEM file of the certificate's key.", "tls_key"))
+    ] = None,
+    tls_client_ca: Annotated[
+        Path | None,
+        typer.Option(help=_help("CA whose certificates gRPC clients must show.", "tls_client_ca")),
+    ] = None,
+    insecure: Annotated[
+        bool | None,
+        typer.Option(
+            "--insecure",
+            help=_help("Listen beyond loopback without keys or TLS.", "insecure"),
+        ),
+    ] = None,
     worker_thread_count: Annotated[
         int | None,
         typer.Option(
@@ -172,6 +215,13 @@ def serve(
         "host": host,
         "grpc_port": grpc_port,
         "http_port": http_port,
+        "keys_file": keys_file,
+        "limits_storage": limits_storage,
+        "reflection_needs_key": reflection_needs_key,
+        "tls_certificate": tls_certificate,
+        "tls_key": tls_key,
+        "tls_client_ca": tls_client_ca,
+        "insecure": insecure,
         "worker_thread_count": worker_thread_count,
         "worker_hang_limit_s": worker_hang_limit,
         "max_receive_bytes": max_receive_bytes,
@@ -191,3 +241,6 @@ def serve(
     except OSError as error:
         typer.echo(f"darkroom serve: {error.strerror or error}", err=True)
         raise typer.Exit(1) from None
+    except (ConfigError, KeysFileError, LedgerError, TlsError) as error:
+        typer.echo(f"darkroom serve: {error}", err=True)
+        raise typer.Exit(2) from None

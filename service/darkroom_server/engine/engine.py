@@ -104,6 +104,10 @@ class Session:
         """Progress and previews that the reader of `events` was too slow for."""
         return self._stream.dropped_count if self._stream is not None else 0
 
+    def progress(self) -> tuple[int, int]:
+        """Denoising steps that the job has done, of how many; (0, 0) before any is known."""
+        return self._stream.progress if self._stream is not None else (0, 0)
+
     def close(self, reason: Draining | None = None) -> None:
         """Stops the work, if any is left; with a reason, the reader of `events` is told it."""
         self._supervisor.cancel(self.job_id)

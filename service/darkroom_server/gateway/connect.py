@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from darkroom.v1 import image_service_connect, model_service_connect
 from darkroom.v1.image_service_pb2_grpc import ImageServiceServicer
 from darkroom.v1.model_service_pb2_grpc import ModelServiceServicer
+from darkroom_server.access.gate import Gate
 from darkroom_server.gateway.bodies import MAX_BODY_BYTES
 from darkroom_server.gateway.connect_calls import ConnectInterceptor
 from darkroom_server.gateway.connect_codecs import BinaryCodec, JsonCodec
@@ -77,10 +78,10 @@ class _Models:
         self.unload_model = _one(servicer.UnloadModel)
 
 
-def add_connect(app: FastAPI, servicers: Servicers, metrics: Metrics) -> None:
+def add_connect(app: FastAPI, servicers: Servicers, metrics: Metrics, gate: Gate) -> None:
     """Adds `/darkroom.v1.ImageService/…` and `/darkroom.v1.ModelService/…`."""
     options: dict[str, Any] = {
-        "interceptors": [ConnectInterceptor(metrics)],
+        "interceptors": [ConnectInterceptor(metrics, gate)],
         "codecs": [BinaryCodec(), JsonCodec()],
         "read_max_bytes": MAX_BODY_BYTES,
     }

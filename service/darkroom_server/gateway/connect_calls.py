@@ -18,10 +18,12 @@ from connectrpc.request import RequestContext
 from google.rpc import status_pb2
 from protobuf.wkt import Any as Packed
 
+from darkroom_server.access.gate import Gate
 from darkroom_server.domain.errors import DarkroomError
 from darkroom_server.gateway.connect_codecs import Unread
 from darkroom_server.telemetry.metrics import REQUESTS, Metrics
 from darkroom_server.wire.calls import current_call
+from darkroom_server.wire.needs import let_in
 from darkroom_server.wire.status import (
     internal_status,
     retry_pushback_ms,
@@ -38,8 +40,9 @@ log = structlog.get_logger("darkroom.gateway")
 class ConnectInterceptor:
     """Wraps every method; what is below it raises Darkroom's errors."""
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, gate: Gate) -> None:
         self._metrics = metrics
+        self._gate = gate
 
     async def intercept_unary(
         self, call_next: Callable[[Any, _Context], Awaitable[Any]], request: Unread, ctx: _Context
@@ -68,6 +71,7 @@ class ConnectInterceptor:
         call.rpc = f"/{ctx.method.service_name}/{ctx.method.name}"
         code = grpc.StatusCode.OK
         try:
+            let_in(self._gate, call.rpc, ctx.request_headers.get("authorization"))
             yield
         except (asyncio.CancelledError, GeneratorExit):
             code = _why_gone(ctx)

@@ -12,23 +12,27 @@ import uvicorn
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.middleware.cors import CORSMiddleware
 
+from darkroom_server.access.gate import Gate
 from darkroom_server.engine.engine import Engine
+from darkroom_server.gateway.callers import STANDING_HEADERS, Callers
 from darkroom_server.gateway.connect import Servicers, add_connect
 from darkroom_server.gateway.dialects.events import events_router
 from darkroom_server.gateway.dialects.huggingface import huggingface_router
 from darkroom_server.gateway.dialects.hyperbolic import hyperbolic_router
 from darkroom_server.gateway.dialects.nebula import nebula_router
 from darkroom_server.gateway.dialects.openai import openai_router
+from darkroom_server.gateway.key_route import key_router
 from darkroom_server.gateway.making import ImageMaker, add_bug_handler
 from darkroom_server.gateway.playground_routes import playground_router
 from darkroom_server.gateway.request_ids import RequestIds
 from darkroom_server.telemetry.metrics import Metrics
 from darkroom_server.wire.images import ImageLimits
+from darkroom_server.wire.tls import TlsFiles
 
 #: What a page of another origin may read besides the body.
 _EXPOSED_HEADERS = (
     *("x-request-id", "x-darkroom-seed", "x-darkroom-model", "x-darkroom-warning"),
-    *("server-timing", "retry-after", "x-should-retry"),
+    *("server-timing", "retry-after", "x-should-retry", *STANDING_HEADERS),
     *("grpc-status", "grpc-message", "grpc-status-details-bin", "grpc-retry-pushback-ms"),
 )
 
@@ -45,6 +49,7 @@ class HttpOptions:
     port: int
     grpc_port: int
     cors_origins: tuple[str, ...] = ()
+    tls: TlsFiles | None = None
 
 
 class _Uvicorn(uvicorn.Server):
@@ -59,9 +64,16 @@ class _Uvicorn(uvicorn.Server):
 class HttpServer:
     """A server that is bound to its port. Belongs to the event loop that starts it."""
 
-    def __init__(self, app: FastAPI, listener: socket.socket) -> None:
+    def __init__(self, app: FastAPI, listener: socket.socket, tls: TlsFiles | None) -> None:
         self._listener = listener
-        self._server = _Uvicorn(uvicorn.Config(app, log_config=None, access_log=False))
+        config = uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            ssl_certfile=None if tls is None else tls.certificate,
+            ssl_keyfile=None if tls is None else tls.key,
+        )
+        self._server = _Uvicorn(config)
         self._task: asyncio.Task[None] | None = None
         #: The port in use.
         self.port: int = listener.getsockname()[1]
@@ -78,16 +90,17 @@ class HttpServer:
 
 
 def build_http_server(
-    engine: Engine, options: HttpOptions, metrics: Metrics, servicers: Servicers
+    engine: Engine, options: HttpOptions, metrics: Metrics, gate: Gate, servicers: Servicers
 ) -> HttpServer:
     """A server bound but not started; raises OSError when the port is taken."""
     family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
     listener = socket.create_server((options.host, options.port), family=family)
-    return HttpServer(build_app(engine, metrics, servicers, options), listener)
+    app = build_app(engine, metrics, gate, servicers, options)
+    return HttpServer(app, listener, options.tls)
 
 
 def build_app(
-    engine: Engine, metrics: Metrics, servicers: Servicers, options: HttpOptions
+    engine: Engine, metrics: Metrics, gate: Gate, servicers: Servicers, options: HttpOptions
 ) -> FastAPI:
     """The routes."""
     app = FastAPI(title="Darkroom", docs_url=None, redoc_url=None)
@@ -118,8 +131,10 @@ def build_app(
         return Response(content, headers={"content-type": media_type})
 
     app.include_router(image_router(engine, ImageLimits()))
+    app.include_router(key_router())
     app.include_router(playground_router(options.grpc_port))
-    add_connect(app, servicers, metrics)
+    add_connect(app, servicers, metrics, gate)
+    app.add_middleware(Callers, gate=gate)
     if options.cors_origins:
         app.add_middleware(
             CORSMiddleware,

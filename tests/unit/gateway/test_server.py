@@ -8,6 +8,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from darkroom_server.access.gate import Gate, GateOptions
 from darkroom_server.domain.models import ModelStatus, VersionState, VersionStatus, all_ready
 from darkroom_server.gateway.connect import Servicers
 from darkroom_server.gateway.server import HttpOptions, build_app
@@ -40,9 +41,15 @@ class Engine:
         return all_ready(self.list_models()) and not self.leaving
 
 
-def app_of(engine: Any, metrics: Metrics | None = None, origins: tuple[str, ...] = ()) -> FastAPI:
+def app_of(
+    engine: Any,
+    metrics: Metrics | None = None,
+    origins: tuple[str, ...] = (),
+    gate: Gate | None = None,
+) -> FastAPI:
     found = Servicers(*servicers(engine, ImageLimits()))
-    return build_app(engine, metrics or Metrics(), found, HttpOptions("", 0, 8001, origins))
+    options = HttpOptions("", 0, 8001, origins)
+    return build_app(engine, metrics or Metrics(), gate or Gate(GateOptions()), found, options)
 
 
 async def answer(engine: Any, path: str, metrics: Metrics, accept: str = "") -> httpx.Response:
