@@ -23,9 +23,9 @@ _LIMIT, _REMAINING, _RESET = (
 _CREDITS = "x-darkroom-credits-left"
 STANDING_HEADERS = (_LIMIT, _REMAINING, _RESET, _CREDITS)
 
-#: Probes, metrics, and what a page needs before it can ask for a key.
+#: Probes, metrics, what a page needs before it can ask for a key; images whose names are secret.
 _OPEN = re.compile(
-    r"/|/playground/[^/]*|/metrics|/openapi\.json|/v2/health/(live|ready)"
+    r"/|/playground/[^/]*|/files/[^/]+|/metrics|/openapi\.json|/v2/health/(live|ready)"
     r"|/v2/models/[^/]*/ready|(/v1)?/health|(/hf-inference)?/models/.*/health"
 )
 _RPC = re.compile(r"/darkroom\.v1\.[^/]+/.*")
