@@ -64,6 +64,8 @@ async def http(gate: Gate) -> AsyncIterator[httpx.AsyncClient]:
         ("GET", "/v1/health", Need.NOTHING),
         ("GET", "/models/org/name/health", Need.NOTHING),
         ("GET", "/hf-inference/models/org/name/health", Need.NOTHING),
+        ("GET", "/files/0123.png", Need.NOTHING),
+        ("GET", "/v1/predictions/0123", Need.KEY),
         ("POST", "/", Need.KEY),
         ("POST", "/models/x/health", Need.KEY),
         ("GET", "/v1/models/x/health", Need.KEY),
@@ -82,6 +84,7 @@ def test_what_a_call_needs(method: str, path: str, need: Need) -> None:
 OPEN = {
     "/metrics", "/v2/health/live", "/v2/health/ready", "/v2/models/{name}/ready", "/health",
     "/v1/health", "/models/{model}/health", "/hf-inference/models/{model}/health",
+    "/files/{name}",
 }  # fmt: skip
 
 
