@@ -15,7 +15,7 @@ LAUNCH := MALLOC_MMAP_THRESHOLD_=67108864 MALLOC_TRIM_THRESHOLD_=268435456
 
 PACKAGES := protos/gen/python clients/python service
 
-.PHONY: help setup proto fmt lint types arch protos-check check test compat compat-clients fuzz clients-test clients-check browser redis demo serve gallery bench bench-report clean
+.PHONY: help setup proto fmt lint types arch protos-check check test compat compat-clients fuzz clients-test clients-check browser redis demo serve gallery bench bench-report clean soak
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,16 +32,20 @@ $(STAMP): constraints.txt $(PACKAGES:%=%/pyproject.toml)
 	  exit 1; \
 	fi; \
 	if [ ! -x $(BIN)/python ]; then \
-	  echo "setup: 1/4 a virtual environment in $(VENV), with $$($$found --version)"; \
+	  echo "setup: 1/5 a virtual environment in $(VENV), with $$($$found --version)"; \
 	  $$found -m venv $(VENV) || { \
 	    echo "setup: $$found cannot make virtual environments (on Debian and Ubuntu: apt install python3-venv)" >&2; exit 1; }; \
 	fi
-	@echo "setup: 2/4 torch (the largest download)"
+	@echo "setup: 2/5 torch (the largest download)"
 	@$(PIP) torch==2.13.0
-	@echo "setup: 3/4 the service, the client and the tools"
+	@echo "setup: 3/5 the service, the client and the tools"
 	@$(PIP) -c constraints.txt -e protos/gen/python -e clients/python -e 'service[dev]'
-	@echo "setup: 4/4 checking that the packages fit together"
-	@$(BIN)/python -m pip check
+	@echo "setup: 4/5 OpenVINO, without torchvision: its wheel needs CUDA, and pictures are Pillow's here"
+	@$(PIP) -c constraints.txt openvino openvino-tokenizers nncf
+	@$(PIP) -c constraints.txt --no-deps optimum-intel
+	@echo "setup: 5/5 checking that the packages fit together"
+	@problems=$$($(BIN)/python -m pip check | grep -v -e '^No broken' -e '^optimum-intel .* requires torchvision'); \
+	test -z "$$problems" || { echo "$$problems" >&2; exit 1; }
 	@touch $@
 
 proto: setup ## generate the Python code and the reference of protos/ anew
@@ -74,6 +78,9 @@ check: lint types protos-check arch ## format, lint, types, layers, protos: ever
 
 test: setup ## all tests
 	$(BIN)/pytest $(ARGS)
+
+soak: setup ## swap versions 500 times and look what is left: some minutes
+	$(BIN)/pytest -m slow -rP tests/soak $(ARGS)
 
 compat: compat-clients ## the generated code under protobuf 7, and clients that people have
 	$(BIN)/python -m pytest -q tests/compat
