@@ -13,7 +13,14 @@ from darkroom_server.access.caller import Caller, set_caller
 from darkroom_server.access.gate import Gate, Need
 from darkroom_server.domain.errors import DarkroomError
 from darkroom_server.domain.keys import in_credits
-from darkroom_server.gateway.dialects import events, huggingface, hyperbolic, nebula, openai
+from darkroom_server.gateway.dialects import (
+    events,
+    huggingface,
+    hyperbolic,
+    nebula,
+    openai,
+    replicate,
+)
 from darkroom_server.gateway.problems import Render, problem_of, refusal
 
 #: Named as OpenAI names them, whose clients and proxies read them.
@@ -35,6 +42,7 @@ _RENDERS: tuple[tuple[str, Render], ...] = (
     ("/v1/image/", hyperbolic.render),
     *((f"{prefix}/v1/images/", openai.render) for prefix in openai.PROVIDERS),
     ("/v1/models", openai.render),
+    ("/v1/predictions", replicate.render),
 )
 
 
