@@ -15,7 +15,7 @@ LAUNCH := MALLOC_MMAP_THRESHOLD_=67108864 MALLOC_TRIM_THRESHOLD_=268435456
 
 PACKAGES := protos/gen/python clients/python service
 
-.PHONY: help setup proto fmt lint types arch protos-check check test compat compat-clients fuzz clients-test clients-check browser redis demo serve gallery bench bench-report clean
+.PHONY: help setup proto fmt lint types arch protos-check check test compat compat-clients fuzz clients-test clients-check browser redis demo serve gallery bench bench-report clean soak
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -78,6 +78,9 @@ check: lint types protos-check arch ## format, lint, types, layers, protos: ever
 
 test: setup ## all tests
 	$(BIN)/pytest $(ARGS)
+
+soak: setup ## swap versions 500 times and look what is left: some minutes
+	$(BIN)/pytest -m slow -rP tests/soak $(ARGS)
 
 compat: compat-clients ## the generated code under protobuf 7, and clients that people have
 	$(BIN)/python -m pytest -q tests/compat
