@@ -164,6 +164,7 @@ def _costs(model: StepModel, spec: WorkerSpec) -> StepCosts | None:
         "device": model.device_name(),
         "max_batch_size": str(info.max_batch_size),
         "reproducibility": info.reproducibility.name,
+        "memory": repr(info.memory),
         "torch": importlib.metadata.version("torch"),
     }
     path = spec.version.path / FILE_NAME
