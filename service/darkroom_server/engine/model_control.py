@@ -14,12 +14,14 @@ from darkroom_server.domain.errors import (
     ControlRefused,
     InvalidParameter,
     LoadCancelled,
+    ModelNotFound,
     ModelUnavailable,
     VersionNotReady,
 )
 from darkroom_server.domain.models import LoadProgress, ModelStatus, VersionState
 from darkroom_server.engine.manager import Manager
 from darkroom_server.engine.memory_gate import MemoryGate
+from darkroom_server.engine.state_keeper import StateKeeper
 from darkroom_server.engine.supervisor import Supervisor
 from darkroom_server.models.carry_over import carry_over
 from darkroom_server.models.chosen import Chosen, as_chosen, choose
@@ -27,7 +29,7 @@ from darkroom_server.models.labels import MovedLabels, check_shares, label_fault
 from darkroom_server.models.location import Repository
 from darkroom_server.models.repository import RepositoryModel, RepositoryScan
 from darkroom_server.models.resolution import known_version, resolve_model
-from darkroom_server.models.state_file import BadStateFile, SavedState, StateFile
+from darkroom_server.models.state_file import SavedState
 
 log = structlog.get_logger(__name__)
 
@@ -81,7 +83,7 @@ class ModelControl:
         self._gate = gate
         self._look_lock = asyncio.Lock()
         self._look = RepositoryScan(models=(), broken=(), problems=())
-        self._file = None if options.state_file is None else StateFile(options.state_file)
+        self._keeper = StateKeeper(options.state_file)
         self._chosen: dict[str, Chosen] = {}
         #: To be loaded as soon as they are seen; None: what the version policy says.
         self._pending: dict[str, tuple[int, ...] | None] = {}
@@ -93,7 +95,7 @@ class ModelControl:
 
     async def start(self) -> RepositoryScan:
         """Reads the state file and the repository; nothing is loaded before `begin`."""
-        saved = await asyncio.to_thread(self._read_state)
+        saved = await self._keeper.read()
         self._labels = dict(saved.labels)
         await self._look_again()
         if self._options.is_explicit:
@@ -118,12 +120,16 @@ class ModelControl:
         poll_s = self._options.poll_s
         while poll_s or self._look.is_unfinished:
             await asyncio.sleep(poll_s or max(self._options.settle_s, MIN_PAUSE_S))
-            async with self._look_lock:
-                await self._look_again()
-            self._choose_pending()
-            self._tell()
+            await self.look()
         for name in self._pending:
             log.error("model to be loaded is not there", model=name)
+
+    async def look(self) -> None:
+        """Looks at the repository now, and begins what follows of it."""
+        async with self._look_lock:
+            await self._look_again()
+        self._choose_pending()
+        self._tell()
 
     async def stop(self) -> None:
         """Leaves loads and unloads to those who stop the workers."""
@@ -156,22 +162,22 @@ class ModelControl:
         last: LoadReport | None = None
         while True:
             changed = self._changed
+            states = {one.state for one in loading}
+            is_ready = states == {VersionState.READY}
+            if not is_ready and states.isdisjoint(_ON_ITS_WAY):
+                raise _failure(loading)
             report = self._report(loading)
             if report != last:
                 yield report
                 last = report
-            states = [one.state for one in loading]
-            if all(state is VersionState.READY for state in states):
+            if is_ready:
                 return
-            if not any(state in _ON_ITS_WAY for state in states):
-                raise _failure(loading)
             await changed.wait()
 
     async def _begin_load(
         self, name: str, version: str, *, evict_idle: bool, reload: bool
     ) -> tuple[Supervisor, ...]:
-        async with self._look_lock:
-            await self._look_again()
+        await self.look()
         model = resolve_model(self._look, name)
         found = model.info.name
         self._pending.pop(found, None)
@@ -252,7 +258,11 @@ class ModelControl:
         for one in loading:
             one.cut_off()
         await self._unstoppable(self._end_unload(found, numbers, drain_s))
-        return self._status(found)
+        try:
+            return self._status(found)
+        except ModelNotFound:
+            # Its folder had gone before; now there is nothing left of it.
+            return ModelStatus(model=model.info, versions=(), default_version=None)
 
     async def _end_unload(self, name: str, numbers: set[int], drain_s: float | None) -> None:
         await self._save()
@@ -348,31 +358,8 @@ class ModelControl:
                 log.warning("model repository", problem=str(problem))
         self._look = carry_over(self._look, scan)
 
-    def _read_state(self) -> SavedState:
-        """What was saved; a file that cannot be used is told of and kept aside."""
-        if self._file is None:
-            return SavedState()
-        try:
-            return self._file.read()
-        except BadStateFile as error:
-            aside = self._file.set_aside()
-            log.error(
-                "state file is broken; the server starts without it",
-                file=str(self._file.path),
-                problem=str(error),
-                kept_as=str(aside),
-            )
-            return SavedState()
-
     async def _save(self) -> None:
-        if self._file is None:
-            return
-        state = SavedState(loads=self._loads(), labels=dict(self._labels))
-        try:
-            await asyncio.to_thread(self._file.write, state)
-        except OSError as error:
-            # What was asked for is done all the same; only a restart will not know of it.
-            log.error("state file not written", file=str(self._file.path), problem=str(error))
+        await self._keeper.save(lambda: SavedState(loads=self._loads(), labels=dict(self._labels)))
 
     def _loads(self) -> Mapping[str, tuple[int, ...]]:
         loads = {name: one.numbers for name, one in self._chosen.items()}

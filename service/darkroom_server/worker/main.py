@@ -24,7 +24,7 @@ from darkroom_server.domain.models import BackendKind, LoadProgress, LoadStage
 from darkroom_server.scheduling.step_costs import StepCosts
 from darkroom_server.telemetry.logs import configure_logs
 from darkroom_server.worker.calibration import FILE_NAME, calibrated_costs
-from darkroom_server.worker.failures import attempt
+from darkroom_server.worker.failures import DeviceLost, attempt
 from darkroom_server.worker.files_check import require_unchanged
 from darkroom_server.worker.loop import WorkerLoop
 from darkroom_server.worker.messages import (
@@ -113,6 +113,15 @@ def run_worker(connection: Connection, spec: WorkerSpec) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     configure_logs()
+    try:
+        _work(connection, spec)
+    except DeviceLost:
+        log.error("device lost", model=spec.version.model.name, pid=os.getpid())
+        # Without the clean-up that would ask the device once more. The server starts another.
+        os._exit(1)
+
+
+def _work(connection: Connection, spec: WorkerSpec) -> None:
     pipe = Pipe(connection)
     name = f"{spec.version.model.name}/{spec.version.version}"
     prompts = PromptCache(max_bytes=_PROMPT_CACHE_BYTES)
