@@ -27,6 +27,8 @@ COMMANDS = {
     "fill": Command("darkroom_server.cli.images:fill", "Repaints a part of an image."),
     "models": Command("darkroom_server.cli.models:models", "Lists the server's models."),
     "pull": Command("darkroom_server.cli.pull:pull", "Fetches a model from a hub."),
+    "export": Command("darkroom_server.cli.export:export", "Exports a denoiser."),
+    "profile": Command("darkroom_server.cli.profile:profile_command", "Measures denoisers."),
     "serve": Command("darkroom_server.cli.serve:serve", "Runs the server."),
     "check-repo": Command("darkroom_server.cli.repository:check_repo", "Checks a repository."),
 }

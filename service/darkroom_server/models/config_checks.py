@@ -8,6 +8,11 @@ from collections.abc import Iterable
 from darkroom_server.domain.jobs import Reproducibility
 from darkroom_server.domain.models import BackendKind, DeviceKind, ModelInfo
 from darkroom_server.models.config_file import ConfigFile, did_you_mean
+from darkroom_server.models.denoiser_checks import (
+    check_compiled_sizes,
+    check_denoiser_alone,
+    check_denoiser_of,
+)
 from darkroom_server.models.derive import (
     MAX_BATCH_SIZE,
     MAX_GUIDANCE_SCALE,
@@ -44,6 +49,7 @@ def check_alone(config: ConfigFile, problems: ProblemLog) -> None:
     _check_names(config, problems)
     _check_instance_groups(config, problems)
     _check_dynamic_batching(config, problems)
+    check_denoiser_alone(config, problems)
     settings = config.settings
     has_fake = config.source.find("fake") is not None
     if has_fake and settings.backend is not BackendKind.FAKE:
@@ -194,6 +200,7 @@ def check_against_traits(config: ConfigFile, traits: PipelineTraits, problems: P
             "dynamic_batching",
         )
     _check_level(config, traits, problems)
+    check_denoiser_of(config, traits, problems)
     for i, task in enumerate(settings.tasks):
         if task not in traits.tasks:
             config.error(
@@ -245,6 +252,7 @@ def _check_level(config: ConfigFile, traits: PipelineTraits, problems: ProblemLo
 
 def _check_consistency(config: ConfigFile, info: ModelInfo, problems: ProblemLog) -> None:
     limits, defaults = info.limits, info.defaults
+    check_compiled_sizes(config, info, problems)
     if limits.min_size_px > limits.max_size_px:
         config.error(
             problems,

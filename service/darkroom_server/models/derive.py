@@ -10,7 +10,14 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from darkroom_server.domain.jobs import StrengthRounding, Task
-from darkroom_server.domain.models import BackendKind, Defaults, Limits, ModelInfo, Placement
+from darkroom_server.domain.models import (
+    BackendKind,
+    Defaults,
+    DenoiserKind,
+    Limits,
+    ModelInfo,
+    Placement,
+)
 from darkroom_server.models.families import FAMILIES, Family
 from darkroom_server.models.settings import (
     DefaultSettings,
@@ -101,6 +108,8 @@ class PipelineTraits:
     bounds_area: bool = False
     #: Whether rows of a fixed number can have equal bytes whatever their neighbours.
     has_exact_buckets: bool = True
+    #: What can compute its denoising steps.
+    denoisers: frozenset[DenoiserKind] = frozenset({DenoiserKind.TORCH})
 
 
 def fake_traits() -> PipelineTraits:
@@ -150,6 +159,7 @@ def derive_traits(parts: PipelineParts) -> PipelineTraits:
         strength_rounding=family.strength_rounding,
         bounds_area=family.bounds_area,
         has_exact_buckets=family.has_exact_buckets,
+        denoisers=family.denoisers,
     )
 
 
@@ -244,6 +254,7 @@ def combine(name: str, settings: ModelSettings, traits: PipelineTraits) -> Model
         has_exact_buckets=traits.has_exact_buckets,
         dynamic_batching=settings.dynamic_batching,
         update_policy=settings.update_policy,
+        denoiser=settings.denoiser,
         fake_step_s=settings.fake_step_s if settings.backend is BackendKind.FAKE else 0.0,
         fake_load_s=settings.fake_load_s if settings.backend is BackendKind.FAKE else 0.0,
     )

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from darkroom_server.backends.exports import UnusableDenoiser, usable_graph
 from darkroom_server.domain.models import BackendKind, ModelInfo, VersionInfo
 from darkroom_server.models.config_checks import (
     check_against_traits,
@@ -280,7 +281,7 @@ class _ModelScan:
         sha256_by_name = self._hash_files(files, shown)
         if sha256_by_name is None or self.problems.error_count > before:
             return None
-        return VersionInfo(
+        version = VersionInfo(
             model=combine(self.name, settings, traits),
             version=number,
             path=self._folder / str(number),
@@ -290,6 +291,15 @@ class _ModelScan:
             ),
             labels=tuple(sorted(label for label, at in settings.version_labels if at == number)),
         )
+        if version.model.denoiser.kind.is_exported:
+            self._check_export(version, shown)
+        return version
+
+    def _check_export(self, version: VersionInfo, shown: str) -> None:
+        try:
+            usable_graph(version, version.model.denoiser)
+        except UnusableDenoiser as error:
+            self.problems.warning(shown, f"cannot be loaded: {error}")
 
     def _is_settled(self, files: dict[str, FileEntry]) -> bool:
         if MANIFEST_NAME in files:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from darkroom_server.domain.jobs import Reproducibility, Task
 from darkroom_server.domain.models import (
     BackendKind,
+    Denoiser,
     DeviceKind,
     Dtype,
     DynamicBatching,
@@ -94,6 +95,7 @@ class ModelSettings:
     dynamic_batching: DynamicBatching = field(default_factory=DynamicBatching)
     license: str = ""
     update_policy: UpdatePolicy = UpdatePolicy.AVAILABILITY
+    denoiser: Denoiser = field(default_factory=Denoiser)
     backend: BackendKind = BackendKind.DIFFUSERS
     fake_step_s: float = 0.0
     fake_load_s: float = 0.0

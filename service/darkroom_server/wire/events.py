@@ -45,12 +45,16 @@ _FORMATS: Mapping[ImageFormat, image_pb2.OutputFormat.ValueType] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunningModel:
-    """Which model version runs a job. `digest` is that of its files, `dtype` its weights' type."""
+    """Which model version runs a job.
+
+    `digest` is that of its files, `dtype` its weights' type, `denoiser` what computes its steps.
+    """
 
     name: str
     version: int
     digest: str
     dtype: str
+    denoiser: str
 
 
 class EventWriter:
@@ -140,7 +144,7 @@ def _effective(resolved: Resolved, model: RunningModel) -> image_pb2.EffectivePa
         strength=spec.strength if spec.fill or spec.source else None,
         output=_output(spec.output),
         fingerprint="/".join(
-            (model.digest[:12], model.dtype, "torch", spec.reproducibility.name.lower())
+            (model.digest[:12], model.dtype, model.denoiser, spec.reproducibility.name.lower())
         ),
     )
 

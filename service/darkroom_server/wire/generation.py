@@ -48,6 +48,7 @@ async def generation_events(
             version=session.version,
             digest=session.digest,
             dtype=session.dtype.value,
+            denoiser=session.model.denoiser.label,
         )
         if request.validate_only:
             yield None, [writer.accepted(session.job_id, resolved, model), writer.validated()]

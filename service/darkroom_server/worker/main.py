@@ -19,7 +19,7 @@ from darkroom_server.backends.base import RequestModel, StepModel
 from darkroom_server.backends.fake import FakeStepModel
 from darkroom_server.backends.prompt_cache import PromptCache
 from darkroom_server.domain.errors import DarkroomError, ModelUnavailable, OutOfDeviceMemory
-from darkroom_server.domain.models import BackendKind
+from darkroom_server.domain.models import BackendKind, ModelInfo
 from darkroom_server.scheduling.step_costs import StepCosts
 from darkroom_server.telemetry.logs import configure_logs
 from darkroom_server.worker.calibration import FILE_NAME, calibrated_costs
@@ -33,6 +33,7 @@ from darkroom_server.worker.messages import (
     WorkerReady,
     WorkerSpec,
 )
+from darkroom_server.worker.warm_up import warm_up
 from darkroom_server.worker.window_loop import WindowLoop
 
 log = structlog.get_logger(__name__)
@@ -81,7 +82,7 @@ def run_worker(connection: Connection, spec: WorkerSpec) -> None:
     pipe = Pipe(connection)
     name = f"{spec.version.model.name}/{spec.version.version}"
     prompts = PromptCache(max_bytes=_PROMPT_CACHE_BYTES)
-    model = attempt(lambda: _load(spec, prompts))
+    model = attempt(lambda: _warm(_load(spec, prompts), spec.version.model))
     if isinstance(model, DarkroomError):
         known = isinstance(model, ModelUnavailable | OutOfDeviceMemory)
         pipe.send(WorkerFailed(str(model) if known else f"{name} could not be loaded; {_SEE_LOG}"))
@@ -123,6 +124,7 @@ def _costs(model: StepModel, spec: WorkerSpec) -> StepCosts | None:
         "device": model.device_name(),
         "max_batch_size": str(info.max_batch_size),
         "reproducibility": info.reproducibility.name,
+        "denoiser": info.denoiser.label,
         "torch": importlib.metadata.version("torch"),
     }
     path = spec.version.path / FILE_NAME
@@ -142,3 +144,9 @@ def _load(spec: WorkerSpec, prompts: PromptCache) -> StepModel | RequestModel:
             return load_model(
                 spec.version, spec.placement, thread_count=spec.thread_count, prompts=prompts
             )
+
+
+def _warm(model: StepModel | RequestModel, info: ModelInfo) -> StepModel | RequestModel:
+    if not isinstance(model, RequestModel):
+        warm_up(model, info)
+    return model

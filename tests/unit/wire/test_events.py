@@ -31,7 +31,9 @@ from darkroom_server.wire.events import CHUNK_BYTES, EventWriter, RunningModel
 from darkroom_server.wire.notices import Notice, NoticeReason
 from darkroom_server.wire.resolve import Resolved
 
-MODEL = RunningModel(name="sdxl", version=3, digest="0123456789abcdef", dtype="fp32")
+MODEL = RunningModel(
+    name="sdxl", version=3, digest="0123456789abcdef", dtype="fp32", denoiser="torch"
+)
 SPEC = ImageSpec(
     task=Task.TEXT_TO_IMAGE,
     prompt="a cat",

@@ -26,7 +26,7 @@ from darkroom.v1 import image_pb2 as darkroom_dot_v1_dot_image__pb2
 from darkroom.v1 import model_service_pb2 as darkroom_dot_v1_dot_model__service__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x64\x61rkroom/v1/model_config.proto\x12\x0b\x64\x61rkroom.v1\x1a\x17\x64\x61rkroom/v1/image.proto\x1a\x1f\x64\x61rkroom/v1/model_service.proto\"\xaf\t\n\x0bModelConfig\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12\x16\n\x0emax_batch_size\x18\x03 \x01(\x05\x12\x32\n\x0eversion_policy\x18\x04 \x01(\x0b\x32\x1a.darkroom.v1.VersionPolicy\x12\x32\n\x0einstance_group\x18\x05 \x03(\x0b\x32\x1a.darkroom.v1.InstanceGroup\x12\x16\n\x0emax_queue_size\x18\x06 \x01(\x05\x12\x0f\n\x07\x61liases\x18\x07 \x03(\t\x12)\n\x03hub\x18\x08 \x01(\x0b\x32\x1c.darkroom.v1.ModelConfig.Hub\x12&\n\x05tasks\x18\t \x03(\x0e\x32\x17.darkroom.v1.Model.Task\x12\x33\n\x08\x64\x65\x66\x61ults\x18\n \x01(\x0b\x32!.darkroom.v1.ModelConfig.Defaults\x12/\n\x06limits\x18\x0b \x01(\x0b\x32\x1f.darkroom.v1.ModelConfig.Limits\x12\x12\n\nschedulers\x18\x0c \x03(\t\x12\x12\n\nparameters\x18\r \x03(\t\x12!\n\x05\x64type\x18\x0e \x01(\x0e\x32\x12.darkroom.v1.Dtype\x12\x43\n\x0eversion_labels\x18\x0f \x03(\x0b\x32+.darkroom.v1.ModelConfig.VersionLabelsEntry\x12\x0f\n\x07license\x18\x10 \x01(\t\x12%\n\x07\x62\x61\x63kend\x18\x11 \x01(\x0e\x32\x14.darkroom.v1.Backend\x12&\n\x04\x66\x61ke\x18\x12 \x01(\x0b\x32\x18.darkroom.v1.FakeBackend\x12\x35\n\x0freproducibility\x18\x13 \x01(\x0e\x32\x1c.darkroom.v1.Reproducibility\x12\x36\n\x10\x64ynamic_batching\x18\x14 \x01(\x0b\x32\x1c.darkroom.v1.DynamicBatching\x12\x30\n\rupdate_policy\x18\x15 \x01(\x0e\x32\x19.darkroom.v1.UpdatePolicy\x1a\x34\n\x12VersionLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x1a(\n\x03Hub\x12\x0f\n\x07repo_id\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\t\x1a\xaa\x01\n\x08\x44\x65\x66\x61ults\x12\x10\n\x08width_px\x18\x01 \x01(\x05\x12\x11\n\theight_px\x18\x02 \x01(\x05\x12\x12\n\nstep_count\x18\x03 \x01(\x05\x12\x1b\n\x0eguidance_scale\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x11\n\tscheduler\x18\x05 \x01(\t\x12\x15\n\x08strength\x18\x06 \x01(\x01H\x01\x88\x01\x01\x42\x11\n\x0f_guidance_scaleB\x0b\n\t_strength\x1a|\n\x06Limits\x12\x13\n\x0bmin_size_px\x18\x01 \x01(\x05\x12\x13\n\x0bmax_size_px\x18\x02 \x01(\x05\x12\x17\n\x0fmax_pixel_count\x18\x03 \x01(\x03\x12\x16\n\x0emax_step_count\x18\x04 \x01(\x05\x12\x17\n\x0fmax_image_count\x18\x05 \x01(\x05\"\x82\x02\n\rVersionPolicy\x12\x33\n\x06latest\x18\x01 \x01(\x0b\x32!.darkroom.v1.VersionPolicy.LatestH\x00\x12-\n\x03\x61ll\x18\x02 \x01(\x0b\x32\x1e.darkroom.v1.VersionPolicy.AllH\x00\x12\x37\n\x08specific\x18\x03 \x01(\x0b\x32#.darkroom.v1.VersionPolicy.SpecificH\x00\x1a\x1e\n\x06Latest\x12\x14\n\x0cnum_versions\x18\x01 \x01(\x05\x1a\x05\n\x03\x41ll\x1a\x1c\n\x08Specific\x12\x10\n\x08versions\x18\x01 \x03(\x03\x42\x0f\n\rpolicy_choice\"\xa4\x01\n\rInstanceGroup\x12\r\n\x05\x63ount\x18\x01 \x01(\x05\x12-\n\x04kind\x18\x02 \x01(\x0e\x32\x1f.darkroom.v1.InstanceGroup.Kind\x12\x0c\n\x04gpus\x18\x03 \x03(\x05\"G\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\r\n\tKIND_AUTO\x10\x01\x12\x0c\n\x08KIND_GPU\x10\x02\x12\x0c\n\x08KIND_CPU\x10\x03\"U\n\x0f\x44ynamicBatching\x12\x1c\n\x14preferred_batch_size\x18\x01 \x03(\x05\x12$\n\x1cmax_queue_delay_microseconds\x18\x02 \x01(\x04\"-\n\x0b\x46\x61keBackend\x12\x0e\n\x06step_s\x18\x01 \x01(\x01\x12\x0e\n\x06load_s\x18\x02 \x01(\x01*i\n\x0cUpdatePolicy\x12\x1d\n\x19UPDATE_POLICY_UNSPECIFIED\x10\x00\x12\x1e\n\x1aUPDATE_POLICY_AVAILABILITY\x10\x01\x12\x1a\n\x16UPDATE_POLICY_RESOURCE\x10\x02*N\n\x05\x44type\x12\x15\n\x11\x44TYPE_UNSPECIFIED\x10\x00\x12\x0e\n\nDTYPE_FP32\x10\x01\x12\x0e\n\nDTYPE_FP16\x10\x02\x12\x0e\n\nDTYPE_BF16\x10\x03*K\n\x07\x42\x61\x63kend\x12\x17\n\x13\x42\x41\x43KEND_UNSPECIFIED\x10\x00\x12\x15\n\x11\x42\x41\x43KEND_DIFFUSERS\x10\x01\x12\x10\n\x0c\x42\x41\x43KEND_FAKE\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x64\x61rkroom/v1/model_config.proto\x12\x0b\x64\x61rkroom.v1\x1a\x17\x64\x61rkroom/v1/image.proto\x1a\x1f\x64\x61rkroom/v1/model_service.proto\"\x90\n\n\x0bModelConfig\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12\x16\n\x0emax_batch_size\x18\x03 \x01(\x05\x12\x32\n\x0eversion_policy\x18\x04 \x01(\x0b\x32\x1a.darkroom.v1.VersionPolicy\x12\x32\n\x0einstance_group\x18\x05 \x03(\x0b\x32\x1a.darkroom.v1.InstanceGroup\x12\x16\n\x0emax_queue_size\x18\x06 \x01(\x05\x12\x0f\n\x07\x61liases\x18\x07 \x03(\t\x12)\n\x03hub\x18\x08 \x01(\x0b\x32\x1c.darkroom.v1.ModelConfig.Hub\x12&\n\x05tasks\x18\t \x03(\x0e\x32\x17.darkroom.v1.Model.Task\x12\x33\n\x08\x64\x65\x66\x61ults\x18\n \x01(\x0b\x32!.darkroom.v1.ModelConfig.Defaults\x12/\n\x06limits\x18\x0b \x01(\x0b\x32\x1f.darkroom.v1.ModelConfig.Limits\x12\x12\n\nschedulers\x18\x0c \x03(\t\x12\x12\n\nparameters\x18\r \x03(\t\x12!\n\x05\x64type\x18\x0e \x01(\x0e\x32\x12.darkroom.v1.Dtype\x12\x43\n\x0eversion_labels\x18\x0f \x03(\x0b\x32+.darkroom.v1.ModelConfig.VersionLabelsEntry\x12\x0f\n\x07license\x18\x10 \x01(\t\x12%\n\x07\x62\x61\x63kend\x18\x11 \x01(\x0e\x32\x14.darkroom.v1.Backend\x12&\n\x04\x66\x61ke\x18\x12 \x01(\x0b\x32\x18.darkroom.v1.FakeBackend\x12\x35\n\x0freproducibility\x18\x13 \x01(\x0e\x32\x1c.darkroom.v1.Reproducibility\x12\x36\n\x10\x64ynamic_batching\x18\x14 \x01(\x0b\x32\x1c.darkroom.v1.DynamicBatching\x12\x30\n\rupdate_policy\x18\x15 \x01(\x0e\x32\x19.darkroom.v1.UpdatePolicy\x12\'\n\x08\x64\x65noiser\x18\x1a \x01(\x0e\x32\x15.darkroom.v1.Denoiser\x12\x36\n\x10\x64\x65noiser_options\x18\x1b \x01(\x0b\x32\x1c.darkroom.v1.DenoiserOptions\x1a\x34\n\x12VersionLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x1a(\n\x03Hub\x12\x0f\n\x07repo_id\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\t\x1a\xaa\x01\n\x08\x44\x65\x66\x61ults\x12\x10\n\x08width_px\x18\x01 \x01(\x05\x12\x11\n\theight_px\x18\x02 \x01(\x05\x12\x12\n\nstep_count\x18\x03 \x01(\x05\x12\x1b\n\x0eguidance_scale\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x11\n\tscheduler\x18\x05 \x01(\t\x12\x15\n\x08strength\x18\x06 \x01(\x01H\x01\x88\x01\x01\x42\x11\n\x0f_guidance_scaleB\x0b\n\t_strength\x1a|\n\x06Limits\x12\x13\n\x0bmin_size_px\x18\x01 \x01(\x05\x12\x13\n\x0bmax_size_px\x18\x02 \x01(\x05\x12\x17\n\x0fmax_pixel_count\x18\x03 \x01(\x03\x12\x16\n\x0emax_step_count\x18\x04 \x01(\x05\x12\x17\n\x0fmax_image_count\x18\x05 \x01(\x05\"\x82\x02\n\rVersionPolicy\x12\x33\n\x06latest\x18\x01 \x01(\x0b\x32!.darkroom.v1.VersionPolicy.LatestH\x00\x12-\n\x03\x61ll\x18\x02 \x01(\x0b\x32\x1e.darkroom.v1.VersionPolicy.AllH\x00\x12\x37\n\x08specific\x18\x03 \x01(\x0b\x32#.darkroom.v1.VersionPolicy.SpecificH\x00\x1a\x1e\n\x06Latest\x12\x14\n\x0cnum_versions\x18\x01 \x01(\x05\x1a\x05\n\x03\x41ll\x1a\x1c\n\x08Specific\x12\x10\n\x08versions\x18\x01 \x03(\x03\x42\x0f\n\rpolicy_choice\"\xa4\x01\n\rInstanceGroup\x12\r\n\x05\x63ount\x18\x01 \x01(\x05\x12-\n\x04kind\x18\x02 \x01(\x0e\x32\x1f.darkroom.v1.InstanceGroup.Kind\x12\x0c\n\x04gpus\x18\x03 \x03(\x05\"G\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\r\n\tKIND_AUTO\x10\x01\x12\x0c\n\x08KIND_GPU\x10\x02\x12\x0c\n\x08KIND_CPU\x10\x03\"U\n\x0f\x44ynamicBatching\x12\x1c\n\x14preferred_batch_size\x18\x01 \x03(\x05\x12$\n\x1cmax_queue_delay_microseconds\x18\x02 \x01(\x04\"\xfa\x01\n\x0f\x44\x65noiserOptions\x12+\n\x07weights\x18\x01 \x01(\x0e\x32\x1a.darkroom.v1.ExportWeights\x12#\n\x07\x63ompute\x18\x02 \x01(\x0e\x32\x12.darkroom.v1.Dtype\x12\x38\n\rcompiled_size\x18\x03 \x03(\x0b\x32!.darkroom.v1.DenoiserOptions.Size\x12\x19\n\x11\x61ttention_backend\x18\x04 \x01(\t\x12\x13\n\x0b\x63uda_graphs\x18\x05 \x01(\x08\x1a+\n\x04Size\x12\x10\n\x08width_px\x18\x01 \x01(\x05\x12\x11\n\theight_px\x18\x02 \x01(\x05\"-\n\x0b\x46\x61keBackend\x12\x0e\n\x06step_s\x18\x01 \x01(\x01\x12\x0e\n\x06load_s\x18\x02 \x01(\x01*i\n\x0cUpdatePolicy\x12\x1d\n\x19UPDATE_POLICY_UNSPECIFIED\x10\x00\x12\x1e\n\x1aUPDATE_POLICY_AVAILABILITY\x10\x01\x12\x1a\n\x16UPDATE_POLICY_RESOURCE\x10\x02*N\n\x05\x44type\x12\x15\n\x11\x44TYPE_UNSPECIFIED\x10\x00\x12\x0e\n\nDTYPE_FP32\x10\x01\x12\x0e\n\nDTYPE_FP16\x10\x02\x12\x0e\n\nDTYPE_BF16\x10\x03*\x85\x01\n\x08\x44\x65noiser\x12\x18\n\x14\x44\x45NOISER_UNSPECIFIED\x10\x00\x12\x12\n\x0e\x44\x45NOISER_TORCH\x10\x01\x12\x1a\n\x16\x44\x45NOISER_TORCH_COMPILE\x10\x02\x12\x18\n\x14\x44\x45NOISER_ONNXRUNTIME\x10\x03\x12\x15\n\x11\x44\x45NOISER_OPENVINO\x10\x04*a\n\rExportWeights\x12\x1e\n\x1a\x45XPORT_WEIGHTS_UNSPECIFIED\x10\x00\x12\x17\n\x13\x45XPORT_WEIGHTS_FP32\x10\x01\x12\x17\n\x13\x45XPORT_WEIGHTS_INT8\x10\x02*K\n\x07\x42\x61\x63kend\x12\x17\n\x13\x42\x41\x43KEND_UNSPECIFIED\x10\x00\x12\x15\n\x11\x42\x41\x43KEND_DIFFUSERS\x10\x01\x12\x10\n\x0c\x42\x41\x43KEND_FAKE\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,36 +35,44 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_MODELCONFIG_VERSIONLABELSENTRY']._loaded_options = None
   _globals['_MODELCONFIG_VERSIONLABELSENTRY']._serialized_options = b'8\001'
-  _globals['_UPDATEPOLICY']._serialized_start=1869
-  _globals['_UPDATEPOLICY']._serialized_end=1974
-  _globals['_DTYPE']._serialized_start=1976
-  _globals['_DTYPE']._serialized_end=2054
-  _globals['_BACKEND']._serialized_start=2056
-  _globals['_BACKEND']._serialized_end=2131
+  _globals['_UPDATEPOLICY']._serialized_start=2219
+  _globals['_UPDATEPOLICY']._serialized_end=2324
+  _globals['_DTYPE']._serialized_start=2326
+  _globals['_DTYPE']._serialized_end=2404
+  _globals['_DENOISER']._serialized_start=2407
+  _globals['_DENOISER']._serialized_end=2540
+  _globals['_EXPORTWEIGHTS']._serialized_start=2542
+  _globals['_EXPORTWEIGHTS']._serialized_end=2639
+  _globals['_BACKEND']._serialized_start=2641
+  _globals['_BACKEND']._serialized_end=2716
   _globals['_MODELCONFIG']._serialized_start=106
-  _globals['_MODELCONFIG']._serialized_end=1305
-  _globals['_MODELCONFIG_VERSIONLABELSENTRY']._serialized_start=912
-  _globals['_MODELCONFIG_VERSIONLABELSENTRY']._serialized_end=964
-  _globals['_MODELCONFIG_HUB']._serialized_start=966
-  _globals['_MODELCONFIG_HUB']._serialized_end=1006
-  _globals['_MODELCONFIG_DEFAULTS']._serialized_start=1009
-  _globals['_MODELCONFIG_DEFAULTS']._serialized_end=1179
-  _globals['_MODELCONFIG_LIMITS']._serialized_start=1181
-  _globals['_MODELCONFIG_LIMITS']._serialized_end=1305
-  _globals['_VERSIONPOLICY']._serialized_start=1308
-  _globals['_VERSIONPOLICY']._serialized_end=1566
-  _globals['_VERSIONPOLICY_LATEST']._serialized_start=1482
-  _globals['_VERSIONPOLICY_LATEST']._serialized_end=1512
-  _globals['_VERSIONPOLICY_ALL']._serialized_start=1514
-  _globals['_VERSIONPOLICY_ALL']._serialized_end=1519
-  _globals['_VERSIONPOLICY_SPECIFIC']._serialized_start=1521
-  _globals['_VERSIONPOLICY_SPECIFIC']._serialized_end=1549
-  _globals['_INSTANCEGROUP']._serialized_start=1569
-  _globals['_INSTANCEGROUP']._serialized_end=1733
-  _globals['_INSTANCEGROUP_KIND']._serialized_start=1662
-  _globals['_INSTANCEGROUP_KIND']._serialized_end=1733
-  _globals['_DYNAMICBATCHING']._serialized_start=1735
-  _globals['_DYNAMICBATCHING']._serialized_end=1820
-  _globals['_FAKEBACKEND']._serialized_start=1822
-  _globals['_FAKEBACKEND']._serialized_end=1867
+  _globals['_MODELCONFIG']._serialized_end=1402
+  _globals['_MODELCONFIG_VERSIONLABELSENTRY']._serialized_start=1009
+  _globals['_MODELCONFIG_VERSIONLABELSENTRY']._serialized_end=1061
+  _globals['_MODELCONFIG_HUB']._serialized_start=1063
+  _globals['_MODELCONFIG_HUB']._serialized_end=1103
+  _globals['_MODELCONFIG_DEFAULTS']._serialized_start=1106
+  _globals['_MODELCONFIG_DEFAULTS']._serialized_end=1276
+  _globals['_MODELCONFIG_LIMITS']._serialized_start=1278
+  _globals['_MODELCONFIG_LIMITS']._serialized_end=1402
+  _globals['_VERSIONPOLICY']._serialized_start=1405
+  _globals['_VERSIONPOLICY']._serialized_end=1663
+  _globals['_VERSIONPOLICY_LATEST']._serialized_start=1579
+  _globals['_VERSIONPOLICY_LATEST']._serialized_end=1609
+  _globals['_VERSIONPOLICY_ALL']._serialized_start=1611
+  _globals['_VERSIONPOLICY_ALL']._serialized_end=1616
+  _globals['_VERSIONPOLICY_SPECIFIC']._serialized_start=1618
+  _globals['_VERSIONPOLICY_SPECIFIC']._serialized_end=1646
+  _globals['_INSTANCEGROUP']._serialized_start=1666
+  _globals['_INSTANCEGROUP']._serialized_end=1830
+  _globals['_INSTANCEGROUP_KIND']._serialized_start=1759
+  _globals['_INSTANCEGROUP_KIND']._serialized_end=1830
+  _globals['_DYNAMICBATCHING']._serialized_start=1832
+  _globals['_DYNAMICBATCHING']._serialized_end=1917
+  _globals['_DENOISEROPTIONS']._serialized_start=1920
+  _globals['_DENOISEROPTIONS']._serialized_end=2170
+  _globals['_DENOISEROPTIONS_SIZE']._serialized_start=2127
+  _globals['_DENOISEROPTIONS_SIZE']._serialized_end=2170
+  _globals['_FAKEBACKEND']._serialized_start=2172
+  _globals['_FAKEBACKEND']._serialized_end=2217
 # @@protoc_insertion_point(module_scope)

@@ -1,0 +1,40 @@
+"""A request that stands for all of a size: for measuring steps and for warming up."""
+
+from __future__ import annotations
+
+from darkroom_server.domain.jobs import FillSpec, ImageSpec, Pixels, Task
+from darkroom_server.domain.models import ModelInfo
+
+
+def blank_request(
+    info: ModelInfo, width_px: int, height_px: int, *, prompt: str = "", guidance_scale: float = 1.0
+) -> ImageSpec:
+    """A text, or for models that do nothing else a grey image to fill, with the model's defaults.
+
+    Without guidance an image takes one row, so that every number of rows can be had.
+    """
+    defaults = info.defaults
+    task = Task.TEXT_TO_IMAGE if Task.TEXT_TO_IMAGE in info.tasks else Task.FILL
+    return ImageSpec(
+        task=task,
+        prompt=prompt,
+        negative_prompt=None,
+        width_px=width_px,
+        height_px=height_px,
+        step_count=defaults.step_count,
+        guidance_scale=guidance_scale,
+        scheduler=defaults.scheduler,
+        seeds=(0,),
+        reproducibility=info.reproducibility,
+        fill=_blank(width_px, height_px) if task is Task.FILL else None,
+    )
+
+
+def _blank(width_px: int, height_px: int) -> FillSpec:
+    count = width_px * height_px
+    return FillSpec(
+        image=Pixels(width_px, height_px, 3, bytes(3 * count)),
+        mask=Pixels(width_px, height_px, 1, b"\xff" * count),
+        strength=1.0,
+        preserve_unmasked=False,
+    )
