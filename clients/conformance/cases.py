@@ -58,6 +58,7 @@ def judge(case: Case, report: dict[str, Any] | None, pictures: Path) -> list[str
     if "events" in expect:
         faults += _differing("events", expect["events"], _without_optional(expect, report))
     faults += _differing("warnings", expect.get("warnings", []), report["warnings"])
+    faults += _differing("models", expect.get("models", []), report["models"])
     wanted, made = expect.get("images", []), report["images"]
     faults += _differing("image count", len(wanted), len(made))
     for image, announced in zip(wanted, made, strict=False):

@@ -62,18 +62,35 @@ def run(client: Client, case: dict[str, Any], stem: Path) -> dict[str, Any]:
         "events": [],
         "warnings": [],
         "images": [],
+        "models": [],
         "cancelled": False,
     }
     try:
-        with contextlib.closing(stream(client, case)) as events:
-            for event in events:
-                note(report, event, stem)
-                if EVENTS[type(event)] == case.get("cancel_after"):
-                    report["cancelled"] = True
-                    break
+        match case["method"]:
+            case "ListModels":
+                report["models"] = [model.name for model in client.list_models()]
+            case "GetModel":
+                report["models"] = [client.get_model(case["request"]["name"]).name]
+            case _:
+                take(report, stream(client, case), case.get("cancel_after"), stem)
     except DarkroomError as error:
         report["error"] = described(error)
     return report
+
+
+def take(
+    report: dict[str, Any],
+    stream: Generator[Event, None, None],
+    cancel_after: str | None,
+    stem: Path,
+) -> None:
+    """Reads a stream to its end, or until an event after which it is to be cancelled."""
+    with contextlib.closing(stream) as events:
+        for event in events:
+            note(report, event, stem)
+            if EVENTS[type(event)] == cancel_after:
+                report["cancelled"] = True
+                return
 
 
 def stream(client: Client, case: dict[str, Any]) -> Generator[Event, None, None]:
@@ -81,7 +98,7 @@ def stream(client: Client, case: dict[str, Any]) -> Generator[Event, None, None]
     arguments = options(case["request"])
     arguments["timeout"] = case.get("timeout_s", 60.0)
     if case["method"] == "Fill":
-        return client.fill_events(**arguments)
+        return client.fill_events(mask=arguments.pop("mask", None), **arguments)
     return client.generate_events(**arguments)
 
 
@@ -100,8 +117,11 @@ def options(request: dict[str, Any]) -> dict[str, Any]:
                     made["format"] = value["format"].removeprefix("OUTPUT_FORMAT_").lower()
             case "preview":
                 made["preview_interval_steps"] = value["interval_step_count"]
+                made["preview_max_edge"] = value.get("max_edge_px")
             case "mask_polarity":
                 made[field] = value.removeprefix("MASK_POLARITY_").split("_")[0].lower()
+            case "priority" | "reproducibility":
+                made[field] = value.removeprefix(f"{field.upper()}_").lower()
             case "dimension_policy":
                 made["reject_off_grid_size"] = value == "DIMENSION_POLICY_REJECT"
             case "unsupported_parameter_policy":

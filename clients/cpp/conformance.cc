@@ -5,6 +5,7 @@
 #include <iostream>
 #include <sstream>
 #include <stdexcept>
+#include <vector>
 
 #include <google/protobuf/struct.pb.h>
 #include <google/protobuf/util/json_util.h>
@@ -103,12 +104,14 @@ Struct report_of(const Struct& example, const std::string& address, const std::s
   ListValue& events = *fields["events"].mutable_list_value();
   ListValue& warnings = *fields["warnings"].mutable_list_value();
   ListValue& images = *fields["images"].mutable_list_value();
+  ListValue& models = *fields["models"].mutable_list_value();
 
   grpc::ClientContext context;
   const auto timeout = example.fields().find("timeout_s");
   const double timeout_s = timeout == example.fields().end() ? 60 : timeout->second.number_value();
-  context.set_deadline(std::chrono::system_clock::now() +
-                       std::chrono::milliseconds(static_cast<int>(timeout_s * 1000)));
+  const auto deadline = std::chrono::system_clock::now() +
+                        std::chrono::milliseconds(static_cast<int>(timeout_s * 1000));
+  context.set_deadline(deadline);
   const auto on_event = [&](const Event& event, const std::string& content) {
     const std::string kind = kind_of(event);
     events.add_values()->set_string_value(kind);
@@ -122,11 +125,23 @@ Struct report_of(const Struct& example, const std::string& address, const std::s
     }
     if (kind == text(example, "cancel_after")) context.TryCancel();
   };
-  Images server(text(example, "server") == "none" ? kNobody : address);
-  const grpc::Status status =
-      text(example, "method") == "Fill"
-          ? server.fill(context, request_of<darkroom::v1::FillRequest>(example), on_event)
-          : server.generate(context, request_of<darkroom::v1::GenerateRequest>(example), on_event);
+  Server server(text(example, "server") == "none" ? kNobody : address);
+  const std::string& method = text(example, "method");
+  grpc::Status status;
+  std::vector<darkroom::v1::Model> listed;
+  if (method == "ListModels") {
+    status = server.list_models(deadline, listed);
+  } else if (method == "GetModel") {
+    const auto request = request_of<darkroom::v1::GetModelRequest>(example);
+    status = server.get_model(context, request.name(), listed.emplace_back());
+  } else if (method == "Fill") {
+    status = server.fill(context, request_of<darkroom::v1::FillRequest>(example), on_event);
+  } else {
+    status = server.generate(context, request_of<darkroom::v1::GenerateRequest>(example), on_event);
+  }
+  if (status.ok()) {
+    for (const auto& model : listed) models.add_values()->set_string_value(model.name());
+  }
   const bool cancelled = status.error_code() == grpc::StatusCode::CANCELLED;
   fields["cancelled"].set_bool_value(cancelled);
   if (!status.ok() && !cancelled) {

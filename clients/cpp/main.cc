@@ -6,6 +6,7 @@
 #include <exception>
 #include <fstream>
 #include <iostream>
+#include <stdexcept>
 #include <string>
 
 #include "call.h"
@@ -24,9 +25,11 @@ bool generate(const std::string& address, const std::string& prompt, const std::
       std::cout << event.progress().completed_step_count() << " of "
                 << event.progress().total_step_count() << " steps\n";
     }
-    if (event.has_image()) std::ofstream(file, std::ios::binary) << content;
+    if (event.has_image() && !(std::ofstream(file, std::ios::binary) << content << std::flush)) {
+      throw std::runtime_error(file + " cannot be written");
+    }
   };
-  const grpc::Status status = Images(address).generate(context, request, on_event);
+  const grpc::Status status = Server(address).generate(context, request, on_event);
   if (!status.ok()) std::cerr << status.error_message() << "\n";
   return status.ok();
 }

@@ -6,6 +6,7 @@
 #   ruby -I GENERATED clients/ruby/darkroom.rb conformance ADDRESS CASES OUT_FOLDER
 
 require "darkroom/v1/image_service_services_pb"
+require "darkroom/v1/model_service_services_pb"
 require "digest"
 require "google/protobuf/well_known_types"
 require "google/rpc/error_details_pb"
@@ -13,6 +14,7 @@ require "google/rpc/status_pb"
 require "json"
 
 ImageService = Darkroom::V1::ImageService
+ModelService = Darkroom::V1::ModelService
 # A port that nothing listens on.
 NOBODY = "127.0.0.1:1"
 
@@ -20,26 +22,49 @@ NOBODY = "127.0.0.1:1"
 def each_event(responses)
   announced = nil
   content = +""
+  completed = false
   responses.each do |response|
     kind = response.event.event
     value = kind && response.event.public_send(kind)
     case kind
-    when nil then next
-    when :image then announced, content = value, +""
+    when nil then next # an event that this program does not know
+    when :image
+      raise "an image has fewer bytes than announced" if announced
+
+      announced, content = value, +""
     when :chunk
+      raise "bytes of an image that was not announced" unless value.image_index == announced&.image_index
       raise "bytes are missing or doubled" unless value.offset_bytes == content.bytesize
 
       content << value.content
-    else yield kind, value, nil
+    else
+      completed = kind == :completed
+      yield kind, value, nil
     end
     next unless announced && content.bytesize >= announced.size_bytes
 
-    # A content filter may withhold an image: there is nothing to check then.
-    filtered = announced.finish_reason == :FINISH_REASON_CONTENT_FILTERED
-    raise "an image does not match its SHA-256" unless filtered || Digest::SHA256.digest(content) == announced.sha256
-
+    check announced, content
     yield :image, announced, content
     announced = nil
+  end
+  raise "the stream ended early" if announced || !completed
+end
+
+def check(image, content)
+  # A content filter may withhold an image: there is nothing to check then.
+  return if image.finish_reason == :FINISH_REASON_CONTENT_FILTERED
+
+  raise "an image does not match its SHA-256" unless Digest::SHA256.digest(content) == image.sha256
+end
+
+# Every model of the server, page by page.
+def each_model(stub, **options)
+  token = ""
+  loop do
+    page = stub.list_models(Darkroom::V1::ListModelsRequest.new(page_token: token), **options)
+    page.models.each { |model| yield model }
+    token = page.next_page_token
+    break if token.empty?
   end
 end
 
@@ -55,9 +80,19 @@ rescue GRPC::BadStatus => e
   abort e.details
 end
 
+# The names that a case about models asks for.
+def models_of(example, address)
+  stub = ModelService::Stub.new(address, :this_channel_is_insecure)
+  options = { deadline: Time.now + example.fetch("timeout_s", 60) }
+  return enum_for(:each_model, stub, **options).map(&:name) if example["method"] == "ListModels"
+
+  request = Darkroom::V1::GetModelRequest.decode_json(JSON.generate(example["request"]))
+  [stub.get_model(request, **options).model.name]
+end
+
 # The call of a case: an operation that can be cancelled.
 def call_of(example, address)
-  stub = ImageService::Stub.new(example["server"] == "none" ? NOBODY : address, :this_channel_is_insecure)
+  stub = ImageService::Stub.new(address, :this_channel_is_insecure)
   type = example["method"] == "Fill" ? Darkroom::V1::FillRequest : Darkroom::V1::GenerateRequest
   request = type.decode_json(JSON.generate(example["request"]))
   options = { deadline: Time.now + example.fetch("timeout_s", 60), return_op: true }
@@ -65,7 +100,10 @@ def call_of(example, address)
 end
 
 def report_of(example, address, stem)
-  report = { case: example["name"], events: [], warnings: [], images: [], cancelled: false }
+  report = { case: example["name"], events: [], warnings: [], images: [], models: [], cancelled: false }
+  address = NOBODY if example["server"] == "none"
+  return report.merge(models: models_of(example, address)) if example["method"].end_with?("Models", "Model")
+
   operation = call_of(example, address)
   each_event(operation.execute) do |kind, value, content|
     report[:events] << kind

@@ -21,12 +21,14 @@ RIGHT: dict[str, Any] = {
     "images": [
         {"image_index": 0, "seed": "7", "width_px": 64, "height_px": 48, "media_type": "image/png"}
     ],
+    "models": [],
     "cancelled": False,
 }
 REFUSED: dict[str, Any] = {
     "events": [],
     "warnings": [],
     "images": [],
+    "models": [],
     "cancelled": False,
     "error": {
         "code": "INVALID_ARGUMENT",
@@ -60,7 +62,8 @@ def test_the_cases_have_names_of_their_own_and_reasons_that_exist(tmp_path: Path
     assert reasons - {""} <= {kind.reason for kind in ERROR_KINDS.values()}
     write_repository(tmp_path)
     models = {folder.name for folder in tmp_path.iterdir()}
-    assert {case.request["model"] for case in CASES} - models == {"nothing"}
+    asked = {case.request["model"] for case in CASES if "model" in case.request}
+    assert asked - models == {"nothing", "models/anything"}
 
 
 def test_a_right_report_is_right(tmp_path: Path) -> None:
@@ -77,6 +80,7 @@ def test_a_right_report_is_right(tmp_path: Path) -> None:
         pytest.param({"warnings": ["DIMENSION_ROUNDED width_px"]}, "warnings", id="warning"),
         pytest.param({"images": []}, "image count", id="no-image"),
         pytest.param({"images": [RIGHT["images"][0] | {"seed": "8"}]}, "image:", id="seed"),
+        pytest.param({"models": ["models/anything"]}, "models", id="models"),
         pytest.param({"cancelled": True}, "cancelled", id="cancelled"),
         pytest.param({"error": REFUSED["error"]}, "error", id="error"),
     ],

@@ -12,6 +12,7 @@ import com.google.rpc.RetryInfo;
 import darkroom.v1.FillRequest;
 import darkroom.v1.GenerateRequest;
 import darkroom.v1.GenerationEvent;
+import darkroom.v1.GetModelRequest;
 import io.grpc.Status;
 import io.grpc.StatusRuntimeException;
 import io.grpc.protobuf.StatusProto;
@@ -30,6 +31,7 @@ final class Conformance {
   private final JsonArray events = new JsonArray();
   private final JsonArray warnings = new JsonArray();
   private final JsonArray images = new JsonArray();
+  private final JsonArray models = new JsonArray();
 
   private Conformance(JsonObject example, String stem) {
     this.example = example;
@@ -53,6 +55,7 @@ final class Conformance {
     report.add("events", events);
     report.add("warnings", warnings);
     report.add("images", images);
+    report.add("models", models);
     boolean cancelled = false;
     try {
       call(example.has("server") ? NOBODY : address);
@@ -69,15 +72,25 @@ final class Conformance {
   private void call(String address) throws IOException {
     String request = example.get("request").toString();
     double timeoutS = example.has("timeout_s") ? example.get("timeout_s").getAsDouble() : 60;
-    try (Images server = new Images(address)) {
-      if (example.get("method").getAsString().equals("Fill")) {
-        FillRequest.Builder builder = FillRequest.newBuilder();
-        JsonFormat.parser().merge(request, builder);
-        server.fill(builder.build(), timeoutS, this::take);
-      } else {
-        GenerateRequest.Builder builder = GenerateRequest.newBuilder();
-        JsonFormat.parser().merge(request, builder);
-        server.generate(builder.build(), timeoutS, this::take);
+    try (Server server = new Server(address)) {
+      switch (example.get("method").getAsString()) {
+        case "ListModels":
+          server.listModels(timeoutS).forEach(model -> models.add(model.getName()));
+          break;
+        case "GetModel":
+          GetModelRequest.Builder named = GetModelRequest.newBuilder();
+          JsonFormat.parser().merge(request, named);
+          models.add(server.getModel(named.getName(), timeoutS).getName());
+          break;
+        case "Fill":
+          FillRequest.Builder fill = FillRequest.newBuilder();
+          JsonFormat.parser().merge(request, fill);
+          server.fill(fill.build(), timeoutS, this::take);
+          break;
+        default:
+          GenerateRequest.Builder generate = GenerateRequest.newBuilder();
+          JsonFormat.parser().merge(request, generate);
+          server.generate(generate.build(), timeoutS, this::take);
       }
     }
   }

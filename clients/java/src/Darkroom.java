@@ -33,8 +33,8 @@ public final class Darkroom {
   /** Draws one picture. */
   private static void generate(String address, String prompt, Path file) throws IOException {
     GenerateRequest request = GenerateRequest.newBuilder().setPrompt(prompt).setSeed(7).build();
-    try (Images images = new Images(address)) {
-      images.generate(
+    try (Server server = new Server(address)) {
+      server.generate(
           request,
           300,
           (event, content) -> {
@@ -49,7 +49,7 @@ public final class Darkroom {
             return true;
           });
     } catch (StatusRuntimeException failed) {
-      System.err.println(failed.getStatus().getDescription());
+      System.err.println(failed.getMessage());
       System.exit(1);
     }
   }

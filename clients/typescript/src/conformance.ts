@@ -8,11 +8,21 @@ import { FillRequestSchema, GenerateRequestSchema } from "./gen/darkroom/v1/imag
 
 interface Case {
   name: string;
-  method: "Generate" | "Fill";
+  method: "Generate" | "Fill" | "ListModels" | "GetModel";
   request: JsonValue;
   timeout_s?: number;
   cancel_after?: string;
   server?: string;
+}
+
+interface Report {
+  case: string;
+  events: string[];
+  warnings: string[];
+  images: object[];
+  models: string[];
+  cancelled: boolean;
+  error?: object;
 }
 
 /** A port that nothing listens on. */
@@ -27,36 +37,45 @@ for (const [index, each] of cases.entries()) {
   client.close();
 }
 
-async function run(client: Client, each: Case, stem: string): Promise<object> {
-  const events: string[] = [];
-  const images: object[] = [];
-  let warnings: string[] = [];
-  let cancelled = false;
-  let error: object | undefined;
+async function run(client: Client, each: Case, stem: string): Promise<Report> {
+  const report: Report = { case: each.name, events: [], warnings: [], images: [], models: [], cancelled: false };
   const controller = new AbortController();
   try {
-    for await (const event of stream(client, each, controller.signal)) {
-      events.push(event.kind);
-      if (event.kind === "accepted") warnings = event.warnings.map((warning) => `${warning.reason} ${warning.field}`);
-      if (event.kind === "image") {
-        const { imageIndex, seed, widthPx, heightPx, mediaType, content } = event.image;
-        await writeFile(`${stem}-${imageIndex}`, content);
-        images.push({
-          image_index: imageIndex,
-          seed: String(seed),
-          width_px: widthPx,
-          height_px: heightPx,
-          media_type: mediaType,
-        });
-      }
-      if (event.kind === each.cancel_after) controller.abort();
+    switch (each.method) {
+      case "ListModels":
+        report.models = (await client.listModels()).map((model) => model.name);
+        break;
+      case "GetModel":
+        report.models = [(await client.getModel((each.request as { name: string }).name)).name];
+        break;
+      default:
+        for await (const event of stream(client, each, controller.signal)) {
+          await note(report, event, stem);
+          if (event.kind === each.cancel_after) controller.abort();
+        }
     }
   } catch (thrown) {
-    if (thrown instanceof Cancelled && controller.signal.aborted) cancelled = true;
-    else if (thrown instanceof DarkroomError) error = described(thrown);
+    if (thrown instanceof Cancelled && controller.signal.aborted) report.cancelled = true;
+    else if (thrown instanceof DarkroomError) report.error = described(thrown);
     else throw thrown;
   }
-  return { case: each.name, events, warnings, images, cancelled, error };
+  return report;
+}
+
+async function note(report: Report, event: Event, stem: string): Promise<void> {
+  report.events.push(event.kind);
+  if (event.kind === "accepted") report.warnings = event.warnings.map((warning) => `${warning.reason} ${warning.field}`);
+  if (event.kind === "image") {
+    const { imageIndex, seed, widthPx, heightPx, mediaType, content } = event.image;
+    await writeFile(`${stem}-${imageIndex}`, content);
+    report.images.push({
+      image_index: imageIndex,
+      seed: String(seed),
+      width_px: widthPx,
+      height_px: heightPx,
+      media_type: mediaType,
+    });
+  }
 }
 
 function stream(client: Client, each: Case, signal: AbortSignal): AsyncIterable<Event> {

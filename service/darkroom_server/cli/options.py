@@ -49,6 +49,23 @@ OutputPath = Annotated[
 Server = Annotated[
     str, typer.Option(envvar="DARKROOM_SERVER", help="Address of the server, host:port.")
 ]
+ApiKey = Annotated[
+    str | None,
+    typer.Option(
+        envvar="DARKROOM_API_KEY",
+        help="API key, where the server asks for one.",
+        show_default=False,
+    ),
+]
+Tls = Annotated[bool, typer.Option("--tls", help="Speak TLS, trusting gRPC's list of CAs.")]
+TlsCa = Annotated[
+    Path | None,
+    typer.Option(envvar="DARKROOM_TLS_CA", help="Speak TLS, trusting the CA in this PEM file."),
+]
+ClientCertificate = Annotated[
+    Path | None, typer.Option(help="PEM file of a certificate to show to the server.")
+]
+ClientKey = Annotated[Path | None, typer.Option(help="PEM file of that certificate's key.")]
 Model = Annotated[str, typer.Option(help="Model by name, hub id or alias. [default: the server's]")]
 ModelVersion = Annotated[
     str, typer.Option(help="Version of the model: a number or a label such as stable.")
@@ -82,6 +99,13 @@ Scheduler = Annotated[
 Exact = Annotated[
     Exactness | None,
     typer.Option(help="How exactly pixels repeat; stricter than the model's own level only."),
+]
+FeatureCache = Annotated[
+    float | None,
+    typer.Option(
+        metavar="THRESHOLD",
+        help="Skip work that would change little, above 0 to 1; 0.1 is cautious. FLUX only.",
+    ),
 ]
 PreviewEvery = Annotated[
     int | None,
@@ -120,6 +144,7 @@ def request_options(
     scheduler: str | None,
     exact: Exactness | None,
     preview_every: int | None,
+    feature_cache: float | None,
 ) -> ImageOptions:
     """The options as the client takes them."""
     return ImageOptions(
@@ -137,4 +162,5 @@ def request_options(
         scheduler=scheduler,
         reproducibility=exact,
         preview_interval_steps=preview_every,
+        feature_cache_threshold=feature_cache,
     )

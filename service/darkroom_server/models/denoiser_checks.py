@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from darkroom_server.domain.models import DenoiserKind, Dtype, ModelInfo
+from darkroom_server.backends.exports import UnusableDenoiser, usable_graph
+from darkroom_server.domain.models import DenoiserKind, Dtype, ModelInfo, VersionInfo
 from darkroom_server.models.config_file import ConfigFile
 from darkroom_server.models.derive import PipelineTraits
 from darkroom_server.models.problems import ProblemLog
@@ -35,6 +36,16 @@ def check_denoiser_alone(config: ConfigFile, problems: ProblemLog) -> None:
             "compute must be DTYPE_FP32 or DTYPE_BF16: processors do not compute in FP16",
             *("denoiser_options", "compute"),
         )
+    memory = config.settings.memory
+    for field, value in (
+        ("quantization", memory.quantization),
+        ("storage_dtype", memory.storage),
+        ("offload", memory.offload),
+    ):
+        if value is not None and denoiser.kind is not DenoiserKind.TORCH:
+            config.error(
+                problems, f"{field} needs DENOISER_TORCH, not {_name(denoiser.kind)}", field
+            )
     if denoiser.kind.is_exported and config.settings.dtype not in (Dtype.AUTO, Dtype.FP32):
         config.error(
             problems,
@@ -82,6 +93,16 @@ def check_compiled_sizes(config: ConfigFile, info: ModelInfo, problems: ProblemL
                 *path,
                 index=i,
             )
+
+
+def check_export(version: VersionInfo, shown: str, problems: ProblemLog) -> None:
+    """Warns where a version is to be run by an export that cannot be used."""
+    if not version.model.denoiser.kind.is_exported:
+        return
+    try:
+        usable_graph(version, version.model.denoiser)
+    except UnusableDenoiser as error:
+        problems.warning(shown, f"cannot be loaded: {error}")
 
 
 def _name(kind: DenoiserKind) -> str:

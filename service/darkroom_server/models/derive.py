@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from darkroom_server.domain.jobs import StrengthRounding, Task
+from darkroom_server.domain.jobs import Reproducibility, StrengthRounding, Task
 from darkroom_server.domain.models import (
+    EXACT_ROW_COUNT,
     BackendKind,
     Defaults,
     DenoiserKind,
@@ -35,7 +36,9 @@ MAX_STEP_COUNT: Final = 500
 MAX_IMAGE_COUNT: Final = 16
 MAX_GUIDANCE_SCALE: Final = 100.0
 DEFAULT_MAX_QUEUE_SIZE: Final = 64
+#: Images of a run of whole requests; rows of a step, of which the knee takes as many as pay.
 MAX_BATCH_SIZE: Final = 8
+MAX_ROW_COUNT: Final = 32
 
 #: What a class without a family gets, whose own defaults only its code knows.
 _UNKNOWN_STEP_COUNT = 20
@@ -68,7 +71,12 @@ _SOURCE_PARAMETERS = ("image", "strength")
 _FILL_PARAMETERS = ("image", "mask", "mask_polarity", "strength", "preserve_unmasked")
 
 #: Every request field that some model may not honour.
-REQUEST_FIELDS: Final = (*_COMMON_PARAMETERS, "negative_prompt", *_FILL_PARAMETERS)
+REQUEST_FIELDS: Final = (
+    *_COMMON_PARAMETERS,
+    "negative_prompt",
+    "feature_cache",
+    *_FILL_PARAMETERS,
+)
 
 
 class UnsupportedPipeline(ValueError):
@@ -195,20 +203,23 @@ def _derive_whole(parts: PipelineParts) -> PipelineTraits:
     denoiser = parts.configs.get("transformer") or parts.configs.get("unet") or {}
     edge_px = _trained_edge_px(denoiser, vae_factor, _UNKNOWN_EDGE_PX)
     edge_px = max(multiple_px, edge_px // multiple_px * multiple_px)
-    tasks = frozenset({Task.FILL if "Inpaint" in parts.class_name else Task.TEXT_TO_IMAGE})
+    fills = "Inpaint" in parts.class_name or "Fill" in parts.class_name
+    tasks = frozenset({Task.FILL if fills else Task.TEXT_TO_IMAGE})
     parameters = dict.fromkeys((*_COMMON_PARAMETERS, "negative_prompt"), True)
     parameters["preview"] = False
     if Task.FILL in tasks:
         parameters.update(dict.fromkeys(_FILL_PARAMETERS, True))
     scheduler = parts.components["scheduler"][1]
+    # Of the class that optimum's is made of.
+    family = FAMILIES.get(parts.class_name.removeprefix("OV"))
     return PipelineTraits(
         pipeline_class=parts.class_name,
         tasks=tasks,
         defaults=Defaults(
             width_px=edge_px,
             height_px=edge_px,
-            step_count=_UNKNOWN_STEP_COUNT,
-            guidance_scale=_UNKNOWN_GUIDANCE_SCALE,
+            step_count=family.step_count if family else _UNKNOWN_STEP_COUNT,
+            guidance_scale=family.guidance_scale if family else _UNKNOWN_GUIDANCE_SCALE,
             scheduler=scheduler,
         ),
         limits=_limits(edge_px=edge_px, multiple_px=multiple_px),
@@ -224,6 +235,9 @@ def combine(name: str, settings: ModelSettings, traits: PipelineTraits) -> Model
     schedulers = settings.schedulers or traits.schedulers
     own = traits.defaults.scheduler
     parameters = traits.parameters
+    if settings.memory.offload is not None or settings.denoiser.kind is not DenoiserKind.TORCH:
+        # Layers that are taken to the GPU and back, or that are in one graph, cannot be run apart.
+        parameters = {name: has for name, has in parameters.items() if name != "feature_cache"}
     if settings.parameters:
         needed = ("prompt", "image", "mask")
         parameters = {
@@ -241,7 +255,7 @@ def combine(name: str, settings: ModelSettings, traits: PipelineTraits) -> Model
         pipeline_class=traits.pipeline_class,
         backend=settings.backend,
         dtype=settings.dtype,
-        max_batch_size=settings.max_batch_size or MAX_BATCH_SIZE,
+        max_batch_size=settings.max_batch_size or _default_batch_size(settings, traits),
         reproducibility=settings.reproducibility,
         placements=_placements(settings.instance_groups),
         defaults=defaults,
@@ -253,11 +267,20 @@ def combine(name: str, settings: ModelSettings, traits: PipelineTraits) -> Model
         strength_rounding=traits.strength_rounding,
         has_exact_buckets=traits.has_exact_buckets,
         dynamic_batching=settings.dynamic_batching,
+        memory=settings.memory,
         update_policy=settings.update_policy,
         denoiser=settings.denoiser,
         fake_step_s=settings.fake_step_s if settings.backend is BackendKind.FAKE else 0.0,
         fake_load_s=settings.fake_load_s if settings.backend is BackendKind.FAKE else 0.0,
     )
+
+
+def _default_batch_size(settings: ModelSettings, traits: PipelineTraits) -> int:
+    if traits.runs_whole:
+        return MAX_BATCH_SIZE
+    if settings.reproducibility is Reproducibility.BUCKET_EXACT:
+        return EXACT_ROW_COUNT
+    return MAX_ROW_COUNT
 
 
 def _vae_factor(config: dict[str, object]) -> int:
@@ -322,6 +345,8 @@ def _parameters(
     if family.takes_negative_prompt:
         # A UNet that embeds the guidance scale runs without the unconditional half.
         parameters["negative_prompt"] = denoiser.get("time_cond_proj_dim") is None
+    if family.caches_features:
+        parameters["feature_cache"] = True
     if Task.IMAGE_TO_IMAGE in tasks:
         parameters.update(dict.fromkeys(_SOURCE_PARAMETERS, True))
     if Task.FILL in tasks:

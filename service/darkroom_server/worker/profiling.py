@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from darkroom_server.backends.base import StepModel
+from darkroom_server.backends.base import RequestModel, StepModel
 from darkroom_server.backends.prompt_cache import PromptCache
 from darkroom_server.domain.jobs import Reproducibility
 from darkroom_server.domain.models import (
@@ -76,7 +76,7 @@ def profile(
         thread_count=thread_count,
         prompts=PromptCache(max_bytes=64 << 20),
     )
-    if not hasattr(model, "denoise"):
+    if isinstance(model, RequestModel):
         raise ValueError("the requests of this pipeline run whole: it has no steps to measure")
     warm_up(model, info)
     setup_s = clock() - started_s

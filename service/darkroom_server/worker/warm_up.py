@@ -38,7 +38,7 @@ def row_counts(info: ModelInfo) -> list[int]:
     """One row, two (from there on a graph leaves the number open), and the largest batch."""
     if info.reproducibility is Reproducibility.SOLO:
         return [1, 2]
-    return sorted({1, 2, info.max_batch_size, bucket_of(info.max_batch_size)})
+    return sorted({1, 2, info.max_batch_size, bucket_of(info.exact_row_count)})
 
 
 def _sizes(info: ModelInfo) -> list[tuple[int, int]]:

@@ -35,6 +35,7 @@ type report struct {
 	Events    []string `json:"events"`
 	Warnings  []string `json:"warnings"`
 	Images    []image  `json:"images"`
+	Models    []string `json:"models"`
 	Cancelled bool     `json:"cancelled"`
 	Error     *failure `json:"error,omitempty"`
 }
@@ -98,12 +99,17 @@ func run(address string, each testCase, stem string) (*report, error) {
 	defer end()
 	ctx, cancel := context.WithCancel(deadline)
 	defer cancel()
+	made := &report{
+		Case: each.Name, Events: []string{}, Warnings: []string{}, Images: []image{}, Models: []string{},
+	}
+	if each.Method == "ListModels" || each.Method == "GetModel" {
+		return made, made.addModels(ctx, client, each)
+	}
 	stream, err := call(ctx, client, each)
 	if err != nil {
 		return nil, err
 	}
 	defer stream.Close()
-	made := &report{Case: each.Name, Events: []string{}, Warnings: []string{}, Images: []image{}}
 	for {
 		event, err := stream.Next()
 		if err != nil {
@@ -127,6 +133,31 @@ func call(ctx context.Context, client *darkroom.Client, each testCase) (*darkroo
 	}
 	request := &darkroomv1.GenerateRequest{}
 	return client.Generate(ctx, request), protojson.Unmarshal(each.Request, request)
+}
+
+// addModels makes the call of a case about models.
+func (r *report) addModels(ctx context.Context, client *darkroom.Client, each testCase) error {
+	var models []*darkroomv1.Model
+	var failed error
+	if each.Method == "ListModels" {
+		models, failed = client.ListModels(ctx)
+	} else {
+		request := &darkroomv1.GetModelRequest{}
+		if err := protojson.Unmarshal(each.Request, request); err != nil {
+			return err
+		}
+		var model *darkroomv1.Model
+		model, failed = client.GetModel(ctx, request.Name)
+		models = append(models, model)
+	}
+	if failed != nil {
+		r.note(failed)
+		return nil
+	}
+	for _, model := range models {
+		r.Models = append(r.Models, model.Name)
+	}
+	return nil
 }
 
 // add takes in an event, writes the image of one that has one, and names its kind.

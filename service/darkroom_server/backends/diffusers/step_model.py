@@ -13,8 +13,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from darkroom_server.backends.base import CompileCounts, ImageArray
+from darkroom_server.backends.diffusers.first_block import FirstBlockMemory
 from darkroom_server.backends.diffusers.networks.eager import EagerNetwork
 from darkroom_server.backends.diffusers.networks.network import Inputs, Network
 from darkroom_server.backends.diffusers.pictures import keep_unmasked
@@ -52,9 +54,19 @@ class DiffusersTrajectory:
         self.latents = latents
         self.conditioning = conditioning
         self.extra = extra
-        #: What the last step aimed at; kept for requests with previews.
+        #: What the last step of which a preview was due aimed at.
         self.denoised: torch.Tensor | None = None
         self.is_filtered = False
+        #: What a request with a feature cache keeps from step to step.
+        self.memory: FirstBlockMemory | None = None
+
+    @property
+    def is_preview_due(self) -> bool:
+        """Whether a preview may be wanted of the step that is being taken."""
+        preview = self.spec.preview
+        return preview is not None and not (
+            (self.completed_step_count + 1) % preview.interval_step_count
+        )
 
     @property
     def step_count(self) -> int:
@@ -93,9 +105,10 @@ class DiffusersStepModel(ABC):
         prompts: PromptCache,
     ) -> None:
         self._pipeline = pipeline
-        self.module = module
+        self.module: Any = module
         self.network: Network = EagerNetwork(module, self.constants)
-        self._device: torch.device = pipeline.device
+        # Not `pipeline.device`, where the weights lie: they may be taken to the GPU part by part.
+        self._device: torch.device = pipeline._execution_device
         self._allowed_schedulers = frozenset(allowed_schedulers)
         self._prompts = prompts
         self._evaluations: dict[Hashable, int] = {}
@@ -193,7 +206,8 @@ class DiffusersStepModel(ABC):
 
     def dtype(self) -> Dtype:
         """That of the denoiser."""
-        return DTYPES[next(self.module.parameters()).dtype]
+        dtype: torch.dtype = self.module.dtype
+        return DTYPES[dtype]
 
     @torch.inference_mode()
     def scatter(
@@ -204,7 +218,7 @@ class DiffusersStepModel(ABC):
         predicted = outputs[first_row : first_row + self.rows(one.spec)]
         prediction = self.guided(one, predicted)
         stepped = one.schedule.step(prediction, one.latents)
-        if one.spec.preview is not None:
+        if one.is_preview_due:
             one.denoised = denoised(one.schedule, stepped, prediction, one.latents)
         one.latents = stepped.prev_sample
         one.schedule.advance()
@@ -244,11 +258,19 @@ def weight_bytes(pipeline: Any) -> int:
     """Bytes of all parameters and buffers of a pipeline that are in memory."""
     modules = [part for part in pipeline.components.values() if isinstance(part, torch.nn.Module)]
     return sum(
-        tensor.numel() * tensor.element_size()
+        _stored_bytes(tensor)
         for module in modules
         for tensor in (*module.parameters(), *module.buffers())
         if not tensor.is_meta
     )
+
+
+def _stored_bytes(tensor: torch.Tensor) -> int:
+    """Of a quantized tensor, the bytes of what it is made of, not of what it stands for."""
+    if not is_traceable_wrapper_subclass(tensor):
+        return tensor.numel() * tensor.element_size()
+    names, _ = tensor.__tensor_flatten__()
+    return sum(_stored_bytes(getattr(tensor, name)) for name in names)
 
 
 def filled_up(rows: torch.Tensor, row_count: int) -> torch.Tensor:

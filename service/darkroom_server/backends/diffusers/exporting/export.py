@@ -126,7 +126,7 @@ def write_graph(
     """The graph for a runtime, with weights of a type, of the step that a request begins with."""
     say("tracing the denoiser")
     one = model.begin(spec, model.encode(spec), 0)
-    inputs = model.gather([one], 2)
+    inputs = {name: value for name, value in model.gather([one], 2).items() if name != "memories"}
     if kind is DenoiserKind.ONNXRUNTIME and weights is ExportWeights.FP32:
         write_onnx(model, inputs, graph)
         return
@@ -185,7 +185,7 @@ def _tools(kind: DenoiserKind, weights: ExportWeights) -> dict[str, str]:
     reason = missing_runtime(kind)
     if reason is not None:
         raise UnusableDenoiser(reason)
-    extra = "onnx" if kind is DenoiserKind.ONNXRUNTIME else "openvino"
+    extra = "onnx" if kind is DenoiserKind.ONNXRUNTIME else "openvino-denoiser"
     versions = {"torch": importlib.metadata.version("torch")}
     for package in _TOOLS[kind, weights]:
         try:

@@ -21,7 +21,7 @@ from darkroom_server.domain.models import Denoiser, DenoiserKind, Dtype, Version
 #: The package that each runtime comes in, and the extra of this distribution that installs it.
 RUNTIMES = {
     DenoiserKind.ONNXRUNTIME: ("onnxruntime", "onnx"),
-    DenoiserKind.OPENVINO: ("openvino", "openvino"),
+    DenoiserKind.OPENVINO: ("openvino", "openvino-denoiser"),
 }
 
 
