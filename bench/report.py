@@ -44,7 +44,7 @@ _CAUSES = {
         "Eight rows, the default, are four images with guidance a step; the pipeline's best batch "
         "has more. Besides, every image has a scheduler, a decoding and an answer of its own."
     ),
-    "goodput W-mix, 64 px": "One of the two did not keep the objective at its calibrated rate.",
+    "goodput W-mix, 64 px": "One of the two kept the objective at no rate that was tried.",
     "p99 of 4 steps at 0.7 load, 64 px": (
         "The baseline was busier than the load allows: the machine had become slower."
     ),

@@ -52,7 +52,7 @@ async def serve(config: ServerConfig) -> None:
     server = build_server(engine, _grpc_options(config, tls), metrics, gate)
     http_server = build_http_server(
         engine,
-        HttpOptions(config.host, config.http_port, tuple(config.cors_origins), tls),
+        HttpOptions(config.host, config.http_port, server.port, tuple(config.cors_origins), tls),
         metrics,
         gate,
         Servicers(*servicers(engine, ImageLimits())),

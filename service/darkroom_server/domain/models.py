@@ -158,8 +158,24 @@ class ModelInfo:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FileStamp:
+    """A file of a version as it was when its content was read; `name` is relative to the folder."""
+
+    name: str
+    size_bytes: int
+    mtime_ns: int
+    ctime_ns: int
+    inode: int
+    #: Hex digest of the content.
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VersionInfo:
-    """One version on disk. `digest` is the hex SHA-256 over names and contents of its files."""
+    """One version on disk. `digest` is the hex SHA-256 over names and contents of its `files`.
+
+    `path` is the folder itself: links to it may lead elsewhere by the time it is loaded.
+    """
 
     model: ModelInfo
     version: int
@@ -167,6 +183,7 @@ class VersionInfo:
     digest: str
     weight_bytes: int
     labels: tuple[str, ...] = ()
+    files: tuple[FileStamp, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

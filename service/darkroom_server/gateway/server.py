@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import uvicorn
-from fastapi import APIRouter, Depends, FastAPI, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Request, Response, Security
 from fastapi.middleware.cors import CORSMiddleware
+from fastapi.security import HTTPBearer
 
 from darkroom_server.access.gate import Gate
 from darkroom_server.engine.engine import Engine
@@ -41,11 +42,13 @@ _EXPOSED_HEADERS = (
 class HttpOptions:
     """How the edge listens. Port 0 takes any free one.
 
-    `cors_origins` are the origins whose pages may call it; `*` is every one.
+    `grpc_port` is where gRPC listens, which the playground tells. `cors_origins` are the origins
+    whose pages may call it; `*` is every one.
     """
 
     host: str
     port: int
+    grpc_port: int
     cors_origins: tuple[str, ...] = ()
     tls: TlsFiles | None = None
 
@@ -93,16 +96,12 @@ def build_http_server(
     """A server bound but not started; raises OSError when the port is taken."""
     family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
     listener = socket.create_server((options.host, options.port), family=family)
-    app = build_app(engine, metrics, gate, servicers, options.cors_origins)
+    app = build_app(engine, metrics, gate, servicers, options)
     return HttpServer(app, listener, options.tls)
 
 
 def build_app(
-    engine: Engine,
-    metrics: Metrics,
-    gate: Gate,
-    servicers: Servicers,
-    cors_origins: Sequence[str] = (),
+    engine: Engine, metrics: Metrics, gate: Gate, servicers: Servicers, options: HttpOptions
 ) -> FastAPI:
     """The routes."""
     app = FastAPI(title="Darkroom", docs_url=None, redoc_url=None)
@@ -132,15 +131,17 @@ def build_app(
         content, media_type = metrics.render(request.headers.get("accept", ""))
         return Response(content, headers={"content-type": media_type})
 
-    app.include_router(image_router(engine, ImageLimits()))
-    app.include_router(key_router())
-    app.include_router(playground_router())
+    # For the OpenAPI document alone: `Callers` has seen to the key before.
+    scheme = [Security(HTTPBearer(auto_error=False))] if gate.asks_for_keys else []
+    app.include_router(image_router(engine, ImageLimits()), dependencies=scheme)
+    app.include_router(key_router(), dependencies=scheme)
+    app.include_router(playground_router(options.grpc_port, needs_key=gate.asks_for_keys))
     add_connect(app, servicers, metrics, gate)
     app.add_middleware(Callers, gate=gate)
-    if cors_origins:
+    if options.cors_origins:
         app.add_middleware(
             CORSMiddleware,
-            allow_origins=cors_origins,
+            allow_origins=options.cors_origins,
             allow_methods=["GET", "POST"],
             allow_headers=["*"],
             expose_headers=_EXPOSED_HEADERS,

@@ -283,12 +283,13 @@ class _ModelScan:
         return VersionInfo(
             model=combine(self.name, settings, traits),
             version=number,
-            path=self._folder / str(number),
+            path=(self._folder / str(number)).resolve(),
             digest=version_digest(sha256_by_name),
             weight_bytes=sum(
                 entry.size_bytes for name, entry in files.items() if name.endswith(".safetensors")
             ),
             labels=tuple(sorted(label for label, at in settings.version_labels if at == number)),
+            files=tuple(entry.stamp(name, sha256_by_name[name]) for name, entry in files.items()),
         )
 
     def _is_settled(self, files: dict[str, FileEntry]) -> bool:

@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from darkroom_server.access.gate import Gate, GateOptions
 from darkroom_server.domain.models import ModelStatus, VersionState, VersionStatus, all_ready
 from darkroom_server.gateway.connect import Servicers
-from darkroom_server.gateway.server import build_app
+from darkroom_server.gateway.server import HttpOptions, build_app
 from darkroom_server.rpc.server import servicers
 from darkroom_server.telemetry.metrics import IMAGES, Metrics
 from darkroom_server.wire.images import ImageLimits
@@ -48,8 +48,8 @@ def app_of(
     gate: Gate | None = None,
 ) -> FastAPI:
     found = Servicers(*servicers(engine, ImageLimits()))
-    gate = gate or Gate(GateOptions())
-    return build_app(engine, metrics or Metrics(), gate, found, origins)
+    options = HttpOptions("", 0, 8001, origins)
+    return build_app(engine, metrics or Metrics(), gate or Gate(GateOptions()), found, options)
 
 
 async def answer(engine: Any, path: str, metrics: Metrics, accept: str = "") -> httpx.Response:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -233,37 +232,21 @@ def test_no_setting_raises_the_area_of_a_transformer_that_pads(
 
 
 @pytest.mark.parametrize(
-    ("traits", "settings", "expected"),
+    ("level", "most", "expected"),
     [
-        pytest.param(
-            lambda: derive_traits(parts()),
-            ModelSettings(reproducibility=Reproducibility.TOLERANCE),
-            (32, 8),
-            id="as many as pay, and few where all are paid for",
-        ),
-        pytest.param(
-            lambda: derive_traits(parts()),
-            ModelSettings(reproducibility=Reproducibility.BUCKET_EXACT),
-            (8, 8),
-            id="all are paid for",
-        ),
-        pytest.param(
-            lambda: derive_traits(parts()),
-            ModelSettings(reproducibility=Reproducibility.BUCKET_EXACT, max_batch_size=16),
-            (16, 16),
-            id="as configured",
-        ),
-        pytest.param(
-            lambda: derive_traits(parts()), ModelSettings(max_batch_size=4), (4, 4), id="fewer"
-        ),
-        pytest.param(lambda: derive_traits(whole()), ModelSettings(), (8, 8), id="whole requests"),
+        pytest.param(Reproducibility.TOLERANCE, None, (32, 8), id="as many as pay"),
+        pytest.param(Reproducibility.BUCKET_EXACT, None, (8, 8), id="all are paid for"),
+        pytest.param(Reproducibility.BUCKET_EXACT, 16, (16, 16), id="as configured"),
+        pytest.param(Reproducibility.TOLERANCE, 4, (4, 4), id="fewer"),
     ],
 )
 def test_rows_of_a_step_by_level(
-    traits: Callable[[], PipelineTraits], settings: ModelSettings, expected: tuple[int, int]
+    level: Reproducibility, most: int | None, expected: tuple[int, int]
 ) -> None:
-    info = combine("m", settings, traits())
+    settings = ModelSettings(reproducibility=level, max_batch_size=most)
+    info = combine("m", settings, derive_traits(parts()))
     assert (info.max_batch_size, info.exact_row_count) == expected
+    assert combine("m", settings, derive_traits(whole())).max_batch_size == (most or 8)
 
 
 def test_experts_rule_out_exact_buckets() -> None:
