@@ -96,9 +96,11 @@ class SharedSteps:
 
 def measure(costs: StepCosts, device: Device) -> None:
     """Puts in what a worker measures when it has loaded a model: a step of every bucket."""
+    key = (device.size_px, False)
+    costs.introduce(key, device.size_px**2)
     rows = 1
     while rows <= costs.max_rows:
-        costs.learn((device.size_px, False), rows, device.step_s(device.size_px, rows))
+        costs.learn(key, rows, device.step_s(device.size_px, rows))
         rows *= 2
 
 

@@ -36,7 +36,7 @@ async def serve(config: ServerConfig) -> None:
     gate = Gate(config.gate_options())
     engine = Engine(
         EngineOptions(
-            model_repository=config.model_repository,
+            model_repository=config.location,
             threads_per_worker=config.threads_per_worker,
             hang_limit_s=config.worker_hang_limit_s,
             aliases=config.aliases,

@@ -18,6 +18,8 @@ from pydantic_settings import (
 )
 
 from darkroom_server.access.gate import GateOptions
+from darkroom_server.models.remote_repository import RemoteLocation
+from darkroom_server.models.remote_store import is_url
 from darkroom_server.wire.tls import TlsFiles
 
 CONFIG_VARIABLE = "DARKROOM_CONFIG"
@@ -42,7 +44,9 @@ class ServerConfig(BaseSettings):
         env_prefix="DARKROOM_", extra="forbid", frozen=True, protected_namespaces=()
     )
 
-    model_repository: Path = Path("model_repo")
+    model_repository: str = "model_repo"
+    repository_cache: Path = Path("~/.cache/darkroom")
+    repository_cache_bytes: Annotated[int, Field(ge=1)] = 200_000_000_000
     aliases: dict[str, str] = {}
     model_control: Literal["none", "poll"] = "none"
     repository_poll_s: Annotated[float, Field(gt=0)] = 15.0
@@ -79,6 +83,15 @@ class ServerConfig(BaseSettings):
         """Flags before variables before the file."""
         del dotenv_settings, file_secret_settings
         return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls))
+
+    @property
+    def location(self) -> Path | RemoteLocation:
+        """Where the models are."""
+        if is_url(self.model_repository):
+            return RemoteLocation(
+                self.model_repository, self.repository_cache, self.repository_cache_bytes
+            )
+        return Path(self.model_repository)
 
     def threads_per_worker(self, worker_count: int) -> int:
         """Threads that each worker computes with; 0 in the settings means an equal share."""

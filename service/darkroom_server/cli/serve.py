@@ -12,6 +12,8 @@ from darkroom_server.access.keys_file import KeysFileError
 from darkroom_server.access.ledger import LedgerError
 from darkroom_server.app import run
 from darkroom_server.config import CONFIG_VARIABLE, ConfigError, ServerConfig, load_config
+from darkroom_server.models.remote_repository import RemoteLocation
+from darkroom_server.models.remote_store import RemoteError, RemoteStore
 from darkroom_server.telemetry.logs import (
     LOG_FORMAT_VARIABLE,
     LOG_LEVEL_VARIABLE,
@@ -35,14 +37,22 @@ def _settings(flags: dict[str, Any], config: Path | None) -> ServerConfig:
         for problem in error.problems:
             typer.echo(f"darkroom serve: {problem}", err=True)
         raise typer.Exit(2) from None
-    if not settings.model_repository.is_dir():
-        typer.echo(
-            f"darkroom serve: no model repository at {settings.model_repository}; "
-            "name one with --model-repository",
-            err=True,
-        )
+    problem = _problem_of(settings.location)
+    if problem:
+        typer.echo(f"darkroom serve: {problem}; name one with --model-repository", err=True)
         raise typer.Exit(2)
     return settings
+
+
+def _problem_of(location: Path | RemoteLocation) -> str:
+    """Why there can be no repository there; of a store that is away, the log tells later."""
+    if isinstance(location, Path):
+        return "" if location.is_dir() else f"no model repository at {location}"
+    try:
+        RemoteStore(location.url)
+    except RemoteError as error:
+        return str(error)
+    return ""
 
 
 def _aliases(given: list[str] | None) -> dict[str, str] | None:
@@ -58,7 +68,18 @@ def _aliases(given: list[str] | None) -> dict[str, str] | None:
 
 def serve(
     model_repository: Annotated[
-        Path | None, typer.Option(help=_help("Folder of the models.", "model_repository"))
+        str | None,
+        typer.Option(
+            help=_help("Folder of the models, or a URL: s3://, gs://, …", "model_repository")
+        ),
+    ] = None,
+    repository_cache: Annotated[
+        Path | None,
+        typer.Option(help=_help("Where the copy of a URL's models is kept.", "repository_cache")),
+    ] = None,
+    repository_cache_bytes: Annotated[
+        int | None,
+        typer.Option(help=_help("Most that the copy may take.", "repository_cache_bytes")),
     ] = None,
     alias: Annotated[
         list[str] | None,
@@ -185,6 +206,8 @@ def serve(
     """
     flags = {
         "model_repository": model_repository,
+        "repository_cache": repository_cache,
+        "repository_cache_bytes": repository_cache_bytes,
         "aliases": _aliases(alias),
         "model_control": model_control,
         "repository_poll_s": repository_poll,

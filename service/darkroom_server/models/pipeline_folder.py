@@ -1,12 +1,18 @@
-"""Whether a version folder holds a whole diffusers pipeline that is safe to load."""
+"""Whether a version folder holds a whole diffusers pipeline that is safe to load.
+
+Or one that optimum saved for OpenVINO: the same folder, but with graphs instead of weights, and the
+VAE in two parts.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from darkroom_server.models.derive import PipelineParts
 from darkroom_server.models.json_files import BadJson, parse_object
+from darkroom_server.models.openvino_weights import ARRAYS_NAME, GRAPH_NAME, check_openvino
 from darkroom_server.models.problems import ProblemLog, quoted
 from darkroom_server.models.version_files import FileEntry
 from darkroom_server.models.weights import BadWeights, check_safetensors
@@ -22,9 +28,28 @@ _WEIGHT_NAMES = {
 }
 #: The one part that diffusers names by a pipeline of its own instead of by the library.
 _SAFETY_CHECKER = ("stable_diffusion", "StableDiffusionSafetyChecker")
+#: Names of optimum's classes begin so; the rest is the name of diffusers' class.
+OPENVINO_PREFIX = "OV"
+_OPENVINO_DECODER = "vae_decoder"
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _WEIGHT_INDEX = re.compile(r".*\.safetensors\.index(\.[^./]+)?\.json")
 _MAX_JSON_BYTES = 16 << 20
+
+
+def unsafe_files(names: Collection[str]) -> Iterator[tuple[str, str]]:
+    """Those of a version's files that are refused by their names alone, and why."""
+    for name in names:
+        stem, dot, suffix = name.rpartition(".")
+        # OpenVINO keeps plain arrays in a .bin beside its .xml.
+        is_openvino = suffix == "bin" and f"{stem}.xml" in names
+        if (dot + suffix).lower() in _PICKLE_SUFFIXES and not is_openvino:
+            yield (
+                name,
+                "may hold pickled code and is refused: convert the weights to safetensors and "
+                "remove it",
+            )
+        elif suffix.lower() in ("py", "pyc", "so"):
+            yield name, "is code, and code of a model is never run: remove it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,19 +63,27 @@ class PipelineFolder:
     def read(self) -> PipelineParts | None:
         """The pipeline's parts, or None with a problem for everything wrong. Blocking."""
         before = self.problems.error_count
-        self._refuse_unsafe_files()
+        for name, message in unsafe_files(self.files):
+            self._error(name, message)
         index = self._read_json(INDEX_NAME) if INDEX_NAME in self.files else None
         if INDEX_NAME not in self.files:
             self._error("", f"holds no {INDEX_NAME}: it is not a diffusers pipeline, or not whole")
         if index is None:
             return None
         class_name = self._class_name(index)
+        if class_name is not None and self._is_openvino:
+            class_name = OPENVINO_PREFIX + class_name.removeprefix(OPENVINO_PREFIX)
         components = self._components(index)
         configs = {name: self._check_part(name, *part) for name, part in components.items()}
         self._check_weights()
         if self.problems.error_count > before or class_name is None:
             return None
         return PipelineParts(class_name=class_name, components=components, configs=configs)
+
+    @property
+    def _is_openvino(self) -> bool:
+        """Whether optimum saved it; its decoder alone is in a folder of this name."""
+        return f"{_OPENVINO_DECODER}/{GRAPH_NAME}" in self.files
 
     def _error(self, name: str, message: str) -> None:
         self.problems.error(f"{self.shown}/{name}".rstrip("/"), message)
@@ -67,20 +100,6 @@ class PipelineFolder:
         except OSError as error:
             self._error(name, f"cannot be read: {error.strerror}")
         return None
-
-    def _refuse_unsafe_files(self) -> None:
-        for name in self.files:
-            stem, dot, suffix = name.rpartition(".")
-            # OpenVINO keeps plain arrays in a .bin beside its .xml.
-            is_openvino = suffix == "bin" and f"{stem}.xml" in self.files
-            if (dot + suffix).lower() in _PICKLE_SUFFIXES and not is_openvino:
-                self._error(
-                    name,
-                    "may hold pickled code and is refused: convert the weights to safetensors and "
-                    "remove it",
-                )
-            elif suffix.lower() in ("py", "pyc", "so"):
-                self._error(name, "is code, and code of a model is never run: remove it")
 
     def _class_name(self, index: dict[str, object]) -> str | None:
         class_name = index.get("_class_name")
@@ -118,6 +137,8 @@ class PipelineFolder:
 
     def _check_part(self, name: str, library: str, kind: str) -> dict[str, object]:
         """Checks that a part's files are there; returns its config, empty when it has none."""
+        if name == "vae" and self._is_openvino:
+            name = _OPENVINO_DECODER
         inside = [
             file.removeprefix(f"{name}/") for file in self.files if file.startswith(f"{name}/")
         ]
@@ -132,6 +153,8 @@ class PipelineFolder:
             return self._part_config(name, "tokenizer_config.json")
         if "FeatureExtractor" in kind or "Processor" in kind:
             return self._part_config(name, "preprocessor_config.json")
+        if GRAPH_NAME in inside:
+            return self._part_config(name, "config.json")
         weights = _WEIGHT_NAMES["transformers" if (library, kind) == _SAFETY_CHECKER else library]
         if not {weights, f"{weights}.index.json"} & set(inside):
             others = any(file.endswith(".safetensors") for file in inside)
@@ -160,6 +183,20 @@ class PipelineFolder:
                     self._error(name, f"cannot be read: {error.strerror}")
             elif _WEIGHT_INDEX.fullmatch(name):
                 self._check_shards(name)
+            elif self._is_openvino and name.endswith(f"/{GRAPH_NAME}"):
+                self._check_graph(name, entry)
+
+    def _check_graph(self, name: str, entry: FileEntry) -> None:
+        arrays = self.files.get(name.removesuffix(GRAPH_NAME) + ARRAYS_NAME)
+        if arrays is None:
+            self._error(name.removesuffix(GRAPH_NAME) + ARRAYS_NAME, "is missing: copy it again")
+            return
+        try:
+            check_openvino(entry.path, arrays.size_bytes)
+        except BadWeights as error:
+            self._error(name, str(error))
+        except OSError as error:
+            self._error(name, f"cannot be read: {error.strerror}")
 
     def _check_shards(self, name: str) -> None:
         index = self._read_json(name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from darkroom_server.domain.jobs import Reproducibility, Task
+from darkroom_server.domain.memory import MemoryProfile
 from darkroom_server.domain.models import (
     BackendKind,
     DeviceKind,
@@ -34,6 +35,17 @@ class SpecificVersions:
 
 
 VersionPolicy = LatestVersions | AllVersions | SpecificVersions
+
+
+def chosen_versions(policy: VersionPolicy, numbers: list[int]) -> list[int]:
+    """Those of the numbers, highest first, that the policy says."""
+    match policy:
+        case LatestVersions(count):
+            return numbers[:count]
+        case AllVersions():
+            return numbers
+        case SpecificVersions(wanted):
+            return [number for number in numbers if number in wanted]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +104,7 @@ class ModelSettings:
     dtype: Dtype = Dtype.AUTO
     version_labels: tuple[tuple[str, int], ...] = ()
     dynamic_batching: DynamicBatching = field(default_factory=DynamicBatching)
+    memory: MemoryProfile = field(default_factory=MemoryProfile)
     license: str = ""
     update_policy: UpdatePolicy = UpdatePolicy.AVAILABILITY
     backend: BackendKind = BackendKind.DIFFUSERS
