@@ -15,7 +15,7 @@ LAUNCH := MALLOC_MMAP_THRESHOLD_=67108864 MALLOC_TRIM_THRESHOLD_=268435456
 
 PACKAGES := protos/gen/python clients/python service
 
-.PHONY: help setup proto fmt lint types arch protos-check check test compat fuzz clients-test clients-check browser demo serve gallery bench bench-report clean
+.PHONY: help setup proto reference docs fmt lint types arch protos-check check test compat node-clients fuzz clients-test clients-check browser demo serve gallery bench bench-report clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,9 +44,17 @@ $(STAMP): constraints.txt $(PACKAGES:%=%/pyproject.toml)
 	@$(BIN)/python -m pip check
 	@touch $@
 
-proto: setup ## generate the Python code and the reference of protos/ anew
+proto: setup ## generate the Python code of protos/ anew, and the reference
 	protos/generate.sh
+	@$(MAKE) --no-print-directory reference
+
+reference: setup ## write the pages of docs/ that say what the code says: protos, settings, commands, metrics
 	protos/generate.sh $(CURDIR)/docs markdown
+	$(BIN)/python docs/reference.py
+
+docs: setup ## build the documentation as a site into build/site; a warning is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "build/site/index.html"
 
 fmt: setup ## format Python and protos, and fix what the linter can fix
 	$(BIN)/ruff format .
@@ -66,9 +74,7 @@ arch: setup
 
 protos-check: setup
 	cd protos && ../$(BIN)/buf lint && ../$(BIN)/buf format -d --exit-code
-	@tag=$$(git describe --tags --abbrev=0 2>/dev/null) || tag=; \
-	if [ -z "$$tag" ]; then echo "no tag to compare the protos with"; else \
-	  cd protos && ../$(BIN)/buf breaking --against "$$(git rev-parse --path-format=absolute --git-common-dir)#tag=$$tag,subdir=protos"; fi
+	@PATH="$(CURDIR)/$(BIN):$$PATH" protos/breaking.sh $(PROTOS_BASE)
 
 check: lint types protos-check arch ## format, lint, types, layers, protos: everything but the tests
 
@@ -85,9 +91,12 @@ compat: setup ## the generated code under protobuf 7, and clients that people ha
 	  test -x $$home/bin/python || $(BIN)/python -m venv $$home; \
 	  PIP_DISABLE_PIP_VERSION_CHECK=1 $$home/bin/python -m pip install -qq $$client pillow || exit 1; \
 	done
+	@$(MAKE) --no-print-directory node-clients
+	$(BIN)/python -m pytest -q tests/compat
+
+node-clients: ## install clients for Node, which pages of docs/ use and tests run
 	@if command -v npm >/dev/null; then npm install --prefix .compat/node --no-fund --no-audit \
 	  --silent openai@6.49.0 @huggingface/inference@4.13.30; else echo "no npm: Node's clients are left out"; fi
-	$(BIN)/python -m pytest -q tests/compat
 
 fuzz: compat ## thousands of made-up HTTP requests against a served model
 	FUZZ_EXAMPLES=500 $(BIN)/python -m pytest -q --timeout=1800 tests/compat/test_fuzz.py

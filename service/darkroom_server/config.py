@@ -39,7 +39,11 @@ class ServerConfig(BaseSettings):
     host: str = "127.0.0.1"
     grpc_port: Port = 8001
     http_port: Port = 8000
-    cors_origins: list[str] = []
+    cors_origins: list[str] = Field(
+        default=[],
+        description="Origins whose pages may call the HTTP port, such as https://example.com; "
+        "* is every one.",
+    )
     max_receive_bytes: Annotated[int, Field(ge=1 << 20)] = 64 << 20
     max_concurrent_streams: Annotated[int, Field(ge=1)] = 1024
     worker_thread_count: Annotated[int, Field(ge=0)] = 0
