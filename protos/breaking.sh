@@ -7,7 +7,7 @@ cd "$(dirname "$0")"
 base="${1:-$(git describe --tags --abbrev=0 --match 'v*' HEAD^ 2>/dev/null || true)}"
 [ -n "$base" ] || base="HEAD^"
 if ! commit="$(git rev-parse --quiet --verify "$base^{commit}")"; then
-  echo "protos: no $base to compare with" >&2
+  echo "protos: there is no commit $base to compare with" >&2
   exit "$([ $# -gt 0 ] && echo 1 || echo 0)"
 fi
 # What stood there, in a folder of its own: buf reads no commit of a shallow clone or of a worktree.
