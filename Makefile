@@ -15,7 +15,7 @@ LAUNCH := MALLOC_MMAP_THRESHOLD_=67108864 MALLOC_TRIM_THRESHOLD_=268435456
 
 PACKAGES := protos/gen/python clients/python service
 
-.PHONY: help setup proto reference docs fmt lint types arch protos-check check test compat node-clients fuzz clients-test clients-check browser demo serve gallery bench bench-report clean
+.PHONY: help setup proto reference docs fmt lint types arch protos-check check test compat node-clients fuzz clients-test clients-check browser redis demo serve gallery bench bench-report clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -96,7 +96,8 @@ compat: setup ## the generated code under protobuf 7, and clients that people ha
 
 node-clients: ## install clients for Node, which pages of docs/ use and tests run
 	@if command -v npm >/dev/null; then npm install --prefix .compat/node --no-fund --no-audit \
-	  --silent openai@6.49.0 @huggingface/inference@4.13.30; else echo "no npm: Node's clients are left out"; fi
+	  --silent openai@6.49.0 @huggingface/inference@4.13.30 @bufbuild/protobuf@2.17.0 \
+	  @connectrpc/connect@2.1.2 @connectrpc/connect-node@2.1.2 @connectrpc/connect-web@2.1.2; else echo "no npm: Node's clients are left out"; fi
 
 fuzz: compat ## thousands of made-up HTTP requests against a served model
 	FUZZ_EXAMPLES=500 $(BIN)/python -m pytest -q --timeout=1800 tests/compat/test_fuzz.py
@@ -115,6 +116,11 @@ browser: setup ## install Chromium, which the tests of the playground drive
 	  apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium >/dev/null; } || \
 	  $(BIN)/playwright install chromium-headless-shell || { \
 	  echo "browser: no Chromium could be fetched (on Debian and Ubuntu: apt install chromium)" >&2; exit 1; }
+
+redis: ## install redis-server, which the tests of shared limits start
+	@command -v redis-server >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
+	  apt-get update -qq && apt-get install -qq -y --no-install-recommends redis-server >/dev/null; } || { \
+	  echo "redis: no redis-server could be installed (on Debian and Ubuntu: apt install redis-server)" >&2; exit 1; }
 
 demo: setup ## start the service, generate and fill pictures over gRPC, write them to build/demo
 	@$(LAUNCH) $(BIN)/python examples/demo.py

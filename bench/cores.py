@@ -24,7 +24,7 @@ from bench.measured import Estimate, Measured
 from bench.memory import measure_memory
 from bench.pipelines import PROMPT, Pipeline, play_pipeline
 from bench.previews import preview_cost, time_to_preview
-from bench.scoring import Run, Setting, ours, percentile, whole
+from bench.scoring import Maker, Run, Setting, ours, percentile, whole
 from bench.serving import Server
 from bench.setup import SATURATED_PX, UNSATURATED_PX, Bench
 from bench.virtual import Device
@@ -34,6 +34,8 @@ from darkroom_client import AsyncClient, Client, Progress
 ROOT = Path(__file__).parents[1]
 #: At 0.7 load a baseline works at most this share of the time, or the calibration was off.
 MAX_BUSY_SHARE = 0.8
+#: How a sustained rate is sought: by steps of this factor, so many at most.
+RATE_STEP, MAX_RATE_STEPS = 0.9, 8
 
 
 def measure_cores(name: str, *, thread_count: int, quick: bool) -> list[Measured]:
@@ -48,14 +50,10 @@ def measure_cores(name: str, *, thread_count: int, quick: bool) -> list[Measured
     with bench.server("SOLO") as (server, _):
         measured.append(_bit_equality(bench, server))
     with bench.server("TOLERANCE") as (server, client):
-        measured += [
-            _best_batch(bench, server, size, rows=8) for size in (UNSATURATED_PX, SATURATED_PX)
-        ]
+        measured += [_best_batch(bench, server, size) for size in (UNSATURATED_PX, SATURATED_PX)]
         measured.append(_cancel(bench, server))
         measured += _under_load(bench, server)
         measured += [preview_cost(bench, server, size) for size in (UNSATURATED_PX, SATURATED_PX)]
-    with bench.server("TOLERANCE", max_batch_size=32) as (server, _):
-        measured.append(_best_batch(bench, server, UNSATURATED_PX, rows=32))
     measured.append(_solo_goodput(bench))
     measured.append(measure_memory(bench))
     return measured
@@ -106,7 +104,7 @@ async def _pictures(address: str, arrivals: list[Arrival]) -> list[np.ndarray[An
     return [np.asarray(Image.open(io.BytesIO(file))) for file in files]
 
 
-def _best_batch(bench: Bench, server: Server, size_px: int, *, rows: int) -> Measured:
+def _best_batch(bench: Bench, server: Server, size_px: int) -> Measured:
     """G4: equal requests that all wait, images a second, over the pipeline's best batch."""
     count = 16 if bench.quick else 48
     drawn = W_HOMOG.arrivals(1, count, size_px=size_px)
@@ -125,8 +123,7 @@ def _best_batch(bench: Bench, server: Server, size_px: int, *, rows: int) -> Mea
     return Measured(
         goal="G4",
         tier="C",
-        metric=f"throughput at {size_px} px, ours with {rows} rows / bare diffusers' best batch "
-        f"({best} images)",
+        metric=f"throughput at {size_px} px, ours / bare diffusers' best batch ({best} images)",
         target=0.93,
         at_least=True,
         estimate=Estimate.of(ratios),
@@ -218,26 +215,40 @@ class Pair:
     setting: Setting
 
     def goodput(self, policy: Any) -> Measured:
-        """Each at the rate that its virtual twin sustains.
+        """Each at the highest rate at which it keeps the objective, sought by steps of a tenth.
 
-        No figure unless both keep the objective for real: else it was not the load of the goal.
+        The search begins at the rate that its virtual twin sustains; no figure where it finds none.
         """
-        ratios, shares, kept = [], [], True
+        ratios, shares = [], []
         for seed in self.bench.seeds:
-            rates = [_rate(self.setting.sustained(maker, seed)) for maker in (ours, whole(policy))]
-            mine, theirs = self._both(policy, rates[0], rates[1], seed, told=True)
+            mine = self._sustained(ours, None, seed)
+            theirs = self._sustained(whole(policy), policy, seed)
+            if mine is None or theirs is None:
+                break
             ratios.append(mine.goodput_per_s() / theirs.goodput_per_s())
-            kept = kept and all(run.keeps(self.setting.objective) for run in (mine, theirs))
-            shares.append([round(run.attainment(), 3) for run in (mine, theirs)])
+            shares.append([round(run.goodput_per_s(), 3) for run in (mine, theirs)])
         return Measured(
             goal="G1",
             tier="C",
-            metric=f"goodput W-mix, {self.device.size_px} px, ours / B3, at calibrated rates",
+            metric=f"goodput W-mix, {self.device.size_px} px, ours / B3, sustained for real",
             target=2.5,
             at_least=True,
-            estimate=Estimate.of(ratios) if kept else None,
-            details={"met_ours_b3": shares, "device": dataclasses.asdict(self.device)},
+            estimate=Estimate.of(ratios) if len(ratios) == len(self.bench.seeds) else None,
+            details={"ours_b3_per_s": shares, "device": dataclasses.asdict(self.device)},
         )
+
+    def _sustained(self, maker: Maker, policy: Any, seed: int) -> Run | None:
+        """The run at the highest rate of the search that keeps the objective."""
+        rate = _rate(self.setting.sustained(maker, seed))
+        best = self._run(policy, rate, seed, told=True)
+        keeps = best.keeps(self.setting.objective)
+        for _ in range(MAX_RATE_STEPS):
+            rate = rate / RATE_STEP if keeps else rate * RATE_STEP
+            run = self._run(policy, rate, seed, told=True)
+            if run.keeps(self.setting.objective) != keeps:
+                return best if keeps else run
+            best = run
+        return best if keeps else None
 
     def tail(self, policy: Any) -> Measured:
         """G3 for 4 steps; nobody is told a deadline.
@@ -247,7 +258,7 @@ class Pair:
         tails_s, busy_shares = [], []
         for seed in self.bench.seeds:
             rate = 0.7 * self.setting.one_by_one_per_s(seed)
-            runs = self._both(policy, rate, rate, seed, told=False)
+            runs = self._both(policy, rate, seed)
             tails_s.append([percentile(run.latencies_s(4), 0.99) for run in runs])
             busy_shares.append(runs[1].trace.busy_s / runs[1].trace.end_s)
         return Measured(
@@ -266,30 +277,29 @@ class Pair:
             },
         )
 
-    def _both(
-        self, policy: Any, our_rate: float, their_rate: float, seed: int, *, told: bool
-    ) -> tuple[Run, Run]:
-        runs = []
-        for is_ours in (True, False) if seed % 2 else (False, True):
-            rate = our_rate if is_ours else their_rate
-            drawn = self.setting.workload.arrivals(
-                seed, self.setting.request_count, size_px=self.device.size_px
-            )
-            arrivals = at_rate(drawn, rate)
-            limits_s = [
-                one.at_s + self.setting.objective.allowed_s(one.kind, self.device)
-                for one in arrivals
-            ]
-            known: list[float | None] = [*limits_s] if told else [None] * len(arrivals)
-            if is_ours:
-                trace = play_server(self.server.address, arrivals, known)
-            else:
-                pipeline = self.bench.pipeline
-                trace = play_pipeline(pipeline, policy, self.device, arrivals, known)
-            runs.append(Run(arrivals, limits_s, trace))
-            time.sleep(1.0)  # what was turned away is gone before the other begins
+    def _both(self, policy: Any, rate: float, seed: int) -> tuple[Run, Run]:
+        """Ours and the baseline's, at one rate; nobody is told a deadline."""
+        order = (None, policy) if seed % 2 else (policy, None)
+        runs = [self._run(one, rate, seed, told=False) for one in order]
         first, second = runs
         return (first, second) if seed % 2 else (second, first)
+
+    def _run(self, policy: Any, rate: float, seed: int, *, told: bool) -> Run:
+        """One playing in real time by a baseline, or by the server where `policy` is None."""
+        drawn = self.setting.workload.arrivals(
+            seed, self.setting.request_count, size_px=self.device.size_px
+        )
+        arrivals = at_rate(drawn, rate)
+        limits_s = [
+            one.at_s + self.setting.objective.allowed_s(one.kind, self.device) for one in arrivals
+        ]
+        known: list[float | None] = [*limits_s] if told else [None] * len(arrivals)
+        if policy is None:
+            trace = play_server(self.server.address, arrivals, known)
+        else:
+            trace = play_pipeline(self.bench.pipeline, policy, self.device, arrivals, known)
+        time.sleep(1.0)  # what was turned away is gone before the next begins
+        return Run(arrivals, limits_s, trace)
 
 
 def _rate(run: Run | None) -> float:

@@ -68,14 +68,12 @@ def options(one: Arrival) -> GenerateOptions:
     }
 
 
-def repository_with(
-    folder: Path, model: Path, reproducibility: str, max_batch_size: int = 8
-) -> Path:
-    """A repository in `folder` with a copy of one model, its level and largest batch written."""
+def repository_with(folder: Path, model: Path, reproducibility: str) -> Path:
+    """A repository in `folder` with a copy of one model, its level written."""
     copy = folder / model.name
     shutil.copytree(model, copy)  # links out of a repository are refused
     config = (model / "config.pbtxt").read_text(encoding="utf-8")
     level = f"reproducibility: REPRODUCIBILITY_{reproducibility}\n"
-    queue = f"max_queue_size: 4096\nmax_batch_size: {max_batch_size}\n"
+    queue = "max_queue_size: 4096\n"
     (copy / "config.pbtxt").write_text(config + "\n" + level + queue, encoding="utf-8")
     return folder

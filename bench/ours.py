@@ -5,12 +5,14 @@ from __future__ import annotations
 from bench.virtual import Device, Idle, Turn
 from bench.workloads import Arrival
 from darkroom_server.domain.jobs import ImageSpec, Job, Reproducibility, Task
-from darkroom_server.scheduling.step_batcher import Shape, Step, StepBatcher
+from darkroom_server.models.derive import MAX_ROW_COUNT
+from darkroom_server.scheduling.entry import Shape, Step
+from darkroom_server.scheduling.step_batcher import Batch, StepBatcher
 from darkroom_server.scheduling.step_costs import StepCosts
 from darkroom_server.worker.loop import IDLE_REFUSAL_FACTOR
 
 #: Rows that a step may have; what a model's `max_batch_size` is by default.
-MAX_ROWS = 8
+MAX_ROWS = MAX_ROW_COUNT
 
 
 class SharedSteps:
@@ -23,6 +25,7 @@ class SharedSteps:
         measure(costs, device)
         self._batcher = StepBatcher(costs)
         self._left: dict[str, tuple[Arrival, int]] = {}
+        self._taken: tuple[Batch, list[Step], float] | None = None
         #: Seconds from arrival to image, as told at admission, by request.
         self.estimates_s: dict[int, float] = {}
         #: Requests turned away at the door.
@@ -32,15 +35,17 @@ class SharedSteps:
         """Adds a job of one image, or refuses it as the worker does."""
         job, now_s = job_of(arrival, deadline_s, solo=self._solo), arrival.at_s
         shape = shape_of(arrival, solo=self._solo)
-        estimated_s = self._batcher.estimate_s(job, shape, now_s)
-        if estimated_s is not None:
-            patience = 1.0 if len(self._batcher) else IDLE_REFUSAL_FACTOR
-            if deadline_s is not None and estimated_s > patience * (deadline_s - now_s):
-                self.refused.add(arrival.index)
-                return
-            self.estimates_s[arrival.index] = estimated_s
+        forecast = self._batcher.forecast(job, shape, now_s)
+        assert forecast is not None
+        patience = 1.0 if len(self._batcher) else IDLE_REFUSAL_FACTOR
+        if deadline_s is not None and (
+            forecast.done_s > patience * (deadline_s - now_s) or forecast.breaks_until_s is not None
+        ):
+            self.refused.add(arrival.index)
+            return
+        self.estimates_s[arrival.index] = forecast.done_s
         self._left[job.job_id] = (arrival, arrival.step_count)
-        self._batcher.add(job, shape, now_s)
+        self._batcher.add(job, shape, now_s, behind_s=forecast.breaks_until_s)
 
     def cancel(self, index: int) -> None:
         """Removes a job."""
@@ -48,6 +53,7 @@ class SharedSteps:
 
     def turn(self, now_s: float) -> Turn | Idle:
         """One tick: drops what is late, takes one shared step, decodes what it finished."""
+        self._commit()
         for late in self._batcher.expired(now_s):
             self._forget(late.job_id)
         batch = self._batcher.plan(now_s)
@@ -56,7 +62,8 @@ class SharedSteps:
         size_px = self._left[batch.steps[0].job_id][0].size_px
         step_s = self._device.step_s(size_px, batch.row_count)
         finished = [step for step in batch.steps if self._advance(step)]
-        self._batcher.commit(batch, finished, step_s)
+        # What arrives during the step finds it running; it is booked after it.
+        self._taken = (batch, finished, step_s)
         decode_s = self._device.decode_s(size_px)
         ended = tuple(
             (self._left.pop(step.job_id)[0].index, now_s + step_s + decoded * decode_s)
@@ -64,6 +71,17 @@ class SharedSteps:
         )
         worked_on = tuple(int(step.job_id) for step in batch.steps)
         return Turn(step_s + len(finished) * decode_s, ended, worked_on)
+
+    def _commit(self) -> None:
+        """Books the step that was taken last."""
+        if self._taken is None:
+            return
+        batch, finished, step_s = self._taken
+        self._taken = None
+        self._batcher.commit(batch, finished, step_s)
+        for _ in finished:
+            decode_s = self._device.decode_s(batch.key[0])
+            self._batcher.costs.learn_besides(batch.key, "decode", decode_s)
 
     def _advance(self, step: Step) -> bool:
         """Whether this was the job's last step."""
@@ -78,9 +96,11 @@ class SharedSteps:
 
 def measure(costs: StepCosts, device: Device) -> None:
     """Puts in what a worker measures when it has loaded a model: a step of every bucket."""
+    key = (device.size_px, False)
+    costs.introduce(key, device.size_px**2)
     rows = 1
     while rows <= costs.max_rows:
-        costs.learn((device.size_px, False), rows, device.step_s(device.size_px, rows))
+        costs.learn(key, rows, device.step_s(device.size_px, rows))
         rows *= 2
 
 

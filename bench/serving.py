@@ -72,7 +72,7 @@ class Server:
 
 
 @contextmanager
-def serving(repository: Path, *flags: str) -> Iterator[Server]:
+def serving(repository: Path | str, *flags: str) -> Iterator[Server]:
     """A server on free ports; its models may still be loading."""
     command = [
         *(str(Path(sys.executable).with_name("darkroom")), "serve"),

@@ -27,12 +27,10 @@ class Bench:
     quick: bool
 
     @contextmanager
-    def server(
-        self, reproducibility: str, *, max_batch_size: int = 8
-    ) -> Iterator[tuple[Server, Client]]:
-        """A server of the model at a level of exactness; the batch is in rows."""
+    def server(self, reproducibility: str) -> Iterator[tuple[Server, Client]]:
+        """A server of the model at a level of exactness."""
         with tempfile.TemporaryDirectory() as folder:
-            repository = repository_with(Path(folder), self.model, reproducibility, max_batch_size)
+            repository = repository_with(Path(folder), self.model, reproducibility)
             flags = ("--worker-thread-count", str(self.thread_count))
             with serving(repository, *flags) as server, connected(server) as client:
                 client.generate(PROMPT, steps=4, seed=0)

@@ -78,6 +78,9 @@ def _flags() -> Iterator[tuple[str, tuple[str, str]]]:
 
 
 def _takes(schema: dict[str, Any]) -> str:
+    for choice in schema.get("anyOf", []):
+        if choice["type"] != "null":
+            return _takes(choice)
     if "enum" in schema:
         return ", ".join(f"`{each}`" for each in schema["enum"])
     kinds = {"integer": "whole number", "array": "list", "object": "mapping", "string": "text"}

@@ -12,10 +12,10 @@ import (
 	"darkroom/darkroomv1"
 )
 
-// Options say how a server is spoken to. The zero value is a plain connection without a token.
+// Options say how a server is spoken to. The zero value is a plain connection without a key.
 type Options struct {
-	// Token is sent as a bearer token with every call.
-	Token string
+	// APIKey is sent with every call, as "authorization: Bearer KEY".
+	APIKey string
 	// MaxAttempts counts the first try; 0 means 4, and 1 turns retrying off.
 	MaxAttempts int
 	// Dial are options of the connection, such as TLS credentials. Without any it is plain.
@@ -134,8 +134,8 @@ func (c *Client) unary(ctx context.Context, call func(context.Context, *metadata
 
 func (c *Client) outgoing(ctx context.Context, requestID string) context.Context {
 	ctx = metadata.AppendToOutgoingContext(ctx, "x-request-id", requestID)
-	if c.options.Token != "" {
-		ctx = metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+c.options.Token)
+	if c.options.APIKey != "" {
+		ctx = metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+c.options.APIKey)
 	}
 	return ctx
 }

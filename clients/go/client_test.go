@@ -75,7 +75,7 @@ func busy(t *testing.T, pushbackMs string) script {
 func TestAnImageInChunksIsRead(t *testing.T) {
 	server := serve(t, says(accepted(), progress(), announce(picture, 10),
 		chunk(picture[:4], 0, 0), chunk(picture[4:], 4, 0), completed(1)))
-	stream := server.dial(t, Options{Token: "t-1"}).Generate(context.Background(), request)
+	stream := server.dial(t, Options{APIKey: "t-1"}).Generate(context.Background(), request)
 	defer stream.Close()
 	var kinds []string
 	for {

@@ -23,7 +23,7 @@ const (
 	ModelNotFound Kind = "ModelNotFound"
 	// ModelUnavailable: the model is unloaded or could not be loaded; trying again does not help.
 	ModelUnavailable Kind = "ModelUnavailable"
-	// Unauthenticated: no token, or one that the service does not know.
+	// Unauthenticated: no API key, or one that the service does not know.
 	Unauthenticated Kind = "Unauthenticated"
 	// PermissionDenied: the token does not allow this call.
 	PermissionDenied Kind = "PermissionDenied"

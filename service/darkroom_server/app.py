@@ -9,11 +9,15 @@ from contextlib import suppress
 import structlog
 import uvloop
 
+from darkroom_server.access.gate import Gate
 from darkroom_server.config import ServerConfig
 from darkroom_server.engine.engine import Engine, EngineOptions
+from darkroom_server.gateway.connect import Servicers
 from darkroom_server.gateway.server import HttpOptions, build_http_server
-from darkroom_server.rpc.server import GrpcOptions, build_server
+from darkroom_server.rpc.server import GrpcOptions, build_server, servicers
 from darkroom_server.telemetry.metrics import Metrics
+from darkroom_server.wire.images import ImageLimits
+from darkroom_server.wire.tls import TlsFiles
 
 log = structlog.get_logger(__name__)
 
@@ -25,10 +29,14 @@ def run(config: ServerConfig) -> None:
 
 async def serve(config: ServerConfig) -> None:
     """Opens the ports, loads the models, waits for a signal, drains, stops."""
+    tls = config.tls_files()
+    if tls is not None:
+        tls.check()
     metrics = Metrics()
+    gate = Gate(config.gate_options())
     engine = Engine(
         EngineOptions(
-            model_repository=config.model_repository,
+            model_repository=config.location,
             threads_per_worker=config.threads_per_worker,
             hang_limit_s=config.worker_hang_limit_s,
             aliases=config.aliases,
@@ -41,10 +49,16 @@ async def serve(config: ServerConfig) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, signals.put_nowait, number)
-    server = build_server(engine, _grpc_options(config), metrics)
+    server = build_server(engine, _grpc_options(config, tls), metrics, gate)
     http_server = build_http_server(
-        engine, HttpOptions(config.host, config.http_port, tuple(config.cors_origins)), metrics
+        engine,
+        HttpOptions(config.host, config.http_port, server.port, tuple(config.cors_origins), tls),
+        metrics,
+        gate,
+        Servicers(*servicers(engine, ImageLimits())),
     )
+    _warn_of_exposure(config)
+    gate.start()
     await server.start()
     http_server.start()
     log.info("listening", host=config.host, grpc_port=server.port, http_port=http_server.port)
@@ -62,6 +76,7 @@ async def serve(config: ServerConfig) -> None:
         await server.stop(grace_s=1.0)
         await http_server.stop()
         await engine.stop()
+        await gate.stop()
         log.info("stopped")
 
 
@@ -81,8 +96,19 @@ async def _drain(engine: Engine, config: ServerConfig, signals: asyncio.Queue[in
     hurry.cancel()
 
 
-def _grpc_options(config: ServerConfig) -> GrpcOptions:
+def _warn_of_exposure(config: ServerConfig) -> None:
+    """Says what is missing where other machines may call."""
+    if not config.is_beyond_loopback:
+        return
+    if config.keys_file is None:
+        log.warning("no keys: whoever reaches the ports is served", host=config.host)
+    if config.tls_certificate is None:
+        log.warning("no TLS: keys and pictures can be read on the way", host=config.host)
+
+
+def _grpc_options(config: ServerConfig, tls: TlsFiles | None) -> GrpcOptions:
     return GrpcOptions(
+        tls=tls,
         host=config.host,
         port=config.grpc_port,
         max_receive_message_bytes=config.max_receive_bytes,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -16,10 +17,22 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from darkroom_server.access.gate import GateOptions
+from darkroom_server.models.remote_repository import RemoteLocation
+from darkroom_server.models.remote_store import is_url
+from darkroom_server.wire.tls import TlsFiles
+
 CONFIG_VARIABLE = "DARKROOM_CONFIG"
 _PREFIX = "DARKROOM_"
 #: Variables with the prefix that are not the server's.
-_CLIENT_VARIABLES = ("DARKROOM_SERVER",)
+_CLIENT_VARIABLES = ("DARKROOM_SERVER", "DARKROOM_API_KEY", "DARKROOM_TLS_CA")
+
+
+def _redis_url(text: str) -> str:
+    if text != "memory" and not text.startswith(("redis://", "rediss://")):
+        raise ValueError("give memory, redis://HOST:PORT/DATABASE or rediss://…")
+    return text
+
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 
@@ -31,7 +44,9 @@ class ServerConfig(BaseSettings):
         env_prefix="DARKROOM_", extra="forbid", frozen=True, protected_namespaces=()
     )
 
-    model_repository: Path = Path("model_repo")
+    model_repository: str = "model_repo"
+    repository_cache: Path = Path("~/.cache/darkroom")
+    repository_cache_bytes: Annotated[int, Field(ge=1)] = 200_000_000_000
     aliases: dict[str, str] = {}
     model_control: Literal["none", "poll"] = "none"
     repository_poll_s: Annotated[float, Field(gt=0)] = 15.0
@@ -44,6 +59,13 @@ class ServerConfig(BaseSettings):
         description="Origins whose pages may call the HTTP port, such as https://example.com; "
         "* is every one.",
     )
+    keys_file: Path | None = None
+    limits_storage: Annotated[str, AfterValidator(_redis_url)] = "memory"
+    reflection_needs_key: bool = False
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+    tls_client_ca: Path | None = None
+    insecure: bool = False
     max_receive_bytes: Annotated[int, Field(ge=1 << 20)] = 64 << 20
     max_concurrent_streams: Annotated[int, Field(ge=1)] = 1024
     worker_thread_count: Annotated[int, Field(ge=0)] = 0
@@ -66,11 +88,60 @@ class ServerConfig(BaseSettings):
         del dotenv_settings, file_secret_settings
         return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls))
 
+    @property
+    def location(self) -> Path | RemoteLocation:
+        """Where the models are."""
+        if is_url(self.model_repository):
+            return RemoteLocation(
+                self.model_repository, self.repository_cache, self.repository_cache_bytes
+            )
+        return Path(self.model_repository)
+
     def threads_per_worker(self, worker_count: int) -> int:
         """Threads that each worker computes with; 0 in the settings means an equal share."""
         if self.worker_thread_count:
             return self.worker_thread_count
         return max(1, (os.cpu_count() or 1) // max(1, worker_count))
+
+    def gate_options(self) -> GateOptions:
+        """Which callers are let in, and where their use is counted."""
+        return GateOptions(
+            keys_file=self.keys_file,
+            redis_url=None if self.limits_storage == "memory" else self.limits_storage,
+            reflection_needs_key=self.reflection_needs_key,
+        )
+
+    def tls_files(self) -> TlsFiles | None:
+        """The certificates, None without; raises ConfigError where only some are given."""
+        certificate, key = self.tls_certificate, self.tls_key
+        if certificate is not None and key is not None:
+            return TlsFiles(certificate, key, self.tls_client_ca)
+        if certificate is not None or key is not None:
+            raise ConfigError(["tls_certificate and tls_key go together; give both"])
+        if self.tls_client_ca is not None:
+            raise ConfigError(["tls_client_ca needs tls_certificate and tls_key"])
+        return None
+
+    @property
+    def is_beyond_loopback(self) -> bool:
+        """Whether other machines may reach the ports."""
+        try:
+            return not ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host != "localhost"
+
+    def check_exposure(self) -> None:
+        """Raises ConfigError where strangers would be served unasked and unencrypted."""
+        is_guarded = self.keys_file is not None or self.tls_certificate is not None
+        if self.is_beyond_loopback and not is_guarded and not self.insecure:
+            raise ConfigError(
+                [
+                    f"host {self.host} can be reached from other machines, and there are neither "
+                    "keys nor TLS: make a key with `darkroom keys create NAME` and give "
+                    "--keys-file keys.toml, give --tls-certificate and --tls-key, or say "
+                    "--insecure where something in front of the server guards it"
+                ]
+            )
 
 
 class ConfigError(ValueError):

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from google.protobuf.descriptor_pb2 import FileDescriptorSet
+from google.rpc import error_details_pb2
+from PIL import Image
 
-from tests.e2e.gateway.conftest import FILL, SCHNELL, SDXL, Service
+from tests.e2e.gateway.conftest import DEV, FILL, SCHNELL, SDXL, Service
 
 CALLERS = Path(__file__).parent / "callers"
+SNIPPETS = Path(__file__).parents[2] / "examples" / "http"
+PROTOS = Path(__file__).parents[2] / "protos"
+BUF = Path(sys.executable).with_name("buf")
 INSTALLED = Path(os.environ.get("COMPAT_CLIENTS", Path(__file__).parents[2] / ".compat"))
 
 
@@ -38,12 +45,41 @@ def test_huggingface_hub(service: Service, version: str) -> None:
     call([python, CALLERS / "hugging_face_images.py", service.url, SDXL, FILL])
 
 
-def test_openai_and_hugging_face_for_node(service: Service, tmp_path: Path) -> None:
+def node(script: Path, folder: Path, *arguments: str) -> None:
+    """Runs the script in the folder, which gets the packages."""
     packages = INSTALLED / "node" / "node_modules"
     if not packages.exists():
         pytest.skip("`make compat` installs these clients where there is node")
     # node looks for packages beside the script alone.
-    (tmp_path / "node_modules").symlink_to(packages)
+    (folder / "node_modules").symlink_to(packages)
+    call(["node", script, *arguments], cwd=folder)
+
+
+def test_openai_and_hugging_face_for_node(service: Service, tmp_path: Path) -> None:
     script = tmp_path / "images.mjs"
     script.write_text((CALLERS / "images.mjs").read_text())
-    call(["node", script, service.url, SDXL, FILL], cwd=tmp_path)
+    node(script, tmp_path, service.url, SDXL, FILL)
+
+
+def test_connect_for_the_web_and_for_node(service: Service, tmp_path: Path) -> None:
+    descriptors = tmp_path / "descriptors.binpb"
+    subprocess.run([BUF, "build", PROTOS, "-o", descriptors], check=True)
+    files = FileDescriptorSet.FromString(descriptors.read_bytes())
+    # For the details of errors.
+    error_details_pb2.DESCRIPTOR.CopyToProto(files.file.add())
+    descriptors.write_bytes(files.SerializeToString())
+    script = tmp_path / "connect.mjs"
+    script.write_text((CALLERS / "connect.mjs").read_text())
+    mark = len(service.server.log)
+    node(script, tmp_path, service.url, str(descriptors))
+    stopped = [one for one in service.server.log[mark:] if one.get("event") == "job stopped"]
+    assert len(stopped) == 8  # once in each way that it calls
+
+
+def test_page_2_row_1_the_snippet_of_huggingface_js(service: Service, tmp_path: Path) -> None:
+    written = (SNIPPETS / "hugging-face-inference.mjs").read_text()
+    assert DEV in written
+    script = tmp_path / "snippet.mjs"
+    script.write_text(written.replace("http://127.0.0.1:8000", service.url))
+    node(script, tmp_path)
+    assert Image.open(tmp_path / "astronaut.png").format == "PNG"

@@ -24,12 +24,22 @@ def scraped(server: Server) -> dict[str, float]:
         sample.name: sample.value
         for family in text_string_to_metric_families(response.text)
         for sample in family.samples
-        if sample.labels["model"] == "tiny-sdxl"
+        if sample.labels.get("model") == "tiny-sdxl"
     }
+
+
+def asked_over_http(server: Server) -> None:
+    """One call that the model's limits refuse: its route and its model are counted, no step is."""
+    port = server.until("listening")["http_port"]
+    body = {"inputs": "a red circle", "parameters": {"num_inference_steps": 151}}
+    answer = httpx.post(f"http://127.0.0.1:{port}/models/tiny-sdxl", json=body)
+    assert answer.status_code == httpx.codes.BAD_REQUEST
+    assert 'route="/models/{model:path}"' in httpx.get(f"http://127.0.0.1:{port}/metrics").text
 
 
 def test_two_requests_of_one_text_are_seen_in_every_metric() -> None:
     with serving(REPOSITORY) as server, connected(server) as client:
+        asked_over_http(server)
         before = scraped(server)
         pictures = [
             client.generate("a red circle", model="tiny-sdxl", seed=seed, steps=STEP_COUNT).images[
@@ -42,7 +52,9 @@ def test_two_requests_of_one_text_are_seen_in_every_metric() -> None:
             time.sleep(0.1)
             values = scraped(server)
     named = {name.removesuffix("_count").removesuffix("_sum") for name in values}
-    assert {metric.name for metric in METRICS} <= named
+    of_models = {metric.name for metric in METRICS if "model" in metric.labels}
+    assert of_models <= named
+    assert values["darkroom_http_requests_total"] == 1
     assert values["darkroom_requests_total"] == 2
     assert values["darkroom_queue_seconds_count"] == 2
     assert values["darkroom_steps_total"] == 2 * STEP_COUNT

@@ -73,3 +73,49 @@ def test_a_file_that_is_not_there_is_named_however_it_was_given(tmp_path: Path) 
 
 def test_the_clients_variable_is_no_mistake() -> None:
     assert load_config({}, file=None, environment={"DARKROOM_SERVER": "host:1"})
+
+
+@pytest.mark.parametrize(
+    ("host", "flags", "is_refused"),
+    [
+        pytest.param("127.0.0.1", {}, False, id="loopback"),
+        pytest.param("127.8.8.8", {}, False, id="all-of-loopback"),
+        pytest.param("::1", {}, False, id="loopback-6"),
+        pytest.param("localhost", {}, False, id="localhost"),
+        pytest.param("0.0.0.0", {}, True, id="everywhere"),
+        pytest.param("::", {}, True, id="everywhere-6"),
+        pytest.param("10.0.0.7", {}, True, id="private"),
+        pytest.param("example.com", {}, True, id="a-name"),
+        pytest.param("0.0.0.0", {"keys_file": "keys.toml"}, False, id="keys"),
+        pytest.param("0.0.0.0", {"tls_certificate": "c", "tls_key": "k"}, False, id="tls"),
+        pytest.param("0.0.0.0", {"insecure": True}, False, id="told-so"),
+    ],
+)
+def test_strangers_are_not_served_by_oversight(
+    host: str, flags: dict[str, object], is_refused: bool
+) -> None:
+    config = load_config({"host": host, **flags}, file=None, environment={})
+    if not is_refused:
+        config.check_exposure()
+        return
+    with pytest.raises(ConfigError, match=f"host {host} .*darkroom keys create.*--insecure"):
+        config.check_exposure()
+
+
+@pytest.mark.parametrize(
+    ("flags", "problem"),
+    [
+        ({"tls_certificate": "c"}, "go together"),
+        ({"tls_key": "k"}, "go together"),
+        ({"tls_client_ca": "ca"}, "needs tls_certificate"),
+    ],
+)
+def test_half_of_tls_is_none(flags: dict[str, object], problem: str) -> None:
+    with pytest.raises(ConfigError, match=problem):
+        load_config(flags, file=None, environment={}).tls_files()
+
+
+@pytest.mark.parametrize("url", ["redis:/x", "http://redis", "mongodb://x", ""])
+def test_limits_are_counted_in_memory_or_in_redis(url: str) -> None:
+    with pytest.raises(ConfigError, match=r"limits_storage: .*redis://"):
+        load_config({"limits_storage": url}, file=None, environment={})

@@ -2,6 +2,7 @@
 
 from darkroom_client.async_client import AsyncClient
 from darkroom_client.client import Client
+from darkroom_client.connection import tls_credentials
 from darkroom_client.errors import (
     Cancelled,
     CorruptImage,
@@ -76,4 +77,5 @@ __all__ = [
     "Unauthenticated",
     "Unavailable",
     "Warning",
+    "tls_credentials",
 ]

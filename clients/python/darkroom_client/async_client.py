@@ -46,7 +46,7 @@ class AsyncClient:
         self,
         server: str = "127.0.0.1:8001",
         *,
-        token: str | None = None,
+        api_key: str | None = None,
         credentials: grpc.ChannelCredentials | None = None,
         timeout: float | None = None,
         wait_for_ready: bool = False,
@@ -54,12 +54,12 @@ class AsyncClient:
     ) -> None:
         """Does not connect yet; see `Connection` for the arguments.
 
-        With `credentials` the connection is TLS. With `wait_for_ready` a call waits, within its
-        timeout, for a server that is not there yet.
+        With `credentials`, as `tls_credentials` makes them, the connection is TLS. With
+        `wait_for_ready` a call waits, within its timeout, for a server that is not there yet.
         """
         self._connection = Connection(
             server=server,
-            token=token,
+            api_key=api_key,
             credentials=credentials,
             timeout=timeout,
             wait_for_ready=wait_for_ready,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import grpc
 
@@ -22,7 +23,7 @@ class Connection:
     """
 
     server: str
-    token: str | None = field(default=None, repr=False)
+    api_key: str | None = field(default=None, repr=False)
     credentials: grpc.ChannelCredentials | None = None
     timeout: float | None = None
     wait_for_ready: bool = False
@@ -38,9 +39,23 @@ class Connection:
     def metadata(self, request_id: str) -> tuple[tuple[str, str], ...]:
         """Metadata of one call."""
         metadata = (("x-request-id", request_id),)
-        if self.token is None:
+        if self.api_key is None:
             return metadata
-        return (*metadata, ("authorization", f"Bearer {self.token}"))
+        return (*metadata, ("authorization", f"Bearer {self.api_key}"))
+
+
+def tls_credentials(
+    *, ca: Path | None = None, certificate: Path | None = None, key: Path | None = None
+) -> grpc.ChannelCredentials:
+    """Credentials for TLS, from PEM files; raises OSError.
+
+    `ca` is whose certificates are trusted, gRPC's own list without it. `certificate` and `key` are
+    the client's, for servers that ask for one.
+    """
+    ca_pem, certificate_pem, key_pem = (
+        None if file is None else file.read_bytes() for file in (ca, certificate, key)
+    )
+    return grpc.ssl_channel_credentials(ca_pem, key_pem, certificate_pem)
 
 
 def service_config(max_attempts: int) -> dict[str, object]:

@@ -52,11 +52,11 @@ class ModelUnavailable(DarkroomError):
 
 
 class Unauthenticated(DarkroomError):
-    """No token, or one that the service does not know."""
+    """No API key, or one that the service does not know."""
 
 
 class PermissionDenied(DarkroomError):
-    """The token does not allow this call."""
+    """The API key does not allow this call."""
 
 
 class DeadlineExceeded(DarkroomError):

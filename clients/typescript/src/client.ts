@@ -26,8 +26,8 @@ export type GenerateRequest = Fields<MessageInitShape<typeof GenerateRequestSche
 export type FillRequest = Fields<MessageInitShape<typeof FillRequestSchema>> & { image: Uint8Array; mask?: Uint8Array };
 
 export interface ClientOptions {
-  /** Sent as a bearer token with every call. */
-  token?: string;
+  /** Sent with every call, as `authorization: Bearer KEY`. */
+  apiKey?: string;
   /** For calls that give none; covers all tries of a call. */
   timeoutMs?: number;
   /** Counts the first try; 1 turns retrying off. */
@@ -156,7 +156,7 @@ class Call {
   /** Options of the next try, with the time that is left. */
   options(): CallOptions {
     const headers: Record<string, string> = { "x-request-id": this.requestId };
-    if (this.client.options.token !== undefined) headers.authorization = `Bearer ${this.client.options.token}`;
+    if (this.client.options.apiKey !== undefined) headers.authorization = `Bearer ${this.client.options.apiKey}`;
     const left = this.#leftMs();
     return { headers, signal: this.#signal, ...(left !== undefined && { timeoutMs: Math.max(1, Math.ceil(left)) }) };
   }

@@ -45,10 +45,10 @@ export class ModelNotFound extends DarkroomError {}
 /** The model exists but is unloaded or could not be loaded; trying again does not help. */
 export class ModelUnavailable extends DarkroomError {}
 
-/** No token, or one that the service does not know. */
+/** No API key, or one that the service does not know. */
 export class Unauthenticated extends DarkroomError {}
 
-/** The token does not allow this call. */
+/** The API key does not allow this call. */
 export class PermissionDenied extends DarkroomError {}
 
 /** The time given was not enough. */

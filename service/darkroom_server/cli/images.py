@@ -21,6 +21,7 @@ from darkroom_client import (
 )
 from darkroom_client.assembly import generation_of
 from darkroom_server.cli import options
+from darkroom_server.cli.access import ServerAccess
 from darkroom_server.cli.exits import EXIT_CODES_HELP, one_line_errors
 from darkroom_server.cli.outputs import Output
 from darkroom_server.cli.progress import view_for
@@ -32,6 +33,11 @@ def generate(
     prompt: options.Prompt,
     output: options.OutputPath,
     server: options.Server = options.DEFAULT_SERVER,
+    api_key: options.ApiKey = None,
+    tls: options.Tls = False,
+    tls_ca: options.TlsCa = None,
+    client_certificate: options.ClientCertificate = None,
+    client_key: options.ClientKey = None,
     model: options.Model = "",
     model_version: options.ModelVersion = "",
     negative: options.Negative = None,
@@ -75,7 +81,7 @@ def generate(
         request = GenerateOptions(**shared, image=image, strength=strength)
         target.require_writable()
         _run(
-            server,
+            ServerAccess(server, api_key, tls, tls_ca, client_certificate, client_key),
             lambda client: client.generate_events(prompt, timeout=timeout, **request),
             target=target,
             as_json=as_json,
@@ -89,6 +95,11 @@ def fill(
     prompt: options.Prompt,
     output: options.OutputPath,
     server: options.Server = options.DEFAULT_SERVER,
+    api_key: options.ApiKey = None,
+    tls: options.Tls = False,
+    tls_ca: options.TlsCa = None,
+    client_certificate: options.ClientCertificate = None,
+    client_key: options.ClientKey = None,
     model: options.Model = "",
     model_version: options.ModelVersion = "",
     negative: options.Negative = None,
@@ -139,7 +150,7 @@ def fill(
         )
         target.require_writable()
         _run(
-            server,
+            ServerAccess(server, api_key, tls, tls_ca, client_certificate, client_key),
             lambda client: client.fill_events(image, mask, prompt, timeout=timeout, **request),
             target=target,
             as_json=as_json,
@@ -148,7 +159,7 @@ def fill(
 
 
 def _run(
-    server: str,
+    access: ServerAccess,
     call: Callable[[Client], Generator[Event, None, None]],
     *,
     target: Output,
@@ -159,7 +170,7 @@ def _run(
     seen: list[Event] = []
     try:
         with (
-            Client(server) as client,
+            access.connect() as client,
             contextlib.closing(call(client)) as events,
             view_for(Console(stderr=True), quiet=quiet) as view,
         ):

@@ -15,7 +15,9 @@ from typer.core import TyperGroup
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A subcommand: the `module:function` behind it, and its line in the list of commands."""
+    """A subcommand: the `module:function`, or the `module:app` of a group, behind it, and its line
+    in the list of commands.
+    """
 
     target: str
     summary: str
@@ -28,6 +30,7 @@ COMMANDS = {
     "models": Command("darkroom_server.cli.models:models", "Lists the server's models."),
     "pull": Command("darkroom_server.cli.pull:pull", "Fetches a model from a hub."),
     "serve": Command("darkroom_server.cli.serve:serve", "Runs the server."),
+    "keys": Command("darkroom_server.cli.keys:app", "Makes, lists and revokes API keys."),
     "check-repo": Command("darkroom_server.cli.repository:check_repo", "Checks a repository."),
 }
 
@@ -50,9 +53,12 @@ class LazyGroup(TyperGroup):
             return None
         module_name, _, function_name = command.target.partition(":")
         module = importlib.import_module(module_name)
+        found = getattr(module, function_name)
+        if isinstance(found, typer.Typer):
+            return typer.main.get_command(found)
         single = typer.Typer(add_completion=False, rich_markup_mode=None)
         register = single.command(cmd_name, epilog=getattr(module, "EPILOG", None))
-        register(getattr(module, function_name))
+        register(found)
         return typer.main.get_command(single)
 
     def resolve_command(

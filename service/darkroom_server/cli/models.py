@@ -11,8 +11,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from darkroom_client import Client, Model, ModelState, Task
+from darkroom_client import Model, ModelState, Task
 from darkroom_server.cli import options
+from darkroom_server.cli.access import ServerAccess
 from darkroom_server.cli.exits import EXIT_CODES_HELP, one_line_errors
 
 EPILOG = EXIT_CODES_HELP
@@ -20,12 +21,18 @@ EPILOG = EXIT_CODES_HELP
 
 def models(
     server: options.Server = options.DEFAULT_SERVER,
+    api_key: options.ApiKey = None,
+    tls: options.Tls = False,
+    tls_ca: options.TlsCa = None,
+    client_certificate: options.ClientCertificate = None,
+    client_key: options.ClientKey = None,
     timeout: options.Timeout = 10.0,
     as_json: options.AsJson = False,
 ) -> None:
     """Lists the server's models: what they are called, what they can do, how they are."""
     with one_line_errors():
-        with Client(server) as client:
+        access = ServerAccess(server, api_key, tls, tls_ca, client_certificate, client_key)
+        with access.connect() as client:
             found = client.list_models(timeout=timeout)
         if as_json:
             typer.echo(json.dumps([_as_json(model) for model in found]))

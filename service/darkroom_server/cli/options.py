@@ -49,6 +49,23 @@ OutputPath = Annotated[
 Server = Annotated[
     str, typer.Option(envvar="DARKROOM_SERVER", help="Address of the server, host:port.")
 ]
+ApiKey = Annotated[
+    str | None,
+    typer.Option(
+        envvar="DARKROOM_API_KEY",
+        help="API key, where the server asks for one.",
+        show_default=False,
+    ),
+]
+Tls = Annotated[bool, typer.Option("--tls", help="Speak TLS, trusting gRPC's list of CAs.")]
+TlsCa = Annotated[
+    Path | None,
+    typer.Option(envvar="DARKROOM_TLS_CA", help="Speak TLS, trusting the CA in this PEM file."),
+]
+ClientCertificate = Annotated[
+    Path | None, typer.Option(help="PEM file of a certificate to show to the server.")
+]
+ClientKey = Annotated[Path | None, typer.Option(help="PEM file of that certificate's key.")]
 Model = Annotated[str, typer.Option(help="Model by name, hub id or alias. [default: the server's]")]
 ModelVersion = Annotated[
     str, typer.Option(help="Version of the model: a number or a label such as stable.")

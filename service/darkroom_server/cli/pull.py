@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from darkroom_server.cli.exits import ExitCode
+from darkroom_server.models.catalogue import catalogue
 from darkroom_server.models.hub import HubError
-from darkroom_server.models.pull import model_name
+from darkroom_server.models.pull import PullOrder, model_name
 from darkroom_server.models.pull import pull as pull_model
 
 EPILOG = (
@@ -20,30 +21,50 @@ EPILOG = (
 
 def pull(
     repo_id: Annotated[
-        str, typer.Argument(metavar="REPO", help="A model on the hub: ORGANISATION/NAME.")
-    ],
+        str | None, typer.Argument(metavar="REPO", help="A model on the hub: ORGANISATION/NAME.")
+    ] = None,
     name: Annotated[
         str | None, typer.Option("--as", help="The model's folder. [default: from REPO]")
     ] = None,
     revision: Annotated[
         str | None, typer.Option(help="Branch, tag or commit. [default: main]")
     ] = None,
+    variant: Annotated[
+        str | None, typer.Option(help="Weights of a variant, where there are some: fp16.")
+    ] = None,
+    part: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PART=REPO",
+            help="A part that is not published with the model, from another; may be repeated.",
+        ),
+    ] = None,
     model_repository: Annotated[Path, typer.Option(help="Folder of the models.")] = Path(
         "model_repo"
     ),
+    list_known: Annotated[
+        bool, typer.Option("--list", help="Show the models whose configs come with Darkroom.")
+    ] = False,
 ) -> None:
     """Fetches a diffusers pipeline from a hub as the next version of a model.
 
     Only safetensors, configs and vocabularies are fetched, never pickles or code.
     """
-    folder = name or model_name(repo_id)
-    if not folder or "/" in folder or folder.startswith("."):
-        raise typer.BadParameter("is not a folder's name", param_hint="--as")
+    if list_known:
+        _print_catalogue()
+        return
+    if repo_id is None:
+        raise typer.BadParameter("name one; --list shows some", param_hint="REPO")
+    order = PullOrder(
+        repo_id=repo_id,
+        name=_folder(name, repo_id),
+        revision=revision,
+        variant=variant,
+        parts=_parts(part or []),
+    )
     try:
         model_repository.mkdir(parents=True, exist_ok=True)
-        pulled = pull_model(
-            model_repository, repo_id, name=folder, revision=revision, say=typer.echo
-        )
+        pulled = pull_model(model_repository, order, say=typer.echo)
     except HubError as error:
         typer.echo(f"darkroom pull: {error}", err=True)
         raise typer.Exit(ExitCode.FILE_ERROR) from None
@@ -56,3 +77,34 @@ def pull(
         raise typer.Exit(ExitCode.INTERRUPTED) from None
     said = "is now" if pulled.is_new else "was there already as"
     typer.echo(f"{repo_id} {said} {model_repository / pulled.model}/{pulled.version}")
+
+
+def _folder(name: str | None, repo_id: str) -> str:
+    folder = name or model_name(repo_id)
+    if not folder or "/" in folder or folder.startswith("."):
+        raise typer.BadParameter("is not a folder's name", param_hint="--as")
+    return folder
+
+
+def _parts(given: list[str]) -> dict[str, str]:
+    pairs = [one.partition("=") for one in given]
+    for part, _, repo_id in pairs:
+        if not part.isidentifier() or not repo_id:
+            raise typer.BadParameter("is PART=REPO", param_hint="--part")
+    return {part: repo_id for part, _, repo_id in pairs}
+
+
+def _print_catalogue() -> None:
+    """A line a model, and what should be known before it is fetched below it."""
+    entries = catalogue()
+    width = max(len(entry.repo_id) for entry in entries)
+    for entry in entries:
+        settings = entry.settings()
+        defaults = settings.defaults
+        size = f"{defaults.width_px}x{defaults.height_px}"
+        typer.echo(
+            f"{entry.repo_id:{width}}  {size:>9}  steps {defaults.step_count:>2}, "
+            f"guidance {defaults.guidance_scale or 0:<3g}  {settings.license}"
+        )
+        if entry.note:
+            typer.echo(f"    {entry.note}")

@@ -8,13 +8,18 @@ from typing import Annotated, Any
 
 import typer
 
+from darkroom_server.access.keys_file import KeysFileError
+from darkroom_server.access.ledger import LedgerError
 from darkroom_server.app import run
 from darkroom_server.config import CONFIG_VARIABLE, ConfigError, ServerConfig, load_config
+from darkroom_server.models.remote_repository import RemoteLocation
+from darkroom_server.models.remote_store import RemoteError, RemoteStore
 from darkroom_server.telemetry.logs import (
     LOG_FORMAT_VARIABLE,
     LOG_LEVEL_VARIABLE,
     configure_logs,
 )
+from darkroom_server.wire.tls import TlsError
 
 _DEFAULTS = {name: field.default for name, field in ServerConfig.model_fields.items()}
 
@@ -27,18 +32,27 @@ def _settings(flags: dict[str, Any], config: Path | None) -> ServerConfig:
     """What the server is to run with; says in one line what is wrong and leaves."""
     try:
         settings = load_config(flags, file=config, environment=os.environ)
+        settings.check_exposure()
     except ConfigError as error:
         for problem in error.problems:
             typer.echo(f"darkroom serve: {problem}", err=True)
         raise typer.Exit(2) from None
-    if not settings.model_repository.is_dir():
-        typer.echo(
-            f"darkroom serve: no model repository at {settings.model_repository}; "
-            "name one with --model-repository",
-            err=True,
-        )
+    problem = _problem_of(settings.location)
+    if problem:
+        typer.echo(f"darkroom serve: {problem}; name one with --model-repository", err=True)
         raise typer.Exit(2)
     return settings
+
+
+def _problem_of(location: Path | RemoteLocation) -> str:
+    """Why there can be no repository there; of a store that is away, the log tells later."""
+    if isinstance(location, Path):
+        return "" if location.is_dir() else f"no model repository at {location}"
+    try:
+        RemoteStore(location.url)
+    except RemoteError as error:
+        return str(error)
+    return ""
 
 
 def _aliases(given: list[str] | None) -> dict[str, str] | None:
@@ -54,7 +68,18 @@ def _aliases(given: list[str] | None) -> dict[str, str] | None:
 
 def serve(
     model_repository: Annotated[
-        Path | None, typer.Option(help=_help("Folder of the models.", "model_repository"))
+        str | None,
+        typer.Option(
+            help=_help("Folder of the models, or a URL: s3://, gs://, …", "model_repository")
+        ),
+    ] = None,
+    repository_cache: Annotated[
+        Path | None,
+        typer.Option(help=_help("Where the copy of a URL's models is kept.", "repository_cache")),
+    ] = None,
+    repository_cache_bytes: Annotated[
+        int | None,
+        typer.Option(help=_help("Most that the copy may take.", "repository_cache_bytes")),
     ] = None,
     alias: Annotated[
         list[str] | None,
@@ -92,6 +117,45 @@ def serve(
     ] = None,
     http_port: Annotated[
         int | None, typer.Option(help=_help("Port for HTTP; 0 picks one.", "http_port"))
+    ] = None,
+    keys_file: Annotated[
+        Path | None,
+        typer.Option(
+            help=_help("File of API keys; see `darkroom keys`. Without, all come in.", "keys_file")
+        ),
+    ] = None,
+    limits_storage: Annotated[
+        str | None,
+        typer.Option(
+            help=_help(
+                "Where limits and credits are counted: memory or redis://…", "limits_storage"
+            )
+        ),
+    ] = None,
+    reflection_needs_key: Annotated[
+        bool | None,
+        typer.Option(
+            "--reflection-needs-key",
+            help=_help("Ask for a key for reflection too.", "reflection_needs_key"),
+        ),
+    ] = None,
+    tls_certificate: Annotated[
+        Path | None,
+        typer.Option(help=_help("PEM file of the certificate, for both ports.", "tls_certificate")),
+    ] = None,
+    tls_key: Annotated[
+        Path | None, typer.Option(help=_help("PEM file of the certificate's key.", "tls_key"))
+    ] = None,
+    tls_client_ca: Annotated[
+        Path | None,
+        typer.Option(help=_help("CA whose certificates gRPC clients must show.", "tls_client_ca")),
+    ] = None,
+    insecure: Annotated[
+        bool | None,
+        typer.Option(
+            "--insecure",
+            help=_help("Listen beyond loopback without keys or TLS.", "insecure"),
+        ),
     ] = None,
     worker_thread_count: Annotated[
         int | None,
@@ -142,6 +206,8 @@ def serve(
     """
     flags = {
         "model_repository": model_repository,
+        "repository_cache": repository_cache,
+        "repository_cache_bytes": repository_cache_bytes,
         "aliases": _aliases(alias),
         "model_control": model_control,
         "repository_poll_s": repository_poll,
@@ -149,6 +215,13 @@ def serve(
         "host": host,
         "grpc_port": grpc_port,
         "http_port": http_port,
+        "keys_file": keys_file,
+        "limits_storage": limits_storage,
+        "reflection_needs_key": reflection_needs_key,
+        "tls_certificate": tls_certificate,
+        "tls_key": tls_key,
+        "tls_client_ca": tls_client_ca,
+        "insecure": insecure,
         "worker_thread_count": worker_thread_count,
         "worker_hang_limit_s": worker_hang_limit,
         "max_receive_bytes": max_receive_bytes,
@@ -168,3 +241,6 @@ def serve(
     except OSError as error:
         typer.echo(f"darkroom serve: {error.strerror or error}", err=True)
         raise typer.Exit(1) from None
+    except (ConfigError, KeysFileError, LedgerError, TlsError) as error:
+        typer.echo(f"darkroom serve: {error}", err=True)
+        raise typer.Exit(2) from None

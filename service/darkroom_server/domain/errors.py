@@ -72,20 +72,48 @@ class ModelUnavailable(DarkroomError):
         self.name = name
 
 
-class QueueFull(DarkroomError):
+class TryLater(DarkroomError):
+    """The same request may be taken after `retry_after_s`."""
+
+    def __init__(self, message: str, *, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class QueueFull(TryLater):
     """No room for another request now."""
 
-    def __init__(self, message: str, *, retry_after_s: float) -> None:
-        super().__init__(message)
-        self.retry_after_s = retry_after_s
 
-
-class Draining(DarkroomError):
+class Draining(TryLater):
     """The server is about to stop and takes no new requests."""
 
-    def __init__(self, message: str, *, retry_after_s: float) -> None:
+
+class InvalidApiKey(DarkroomError):
+    """No API key where one is needed, or one that is not known."""
+
+
+class PermissionDenied(DarkroomError):
+    """The caller's key does not allow this."""
+
+
+class RateLimited(TryLater):
+    """The caller's key has had as many requests as it may have, for now."""
+
+    def __init__(self, message: str, *, key_id: str, retry_after_s: float) -> None:
+        super().__init__(message, retry_after_s=retry_after_s)
+        self.key_id = key_id
+
+
+class InsufficientCredits(DarkroomError):
+    """The caller's key has fewer credits left than the request takes."""
+
+    def __init__(self, message: str, *, key_id: str) -> None:
         super().__init__(message)
-        self.retry_after_s = retry_after_s
+        self.key_id = key_id
+
+
+class LimitsUnavailable(TryLater):
+    """The place where limits and credits are counted cannot be reached."""
 
 
 class DeadlineExceeded(DarkroomError):

@@ -6,6 +6,7 @@ import enum
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from darkroom_server.domain.jobs import Reproducibility, StrengthRounding, Task
 
@@ -98,6 +99,10 @@ class Limits:
     max_image_count: int
 
 
+#: Rows of a step whose number must be fixed, where no configuration says otherwise.
+EXACT_ROW_COUNT: Final = 8
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DynamicBatching:
     """When requests that run whole run together, in images a batch; as in Triton.
@@ -144,10 +149,33 @@ class ModelInfo:
     fake_step_s: float = 0.0
     fake_load_s: float = 0.0
 
+    @property
+    def exact_row_count(self) -> int:
+        """Rows of each step at BUCKET_EXACT, where every one is paid for, used or not."""
+        if self.reproducibility is Reproducibility.BUCKET_EXACT:
+            return self.max_batch_size
+        return min(EXACT_ROW_COUNT, self.max_batch_size)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileStamp:
+    """A file of a version as it was when its content was read; `name` is relative to the folder."""
+
+    name: str
+    size_bytes: int
+    mtime_ns: int
+    ctime_ns: int
+    inode: int
+    #: Hex digest of the content.
+    sha256: str
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VersionInfo:
-    """One version on disk. `digest` is the hex SHA-256 over names and contents of its files."""
+    """One version on disk. `digest` is the hex SHA-256 over names and contents of its `files`.
+
+    `path` is the folder itself: links to it may lead elsewhere by the time it is loaded.
+    """
 
     model: ModelInfo
     version: int
@@ -155,6 +183,7 @@ class VersionInfo:
     digest: str
     weight_bytes: int
     labels: tuple[str, ...] = ()
+    files: tuple[FileStamp, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,7 +27,9 @@ from darkroom_server.engine.manager import Manager
 from darkroom_server.engine.stream import JobStream
 from darkroom_server.engine.supervisor import Supervisor
 from darkroom_server.models.carry_over import carry_over
-from darkroom_server.models.repository import ModelRepository, RepositoryScan
+from darkroom_server.models.location import open_repository
+from darkroom_server.models.remote_repository import RemoteLocation
+from darkroom_server.models.repository import RepositoryScan
 from darkroom_server.models.resolution import resolve, resolve_model
 from darkroom_server.telemetry.metrics import Metrics
 
@@ -37,6 +39,8 @@ log = structlog.get_logger(__name__)
 DRAINING_RETRY_S = 1.0
 #: How often it is looked whether workers hang.
 WATCH_INTERVAL_S = 0.5
+#: The shortest pause between two looks at a repository of which not all is there yet.
+MIN_PAUSE_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +52,7 @@ class EngineOptions:
     every `poll_s`; 0: only at start. Files that have not stood still for `settle_s` are not loaded.
     """
 
-    model_repository: Path
+    model_repository: Path | RemoteLocation
     threads_per_worker: Callable[[int], int]
     hang_limit_s: float = 0.0
     poll_s: float = 0.0
@@ -100,6 +104,10 @@ class Session:
         """Progress and previews that the reader of `events` was too slow for."""
         return self._stream.dropped_count if self._stream is not None else 0
 
+    def progress(self) -> tuple[int, int]:
+        """Denoising steps that the job has done, of how many; (0, 0) before any is known."""
+        return self._stream.progress if self._stream is not None else (0, 0)
+
     def close(self, reason: Draining | None = None) -> None:
         """Stops the work, if any is left; with a reason, the reader of `events` is told it."""
         self._supervisor.cancel(self.job_id)
@@ -113,7 +121,7 @@ class Engine:
     def __init__(self, options: EngineOptions, metrics: Metrics) -> None:
         self._options = options
         self._metrics = metrics
-        self._repository = ModelRepository(
+        self._repository = open_repository(
             options.model_repository, options.aliases, settle_s=options.settle_s
         )
         self._scan = RepositoryScan(models=(), broken=(), problems=())
@@ -145,7 +153,8 @@ class Engine:
     async def _look(self) -> None:
         """Reads the repository; problems are logged when they are new."""
         known = set(self._scan.problems)
-        scan = await asyncio.to_thread(self._repository.scan)
+        in_use = {one.version.path for one in self._manager.supervisors()}
+        scan = await asyncio.to_thread(self._repository.scan, in_use)
         for problem in scan.problems:
             if problem not in known:
                 log.warning("model repository", problem=str(problem))
@@ -176,7 +185,7 @@ class Engine:
     async def _watch_repository(self) -> None:
         """Looks again and again, or until nothing is being written any more."""
         while self._options.poll_s or self._scan.is_unfinished:
-            await asyncio.sleep(self._options.poll_s or self._options.settle_s)
+            await asyncio.sleep(self._options.poll_s or max(self._options.settle_s, MIN_PAUSE_S))
             await self._look()
             self._manager.update(self._scan)
 
@@ -225,7 +234,8 @@ class Engine:
 
     def is_ready(self) -> bool:
         """Whether there are models that should serve, all of them do, and will for now."""
-        return all_ready(self.list_models()) and not self._leaving
+        is_whole = not self._scan.fetching
+        return is_whole and all_ready(self.list_models()) and not self._leaving
 
     def is_draining(self) -> bool:
         """Whether the server is about to stop."""
@@ -268,6 +278,7 @@ class Engine:
             watch.cancel()
         await asyncio.gather(*self._watches, return_exceptions=True)
         await self._manager.stop()
+        await asyncio.to_thread(self._repository.close)
 
 
 def draining() -> Draining:

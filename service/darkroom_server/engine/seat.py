@@ -61,6 +61,8 @@ class ActiveJob:
     #: Times that a worker died while it was at work on this.
     attempt_count: int = 0
     is_begun: bool = False
+    #: Whether anything was told of it: then its caller knows that it is accepted.
+    is_promised: bool = False
 
 
 class SeatState(enum.Enum):
@@ -214,10 +216,11 @@ class Seat:
     def _give(self, active: ActiveJob) -> None:
         active.is_begun = False
         if self._instance is not None:
-            self._instance.send(SubmitJob(active.job))
+            self._instance.send(SubmitJob(active.job, active.is_promised))
 
     def _tell_loading(self, active: ActiveJob) -> None:
         ahead_count = list(self.jobs).index(active.job.job_id)
+        active.is_promised = True
         active.stream.put(JobQueued(ahead_count, model_loading=True))
 
     def _on_report(self, report: Report) -> None:
@@ -248,6 +251,7 @@ class Seat:
         active = self.jobs.get(job_id)
         if active is None:
             return
+        active.is_promised = True
         active.stream.put(event)
         if isinstance(event, JobProgress) and not active.is_begun:
             active.is_begun = True

@@ -35,6 +35,8 @@ class JobStream:
         self._error: DarkroomError | None = None
         self._ended = False
         self._changed = asyncio.Event()
+        #: Denoising steps that the job is known to have done, of how many, whoever ran it.
+        self.progress: tuple[int, int] = (0, 0)
         self._completed_step_count = -1
         self._progress_seen = False
         self._images_seen: set[int] = set()
@@ -59,10 +61,11 @@ class JobStream:
         match event:
             case JobQueued():
                 return not self._progress_seen
-            case JobProgress(completed_step_count=count):
+            case JobProgress(completed_step_count=count, total_step_count=total):
                 news = not self._images_seen and count > self._completed_step_count
                 if news:
                     self._completed_step_count, self._progress_seen = count, True
+                    self.progress = (count, total)
                 return news
             case JobPreview():
                 return not self._images_seen

@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib.resources import files
 
 from fastapi import APIRouter, Response
+from fastapi.responses import JSONResponse
 
 _MEDIA_TYPES = {
     "html": "text/html; charset=utf-8",
@@ -20,8 +21,11 @@ _POLICY = (
 )
 
 
-def playground_router() -> APIRouter:
-    """`/` is the page, `/playground/…` what it loads."""
+def playground_router(grpc_port: int) -> APIRouter:
+    """`/` is the page, `/playground/…` what it loads.
+
+    `grpc_port` is for the page's snippets: they call gRPC on the host that the page came from.
+    """
     router = APIRouter(include_in_schema=False)
     folder = files("darkroom_server.gateway") / "playground"
     # Read once: only names that were found here can be asked for.
@@ -49,6 +53,11 @@ def playground_router() -> APIRouter:
     async def page() -> Response:
         """The page."""
         return answer("index.html")
+
+    @router.get("/playground/server.json")
+    async def server() -> Response:
+        """What the page must know of the server."""
+        return JSONResponse({"grpcPort": grpc_port})
 
     @router.get("/playground/{name}")
     async def file(name: str) -> Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from fastapi import Response
 from fastapi.responses import JSONResponse
 
-from darkroom_server.domain.errors import DarkroomError, Draining, FieldError, QueueFull
+from darkroom_server.domain.errors import DarkroomError, Draining, FieldError, TryLater
 from darkroom_server.wire.status import INTERNAL_REASON, kind_of
 
 _INVALID = "invalid_request_error"
@@ -26,6 +27,11 @@ TYPES: Mapping[str, tuple[str, str]] = {
     "MODEL_UNAVAILABLE": (_INVALID, "model_unavailable"),
     "QUEUE_FULL": ("rate_limit_error", "server_overloaded"),
     "DRAINING": ("server_error", "server_stopping"),
+    "INVALID_API_KEY": (_INVALID, "invalid_api_key"),
+    "PERMISSION_DENIED": (_INVALID, "permission_denied"),
+    "RATE_LIMITED": ("rate_limit_error", "rate_limit_exceeded"),
+    "INSUFFICIENT_CREDITS": ("rate_limit_error", "insufficient_quota"),
+    "LIMITS_UNAVAILABLE": ("server_error", "limits_unavailable"),
     "DEADLINE_EXCEEDED": ("timeout_error", "deadline_exceeded"),
     "CANCELLED": (_INVALID, "cancelled"),
     "OUT_OF_DEVICE_MEMORY": ("server_error", "out_of_memory"),
@@ -67,7 +73,7 @@ def problem_of(error: DarkroomError) -> Problem:
         message=str(error) if param is None else f"{param}: {error}",
         param=param,
         retryable=kind.retryable,
-        retry_after_s=error.retry_after_s if isinstance(error, QueueFull | Draining) else None,
+        retry_after_s=error.retry_after_s if isinstance(error, TryLater) else None,
         closing=isinstance(error, Draining),
     )
 
@@ -80,9 +86,18 @@ def internal_problem(request_id: str) -> Problem:
 
 def refusal(problem: Problem, render: Render) -> Response:
     """The answer, with what tells clients whether and when to try again."""
+    return JSONResponse(
+        render(problem), status_code=problem.http_status, headers=refusal_headers(problem)
+    )
+
+
+def refusal_headers(problem: Problem) -> dict[str, str]:
+    """What goes with a problem in every dialect."""
     headers = {"x-should-retry": "true" if problem.retryable else "false"}
     if problem.retry_after_s is not None:
-        headers["retry-after"] = str(max(1, round(problem.retry_after_s)))
+        headers["retry-after"] = str(max(1, math.ceil(problem.retry_after_s)))
     if problem.closing:
         headers["connection"] = "close"
-    return JSONResponse(render(problem), status_code=problem.http_status, headers=headers)
+    if problem.http_status == 401:
+        headers["www-authenticate"] = "Bearer"
+    return headers

@@ -1,4 +1,4 @@
-"""Every HTTP call has an id, which its answer and its log line carry."""
+"""Every HTTP call has an id, which its answer and its log line carry, and is counted."""
 
 from __future__ import annotations
 
@@ -11,10 +11,15 @@ from fastapi import Request
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from darkroom_server.telemetry.metrics import HTTP_REQUESTS, HTTP_SECONDS, Metrics
+from darkroom_server.wire.calls import CallNotes, begin_call
+
 REQUEST_ID_HEADER = "x-request-id"
 #: What clients of Hugging Face send instead.
 _TRACE_HEADER = "x-amzn-trace-id"
 _SANE_ID = re.compile(r"[!-~]{1,128}")
+#: Others are no label: callers can make them up.
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 #: Probes and scrapes come every few seconds; their lines would bury the others.
 _QUIET_PATHS = ("/v2/", "/metrics")
 
@@ -22,18 +27,20 @@ log = structlog.get_logger("darkroom.gateway")
 
 
 class RequestIds:
-    """Middleware: the caller's id if it is sane, else one made here; and the access line."""
+    """Middleware: the caller's id if it is sane, else one made here; access line and metrics."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
+        self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one call."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id = _request_id(Headers(scope=scope))
-        scope.setdefault("state", {})["request_id"] = request_id
+        notes = CallNotes(_request_id(Headers(scope=scope)))
+        begin_call(notes)
+        scope.setdefault("state", {})["request_id"] = notes.request_id
         started_s = time.monotonic()
         status = 0
 
@@ -41,24 +48,37 @@ class RequestIds:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message).setdefault(REQUEST_ID_HEADER, request_id)
+                MutableHeaders(scope=message).setdefault(REQUEST_ID_HEADER, notes.request_id)
             await send(message)
 
         try:
             await self._app(scope, receive, send_with_id)
         finally:
-            duration_ms = round((time.monotonic() - started_s) * 1000, 1)
-            quiet = scope["path"].startswith(_QUIET_PATHS)
-            write = log.debug if quiet else log.info
-            # A status of 0: it ended without an answer.
-            write(
-                "http call",
-                method=scope["method"],
-                path=scope["path"],
-                status=status,
-                duration_ms=duration_ms,
-                request_id=request_id,
-            )
+            self._tell(scope, notes, status, time.monotonic() - started_s)
+
+    def _tell(self, scope: Scope, notes: CallNotes, status: int, duration_s: float) -> None:
+        """Counts the call and writes the access line. A status of 0: it ended without an answer."""
+        route = _route(scope, notes)
+        method = scope["method"] if scope["method"] in _METHODS else "other"
+        self._metrics.count(HTTP_REQUESTS, (method, route, notes.model, str(status)))
+        self._metrics.observe(HTTP_SECONDS, (method, route), duration_s)
+        quiet = scope["path"].startswith(_QUIET_PATHS)
+        write = log.debug if quiet else log.info
+        told = {"model": notes.model, "code": notes.code}
+        write(
+            "http call",
+            method=scope["method"],
+            path=scope["path"],
+            status=status,
+            duration_ms=round(duration_s * 1000, 1),
+            request_id=notes.request_id,
+            **{name: value for name, value in told.items() if value},
+        )
+
+
+def _route(scope: Scope, notes: CallNotes) -> str:
+    """The route's template: paths are made up by callers, and each would be a series."""
+    return notes.rpc or getattr(scope.get("route"), "path", "none")
 
 
 def request_id_of(request: Request) -> str:

@@ -1,33 +1,39 @@
-"""The HTTP edge: image services' dialects, event streams, the playground, probes, metrics."""
+"""The HTTP edge: image services' dialects, event streams, RPCs, the playground, probes, metrics."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import uvicorn
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.middleware.cors import CORSMiddleware
 
+from darkroom_server.access.gate import Gate
 from darkroom_server.engine.engine import Engine
+from darkroom_server.gateway.callers import STANDING_HEADERS, Callers
+from darkroom_server.gateway.connect import Servicers, add_connect
 from darkroom_server.gateway.dialects.events import events_router
 from darkroom_server.gateway.dialects.huggingface import huggingface_router
 from darkroom_server.gateway.dialects.hyperbolic import hyperbolic_router
 from darkroom_server.gateway.dialects.nebula import nebula_router
 from darkroom_server.gateway.dialects.openai import openai_router
+from darkroom_server.gateway.key_route import key_router
 from darkroom_server.gateway.making import ImageMaker, add_bug_handler
 from darkroom_server.gateway.playground_routes import playground_router
 from darkroom_server.gateway.request_ids import RequestIds
 from darkroom_server.telemetry.metrics import Metrics
 from darkroom_server.wire.images import ImageLimits
+from darkroom_server.wire.tls import TlsFiles
 
 #: What a page of another origin may read besides the body.
 _EXPOSED_HEADERS = (
     *("x-request-id", "x-darkroom-seed", "x-darkroom-model", "x-darkroom-warning"),
-    *("server-timing", "retry-after", "x-should-retry"),
+    *("server-timing", "retry-after", "x-should-retry", *STANDING_HEADERS),
+    *("grpc-status", "grpc-message", "grpc-status-details-bin", "grpc-retry-pushback-ms"),
 )
 
 
@@ -35,12 +41,15 @@ _EXPOSED_HEADERS = (
 class HttpOptions:
     """How the edge listens. Port 0 takes any free one.
 
-    `cors_origins` are the origins whose pages may call it; `*` is every one.
+    `grpc_port` is where gRPC listens, which the playground tells. `cors_origins` are the origins
+    whose pages may call it; `*` is every one.
     """
 
     host: str
     port: int
+    grpc_port: int
     cors_origins: tuple[str, ...] = ()
+    tls: TlsFiles | None = None
 
 
 class _Uvicorn(uvicorn.Server):
@@ -55,9 +64,16 @@ class _Uvicorn(uvicorn.Server):
 class HttpServer:
     """A server that is bound to its port. Belongs to the event loop that starts it."""
 
-    def __init__(self, app: FastAPI, listener: socket.socket) -> None:
+    def __init__(self, app: FastAPI, listener: socket.socket, tls: TlsFiles | None) -> None:
         self._listener = listener
-        self._server = _Uvicorn(uvicorn.Config(app, log_config=None, access_log=False))
+        config = uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            ssl_certfile=None if tls is None else tls.certificate,
+            ssl_keyfile=None if tls is None else tls.key,
+        )
+        self._server = _Uvicorn(config)
         self._task: asyncio.Task[None] | None = None
         #: The port in use.
         self.port: int = listener.getsockname()[1]
@@ -73,14 +89,19 @@ class HttpServer:
             await self._task
 
 
-def build_http_server(engine: Engine, options: HttpOptions, metrics: Metrics) -> HttpServer:
+def build_http_server(
+    engine: Engine, options: HttpOptions, metrics: Metrics, gate: Gate, servicers: Servicers
+) -> HttpServer:
     """A server bound but not started; raises OSError when the port is taken."""
     family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
     listener = socket.create_server((options.host, options.port), family=family)
-    return HttpServer(build_app(engine, metrics, options.cors_origins), listener)
+    app = build_app(engine, metrics, gate, servicers, options)
+    return HttpServer(app, listener, options.tls)
 
 
-def build_app(engine: Engine, metrics: Metrics, cors_origins: Sequence[str] = ()) -> FastAPI:
+def build_app(
+    engine: Engine, metrics: Metrics, gate: Gate, servicers: Servicers, options: HttpOptions
+) -> FastAPI:
     """The routes."""
     app = FastAPI(title="Darkroom", docs_url=None, redoc_url=None)
 
@@ -110,16 +131,19 @@ def build_app(engine: Engine, metrics: Metrics, cors_origins: Sequence[str] = ()
         return Response(content, headers={"content-type": media_type})
 
     app.include_router(image_router(engine, ImageLimits()))
-    app.include_router(playground_router())
-    if cors_origins:
+    app.include_router(key_router())
+    app.include_router(playground_router(options.grpc_port))
+    add_connect(app, servicers, metrics, gate)
+    app.add_middleware(Callers, gate=gate)
+    if options.cors_origins:
         app.add_middleware(
             CORSMiddleware,
-            allow_origins=cors_origins,
+            allow_origins=options.cors_origins,
             allow_methods=["GET", "POST"],
             allow_headers=["*"],
             expose_headers=_EXPOSED_HEADERS,
         )
-    app.add_middleware(RequestIds)
+    app.add_middleware(RequestIds, metrics=metrics)
     add_bug_handler(app)
     return app
 

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from darkroom_server.models.repository import (
-    RepositoryModel,
-    RepositoryScan,
-    chosen_versions,
-)
+from darkroom_server.models.repository import RepositoryModel, RepositoryScan
+from darkroom_server.models.settings import chosen_versions
 
 
 def carry_over(before: RepositoryScan, now: RepositoryScan) -> RepositoryScan:
@@ -19,7 +16,7 @@ def carry_over(before: RepositoryScan, now: RepositoryScan) -> RepositoryScan:
     repository cannot be looked at nothing is.
     """
     if not now.is_readable:
-        return replace(before, problems=now.problems)
+        return replace(before, problems=now.problems, is_unfinished=now.is_unfinished)
     known = {model.info.name: model for model in before.models}
     models = [_with_known(model, known.get(model.info.name)) for model in now.models]
     models += [known[name] for name in now.unread if name in known]

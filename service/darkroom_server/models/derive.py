@@ -9,8 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from darkroom_server.domain.jobs import StrengthRounding, Task
-from darkroom_server.domain.models import BackendKind, Defaults, Limits, ModelInfo, Placement
+from darkroom_server.domain.jobs import Reproducibility, StrengthRounding, Task
+from darkroom_server.domain.models import (
+    EXACT_ROW_COUNT,
+    BackendKind,
+    Defaults,
+    Limits,
+    ModelInfo,
+    Placement,
+)
 from darkroom_server.models.families import FAMILIES, Family
 from darkroom_server.models.settings import (
     DefaultSettings,
@@ -28,7 +35,9 @@ MAX_STEP_COUNT: Final = 500
 MAX_IMAGE_COUNT: Final = 16
 MAX_GUIDANCE_SCALE: Final = 100.0
 DEFAULT_MAX_QUEUE_SIZE: Final = 64
+#: Images of a run of whole requests; rows of a step, of which the knee takes as many as pay.
 MAX_BATCH_SIZE: Final = 8
+MAX_ROW_COUNT: Final = 32
 
 #: What a class without a family gets, whose own defaults only its code knows.
 _UNKNOWN_STEP_COUNT = 20
@@ -231,7 +240,7 @@ def combine(name: str, settings: ModelSettings, traits: PipelineTraits) -> Model
         pipeline_class=traits.pipeline_class,
         backend=settings.backend,
         dtype=settings.dtype,
-        max_batch_size=settings.max_batch_size or MAX_BATCH_SIZE,
+        max_batch_size=settings.max_batch_size or _default_batch_size(settings, traits),
         reproducibility=settings.reproducibility,
         placements=_placements(settings.instance_groups),
         defaults=defaults,
@@ -247,6 +256,14 @@ def combine(name: str, settings: ModelSettings, traits: PipelineTraits) -> Model
         fake_step_s=settings.fake_step_s if settings.backend is BackendKind.FAKE else 0.0,
         fake_load_s=settings.fake_load_s if settings.backend is BackendKind.FAKE else 0.0,
     )
+
+
+def _default_batch_size(settings: ModelSettings, traits: PipelineTraits) -> int:
+    if traits.runs_whole:
+        return MAX_BATCH_SIZE
+    if settings.reproducibility is Reproducibility.BUCKET_EXACT:
+        return EXACT_ROW_COUNT
+    return MAX_ROW_COUNT
 
 
 def _vae_factor(config: dict[str, object]) -> int:

@@ -7,7 +7,7 @@ Blocking.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -23,12 +23,19 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
+from darkroom_server.models.families import FAMILIES
 from darkroom_server.models.json_files import BadJson, parse_object
 from darkroom_server.models.pipeline_folder import INDEX_NAME
 from darkroom_server.models.problems import quoted
 
 #: Weights as they are saved by default: no variants (`.fp16`), no shards of another format.
 _WEIGHTS = re.compile(r"(model|diffusion_pytorch_model)(-\d+-of-\d+)?\.safetensors(\.index\.json)?")
+#: Weights of a variant, alone, in shards of both spellings, and the shards' index.
+_VARIANT = (
+    r"(?P<stem>model|diffusion_pytorch_model)"
+    r"(\.{0}\.safetensors|(?P<shard>\.{0}-\d+-of-\d+|-\d+-of-\d+\.{0})\.safetensors"
+    r"|(?P<index>\.safetensors\.index\.{0}\.json))"
+)
 _PICKLES = (".bin", ".ckpt", ".pt", ".pth")
 _TEXTS = (".json", ".txt", ".model")
 
@@ -70,29 +77,95 @@ def read_index(listing: HubListing, folder: Path) -> dict[str, object]:
         raise HubError(f"{listing.repo_id}: its {INDEX_NAME} cannot be read: {error}") from error
 
 
-def wanted_files(listing: HubListing, index: dict[str, object]) -> list[str]:
-    """Names of the files that the pipeline's parts need: configs, vocabularies and safetensors.
+def wanted_files(
+    listing: HubListing,
+    index: dict[str, object],
+    *,
+    variant: str | None = None,
+    given: Collection[str] = (),
+) -> dict[str, str]:
+    """What the pipeline's parts need: configs, vocabularies and safetensors.
 
-    Pure. Raises HubError for a part whose weights are there only as pickles.
+    By the names that files have on the hub, the names they get: those of a variant are the
+    default ones. Parts that are `given` come from elsewhere. Pure. Raises HubError for a part
+    that is not there, or whose weights are there only as pickles.
     """
     parts = {name for name, part in index.items() if isinstance(part, list) and any(part)}
-    wanted = [INDEX_NAME]
-    for part in sorted(parts):
+    family = FAMILIES.get(str(index.get("_class_name")))
+    parts |= set(family.text_encoders if family is not None else ())
+    wanted = {INDEX_NAME: INDEX_NAME}
+    of_variant: dict[str, str] = {}
+    for part in sorted(parts - set(given)):
         inside = [PurePosixPath(n) for n in listing.sizes_bytes if n.startswith(f"{part}/")]
         inside = [path for path in inside if len(path.parts) == 2 and ".." not in path.parts]
-        weights = [path for path in inside if _WEIGHTS.fullmatch(path.name)]
+        if not inside:
+            raise HubError(
+                f"{listing.repo_id} needs {quoted(part)}, which is not published with it: name a "
+                f"repository that holds it with --part {part}=REPO"
+            )
+        weights = {str(path): str(path) for path in inside if _WEIGHTS.fullmatch(path.name)}
+        found = _of_variant(inside, variant)
+        of_variant |= found
+        weights = found or weights
         if not weights and any(path.suffix in _PICKLES for path in inside):
             raise HubError(
                 f"{listing.repo_id} has the weights of its {quoted(part)} only as pickles, which "
                 "can run code when they are opened: look for a revision with safetensors"
             )
-        texts = [
-            path
-            for path in inside
-            if path.suffix in _TEXTS and ".safetensors.index" not in path.name
-        ]
-        wanted += [str(path) for path in sorted({*weights, *texts})]
-    return wanted
+        wanted |= weights | {str(path): str(path) for path in inside if _is_text(path)}
+    if variant is not None and not of_variant:
+        raise HubError(f"{listing.repo_id} has no variant {quoted(variant)}")
+    return dict(sorted(wanted.items()))
+
+
+def _of_variant(inside: list[PurePosixPath], variant: str | None) -> dict[str, str]:
+    if variant is None:
+        return {}
+    pattern = re.compile(_VARIANT.format(re.escape(variant)))
+    found = {}
+    for path in inside:
+        match = pattern.fullmatch(path.name)
+        if match is None:
+            continue
+        name = f"{match['stem']}.safetensors"
+        if match["shard"]:
+            name = path.name  # as the index names it
+        elif match["index"]:
+            name = f"{match['stem']}.safetensors.index.json"
+        found[str(path)] = str(path.with_name(name))
+    return found
+
+
+def _is_text(path: PurePosixPath) -> bool:
+    return path.suffix in _TEXTS and ".safetensors.index" not in path.name
+
+
+def part_files(listing: HubListing, part: str) -> list[str]:
+    """What a repository that is no pipeline holds of a part: a tokenizer, or a text encoder. Pure.
+
+    Raises HubError when it holds no such thing.
+    """
+    inside = [PurePosixPath(name) for name in listing.sizes_bytes if "/" not in name]
+    wanted = [str(path) for path in inside if _is_text(path)]
+    if "tokenizer" not in part:
+        weights = [str(path) for path in inside if _WEIGHTS.fullmatch(path.name)]
+        if not weights:
+            raise HubError(f"{listing.repo_id} holds no safetensors for {quoted(part)}")
+        wanted = [*weights, *(name for name in wanted if name.endswith("config.json"))]
+    return sorted(set(wanted))
+
+
+def part_class(folder: Path, part: str, repo_id: str) -> list[str]:
+    """Library and class of a part that was fetched, for the pipeline's index. Raises HubError."""
+    try:
+        if "tokenizer" in part:
+            kind = parse_object((folder / "tokenizer_config.json").read_bytes())["tokenizer_class"]
+        else:
+            kinds = parse_object((folder / "config.json").read_bytes())["architectures"]
+            kind = kinds[0] if isinstance(kinds, list) and kinds else None
+    except (OSError, BadJson, KeyError) as error:
+        raise HubError(f"{repo_id} does not say what its {quoted(part)} is") from error
+    return ["transformers", str(kind)]
 
 
 def fetch(listing: HubListing, names: Iterable[str], folder: Path) -> None:

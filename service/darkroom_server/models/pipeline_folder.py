@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from darkroom_server.models.derive import PipelineParts
@@ -27,6 +28,22 @@ _WEIGHT_INDEX = re.compile(r".*\.safetensors\.index(\.[^./]+)?\.json")
 _MAX_JSON_BYTES = 16 << 20
 
 
+def unsafe_files(names: Collection[str]) -> Iterator[tuple[str, str]]:
+    """Those of a version's files that are refused by their names alone, and why."""
+    for name in names:
+        stem, dot, suffix = name.rpartition(".")
+        # OpenVINO keeps plain arrays in a .bin beside its .xml.
+        is_openvino = suffix == "bin" and f"{stem}.xml" in names
+        if (dot + suffix).lower() in _PICKLE_SUFFIXES and not is_openvino:
+            yield (
+                name,
+                "may hold pickled code and is refused: convert the weights to safetensors and "
+                "remove it",
+            )
+        elif suffix.lower() in ("py", "pyc", "so"):
+            yield name, "is code, and code of a model is never run: remove it"
+
+
 @dataclass(frozen=True, slots=True)
 class PipelineFolder:
     """The files of a version folder; `shown` is the folder's name in problems."""
@@ -38,7 +55,8 @@ class PipelineFolder:
     def read(self) -> PipelineParts | None:
         """The pipeline's parts, or None with a problem for everything wrong. Blocking."""
         before = self.problems.error_count
-        self._refuse_unsafe_files()
+        for name, message in unsafe_files(self.files):
+            self._error(name, message)
         index = self._read_json(INDEX_NAME) if INDEX_NAME in self.files else None
         if INDEX_NAME not in self.files:
             self._error("", f"holds no {INDEX_NAME}: it is not a diffusers pipeline, or not whole")
@@ -67,20 +85,6 @@ class PipelineFolder:
         except OSError as error:
             self._error(name, f"cannot be read: {error.strerror}")
         return None
-
-    def _refuse_unsafe_files(self) -> None:
-        for name in self.files:
-            stem, dot, suffix = name.rpartition(".")
-            # OpenVINO keeps plain arrays in a .bin beside its .xml.
-            is_openvino = suffix == "bin" and f"{stem}.xml" in self.files
-            if (dot + suffix).lower() in _PICKLE_SUFFIXES and not is_openvino:
-                self._error(
-                    name,
-                    "may hold pickled code and is refused: convert the weights to safetensors and "
-                    "remove it",
-                )
-            elif suffix.lower() in ("py", "pyc", "so"):
-                self._error(name, "is code, and code of a model is never run: remove it")
 
     def _class_name(self, index: dict[str, object]) -> str | None:
         class_name = index.get("_class_name")

@@ -7,22 +7,27 @@ place when it has passed the checks that serving makes. A second call goes on wh
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from darkroom_server.models.config_file import CONFIG_NAME
+from darkroom_server.models.catalogue import find_entry
+from darkroom_server.models.config_file import CONFIG_NAME, read_config
 from darkroom_server.models.hub import (
     HubError,
     HubListing,
     fetch,
     look_up,
+    part_class,
+    part_files,
     read_index,
     wanted_files,
 )
-from darkroom_server.models.problems import Severity
+from darkroom_server.models.pipeline_folder import INDEX_NAME
+from darkroom_server.models.problems import ProblemLog, Severity
 from darkroom_server.models.repository import ModelRepository
 from darkroom_server.models.version_files import MANIFEST_NAME
 
@@ -46,39 +51,75 @@ def model_name(repo_id: str) -> str:
     return re.sub(r"[^a-z0-9._-]+", "-", repo_id.rpartition("/")[2].lower()).strip("-._")
 
 
-def pull(
-    root: Path,
-    repo_id: str,
-    *,
-    name: str,
-    revision: str | None,
-    say: Callable[[str], None],
-) -> Pulled:
-    """Fetches a revision of `repo_id` as the next version of model `name`. Blocking.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PullOrder:
+    """What is to be fetched: a revision of a hub repository as the next version of model `name`.
+
+    With a `variant`, such as fp16, its weights where there are some. `parts` of the pipeline, by
+    name, come from other repositories.
+    """
+
+    repo_id: str
+    name: str
+    revision: str | None = None
+    variant: str | None = None
+    parts: Mapping[str, str] = field(default_factory=dict)
+
+
+def pull(root: Path, order: PullOrder, *, say: Callable[[str], None]) -> Pulled:
+    """Fetches what is ordered. Blocking.
 
     `say` is told what happens, a line at a time. Raises HubError; OSError when the disk is full or
     not writable. After either no version is there that was not there before.
     """
-    listing = look_up(repo_id, revision)
-    staging = root / _STAGING / f"{name}-{listing.commit[:12]}"
+    name = order.name
+    listing = look_up(order.repo_id, order.revision)
+    staging = root / _STAGING / "-".join(filter(None, (name, listing.commit[:12], order.variant)))
     number = _next_version(root / name)
     version = staging / name / str(number)
     version.mkdir(parents=True, exist_ok=True)
-    names = wanted_files(listing, read_index(listing, version))
-    byte_count = sum(listing.sizes_bytes[one] for one in names)
+    index = read_index(listing, version)
+    wanted = wanted_files(listing, index, variant=order.variant, given=order.parts)
+    others = {part: look_up(repo_id, None) for part, repo_id in order.parts.items()}
+    of_parts = {part: part_files(other, part) for part, other in others.items()}
+    byte_count = sum(listing.sizes_bytes[one] for one in wanted)
+    byte_count += sum(others[part].sizes_bytes[n] for part, ns in of_parts.items() for n in ns)
     _check_room(root, byte_count)
-    say(f"{len(names)} files, {byte_count / 1e6:,.1f} MB, commit {listing.commit[:12]}")
-    fetch(listing, names, version)
+    file_count = len(wanted) + sum(len(names) for names in of_parts.values())
+    say(f"{file_count} files, {byte_count / 1e6:,.1f} MB, commit {listing.commit[:12]}")
+    fetch(listing, wanted, version)
+    for part, other in others.items():
+        fetch(other, of_parts[part], version / part)
+        index[part] = part_class(version / part, part, other.repo_id)
+    names = _finish(version, wanted, of_parts, index)
     manifest = _manifest(version, names)
     same = _version_with(root / name, manifest)
     if same is not None:
         shutil.rmtree(staging)
         return Pulled(name, same, byte_count, is_new=False)
     (version / MANIFEST_NAME).write_text(manifest, encoding="utf-8")
-    _check(staging, repo_id)
-    _move(version, root / name, listing)
+    config = _config(root, order.name, listing)
+    (staging / name / CONFIG_NAME).write_text(config, encoding="utf-8")
+    _check(staging, order.repo_id)
+    _move(version, root / name, config)
     shutil.rmtree(staging)
     return Pulled(name, number, byte_count, is_new=True)
+
+
+def _finish(
+    version: Path,
+    wanted: Mapping[str, str],
+    of_parts: Mapping[str, list[str]],
+    index: Mapping[str, object],
+) -> list[str]:
+    """Gives the files of a version their names; returns these."""
+    for source, target in wanted.items():
+        (version / source).replace(version / target)
+    if of_parts:
+        (version / INDEX_NAME).write_text(json.dumps(index, indent=2), encoding="utf-8")
+    for folder in (version, *(version / part for part in of_parts)):
+        shutil.rmtree(folder / _HUB_CACHE, ignore_errors=True)
+    return [*wanted.values(), *(f"{part}/{n}" for part, names in of_parts.items() for n in names)]
 
 
 def _next_version(folder: Path) -> int:
@@ -120,14 +161,33 @@ def _check(staging: Path, repo_id: str) -> None:
         raise HubError(f"{repo_id} cannot be served: {'; '.join(errors) or 'no version in it'}")
 
 
-def _move(version: Path, folder: Path, listing: HubListing) -> None:
-    shutil.rmtree(version / _HUB_CACHE, ignore_errors=True)
+def _move(version: Path, folder: Path, config: str) -> None:
     folder.mkdir(exist_ok=True)
-    config = folder / CONFIG_NAME
-    if not config.exists():
-        config.write_text(
-            f"# Written by `darkroom pull {listing.repo_id}`; change what you like.\n"
-            f'hub {{ repo_id: "{listing.repo_id}" revision: "{listing.commit}" }}\n',
-            encoding="utf-8",
-        )
+    if not (folder / CONFIG_NAME).exists():
+        (folder / CONFIG_NAME).write_text(config, encoding="utf-8")
     version.rename(folder / version.name)
+
+
+def _config(root: Path, name: str, listing: HubListing) -> str:
+    """The config of a new model: from the catalogue, if it is there, without names of others.
+
+    Of a model that is there already it is the one that it has.
+    """
+    present = root / name / CONFIG_NAME
+    if present.exists():
+        return present.read_text(encoding="utf-8")
+    entry = find_entry(listing.repo_id)
+    return (
+        f"# Written by `darkroom pull {listing.repo_id}`; change what you like.\n"
+        f'hub {{ repo_id: "{listing.repo_id}" revision: "{listing.commit}" }}\n'
+        + (entry.text_without(_names_of_others(root, name)) if entry is not None else "")
+    )
+
+
+def _names_of_others(root: Path, name: str) -> set[str]:
+    names = set()
+    for path in root.glob(f"[!.]*/{CONFIG_NAME}"):
+        if path.parent.name != name:
+            config = read_config(path.read_bytes(), shown="", problems=ProblemLog(""))
+            names |= {path.parent.name, *(config.settings.aliases if config is not None else ())}
+    return names

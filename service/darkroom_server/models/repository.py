@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -31,11 +31,10 @@ from darkroom_server.models.naming import NamedModel, find_lost_aliases
 from darkroom_server.models.pipeline_folder import PipelineFolder
 from darkroom_server.models.problems import Problem, ProblemLog, Severity, quoted
 from darkroom_server.models.settings import (
-    AllVersions,
     LatestVersions,
     ModelSettings,
-    SpecificVersions,
     VersionPolicy,
+    chosen_versions,
 )
 from darkroom_server.models.version_files import (
     MANIFEST_NAME,
@@ -85,14 +84,16 @@ class RepositoryScan:
     """One look at a repository: its models by name, and everything that is wrong with it.
 
     `broken` names the model folders that hold something but no version that could be served;
-    `unread` those that could not be read at all. `is_unfinished` says that files were being
-    written, `is_readable` whether the repository itself could be looked at.
+    `unread` those that could not be read at all, `fetching` those that are on their way from
+    elsewhere. `is_unfinished` says that another look will see more, `is_readable` whether the
+    repository itself could be looked at.
     """
 
     models: tuple[RepositoryModel, ...]
     broken: tuple[str, ...]
     problems: tuple[Problem, ...]
     unread: tuple[str, ...] = ()
+    fetching: tuple[str, ...] = ()
     is_unfinished: bool = False
     is_readable: bool = True
 
@@ -118,11 +119,12 @@ class ModelRepository:
         self._settle_ns = round(settle_s * 1e9)
         self._digests = DigestCache()
 
-    def scan(self) -> RepositoryScan:
+    def scan(self, in_use: Collection[Path] = ()) -> RepositoryScan:
         """Looks at everything. Whatever the files hold, it is reported and never raised.
 
         The first scan reads every file once for its digest; later ones only what has changed.
         """
+        del in_use  # nothing is ever removed
         self._digests.begin_scan()
         try:
             root = self._root.resolve(strict=True)
@@ -160,6 +162,9 @@ class ModelRepository:
             unread=tuple(scan.name for scan in scans if scan.name not in known),
             is_unfinished=any(scan.is_unfinished for scan in scans),
         )
+
+    def close(self) -> None:
+        """Nothing is under way between two looks."""
 
     def _aliases_of_nothing(self, known: set[str]) -> list[Problem]:
         log = ProblemLog("")
@@ -283,12 +288,13 @@ class _ModelScan:
         return VersionInfo(
             model=combine(self.name, settings, traits),
             version=number,
-            path=self._folder / str(number),
+            path=(self._folder / str(number)).resolve(),
             digest=version_digest(sha256_by_name),
             weight_bytes=sum(
                 entry.size_bytes for name, entry in files.items() if name.endswith(".safetensors")
             ),
             labels=tuple(sorted(label for label, at in settings.version_labels if at == number)),
+            files=tuple(entry.stamp(name, sha256_by_name[name]) for name, entry in files.items()),
         )
 
     def _is_settled(self, files: dict[str, FileEntry]) -> bool:
@@ -363,17 +369,6 @@ class _ModelScan:
                 shown, "is a link that leaves the repository: copy what it points at instead"
             )
         return inside
-
-
-def chosen_versions(policy: VersionPolicy, numbers: list[int]) -> list[int]:
-    """Those of the numbers, highest first, that the policy says."""
-    match policy:
-        case LatestVersions(count):
-            return numbers[:count]
-        case AllVersions():
-            return numbers
-        case SpecificVersions(wanted):
-            return [number for number in numbers if number in wanted]
 
 
 def _keep_labels(info: ModelInfo, numbers: list[int]) -> ModelInfo:

@@ -86,4 +86,5 @@ def _default_model(scan: RepositoryScan, task: Task | None) -> RepositoryModel:
 
 def _known(scan: RepositoryScan) -> str:
     names = ", ".join(model.info.name for model in scan.models)
-    return f"known models: {names}" if names else "the repository has no model that serves"
+    known = f"known models: {names}" if names else "the repository has no model that serves"
+    return f"{known}; being fetched: {', '.join(scan.fetching)}" if scan.fetching else known

@@ -36,6 +36,17 @@ class SpecificVersions:
 VersionPolicy = LatestVersions | AllVersions | SpecificVersions
 
 
+def chosen_versions(policy: VersionPolicy, numbers: list[int]) -> list[int]:
+    """Those of the numbers, highest first, that the policy says."""
+    match policy:
+        case LatestVersions(count):
+            return numbers[:count]
+        case AllVersions():
+            return numbers
+        case SpecificVersions(wanted):
+            return [number for number in numbers if number in wanted]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstanceGroupSettings:
     """Workers of a version. None: not set."""

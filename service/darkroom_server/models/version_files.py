@@ -8,6 +8,7 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
+from darkroom_server.domain.models import FileStamp
 from darkroom_server.models.problems import ProblemLog, quoted
 
 #: A list of the version's files and their SHA-256, in the format of `sha256sum`.
@@ -26,6 +27,17 @@ class FileEntry:
     #: When its content, name or rights last changed; unlike `mtime_ns`, nobody can set it.
     ctime_ns: int
     inode: int
+
+    def stamp(self, name: str, sha256: str) -> FileStamp:
+        """It as a worker that loads the version may check it."""
+        return FileStamp(
+            name=name,
+            size_bytes=self.size_bytes,
+            mtime_ns=self.mtime_ns,
+            ctime_ns=self.ctime_ns,
+            inode=self.inode,
+            sha256=sha256,
+        )
 
 
 class FileChanged(OSError):

@@ -19,7 +19,6 @@ from darkroom.v1.image_service_pb2 import (
 )
 from darkroom_server.domain.models import ModelRef
 from darkroom_server.engine.engine import Engine
-from darkroom_server.rpc.interceptors import note_model
 from darkroom_server.wire.generation import generation_events
 from darkroom_server.wire.images import ImageLimits
 from darkroom_server.wire.messages import parse_fill, parse_generate
@@ -58,7 +57,6 @@ class ImageService(image_service_pb2_grpc.ImageServiceServicer):
             ref,
             request,
             deadline_s=_deadline_s(context),
-            on_model=note_model,
         )
         async with aclosing(told):
             async for _, messages in told:

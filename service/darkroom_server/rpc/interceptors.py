@@ -1,4 +1,4 @@
-"""The outermost layer of every call: its id, its log line, its metric, a status for every error."""
+"""The outermost layer of every call: its id, its key, its log line, a status for every error."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
-from contextvars import ContextVar
 from typing import Any, TypeAlias
 
 import grpc
@@ -19,8 +18,11 @@ from google.protobuf.message import DecodeError
 from google.rpc import status_pb2
 from grpc import aio
 
+from darkroom_server.access.gate import Gate
 from darkroom_server.domain.errors import DarkroomError, InvalidParameter
 from darkroom_server.telemetry.metrics import REQUESTS, Metrics
+from darkroom_server.wire.calls import CallNotes, begin_call
+from darkroom_server.wire.needs import let_in
 from darkroom_server.wire.status import (
     internal_status,
     retry_pushback_ms,
@@ -29,6 +31,7 @@ from darkroom_server.wire.status import (
 )
 
 REQUEST_ID_KEY = "x-request-id"
+AUTHORIZATION_KEY = "authorization"
 _SANE_ID = re.compile(r"[!-~]{1,128}")
 #: Probes come every few seconds; their lines would bury the others.
 _QUIET_SERVICES = ("/grpc.health.v1.Health/", "/grpc.reflection.")
@@ -44,10 +47,14 @@ class CallInterceptor(aio.ServerInterceptor):
 
     A call's id is the caller's `x-request-id` if it is sane, else made here; it returns in the
     initial metadata, or in the trailing metadata of a call that fails before its first message.
+    Nothing is done for a caller without the key that the method needs. With `names_peers` the log
+    has the name in the client's certificate.
     """
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, gate: Gate, *, names_peers: bool = False) -> None:
         self._metrics = metrics
+        self._gate = gate
+        self._names_peers = names_peers
 
     async def intercept_service(
         self,
@@ -58,7 +65,7 @@ class CallInterceptor(aio.ServerInterceptor):
         handler = await continuation(handler_call_details)
         if handler is None:
             return None
-        call = _Call(handler_call_details, self._metrics)
+        call = _Call(handler_call_details, self._metrics, self._gate, self._names_peers)
         # Requests arrive as bytes: gRPC would tell the caller about its own exception otherwise.
         codecs = (None, handler.response_serializer)
         one = functools.partial(_read, handler.request_deserializer or bytes)
@@ -81,41 +88,46 @@ class CallInterceptor(aio.ServerInterceptor):
 class _Call:
     """One call: what the log and the metrics say of it."""
 
-    def __init__(self, details: grpc.HandlerCallDetails, metrics: Metrics) -> None:
-        #: The model that serves it, once that is known.
-        self.model = ""
+    def __init__(
+        self,
+        details: grpc.HandlerCallDetails,
+        metrics: Metrics,
+        gate: Gate,
+        names_peers: bool,
+    ) -> None:
         self._method = details.method
         self._metrics = metrics
-        self.request_id = _request_id(details)
+        self._gate = gate
+        self._names_peers = names_peers
+        self._authorization = _first(details, AUTHORIZATION_KEY)
+        sane_id = _SANE_ID.fullmatch(_first(details, REQUEST_ID_KEY) or "")
+        self.request_id = sane_id[0] if sane_id else uuid.uuid4().hex
         self._quiet = details.method.startswith(_QUIET_SERVICES)
         self._started_s = time.monotonic()
+        self.notes = CallNotes(self.request_id)
         self.log = logger.bind(method=details.method, request_id=self.request_id)
+
+    def enter(self, context: _Context) -> None:
+        """Lets the caller in; raises InvalidApiKey, PermissionDenied."""
+        if self._names_peers:
+            name = next(iter(context.auth_context().get("x509_common_name", ())), b"")
+            self.log = self.log.bind(peer=name.decode("utf-8", "replace"))
+        let_in(self._gate, self._method, self._authorization)
 
     def ended(self, code: grpc.StatusCode) -> None:
         """Counts the call and writes the access line."""
-        self._metrics.count(REQUESTS, (self._method, self.model, code.name))
+        self._metrics.count(REQUESTS, (self._method, self.notes.model, code.name))
         duration_ms = round((time.monotonic() - self._started_s) * 1000, 1)
         write = self.log.debug if self._quiet else self.log.info
         write("call", code=code.name, duration_ms=duration_ms)
 
 
-#: The call that a task answers.
-_current: ContextVar[_Call] = ContextVar("call")
-
-
-def note_model(name: str) -> None:
-    """Says which model serves the call that the task answers.
-
-    The name must be one of the repository: what callers make up would make a series each.
-    """
-    _current.get().model = name
-
-
-def _request_id(details: grpc.HandlerCallDetails) -> str:
+def _first(details: grpc.HandlerCallDetails, wanted: str) -> str | None:
+    """The first value of a key of the metadata."""
     for key, value in details.invocation_metadata or ():
-        if key == REQUEST_ID_KEY and isinstance(value, str) and _SANE_ID.fullmatch(value):
+        if key == wanted and isinstance(value, str):
             return value
-    return uuid.uuid4().hex
+    return None
 
 
 def _read(deserialize: Callable[[bytes], Any], content: bytes) -> Any:
@@ -171,9 +183,9 @@ async def _answering(call: _Call, context: _Context) -> AsyncIterator[None]:
     A caller that has gone shows as CancelledError, or as GeneratorExit when it had stopped reading;
     both pass, so that everything below is released.
     """
-    structlog.contextvars.bind_contextvars(request_id=call.request_id)
-    _current.set(call)
+    begin_call(call.notes)
     try:
+        call.enter(context)
         yield
     except DarkroomError as error:
         await _abort(call, context, status_of(error, call.request_id), retry_pushback_ms(error))

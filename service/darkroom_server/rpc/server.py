@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import grpc
 from grpc import aio
 
 from darkroom.v1 import image_service_pb2_grpc, model_service_pb2_grpc
+from darkroom_server.access.gate import Gate
 from darkroom_server.engine.engine import Engine
 from darkroom_server.rpc.health import (
     HEALTH_SERVICE,
@@ -21,6 +23,7 @@ from darkroom_server.rpc.models import ModelService
 from darkroom_server.rpc.reflection import add_reflection
 from darkroom_server.telemetry.metrics import Metrics
 from darkroom_server.wire.images import ImageLimits
+from darkroom_server.wire.tls import TlsFiles
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +40,7 @@ class GrpcOptions:
     #: Clients that ping more often than this are turned away.
     min_client_ping_interval_s: float = 10.0
     image_limits: ImageLimits = field(default_factory=ImageLimits)
+    tls: TlsFiles | None = None
 
 
 class GrpcServer:
@@ -58,33 +62,49 @@ class GrpcServer:
         await self._server.stop(grace_s)
 
 
-def build_server(engine: Engine, options: GrpcOptions, metrics: Metrics) -> GrpcServer:
+def build_server(engine: Engine, options: GrpcOptions, metrics: Metrics, gate: Gate) -> GrpcServer:
     """A server with every service, bound but not started.
 
     Must be called on the event loop that will run it. Raises OSError when the port is taken.
     """
-    server = aio.server(interceptors=(CallInterceptor(metrics),), options=_channel_options(options))
+    names_peers = options.tls is not None and options.tls.client_ca is not None
+    server = aio.server(
+        interceptors=(CallInterceptor(metrics, gate, names_peers=names_peers),),
+        options=_channel_options(options),
+    )
     health = HealthService(engine)
-    image_service_pb2_grpc.add_ImageServiceServicer_to_server(
-        ImageService(engine, options.image_limits), server
-    )
-    model_service_pb2_grpc.add_ModelServiceServicer_to_server(
-        # What it lacks, the generated base class answers UNIMPLEMENTED.
-        ModelService(engine),  # type: ignore[abstract]
-        server,
-    )
+    images, models = servicers(engine, options.image_limits)
+    image_service_pb2_grpc.add_ImageServiceServicer_to_server(images, server)
+    model_service_pb2_grpc.add_ModelServiceServicer_to_server(models, server)
     add_health(health, server)
     add_reflection((IMAGE_SERVICE, MODEL_SERVICE, HEALTH_SERVICE), server)
     return GrpcServer(server, health, _bind(server, options))
+
+
+def servicers(engine: Engine, image_limits: ImageLimits) -> tuple[ImageService, ModelService]:
+    """What answers the calls of Darkroom's own services, on whatever transport."""
+    # What the second lacks, the generated base class answers UNIMPLEMENTED.
+    return ImageService(engine, image_limits), ModelService(engine)  # type: ignore[abstract]
 
 
 def _bind(server: aio.Server, options: GrpcOptions) -> int:
     host = f"[{options.host}]" if ":" in options.host else options.host
     address = f"{host}:{options.port}"
     try:
-        return server.add_insecure_port(address)
+        if options.tls is None:
+            return server.add_insecure_port(address)
+        return server.add_secure_port(address, _credentials(options.tls))
     except RuntimeError as error:
         raise OSError(f"cannot listen on {address} for gRPC: taken, or no address here") from error
+
+
+def _credentials(tls: TlsFiles) -> grpc.ServerCredentials:
+    client_ca = None if tls.client_ca is None else tls.client_ca.read_bytes()
+    return grpc.ssl_server_credentials(
+        [(tls.key.read_bytes(), tls.certificate.read_bytes())],
+        root_certificates=client_ca,
+        require_client_auth=client_ca is not None,
+    )
 
 
 def _channel_options(options: GrpcOptions) -> list[tuple[str, int]]:

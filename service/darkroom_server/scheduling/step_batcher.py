@@ -15,11 +15,21 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache, partial
 
-from darkroom_server.domain.jobs import Job
+from darkroom_server.domain.jobs import Job, Priority
+from darkroom_server.scheduling.entry import Entry, Shape, Step
 from darkroom_server.scheduling.fairness import FairTurns
+from darkroom_server.scheduling.forecast import (
+    MAX_LOOKED_PAST,
+    Arrival,
+    Pace,
+    RecentArrivals,
+    finish_times_s,
+)
 from darkroom_server.scheduling.ranking import Ranking
 from darkroom_server.scheduling.step_costs import StepCosts
 
@@ -29,32 +39,8 @@ from darkroom_server.scheduling.step_costs import StepCosts
 SLACK_FACTOR = 12.0
 #: Weight of a new job in what is typical.
 TYPICAL_SHARE = 0.05
-#: Jobs too wide for the room left in a batch that are looked past for one that fits.
-MAX_LOOKED_PAST = 16
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shape:
-    """What the batcher knows of a job's images: all of one job are alike.
-
-    `key`: images with equal keys may share a step. `rows`: denoiser rows of one image.
-    `evaluations`: denoiser evaluations of one image. `pixel_count`: its size, for guessing costs.
-    `alone`: no image of it shares a step, so that its pixels are those of a batch of one.
-    """
-
-    key: Hashable
-    rows: int
-    evaluations: int
-    pixel_count: int = 1
-    alone: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One denoising step of one image."""
-
-    job_id: str
-    image_index: int
+#: A job is taken to miss its deadline when it would take this many times what is forecast.
+PROMISE_MARGIN = 1.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,30 +53,16 @@ class Batch:
     row_count: int
 
 
-@dataclass(slots=True)
-class _Entry:
-    job: Job
-    shape: Shape
-    sort_s: float
-    number: int
-    #: Evaluations left by image; an image leaves when it is finished.
-    remaining: dict[int, int]
-    is_lost: bool = False
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forecast:
+    """What taking a job in would mean.
 
-    @property
-    def rank(self) -> tuple[float, ...]:
-        """By priority, then those that can still make it, then by deadline, then by arrival."""
-        return (-self.job.spec.priority, self.is_lost, self.sort_s, self.number)
+    `done_s`: seconds until it is denoised and decoded, with what may be expected to overtake it.
+    `breaks_until_s`: the last deadline that others would miss by it, and would not without it.
+    """
 
-    @property
-    def group(self) -> Hashable:
-        """What takes turns: the key, apart for images that share steps and images that do not."""
-        return (self.shape.key, self.shape.alone)
-
-    @property
-    def row_evaluations(self) -> int:
-        """Work left."""
-        return self.shape.rows * sum(self.remaining.values())
+    done_s: float
+    breaks_until_s: float | None
 
 
 @dataclass(slots=True)
@@ -98,21 +70,34 @@ class StepBatcher:
     """The jobs of one worker."""
 
     costs: StepCosts
-    _entries: dict[str, _Entry] = field(default_factory=dict)
-    _groups: dict[Hashable, Ranking[_Entry]] = field(default_factory=dict)
+    _entries: dict[str, Entry] = field(default_factory=dict)
+    _groups: dict[Hashable, Ranking[Entry]] = field(default_factory=dict)
     _deadlines: list[tuple[float, str]] = field(default_factory=list)
     _turns: FairTurns = field(default_factory=FairTurns)
     _numbers: Iterator[int] = field(default_factory=itertools.count)
     _typical_s: float | None = None
+    _recent: RecentArrivals = field(default_factory=RecentArrivals)
+    #: What was planned last, until it is committed, and when the device will be done with it.
+    _running: frozenset[Step] = frozenset()
+    _busy_until_s: float = -math.inf
 
     def __len__(self) -> int:
         return len(self._entries)
 
-    def add(self, job: Job, shape: Shape, now_s: float) -> None:
-        """Takes a job in."""
+    def add(self, job: Job, shape: Shape, now_s: float, *, behind_s: float | None = None) -> None:
+        """Takes a job in; one without a deadline goes behind what has to be done by `behind_s`."""
         self.costs.introduce(shape.key, shape.pixel_count)
         self._learn_typical(self._alone_s(job, shape))
         entry = self._entry(job, shape, now_s)
+        if behind_s is not None and job.deadline_s is None:
+            entry.sort_s = max(entry.sort_s, behind_s)
+        self._recent.note(
+            Arrival(
+                at_s=now_s,
+                allowed_s=entry.sort_s - now_s,
+                work_s=self._pace(shape).work_s(entry.load(self._running)),
+            )
+        )
         self._entries[job.job_id] = entry
         self._groups.setdefault(entry.group, Ranking()).add(entry)
         if job.deadline_s is not None:
@@ -143,31 +128,27 @@ class StepBatcher:
         rank = self._entries[job_id].rank
         return sum(group.count_before(rank) for group in self._groups.values())
 
-    def estimate_s(self, job: Job, shape: Shape, now_s: float) -> float | None:
-        """Seconds until a job would be denoised, by what is here now; it need not be here itself.
-
-        None while nothing is known of what its steps cost.
-
-        What ranks before it in its group goes first at full batches, and every other group gets as
-        much time as its own, up to the work that it has.
-        """
+    def forecast(self, job: Job, shape: Shape, now_s: float) -> Forecast | None:
+        """What taking a job in would mean; None while nothing is known of what its steps cost."""
         self.costs.introduce(shape.key, shape.pixel_count)
         if not self.costs.knows(shape.key):
             return None
-        own = self._entries.get(job.job_id) or self._entry(job, shape, now_s)
-        ahead = [
-            entry
-            for entry in self._groups.get(own.group, ())
-            if entry.rank < own.rank and not self._is_late(entry, now_s)
-        ]
-        alone_s = max(own.remaining.values()) * self._step_s(own)
-        mine_s = max(alone_s, self._work_s([*ahead, own]))
-        others_s = sum(
-            min(mine_s, self._work_s(entries))
-            for group, entries in self._groups.items()
-            if group != own.group
+        entry = self._entry(job, shape, now_s)
+        done_s = self._done_times_s(now_s, entry)
+        return Forecast(
+            done_s=self._recent.delayed_s(done_s[job.job_id], now_s=now_s, place_s=entry.sort_s),
+            breaks_until_s=self._breaks_until_s(job.spec.priority, done_s, now_s),
         )
-        return mine_s + others_s
+
+    def estimates_s(self, now_s: float) -> dict[str, float]:
+        """Seconds until each job that is here is done, of those whose steps' costs are known."""
+        return {
+            job_id: self._recent.delayed_s(
+                done_s, now_s=now_s, place_s=self._entries[job_id].sort_s
+            )
+            for job_id, done_s in self._done_times_s(now_s).items()
+            if self.costs.knows(self._entries[job_id].shape.key)
+        }
 
     def plan(self, now_s: float) -> Batch | None:
         """The next batch, or None when there is nothing to do. Planned twice, it is the same."""
@@ -179,7 +160,17 @@ class StepBatcher:
         first_class = {
             name: group for name, group in self._groups.items() if group.first.rank[0] == highest
         }
-        return self._fill(first_class[self._choose_group(first_class, now_s)], now_s)
+        batch = self._fill(first_class[self._choose_group(first_class, now_s)], now_s)
+        ending_count = sum(
+            self._entries[step.job_id].remaining[step.image_index] == 1 for step in batch.steps
+        )
+        self._running = frozenset(batch.steps)
+        self._busy_until_s = (
+            now_s
+            + self.costs.step_s(batch.key, batch.row_count)
+            + ending_count * self.costs.image_s(batch.key)
+        )
+        return batch
 
     def commit(
         self, batch: Batch, finished: Sequence[Step], duration_s: float, *, learns: bool = True
@@ -188,6 +179,7 @@ class StepBatcher:
 
         `learns` False: its duration tells nothing of the key's cost, as it did not run whole.
         """
+        self._running = frozenset()
         if learns:
             self.costs.learn(batch.key, batch.row_count, duration_s)
         for step in batch.steps:
@@ -202,13 +194,13 @@ class StepBatcher:
                     self.remove(step.job_id)
         self._turns.charge(batch.group, duration_s, self._groups)
 
-    def _entry(self, job: Job, shape: Shape, now_s: float) -> _Entry:
+    def _entry(self, job: Job, shape: Shape, now_s: float) -> Entry:
         sort_s = job.deadline_s
         if sort_s is None:
             alone_s = self._alone_s(job, shape)
             sort_s = now_s + SLACK_FACTOR * math.sqrt(alone_s * (self._typical_s or alone_s))
         remaining = dict.fromkeys(range(len(job.spec.seeds)), shape.evaluations)
-        return _Entry(job, shape, sort_s, next(self._numbers), remaining)
+        return Entry(job, shape, sort_s, next(self._numbers), remaining)
 
     def _alone_s(self, job: Job, shape: Shape) -> float:
         """Seconds that a job takes by itself, its images one after another."""
@@ -220,23 +212,23 @@ class StepBatcher:
             self._typical_s = alone_s
         self._typical_s += TYPICAL_SHARE * (alone_s - self._typical_s)
 
-    def _withdraw(self, entry: _Entry) -> None:
+    def _withdraw(self, entry: Entry) -> None:
         group = self._groups[entry.group]
         group.remove(entry)
         if not group:
             del self._groups[entry.group]
 
-    def _settle_first(self, group: Ranking[_Entry], now_s: float) -> None:
+    def _settle_first(self, group: Ranking[Entry], now_s: float) -> None:
         """Sends entries that have become late from the front to behind those that have not."""
         while not group.first.is_lost and self._is_late(group.first, now_s):
             self._give_way(group, group.first)
 
-    def _give_way(self, group: Ranking[_Entry], entry: _Entry) -> None:
+    def _give_way(self, group: Ranking[Entry], entry: Entry) -> None:
         group.remove(entry)
         entry.is_lost = True
         group.add(entry)
 
-    def _choose_group(self, groups: dict[Hashable, Ranking[_Entry]], now_s: float) -> Hashable:
+    def _choose_group(self, groups: dict[Hashable, Ranking[Entry]], now_s: float) -> Hashable:
         """The group whose turn it is, unless a deadline of another cannot wait for its turn."""
         if len(groups) == 1:
             return next(iter(groups))
@@ -248,34 +240,94 @@ class StepBatcher:
             return min(urgent, key=lambda name: slack_s[name])
         return self._turns.next(groups)
 
-    def _slack_s(self, entry: _Entry, now_s: float) -> float:
+    def _slack_s(self, entry: Entry, now_s: float) -> float:
         """Time an entry can still wait; infinite without a deadline, negative when lost."""
         if entry.job.deadline_s is None:
             return math.inf
         left_s = max(entry.remaining.values(), default=0) * self._step_s(entry)
         return entry.job.deadline_s - now_s - left_s
 
-    def _is_late(self, entry: _Entry, now_s: float) -> bool:
+    def _is_late(self, entry: Entry, now_s: float) -> bool:
         return self._slack_s(entry, now_s) < 0
 
-    def _step_s(self, entry: _Entry) -> float:
+    def _step_s(self, entry: Entry) -> float:
         return self.costs.step_s(entry.shape.key, entry.shape.rows)
 
-    def _work_s(self, entries: Iterable[_Entry]) -> float:
-        """Seconds that entries of one group take at full batches."""
-        total_s = 0.0
-        for entry in entries:
-            key, rows = entry.shape.key, entry.shape.rows
-            full = rows if entry.shape.alone else max(rows, self.costs.knee(key))
-            total_s += entry.row_evaluations * self.costs.step_s(key, full) / full
-        return total_s
+    def _pace(self, shape: Shape) -> Pace:
+        return Pace(
+            room=self._room(shape),
+            step_s=cache(partial(self.costs.step_s, shape.key)),
+            image_s=self.costs.image_s(shape.key),
+        )
 
-    def _fill(self, group: Ranking[_Entry], now_s: float) -> Batch:
+    def _room(self, shape: Shape) -> int:
+        """Rows of a full batch; 0 where images run alone."""
+        if shape.alone:
+            return 0
+        knee = self.costs.knee(shape.key)
+        return knee if shape.max_rows is None else min(knee, shape.max_rows)
+
+    def _done_times_s(self, now_s: float, extra: Entry | None = None) -> dict[str, float]:
+        """Seconds until each job is done if nothing else comes, `extra` among them.
+
+        Every group is played by itself. Meanwhile each other one gets as much time, up to the work
+        that it has; what is of a higher priority goes first, and of a lower not at all.
+        """
+        groups = {name: list(group) for name, group in self._groups.items()}
+        if extra is not None:
+            groups.setdefault(extra.group, []).append(extra)
+        alone_s: dict[Hashable, dict[str, float]] = {}
+        work_s: dict[Hashable, dict[Priority, float]] = {}
+        for name, entries in groups.items():
+            entries.sort(key=lambda entry: self._place(entry, now_s))
+            pace = self._pace(entries[0].shape)
+            loads = [entry.load(self._running) for entry in entries]
+            ids = (entry.job.job_id for entry in entries)
+            alone_s[name] = dict(zip(ids, finish_times_s(loads, pace), strict=True))
+            work_s[name] = defaultdict(float)
+            for entry, load in zip(entries, loads, strict=True):
+                work_s[name][entry.job.spec.priority] += pace.work_s(load)
+        busy_s = max(0.0, self._busy_until_s - now_s)
+        done_s = {}
+        for name, entries in groups.items():
+            others = [work for other, work in work_s.items() if other != name]
+            for entry in entries:
+                own_s = alone_s[name][entry.job.job_id]
+                done_s[entry.job.job_id] = (
+                    busy_s + own_s + _waiting_s(entry.job.spec.priority, own_s, others)
+                )
+        return done_s
+
+    def _place(self, entry: Entry, now_s: float) -> tuple[float, ...]:
+        """Its rank, as if what has become late had been found late."""
+        priority, is_lost, *rest = entry.rank
+        return (priority, is_lost or self._is_late(entry, now_s), *rest)
+
+    def _breaks_until_s(
+        self, priority: Priority, done_s: Mapping[str, float], now_s: float
+    ) -> float | None:
+        """The last deadline of those of a job's priority that are missed only because of it."""
+
+        def missed(done_s: Mapping[str, float]) -> dict[str, float]:
+            return {
+                job_id: deadline_s
+                for job_id, entry in self._entries.items()
+                if (deadline_s := entry.job.deadline_s) is not None
+                and entry.job.spec.priority >= priority
+                and now_s + PROMISE_MARGIN * done_s[job_id] > deadline_s
+            }
+
+        broken = missed(done_s)
+        if broken:
+            anyway = missed(self._done_times_s(now_s))
+            broken = {job_id: at_s for job_id, at_s in broken.items() if job_id not in anyway}
+        return max(broken.values(), default=None)
+
+    def _fill(self, group: Ranking[Entry], now_s: float) -> Batch:
         """Images of one group up to the knee; looks past some that do not fit."""
         first = group.first
         # Alone, the most urgent runs on to its end: taking turns would make everyone wait longer.
-        room = first.shape.rows if first.shape.alone else self.costs.knee(first.shape.key)
-        room = max(room, first.shape.rows)
+        room = max(self._room(first.shape), first.shape.rows)
         steps: list[Step] = []
         row_count, looked_past_count = 0, 0
         for entry in self._in_order(group, now_s):
@@ -292,9 +344,9 @@ class StepBatcher:
             key=first.shape.key, group=first.group, steps=tuple(steps), row_count=row_count
         )
 
-    def _in_order(self, group: Ranking[_Entry], now_s: float) -> Iterator[_Entry]:
+    def _in_order(self, group: Ranking[Entry], now_s: float) -> Iterator[Entry]:
         """A group's entries, those found late on the way after the others of their priority."""
-        late: list[_Entry] = []
+        late: list[Entry] = []
         for entry in group:
             if late and (entry.is_lost or entry.rank[0] != late[0].rank[0]):
                 yield from late
@@ -304,3 +356,15 @@ class StepBatcher:
             else:
                 yield entry
         yield from late
+
+
+def _waiting_s(
+    priority: Priority, own_s: float, others: Iterable[Mapping[Priority, float]]
+) -> float:
+    """Time that other groups take while one takes `own_s`."""
+    return sum(
+        work_s if other > priority else min(own_s, work_s)
+        for work in others
+        for other, work_s in work.items()
+        if other >= priority
+    )

@@ -5,6 +5,7 @@ Pure: durations come in as arguments.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 
@@ -32,6 +33,8 @@ class StepCosts:
     max_rows: int
     unit_s: float = 0.05
     _measured_s: dict[Hashable, Curve] = field(default_factory=dict)
+    #: What an image takes besides its steps, by key and part.
+    _besides_s: dict[Hashable, dict[str, float]] = field(default_factory=dict)
     #: Curves of keys that have not been measured, scaled from those that were.
     _guessed_s: dict[Hashable, Curve] = field(default_factory=dict)
     _pixel_counts: dict[Hashable, int] = field(default_factory=dict)
@@ -63,10 +66,16 @@ class StepCosts:
         duration_s = max(duration_s, CLOCK_TICK_S)
         curve = self._measured_s.setdefault(key, {})
         bucket = bucket_of(row_count)
-        known_s = curve.get(bucket)
-        curve[bucket] = (
-            duration_s if known_s is None else known_s + NEW_SHARE * (duration_s - known_s)
-        )
+        curve[bucket] = _blended(curve.get(bucket), duration_s)
+
+    def learn_besides(self, key: Hashable, part: str, duration_s: float) -> None:
+        """Takes in what one image took besides its steps: beginning it, decoding it."""
+        parts = self._besides_s.setdefault(key, {})
+        parts[part] = _blended(parts.get(part), duration_s)
+
+    def image_s(self, key: Hashable) -> float:
+        """Seconds that an image takes besides its steps; 0 while nothing is known."""
+        return sum(self._besides_s.get(key, {}).values())
 
     def step_s(self, key: Hashable, row_count: int) -> float:
         """Seconds of a step; between and beyond what was measured, in proportion to the rows."""
@@ -89,7 +98,7 @@ class StepCosts:
         for bucket in sorted(curve):
             if bucket > self.max_rows:
                 break
-            if not best or bucket / curve[bucket] >= WORTHWHILE_GAIN * best / curve[best]:
+            if not best or pays(curve, best, bucket):
                 best = bucket
             else:
                 return best
@@ -99,3 +108,14 @@ class StepCosts:
     def _curve(self, key: Hashable) -> Curve:
         """What was measured, and the guess for the buckets that were not."""
         return self._guessed_s.get(key, {}) | self._measured_s.get(key, {})
+
+
+def pays(curve: Curve, fewer: int, more: int) -> bool:
+    """Whether the larger of two batches makes enough more rows a second."""
+    return more / curve[more] >= WORTHWHILE_GAIN * fewer / curve[fewer]
+
+
+def _blended(known_s: float | None, duration_s: float) -> float:
+    if known_s is None or math.isinf(known_s):
+        return duration_s
+    return known_s + NEW_SHARE * (duration_s - known_s)

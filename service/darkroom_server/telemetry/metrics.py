@@ -48,7 +48,22 @@ REQUESTS = Metric(
     kind=MetricKind.COUNTER,
     unit="calls",
     labels=("method", "model", "code"),
-    meaning="gRPC calls that have ended, by their status",
+    meaning="RPCs that have ended, by their status: gRPC, gRPC-Web and Connect",
+)
+HTTP_REQUESTS = Metric(
+    name="darkroom_http_requests_total",
+    kind=MetricKind.COUNTER,
+    unit="calls",
+    labels=("method", "route", "model", "status"),
+    meaning="HTTP calls that have ended; status 0: their callers left before there was one",
+)
+HTTP_SECONDS = Metric(
+    name="darkroom_http_request_seconds",
+    kind=MetricKind.HISTOGRAM,
+    unit="seconds",
+    labels=("method", "route"),
+    meaning="from the headers of an HTTP call to the end of its answer, the stream included",
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300),
 )
 QUEUE = Metric(
     name="darkroom_queue_seconds",
@@ -125,6 +140,8 @@ WORKER_RESTARTS = Metric(
 
 METRICS = (
     REQUESTS,
+    HTTP_REQUESTS,
+    HTTP_SECONDS,
     QUEUE,
     STEPS,
     STEP_ROWS,

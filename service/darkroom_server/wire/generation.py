@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from typing import TypeAlias
 
 from darkroom.v1.image_service_pb2 import GenerationEvent
+from darkroom_server.access.caller import current_caller
 from darkroom_server.domain.jobs import JobEvent
+from darkroom_server.domain.keys import cost_pixel_steps
 from darkroom_server.domain.models import ModelRef
 from darkroom_server.engine.engine import Engine
+from darkroom_server.wire.calls import current_call
 from darkroom_server.wire.events import EventWriter, RunningModel
 from darkroom_server.wire.images import ImageLimits
 from darkroom_server.wire.prepare import prepare
@@ -27,17 +30,19 @@ async def generation_events(
     request: ImageRequest,
     *,
     deadline_s: float | None,
-    on_model: Callable[[str], None] = lambda name: None,  # noqa: ARG005
 ) -> AsyncGenerator[Told, None]:
     """Admits a request and tells of it until it ends; closing the generator cancels the job.
 
     Nothing is yielded before admission is decided: a client may retry only until then.
-    `deadline_s` is on the monotonic clock; `on_model` is told the model once it is known. Raises
-    DarkroomError. Belongs to the engine's event loop.
+    `deadline_s` is on the monotonic clock. The request is at the cost of the caller that the edge
+    has named. Raises DarkroomError. Belongs to the engine's event loop.
     """
     writer = EventWriter(time.time_ns)
+    caller = current_caller()
+    await caller.begin(request.task)
     async with engine.open(ref, request.task) as session:
-        on_model(session.model.name)
+        current_call().model = session.model.name
+        caller.require_model(session.model)
         if not request.validate_only:
             session.require_room()
         resolved = await prepare(
@@ -52,7 +57,9 @@ async def generation_events(
         if request.validate_only:
             yield None, [writer.accepted(session.job_id, resolved, model), writer.validated()]
             return
-        await session.submit(resolved.spec, deadline_s=deadline_s)
-        yield None, [writer.accepted(session.job_id, resolved, model)]
-        async for happened in session.events():
-            yield happened, writer.write(happened, dropped_count=session.dropped_count)
+        cost = cost_pixel_steps(resolved.spec, session.model.strength_rounding)
+        with await caller.reserve(cost, session.progress):
+            await session.submit(resolved.spec, deadline_s=deadline_s)
+            yield None, [writer.accepted(session.job_id, resolved, model)]
+            async for happened in session.events():
+                yield happened, writer.write(happened, dropped_count=session.dropped_count)

@@ -18,6 +18,8 @@ MAX_MESSAGE_BYTES = 1000
 MAX_DETAIL_BYTES = 256
 
 INTERNAL_REASON = "INTERNAL"
+#: Nothing waits for longer by itself until a limit allows more; its caller may.
+LONG_WAIT_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,14 @@ ERROR_KINDS: Mapping[type[DarkroomError], ErrorKind] = {
     errors.ModelUnavailable: ErrorKind(_Code.FAILED_PRECONDITION, 409, "MODEL_UNAVAILABLE"),
     errors.QueueFull: ErrorKind(_Code.UNAVAILABLE, 429, "QUEUE_FULL", retryable=True),
     errors.Draining: ErrorKind(_Code.UNAVAILABLE, 503, "DRAINING", retryable=True),
+    errors.InvalidApiKey: ErrorKind(_Code.UNAUTHENTICATED, 401, "INVALID_API_KEY"),
+    errors.PermissionDenied: ErrorKind(_Code.PERMISSION_DENIED, 403, "PERMISSION_DENIED"),
+    errors.RateLimited: ErrorKind(_Code.RESOURCE_EXHAUSTED, 429, "RATE_LIMITED", retryable=True),
+    errors.InsufficientCredits: ErrorKind(_Code.RESOURCE_EXHAUSTED, 429, "INSUFFICIENT_CREDITS"),
+    # No 503, which some clients repeat at once and without end.
+    errors.LimitsUnavailable: ErrorKind(
+        _Code.UNAVAILABLE, 500, "LIMITS_UNAVAILABLE", retryable=True
+    ),
     errors.DeadlineExceeded: ErrorKind(_Code.DEADLINE_EXCEEDED, 504, "DEADLINE_EXCEEDED"),
     errors.Cancelled: ErrorKind(_Code.CANCELLED, 499, "CANCELLED"),
     errors.OutOfDeviceMemory: ErrorKind(_Code.RESOURCE_EXHAUSTED, 500, "OUT_OF_DEVICE_MEMORY"),
@@ -74,7 +84,10 @@ def status_of(error: DarkroomError, request_id: str) -> status_pb2.Status:
     elif isinstance(error, errors.ModelUnavailable):
         info.metadata["model"] = _cut(error.name, MAX_DETAIL_BYTES)
         details.append(_precondition(error, kind))
-    elif isinstance(error, errors.QueueFull | errors.Draining):
+    elif isinstance(error, errors.RateLimited | errors.InsufficientCredits):
+        info.metadata["key"] = error.key_id
+        details.append(_quota(error))
+    if isinstance(error, errors.TryLater):
         details.append(_retry(error))
     if kind.code is grpc.StatusCode.INTERNAL:
         details.append(error_details_pb2.RequestInfo(request_id=request_id))
@@ -107,9 +120,11 @@ def retry_pushback_ms(error: DarkroomError) -> int | None:
 
     None leaves it to the client's policy, which retries UNAVAILABLE only.
     """
-    if isinstance(error, errors.QueueFull | errors.Draining):
+    if isinstance(error, errors.RateLimited) and error.retry_after_s > LONG_WAIT_S:
+        return -1
+    if isinstance(error, errors.TryLater):
         return max(0, round(error.retry_after_s * 1000))
-    if isinstance(error, errors.OutOfDeviceMemory):
+    if isinstance(error, errors.OutOfDeviceMemory | errors.InsufficientCredits):
         return -1
     return None
 
@@ -149,7 +164,16 @@ def _precondition(
     return error_details_pb2.PreconditionFailure(violations=[violation])
 
 
-def _retry(error: errors.QueueFull | errors.Draining) -> error_details_pb2.RetryInfo:
+def _quota(
+    error: errors.RateLimited | errors.InsufficientCredits,
+) -> error_details_pb2.QuotaFailure:
+    violation = error_details_pb2.QuotaFailure.Violation(
+        subject=f"key:{error.key_id}", description=_cut(str(error), MAX_MESSAGE_BYTES)
+    )
+    return error_details_pb2.QuotaFailure(violations=[violation])
+
+
+def _retry(error: errors.TryLater) -> error_details_pb2.RetryInfo:
     retry = error_details_pb2.RetryInfo()
     retry.retry_delay.FromMilliseconds(max(0, round(error.retry_after_s * 1000)))
     return retry

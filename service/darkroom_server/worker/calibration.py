@@ -7,17 +7,21 @@ how long a request takes.
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Hashable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import structlog
 
 from darkroom_server.backends.base import StepModel
+from darkroom_server.domain.errors import DarkroomError, OutOfDeviceMemory
 from darkroom_server.domain.jobs import FillSpec, ImageSpec, Pixels, Reproducibility, Task
 from darkroom_server.domain.models import ModelInfo
-from darkroom_server.scheduling.step_costs import Curve, StepCosts, bucket_of
+from darkroom_server.scheduling.step_costs import Curve, StepCosts, bucket_of, pays
+from darkroom_server.worker.failures import attempt
 
 log = structlog.get_logger(__name__)
 
@@ -49,7 +53,7 @@ def calibrated_costs(
         if name not in kept:
             if clock() - started_s > BUDGET_S:
                 break
-            kept[name] = _measure(model, spec, info.max_batch_size, clock)
+            kept[name] = _measure(model, spec, info, clock)
         costs.introduce(key, spec.width_px * spec.height_px)
         for bucket, duration_s in kept[name].items():
             costs.learn(key, bucket, duration_s)
@@ -99,18 +103,38 @@ def _blank(width_px: int, height_px: int) -> FillSpec:
     )
 
 
-def _measure(model: StepModel, spec: ImageSpec, max_rows: int, clock: Callable[[], float]) -> Curve:
-    """Seconds of a step by rows: powers of two up to the largest batch that the level allows."""
+def _measure(
+    model: StepModel, spec: ImageSpec, info: ModelInfo, clock: Callable[[], float]
+) -> Curve:
+    """Seconds of a step by rows: powers of two, while more rows pay and the level allows them.
+
+    Rows that do not fit into memory take for ever.
+    """
     one = model.begin(spec, model.encode(spec), 0)
-    largest = bucket_of(max_rows)
-    buckets = [1 << power for power in range(largest.bit_length())]
     match spec.reproducibility:
         case Reproducibility.SOLO:
-            return {rows: _step_s(model, one, rows, clock) for rows in buckets[:2]}
-        case Reproducibility.BUCKET_EXACT:
-            return dict.fromkeys(buckets, _step_s(model, one, largest, clock))
+            most = 2
         case Reproducibility.TOLERANCE:
-            return {rows: _step_s(model, one, rows, clock) for rows in buckets}
+            most = bucket_of(info.max_batch_size)
+        case Reproducibility.BUCKET_EXACT:
+            most = bucket_of(info.exact_row_count)
+            return dict.fromkeys(_buckets(most), _step_s(model, one, most, clock))
+    curve: Curve = {}
+    for rows in _buckets(most):
+        found = attempt(partial(_step_s, model, one, rows, clock))
+        if isinstance(found, OutOfDeviceMemory) and curve:
+            curve[rows] = math.inf
+        elif isinstance(found, DarkroomError):
+            raise found
+        else:
+            curve[rows] = found
+        if rows > 1 and not pays(curve, rows // 2, rows):
+            break
+    return curve
+
+
+def _buckets(most: int) -> list[int]:
+    return [1 << power for power in range(most.bit_length())]
 
 
 def _step_s(model: StepModel, one: Any, row_count: int, clock: Callable[[], float]) -> float:

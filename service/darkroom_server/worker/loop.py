@@ -20,7 +20,12 @@ import structlog
 
 from darkroom_server.backends.base import StepModel
 from darkroom_server.backends.prompt_cache import PromptCache
-from darkroom_server.domain.errors import DarkroomError, DeadlineExceeded, OutOfDeviceMemory
+from darkroom_server.domain.errors import (
+    DarkroomError,
+    DeadlineExceeded,
+    OutOfDeviceMemory,
+    QueueFull,
+)
 from darkroom_server.domain.jobs import (
     BatchShare,
     ImageSpec,
@@ -31,7 +36,8 @@ from darkroom_server.domain.jobs import (
     Reproducibility,
     Stage,
 )
-from darkroom_server.scheduling.step_batcher import Batch, Shape, Step, StepBatcher
+from darkroom_server.scheduling.entry import Shape, Step
+from darkroom_server.scheduling.step_batcher import Batch, Forecast, StepBatcher
 from darkroom_server.scheduling.step_costs import StepCosts, bucket_of
 from darkroom_server.worker.calibration import cost_key
 from darkroom_server.worker.counters import WorkerCounters
@@ -68,6 +74,7 @@ class WorkerLoop:
         emit: Callable[[Report], None],
         *,
         max_batch_size: int,
+        exact_row_count: int | None = None,
         costs: StepCosts | None = None,
         lane: CompressLane | None = None,
         prompts: PromptCache | None = None,
@@ -77,7 +84,7 @@ class WorkerLoop:
         self._emit = emit
         self._clock = clock
         #: Rows of a step whose results must not depend on how many of them are in use.
-        self._fixed_rows = max_batch_size
+        self._exact_rows = bucket_of(exact_row_count or max_batch_size)
         self._costs = costs or StepCosts(max_rows=max_batch_size)
         self._batcher = StepBatcher(self._costs)
         self._jobs: dict[str, RunningJob] = {}
@@ -93,8 +100,8 @@ class WorkerLoop:
         """Obeys a command; from any thread, and without waiting for a step."""
         with self._lock:
             match command:
-                case SubmitJob(job):
-                    self._admit(job)
+                case SubmitJob(job, is_promised):
+                    self._admit(job, is_promised=is_promised)
                 case CancelJob(job_id):
                     self._drop(job_id)
                 case StopWorker():
@@ -137,33 +144,54 @@ class WorkerLoop:
         if (stats := self._counters.news(self._clock())) is not None:
             self._emit(stats)
 
-    def _admit(self, job: Job) -> None:
-        """Takes a job in, or refuses it when its deadline cannot be met."""
+    def _admit(self, job: Job, *, is_promised: bool) -> None:
+        """Takes a job in, or refuses it when its deadline cannot be met or others' would not be."""
         now_s = self._clock()
         shape = attempt(lambda: self._shape(job.spec))
         if isinstance(shape, DarkroomError):
             self._emit(JobFailed(job.job_id, shape))
             return
-        estimated_s = self._batcher.estimate_s(job, shape, now_s)
-        if job.deadline_s is not None and estimated_s is not None:
-            remaining_s = job.deadline_s - now_s
-            patience = 1.0 if len(self._batcher) else IDLE_REFUSAL_FACTOR
-            if estimated_s > patience * remaining_s:
-                self._emit(JobFailed(job.job_id, _too_late(remaining_s, estimated_s)))
-                return
+        forecast = self._batcher.forecast(job, shape, now_s)
+        refusal = self._refusal(job, forecast, now_s, is_promised=is_promised)
+        if refusal is not None:
+            self._emit(JobFailed(job.job_id, refusal))
+            return
         running = RunningJob(job, shape, JobRecord(job=job, submitted_s=now_s))
         self._jobs[job.job_id] = running
-        self._batcher.add(job, shape, now_s)
+        behind_s = None if forecast is None else forecast.breaks_until_s
+        self._batcher.add(job, shape, now_s, behind_s=behind_s)
         running.ahead_count = self._batcher.ahead_count(job.job_id)
+        estimated_s = None if forecast is None else forecast.done_s
+        if behind_s is not None:
+            estimated_s = self._batcher.estimates_s(now_s)[job.job_id]
         self._report(running, JobQueued(running.ahead_count, estimated_s=estimated_s))
 
+    def _refusal(
+        self, job: Job, forecast: Forecast | None, now_s: float, *, is_promised: bool
+    ) -> DarkroomError | None:
+        """Why a job is not taken in, if it is not."""
+        if job.deadline_s is None or forecast is None:
+            return None
+        remaining_s = job.deadline_s - now_s
+        patience = 1.0 if len(self._batcher) else IDLE_REFUSAL_FACTOR
+        if forecast.done_s > patience * remaining_s:
+            return _too_late(remaining_s, forecast.done_s)
+        if forecast.breaks_until_s is not None and not is_promised:
+            return QueueFull(
+                "There is no room before its deadline: requests that are here would miss theirs.",
+                retry_after_s=forecast.breaks_until_s - now_s,
+            )
+        return None
+
     def _shape(self, spec: ImageSpec) -> Shape:
+        is_exact = spec.reproducibility is Reproducibility.BUCKET_EXACT
         return Shape(
             key=cost_key(self._model, spec),
             rows=self._model.rows(spec),
             evaluations=self._model.evaluations(spec),
             pixel_count=spec.width_px * spec.height_px,
             alone=spec.reproducibility is Reproducibility.SOLO,
+            max_rows=self._exact_rows if is_exact else None,
         )
 
     def _take(self, batch: Batch) -> None:
@@ -234,7 +262,9 @@ class WorkerLoop:
             self._report(running, JobProgress(stage=Stage.ENCODE, total_step_count=spec.step_count))
             running.encoded = self._model.encode(spec)
         running.trajectories[image_index] = self._model.begin(spec, running.encoded, image_index)
-        running.record.encode_s += self._clock() - started_s
+        duration_s = self._clock() - started_s
+        running.record.encode_s += duration_s
+        self._learn_besides(running, "begin", duration_s)
 
     def _denoise(self, images: Sequence[RunningImage]) -> bool:
         """One shared evaluation; whether it ran whole.
@@ -265,7 +295,7 @@ class WorkerLoop:
     def _evaluate(self, images: Sequence[RunningImage]) -> Any:
         row_count = sum(image.row_count for image in images)
         if images[0].running.job.spec.reproducibility is Reproducibility.BUCKET_EXACT:
-            row_count = max(row_count, bucket_of(self._fixed_rows))
+            row_count = max(row_count, self._exact_rows)
         trajectories = [image.trajectory for image in images]
         return self._model.denoise(self._model.gather(trajectories, row_count))
 
@@ -286,7 +316,9 @@ class WorkerLoop:
         if isinstance(pixels, DarkroomError):
             self._fail(image.step.job_id, pixels)
             return
-        running.record.decode_s += self._clock() - started_s
+        duration_s = self._clock() - started_s
+        running.record.decode_s += duration_s
+        self._learn_besides(running, "decode", duration_s)
         index = image.step.image_index
         finished = FinishedImage(index, pixels, image.trajectory.is_filtered)
         running.trajectories[index] = DecodedTrajectory(image.trajectory.step_count)
@@ -296,16 +328,26 @@ class WorkerLoop:
                 self._jobs.pop(image.step.job_id, None)
         self._lane.submit(running.record, finished)
 
+    def _learn_besides(self, running: RunningJob, part: str, duration_s: float) -> None:
+        with self._lock:
+            self._costs.learn_besides(running.shape.key, part, duration_s)
+
     def _tell_places(self, now_s: float) -> None:
         """Tells waiting jobs whose place in the queue changed."""
         self._told_places_s = now_s
-        nearest = itertools.islice(self._batcher.order(), MAX_TOLD_PLACES)
-        for ahead_count, job_id in enumerate(nearest):
-            running = self._jobs.get(job_id)
-            if running is None or running.has_begun or running.ahead_count == ahead_count:
-                continue
+        moved = [
+            (ahead_count, running)
+            for ahead_count, job_id in enumerate(
+                itertools.islice(self._batcher.order(), MAX_TOLD_PLACES)
+            )
+            if (running := self._jobs.get(job_id)) is not None
+            and not running.has_begun
+            and running.ahead_count != ahead_count
+        ]
+        estimates_s = self._batcher.estimates_s(now_s) if moved else {}
+        for ahead_count, running in moved:
             running.ahead_count = ahead_count
-            estimated_s = self._batcher.estimate_s(running.job, running.shape, now_s)
+            estimated_s = estimates_s.get(running.job.job_id)
             self._report(running, JobQueued(ahead_count, estimated_s=estimated_s))
 
     def _fail(self, job_id: str, error: DarkroomError) -> None:

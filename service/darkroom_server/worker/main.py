@@ -24,6 +24,7 @@ from darkroom_server.scheduling.step_costs import StepCosts
 from darkroom_server.telemetry.logs import configure_logs
 from darkroom_server.worker.calibration import FILE_NAME, calibrated_costs
 from darkroom_server.worker.failures import attempt
+from darkroom_server.worker.files_check import require_unchanged
 from darkroom_server.worker.loop import WorkerLoop
 from darkroom_server.worker.messages import (
     Command,
@@ -82,6 +83,10 @@ def run_worker(connection: Connection, spec: WorkerSpec) -> None:
     name = f"{spec.version.model.name}/{spec.version.version}"
     prompts = PromptCache(max_bytes=_PROMPT_CACHE_BYTES)
     model = attempt(lambda: _load(spec, prompts))
+    # Also after a failure, of which it is the better explanation.
+    changed = attempt(lambda: require_unchanged(spec.version))
+    if isinstance(changed, DarkroomError):
+        model = changed
     if isinstance(model, DarkroomError):
         known = isinstance(model, ModelUnavailable | OutOfDeviceMemory)
         pipe.send(WorkerFailed(str(model) if known else f"{name} could not be loaded; {_SEE_LOG}"))
@@ -106,6 +111,7 @@ def _loop(
         model,
         pipe.send,
         max_batch_size=info.max_batch_size,
+        exact_row_count=info.exact_row_count,
         # A model that cannot take its first step is told of its failure by the requests for it.
         costs=None if isinstance(costs, DarkroomError) else costs,
         prompts=prompts,

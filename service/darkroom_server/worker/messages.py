@@ -13,9 +13,13 @@ from darkroom_server.domain.models import Dtype, Placement, VersionInfo
 
 @dataclass(frozen=True, slots=True)
 class SubmitJob:
-    """Run this job."""
+    """Run this job.
+
+    `is_promised`: its caller was told that it is accepted; it is not turned away for others' sake.
+    """
 
     job: Job
+    is_promised: bool = False
 
 
 @dataclass(frozen=True, slots=True)

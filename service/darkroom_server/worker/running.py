@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from darkroom_server.domain.jobs import Job, JobProgress, Stage
-from darkroom_server.scheduling.step_batcher import Shape, Step
+from darkroom_server.scheduling.entry import Shape, Step
 from darkroom_server.worker.lanes import JobRecord
 
 #: Progress of a job is reported at most this often.

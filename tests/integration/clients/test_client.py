@@ -101,9 +101,9 @@ def test_every_call_has_an_id_which_the_result_tells(
     assert named.request_id == "mine"
 
 
-def test_the_token_rides_on_every_call(server: ScriptedServer) -> None:
+def test_the_api_key_rides_on_every_call(server: ScriptedServer) -> None:
     server.images.scripts = [GOOD]
-    with Client(server.address, token="t-1") as client:
+    with Client(server.address, api_key="t-1") as client:
         client.generate("a cat")
     assert server.images.metadata[0]["authorization"] == "Bearer t-1"
 

@@ -14,7 +14,7 @@ import pytest
 
 from darkroom_server.models.repository import ModelRepository
 from tests.integration.models.hub_server import COMMIT, Hub, serving_hub
-from tests.unit.models.builders import SDXL_INDEX, pipeline_files
+from tests.unit.models.builders import FLUX_INDEX, HIDREAM_INDEX, SDXL_INDEX, pipeline_files
 
 REPO = "Some-Lab/Tiny.XL"
 UNET = "unet/diffusion_pytorch_model.safetensors"
@@ -102,6 +102,88 @@ def test_the_same_revision_is_not_stored_twice_and_another_is_the_next_version(
     assert (root / "tiny.xl" / "config.pbtxt").read_text() == "max_batch_size: 3\n"
 
 
+def test_a_variant_gets_the_names_that_weights_have_by_default(hub: Hub, root: Path) -> None:
+    files = hub.files[REPO]
+    shard = "text_encoder/model.fp16-00001-of-00001.safetensors"
+    files[shard] = weights(32)
+    files["text_encoder/model.safetensors.index.fp16.json"] = json.dumps(
+        {"weight_map": {"w": shard.partition("/")[2]}}
+    ).encode()
+    done = pull(hub, root, REPO, "--variant", "fp16")
+    assert done.returncode == 0, done.stderr
+    version = root / "tiny.xl" / "1"
+    assert (version / UNET).read_bytes() == weights(8)
+    assert (version / shard).read_bytes() == weights(32)
+    assert (version / "text_encoder/model.safetensors.index.json").exists()
+    assert not list(version.rglob("*.index.fp16.json"))
+    # The VAE has no such variant.
+    vae = "vae/diffusion_pytorch_model.safetensors"
+    assert (version / vae).read_bytes() == files[vae]
+    assert hub.sent_bytes.get(UNET, 0) == 0
+    assert not ModelRepository(root).scan().has_errors
+
+
+FLUX = "black-forest-labs/FLUX.1-schnell"
+
+
+def test_a_model_of_the_catalogue_gets_its_config(hub: Hub, root: Path) -> None:
+    made = pipeline_files(FLUX_INDEX, {"transformer": {"guidance_embeds": False}})
+    hub.files[FLUX] = made
+    done = pull(hub, root, FLUX)
+    assert done.returncode == 0, done.stderr
+    again = pull(hub, root, FLUX, "--as", "second")
+    assert again.returncode == 0, again.stderr
+    scan = ModelRepository(root).scan()
+    assert not scan.has_errors
+    first, second = scan.models
+    assert (first.info.name, first.info.license) == ("flux.1-schnell", "Apache-2.0")
+    assert "black-forest-labs/flux-schnell" in first.info.aliases
+    # Which of the two is meant would be unclear.
+    assert second.info.aliases == ()
+
+
+HIDREAM = "HiDream-ai/HiDream-I1-Fast"
+LLAMA = "Some-Lab/Llama"
+
+
+def test_parts_that_are_not_published_with_a_model_come_from_another(hub: Hub, root: Path) -> None:
+    tokenizer = {"tokenizer_4": ["transformers", "PreTrainedTokenizerFast"]}
+    made = pipeline_files(HIDREAM_INDEX | tokenizer)
+    hub.files[HIDREAM] = {
+        name: content
+        for name, content in made.items()
+        if not name.startswith(("text_encoder_4/", "tokenizer_4/"))
+    }
+    hub.files[LLAMA] = {
+        "config.json": b'{"architectures": ["LlamaForCausalLM"]}',
+        "generation_config.json": b"{}",
+        "model.safetensors": weights(16),
+        "tokenizer.json": b"{}",
+        "tokenizer_config.json": b'{"tokenizer_class": "PreTrainedTokenizerFast"}',
+        "original/consolidated.pth": b"a pickle",
+    }
+    told = pull(hub, root, HIDREAM)
+    assert told.returncode == 1
+    assert "--part text_encoder_4=REPO" in told.stderr
+    assert not hub.sent_bytes.get("transformer/diffusion_pytorch_model.safetensors")
+    parts = ("--part", f"text_encoder_4={LLAMA}", "--part", f"tokenizer_4={LLAMA}")
+    done = pull(hub, root, HIDREAM, *parts)
+    assert done.returncode == 0, done.stderr
+    assert not ModelRepository(root).scan().has_errors
+    version = root / "hidream-i1-fast" / "1"
+    index = json.loads((version / "model_index.json").read_text())
+    assert index["text_encoder_4"] == ["transformers", "LlamaForCausalLM"]
+    assert (version / "text_encoder_4/model.safetensors").read_bytes() == weights(16)
+    assert (version / "tokenizer_4/tokenizer.json").exists()
+    assert not list(version.rglob("*.pth"))
+
+
+def test_the_catalogue_is_shown_without_a_hub(root: Path) -> None:
+    done = pull(Hub({}, address="http://127.0.0.1:9"), root, "--list")
+    assert done.returncode == 0, done.stderr
+    assert "black-forest-labs/FLUX.1-schnell" in done.stdout
+
+
 def test_a_download_that_breaks_off_goes_on_where_it_was(hub: Hub, root: Path) -> None:
     hub.cut_after[UNET] = 15_000_000
     done = pull(hub, root)
@@ -123,6 +205,8 @@ def test_a_download_that_breaks_off_goes_on_where_it_was(hub: Hub, root: Path) -
         pytest.param("lora", (REPO,), "not a diffusers pipeline", id="no-pipeline"),
         pytest.param("truncated", (REPO,), "truncated", id="broken-weights"),
         pytest.param("", ("not an id",), "not the id", id="no-id"),
+        pytest.param("", (REPO, "--variant", "int4"), "no variant 'int4'", id="no-variant"),
+        pytest.param("", (REPO, "--part", "vae=Some-Lab/None"), "no model", id="no-part"),
     ],
 )
 def test_what_cannot_be_had_is_said_in_one_line_and_leaves_no_version(

@@ -8,6 +8,7 @@ import pytest
 from grpc import aio
 
 from darkroom.v1 import image_service_pb2_grpc, model_service_pb2_grpc
+from darkroom_server.access.gate import Gate, GateOptions
 from darkroom_server.rpc.server import GrpcOptions, GrpcServer, build_server
 from darkroom_server.telemetry.metrics import Metrics
 from tests.integration.rpc.fake_engine import FakeEngine
@@ -24,7 +25,12 @@ def metrics() -> Metrics:
 
 
 @pytest.fixture
-async def server(engine: FakeEngine, metrics: Metrics) -> AsyncIterator[GrpcServer]:
+def gate() -> Gate:
+    return Gate(GateOptions())
+
+
+@pytest.fixture
+async def server(engine: FakeEngine, metrics: Metrics, gate: Gate) -> AsyncIterator[GrpcServer]:
     server = build_server(
         engine,
         GrpcOptions(
@@ -34,6 +40,7 @@ async def server(engine: FakeEngine, metrics: Metrics) -> AsyncIterator[GrpcServ
             max_concurrent_streams=100,
         ),
         metrics,
+        gate,
     )
     await server.start()
     yield server

@@ -55,6 +55,7 @@ class FakeSession:
     dropped_count: int = 0
     room_error: Exception | None = None
     spec: ImageSpec | None = None
+    steps_done: tuple[int, int] = (0, 0)
     remaining_s: float | None = None
     waiting: asyncio.Event = field(default_factory=asyncio.Event)
     left: asyncio.Event = field(default_factory=asyncio.Event)
@@ -68,6 +69,9 @@ class FakeSession:
         self.remaining_s = None if deadline_s is None else deadline_s - time.monotonic()
         if self.submit_error is not None:
             raise self.submit_error
+
+    def progress(self) -> tuple[int, int]:
+        return self.steps_done
 
     async def events(self) -> AsyncIterator[JobEvent]:
         for item in self.script:

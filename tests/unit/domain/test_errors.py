@@ -18,6 +18,8 @@ def made(kind: type[DarkroomError]) -> DarkroomError:
         (("what is wrong",), {}),
         (("name", "what is wrong"), {}),
         (("what is wrong",), {"retry_after_s": 2.5}),
+        (("what is wrong",), {"key_id": "one"}),
+        (("what is wrong",), {"key_id": "one", "retry_after_s": 2.5}),
     ):
         try:
             return kind(*arguments, **named)

@@ -132,7 +132,7 @@ async def test_when_the_suspect_at_work_is_cancelled_the_next_is_given(
     worker = await died(supervisor)
     worker.say(ready())
     supervisor.cancel("a")
-    assert worker.commands[1:] == [CancelJob("a"), SubmitJob(job("b"))]
+    assert worker.commands[1:] == [CancelJob("a"), SubmitJob(job("b"), is_promised=True)]
 
 
 @pytest.mark.parametrize(

@@ -7,15 +7,13 @@ from typing import Any
 import pytest
 from openapi_spec_validator import validate
 
-from darkroom_server.gateway.server import build_app
-from darkroom_server.telemetry.metrics import Metrics
-from tests.unit.gateway.test_server import Engine
+from tests.unit.gateway.test_server import Engine, app_of
 
 
 @pytest.fixture(scope="module")
 def document() -> dict[str, Any]:
     engine: Any = Engine()
-    return build_app(engine, Metrics()).openapi()
+    return app_of(engine).openapi()
 
 
 def test_it_is_valid(document: dict[str, Any]) -> None:

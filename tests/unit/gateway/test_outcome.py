@@ -5,6 +5,8 @@ import asyncio
 import pytest
 from fastapi import Request
 
+from darkroom_server.access.caller import set_caller
+from darkroom_server.access.gate import Gate, GateOptions, Need
 from darkroom_server.domain.errors import Cancelled
 from darkroom_server.domain.jobs import Task
 from darkroom_server.domain.models import ModelRef
@@ -23,6 +25,7 @@ async def test_a_caller_that_has_gone_stops_its_work() -> None:
         await engine.sessions[0].waiting.wait()
         return {"type": "http.disconnect"}
 
+    set_caller(Gate(GateOptions()).enter(None, Need.NOTHING))
     request = Request({"type": "http"}, receive)
     asked = ImageRequest(task=Task.TEXT_TO_IMAGE, prompt="x")
     with pytest.raises(Cancelled):

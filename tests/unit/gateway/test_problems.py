@@ -11,7 +11,7 @@ def test_every_reason_has_a_type_and_a_code() -> None:
 
 def test_a_full_queue_is_no_503_which_some_clients_repeat_at_once() -> None:
     answer = refusal(problem_of(QueueFull("full", retry_after_s=2.4)), lambda _: {})
-    assert (answer.status_code, answer.headers["retry-after"]) == (429, "2")
+    assert (answer.status_code, answer.headers["retry-after"]) == (429, "3")
     assert answer.headers["x-should-retry"] == "true"
 
 

@@ -6,10 +6,15 @@ from typing import Any
 
 import httpx
 import pytest
+from fastapi import FastAPI
 
+from darkroom_server.access.gate import Gate, GateOptions
 from darkroom_server.domain.models import ModelStatus, VersionState, VersionStatus, all_ready
-from darkroom_server.gateway.server import build_app
+from darkroom_server.gateway.connect import Servicers
+from darkroom_server.gateway.server import HttpOptions, build_app
+from darkroom_server.rpc.server import servicers
 from darkroom_server.telemetry.metrics import IMAGES, Metrics
+from darkroom_server.wire.images import ImageLimits
 from tests.unit.wire.example_models import SDXL
 
 
@@ -36,8 +41,19 @@ class Engine:
         return all_ready(self.list_models()) and not self.leaving
 
 
+def app_of(
+    engine: Any,
+    metrics: Metrics | None = None,
+    origins: tuple[str, ...] = (),
+    gate: Gate | None = None,
+) -> FastAPI:
+    found = Servicers(*servicers(engine, ImageLimits()))
+    options = HttpOptions("", 0, 8001, origins)
+    return build_app(engine, metrics or Metrics(), gate or Gate(GateOptions()), found, options)
+
+
 async def answer(engine: Any, path: str, metrics: Metrics, accept: str = "") -> httpx.Response:
-    transport = httpx.ASGITransport(app=build_app(engine, metrics))
+    transport = httpx.ASGITransport(app=app_of(engine, metrics))
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
         return await client.get(path, headers={"accept": accept})
 
@@ -110,7 +126,7 @@ async def test_only_pages_of_configured_origins_may_call(
     origins: tuple[str, ...], origin: str, allowed: str | None
 ) -> None:
     engine: Any = Engine([VersionState.READY])
-    transport = httpx.ASGITransport(app=build_app(engine, Metrics(), origins))
+    transport = httpx.ASGITransport(app=app_of(engine, origins=origins))
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
         answer = await client.get("/v1/models", headers={"origin": origin})
         asked = {"origin": origin, "access-control-request-method": "POST"}

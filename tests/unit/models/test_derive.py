@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from darkroom_server.domain.jobs import Task
+from darkroom_server.domain.jobs import Reproducibility, Task
 from darkroom_server.domain.models import BackendKind, DeviceKind, DynamicBatching, Placement
 from darkroom_server.models.derive import (
     REQUEST_FIELDS,
@@ -229,6 +229,24 @@ def test_no_setting_raises_the_area_of_a_transformer_that_pads(
     assert combine("m", wide, traits).limits.max_pixel_count == edge_px**2
     small = ModelSettings(limits=LimitSettings(max_pixel_count=65536))
     assert combine("m", small, traits).limits.max_pixel_count == 65536
+
+
+@pytest.mark.parametrize(
+    ("level", "most", "expected"),
+    [
+        pytest.param(Reproducibility.TOLERANCE, None, (32, 8), id="as many as pay"),
+        pytest.param(Reproducibility.BUCKET_EXACT, None, (8, 8), id="all are paid for"),
+        pytest.param(Reproducibility.BUCKET_EXACT, 16, (16, 16), id="as configured"),
+        pytest.param(Reproducibility.TOLERANCE, 4, (4, 4), id="fewer"),
+    ],
+)
+def test_rows_of_a_step_by_level(
+    level: Reproducibility, most: int | None, expected: tuple[int, int]
+) -> None:
+    settings = ModelSettings(reproducibility=level, max_batch_size=most)
+    info = combine("m", settings, derive_traits(parts()))
+    assert (info.max_batch_size, info.exact_row_count) == expected
+    assert combine("m", settings, derive_traits(whole())).max_batch_size == (most or 8)
 
 
 def test_experts_rule_out_exact_buckets() -> None:

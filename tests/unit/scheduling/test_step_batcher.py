@@ -3,13 +3,20 @@ from __future__ import annotations
 import itertools
 from collections.abc import Hashable
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from darkroom_server.domain.jobs import Priority
-from darkroom_server.scheduling.step_batcher import SLACK_FACTOR, Batch, Shape, Step, StepBatcher
+from darkroom_server.scheduling.entry import Shape, Step
+from darkroom_server.scheduling.step_batcher import (
+    SLACK_FACTOR,
+    Batch,
+    Forecast,
+    StepBatcher,
+)
 from darkroom_server.scheduling.step_costs import StepCosts
 from tests.unit.specs import job
 
@@ -41,6 +48,7 @@ class Simulation:
         steps: int = 2,
         images: int = 1,
         alone: bool = False,
+        max_rows: int | None = None,
         priority: Priority = Priority.NORMAL,
         within_s: float | None = None,
     ) -> None:
@@ -52,7 +60,7 @@ class Simulation:
             deadline_s=None if within_s is None else self.now_s + within_s,
         )
         self.left |= {Step(name, index): steps for index in range(images)}
-        shape = Shape(key=key, rows=rows, evaluations=steps, alone=alone)
+        shape = Shape(key=key, rows=rows, evaluations=steps, alone=alone, max_rows=max_rows)
         self.batcher.add(made, shape, self.now_s)
 
     def step(self) -> Batch | None:
@@ -97,6 +105,13 @@ def test_a_batch_stops_at_the_knee_and_looks_past_what_does_not_fit() -> None:
     simulation.add("z", rows=2, steps=1)
     simulation.add("w", rows=1, steps=1)
     assert simulation.run() == [["x", "y", "w"], ["z"]]
+
+
+def test_a_batch_stops_at_the_rows_that_its_images_may_share() -> None:
+    simulation = Simulation()
+    for name in ("x", "y", "z"):
+        simulation.add(name, steps=1, max_rows=2)
+    assert simulation.run() == [["x", "y"], ["z"]]
 
 
 def test_an_image_wider_than_the_knee_runs_by_itself() -> None:
@@ -272,3 +287,101 @@ def _had_work(simulation: Simulation, key: Hashable, before: int, after: int) ->
     return any(int(one.job_id) <= before for one in simulation.batches[after].steps) and (
         simulation.batches[after].key == key
     )
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.integers(1, 2), st.integers(1, 9), st.integers(1, 3)), min_size=1, max_size=8
+    ),
+    st.booleans(),
+    st.integers(0, 4),
+)
+def test_where_nothing_else_comes_the_estimate_is_what_happens(
+    wanted: list[tuple[int, int, int]], alone: bool, step_count: int
+) -> None:
+    simulation = Simulation()
+    for number, (rows, steps, images) in enumerate(wanted):
+        simulation.add(str(number), rows=rows, steps=steps, images=images, alone=alone)
+    for _ in range(step_count):
+        simulation.step()
+    started_s = simulation.now_s
+    # Eight jobs at one time are too few to expect more.
+    estimates_s = simulation.batcher.estimates_s(started_s)
+    assert set(estimates_s) == set(simulation.batcher.order())
+    simulation.run()
+    ends_s = {
+        step.job_id: number + 1
+        for number, batch in enumerate(simulation.batches)
+        for step in batch.steps
+    }
+    assert estimates_s == {name: ends_s[name] - started_s for name in estimates_s}
+
+
+def forecast(simulation: Simulation, key: str = "a", **options: Any) -> Forecast:
+    within_s, steps = options.get("within_s"), options.get("steps", 2)
+    made = job(
+        "new",
+        step_count=steps,
+        priority=options.get("priority", Priority.NORMAL),
+        deadline_s=None if within_s is None else simulation.now_s + within_s,
+    )
+    shape = Shape(key=key, rows=options.get("rows", 4), evaluations=steps)
+    found = simulation.batcher.forecast(made, shape, simulation.now_s)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize(
+    ("options", "done_s", "breaks"),
+    [
+        pytest.param({"within_s": 5.0, "steps": 2}, 2.0, True, id="earlier, and in its way"),
+        pytest.param({"within_s": 5.0, "steps": 1}, 1.0, False, id="earlier, and short enough"),
+        pytest.param({"within_s": 99.0, "steps": 2}, 10.0, False, id="later"),
+        pytest.param(
+            {"within_s": 5.0, "steps": 2, "priority": Priority.HIGH},
+            2.0,
+            False,
+            id="a lower priority is promised nothing",
+        ),
+        pytest.param(
+            {"within_s": 5.0, "steps": 2, "key": "b"}, 4.0, True, id="takes turns with it"
+        ),
+    ],
+)
+def test_a_job_is_forecast_with_whose_deadline_it_would_break(
+    options: dict[str, Any], done_s: float, breaks: bool
+) -> None:
+    simulation = Simulation()
+    simulation.add("here", rows=4, steps=8, within_s=10.0)
+    found = forecast(simulation, **options)
+    assert found.done_s == done_s
+    assert found.breaks_until_s == (10.0 if breaks else None)
+
+
+def test_a_deadline_that_is_missed_anyway_is_not_kept_for() -> None:
+    simulation = Simulation()
+    simulation.add("lost", rows=4, steps=8, within_s=5.0)
+    assert forecast(simulation, within_s=3.0, steps=2).breaks_until_s is None
+
+
+def test_one_without_a_deadline_goes_behind_those_whose_deadline_it_would_break() -> None:
+    simulation = Simulation()
+    simulation.add("here", rows=4, steps=500, within_s=552.0)
+    found = forecast(simulation, steps=3)
+    assert found.breaks_until_s == 552.0
+    shape = Shape(key="a", rows=4, evaluations=3)
+    new = job("new", step_count=3)
+    simulation.left[Step("new", 0)] = 3
+    simulation.batcher.add(new, shape, 0.0, behind_s=found.breaks_until_s)
+    assert simulation.run() == [["here"]] * 500 + [["new"]] * 3
+
+
+def test_a_step_that_runs_is_waited_for() -> None:
+    simulation = Simulation()
+    simulation.add("here", rows=4, steps=8)
+    simulation.batcher.plan(0.0)
+    simulation.now_s = 0.25
+    # Three quarters of the step are left; of the others it goes before seven.
+    assert forecast(simulation, steps=1, within_s=9.0).done_s == 1.75
+    assert simulation.batcher.estimates_s(0.25) == {"here": 7.75}

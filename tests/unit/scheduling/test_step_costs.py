@@ -45,3 +45,12 @@ def test_one_disturbed_step_moves_the_estimate_little() -> None:
     known = costs(r1=1.0)
     known.learn("k", 1, 2.0)
     assert known.step_s("k", 1) == pytest.approx(1.2)
+
+
+def test_what_an_image_takes_besides_its_steps_is_learnt_by_part() -> None:
+    known = costs()
+    assert known.image_s("k") == 0.0
+    known.learn_besides("k", "begin", 0.5)
+    known.learn_besides("k", "decode", 1.0)
+    known.learn_besides("k", "decode", 2.0)
+    assert known.image_s("k") == pytest.approx(1.7)

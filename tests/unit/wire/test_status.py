@@ -18,7 +18,6 @@ from darkroom_server.wire.status import (
     status_of,
 )
 
-ABSTRACT = {errors.DarkroomError, errors.FieldError}
 LEAVES = [
     member
     for _, member in inspect.getmembers(errors, inspect.isclass)
@@ -35,6 +34,11 @@ EXAMPLES: list[DarkroomError] = [
     errors.ModelUnavailable("sdxl", "bad"),
     errors.QueueFull("bad", retry_after_s=2),
     errors.Draining("bad", retry_after_s=2),
+    errors.InvalidApiKey("bad"),
+    errors.PermissionDenied("bad"),
+    errors.RateLimited("bad", key_id="one", retry_after_s=2),
+    errors.InsufficientCredits("bad", key_id="one"),
+    errors.LimitsUnavailable("bad", retry_after_s=2),
     errors.DeadlineExceeded("bad"),
     errors.Cancelled("bad"),
     errors.OutOfDeviceMemory("bad"),
@@ -57,6 +61,15 @@ TABLE = {
     ),
     errors.QueueFull: ("UNAVAILABLE", 429, "QUEUE_FULL", True, "RetryInfo"),
     errors.Draining: ("UNAVAILABLE", 503, "DRAINING", True, "RetryInfo"),
+    errors.InvalidApiKey: ("UNAUTHENTICATED", 401, "INVALID_API_KEY", False, None),
+    errors.PermissionDenied: ("PERMISSION_DENIED", 403, "PERMISSION_DENIED", False, None),
+    errors.RateLimited: (
+        "RESOURCE_EXHAUSTED", 429, "RATE_LIMITED", True, "QuotaFailure RetryInfo",
+    ),
+    errors.InsufficientCredits: (
+        "RESOURCE_EXHAUSTED", 429, "INSUFFICIENT_CREDITS", False, "QuotaFailure",
+    ),
+    errors.LimitsUnavailable: ("UNAVAILABLE", 500, "LIMITS_UNAVAILABLE", True, "RetryInfo"),
     errors.DeadlineExceeded: ("DEADLINE_EXCEEDED", 504, "DEADLINE_EXCEEDED", False, None),
     errors.Cancelled: ("CANCELLED", 499, "CANCELLED", False, None),
     errors.OutOfDeviceMemory: (
@@ -104,7 +117,7 @@ def test_the_table(error: DarkroomError) -> None:
     assert status.code == grpc.StatusCode[code].value[0]
     assert "bad" in status.message
     details = details_of(status)
-    assert set(details) == {"ErrorInfo", detail} - {None}
+    assert set(details) == {"ErrorInfo", *(detail or "").split()}
     assert (details["ErrorInfo"].domain, details["ErrorInfo"].reason) == ("darkroom.v1", reason)
 
 
@@ -119,6 +132,14 @@ def test_a_field_is_named_three_times() -> None:
     assert violation.reason == "INVALID_PARAMETER"
 
 
+def test_a_quota_names_the_key_by_its_id() -> None:
+    error = errors.RateLimited("too many", key_id="k7", retry_after_s=2.5)
+    details = details_of(status_of(error, "r"))
+    (violation,) = details["QuotaFailure"].violations
+    assert (violation.subject, violation.description) == ("key:k7", "too many")
+    assert details["RetryInfo"].retry_delay.ToMilliseconds() == 2500
+
+
 def test_bugs_and_failures_carry_the_request_id() -> None:
     for status in (status_of(errors.WorkerLost("lost"), "r-7"), internal_status("r-7")):
         assert details_of(status)["RequestInfo"].request_id == "r-7"
@@ -129,6 +150,13 @@ def test_bugs_and_failures_carry_the_request_id() -> None:
     [
         pytest.param(errors.QueueFull("full", retry_after_s=0.25), 250, id="queue-full"),
         pytest.param(errors.Draining("bye", retry_after_s=1), 1000, id="draining"),
+        pytest.param(
+            errors.RateLimited("fast", key_id="one", retry_after_s=3), 3000, id="rate-limited"
+        ),
+        pytest.param(
+            errors.RateLimited("fast", key_id="one", retry_after_s=60), -1, id="rate-limited-long"
+        ),
+        pytest.param(errors.InsufficientCredits("poor", key_id="one"), -1, id="no-credits"),
         pytest.param(errors.OutOfDeviceMemory("big"), -1, id="never-for-out-of-memory"),
         pytest.param(errors.WorkerLost("lost"), None, id="up-to-the-client"),
     ],

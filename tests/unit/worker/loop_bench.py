@@ -28,10 +28,14 @@ class Bench:
     """A loop on the fake model, driven tick by tick."""
 
     def __init__(
-        self, model: FakeStepModel | None = None, *, costs: StepCosts | None = None
+        self,
+        model: FakeStepModel | None = None,
+        *,
+        costs: StepCosts | None = None,
+        clock: Clock | None = None,
     ) -> None:
         self.reports: list[Report] = []
-        self.clock = Clock()
+        self.clock = clock or Clock()
         self.lane = CompressLane(self.reports.append, self.clock)
         self.loop = WorkerLoop(
             model or FakeStepModel(),

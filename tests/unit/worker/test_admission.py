@@ -1,15 +1,17 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 
 import pytest
 
+from darkroom_server.backends.base import ImageArray
 from darkroom_server.backends.fake import FakeStepModel, FakeTrajectory
-from darkroom_server.domain.errors import DeadlineExceeded
+from darkroom_server.domain.errors import DeadlineExceeded, QueueFull
 from darkroom_server.domain.jobs import ImageSpec, JobQueued
 from darkroom_server.scheduling.step_costs import StepCosts
 from darkroom_server.worker.messages import CancelJob, JobFailed, JobReport, StopWorker, WorkerStats
-from tests.unit.worker.loop_bench import MAX_BATCH_SIZE, Bench, shared
+from tests.unit.worker.loop_bench import MAX_BATCH_SIZE, Bench, Clock, shared
 
 KEY = ((16, 8), False)
 
@@ -31,8 +33,8 @@ def test_every_job_is_told_its_place_and_when_it_will_be_done() -> None:
     for name in ("a", "b", "c", "d", "e"):
         bench.loop.post(shared(name, step_count=8))
     assert estimates(bench, "a") == [8.0]
-    # Four share every step; the fifth waits for a fourth of the others' work.
-    assert estimates(bench, "e") == [10.0]
+    # Four share every step; the fifth begins when they are done.
+    assert estimates(bench, "e") == [16.0]
 
 
 def test_without_measurements_nothing_is_promised_or_refused() -> None:
@@ -43,7 +45,7 @@ def test_without_measurements_nothing_is_promised_or_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("within_s", "is_refused"), [pytest.param(9.0, True), pytest.param(11.0, False)]
+    ("within_s", "is_refused"), [pytest.param(15.0, True), pytest.param(17.0, False)]
 )
 def test_what_cannot_make_its_deadline_behind_the_others_is_refused_at_once(
     within_s: float, is_refused: bool
@@ -55,7 +57,7 @@ def test_what_cannot_make_its_deadline_behind_the_others_is_refused_at_once(
     assert bench.failures() == ({"e": DeadlineExceeded} if is_refused else {})
     if is_refused:
         refusal = next(r for r in bench.reports if isinstance(r, JobFailed))
-        assert "about 10 s" in str(refusal.error)
+        assert "about 16 s" in str(refusal.error)
 
 
 @pytest.mark.parametrize(
@@ -67,6 +69,68 @@ def test_an_idle_device_is_tried_unless_the_estimate_is_far_off(
     bench = second_long_steps()
     bench.loop.post(shared("a", step_count=8, deadline_s=bench.clock() + within_s))
     assert bench.failures() == ({"a": DeadlineExceeded} if is_refused else {})
+
+
+def full_until(bench: Bench, within_s: float) -> None:
+    """Fills every row for the next eight seconds."""
+    for name in ("a", "b", "c", "d"):
+        bench.loop.post(shared(name, step_count=8, deadline_s=bench.clock() + within_s))
+
+
+@pytest.mark.parametrize(
+    ("within_s", "is_refused"), [pytest.param(9.0, True), pytest.param(12.0, False)]
+)
+def test_what_would_make_others_miss_their_deadline_is_refused(
+    within_s: float, is_refused: bool
+) -> None:
+    bench = second_long_steps()
+    full_until(bench, within_s)
+    bench.loop.post(shared("e", step_count=1, deadline_s=bench.clock() + 3.0))
+    assert bench.failures() == ({"e": QueueFull} if is_refused else {})
+    if is_refused:
+        refusal = next(r.error for r in bench.reports if isinstance(r, JobFailed))
+        assert isinstance(refusal, QueueFull)
+        assert refusal.retry_after_s == within_s
+
+
+def test_what_was_accepted_is_not_refused_for_others_when_it_runs_again() -> None:
+    bench = second_long_steps()
+    full_until(bench, 9.0)
+    again = shared("e", step_count=1, deadline_s=bench.clock() + 3.0)
+    bench.loop.post(replace(again, is_promised=True))
+    assert bench.failures() == {}
+
+
+def test_one_without_a_deadline_waits_for_those_that_have_one() -> None:
+    bench = second_long_steps()
+    for name in ("a", "b", "c", "d"):
+        bench.loop.post(shared(name, step_count=500, deadline_s=bench.clock() + 552.0))
+    bench.loop.post(shared("e", step_count=3))
+    assert bench.failures() == {}
+    assert bench.events("e") == [JobQueued(4, estimated_s=503.0)]
+
+
+def test_beginning_and_decoding_are_part_of_the_estimate() -> None:
+    clock = Clock()
+
+    class Slow(FakeStepModel):
+        def begin(self, spec: ImageSpec, encoded: None, image_index: int) -> FakeTrajectory:
+            clock.now_s += 0.5
+            return super().begin(spec, encoded, image_index)
+
+        def denoise(self, inputs: list[FakeTrajectory]) -> list[int]:
+            clock.now_s += 1.0
+            return super().denoise(inputs)
+
+        def decode(self, trajectory: FakeTrajectory) -> ImageArray:
+            clock.now_s += 2.0
+            return super().decode(trajectory)
+
+    bench = Bench(Slow(), clock=clock)
+    bench.loop.post(shared("a", step_count=1))
+    bench.ticks(1)
+    bench.loop.post(shared("b", step_count=2))
+    assert estimates(bench, "b") == [4.5]
 
 
 def test_jobs_are_admitted_and_cancelled_while_a_step_runs() -> None:

@@ -109,3 +109,33 @@ def test_fixed_batches_cost_the_same_however_few_rows_are_used(
 def test_a_model_that_only_fills_is_measured_by_a_fill(model: Timed, tmp_path: Path) -> None:
     info = replace(INFO, tasks=frozenset({Task.FILL}))
     assert calibrate(model, tmp_path, info).knows(default_key(info))
+
+
+class Small(Timed):
+    """More than four rows do not fit; batches gain all or nothing."""
+
+    def __init__(self, *, gains: bool) -> None:
+        super().__init__()
+        self.gains = gains
+
+    def denoise(self, inputs: list[FakeTrajectory]) -> list[int]:
+        self.evaluated.append(len(inputs))
+        if len(inputs) > 4:
+            raise MemoryError
+        self.now_s += 0.01 * (1 if self.gains else len(inputs))
+        return FakeStepModel.denoise(self, inputs)
+
+
+def test_no_larger_batch_is_measured_once_one_does_not_pay(tmp_path: Path) -> None:
+    model = Small(gains=False)
+    costs = calibrate(model, tmp_path, replace(INFO, max_batch_size=32))
+    assert max(model.evaluated) == 2
+    assert costs.knee(default_key(INFO)) == 1
+
+
+def test_rows_that_do_not_fit_into_memory_are_never_used(tmp_path: Path) -> None:
+    info = replace(INFO, max_batch_size=32)
+    assert calibrate(Small(gains=True), tmp_path, info).knee(default_key(INFO)) == 4
+    again = Small(gains=True)
+    assert calibrate(again, tmp_path, info).knee(default_key(INFO)) == 4
+    assert again.evaluated == []

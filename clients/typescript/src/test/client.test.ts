@@ -63,9 +63,9 @@ test("fill sends image and mask", async () => {
   assert.deepEqual([request.image?.source.value, request.mask?.source.value], [image, mask]);
 });
 
-test("the token rides on every call", async () => {
+test("the API key rides on every call", async () => {
   server.scripts = [GOOD];
-  const known = new darkroom.Client(server.url, { token: "t-1" });
+  const known = new darkroom.Client(server.url, { apiKey: "t-1" });
   await darkroom.collect(known.generate({ prompt: "a cat" }));
   known.close();
   assert.equal(server.headers[0]?.get("authorization"), "Bearer t-1");

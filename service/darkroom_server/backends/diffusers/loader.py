@@ -87,9 +87,22 @@ def load_model(
         ) from error
     pipeline.set_progress_bar_config(disable=True)
     pipeline = pipeline.to(device)
+    _own_weights(pipeline)
     if family is None:
         return WholeRequestModel(pipeline, allowed_schedulers=model.schedulers)
     return family(pipeline, allowed_schedulers=model.schedulers, prompts=prompts)
+
+
+def _own_weights(pipeline: DiffusionPipeline) -> None:
+    """Copies what is still the file on disk: a file that is rewritten in place would change it.
+
+    Weights that are on the processor and in the dtype they were saved in are mapped, not read.
+    """
+    for part in pipeline.components.values():
+        if isinstance(part, torch.nn.Module):
+            for tensor in (*part.parameters(), *part.buffers()):
+                if tensor.device.type == "cpu":
+                    tensor.data = tensor.data.clone()
 
 
 def _absent_parts(folder: Path) -> dict[str, None]:

@@ -50,9 +50,17 @@ class DiffusersTrajectory:
         self.latents = latents
         self.conditioning = conditioning
         self.extra = extra
-        #: What the last step aimed at; kept for requests with previews.
+        #: What the last step of which a preview was due aimed at.
         self.denoised: torch.Tensor | None = None
         self.is_filtered = False
+
+    @property
+    def is_preview_due(self) -> bool:
+        """Whether a preview may be wanted of the step that is being taken."""
+        preview = self.spec.preview
+        return preview is not None and not (
+            (self.completed_step_count + 1) % preview.interval_step_count
+        )
 
     @property
     def step_count(self) -> int:
@@ -185,7 +193,7 @@ class DiffusersStepModel(ABC):
         predicted = outputs[first_row : first_row + self.rows(one.spec)]
         prediction = self.guided(one, predicted)
         stepped = one.schedule.step(prediction, one.latents)
-        if one.spec.preview is not None:
+        if one.is_preview_due:
             one.denoised = denoised(one.schedule, stepped, prediction, one.latents)
         one.latents = stepped.prev_sample
         one.schedule.advance()

@@ -23,7 +23,6 @@ from darkroom_server.domain.errors import (
     DarkroomError,
     FieldError,
     InvalidParameter,
-    QueueFull,
 )
 from darkroom_server.domain.jobs import JobImage
 from darkroom_server.domain.models import ModelRef
@@ -31,6 +30,7 @@ from darkroom_server.engine.engine import Engine
 from darkroom_server.gateway.bodies import read_body
 from darkroom_server.gateway.event_stream import EventStream, event_text
 from darkroom_server.gateway.outcome import accepted_headers
+from darkroom_server.gateway.problems import problem_of, refusal_headers
 from darkroom_server.wire.generation import Told, generation_events
 from darkroom_server.wire.images import ImageLimits
 from darkroom_server.wire.messages import parse_fill, parse_generate
@@ -84,7 +84,7 @@ async def _answer(
         told = generation_events(engine, image_limits, ref, parsed, deadline_s=None)
         happened, messages = await anext(told)
     except DarkroomError as error:
-        return _refusal(error)
+        return refused(error)
     first = list(messages)
     return EventStream(
         _render((happened, first), told), headers=accepted_headers(first[0].accepted)
@@ -138,12 +138,14 @@ def _parse(body: bytearray, message: _Message) -> _Message:
         raise InvalidParameter("request", f"the body is no such message: {error}") from error
 
 
-def _refusal(error: DarkroomError) -> Response:
-    kind = kind_of(error)
-    headers = {}
-    if isinstance(error, QueueFull):
-        headers["retry-after"] = str(max(1, round(error.retry_after_s)))
-    return JSONResponse({"error": _problem(error)}, status_code=kind.http_status, headers=headers)
+def refused(error: DarkroomError) -> Response:
+    """The answer to a request that was not admitted."""
+    problem = problem_of(error)
+    return JSONResponse(
+        {"error": _problem(error)},
+        status_code=problem.http_status,
+        headers=refusal_headers(problem),
+    )
 
 
 def _problem(error: DarkroomError) -> dict[str, Any]:

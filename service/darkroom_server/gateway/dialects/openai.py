@@ -32,7 +32,7 @@ from darkroom_server.gateway.schemas import form_body, json_body
 from darkroom_server.wire.requests import MaskPolarity
 
 #: Clients of several providers put the provider's name first.
-_PROVIDERS = ("", "/together", "/nebius", "/nscale", "/hyperbolic")
+PROVIDERS = ("", "/together", "/nebius", "/nscale", "/hyperbolic")
 _EDIT = Manner(mask_polarity=MaskPolarity.TRANSPARENT_REPAINTS)
 
 
@@ -54,7 +54,7 @@ def openai_router(maker: ImageMaker) -> APIRouter:
 
         return await answering(request, render, work())
 
-    for provider in _PROVIDERS:
+    for provider in PROVIDERS:
         path = f"{provider}/v1/images/generations"
         router.add_api_route(path, generations, methods=["POST"], openapi_extra=json_body())
 

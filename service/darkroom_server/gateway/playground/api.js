@@ -9,11 +9,20 @@ export class ApiError extends Error {
   }
 }
 
+/** What the page must know of the server: the port of gRPC. */
+export async function describeServer() {
+  return read("/playground/server.json");
+}
+
 /** Every model that the server knows. */
 export async function listModels() {
-  const response = await fetch("/darkroom/v1/models");
+  return (await read("/darkroom/v1/models")).models ?? [];
+}
+
+async function read(path) {
+  const response = await fetch(path);
   if (!response.ok) throw await refusal(response);
-  return (await response.json()).models ?? [];
+  return response.json();
 }
 
 /** Sends a request; calls `tell(name, event)` for each event. Resolves at the end of the stream. */

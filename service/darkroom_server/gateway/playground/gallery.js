@@ -8,31 +8,37 @@ function element(name, properties, ...children) {
   return made;
 }
 
+/** What made an image, in words. */
+function factsOf(image, parameters, duration_s) {
+  const round = (value) => String(Number(value.toFixed(2)));
+  return [
+    `seed ${image.seed}`,
+    `${duration_s.toFixed(1)} s`,
+    `${image.widthPx}×${image.heightPx}`,
+    `${parameters.stepCount} steps`,
+    `guidance ${round(parameters.guidanceScale)}`,
+    ...(parameters.strength === undefined ? [] : [`strength ${round(parameters.strength)}`]),
+    parameters.scheduler.replace(/Scheduler$/, ""),
+    `${parameters.model.replace("models/", "")} version ${parameters.modelVersion}`,
+  ];
+}
+
 /** One finished image with what made it; `use` takes its file as the next input. */
 export function addImage({ image, parameters, prompt, duration_s, use, reuse }) {
   const bytes = Uint8Array.from(atob(image.content), (character) => character.charCodeAt(0));
   const file = new Blob([bytes], { type: image.mediaType });
   const url = URL.createObjectURL(file);
   const extension = image.mediaType.split("/")[1];
-  const facts = [
-    `seed ${image.seed}`,
-    `${duration_s.toFixed(1)} s`,
-    `${image.widthPx}×${image.heightPx}`,
-    `${parameters.stepCount} steps`,
-    `guidance ${Number(parameters.guidanceScale.toFixed(2))}`,
-    parameters.scheduler.replace(/Scheduler$/, ""),
-    `${parameters.model.replace("models/", "")} version ${parameters.modelVersion}`,
-  ];
-  if (parameters.strength !== undefined) facts.splice(5, 0, `strength ${Number(parameters.strength.toFixed(2))}`);
+  const facts = factsOf(image, parameters, duration_s);
   const figure = element(
     "figure",
     { className: "result" },
-    element("img", { src: url, alt: prompt }),
+    element("img", { src: url, alt: prompt, width: image.widthPx, height: image.heightPx }),
     element(
       "figcaption",
       {},
       element("p", { className: "said", textContent: prompt }),
-      element("p", { className: "hint", textContent: facts.join(" · ") }),
+      element("ul", { className: "facts" }, ...facts.map((text) => element("li", { textContent: text }))),
       element(
         "div",
         { className: "tools" },
@@ -43,5 +49,5 @@ export function addImage({ image, parameters, prompt, duration_s, use, reuse }) 
     ),
   );
   byId("empty")?.remove();
-  byId("gallery").prepend(figure);
+  byId("running").after(figure);
 }

@@ -1,15 +1,17 @@
 // The page: ties the form, the mask, the server's events and the gallery together.
 
-import { listModels, run } from "./api.js";
+import { describeServer, listModels, run } from "./api.js";
+import { showChoices } from "./choices.js";
 import { byId, request, showFields, TASKS } from "./form.js";
 import { addImage } from "./gallery.js";
 import { Mask } from "./mask.js";
-import { LANGUAGES, snippet } from "./snippets.js";
+import { copy, LANGUAGES, snippet } from "./snippets.js";
 
 const STAGES = { STAGE_LOAD: "loading", STAGE_ENCODE: "reading the prompt", STAGE_DENOISE: "denoising", STAGE_DECODE: "developing", STAGE_COMPRESS: "compressing" };
-const DEFAULT_GRPC_PORT = 8001;
 const PREVIEW_COUNT = 5;
+const COPIED_MS = 1500;
 
+let server = {};
 let models = [];
 let task = "TASK_TEXT_TO_IMAGE";
 let image = null;
@@ -17,7 +19,7 @@ let lastSeed = null;
 let running = null;
 let language = "cURL";
 
-const mask = new Mask(byId("mask"), byId("brush"), showSnippet);
+const mask = new Mask(byId("mask"), byId("brush"), byId("brush-ring"), showSnippet);
 const model = () => models.find((each) => each.name === byId("model").value);
 
 function currentRequest() {
@@ -30,36 +32,26 @@ function currentRequest() {
 
 function showSnippet() {
   if (!byId("snippets").open || !model()) return;
-  byId("snippet").textContent = snippet(language, TASKS[task], currentRequest(), DEFAULT_GRPC_PORT);
-}
-
-function choices(box, names, role, state, isChosen, choose) {
-  box.replaceChildren(...names.map(([value, text]) => {
-    const button = Object.assign(document.createElement("button"), { type: "button", textContent: text });
-    button.setAttribute("role", role);
-    button.setAttribute(state, String(isChosen(value)));
-    button.addEventListener("click", () => choose(value));
-    return button;
-  }));
+  byId("snippet").textContent = snippet(language, TASKS[task], currentRequest(), server.grpcPort);
 }
 
 function showTasks() {
   const known = model().tasks.filter((each) => each in TASKS);
   if (!known.includes(task)) task = known[0];
-  choices(byId("tasks"), known.map((each) => [each, TASKS[each].label]), "radio", "aria-checked", (each) => each === task, chooseTask);
+  showChoices(byId("tasks"), known.map((each) => [each, TASKS[each].label]), task, chooseTask);
   showFields(model(), task);
   showSnippet();
 }
 
 function chooseTask(chosen) {
   task = chosen;
-  showTasks();
+  showFields(model(), task);
+  showSnippet();
 }
 
 function showLanguages() {
-  choices(byId("languages"), Object.keys(LANGUAGES).map((name) => [name, name]), "tab", "aria-selected", (name) => name === language, (name) => {
+  showChoices(byId("languages"), Object.keys(LANGUAGES).map((name) => [name, name]), language, (name) => {
     language = name;
-    showLanguages();
     showSnippet();
   });
 }
@@ -88,7 +80,8 @@ function useAsInput(file) {
   if (task === "TASK_TEXT_TO_IMAGE") {
     const next = ["TASK_FILL", "TASK_IMAGE_TO_IMAGE"].find((each) => known.includes(each));
     if (!next) return showError({ message: "This model takes no image; choose another." });
-    chooseTask(next);
+    task = next;
+    showTasks();
   }
   byId("image-file").value = "";
   takeImage(file);
@@ -100,16 +93,40 @@ function setSeed(seed) {
   showSnippet();
 }
 
+async function takeMask(file) {
+  try {
+    await mask.load(file);
+  } catch {
+    showError({ message: "This file is no image that the browser can show.", field: "mask" });
+  }
+}
+
+/** What went wrong, in words, and the field that is at fault. */
 function showError(error) {
   const field = error.field ? `${error.field.replace(/\.content$/, "").replaceAll("_", " ").replace(" px", "")}: ` : "";
   byId("error").textContent = field + error.message;
   byId("error").hidden = false;
-  const input = error.field && byId(error.field.split(".")[0]);
-  if (input) input.focus();
+  byId("error").scrollIntoView({ block: "nearest" });
+  const name = error.field?.split(".")[0];
+  const input = name && byId(name === "image" ? "image-file" : name);
+  input?.setAttribute("aria-invalid", "true");
+  input?.focus();
+}
+
+function clearMessages() {
+  byId("error").hidden = byId("notices").hidden = true;
+  for (const input of document.querySelectorAll("[aria-invalid]")) input.removeAttribute("aria-invalid");
+}
+
+/** Tells those who hear the page rather than see it. */
+function announce(text) {
+  if (byId("announcement").textContent !== text) byId("announcement").textContent = text;
 }
 
 function showProgress(text, done, total) {
   byId("stage").textContent = text;
+  // Not every step of it: only what is done changes.
+  announce(text.split(",")[0]);
   if (total) Object.assign(byId("progress"), { max: total, value: done });
   else byId("progress").removeAttribute("value");
 }
@@ -123,7 +140,7 @@ function problem(made) {
 
 async function start() {
   if (running || !model()) return;
-  byId("error").hidden = byId("notices").hidden = true;
+  clearMessages();
   const made = currentRequest();
   const wrong = problem(made);
   if (wrong) return showError(wrong);
@@ -132,10 +149,13 @@ async function start() {
     : made;
   running = new AbortController();
   setRunning(true);
+  byId("running").style.setProperty("--ratio", made.widthPx && made.heightPx ? made.widthPx / made.heightPx : 1);
+  byId("results").scrollIntoView({ block: "nearest" });
   const listener = listen(made.prompt);
   try {
     await run(TASKS[task].method, sent, running.signal, listener);
   } catch (error) {
+    announce("");
     if (error.name === "AbortError") showNotice("Cancelled.");
     else showError(error instanceof TypeError ? { message: "The server cannot be reached." } : error);
   } finally {
@@ -180,6 +200,7 @@ function listen(prompt) {
       lastSeed = event.image.seed;
       byId("reuse").disabled = false;
       const duration_s = (performance.now() - started_ms) / 1000;
+      announce(`Image ready, seed ${lastSeed}`);
       addImage({ image: event.image, parameters, prompt, duration_s, use: useAsInput, reuse: setSeed });
     }
   };
@@ -198,21 +219,43 @@ function connect() {
   byId("cancel").addEventListener("click", () => running?.abort());
   byId("model").addEventListener("change", showTasks);
   byId("image-file").addEventListener("change", (event) => event.target.files[0] && takeImage(event.target.files[0]));
-  byId("mask-file").addEventListener("change", (event) => event.target.files[0] && mask.load(event.target.files[0]));
+  byId("mask-file").addEventListener("change", (event) => event.target.files[0] && takeMask(event.target.files[0]));
+  connectDrops();
   byId("undo").addEventListener("click", () => mask.undo());
   byId("invert").addEventListener("click", () => mask.invert());
   byId("clear").addEventListener("click", () => mask.clear());
   byId("reuse").addEventListener("click", () => setSeed(lastSeed));
   byId("shuffle").addEventListener("click", () => setSeed(""));
   byId("snippets").addEventListener("toggle", showSnippet);
-  byId("copy").addEventListener("click", () => navigator.clipboard.writeText(byId("snippet").textContent));
+  byId("copy").addEventListener("click", async (event) => {
+    const label = event.target;
+    label.textContent = (await copy(byId("snippet"))) ? "Copied" : "Press Ctrl+C";
+    setTimeout(() => { label.textContent = "Copy"; }, COPIED_MS);
+  });
+}
+
+/** Images that are dropped on the image's field, or pasted while it is shown. */
+function connectDrops() {
+  const source = byId("source");
+  const pictureOf = (transfer) => [...transfer.files].find((file) => file.type.startsWith("image/"));
+  for (const name of ["dragover", "dragleave", "drop"])
+    source.addEventListener(name, (event) => {
+      event.preventDefault();
+      source.classList.toggle("over", name === "dragover");
+      const file = name === "drop" && pictureOf(event.dataTransfer);
+      if (file) takeImage(file);
+    });
+  document.addEventListener("paste", (event) => {
+    const file = pictureOf(event.clipboardData);
+    if (file && !source.hidden) takeImage(file);
+  });
 }
 
 async function open() {
   connect();
   showLanguages();
   try {
-    models = await listModels();
+    [server, models] = await Promise.all([describeServer(), listModels()]);
   } catch (error) {
     return showError(error instanceof TypeError ? { message: "The server cannot be reached." } : error);
   }

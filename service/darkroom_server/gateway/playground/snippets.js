@@ -9,24 +9,38 @@ function shortened(request) {
   return short;
 }
 
+/** A value of JSON as Python writes it. */
+function python(value, indent = "") {
+  if (value === null) return "None";
+  if (typeof value === "boolean") return value ? "True" : "False";
+  if (typeof value !== "object") return JSON.stringify(value);
+  const inner = `${indent}    `;
+  const lines = Object.entries(value).map(([name, each]) => `${inner}${JSON.stringify(name)}: ${python(each, inner)},\n`);
+  return `{\n${lines.join("")}${indent}}`;
+}
+
 export const LANGUAGES = {
   cURL: ({ method, request }) =>
     `curl -N ${location.origin}/darkroom/v1/${method} \\\n  -H 'content-type: application/json' \\\n  -d ${quoted(JSON.stringify(request))}`,
-  Python: ({ method, request }) => `import base64, json, urllib.request
+  Python: ({ method, request }) => `import base64
+import json
+import urllib.request
 
-body = json.loads(${python(JSON.stringify(request))})
+body = ${python(request)}
 call = urllib.request.Request(
     "${location.origin}/darkroom/v1/${method}",
     data=json.dumps(body).encode(),
     headers={"content-type": "application/json"},
 )
-with urllib.request.urlopen(call) as response:
-    for line in response:
-        if line.startswith(b"data: "):
-            event = json.loads(line[6:])
-            if "image" in event:
-                name = f"image-{event['image']['imageIndex']}"
-                open(name, "wb").write(base64.b64decode(event["image"]["content"]))`,
+with urllib.request.urlopen(call) as events:
+    for line in events:
+        if not line.startswith(b"data: "):
+            continue
+        image = json.loads(line[6:]).get("image")
+        if image:
+            name = f"image-{image['imageIndex']}.{image['mediaType'].split('/')[1]}"
+            with open(name, "wb") as file:
+                file.write(base64.b64decode(image["content"]))`,
   JavaScript: ({ method, request }) => `const response = await fetch("${location.origin}/darkroom/v1/${method}", {
   method: "POST",
   headers: { "content-type": "application/json" },
@@ -35,16 +49,27 @@ with urllib.request.urlopen(call) as response:
 const images = [];
 for (const line of (await response.text()).split("\\n")) {
   if (!line.startsWith("data: ")) continue;
-  const event = JSON.parse(line.slice(6));
-  if (event.image) images.push(\`data:\${event.image.mediaType};base64,\${event.image.content}\`);
-}`,
+  const { image } = JSON.parse(line.slice(6));
+  if (image) images.push(\`data:\${image.mediaType};base64,\${image.content}\`);
+}
+console.log(images);`,
   grpcurl: ({ rpc, request, grpcPort }) =>
     `grpcurl -plaintext \\\n  -d ${quoted(JSON.stringify(request))} \\\n  ${location.hostname}:${grpcPort} darkroom.v1.ImageService/${rpc}`,
 };
 
-const python = (text) => JSON.stringify(text);
-
 /** The snippet in a language of `LANGUAGES`; files are left out of it. */
 export function snippet(language, task, request, grpcPort) {
   return LANGUAGES[language]({ ...task, request: shortened(request), grpcPort });
+}
+
+/** Puts the text on the clipboard, also where the page is not trusted with it; false if neither works. */
+export async function copy(element) {
+  try {
+    await navigator.clipboard.writeText(element.textContent);
+    return true;
+  } catch {
+    // Pages over plain HTTP from another machine have no clipboard of their own.
+    getSelection().selectAllChildren(element);
+    return document.execCommand("copy");
+  }
 }

@@ -268,7 +268,9 @@ class ModelConfig(_message.Message):
     """For people. Unset: the name."""
     max_batch_size: _builtins.int
     """Largest number of denoiser rows in one step; an image with guidance takes
-    two. For pipelines that run whole requests, of images in one run. Unset: 8.
+    two. For pipelines that run whole requests, of images in one run. Unset:
+    32 rows, of which as many are used as are measured to pay, 8 at
+    REPRODUCIBILITY_BUCKET_EXACT, and 8 images.
     """
     max_queue_size: _builtins.int
     """Requests that may wait for a version before others are turned away.

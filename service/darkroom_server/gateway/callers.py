@@ -1,0 +1,95 @@
+"""Every HTTP call has a caller: let in by its key, and told how the key stands."""
+
+from __future__ import annotations
+
+import math
+import re
+
+from fastapi import Response
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from darkroom_server.access.caller import Caller, set_caller
+from darkroom_server.access.gate import Gate, Need
+from darkroom_server.domain.errors import DarkroomError
+from darkroom_server.domain.keys import in_credits
+from darkroom_server.gateway.dialects import events, huggingface, hyperbolic, nebula, openai
+from darkroom_server.gateway.problems import Render, problem_of, refusal
+
+#: Named as OpenAI names them, whose clients and proxies read them.
+_LIMIT, _REMAINING, _RESET = (
+    f"x-ratelimit-{what}-requests" for what in ("limit", "remaining", "reset")
+)
+_CREDITS = "x-darkroom-credits-left"
+STANDING_HEADERS = (_LIMIT, _REMAINING, _RESET, _CREDITS)
+
+#: Probes, metrics, and what a page needs before it can ask for a key.
+_OPEN = re.compile(
+    r"/|/playground/[^/]*|/metrics|/openapi\.json|/v2/health/(live|ready)"
+    r"|/v2/models/[^/]*/ready|(/v1)?/health|(/hf-inference)?/models/.*/health"
+)
+_RPC = re.compile(r"/darkroom\.v1\.[^/]+/.*")
+#: How errors look where no route has been found yet; elsewhere they are Hugging Face's.
+_RENDERS: tuple[tuple[str, Render], ...] = (
+    ("/api/v1/", nebula.render),
+    ("/v1/image/", hyperbolic.render),
+    *((f"{prefix}/v1/images/", openai.render) for prefix in openai.PROVIDERS),
+    ("/v1/models", openai.render),
+)
+
+
+class Callers:
+    """Middleware: finds the key, before a byte of the body is read.
+
+    Remote procedure calls are left to their interceptor, which knows how they tell errors.
+    """
+
+    def __init__(self, app: ASGIApp, gate: Gate) -> None:
+        self._app = app
+        self._gate = gate
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers one call."""
+        if scope["type"] != "http" or _RPC.fullmatch(scope["path"]):
+            await self._app(scope, receive, send)
+            return
+        need = need_of(scope["method"], scope["path"])
+        try:
+            caller = self._gate.enter(Headers(scope=scope).get("authorization"), need)
+        except DarkroomError as error:
+            await refused(scope["path"], error)(scope, receive, send)
+            return
+        set_caller(caller)
+
+        async def send_with_standing(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(standing_headers(caller))
+            await send(message)
+
+        await self._app(scope, receive, send_with_standing)
+
+
+def need_of(method: str, path: str) -> Need:
+    """What a call needs; everything that is not known to be open needs a key."""
+    is_open = method in ("GET", "HEAD") and _OPEN.fullmatch(path)
+    return Need.NOTHING if is_open else Need.KEY
+
+
+def refused(path: str, error: DarkroomError) -> Response:
+    """The answer to a caller that is not let in, in the shape of the dialect at the path."""
+    if path.startswith("/darkroom/"):
+        return events.refused(error)
+    found = (render for prefix, render in _RENDERS if path.startswith(prefix))
+    return refusal(problem_of(error), next(found, huggingface.render))
+
+
+def standing_headers(caller: Caller) -> dict[str, str]:
+    """How the caller's key stands, as far as it has limits and the call has asked for something."""
+    headers = {}
+    if caller.rate is not None:
+        headers[_LIMIT] = str(caller.rate.limit_count)
+        headers[_REMAINING] = str(caller.rate.remaining_count)
+        headers[_RESET] = f"{math.ceil(caller.rate.reset_s)}s"
+    if caller.balance is not None and caller.balance.left is not None:
+        headers[_CREDITS] = f"{in_credits(caller.balance.left):.6f}"
+    return headers

@@ -1,0 +1,116 @@
+"""The RPCs for browsers: the Connect protocol and gRPC-Web, by the services that gRPC calls."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+from connectrpc.request import RequestContext
+from connectrpc.server import ConnectASGIApplication
+from fastapi import FastAPI
+from starlette.datastructures import Headers
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from darkroom.v1 import image_service_connect, model_service_connect
+from darkroom.v1.image_service_pb2_grpc import ImageServiceServicer
+from darkroom.v1.model_service_pb2_grpc import ModelServiceServicer
+from darkroom_server.access.gate import Gate
+from darkroom_server.gateway.bodies import MAX_BODY_BYTES
+from darkroom_server.gateway.connect_calls import ConnectInterceptor
+from darkroom_server.gateway.connect_codecs import BinaryCodec, JsonCodec
+from darkroom_server.telemetry.metrics import Metrics
+
+_Context = RequestContext[Any, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Servicers:
+    """The services of the gRPC edge. All they are asked of a call's context is its time."""
+
+    images: ImageServiceServicer
+    models: ModelServiceServicer
+
+
+@dataclass(frozen=True, slots=True)
+class _GrpcContext:
+    """What a servicer may ask."""
+
+    ctx: _Context
+
+    def time_remaining(self) -> float | None:
+        """Seconds until the caller's deadline; None without one."""
+        remaining_ms = self.ctx.timeout_ms
+        return None if remaining_ms is None else remaining_ms / 1000
+
+
+def _one(method: Callable[..., Any]) -> Callable[[Any, _Context], Coroutine[Any, Any, Any]]:
+    async def call(request: Any, ctx: _Context) -> Any:
+        return await method(request, _GrpcContext(ctx))
+
+    return call
+
+
+def _several(method: Callable[..., Any]) -> Callable[[Any, _Context], AsyncGenerator[Any, None]]:
+    def call(request: Any, ctx: _Context) -> AsyncGenerator[Any, None]:
+        responses: AsyncGenerator[Any, None] = method(request, _GrpcContext(ctx))
+        return responses
+
+    return call
+
+
+class _Images:
+    """`ImageService` as Connect calls it."""
+
+    def __init__(self, servicer: ImageServiceServicer) -> None:
+        self.generate = _several(servicer.Generate)
+        self.fill = _several(servicer.Fill)
+
+
+class _Models:
+    """`ModelService` as Connect calls it."""
+
+    def __init__(self, servicer: ModelServiceServicer) -> None:
+        self.list_models = _one(servicer.ListModels)
+        self.get_model = _one(servicer.GetModel)
+        self.load_model = _several(servicer.LoadModel)
+        self.unload_model = _one(servicer.UnloadModel)
+
+
+def add_connect(app: FastAPI, servicers: Servicers, metrics: Metrics, gate: Gate) -> None:
+    """Adds `/darkroom.v1.ImageService/…` and `/darkroom.v1.ModelService/…`."""
+    options: dict[str, Any] = {
+        "interceptors": [ConnectInterceptor(metrics, gate)],
+        "codecs": [BinaryCodec(), JsonCodec()],
+        "read_max_bytes": MAX_BODY_BYTES,
+    }
+    services: tuple[ConnectASGIApplication[Any], ...] = (
+        image_service_connect.ImageServiceASGIApplication(_Images(servicers.images), **options),
+        model_service_connect.ModelServiceASGIApplication(_Models(servicers.models), **options),
+    )
+    for service in services:
+        app.mount(service.path, _Guarded(service))
+
+
+class _Guarded:
+    """Keeps from the library what it would answer with an error of its own, or at a cost."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers one call."""
+        content_type = Headers(scope=scope).get("content-type", "")
+        if content_type.startswith("application/grpc") and "web" not in content_type:
+            text = "gRPC needs HTTP/2: it is served at a port of its own"
+            await PlainTextResponse(text, status_code=415)(scope, receive, send)
+            return
+        # Images are packed already; to pack them again would only hold up the loop.
+        # Header values that are no ASCII would not be decoded.
+        headers = [
+            (name, value)
+            for name, value in scope["headers"]
+            if not name.endswith(b"accept-encoding") and value.isascii()
+        ]
+        await self._app({**scope, "headers": headers}, receive, send)

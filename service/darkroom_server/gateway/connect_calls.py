@@ -1,0 +1,115 @@
+"""The innermost layer of Connect and gRPC-Web calls: requests are read, errors become statuses.
+
+Their id, log line and HTTP metric come from `request_ids.py`, as those of every HTTP call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import aclosing, contextmanager
+from typing import Any
+
+import grpc
+import structlog
+from connectrpc.code import Code
+from connectrpc.errors import ConnectError, ErrorDetail
+from connectrpc.request import RequestContext
+from google.rpc import status_pb2
+from protobuf.wkt import Any as Packed
+
+from darkroom_server.access.gate import Gate
+from darkroom_server.domain.errors import DarkroomError
+from darkroom_server.gateway.connect_codecs import Unread
+from darkroom_server.telemetry.metrics import REQUESTS, Metrics
+from darkroom_server.wire.calls import current_call
+from darkroom_server.wire.needs import let_in
+from darkroom_server.wire.status import (
+    internal_status,
+    retry_pushback_ms,
+    status_of,
+    unimplemented_status,
+)
+
+_Context = RequestContext[Any, Any]
+_CODES = {code.value[0]: code for code in grpc.StatusCode}
+
+log = structlog.get_logger("darkroom.gateway")
+
+
+class ConnectInterceptor:
+    """Wraps every method; what is below it raises Darkroom's errors."""
+
+    def __init__(self, metrics: Metrics, gate: Gate) -> None:
+        self._metrics = metrics
+        self._gate = gate
+
+    async def intercept_unary(
+        self, call_next: Callable[[Any, _Context], Awaitable[Any]], request: Unread, ctx: _Context
+    ) -> Any:
+        """One message in, one out."""
+        with self._answering(ctx):
+            return await call_next(await asyncio.to_thread(request.read), ctx)
+
+    async def intercept_server_stream(
+        self,
+        call_next: Callable[[Any, _Context], AsyncGenerator[Any, None]],
+        request: Unread,
+        ctx: _Context,
+    ) -> AsyncIterator[Any]:
+        """One message in, several out."""
+        with self._answering(ctx):
+            message = await asyncio.to_thread(request.read)
+            async with aclosing(call_next(message, ctx)) as responses:
+                async for response in responses:
+                    yield response
+
+    @contextmanager
+    def _answering(self, ctx: _Context) -> Iterator[None]:
+        """Turns what the block raises into a status, and counts the call by it."""
+        call = current_call()
+        call.rpc = f"/{ctx.method.service_name}/{ctx.method.name}"
+        code = grpc.StatusCode.OK
+        try:
+            let_in(self._gate, call.rpc, ctx.request_headers.get("authorization"))
+            yield
+        except (asyncio.CancelledError, GeneratorExit):
+            code = _why_gone(ctx)
+            raise
+        except Exception as error:
+            status = _status_of(error, call.request_id)
+            code = _CODES[status.code]
+            _add_pushback(ctx, error)
+            raise _connect_error(status) from error
+        finally:
+            call.code = code.name
+            self._metrics.count(REQUESTS, (call.rpc, call.model, code.name))
+
+
+def _status_of(error: Exception, request_id: str) -> status_pb2.Status:
+    if isinstance(error, DarkroomError):
+        return status_of(error, request_id)
+    if isinstance(error, NotImplementedError):
+        return unimplemented_status()
+    log.error("unhandled error", exc_info=error, request_id=request_id)
+    return internal_status(request_id)
+
+
+def _connect_error(status: status_pb2.Status) -> ConnectError:
+    name = _CODES[status.code].name
+    details = [ErrorDetail(Packed(type_url=d.type_url, value=d.value)) for d in status.details]
+    # The one code that Connect spells its own way.
+    return ConnectError(Code["CANCELED" if name == "CANCELLED" else name], status.message, details)
+
+
+def _add_pushback(ctx: _Context, error: Exception) -> None:
+    pushback_ms = retry_pushback_ms(error) if isinstance(error, DarkroomError) else None
+    if pushback_ms is not None:
+        ctx.response_trailers["grpc-retry-pushback-ms"] = str(pushback_ms)
+
+
+def _why_gone(ctx: _Context) -> grpc.StatusCode:
+    remaining_ms = ctx.timeout_ms
+    if remaining_ms is not None and remaining_ms <= 0:
+        return grpc.StatusCode.DEADLINE_EXCEEDED
+    return grpc.StatusCode.CANCELLED

@@ -1,0 +1,67 @@
+"""What the step batcher knows of a job and of its images."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+
+from darkroom_server.domain.jobs import Job
+from darkroom_server.scheduling.forecast import Load
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """What the batcher knows of a job's images: all of one job are alike.
+
+    `key`: images with equal keys may share a step. `rows`: denoiser rows of one image.
+    `evaluations`: denoiser evaluations of one image. `pixel_count`: its size, for guessing costs.
+    `alone`: no image of it shares a step, so that its pixels are those of a batch of one.
+    `max_rows`: rows of the largest batch that it may be in, if not every size will do.
+    """
+
+    key: Hashable
+    rows: int
+    evaluations: int
+    pixel_count: int = 1
+    alone: bool = False
+    max_rows: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One denoising step of one image."""
+
+    job_id: str
+    image_index: int
+
+
+@dataclass(slots=True)
+class Entry:
+    """A job in the batcher. `sort_s`: the time it is ordered by; `number`: which came first."""
+
+    job: Job
+    shape: Shape
+    sort_s: float
+    number: int
+    #: Evaluations left by image; an image leaves when it is finished.
+    remaining: dict[int, int]
+    #: Whether it can no longer make its deadline.
+    is_lost: bool = False
+
+    @property
+    def rank(self) -> tuple[float, ...]:
+        """By priority, then those that can still make it, then by deadline, then by arrival."""
+        return (-self.job.spec.priority, self.is_lost, self.sort_s, self.number)
+
+    @property
+    def group(self) -> Hashable:
+        """What takes turns: the key, apart for images that share steps and images that do not."""
+        return (self.shape.key, self.shape.alone)
+
+    def load(self, running: frozenset[Step]) -> Load:
+        """Work left once the steps that run now are taken."""
+        left = (
+            count - (Step(self.job.job_id, index) in running)
+            for index, count in self.remaining.items()
+        )
+        return Load(rows=self.shape.rows, evaluations=tuple(one for one in left if one > 0))

@@ -1,0 +1,29 @@
+"""What an RPC needs of its caller, by its path; also where it is carried over HTTP."""
+
+from __future__ import annotations
+
+from darkroom_server.access.caller import set_caller
+from darkroom_server.access.gate import Gate, Need
+
+_HEALTH = "/grpc.health.v1.Health/"
+_REFLECTION = "/grpc.reflection."
+_IMAGES = "/darkroom.v1.ImageService/"
+_MODELS = "/darkroom.v1.ModelService/"
+#: Methods of the model service that only look.
+_LOOKING = ("List", "Get")
+
+
+def let_in(gate: Gate, method: str, authorization: str | None) -> None:
+    """Says who makes the call of an RPC; raises InvalidApiKey, PermissionDenied."""
+    need = need_of_rpc(method, reflection_needs_key=gate.reflection_needs_key)
+    set_caller(gate.enter(authorization, need))
+
+
+def need_of_rpc(method: str, *, reflection_needs_key: bool) -> Need:
+    """What a call of `/package.Service/Method` needs; what is not known here needs the most."""
+    if method.startswith(_HEALTH):
+        return Need.NOTHING
+    if method.startswith(_REFLECTION):
+        return Need.KEY if reflection_needs_key else Need.NOTHING
+    looks = method.startswith(tuple(_MODELS + verb for verb in _LOOKING))
+    return Need.KEY if looks or method.startswith(_IMAGES) else Need.MANAGE

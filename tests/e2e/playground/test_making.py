@@ -1,0 +1,117 @@
+"""Making images in the playground: what a person sees who clicks and types."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+
+from bench.serving import Server
+from tests.e2e.playground.conftest import downloaded, generate, playwright, shoot
+
+
+def test_page_1_row_12_enter_generates_and_the_gallery_tells_what_made_the_image(
+    page: playwright.Page,
+) -> None:
+    generate(page, "a red circle on a blue background", "18446744073709")
+    said = page.locator(".result").first.inner_text()
+    assert "a red circle on a blue background" in said
+    for fact in ("seed 18446744073709", "256×256", "20 steps", "guidance 2.5", "EulerDiscrete"):
+        assert fact in said
+    first = downloaded(page)
+    assert first.size == (256, 256)
+    shoot(page, "generated")
+    page.fill("#seed", "")
+    page.click("#reuse")
+    generate(page, "a red circle on a blue background", page.input_value("#seed"))
+    assert downloaded(page).tobytes() == first.tobytes()
+
+
+def test_page_1_row_12_a_drawn_mask_is_repainted_and_the_rest_stays(page: playwright.Page) -> None:
+    generate(page, "a red circle on a blue background", "7")
+    before = np.asarray(downloaded(page)).astype(int)
+    page.get_by_role("button", name="Use as input").first.click()
+    canvas = page.locator("#mask")
+    canvas.wait_for()
+    page.locator("#image-shown").scroll_into_view_if_needed()
+    box = canvas.bounding_box()
+    assert box is not None
+    middle = box["y"] + box["height"] / 2
+    page.fill("#brush", "100")
+    page.mouse.move(box["x"] + box["width"] * 0.4, middle)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.6, middle, steps=5)
+    page.mouse.up()
+    shoot(page, "mask")
+    generate(page, "a yellow star on a blue background", "7")
+    after = np.asarray(downloaded(page)).astype(int)
+    shoot(page, "filled")
+    change = np.abs(after - before).mean(axis=2)
+    assert change[96:160, 96:160].mean() > 3 * change[:32].mean()
+
+
+def test_undo_and_invert_change_the_mask(page: playwright.Page) -> None:
+    generate(page, "a house", "7")
+    page.get_by_role("button", name="Use as input").first.click()
+    page.locator("#mask").click()
+    painted = (
+        "document.querySelector('#mask').getContext('2d').getImageData(0, 0, 256, 256)"
+        ".data.filter((value, i) => i % 4 === 3 && value > 127).length"
+    )
+    drawn = page.evaluate(painted)
+    page.click("#invert")
+    inverted = page.evaluate(painted)
+    assert 0 < drawn < 256 * 256 // 2
+    assert drawn + inverted == 256 * 256
+    page.click("#undo")
+    page.click("#undo")
+    assert page.evaluate(painted) == 0
+    page.click("#run")
+    assert "mask" in page.locator("#error").inner_text()
+
+
+def test_cancelling_stops_the_work_on_the_server(page: playwright.Page, server: Server) -> None:
+    page.select_option("#model", "models/slow")
+    assert page.locator("#guidance_scale").is_hidden()
+    page.fill("#step_count", "400")
+    page.fill("#prompt", "anything")
+    mark = len(server.log)
+    page.press("#prompt", "Enter")
+    page.get_by_text(re.compile(r"denoising, step \d+ of 400")).wait_for()
+    shoot(page, "running")
+    page.click("#cancel")
+    page.get_by_text("Cancelled.").wait_for()
+    assert server.until("job stopped", after=mark)["completed_step_count"] < 400
+
+
+def test_page_1_row_12_an_error_is_told_in_words_and_the_field_is_shown(
+    page: playwright.Page,
+) -> None:
+    page.eval_on_selector("#width_px", "input => input.max = ''")
+    page.fill("#width_px", "4992")
+    page.fill("#prompt", "a house")
+    page.press("#prompt", "Enter")
+    page.locator("#error").wait_for()
+    assert page.locator("#error").inner_text().startswith("width: ")
+    assert page.evaluate("document.activeElement.id") == "width_px"
+    shoot(page, "error")
+
+
+def test_the_snippets_are_the_request_as_it_stands(page: playwright.Page) -> None:
+    page.fill("#prompt", "a house's roof")
+    page.locator("#snippets summary").click()
+    for language in ("cURL", "Python", "JavaScript", "grpcurl"):
+        page.get_by_role("radio", name=language, exact=True).click()
+        text = page.locator("#snippet").inner_text()
+        assert "models/tiny-sdxl" in text
+        assert "roof" in text
+    page.fill("#step_count", "33")
+    assert '"stepCount":33' in page.locator("#snippet").inner_text()
+    shoot(page, "snippets")
+
+
+def test_a_phone_shows_it_all_without_scrolling_sideways(phone: playwright.Page) -> None:
+    generate(phone, "a green star", "7")
+    width = phone.evaluate("document.documentElement.scrollWidth")
+    assert width <= 375
+    shoot(phone, "phone")

@@ -1,0 +1,60 @@
+"""Every config that comes with Darkroom beside a small pipeline of its family."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from diffusers import FlowMatchEulerDiscreteScheduler, FlowMatchLCMScheduler
+
+from darkroom_server.models.catalogue import CatalogueEntry, catalogue
+from darkroom_server.models.repository import ModelRepository
+from tests.parity.tiny_flux import random_flux, random_flux_fill
+from tests.parity.tiny_hidream import random_hidream
+from tests.parity.tiny_pipelines import random_sd, random_sdxl
+from tests.parity.tiny_sd3 import random_sd3
+
+BUILDERS: dict[str, Callable[[Path], Any]] = {
+    "black-forest-labs/FLUX.1-Fill-dev": random_flux_fill,
+    "black-forest-labs/FLUX.1-dev": lambda folder: random_flux(folder, guided=True),
+    "black-forest-labs/FLUX.1-schnell": lambda folder: random_flux(
+        folder, guided=False, dynamic=False
+    ),
+    "HiDream-ai/HiDream-I1-Dev": lambda folder: random_hidream(folder, FlowMatchLCMScheduler()),
+    "HiDream-ai/HiDream-I1-Fast": lambda folder: random_hidream(folder, FlowMatchLCMScheduler()),
+    "HiDream-ai/HiDream-I1-Full": lambda folder: random_hidream(
+        folder, FlowMatchEulerDiscreteScheduler()
+    ),
+    "stabilityai/sdxl-turbo": random_sdxl,
+    "stabilityai/stable-diffusion-2-1": lambda folder: random_sd(folder, prediction="v_prediction"),
+    "stabilityai/stable-diffusion-3.5-large": random_sd3,
+    "stabilityai/stable-diffusion-3.5-large-turbo": random_sd3,
+    "stabilityai/stable-diffusion-3.5-medium": random_sd3,
+    "stabilityai/stable-diffusion-xl-base-1.0": random_sdxl,
+    "stable-diffusion-v1-5/stable-diffusion-v1-5": lambda folder: random_sd(folder, checked=True),
+}
+
+
+@pytest.mark.parametrize("entry", catalogue(), ids=lambda entry: entry.repo_id)
+def test_a_config_of_the_catalogue_fits_its_family(tmp_path: Path, entry: CatalogueEntry) -> None:
+    version = tmp_path / "root" / "m" / "1"
+    BUILDERS[entry.repo_id](tmp_path).save_pretrained(version)
+    if "HiDream" in entry.repo_id:
+        # Its images have at most the area that the transformer was made for: 1024 x 1024.
+        config = version / "transformer" / "config.json"
+        made_for = {"max_resolution": [128, 128]}
+        config.write_text(json.dumps(json.loads(config.read_text()) | made_for))
+    (version.parent / "config.pbtxt").write_text(entry.text)
+    scan = ModelRepository(tmp_path / "root").scan()
+    assert list(map(str, scan.problems)) == []
+    [model] = scan.models
+    settings = entry.settings()
+    assert model.info.defaults.step_count == settings.defaults.step_count
+    assert model.info.defaults.width_px == settings.defaults.width_px
+    assert model.info.tasks == frozenset(settings.tasks)
+    assert model.info.aliases == settings.aliases
+    # What a request may ask for is no less than what it gets by default.
+    assert model.info.limits.max_pixel_count >= settings.defaults.width_px**2  # type: ignore[operator]

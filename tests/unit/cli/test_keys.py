@@ -1,0 +1,93 @@
+"""`darkroom keys`: what it writes, shows and refuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+from darkroom_server.access.files import replace_file
+from darkroom_server.access.key_format import digest_of, id_in
+from darkroom_server.access.keys_file import read_keys
+from darkroom_server.cli.main import app
+
+
+@pytest.fixture(autouse=True)
+def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+
+
+def keys(*arguments: str) -> Result:
+    return CliRunner().invoke(app, ["keys", *arguments], prog_name="darkroom")
+
+
+def test_a_key_is_said_once_and_alone_on_stdout() -> None:
+    made = keys("create", "web team", "--credits", "2.5", "--model", "tiny-*", "--concurrent", "3")
+    assert made.exit_code == 0
+    text = made.stdout.strip()
+    [key] = read_keys(Path("keys.toml"))
+    assert (key.id, key.sha256) == (id_in(text), digest_of(text))
+    assert (key.name, key.models, key.max_concurrent_requests) == ("web team", ("tiny-*",), 3)
+    assert key.budget_pixel_steps == 2_500_000
+    assert "shown only now" in made.stderr
+    assert text not in made.stderr
+    assert text.split("_")[2] not in keys("list").stdout
+
+
+def test_the_list_shows_what_was_spent_and_what_was_revoked() -> None:
+    first, second = (keys("create", name).stdout.split("_")[1] for name in ("[red]one", "two"))
+    spent = json.dumps({"spent_pixel_steps": {first: 1_500_000}})
+    replace_file(Path("keys.toml.spent.json"), spent)
+    assert f"Key {second} for two is revoked." in keys("revoke", second).stdout
+    shown = keys("list").stdout.splitlines()
+    assert "[red]one" in shown[1]
+    assert "1.5" in shown[1]
+    assert "revoked" in shown[2]
+    rows = json.loads(keys("list", "--json").stdout)
+    assert [(row["id"], row["credits_spent"], row["revoked"]) for row in rows] == [
+        (first, 1.5, False),
+        (second, 0.0, True),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        pytest.param(("revoke", "nobody"), "keys.toml: no key has the id nobody", id="unknown"),
+        pytest.param(("list", "--keys-file", "no.toml"), "no.toml: No such file", id="no-file"),
+        pytest.param(
+            ("create", "x", "--keys-file", "no/keys.toml"), "No such file", id="no-folder"
+        ),
+        pytest.param(
+            ("list", "--limits-storage", "redis://127.0.0.1:1"), "looked up now", id="no-redis"
+        ),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_one_line(arguments: tuple[str, ...], problem: str) -> None:
+    keys("create", "somebody")
+    failed = keys(*arguments)
+    assert failed.exit_code == 1
+    [line] = failed.stderr.splitlines()
+    assert line.startswith("darkroom keys: ")
+    assert problem in line
+    assert failed.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (("--rate-limit", "often"), "'often' is no rate such as 60/minute"),
+        (("--allow", "draw"), "'draw' is not one of"),
+        (("--credits", "-1"), "-1"),
+        (("--concurrent", "0"), "0"),
+    ],
+)
+def test_wrong_usage_is_refused(arguments: tuple[str, ...], problem: str) -> None:
+    failed = keys("create", "somebody", *arguments)
+    assert failed.exit_code == 2
+    assert problem in failed.stderr
+    assert not Path("keys.toml").exists()
