@@ -26,8 +26,8 @@ from tests.documentation.blocks import Block
 
 REPOSITORY = Path(__file__).parents[2]
 NODE_MODULES = REPOSITORY / ".compat" / "node" / "node_modules"
-LIMIT_S = 240.0
-READY_LIMIT_S = 120.0
+LIMIT_S = 400.0
+READY_LIMIT_S = 300.0
 _SERVES = re.compile(r"(make|darkroom) serve\b")
 
 

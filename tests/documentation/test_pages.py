@@ -19,7 +19,7 @@ PAGES = (
 )
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("page", PAGES)
 def test_what_the_page_says_works(page: str, tmp_path: Path) -> None:
     blocks = blocks_of(REPOSITORY / page)
