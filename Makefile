@@ -15,7 +15,7 @@ LAUNCH := MALLOC_MMAP_THRESHOLD_=67108864 MALLOC_TRIM_THRESHOLD_=268435456
 
 PACKAGES := protos/gen/python clients/python service
 
-.PHONY: help setup proto reference docs fmt lint types arch protos-check check test compat node-clients fuzz clients-test clients-check browser redis demo serve gallery bench bench-report clean
+.PHONY: help setup proto reference docs fmt lint types arch protos-check check test compat compat-clients fuzz clients-test clients-check browser redis demo serve gallery bench bench-report clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,16 +32,20 @@ $(STAMP): constraints.txt $(PACKAGES:%=%/pyproject.toml)
 	  exit 1; \
 	fi; \
 	if [ ! -x $(BIN)/python ]; then \
-	  echo "setup: 1/4 a virtual environment in $(VENV), with $$($$found --version)"; \
+	  echo "setup: 1/5 a virtual environment in $(VENV), with $$($$found --version)"; \
 	  $$found -m venv $(VENV) || { \
 	    echo "setup: $$found cannot make virtual environments (on Debian and Ubuntu: apt install python3-venv)" >&2; exit 1; }; \
 	fi
-	@echo "setup: 2/4 torch (the largest download)"
+	@echo "setup: 2/5 torch (the largest download)"
 	@$(PIP) torch==2.13.0
-	@echo "setup: 3/4 the service, the client and the tools"
+	@echo "setup: 3/5 the service, the client and the tools"
 	@$(PIP) -c constraints.txt -e protos/gen/python -e clients/python -e 'service[dev]'
-	@echo "setup: 4/4 checking that the packages fit together"
-	@$(BIN)/python -m pip check
+	@echo "setup: 4/5 OpenVINO, without torchvision: its wheel needs CUDA, and pictures are Pillow's here"
+	@$(PIP) -c constraints.txt openvino openvino-tokenizers nncf
+	@$(PIP) -c constraints.txt --no-deps optimum-intel
+	@echo "setup: 5/5 checking that the packages fit together"
+	@problems=$$($(BIN)/python -m pip check | grep -v -e '^No broken' -e '^optimum-intel .* requires torchvision'); \
+	test -z "$$problems" || { echo "$$problems" >&2; exit 1; }
 	@touch $@
 
 proto: setup ## generate the Python code of protos/ anew, and the reference
@@ -81,7 +85,10 @@ check: lint types protos-check arch ## format, lint, types, layers, protos: ever
 test: setup ## all tests
 	$(BIN)/pytest $(ARGS)
 
-compat: setup ## the generated code under protobuf 7, and clients that people have, in environments of their own
+compat: compat-clients ## the generated code under protobuf 7, and clients that people have
+	$(BIN)/python -m pytest -q tests/compat
+
+compat-clients: setup ## install those clients, in environments of their own
 	@test -x .venv-protobuf7/bin/python || $(BIN)/python -m venv .venv-protobuf7
 	@PIP_DISABLE_PIP_VERSION_CHECK=1 .venv-protobuf7/bin/python -m pip install -qq \
 	  protobuf==7.36.2 grpcio==1.85.1 protos/gen/python
@@ -91,13 +98,11 @@ compat: setup ## the generated code under protobuf 7, and clients that people ha
 	  test -x $$home/bin/python || $(BIN)/python -m venv $$home; \
 	  PIP_DISABLE_PIP_VERSION_CHECK=1 $$home/bin/python -m pip install -qq $$client pillow || exit 1; \
 	done
-	@$(MAKE) --no-print-directory node-clients
-	$(BIN)/python -m pytest -q tests/compat
-
-node-clients: ## install clients for Node, which pages of docs/ use and tests run
-	@if command -v npm >/dev/null; then npm install --prefix .compat/node --no-fund --no-audit \
+	@if command -v npm >/dev/null && node -e 'process.exit(process.versions.node.split(".")[0] < 20 ? 1 : 0)'; \
+	then npm install --prefix .compat/node --no-fund --no-audit \
 	  --silent openai@6.49.0 @huggingface/inference@4.13.30 @bufbuild/protobuf@2.17.0 \
-	  @connectrpc/connect@2.1.2 @connectrpc/connect-node@2.1.2 @connectrpc/connect-web@2.1.2; else echo "no npm: Node's clients are left out"; fi
+	  @connectrpc/connect@2.1.2 @connectrpc/connect-node@2.1.2 @connectrpc/connect-web@2.1.2; \
+	else echo "no npm with Node 20 or newer: Node's clients are left out"; fi
 
 fuzz: compat ## thousands of made-up HTTP requests against a served model
 	FUZZ_EXAMPLES=500 $(BIN)/python -m pytest -q --timeout=1800 tests/compat/test_fuzz.py
@@ -138,7 +143,7 @@ bench-report: setup ## draw docs/performance.md from the newest results
 	$(BIN)/python -m bench.report
 
 clean: ## remove the environments and everything made by the tools; build/ stays
-	rm -rf $(VENV) .venv-protobuf7 .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-protobuf7 .compat .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	rm -rf clients/typescript/node_modules clients/typescript/dist clients/typescript/src/gen
 	find . -name '*.egg-info' -type d -prune -exec rm -rf {} +
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

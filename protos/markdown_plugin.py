@@ -53,12 +53,13 @@ class Comments:
         }
 
     def lines(self, path: Path) -> list[str]:
-        """The comment of an element, line by line."""
-        return [line.removeprefix(" ") for line in self._by_path.get(path, "").splitlines()]
+        """The comment of an element, line by line, without what it tells the linter."""
+        lines = [line.removeprefix(" ") for line in self._by_path.get(path, "").splitlines()]
+        return [line for line in lines if not line.startswith("buf:lint:")]
 
     def cell(self, path: Path) -> str:
         """The comment in one line of a table."""
-        return " ".join(self.lines(path)).replace("|", "\\|")
+        return " ".join(filter(None, self.lines(path))).replace("|", "\\|")
 
 
 def main() -> None:

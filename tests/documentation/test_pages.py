@@ -34,4 +34,4 @@ def test_what_the_page_says_works(page: str, tmp_path: Path) -> None:
                 reader.follow(block)
     if left_out:
         lines = ", ".join(map(str, left_out))
-        pytest.skip(f"all but {lines} was run: `make node-clients` installs what these need")
+        pytest.skip(f"all but {lines} was run: `make compat-clients` installs what these need")

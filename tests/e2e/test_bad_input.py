@@ -233,7 +233,6 @@ def test_a_malformed_message_in_a_stream(service: Service) -> None:
 
 @settings(
     max_examples=200,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(content=st.binary(max_size=200), fill=st.booleans())

@@ -47,6 +47,7 @@ _PREVIEW_FIELDS = {
     "preview_interval_steps": "interval_step_count",
     "preview_max_edge": "max_edge_px",
 }
+_FEATURE_CACHE_FIELDS = {"feature_cache_threshold": "threshold"}
 _FORMATS = {
     "png": image_pb2.OUTPUT_FORMAT_PNG,
     "jpeg": image_pb2.OUTPUT_FORMAT_JPEG,
@@ -102,6 +103,8 @@ class ImageOptions(TypedDict, total=False):
     priority: Priority
     #: How far pixels may depend on what shares the device, if not as far as the model allows.
     reproducibility: Reproducibility | None
+    #: Above 0 to 1: skip work of the denoiser that would change little; 0.1 is cautious.
+    feature_cache_threshold: float | None
     #: Run without the parameters the model cannot honour, with a warning, instead of failing.
     ignore_unsupported: bool
     reject_off_grid_size: bool
@@ -176,6 +179,8 @@ def _apply(
             _set(request.output, _OUTPUT_FIELDS[name], value)
         elif name in _PREVIEW_FIELDS:
             _set(request.preview, _PREVIEW_FIELDS[name], value)
+        elif name in _FEATURE_CACHE_FIELDS:
+            _set(request.feature_cache, _FEATURE_CACHE_FIELDS[name], value)
         elif name == "format":
             request.output.format = _choice(name, value, _FORMATS)
         elif name == "priority":

@@ -53,6 +53,7 @@ def generate(
     scheduler: options.Scheduler = None,
     exact: options.Exact = None,
     preview_every: options.PreviewEvery = None,
+    feature_cache: options.FeatureCache = None,
     timeout: options.Timeout = None,
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
@@ -77,6 +78,7 @@ def generate(
             scheduler=scheduler,
             exact=exact,
             preview_every=preview_every,
+            feature_cache=feature_cache,
         )
         request = GenerateOptions(**shared, image=image, strength=strength)
         target.require_writable()
@@ -116,6 +118,7 @@ def fill(
     scheduler: options.Scheduler = None,
     exact: options.Exact = None,
     preview_every: options.PreviewEvery = None,
+    feature_cache: options.FeatureCache = None,
     timeout: options.Timeout = None,
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
@@ -143,6 +146,7 @@ def fill(
                 scheduler=scheduler,
                 exact=exact,
                 preview_every=preview_every,
+                feature_cache=feature_cache,
             ),
             strength=strength,
             preserve_unmasked=preserve_unmasked,

@@ -100,6 +100,13 @@ Exact = Annotated[
     Exactness | None,
     typer.Option(help="How exactly pixels repeat; stricter than the model's own level only."),
 ]
+FeatureCache = Annotated[
+    float | None,
+    typer.Option(
+        metavar="THRESHOLD",
+        help="Skip work that would change little, above 0 to 1; 0.1 is cautious. FLUX only.",
+    ),
+]
 PreviewEvery = Annotated[
     int | None,
     typer.Option(min=1, help="Show a preview in OUTPUT.preview.jpg every so many steps."),
@@ -137,6 +144,7 @@ def request_options(
     scheduler: str | None,
     exact: Exactness | None,
     preview_every: int | None,
+    feature_cache: float | None,
 ) -> ImageOptions:
     """The options as the client takes them."""
     return ImageOptions(
@@ -154,4 +162,5 @@ def request_options(
         scheduler=scheduler,
         reproducibility=exact,
         preview_interval_steps=preview_every,
+        feature_cache_threshold=feature_cache,
     )

@@ -98,6 +98,21 @@ class PreviewSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FeatureCache:
+    """When a step reuses what the denoiser's later blocks added before.
+
+    `threshold`: the relative change of what the first block adds up to which it does.
+    """
+
+    threshold: float = 0.1
+
+    @property
+    def name(self) -> str:
+        """For fingerprints."""
+        return f"first-block-{self.threshold:g}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FillSpec:
     """What to repaint: an RGB image and a mask (one channel, 255 = repaint, 0 = keep).
 
@@ -145,6 +160,7 @@ class ImageSpec:
     fill: FillSpec | None = None
     source: SourceSpec | None = None
     reproducibility: Reproducibility = Reproducibility.SOLO
+    feature_cache: FeatureCache | None = None
 
     @property
     def strength(self) -> float:

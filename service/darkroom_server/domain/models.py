@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from darkroom_server.domain.jobs import Reproducibility, StrengthRounding, Task
+from darkroom_server.domain.jobs import Priority, Reproducibility, StrengthRounding, Task
+from darkroom_server.domain.memory import MemoryProfile
 
 
 class VersionState(enum.Enum):
@@ -99,6 +100,23 @@ class Limits:
     max_image_count: int
 
 
+class TimeoutAction(enum.Enum):
+    """What becomes of a request that has waited too long."""
+
+    REJECT = "reject"
+    #: It lets those pass that have not, of its own and higher levels.
+    DELAY = "delay"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueuePolicy:
+    """How requests of one level wait for a worker. None: without end, as many as there is room."""
+
+    timeout_action: TimeoutAction = TimeoutAction.REJECT
+    timeout_s: float | None = None
+    max_queue_size: int | None = None
+
+
 #: Rows of a step whose number must be fixed, where no configuration says otherwise.
 EXACT_ROW_COUNT: Final = 8
 
@@ -107,11 +125,30 @@ EXACT_ROW_COUNT: Final = 8
 class DynamicBatching:
     """When requests that run whole run together, in images a batch; as in Triton.
 
-    A batch of a preferred size runs at once; others wait up to `max_queue_delay_s` for more.
+    A batch of a preferred size runs at once; others wait up to `max_queue_delay_s` for more. Levels
+    of priority are numbered from 1, the highest.
     """
 
     preferred_batch_sizes: tuple[int, ...] = ()
     max_queue_delay_s: float = 0.0
+    priority_levels: int = 3
+    default_priority_level: int = 2
+    default_queue_policy: QueuePolicy = QueuePolicy()
+    queue_policies: tuple[tuple[int, QueuePolicy], ...] = ()
+
+    def level(self, priority: Priority) -> int:
+        """The level of requests of a priority."""
+        match priority:
+            case Priority.HIGH:
+                return 1
+            case Priority.NORMAL:
+                return self.default_priority_level
+            case Priority.LOW:
+                return self.priority_levels
+
+    def policy(self, level: int) -> QueuePolicy:
+        """How requests of a level wait."""
+        return dict(self.queue_policies).get(level, self.default_queue_policy)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,9 +182,15 @@ class ModelInfo:
     strength_rounding: StrengthRounding = StrengthRounding.DOWN
     has_exact_buckets: bool = True
     dynamic_batching: DynamicBatching = DynamicBatching()
+    memory: MemoryProfile = field(default_factory=MemoryProfile)
     update_policy: UpdatePolicy = UpdatePolicy.AVAILABILITY
     fake_step_s: float = 0.0
     fake_load_s: float = 0.0
+
+    @property
+    def runtime(self) -> str:
+        """What computes its pixels, for fingerprints: classes of optimum's begin with OV."""
+        return "openvino" if self.pipeline_class.startswith("OV") else "torch"
 
     @property
     def exact_row_count(self) -> int:

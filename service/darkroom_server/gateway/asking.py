@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from darkroom_server.domain.errors import InvalidParameter
-from darkroom_server.domain.jobs import ImageFormat, PreviewSpec, Task
+from darkroom_server.domain.jobs import FeatureCache, ImageFormat, PreviewSpec, Task
 from darkroom_server.domain.models import ModelRef
 from darkroom_server.gateway.fields import Fields, whole
 from darkroom_server.gateway.pictures import picture_bytes
@@ -55,6 +55,7 @@ def read_request(
     task, fill, source = _given(fields, manner, tasks, image_limits)
     # A form's, or JSON's, 0 is an error; only what is absent means one image.
     image_count = fields.whole("image_count")
+    threshold = fields.number("feature_cache.threshold")
     request = ImageRequest(
         task=task,
         prompt=fields.text("prompt") or "",
@@ -72,6 +73,7 @@ def read_request(
         unsupported_parameter_policy=UnsupportedParameterPolicy.IGNORE,
         fill=fill,
         source=source,
+        feature_cache=None if threshold is None else FeatureCache(threshold=threshold),
     )
     check_limits(request)
     return ModelRef(model), request

@@ -25,6 +25,7 @@ NAMES: Mapping[str, tuple[str, ...]] = {
     "seed": ("seed",),
     "image_count": ("n", "num_images"),
     "scheduler": ("scheduler",),
+    "feature_cache.threshold": ("feature_cache_threshold",),
     "strength": ("strength",),
     "image.content": ("image", "input_image", "image_url", "images", "reference_images"),
     "mask.content": ("mask", "mask_image"),

@@ -11,7 +11,7 @@ _NUMBER = {"type": ["number", "null"]}
 _TEXT = {"type": ["string", "null"]}
 _TYPES: dict[str, dict[str, Any]] = {
     **dict.fromkeys(("width_px", "height_px", "step_count", "seed", "image_count"), _WHOLE),
-    **dict.fromkeys(("guidance_scale", "strength"), _NUMBER),
+    **dict.fromkeys(("guidance_scale", "strength", "feature_cache.threshold"), _NUMBER),
     "output.quality": _WHOLE,
     "preserve_unmasked": {"type": ["boolean", "null"]},
     "size": {"type": ["string", "object", "null"]},

@@ -26,6 +26,9 @@ _MAX_COUNT = 1_000_000
 _MAX_FAKE_S = 3600.0
 _MAX_QUEUE_DELAY_US = 60_000_000
 
+#: Smallest tile of the VAE, and what sizes of tiles are multiples of.
+MIN_TILE_PX = 64
+
 #: Workers of one version; each holds the weights once more.
 MAX_WORKER_COUNT = 64
 
@@ -44,6 +47,7 @@ def check_alone(config: ConfigFile, problems: ProblemLog) -> None:
     _check_names(config, problems)
     _check_instance_groups(config, problems)
     _check_dynamic_batching(config, problems)
+    _check_memory(config, problems)
     settings = config.settings
     has_fake = config.source.find("fake") is not None
     if has_fake and settings.backend is not BackendKind.FAKE:
@@ -143,6 +147,54 @@ def _check_dynamic_batching(config: ConfigFile, problems: ProblemLog) -> None:
                 *("dynamic_batching", "preferred_batch_size"),
                 index=i,
             )
+    _check_levels(config, problems)
+
+
+def _check_levels(config: ConfigFile, problems: ProblemLog) -> None:
+    batching = config.settings.dynamic_batching
+    levels, default = batching.priority_levels, batching.default_priority_level
+    path = ("dynamic_batching", "default_priority_level")
+    has_levels = bool(config.source.find("dynamic_batching", "priority_levels"))
+    if config.source.find(*path) is not None and not has_levels:
+        config.error(problems, "default_priority_level needs priority_levels", *path)
+    elif not 1 <= default <= levels:
+        config.error(
+            problems,
+            f"default_priority_level must be 1 to priority_levels, which is {levels}, "
+            f"not {default}",
+            *(path if config.source.find(*path) else ("dynamic_batching", "priority_levels")),
+        )
+    for i, (level, _) in enumerate(batching.queue_policies):
+        if not 1 <= level <= levels:
+            config.error(
+                problems,
+                f"priority_queue_policy is for levels 1 to {levels}, not {level}",
+                *("dynamic_batching", "priority_queue_policy"),
+                index=i,
+            )
+
+
+def _check_memory(config: ConfigFile, problems: ProblemLog) -> None:
+    settings, memory = config.settings, config.settings.memory
+    tile_px = memory.vae_tiling_px
+    if tile_px is not None and (tile_px % MIN_TILE_PX or not 0 < tile_px <= MAX_SIZE_PX):
+        config.error(
+            problems,
+            f"vae_tiling_above_px must be a multiple of {MIN_TILE_PX} up to {MAX_SIZE_PX}, "
+            f"not {tile_px}",
+            "vae_tiling_above_px",
+        )
+    if memory.quantization is None and config.source.find("quantization") is not None:
+        config.error(problems, "quantization needs a method", "quantization")
+    if memory.quantization is not None and memory.storage is not None:
+        config.error(problems, "storage_dtype and quantization exclude each other", "storage_dtype")
+    if memory.channels_last and settings.reproducibility is Reproducibility.SOLO:
+        config.error(
+            problems,
+            "MEMORY_FORMAT_CHANNELS_LAST has not the bytes of the diffusers pipeline, "
+            "which REPRODUCIBILITY_SOLO promises: set another reproducibility",
+            "memory_format",
+        )
 
 
 def check_against_versions(

@@ -1,12 +1,12 @@
 """Reads `config.pbtxt`, the text form of `darkroom.v1.ModelConfig`.
 
-The only module of this package that knows the generated message; `ModelSettings` leaves it.
+Only this module and `config_memory.py` know the generated message; `ModelSettings` leaves it.
 """
 
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from google.protobuf import text_format
@@ -19,8 +19,11 @@ from darkroom_server.domain.models import (
     DeviceKind,
     Dtype,
     DynamicBatching,
+    QueuePolicy,
+    TimeoutAction,
     UpdatePolicy,
 )
+from darkroom_server.models.config_memory import memory_profile
 from darkroom_server.models.config_source import ConfigSource, FieldUse, scan_config
 from darkroom_server.models.problems import Position, ProblemLog, quoted
 from darkroom_server.models.settings import (
@@ -71,10 +74,17 @@ _DEVICES = {
     model_config_pb2.InstanceGroup.KIND_CPU: DeviceKind.CPU,
 }
 
+_TIMEOUT_ACTIONS = {
+    model_config_pb2.QueuePolicy.REJECT: TimeoutAction.REJECT,
+    model_config_pb2.QueuePolicy.DELAY: TimeoutAction.DELAY,
+}
+
 _TYPE_NAMES = {
     FieldDescriptor.CPPTYPE_INT32: "a whole number",
     FieldDescriptor.CPPTYPE_INT64: "a whole number",
+    FieldDescriptor.CPPTYPE_UINT32: "a whole number",
     FieldDescriptor.CPPTYPE_UINT64: "a whole number",
+    FieldDescriptor.CPPTYPE_BOOL: "true or false",
     FieldDescriptor.CPPTYPE_DOUBLE: "a number",
     FieldDescriptor.CPPTYPE_STRING: "text in quotes",
     FieldDescriptor.CPPTYPE_MESSAGE: "a group of fields in braces",
@@ -250,7 +260,7 @@ def _settings(message: model_config_pb2.ModelConfig, source: ConfigSource) -> Mo
     def written(value: _Value, *path: str) -> _Value | None:
         return value if source.find(*path) is not None else None
 
-    defaults, limits, batching = message.defaults, message.limits, message.dynamic_batching
+    defaults, limits = message.defaults, message.limits
     return ModelSettings(
         name=message.name,
         display_name=message.display_name,
@@ -286,15 +296,40 @@ def _settings(message: model_config_pb2.ModelConfig, source: ConfigSource) -> Mo
         dtype=_DTYPES[message.dtype],
         reproducibility=_REPRODUCIBILITIES[message.reproducibility],
         version_labels=tuple(sorted(message.version_labels.items())),
-        dynamic_batching=DynamicBatching(
-            preferred_batch_sizes=tuple(batching.preferred_batch_size),
-            max_queue_delay_s=batching.max_queue_delay_microseconds / 1e6,
-        ),
+        dynamic_batching=_dynamic_batching(message.dynamic_batching),
+        memory=memory_profile(message),
         license=message.license,
         update_policy=_UPDATE_POLICIES[message.update_policy],
         backend=_BACKENDS[message.backend],
         fake_step_s=message.fake.step_s,
         fake_load_s=message.fake.load_s,
+    )
+
+
+def _dynamic_batching(batching: model_config_pb2.DynamicBatching) -> DynamicBatching:
+    waiting = DynamicBatching(
+        preferred_batch_sizes=tuple(batching.preferred_batch_size),
+        max_queue_delay_s=batching.max_queue_delay_microseconds / 1e6,
+        default_queue_policy=_queue_policy(batching.default_queue_policy),
+        queue_policies=tuple(
+            (level, _queue_policy(policy))
+            for level, policy in sorted(batching.priority_queue_policy.items())
+        ),
+    )
+    if not batching.priority_levels:
+        return waiting
+    return replace(
+        waiting,
+        priority_levels=batching.priority_levels,
+        default_priority_level=batching.default_priority_level,
+    )
+
+
+def _queue_policy(policy: model_config_pb2.QueuePolicy) -> QueuePolicy:
+    return QueuePolicy(
+        timeout_action=_TIMEOUT_ACTIONS[policy.timeout_action],
+        timeout_s=policy.default_timeout_microseconds / 1e6 or None,
+        max_queue_size=policy.max_queue_size or None,
     )
 
 

@@ -70,7 +70,12 @@ _SOURCE_PARAMETERS = ("image", "strength")
 _FILL_PARAMETERS = ("image", "mask", "mask_polarity", "strength", "preserve_unmasked")
 
 #: Every request field that some model may not honour.
-REQUEST_FIELDS: Final = (*_COMMON_PARAMETERS, "negative_prompt", *_FILL_PARAMETERS)
+REQUEST_FIELDS: Final = (
+    *_COMMON_PARAMETERS,
+    "negative_prompt",
+    "feature_cache",
+    *_FILL_PARAMETERS,
+)
 
 
 class UnsupportedPipeline(ValueError):
@@ -194,20 +199,23 @@ def _derive_whole(parts: PipelineParts) -> PipelineTraits:
     denoiser = parts.configs.get("transformer") or parts.configs.get("unet") or {}
     edge_px = _trained_edge_px(denoiser, vae_factor, _UNKNOWN_EDGE_PX)
     edge_px = max(multiple_px, edge_px // multiple_px * multiple_px)
-    tasks = frozenset({Task.FILL if "Inpaint" in parts.class_name else Task.TEXT_TO_IMAGE})
+    fills = "Inpaint" in parts.class_name or "Fill" in parts.class_name
+    tasks = frozenset({Task.FILL if fills else Task.TEXT_TO_IMAGE})
     parameters = dict.fromkeys((*_COMMON_PARAMETERS, "negative_prompt"), True)
     parameters["preview"] = False
     if Task.FILL in tasks:
         parameters.update(dict.fromkeys(_FILL_PARAMETERS, True))
     scheduler = parts.components["scheduler"][1]
+    # Of the class that optimum's is made of.
+    family = FAMILIES.get(parts.class_name.removeprefix("OV"))
     return PipelineTraits(
         pipeline_class=parts.class_name,
         tasks=tasks,
         defaults=Defaults(
             width_px=edge_px,
             height_px=edge_px,
-            step_count=_UNKNOWN_STEP_COUNT,
-            guidance_scale=_UNKNOWN_GUIDANCE_SCALE,
+            step_count=family.step_count if family else _UNKNOWN_STEP_COUNT,
+            guidance_scale=family.guidance_scale if family else _UNKNOWN_GUIDANCE_SCALE,
             scheduler=scheduler,
         ),
         limits=_limits(edge_px=edge_px, multiple_px=multiple_px),
@@ -223,6 +231,9 @@ def combine(name: str, settings: ModelSettings, traits: PipelineTraits) -> Model
     schedulers = settings.schedulers or traits.schedulers
     own = traits.defaults.scheduler
     parameters = traits.parameters
+    if settings.memory.offload is not None:
+        # Layers that are taken to the GPU and back cannot be run apart.
+        parameters = {name: has for name, has in parameters.items() if name != "feature_cache"}
     if settings.parameters:
         needed = ("prompt", "image", "mask")
         parameters = {
@@ -252,6 +263,7 @@ def combine(name: str, settings: ModelSettings, traits: PipelineTraits) -> Model
         strength_rounding=traits.strength_rounding,
         has_exact_buckets=traits.has_exact_buckets,
         dynamic_batching=settings.dynamic_batching,
+        memory=settings.memory,
         update_policy=settings.update_policy,
         fake_step_s=settings.fake_step_s if settings.backend is BackendKind.FAKE else 0.0,
         fake_load_s=settings.fake_load_s if settings.backend is BackendKind.FAKE else 0.0,
@@ -328,6 +340,8 @@ def _parameters(
     if family.takes_negative_prompt:
         # A UNet that embeds the guidance scale runs without the unconditional half.
         parameters["negative_prompt"] = denoiser.get("time_cond_proj_dim") is None
+    if family.caches_features:
+        parameters["feature_cache"] = True
     if Task.IMAGE_TO_IMAGE in tasks:
         parameters.update(dict.fromkeys(_SOURCE_PARAMETERS, True))
     if Task.FILL in tasks:

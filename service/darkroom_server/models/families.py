@@ -38,7 +38,8 @@ class Family:
     is a distilled one of few steps without guidance. With `bounds_area`, no image has more
     pixels than the square that the denoiser was made for. A pipeline's folder must hold
     `text_encoders`, and come with one of `folder_schedulers` (empty: any). Without
-    `has_exact_buckets`, bytes of images that share steps depend on their neighbours.
+    `has_exact_buckets`, bytes of images that share steps depend on their neighbours. With
+    `caches_features`, requests may ask for a feature cache.
     """
 
     tasks: frozenset[Task]
@@ -53,6 +54,7 @@ class Family:
     strength_rounding: StrengthRounding = StrengthRounding.DOWN
     bounds_area: bool = False
     has_exact_buckets: bool = True
+    caches_features: bool = False
     text_encoders: tuple[str, ...] = ()
     folder_schedulers: tuple[str, ...] = ()
 
@@ -116,6 +118,7 @@ FAMILIES: dict[str, Family] = {
         step_count=28,
         guidance_scale=3.5,
         embeds_guidance=True,
+        caches_features=True,
         strength_rounding=StrengthRounding.UP,
         folder_schedulers=_FLOW_FOLDERS,
     ),
@@ -128,6 +131,7 @@ FAMILIES: dict[str, Family] = {
         step_count=50,
         guidance_scale=30.0,
         embeds_guidance=True,
+        caches_features=True,
         strength_rounding=StrengthRounding.UP,
         folder_schedulers=_FLOW_FOLDERS,
     ),

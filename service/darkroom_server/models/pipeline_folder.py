@@ -1,4 +1,8 @@
-"""Whether a version folder holds a whole diffusers pipeline that is safe to load."""
+"""Whether a version folder holds a whole diffusers pipeline that is safe to load.
+
+Or one that optimum saved for OpenVINO: the same folder, but with graphs instead of weights, and the
+VAE in two parts.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ from dataclasses import dataclass
 
 from darkroom_server.models.derive import PipelineParts
 from darkroom_server.models.json_files import BadJson, parse_object
+from darkroom_server.models.openvino_weights import ARRAYS_NAME, GRAPH_NAME, check_openvino
 from darkroom_server.models.problems import ProblemLog, quoted
 from darkroom_server.models.version_files import FileEntry
 from darkroom_server.models.weights import BadWeights, check_safetensors
@@ -23,6 +28,9 @@ _WEIGHT_NAMES = {
 }
 #: The one part that diffusers names by a pipeline of its own instead of by the library.
 _SAFETY_CHECKER = ("stable_diffusion", "StableDiffusionSafetyChecker")
+#: Names of optimum's classes begin so; the rest is the name of diffusers' class.
+OPENVINO_PREFIX = "OV"
+_OPENVINO_DECODER = "vae_decoder"
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _WEIGHT_INDEX = re.compile(r".*\.safetensors\.index(\.[^./]+)?\.json")
 _MAX_JSON_BYTES = 16 << 20
@@ -63,12 +71,19 @@ class PipelineFolder:
         if index is None:
             return None
         class_name = self._class_name(index)
+        if class_name is not None and self._is_openvino:
+            class_name = OPENVINO_PREFIX + class_name.removeprefix(OPENVINO_PREFIX)
         components = self._components(index)
         configs = {name: self._check_part(name, *part) for name, part in components.items()}
         self._check_weights()
         if self.problems.error_count > before or class_name is None:
             return None
         return PipelineParts(class_name=class_name, components=components, configs=configs)
+
+    @property
+    def _is_openvino(self) -> bool:
+        """Whether optimum saved it; its decoder alone is in a folder of this name."""
+        return f"{_OPENVINO_DECODER}/{GRAPH_NAME}" in self.files
 
     def _error(self, name: str, message: str) -> None:
         self.problems.error(f"{self.shown}/{name}".rstrip("/"), message)
@@ -122,6 +137,8 @@ class PipelineFolder:
 
     def _check_part(self, name: str, library: str, kind: str) -> dict[str, object]:
         """Checks that a part's files are there; returns its config, empty when it has none."""
+        if name == "vae" and self._is_openvino:
+            name = _OPENVINO_DECODER
         inside = [
             file.removeprefix(f"{name}/") for file in self.files if file.startswith(f"{name}/")
         ]
@@ -136,6 +153,8 @@ class PipelineFolder:
             return self._part_config(name, "tokenizer_config.json")
         if "FeatureExtractor" in kind or "Processor" in kind:
             return self._part_config(name, "preprocessor_config.json")
+        if GRAPH_NAME in inside:
+            return self._part_config(name, "config.json")
         weights = _WEIGHT_NAMES["transformers" if (library, kind) == _SAFETY_CHECKER else library]
         if not {weights, f"{weights}.index.json"} & set(inside):
             others = any(file.endswith(".safetensors") for file in inside)
@@ -164,6 +183,20 @@ class PipelineFolder:
                     self._error(name, f"cannot be read: {error.strerror}")
             elif _WEIGHT_INDEX.fullmatch(name):
                 self._check_shards(name)
+            elif self._is_openvino and name.endswith(f"/{GRAPH_NAME}"):
+                self._check_graph(name, entry)
+
+    def _check_graph(self, name: str, entry: FileEntry) -> None:
+        arrays = self.files.get(name.removesuffix(GRAPH_NAME) + ARRAYS_NAME)
+        if arrays is None:
+            self._error(name.removesuffix(GRAPH_NAME) + ARRAYS_NAME, "is missing: copy it again")
+            return
+        try:
+            check_openvino(entry.path, arrays.size_bytes)
+        except BadWeights as error:
+            self._error(name, str(error))
+        except OSError as error:
+            self._error(name, f"cannot be read: {error.strerror}")
 
     def _check_shards(self, name: str) -> None:
         index = self._read_json(name)

@@ -28,6 +28,7 @@ from darkroom_server.models.derive import (
     fake_traits,
 )
 from darkroom_server.models.naming import NamedModel, find_lost_aliases
+from darkroom_server.models.openvino_weights import ARRAYS_NAME
 from darkroom_server.models.pipeline_folder import PipelineFolder
 from darkroom_server.models.problems import Problem, ProblemLog, Severity, quoted
 from darkroom_server.models.settings import (
@@ -291,7 +292,9 @@ class _ModelScan:
             path=(self._folder / str(number)).resolve(),
             digest=version_digest(sha256_by_name),
             weight_bytes=sum(
-                entry.size_bytes for name, entry in files.items() if name.endswith(".safetensors")
+                entry.size_bytes
+                for name, entry in files.items()
+                if name.endswith((".safetensors", ARRAYS_NAME))
             ),
             labels=tuple(sorted(label for label, at in settings.version_labels if at == number)),
             files=tuple(entry.stamp(name, sha256_by_name[name]) for name, entry in files.items()),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from darkroom_server.domain.jobs import Reproducibility, Task
+from darkroom_server.domain.memory import MemoryProfile
 from darkroom_server.domain.models import (
     BackendKind,
     DeviceKind,
@@ -103,6 +104,7 @@ class ModelSettings:
     dtype: Dtype = Dtype.AUTO
     version_labels: tuple[tuple[str, int], ...] = ()
     dynamic_batching: DynamicBatching = field(default_factory=DynamicBatching)
+    memory: MemoryProfile = field(default_factory=MemoryProfile)
     license: str = ""
     update_policy: UpdatePolicy = UpdatePolicy.AVAILABILITY
     backend: BackendKind = BackendKind.DIFFUSERS

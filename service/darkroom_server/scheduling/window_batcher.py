@@ -1,10 +1,12 @@
 """Which images run together through a whole pipeline. Pure: no I/O, no clock of its own.
 
 The verbs: `add` and `remove` a job, `plan` the next batch or how long to wait for a fuller one,
-`commit` one that was run. What runs together has the same key and nothing joins it later, so a job
-may wait a little for others: up to `max_queue_delay_s`, unless the batch is full or of a preferred
-size before (the rules of Triton's dynamic batching). Jobs go by priority, then by deadline; those
-without one as if it were `PATIENCE_S` after they came, so that they are passed by no later ones.
+`begin` and `commit` one that is run. What runs together has the same key and nothing joins it
+later, so a job may wait a little for others: up to `max_queue_delay_s`, unless the batch is full or
+of a preferred size before (the rules of Triton's dynamic batching). Jobs go by level of priority,
+then by deadline; those without one as if it were `PATIENCE_S` after they came, so that they are
+passed by no later ones. How many wait in a level, and what becomes of a job that has waited too
+long, its queue policy says.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
 
 from darkroom_server.domain.jobs import Job
-from darkroom_server.domain.models import DynamicBatching
+from darkroom_server.domain.models import DynamicBatching, TimeoutAction
 from darkroom_server.scheduling.ranking import Ranking
 
 #: Jobs without a deadline are ordered as if they had to be done within this time.
@@ -53,10 +55,30 @@ class _Entry:
     #: What it may run together with; unique when it runs alone.
     group: Hashable
     is_alone: bool
+    #: Of priority; 1 is the highest.
+    level: int
     #: When it has waited long enough for others.
     due_s: float
-    rank: tuple[float, ...]
+    sort_s: float
+    number: int
     remaining: list[int]
+    has_begun: bool = False
+    #: Whether it has waited too long and lets others pass.
+    is_delayed: bool = False
+
+    @property
+    def rank(self) -> tuple[float, ...]:
+        """By level, then those that have not waited too long, then by deadline, then arrival."""
+        return (self.level, self.is_delayed, self.sort_s, self.number)
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A job, and how many of its images wait for a run."""
+
+    job: Job
+    is_alone: bool
+    image_count: int
 
 
 @dataclass(slots=True)
@@ -68,6 +90,8 @@ class WindowBatcher:
     _entries: dict[str, _Entry] = field(default_factory=dict)
     _groups: dict[Hashable, Ranking[_Entry]] = field(default_factory=dict)
     _deadlines: list[tuple[float, str]] = field(default_factory=list)
+    _timeouts: list[tuple[float, str]] = field(default_factory=list)
+    _running: WindowBatch = WindowBatch(())
     _numbers: Iterator[int] = field(default_factory=itertools.count)
 
     def __len__(self) -> int:
@@ -80,22 +104,36 @@ class WindowBatcher:
         """
         due_s = now_s if alone else now_s + self.batching.max_queue_delay_s
         sort_s = now_s + PATIENCE_S
+        level = self.batching.level(job.spec.priority)
+        timeout_s = self.batching.policy(level).timeout_s
+        ends_s = math.inf if timeout_s is None else now_s + timeout_s
+        if timeout_s is not None:
+            heapq.heappush(self._timeouts, (ends_s, job.job_id))
         if job.deadline_s is not None:
             sort_s = job.deadline_s
-            if job.deadline_s <= due_s:
-                # Waiting for others would surely cost it its deadline.
-                due_s = now_s
+            ends_s = min(ends_s, job.deadline_s)
             heapq.heappush(self._deadlines, (job.deadline_s, job.job_id))
         entry = _Entry(
             job=job,
             group=("alone", job.job_id) if alone else ("shared", key),
             is_alone=alone,
-            due_s=due_s,
-            rank=(-job.spec.priority, sort_s, next(self._numbers)),
+            level=level,
+            # One that waiting for others would surely cost its time does not wait.
+            due_s=now_s if ends_s <= due_s else due_s,
+            sort_s=sort_s,
+            number=next(self._numbers),
             remaining=list(range(len(job.spec.seeds))),
         )
         self._entries[job.job_id] = entry
         self._groups.setdefault(entry.group, Ranking()).add(entry)
+
+    def has_room(self, job: Job) -> bool:
+        """Whether the queue policy of a job's level lets one more wait."""
+        level = self.batching.level(job.spec.priority)
+        most = self.batching.policy(level).max_queue_size
+        return most is None or most > sum(
+            entry.level == level and not entry.has_begun for entry in self._entries.values()
+        )
 
     def remove(self, job_id: str) -> None:
         """Takes a job out: cancelled, failed or done. Unknown ids are ignored."""
@@ -115,6 +153,37 @@ class WindowBatcher:
             if job_id in self._entries:
                 late.append(self._entries[job_id].job)
         return tuple(late)
+
+    def timed_out(self, now_s: float) -> tuple[Job, ...]:
+        """Jobs that have waited too long and are to be turned away; told once.
+
+        Those that are to be delayed instead are put behind the others of their level.
+        """
+        rejected = []
+        while self._timeouts and self._timeouts[0][0] <= now_s:
+            _, job_id = heapq.heappop(self._timeouts)
+            entry = self._entries.get(job_id)
+            if entry is None or entry.has_begun:
+                continue
+            match self.batching.policy(entry.level).timeout_action:
+                case TimeoutAction.REJECT:
+                    rejected.append(entry.job)
+                case TimeoutAction.DELAY:
+                    group = self._groups[entry.group]
+                    group.remove(entry)
+                    entry.is_delayed = True
+                    group.add(entry)
+        return tuple(rejected)
+
+    def ahead(self, job: Job, now_s: float) -> Iterator[Waiting]:
+        """Jobs with images that do not run yet and would go before one that came now."""
+        level = self.batching.level(job.spec.priority)
+        sort_s = now_s + PATIENCE_S if job.deadline_s is None else job.deadline_s
+        rank = (level, False, sort_s, math.inf)
+        for job_id, entry in self._entries.items():
+            running_count = sum(image.job_id == job_id for image in self._running.images)
+            if entry.rank < rank and len(entry.remaining) > running_count:
+                yield Waiting(entry.job, entry.is_alone, len(entry.remaining) - running_count)
 
     def order(self) -> Iterator[str]:
         """Job ids, the most urgent first."""
@@ -143,8 +212,16 @@ class WindowBatcher:
             until_s = min(until_s, planned.until_s)
         return WaitUntil(until_s)
 
+    def begin(self, batch: WindowBatch) -> None:
+        """Jobs of a batch that is about to run wait no longer, also those that go in parts."""
+        self._running = batch
+        for image in batch.images:
+            if (entry := self._entries.get(image.job_id)) is not None:
+                entry.has_begun = True
+
     def commit(self, batch: WindowBatch) -> None:
         """Drops the images of a batch that was run, and jobs of which none are left."""
+        self._running = WindowBatch(())
         for image in batch.images:
             entry = self._entries.get(image.job_id)
             if entry is not None and image.image_index in entry.remaining:

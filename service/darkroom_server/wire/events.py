@@ -45,12 +45,17 @@ _FORMATS: Mapping[ImageFormat, image_pb2.OutputFormat.ValueType] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunningModel:
-    """Which model version runs a job. `digest` is that of its files, `dtype` its weights' type."""
+    """Which model version runs a job. `digest` is that of its files, `dtype` its weights' type.
+
+    `runtime` computes the pixels; `variant` names what else of the configuration changes them.
+    """
 
     name: str
     version: int
     digest: str
     dtype: str
+    runtime: str = "torch"
+    variant: tuple[str, ...] = ()
 
 
 class EventWriter:
@@ -140,7 +145,14 @@ def _effective(resolved: Resolved, model: RunningModel) -> image_pb2.EffectivePa
         strength=spec.strength if spec.fill or spec.source else None,
         output=_output(spec.output),
         fingerprint="/".join(
-            (model.digest[:12], model.dtype, "torch", spec.reproducibility.name.lower())
+            (
+                model.digest[:12],
+                model.dtype,
+                model.runtime,
+                spec.reproducibility.name.lower(),
+                *model.variant,
+                *((spec.feature_cache.name,) if spec.feature_cache else ()),
+            )
         ),
     )
 

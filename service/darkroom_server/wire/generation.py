@@ -53,6 +53,8 @@ async def generation_events(
             version=session.version,
             digest=session.digest,
             dtype=session.dtype.value,
+            runtime=session.model.runtime,
+            variant=session.model.memory.names(),
         )
         if request.validate_only:
             yield None, [writer.accepted(session.job_id, resolved, model), writer.validated()]

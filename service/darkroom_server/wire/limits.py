@@ -43,6 +43,8 @@ def check_limits(request: ImageRequest) -> None:
     check_name("scheduler", request.scheduler or "")
     _check_output(request.output)
     _check_preview(request.preview)
+    if request.feature_cache is not None:
+        _check_threshold(request.feature_cache.threshold)
     if request.fill is not None:
         _check_fill(request.fill)
     if request.source is not None:
@@ -90,6 +92,11 @@ def _check_preview(preview: PreviewSpec | None) -> None:
         _check_int(
             "preview.max_edge_px", preview.max_edge_px, MIN_PREVIEW_EDGE_PX, MAX_PREVIEW_EDGE_PX
         )
+
+
+def _check_threshold(threshold: float) -> None:
+    if not 0 < threshold <= 1:
+        raise InvalidParameter("feature_cache.threshold", f"{threshold} is not above 0 and up to 1")
 
 
 def _check_source(source: SourceInput) -> None:

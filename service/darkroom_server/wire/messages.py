@@ -8,6 +8,7 @@ from typing import TypeVar
 from darkroom.v1 import image_pb2, image_service_pb2
 from darkroom_server.domain.errors import InvalidParameter
 from darkroom_server.domain.jobs import (
+    FeatureCache,
     ImageFormat,
     PreviewSpec,
     Priority,
@@ -124,6 +125,9 @@ def _parse(
         fill=fill,
         source=source,
         reproducibility=_known("reproducibility", _LEVELS, request.reproducibility),
+        feature_cache=(
+            _feature_cache(request.feature_cache) if request.HasField("feature_cache") else None
+        ),
     )
     check_name("model", request.model)
     check_name("version", request.version)
@@ -144,6 +148,12 @@ def _output(options: image_pb2.OutputOptions) -> OutputRequest:
         lossless=options.lossless,
         embed_metadata=options.embed_metadata,
     )
+
+
+def _feature_cache(options: image_pb2.FeatureCache) -> FeatureCache:
+    if options.HasField("threshold"):
+        return FeatureCache(threshold=options.threshold)
+    return FeatureCache()
 
 
 def _preview(options: image_pb2.PreviewOptions) -> PreviewSpec | None:

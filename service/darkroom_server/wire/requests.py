@@ -9,6 +9,7 @@ import enum
 from dataclasses import dataclass
 
 from darkroom_server.domain.jobs import (
+    FeatureCache,
     ImageFormat,
     PreviewSpec,
     Priority,
@@ -96,3 +97,4 @@ class ImageRequest:
     source: SourceInput | None = None
     #: None: the model's own.
     reproducibility: Reproducibility | None = None
+    feature_cache: FeatureCache | None = None

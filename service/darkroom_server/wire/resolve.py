@@ -44,6 +44,7 @@ _MODEL_PARAMETERS = (
     "image_count",
     "scheduler",
     "preview",
+    "feature_cache",
 )
 #: The same for Fill, found in `ImageRequest.fill`.
 _FILL_PARAMETERS = ("strength", "preserve_unmasked")
@@ -107,6 +108,7 @@ def resolve(
         output=_output(request.output),
         preview=request.preview if model.parameters.get("preview") else None,
         priority=request.priority,
+        feature_cache=request.feature_cache,
     )
     return Resolved(spec=spec, strength=strength, notices=notices + size_notices)
 
@@ -193,10 +195,14 @@ def _check_strength(
 
 
 def _reproducibility(request: ImageRequest, model: ModelInfo) -> Reproducibility:
-    """The stricter of the two, or one stricter still where the model has no such level."""
+    """The stricter of the two, or one stricter still where there is no such level.
+
+    With a feature cache rows leave a step in its middle, so that their number is never fixed.
+    """
     asked = request.reproducibility or Reproducibility.TOLERANCE
     level = max(model.reproducibility, asked)
-    if level is Reproducibility.BUCKET_EXACT and not model.has_exact_buckets:
+    has_buckets = model.has_exact_buckets and request.feature_cache is None
+    if level is Reproducibility.BUCKET_EXACT and not has_buckets:
         return Reproducibility.SOLO
     return level
 

@@ -52,6 +52,7 @@ from darkroom_server.worker.messages import (
     StopWorker,
     SubmitJob,
 )
+from darkroom_server.worker.refusal import late_refusal
 from darkroom_server.worker.running import DecodedTrajectory, RunningImage, RunningJob
 
 log = structlog.get_logger(__name__)
@@ -60,9 +61,6 @@ log = structlog.get_logger(__name__)
 PLACES_INTERVAL_S = 0.25
 #: Jobs further back learn their place when they come nearer.
 MAX_TOLD_PLACES = 32
-#: On an idle device a job is refused only when it would take this many times the time it has: an
-#: estimate that is too high is corrected by what runs, and not by what is refused.
-IDLE_REFUSAL_FACTOR = 4.0
 
 
 class WorkerLoop:
@@ -172,10 +170,9 @@ class WorkerLoop:
         """Why a job is not taken in, if it is not."""
         if job.deadline_s is None or forecast is None:
             return None
-        remaining_s = job.deadline_s - now_s
-        patience = 1.0 if len(self._batcher) else IDLE_REFUSAL_FACTOR
-        if forecast.done_s > patience * remaining_s:
-            return _too_late(remaining_s, forecast.done_s)
+        is_idle = not len(self._batcher)
+        if (late := late_refusal(job, forecast.done_s, now_s, is_idle=is_idle)) is not None:
+            return late
         if forecast.breaks_until_s is not None and not is_promised:
             return QueueFull(
                 "There is no room before its deadline: requests that are here would miss theirs.",
@@ -371,10 +368,3 @@ class WorkerLoop:
 
     def _report(self, running: RunningJob, event: JobEvent) -> None:
         self._emit(JobReport(running.job.job_id, event))
-
-
-def _too_late(remaining_s: float, estimated_s: float) -> DeadlineExceeded:
-    return DeadlineExceeded(
-        f"The deadline is {max(0.0, remaining_s):.3g} s away, and the images would take about"
-        f" {estimated_s:.3g} s, waiting included."
-    )

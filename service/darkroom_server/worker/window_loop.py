@@ -24,6 +24,7 @@ from darkroom_server.domain.errors import (
     DarkroomError,
     DeadlineExceeded,
     OutOfDeviceMemory,
+    QueueFull,
 )
 from darkroom_server.domain.jobs import (
     BatchShare,
@@ -36,6 +37,7 @@ from darkroom_server.domain.jobs import (
     Stage,
 )
 from darkroom_server.domain.models import DynamicBatching
+from darkroom_server.scheduling.run_costs import RunCosts
 from darkroom_server.scheduling.window_batcher import ImagePlace, WindowBatch, WindowBatcher
 from darkroom_server.worker.counters import WorkerCounters
 from darkroom_server.worker.failures import attempt
@@ -49,9 +51,13 @@ from darkroom_server.worker.messages import (
     StopWorker,
     SubmitJob,
 )
+from darkroom_server.worker.refusal import late_refusal
 from darkroom_server.worker.running import PROGRESS_INTERVAL_S
 
 log = structlog.get_logger(__name__)
+
+#: Callers that were turned away are told to come back no sooner.
+MIN_RETRY_S = 0.1
 
 
 @dataclass(slots=True)
@@ -107,6 +113,9 @@ class WindowLoop:
         self._emit = emit
         self._clock = clock
         self._batcher = WindowBatcher(max_batch_size, batching)
+        self._costs = RunCosts(max_batch_size)
+        #: When what runs now should be done, as far as that is known.
+        self._free_s = -math.inf
         self._jobs: dict[str, _WaitingJob] = {}
         self._lane = lane or CompressLane(emit, clock)
         self._counters = WorkerCounters()
@@ -119,8 +128,8 @@ class WindowLoop:
         """Obeys a command; from any thread, and without waiting for a batch."""
         with self._lock:
             match command:
-                case SubmitJob(job):
-                    self._admit(job)
+                case SubmitJob(job, is_promised):
+                    self._admit(job, is_promised=is_promised)
                 case CancelJob(job_id):
                     self._drop(job_id)
                 case StopWorker():
@@ -164,20 +173,38 @@ class WindowLoop:
                 self._posted.wait(None if math.isinf(until_s) else max(0.0, until_s - now_s))
         return None
 
-    def _admit(self, job: Job) -> None:
-        """Takes a job in, unless the pipeline cannot honour it."""
+    def _admit(self, job: Job, *, is_promised: bool) -> None:
+        """Takes a job in, unless it cannot be honoured, be in time, or wait with so many."""
         key = attempt(lambda: self._model.compatible_key(job.spec))
         if isinstance(key, DarkroomError):
             self._emit(JobFailed(job.job_id, key))
             return
         now_s = self._clock()
-        waiting = _WaitingJob(job, JobRecord(job=job, submitted_s=now_s))
-        self._jobs[job.job_id] = waiting
         # Rows of one run differ in their last bits with their number, and nothing fills runs up.
         alone = job.spec.reproducibility is not Reproducibility.TOLERANCE
+        estimated_s = self._estimate_s(job, now_s, alone=alone)
+        refused = late_refusal(job, estimated_s, now_s, is_idle=not len(self._batcher))
+        if refused is not None or not (is_promised or self._batcher.has_room(job)):
+            full = QueueFull(
+                "As many requests of this priority wait as the model's queue policy allows.",
+                retry_after_s=max(MIN_RETRY_S, self._free_s - now_s),
+            )
+            self._emit(JobFailed(job.job_id, refused or full))
+            return
+        waiting = _WaitingJob(job, JobRecord(job=job, submitted_s=now_s))
+        self._jobs[job.job_id] = waiting
         self._batcher.add(job, key, now_s, alone=alone)
         waiting.ahead_count = self._batcher.ahead_count(job.job_id)
-        self._report(waiting, JobQueued(waiting.ahead_count))
+        self._report(waiting, JobQueued(waiting.ahead_count, estimated_s=estimated_s))
+
+    def _estimate_s(self, job: Job, now_s: float, *, alone: bool) -> float | None:
+        """Seconds until a job would be made, by what is here now."""
+        return self._costs.estimate_s(
+            job.spec,
+            alone=alone,
+            ahead=self._batcher.ahead(job, now_s),
+            running_s=max(0.0, self._free_s - now_s),
+        )
 
     def _take(self, batch: WindowBatch) -> None:
         """Runs a batch; what was made of it is done, and what failed of it has failed."""
@@ -185,6 +212,7 @@ class WindowLoop:
             for place in batch.images:
                 if (waiting := self._jobs.get(place.job_id)) and not waiting.has_begun:
                     self._begin(waiting)
+            self._batcher.begin(batch)
             self._tell_places()
         self._run(batch.images)
         with self._lock:
@@ -208,11 +236,15 @@ class WindowLoop:
             return
         specs = [part.spec for part in parts]
         started_s = self._clock()
+        self._free_s = started_s + (self._costs.run_s(specs[0], len(images)) or 0.0)
         made = attempt(
             lambda: self._model.run(specs, lambda done, total: self._on_step(parts, done, total))
         )
         if not isinstance(made, DarkroomError):
-            self._note_run(parts, self._clock() - started_s)
+            duration_s = self._clock() - started_s
+            with self._lock:
+                self._costs.learn(specs[0], len(images), duration_s)
+            self._note_run(parts, duration_s)
             for part, arrays in zip(parts, made, strict=True):
                 own = [place for place in images if place.job_id == part.waiting.job.job_id]
                 for place, pixels in zip(own, arrays, strict=True):
@@ -285,8 +317,15 @@ class WindowLoop:
             self._report(waiting, JobQueued(ahead_count))
 
     def _drop_late(self) -> None:
-        for late in self._batcher.expired(self._clock()):
+        now_s = self._clock()
+        for late in self._batcher.expired(now_s):
             self._fail(late.job_id, DeadlineExceeded("The deadline passed."))
+        for late in self._batcher.timed_out(now_s):
+            full = QueueFull(
+                "It waited as long as the model's queue policy allows.",
+                retry_after_s=max(MIN_RETRY_S, self._free_s - now_s),
+            )
+            self._fail(late.job_id, full)
 
     def _fail(self, job_id: str, error: DarkroomError) -> None:
         with self._lock:

@@ -252,3 +252,17 @@ def test_the_result_goes_on_as_input(page: playwright.Page) -> None:
     page.locator("#mask").wait_for()
     assert downloaded(page).size == (256, 256)
     assert page.evaluate("document.querySelector('#mask').width") == 256
+
+
+def test_a_page_may_call_the_rpcs(page: playwright.Page) -> None:
+    names = page.evaluate(
+        """async () => {
+          const answer = await fetch("/darkroom.v1.ModelService/ListModels", {
+            method: "POST",
+            headers: { "content-type": "application/json", "connect-protocol-version": "1" },
+            body: "{}",
+          });
+          return (await answer.json()).models.map((model) => model.name);
+        }"""
+    )
+    assert set(names) == {"models/tiny-sdxl", "models/slow"}

@@ -127,9 +127,14 @@ def test_generate_does_not_take_the_options_of_fill() -> None:
 def test_generate_can_begin_with_an_image(tmp_path: Path) -> None:
     (tmp_path / "in.png").write_bytes(b"i")
     request = generate_request(
-        "a cat", image=tmp_path / "in.png", strength=0.5, reproducibility="bucket-exact"
+        "a cat",
+        image=tmp_path / "in.png",
+        strength=0.5,
+        reproducibility="bucket-exact",
+        feature_cache_threshold=0.5,
     )
     assert (request.image.content, request.strength) == (b"i", 0.5)
+    assert request.feature_cache.threshold == 0.5
     assert request.reproducibility == image_pb2.REPRODUCIBILITY_BUCKET_EXACT
     assert not generate_request("a cat").HasField("image")
 

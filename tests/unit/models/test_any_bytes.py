@@ -63,13 +63,13 @@ def assert_reported(scan: RepositoryScan) -> None:
         assert str(problem).isprintable()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.binary(max_size=200) | st.text().map(str.encode) | config_like)
 def test_any_bytes_as_config(content: bytes) -> None:
     assert_reported(scan_with("config.pbtxt", content, fake=True))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.binary(max_size=100)
     | json_values.map(lambda value: json.dumps(value).encode())
@@ -81,7 +81,7 @@ def test_any_bytes_as_model_index(content: bytes) -> None:
     assert_reported(scan_with("1/model_index.json", content))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.binary(max_size=100)
     | st.binary(max_size=100).map(with_header)
@@ -93,7 +93,7 @@ def test_any_bytes_as_weights(content: bytes) -> None:
     assert_reported(scan_with("1/unet/diffusion_pytorch_model.safetensors", content))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.sampled_from(
         [

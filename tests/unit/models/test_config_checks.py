@@ -43,6 +43,43 @@ OTHERS = 'license: "MIT"\n'
             ":2:50: error: max_queue_delay_microseconds must be 0 to 60000000",
             id="delay",
         ),
+        pytest.param(
+            "dynamic_batching { priority_levels: 2 default_priority_level: 3 }",
+            ":2:63: error: default_priority_level must be 1 to priority_levels, which is 2, not 3",
+            id="default-level-beyond-the-last",
+        ),
+        pytest.param(
+            "dynamic_batching { priority_levels: 2 }",
+            "which is 2, not 0",
+            id="levels-without-a-default",
+        ),
+        pytest.param(
+            "dynamic_batching { default_priority_level: 1 }",
+            "default_priority_level needs priority_levels",
+            id="default-without-levels",
+        ),
+        pytest.param(
+            "dynamic_batching { priority_queue_policy { key: 4 value {} } }",
+            "priority_queue_policy is for levels 1 to 3, not 4",
+            id="policy-of-no-level",
+        ),
+        pytest.param(
+            "vae_tiling_above_px: 100",
+            "vae_tiling_above_px must be a multiple of 64 up to 8192, not 100",
+            id="tile-off-the-grid",
+        ),
+        pytest.param("vae_tiling_above_px: -64", "up to 8192, not -64", id="negative-tile"),
+        pytest.param('quantization { parts: "vae" }', "needs a method", id="no-method"),
+        pytest.param(
+            "quantization { method: METHOD_INT8 } storage_dtype: STORAGE_DTYPE_FP8_E4M3",
+            ":2:53: error: storage_dtype and quantization exclude each other",
+            id="stored-and-quantized",
+        ),
+        pytest.param(
+            "memory_format: MEMORY_FORMAT_CHANNELS_LAST",
+            "which REPRODUCIBILITY_SOLO promises",
+            id="channels-last-and-solo",
+        ),
         pytest.param("fake { step_s: -1 }", "step_s must be 0 to 3600", id="fake-step"),
         pytest.param(
             "version_policy { latest { num_versions: -1 } }",

@@ -4,7 +4,15 @@ import pytest
 
 from darkroom.v1 import model_service_pb2
 from darkroom_server.domain.jobs import Task
-from darkroom_server.domain.models import BackendKind, DeviceKind, Dtype, DynamicBatching
+from darkroom_server.domain.memory import MemoryProfile, Offload, Quantization, StorageDtype
+from darkroom_server.domain.models import (
+    BackendKind,
+    DeviceKind,
+    Dtype,
+    DynamicBatching,
+    QueuePolicy,
+    TimeoutAction,
+)
 from darkroom_server.models.config_file import MAX_CONFIG_BYTES, read_config
 from darkroom_server.models.problems import Problem, ProblemLog
 from darkroom_server.models.settings import (
@@ -48,9 +56,36 @@ limits { min_size_px: 16 max_size_px: 128 max_pixel_count: 4096 max_step_count: 
          max_image_count: 2 }
 schedulers: "S" parameters: "prompt" dtype: DTYPE_BF16
 version_labels { key: "stable" value: 3 } version_labels { key: "canary" value: 4 }
-dynamic_batching { preferred_batch_size: [4, 8] max_queue_delay_microseconds: 100000 }
+dynamic_batching { preferred_batch_size: [4, 8] max_queue_delay_microseconds: 100000
+  priority_levels: 4 default_priority_level: 3
+  default_queue_policy { timeout_action: DELAY default_timeout_microseconds: 2000000
+                         allow_timeout_override: true max_queue_size: 5 }
+  priority_queue_policy { key: 4 value { default_timeout_microseconds: 500000 } } }
+quantization { method: METHOD_INT8_WEIGHTS parts: "text_encoder_2" }
+storage_dtype: STORAGE_DTYPE_FP8_E5M2 offload: OFFLOAD_GROUP vae_tiling_above_px: 512
+memory_format: MEMORY_FORMAT_CHANNELS_LAST
 license: "MIT" backend: BACKEND_FAKE fake { step_s: 0.5 load_s: 2 }
 """
+
+
+EVERY_BATCHING = DynamicBatching(
+    preferred_batch_sizes=(4, 8),
+    max_queue_delay_s=0.1,
+    priority_levels=4,
+    default_priority_level=3,
+    default_queue_policy=QueuePolicy(
+        timeout_action=TimeoutAction.DELAY, timeout_s=2.0, max_queue_size=5
+    ),
+    queue_policies=((4, QueuePolicy(timeout_s=0.5)),),
+)
+EVERY_MEMORY = MemoryProfile(
+    quantization=Quantization.INT8_WEIGHTS,
+    quantized_parts=("text_encoder_2",),
+    storage=StorageDtype.FP8_E5M2,
+    offload=Offload.GROUP,
+    vae_tiling_px=512,
+    channels_last=True,
+)
 
 
 def test_every_field_is_read() -> None:
@@ -83,7 +118,8 @@ def test_every_field_is_read() -> None:
         parameters=("prompt",),
         dtype=Dtype.BF16,
         version_labels=(("canary", 4), ("stable", 3)),
-        dynamic_batching=DynamicBatching(preferred_batch_sizes=(4, 8), max_queue_delay_s=0.1),
+        dynamic_batching=EVERY_BATCHING,
+        memory=EVERY_MEMORY,
         license="MIT",
         backend=BackendKind.FAKE,
         fake_step_s=0.5,

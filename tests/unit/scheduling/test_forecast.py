@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from darkroom_server.scheduling import forecast
@@ -98,7 +98,6 @@ def test_after_few_jobs_nothing_is_expected() -> None:
     assert recent.delayed_s(10.0, now_s=20.0, place_s=1000.0) == 10.0
 
 
-@settings(deadline=None)
 @given(st.floats(0.0, 100.0), st.floats(0.0, 50.0), st.floats(0.0, 50.0))
 def test_a_delay_is_finite_and_never_negative(done_s: float, work_s: float, place_s: float) -> None:
     """Also when more comes than can be done: a job's place bounds what overtakes it."""

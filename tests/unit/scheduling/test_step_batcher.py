@@ -236,7 +236,7 @@ arrivals = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(arrivals, st.lists(st.integers(0, 3), max_size=12))
 def test_every_image_ends_and_no_batch_mixes_keys_or_exceeds_the_knee(
     wanted: list[dict[str, object]], pauses: list[int]
@@ -260,7 +260,7 @@ def test_every_image_ends_and_no_batch_mixes_keys_or_exceeds_the_knee(
             assert len(batch.steps) == 1
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 9)), min_size=2, max_size=20),
 )
@@ -289,7 +289,7 @@ def _had_work(simulation: Simulation, key: Hashable, before: int, after: int) ->
     )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.lists(
         st.tuples(st.integers(1, 2), st.integers(1, 9), st.integers(1, 3)), min_size=1, max_size=8

@@ -103,7 +103,7 @@ def test_a_gradient_goes_from_one_color_to_the_other(top: str, bottom: str, righ
     assert judge(draw(drawn, random.Random(3)), scene).background is right
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 10_000), channels=st.sampled_from([(1, 2, 0), (2, 0, 1)]))
 def test_turning_all_colors_around_fails(seed: int, channels: tuple[int, int, int]) -> None:
     # Black and white are the same in every order of the channels.

@@ -27,7 +27,7 @@ def test_every_shape_is_recognised(shape: str, softness_px: int) -> None:
     assert match_shape(mask).shape == shape
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     shape=st.sampled_from(SHAPES),
     x=st.floats(80, 176),

@@ -81,7 +81,7 @@ def assert_runnable(request: GenerateRequest | FillRequest, model: ModelInfo, si
     "requests",
     [pytest.param(generate_requests, id="generate"), pytest.param(fill_requests, id="fill")],
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.data())
 def test_any_request_is_runnable_or_refused(
     requests: st.SearchStrategy[GenerateRequest | FillRequest], data: st.DataObject

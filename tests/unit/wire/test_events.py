@@ -13,6 +13,7 @@ from darkroom.v1.image_pb2 import BatchInfo
 from darkroom.v1.image_service_pb2 import GenerationEvent
 from darkroom_server.domain.jobs import (
     BatchShare,
+    FeatureCache,
     FillSpec,
     ImageFormat,
     ImageSpec,
@@ -96,6 +97,14 @@ def test_accepted_echoes_what_will_run() -> None:
             reason="DIMENSION_ROUNDED", description="519 became 512", field="width_px"
         )
     ]
+
+
+def test_the_fingerprint_names_the_memory_profile_and_the_feature_cache() -> None:
+    spec = replace(SPEC, feature_cache=FeatureCache(threshold=0.1))
+    resolved = Resolved(spec=spec, strength=1.0, notices=())
+    model = replace(MODEL, variant=("int8-weights",))
+    told = writer().accepted("job-1", resolved, model).accepted.parameters.fingerprint
+    assert told == "0123456789ab/fp32/torch/solo/int8-weights/first-block-0.1"
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,7 @@ def test_what_does_not_decode_is_refused(content: bytes) -> None:
 
 
 @pytest.mark.parametrize("format_", ["PNG", "JPEG", "WEBP"])
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(data=st.data())
 def test_no_damage_raises_anything_else(format_: str, data: st.DataObject) -> None:
     whole = rotated(6, format_)

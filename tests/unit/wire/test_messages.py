@@ -9,7 +9,14 @@ import pytest
 from darkroom.v1 import image_pb2
 from darkroom.v1.image_service_pb2 import FillRequest, GenerateRequest
 from darkroom_server.domain.errors import InvalidParameter
-from darkroom_server.domain.jobs import ImageFormat, PreviewSpec, Priority, Reproducibility, Task
+from darkroom_server.domain.jobs import (
+    FeatureCache,
+    ImageFormat,
+    PreviewSpec,
+    Priority,
+    Reproducibility,
+    Task,
+)
 from darkroom_server.domain.models import ModelRef
 from darkroom_server.wire.messages import parse_fill, parse_generate
 from darkroom_server.wire.requests import (
@@ -210,6 +217,14 @@ def test_taken(fields: dict[str, object]) -> None:
         ),
         pytest.param("priority", {"priority": 9}, id="unknown-priority"),
         pytest.param("reproducibility", {"reproducibility": 9}, id="unknown-level"),
+        *(
+            pytest.param(
+                "feature_cache.threshold",
+                {"feature_cache": {"threshold": threshold}},
+                id=f"threshold-{threshold}",
+            )
+            for threshold in (0.0, 1.1, -0.1, math.nan, math.inf)
+        ),
         pytest.param("strength", {"strength": 0.5}, id="strength-without-an-image"),
         pytest.param("image.content", {"image": {"content": b""}}, id="empty-image"),
         pytest.param(
@@ -275,3 +290,22 @@ def test_strength_reaches_both_ends(strength: float) -> None:
     _, request = parse_fill(fill_request(strength=strength))
     assert request.fill is not None
     assert request.fill.strength == strength
+
+
+@pytest.mark.parametrize(
+    ("sent", "expected"),
+    [
+        pytest.param({}, None, id="none"),
+        pytest.param({"feature_cache": {}}, FeatureCache(threshold=0.1), id="default"),
+        pytest.param(
+            {"feature_cache": {"threshold": 0.2}}, FeatureCache(threshold=0.2), id="threshold"
+        ),
+    ],
+)
+def test_the_feature_cache_asked_for(
+    sent: dict[str, object], expected: FeatureCache | None
+) -> None:
+    _, request = parse_generate(GenerateRequest(prompt="a cat", **sent))
+    assert request.feature_cache == expected
+    _, request = parse_fill(fill_request(**sent))
+    assert request.feature_cache == expected

@@ -9,6 +9,7 @@ import pytest
 
 from darkroom_server.domain.errors import InvalidParameter, UnsupportedParameter, WrongTask
 from darkroom_server.domain.jobs import (
+    FeatureCache,
     FillSpec,
     ImageFormat,
     ImageSpec,
@@ -159,6 +160,7 @@ def test_the_wrong_task_names_what_the_model_does(
 UNSUPPORTED = [
     pytest.param("negative_prompt", "a dog", id="negative-prompt"),
     pytest.param("preview", PreviewSpec(interval_step_count=1), id="preview"),
+    pytest.param("feature_cache", FeatureCache(), id="feature-cache"),
 ]
 
 
@@ -292,6 +294,24 @@ def test_exact_buckets_asked_of_a_model_without_are_solo(
     model = replace(SDXL, reproducibility=Reproducibility.TOLERANCE, has_exact_buckets=False)
     spec = resolved(replace(PROMPT, reproducibility=asked), model).spec
     assert spec.reproducibility is expected
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        (None, Reproducibility.TOLERANCE),
+        (Reproducibility.BUCKET_EXACT, Reproducibility.SOLO),
+        (Reproducibility.SOLO, Reproducibility.SOLO),
+    ],
+)
+def test_exact_buckets_with_a_feature_cache_are_solo(
+    asked: Reproducibility | None, expected: Reproducibility
+) -> None:
+    known = SDXL.parameters | {"feature_cache": True}
+    model = replace(SDXL, reproducibility=Reproducibility.TOLERANCE, parameters=known)
+    request = replace(PROMPT, reproducibility=asked, feature_cache=FeatureCache())
+    spec = resolved(request, model).spec
+    assert (spec.reproducibility, spec.feature_cache) == (expected, FeatureCache())
 
 
 def test_image_to_image_follows_its_image_and_has_a_strength() -> None:

@@ -40,7 +40,7 @@ def noise(height_px: int, width_px: int) -> np.ndarray:
 @pytest.mark.parametrize(
     "output", [pytest.param(PNG, id="png"), pytest.param(LOSSLESS, id="lossless-webp")]
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(array=st_numpy.arrays(np.uint8, shapes))
 def test_lossless_formats_keep_every_bit(output: OutputSpec, array: np.ndarray) -> None:
     picture = decoded(encode_image(array, output))

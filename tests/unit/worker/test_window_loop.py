@@ -14,6 +14,7 @@ from darkroom_server.domain.errors import (
     DeadlineExceeded,
     GenerationFailed,
     OutOfDeviceMemory,
+    QueueFull,
     UnsupportedParameter,
 )
 from darkroom_server.domain.jobs import (
@@ -21,11 +22,12 @@ from darkroom_server.domain.jobs import (
     JobImage,
     JobProgress,
     JobQueued,
+    Priority,
     Reproducibility,
     Stage,
 )
-from darkroom_server.domain.models import DynamicBatching
-from darkroom_server.worker.messages import CancelJob, StopWorker, WorkerStats
+from darkroom_server.domain.models import DynamicBatching, QueuePolicy
+from darkroom_server.worker.messages import CancelJob, JobFailed, StopWorker, WorkerStats
 from tests.unit.worker.loop_bench import shared
 from tests.unit.worker.window_bench import STEP_S, WindowBench
 
@@ -112,6 +114,47 @@ def test_a_job_waits_for_others_no_longer_than_the_delay() -> None:
     bench.clock.now_s += 1.0
     bench.ticks(1)
     assert bench.model.runs == [["a", "b"]]
+
+
+@pytest.mark.parametrize(
+    ("within_s", "is_refused"),
+    [pytest.param(3.9, True, id="too-soon"), pytest.param(4.1, False, id="in-time")],
+)
+def test_what_cannot_meet_its_deadline_behind_what_waits_is_refused_with_an_estimate(
+    within_s: float, is_refused: bool
+) -> None:
+    bench = WindowBench()
+    bench.loop.post(named("first", step_count=4))
+    bench.ticks(1)
+    for name in ("a", "b"):
+        bench.loop.post(
+            named(
+                name,
+                step_count=4,
+                deadline_s=bench.clock() + (60 if name == "a" else within_s),
+                reproducibility=Reproducibility.SOLO,
+                priority=Priority.HIGH if name == "a" else Priority.NORMAL,
+            )
+        )
+    assert bench.failures() == ({"b": DeadlineExceeded} if is_refused else {})
+    (queued,) = [event for event in bench.events("a") if isinstance(event, JobQueued)]
+    assert queued.estimated_s == pytest.approx(4 * STEP_S)
+    if is_refused:
+        (failed,) = [r for r in bench.reports if isinstance(r, JobFailed)]
+        assert "about 4 s, waiting included" in str(failed.error)
+
+
+def test_the_queue_policy_turns_away_what_is_too_many_and_what_waited_too_long() -> None:
+    policy = QueuePolicy(timeout_s=1.0, max_queue_size=2)
+    bench = WindowBench(batching=DynamicBatching(default_queue_policy=policy))
+    for name in ("a", "b", "c"):
+        bench.loop.post(named(name, reproducibility=Reproducibility.SOLO))
+    assert bench.failures() == {"c": QueueFull}
+    bench.ticks(2)
+    # While the first ran for 1.5 s, the second waited too long.
+    assert bench.model.runs == [["a"]]
+    assert bench.failures() == {"b": QueueFull, "c": QueueFull}
+    assert all(r.error.retry_after_s > 0 for r in bench.reports if isinstance(r, JobFailed))
 
 
 def test_waiting_jobs_learn_their_place() -> None:

@@ -14,14 +14,17 @@ import structlog
 import torch
 import transformers
 from diffusers import DiffusionPipeline
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from darkroom_server.backends.base import RequestModel, StepModel
+from darkroom_server.backends.diffusers import memory
 from darkroom_server.backends.diffusers.families.flux import FluxStepModel
 from darkroom_server.backends.diffusers.families.flux_fill import FluxFillStepModel
 from darkroom_server.backends.diffusers.families.hidream import HiDreamStepModel
 from darkroom_server.backends.diffusers.families.sd import SdStepModel
 from darkroom_server.backends.diffusers.families.sd3 import Sd3StepModel
 from darkroom_server.backends.diffusers.families.sdxl import SdxlStepModel
+from darkroom_server.backends.diffusers.openvino_request import load_openvino
 from darkroom_server.backends.diffusers.step_model import DTYPES
 from darkroom_server.backends.diffusers.whole_request import WholeRequestModel, reason_against
 from darkroom_server.backends.prompt_cache import PromptCache
@@ -63,20 +66,28 @@ def load_model(
     model = version.model
     _quiet()
     torch.set_num_threads(thread_count)
+    if model.runtime == "openvino":
+        return load_openvino(version, placement, thread_count=thread_count)
     family = FAMILIES.get(model.pipeline_class)
     if family is None:
         reason = reason_against(getattr(diffusers, model.pipeline_class, None))
         if reason is not None:
             raise ModelUnavailable(model.name, f"{model.pipeline_class} {reason}.")
     device = _device(model.name, placement)
+    dtype = _torch_dtype(model.dtype, device)
+    components = _components(version.path)
+    present = {name: part for name, part in components.items() if part != [None, None]}
+    memory.check(model.name, model.memory, device, present)
     try:
         pipeline = DiffusionPipeline.from_pretrained(
             version.path,
-            torch_dtype=_torch_dtype(model.dtype, device),
+            torch_dtype=dtype,
+            quantization_config=memory.quantization_config(model.memory, present, dtype),
             use_safetensors=True,
             local_files_only=True,
             trust_remote_code=False,
-            **_absent_parts(version.path),
+            # Without a word, some parts must be there.
+            **dict.fromkeys(components.keys() - present.keys()),
         )
     except (OSError, ValueError) as error:
         # Libraries' texts name paths and options of theirs: for the log, not for callers.
@@ -86,7 +97,7 @@ def load_model(
             model.name, f"The pipeline does not load ({kind}); the server's log has the cause."
         ) from error
     pipeline.set_progress_bar_config(disable=True)
-    pipeline = pipeline.to(device)
+    pipeline = memory.place(model.name, pipeline, model.memory, device)
     _own_weights(pipeline)
     if family is None:
         return WholeRequestModel(pipeline, allowed_schedulers=model.schedulers)
@@ -101,14 +112,19 @@ def _own_weights(pipeline: DiffusionPipeline) -> None:
     for part in pipeline.components.values():
         if isinstance(part, torch.nn.Module):
             for tensor in (*part.parameters(), *part.buffers()):
-                if tensor.device.type == "cpu":
+                # Quantized ones were computed from the file, and are never a part of it.
+                if tensor.device.type == "cpu" and not is_traceable_wrapper_subclass(tensor):
                     tensor.data = tensor.data.clone()
 
 
-def _absent_parts(folder: Path) -> dict[str, None]:
-    """What the pipeline's index names as absent: without a word, some parts must be there."""
+def _components(folder: Path) -> dict[str, list[str | None]]:
+    """The parts that the pipeline's index names, as [library, class]; absent ones have neither."""
     index = DiffusionPipeline.load_config(folder, local_files_only=True)
-    return {name: None for name, part in index.items() if part == [None, None]}
+    return {
+        name: part
+        for name, part in index.items()
+        if isinstance(part, list) and not name.startswith("_")
+    }
 
 
 def _torch_dtype(dtype: Dtype, device: torch.device) -> torch.dtype:

@@ -13,8 +13,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from darkroom_server.backends.base import ImageArray
+from darkroom_server.backends.diffusers.first_block import FirstBlockMemory
 from darkroom_server.backends.diffusers.pictures import keep_unmasked
 from darkroom_server.backends.diffusers.previews import LatentColours, denoised
 from darkroom_server.backends.diffusers.schedule import Schedule, private_scheduler
@@ -53,6 +55,8 @@ class DiffusersTrajectory:
         #: What the last step of which a preview was due aimed at.
         self.denoised: torch.Tensor | None = None
         self.is_filtered = False
+        #: What a request with a feature cache keeps from step to step.
+        self.memory: FirstBlockMemory | None = None
 
     @property
     def is_preview_due(self) -> bool:
@@ -92,8 +96,9 @@ class DiffusersStepModel(ABC):
         prompts: PromptCache,
     ) -> None:
         self._pipeline = pipeline
-        self._denoiser = denoiser
-        self._device: torch.device = pipeline.device
+        self._denoiser: Any = denoiser
+        # Not `pipeline.device`, where the weights lie: they may be taken to the GPU part by part.
+        self._device: torch.device = pipeline._execution_device
         self._allowed_schedulers = frozenset(allowed_schedulers)
         self._prompts = prompts
         self._evaluations: dict[Hashable, int] = {}
@@ -182,7 +187,8 @@ class DiffusersStepModel(ABC):
 
     def dtype(self) -> Dtype:
         """That of the denoiser."""
-        return DTYPES[next(self._denoiser.parameters()).dtype]
+        dtype: torch.dtype = self._denoiser.dtype
+        return DTYPES[dtype]
 
     @torch.inference_mode()
     def scatter(
@@ -233,10 +239,18 @@ def weight_bytes(pipeline: Any) -> int:
     """Bytes of all parameters and buffers of a pipeline."""
     modules = [part for part in pipeline.components.values() if isinstance(part, torch.nn.Module)]
     return sum(
-        tensor.numel() * tensor.element_size()
+        _stored_bytes(tensor)
         for module in modules
         for tensor in (*module.parameters(), *module.buffers())
     )
+
+
+def _stored_bytes(tensor: torch.Tensor) -> int:
+    """Of a quantized tensor, the bytes of what it is made of, not of what it stands for."""
+    if not is_traceable_wrapper_subclass(tensor):
+        return tensor.numel() * tensor.element_size()
+    names, _ = tensor.__tensor_flatten__()
+    return sum(_stored_bytes(getattr(tensor, name)) for name in names)
 
 
 def filled_up(rows: torch.Tensor, row_count: int) -> torch.Tensor:

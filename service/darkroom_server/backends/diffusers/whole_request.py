@@ -34,7 +34,7 @@ def reason_against(kind: Any) -> str | None:
     """Why a pipeline's class cannot be run, or None when it can."""
     if not (isinstance(kind, type) and issubclass(kind, DiffusionPipeline)):
         return "is no pipeline of the installed diffusers"
-    arguments = inspect.signature(kind.__call__).parameters
+    arguments = call_arguments(kind)
     missing = [name for name in _NEEDED if name not in arguments]
     if missing:
         return f"takes no {missing[0]}"
@@ -44,6 +44,12 @@ def reason_against(kind: Any) -> str | None:
     return f"takes {foreign[0]}, and no request has one" if foreign else None
 
 
+def call_arguments(kind: Any) -> frozenset[str]:
+    """Names of what a pipeline's class takes; optimum's pass all on to one of diffusers."""
+    made_of = getattr(kind, "auto_model_class", kind)
+    return frozenset(inspect.signature(made_of.__call__).parameters)
+
+
 class WholeRequestModel:
     """A loaded pipeline as a `RequestModel`; its class is one that `reason_against` passes."""
 
@@ -51,7 +57,7 @@ class WholeRequestModel:
         self._pipeline = pipeline
         self._scheduler = pipeline.scheduler
         self._allowed_schedulers = frozenset(allowed_schedulers)
-        self._accepted = frozenset(inspect.signature(type(pipeline).__call__).parameters)
+        self._accepted = call_arguments(type(pipeline))
 
     def compatible_key(self, spec: ImageSpec) -> Hashable:
         """Everything but prompts and seeds; whether there is a negative prompt at all counts."""

@@ -9,6 +9,7 @@ from fastapi.responses import JSONResponse
 
 from darkroom_server.domain.errors import InvalidParameter
 from darkroom_server.domain.jobs import ImageFormat, Task
+from darkroom_server.domain.models import VersionState
 from darkroom_server.gateway.asking import Manner
 from darkroom_server.gateway.bodies import parse_object, read_body
 from darkroom_server.gateway.fields import Fields
@@ -18,6 +19,10 @@ from darkroom_server.gateway.problems import Problem
 from darkroom_server.gateway.schemas import hugging_face_schema, json_body
 
 _MODEL_PATHS = ("/models/{model:path}", "/hf-inference/models/{model:path}")
+#: Whether a request waits for a model that is being loaded; it does unless this is "false".
+_WAIT_HEADER = "x-wait-for-model"
+#: When to ask again for one, in seconds.
+_LOADING_S = "5"
 #: A body that begins so is an image; JSON never does.
 _MAGICS = (b"\x89PNG", b"\xff\xd8\xff", b"RIFF")
 
@@ -103,12 +108,22 @@ async def infer_json(
 
 
 async def _image(maker: ImageMaker, request: Request, fields: Fields) -> Response:
+    model = fields.text("model")
+    if model and request.headers.get(_WAIT_HEADER) == "false" and _is_loading(maker, model):
+        text = f"Model {model} is currently loading"
+        # Without the header a request waits: some clients would repeat it at once, without end.
+        return JSONResponse({"error": text}, status_code=503, headers={"retry-after": _LOADING_S})
     image_format = format_accepted(",".join(request.headers.getlist("accept")))
     outcome = await maker.make(request, fields, Manner(format=image_format))
     # Only the first can be given back: the answer is the image itself.
     image = outcome.images[0]
     headers = outcome_headers(outcome, fields.unknown)
     return Response(image.content, media_type=image.format.value, headers=headers)
+
+
+def _is_loading(maker: ImageMaker, model: str) -> bool:
+    shown = maker.engine.get_model(model).shown_version
+    return shown is not None and shown.state is VersionState.LOADING
 
 
 def read_inputs(body: dict[str, Any], model: str, maker: ImageMaker) -> Fields:

@@ -54,7 +54,7 @@ for (const line of (await response.text()).split("\\n")) {
 }
 console.log(images);`,
   grpcurl: ({ rpc, request, grpcPort }) =>
-    `grpcurl -plaintext \\\n  -d ${quoted(JSON.stringify(request))} \\\n  ${location.hostname}:${grpcPort} darkroom.v1.ImageService/${rpc}`,
+    `grpcurl ${location.protocol === "https:" ? "" : "-plaintext "}\\\n  -d ${quoted(JSON.stringify(request))} \\\n  ${location.hostname}:${grpcPort} darkroom.v1.ImageService/${rpc}`,
 };
 
 /** The snippet in a language of `LANGUAGES`; files are left out of it. */

@@ -268,6 +268,35 @@ class PreviewOptions(_message.Message):
 Global___PreviewOptions: _TypeAlias = PreviewOptions  # noqa: Y015
 
 @_typing.final
+class FeatureCache(_message.Message):
+    """A cache of what the denoiser computed. Faster, and changes pixels."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    THRESHOLD_FIELD_NUMBER: _builtins.int
+    threshold: _builtins.float
+    """The first-block cache: in a step in which the denoiser's first block adds
+    nearly the same as when all blocks were last computed, the other blocks are
+    not computed again. This is the relative change up to which they are not,
+    above 0 to 1; higher is faster and further from the picture without.
+    Unset: 0.1.
+    """
+    def __init__(
+        self,
+        *,
+        threshold: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_threshold", b"_threshold", "threshold", b"threshold"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_threshold", b"_threshold", "threshold", b"threshold"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__threshold: _TypeAlias = _typing.Literal["threshold"]  # noqa: Y015
+    _WhichOneofArgType__threshold: _TypeAlias = _typing.Literal["_threshold", b"_threshold"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__threshold) -> _WhichOneofReturnType__threshold | None: ...
+
+Global___FeatureCache: _TypeAlias = FeatureCache  # noqa: Y015
+
+@_typing.final
 class ImageSource(_message.Message):
     """An image given to the service."""
 

@@ -48,6 +48,7 @@ class GenerateRequest(_message.Message):
     IMAGE_FIELD_NUMBER: _builtins.int
     STRENGTH_FIELD_NUMBER: _builtins.int
     REPRODUCIBILITY_FIELD_NUMBER: _builtins.int
+    FEATURE_CACHE_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """A model's resource name (models/flux-1-schnell), hub id
     (black-forest-labs/FLUX.1-schnell) or alias. Empty: the server's default
@@ -103,6 +104,12 @@ class GenerateRequest(_message.Message):
     def image(self) -> _image_pb2.ImageSource:
         """An image to begin with instead of noise."""
 
+    @_builtins.property
+    def feature_cache(self) -> _image_pb2.FeatureCache:
+        """Skip work that would change little. Unset: none is skipped. Models of the
+        FLUX families only.
+        """
+
     def __init__(
         self,
         *,
@@ -126,10 +133,11 @@ class GenerateRequest(_message.Message):
         image: _image_pb2.ImageSource | None = ...,
         strength: _builtins.float | None = ...,
         reproducibility: _image_pb2.Reproducibility.ValueType = ...,
+        feature_cache: _image_pb2.FeatureCache | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_guidance_scale", b"_guidance_scale", "_height_px", b"_height_px", "_seed", b"_seed", "_step_count", b"_step_count", "_strength", b"_strength", "_width_px", b"_width_px", "guidance_scale", b"guidance_scale", "height_px", b"height_px", "image", b"image", "output", b"output", "preview", b"preview", "seed", b"seed", "step_count", b"step_count", "strength", b"strength", "width_px", b"width_px"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_guidance_scale", b"_guidance_scale", "_height_px", b"_height_px", "_seed", b"_seed", "_step_count", b"_step_count", "_strength", b"_strength", "_width_px", b"_width_px", "feature_cache", b"feature_cache", "guidance_scale", b"guidance_scale", "height_px", b"height_px", "image", b"image", "output", b"output", "preview", b"preview", "seed", b"seed", "step_count", b"step_count", "strength", b"strength", "width_px", b"width_px"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_guidance_scale", b"_guidance_scale", "_height_px", b"_height_px", "_seed", b"_seed", "_step_count", b"_step_count", "_strength", b"_strength", "_width_px", b"_width_px", "dimension_policy", b"dimension_policy", "guidance_scale", b"guidance_scale", "height_px", b"height_px", "image", b"image", "image_count", b"image_count", "model", b"model", "negative_prompt", b"negative_prompt", "output", b"output", "preview", b"preview", "priority", b"priority", "prompt", b"prompt", "reproducibility", b"reproducibility", "scheduler", b"scheduler", "seed", b"seed", "step_count", b"step_count", "strength", b"strength", "unsupported_parameter_policy", b"unsupported_parameter_policy", "validate_only", b"validate_only", "version", b"version", "width_px", b"width_px"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_guidance_scale", b"_guidance_scale", "_height_px", b"_height_px", "_seed", b"_seed", "_step_count", b"_step_count", "_strength", b"_strength", "_width_px", b"_width_px", "dimension_policy", b"dimension_policy", "feature_cache", b"feature_cache", "guidance_scale", b"guidance_scale", "height_px", b"height_px", "image", b"image", "image_count", b"image_count", "model", b"model", "negative_prompt", b"negative_prompt", "output", b"output", "preview", b"preview", "priority", b"priority", "prompt", b"prompt", "reproducibility", b"reproducibility", "scheduler", b"scheduler", "seed", b"seed", "step_count", b"step_count", "strength", b"strength", "unsupported_parameter_policy", b"unsupported_parameter_policy", "validate_only", b"validate_only", "version", b"version", "width_px", b"width_px"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__guidance_scale: _TypeAlias = _typing.Literal["guidance_scale"]  # noqa: Y015
     _WhichOneofArgType__guidance_scale: _TypeAlias = _typing.Literal["_guidance_scale", b"_guidance_scale"]  # noqa: Y015
@@ -211,6 +219,7 @@ class FillRequest(_message.Message):
     STRENGTH_FIELD_NUMBER: _builtins.int
     PRESERVE_UNMASKED_FIELD_NUMBER: _builtins.int
     REPRODUCIBILITY_FIELD_NUMBER: _builtins.int
+    FEATURE_CACHE_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """As GenerateRequest.model; empty: the server's default fill model."""
     prompt: _builtins.str
@@ -272,6 +281,10 @@ class FillRequest(_message.Message):
         the image's own alpha is the mask.
         """
 
+    @_builtins.property
+    def feature_cache(self) -> _image_pb2.FeatureCache:
+        """As GenerateRequest.feature_cache."""
+
     def __init__(
         self,
         *,
@@ -298,10 +311,11 @@ class FillRequest(_message.Message):
         strength: _builtins.float | None = ...,
         preserve_unmasked: _builtins.bool = ...,
         reproducibility: _image_pb2.Reproducibility.ValueType = ...,
+        feature_cache: _image_pb2.FeatureCache | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_guidance_scale", b"_guidance_scale", "_height_px", b"_height_px", "_seed", b"_seed", "_step_count", b"_step_count", "_strength", b"_strength", "_width_px", b"_width_px", "guidance_scale", b"guidance_scale", "height_px", b"height_px", "image", b"image", "mask", b"mask", "output", b"output", "preview", b"preview", "seed", b"seed", "step_count", b"step_count", "strength", b"strength", "width_px", b"width_px"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_guidance_scale", b"_guidance_scale", "_height_px", b"_height_px", "_seed", b"_seed", "_step_count", b"_step_count", "_strength", b"_strength", "_width_px", b"_width_px", "feature_cache", b"feature_cache", "guidance_scale", b"guidance_scale", "height_px", b"height_px", "image", b"image", "mask", b"mask", "output", b"output", "preview", b"preview", "seed", b"seed", "step_count", b"step_count", "strength", b"strength", "width_px", b"width_px"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_guidance_scale", b"_guidance_scale", "_height_px", b"_height_px", "_seed", b"_seed", "_step_count", b"_step_count", "_strength", b"_strength", "_width_px", b"_width_px", "dimension_policy", b"dimension_policy", "guidance_scale", b"guidance_scale", "height_px", b"height_px", "image", b"image", "image_count", b"image_count", "mask", b"mask", "mask_polarity", b"mask_polarity", "model", b"model", "negative_prompt", b"negative_prompt", "output", b"output", "preserve_unmasked", b"preserve_unmasked", "preview", b"preview", "priority", b"priority", "prompt", b"prompt", "reproducibility", b"reproducibility", "scheduler", b"scheduler", "seed", b"seed", "step_count", b"step_count", "strength", b"strength", "unsupported_parameter_policy", b"unsupported_parameter_policy", "validate_only", b"validate_only", "version", b"version", "width_px", b"width_px"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_guidance_scale", b"_guidance_scale", "_height_px", b"_height_px", "_seed", b"_seed", "_step_count", b"_step_count", "_strength", b"_strength", "_width_px", b"_width_px", "dimension_policy", b"dimension_policy", "feature_cache", b"feature_cache", "guidance_scale", b"guidance_scale", "height_px", b"height_px", "image", b"image", "image_count", b"image_count", "mask", b"mask", "mask_polarity", b"mask_polarity", "model", b"model", "negative_prompt", b"negative_prompt", "output", b"output", "preserve_unmasked", b"preserve_unmasked", "preview", b"preview", "priority", b"priority", "prompt", b"prompt", "reproducibility", b"reproducibility", "scheduler", b"scheduler", "seed", b"seed", "step_count", b"step_count", "strength", b"strength", "unsupported_parameter_policy", b"unsupported_parameter_policy", "validate_only", b"validate_only", "version", b"version", "width_px", b"width_px"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__guidance_scale: _TypeAlias = _typing.Literal["guidance_scale"]  # noqa: Y015
     _WhichOneofArgType__guidance_scale: _TypeAlias = _typing.Literal["_guidance_scale", b"_guidance_scale"]  # noqa: Y015

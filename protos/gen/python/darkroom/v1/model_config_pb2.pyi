@@ -21,6 +21,78 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _StorageDtype:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _StorageDtypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_StorageDtype.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    STORAGE_DTYPE_UNSPECIFIED: _StorageDtype.ValueType  # 0
+    """That in which they are computed."""
+    STORAGE_DTYPE_FP8_E4M3: _StorageDtype.ValueType  # 1
+    """8-bit floating point with 3 bits of mantissa."""
+    STORAGE_DTYPE_FP8_E5M2: _StorageDtype.ValueType  # 2
+    """8-bit floating point with 2 bits of mantissa."""
+
+class StorageDtype(_StorageDtype, metaclass=_StorageDtypeEnumTypeWrapper):
+    """Type in which weights lie in memory between uses."""
+
+STORAGE_DTYPE_UNSPECIFIED: StorageDtype.ValueType  # 0
+"""That in which they are computed."""
+STORAGE_DTYPE_FP8_E4M3: StorageDtype.ValueType  # 1
+"""8-bit floating point with 3 bits of mantissa."""
+STORAGE_DTYPE_FP8_E5M2: StorageDtype.ValueType  # 2
+"""8-bit floating point with 2 bits of mantissa."""
+Global___StorageDtype: _TypeAlias = StorageDtype  # noqa: Y015
+
+class _Offload:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _OffloadEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Offload.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    OFFLOAD_UNSPECIFIED: _Offload.ValueType  # 0
+    """Nothing."""
+    OFFLOAD_MODEL: _Offload.ValueType  # 1
+    """Parts of the pipeline: one at a time is on the GPU."""
+    OFFLOAD_GROUP: _Offload.ValueType  # 2
+    """Groups of layers: less memory still, and slower."""
+
+class Offload(_Offload, metaclass=_OffloadEnumTypeWrapper):
+    """What of the weights stays in the processor's memory until it is needed."""
+
+OFFLOAD_UNSPECIFIED: Offload.ValueType  # 0
+"""Nothing."""
+OFFLOAD_MODEL: Offload.ValueType  # 1
+"""Parts of the pipeline: one at a time is on the GPU."""
+OFFLOAD_GROUP: Offload.ValueType  # 2
+"""Groups of layers: less memory still, and slower."""
+Global___Offload: _TypeAlias = Offload  # noqa: Y015
+
+class _MemoryFormat:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _MemoryFormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MemoryFormat.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    MEMORY_FORMAT_UNSPECIFIED: _MemoryFormat.ValueType  # 0
+    """As diffusers does it: channel after channel."""
+    MEMORY_FORMAT_CHANNELS_LAST: _MemoryFormat.ValueType  # 1
+    """Pixel after pixel. Faster on some devices; rounds differently, so it is
+    refused with REPRODUCIBILITY_SOLO.
+    """
+
+class MemoryFormat(_MemoryFormat, metaclass=_MemoryFormatEnumTypeWrapper):
+    """How values of images are laid out in memory."""
+
+MEMORY_FORMAT_UNSPECIFIED: MemoryFormat.ValueType  # 0
+"""As diffusers does it: channel after channel."""
+MEMORY_FORMAT_CHANNELS_LAST: MemoryFormat.ValueType  # 1
+"""Pixel after pixel. Faster on some devices; rounds differently, so it is
+refused with REPRODUCIBILITY_SOLO.
+"""
+Global___MemoryFormat: _TypeAlias = MemoryFormat  # noqa: Y015
+
 class _UpdatePolicy:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -262,6 +334,11 @@ class ModelConfig(_message.Message):
     REPRODUCIBILITY_FIELD_NUMBER: _builtins.int
     DYNAMIC_BATCHING_FIELD_NUMBER: _builtins.int
     UPDATE_POLICY_FIELD_NUMBER: _builtins.int
+    QUANTIZATION_FIELD_NUMBER: _builtins.int
+    STORAGE_DTYPE_FIELD_NUMBER: _builtins.int
+    OFFLOAD_FIELD_NUMBER: _builtins.int
+    VAE_TILING_ABOVE_PX_FIELD_NUMBER: _builtins.int
+    MEMORY_FORMAT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Must equal the folder's name when set."""
     display_name: _builtins.str
@@ -286,6 +363,22 @@ class ModelConfig(_message.Message):
     """How far pixels may depend on what shares the device. Unset: SOLO."""
     update_policy: Global___UpdatePolicy.ValueType
     """How a new version takes the place of an old one. Unset: AVAILABILITY."""
+    storage_dtype: Global___StorageDtype.ValueType
+    """Type in which the denoiser's weights lie in memory until the layer they
+    belong to runs. Unset: `dtype`.
+    """
+    offload: Global___Offload.ValueType
+    """What of the weights stays in the processor's memory until it is needed on
+    the GPU. Unset: nothing.
+    """
+    vae_tiling_above_px: _builtins.int
+    """Images with a longer edge are encoded and decoded by the VAE in tiles of
+    this size, a multiple of 64. Unset: never in tiles.
+    """
+    memory_format: Global___MemoryFormat.ValueType
+    """How the UNet's and the VAE's values are laid out in memory. Unset: as
+    diffusers does it.
+    """
     @_builtins.property
     def version_policy(self) -> Global___VersionPolicy:
         """Which versions serve. Unset: the latest one."""
@@ -338,6 +431,10 @@ class ModelConfig(_message.Message):
         requests share denoising steps.
         """
 
+    @_builtins.property
+    def quantization(self) -> Global___Quantization:
+        """Weights in fewer bits than they are computed in. Unset: none."""
+
     def __init__(
         self,
         *,
@@ -362,10 +459,15 @@ class ModelConfig(_message.Message):
         reproducibility: _image_pb2.Reproducibility.ValueType = ...,
         dynamic_batching: Global___DynamicBatching | None = ...,
         update_policy: Global___UpdatePolicy.ValueType = ...,
+        quantization: Global___Quantization | None = ...,
+        storage_dtype: Global___StorageDtype.ValueType = ...,
+        offload: Global___Offload.ValueType = ...,
+        vae_tiling_above_px: _builtins.int = ...,
+        memory_format: Global___MemoryFormat.ValueType = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["defaults", b"defaults", "dynamic_batching", b"dynamic_batching", "fake", b"fake", "hub", b"hub", "limits", b"limits", "version_policy", b"version_policy"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["defaults", b"defaults", "dynamic_batching", b"dynamic_batching", "fake", b"fake", "hub", b"hub", "limits", b"limits", "quantization", b"quantization", "version_policy", b"version_policy"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "backend", b"backend", "defaults", b"defaults", "display_name", b"display_name", "dtype", b"dtype", "dynamic_batching", b"dynamic_batching", "fake", b"fake", "hub", b"hub", "instance_group", b"instance_group", "license", b"license", "limits", b"limits", "max_batch_size", b"max_batch_size", "max_queue_size", b"max_queue_size", "name", b"name", "parameters", b"parameters", "reproducibility", b"reproducibility", "schedulers", b"schedulers", "tasks", b"tasks", "update_policy", b"update_policy", "version_labels", b"version_labels", "version_policy", b"version_policy"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "backend", b"backend", "defaults", b"defaults", "display_name", b"display_name", "dtype", b"dtype", "dynamic_batching", b"dynamic_batching", "fake", b"fake", "hub", b"hub", "instance_group", b"instance_group", "license", b"license", "limits", b"limits", "max_batch_size", b"max_batch_size", "max_queue_size", b"max_queue_size", "memory_format", b"memory_format", "name", b"name", "offload", b"offload", "parameters", b"parameters", "quantization", b"quantization", "reproducibility", b"reproducibility", "schedulers", b"schedulers", "storage_dtype", b"storage_dtype", "tasks", b"tasks", "update_policy", b"update_policy", "vae_tiling_above_px", b"vae_tiling_above_px", "version_labels", b"version_labels", "version_policy", b"version_policy"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -533,29 +635,215 @@ class DynamicBatching(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class PriorityQueuePolicyEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.int
+        @_builtins.property
+        def value(self) -> Global___QueuePolicy: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.int = ...,
+            value: Global___QueuePolicy | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     PREFERRED_BATCH_SIZE_FIELD_NUMBER: _builtins.int
     MAX_QUEUE_DELAY_MICROSECONDS_FIELD_NUMBER: _builtins.int
+    PRIORITY_LEVELS_FIELD_NUMBER: _builtins.int
+    DEFAULT_PRIORITY_LEVEL_FIELD_NUMBER: _builtins.int
+    DEFAULT_QUEUE_POLICY_FIELD_NUMBER: _builtins.int
+    PRIORITY_QUEUE_POLICY_FIELD_NUMBER: _builtins.int
     max_queue_delay_microseconds: _builtins.int
     """How long a request may wait for others while a batch has no preferred
     size. Unset: those that are there run together, and none waits.
     """
+    priority_levels: _builtins.int
+    """How many levels of priority there are; 1 is the highest. Requests of
+    PRIORITY_HIGH have level 1, those of PRIORITY_LOW the last, all others
+    default_priority_level. Unset: three, with the middle one as default.
+    """
+    default_priority_level: _builtins.int
+    """Level of requests that are neither of high nor of low priority; 1 to
+    priority_levels, and needed with them.
+    """
     @_builtins.property
     def preferred_batch_size(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Numbers of images of which a batch runs at once. Unset: max_batch_size."""
+
+    @_builtins.property
+    def default_queue_policy(self) -> Global___QueuePolicy:
+        """How requests wait, unless priority_queue_policy has their level."""
+
+    @_builtins.property
+    def priority_queue_policy(self) -> _containers.MessageMap[_builtins.int, Global___QueuePolicy]:
+        """How requests wait, by level."""
 
     def __init__(
         self,
         *,
         preferred_batch_size: _abc.Iterable[_builtins.int] | None = ...,
         max_queue_delay_microseconds: _builtins.int = ...,
+        priority_levels: _builtins.int = ...,
+        default_priority_level: _builtins.int = ...,
+        default_queue_policy: Global___QueuePolicy | None = ...,
+        priority_queue_policy: _abc.Mapping[_builtins.int, Global___QueuePolicy] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["default_queue_policy", b"default_queue_policy"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_queue_delay_microseconds", b"max_queue_delay_microseconds", "preferred_batch_size", b"preferred_batch_size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["default_priority_level", b"default_priority_level", "default_queue_policy", b"default_queue_policy", "max_queue_delay_microseconds", b"max_queue_delay_microseconds", "preferred_batch_size", b"preferred_batch_size", "priority_levels", b"priority_levels", "priority_queue_policy", b"priority_queue_policy"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DynamicBatching: _TypeAlias = DynamicBatching  # noqa: Y015
+
+@_typing.final
+class QueuePolicy(_message.Message):
+    """How requests of one priority level wait for a worker."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _TimeoutAction:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _TimeoutActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[QueuePolicy._TimeoutAction.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        REJECT: QueuePolicy._TimeoutAction.ValueType  # 0
+        """It is turned away.
+
+        buf:lint:ignore ENUM_VALUE_PREFIX
+        buf:lint:ignore ENUM_ZERO_VALUE_SUFFIX
+        """
+        DELAY: QueuePolicy._TimeoutAction.ValueType  # 1
+        """It lets all those pass that have not waited too long and whose priority
+        is not lower.
+
+        buf:lint:ignore ENUM_VALUE_PREFIX
+        """
+
+    class TimeoutAction(_TimeoutAction, metaclass=_TimeoutActionEnumTypeWrapper):
+        """What becomes of a request that has waited too long. Triton's names."""
+
+    REJECT: QueuePolicy.TimeoutAction.ValueType  # 0
+    """It is turned away.
+
+    buf:lint:ignore ENUM_VALUE_PREFIX
+    buf:lint:ignore ENUM_ZERO_VALUE_SUFFIX
+    """
+    DELAY: QueuePolicy.TimeoutAction.ValueType  # 1
+    """It lets all those pass that have not waited too long and whose priority
+    is not lower.
+
+    buf:lint:ignore ENUM_VALUE_PREFIX
+    """
+
+    TIMEOUT_ACTION_FIELD_NUMBER: _builtins.int
+    DEFAULT_TIMEOUT_MICROSECONDS_FIELD_NUMBER: _builtins.int
+    ALLOW_TIMEOUT_OVERRIDE_FIELD_NUMBER: _builtins.int
+    MAX_QUEUE_SIZE_FIELD_NUMBER: _builtins.int
+    timeout_action: Global___QueuePolicy.TimeoutAction.ValueType
+    """What becomes of a request that has waited for the timeout."""
+    default_timeout_microseconds: _builtins.int
+    """How long a request may wait before its run begins. 0: without end."""
+    allow_timeout_override: _builtins.bool
+    """Has no effect: a request's own deadline always counts, and ends it also
+    where timeout_action is DELAY. Here so that Triton's files can be read.
+    """
+    max_queue_size: _builtins.int
+    """How many may wait for one worker; more are turned away at once. 0: as many
+    as ModelConfig.max_queue_size.
+    """
+    def __init__(
+        self,
+        *,
+        timeout_action: Global___QueuePolicy.TimeoutAction.ValueType = ...,
+        default_timeout_microseconds: _builtins.int = ...,
+        allow_timeout_override: _builtins.bool = ...,
+        max_queue_size: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_timeout_override", b"allow_timeout_override", "default_timeout_microseconds", b"default_timeout_microseconds", "max_queue_size", b"max_queue_size", "timeout_action", b"timeout_action"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QueuePolicy: _TypeAlias = QueuePolicy  # noqa: Y015
+
+@_typing.final
+class Quantization(_message.Message):
+    """Weights in fewer bits than they are computed in."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Method:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _MethodEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Quantization._Method.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        METHOD_UNSPECIFIED: Quantization._Method.ValueType  # 0
+        """Unused."""
+        METHOD_INT8_WEIGHTS: Quantization._Method.ValueType  # 1
+        """8-bit whole numbers. torchao."""
+        METHOD_INT8: Quantization._Method.ValueType  # 2
+        """The same, multiplied by 8-bit activations. torchao."""
+        METHOD_FP8_WEIGHTS: Quantization._Method.ValueType  # 3
+        """8-bit floating point. torchao."""
+        METHOD_FP8: Quantization._Method.ValueType  # 4
+        """The same, multiplied by 8-bit activations; on GPUs that can. torchao."""
+        METHOD_BNB_INT8: Quantization._Method.ValueType  # 5
+        """8-bit whole numbers, with outliers apart; on a GPU. bitsandbytes."""
+        METHOD_BNB_NF4: Quantization._Method.ValueType  # 6
+        """4-bit normal floats; on a GPU. bitsandbytes."""
+
+    class Method(_Method, metaclass=_MethodEnumTypeWrapper):
+        """How weights are quantized, and by what."""
+
+    METHOD_UNSPECIFIED: Quantization.Method.ValueType  # 0
+    """Unused."""
+    METHOD_INT8_WEIGHTS: Quantization.Method.ValueType  # 1
+    """8-bit whole numbers. torchao."""
+    METHOD_INT8: Quantization.Method.ValueType  # 2
+    """The same, multiplied by 8-bit activations. torchao."""
+    METHOD_FP8_WEIGHTS: Quantization.Method.ValueType  # 3
+    """8-bit floating point. torchao."""
+    METHOD_FP8: Quantization.Method.ValueType  # 4
+    """The same, multiplied by 8-bit activations; on GPUs that can. torchao."""
+    METHOD_BNB_INT8: Quantization.Method.ValueType  # 5
+    """8-bit whole numbers, with outliers apart; on a GPU. bitsandbytes."""
+    METHOD_BNB_NF4: Quantization.Method.ValueType  # 6
+    """4-bit normal floats; on a GPU. bitsandbytes."""
+
+    METHOD_FIELD_NUMBER: _builtins.int
+    PARTS_FIELD_NUMBER: _builtins.int
+    method: Global___Quantization.Method.ValueType
+    """How."""
+    @_builtins.property
+    def parts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Parts of the pipeline, e.g. "text_encoder_2". Unset: the denoiser."""
+
+    def __init__(
+        self,
+        *,
+        method: Global___Quantization.Method.ValueType = ...,
+        parts: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["method", b"method", "parts", b"parts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Quantization: _TypeAlias = Quantization  # noqa: Y015
 
 @_typing.final
 class FakeBackend(_message.Message):

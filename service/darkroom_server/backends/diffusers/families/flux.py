@@ -16,6 +16,11 @@ import torch
 from diffusers.pipelines.flux.pipeline_flux import calculate_shift
 
 from darkroom_server.backends.diffusers.families.flow import FlowStepModel
+from darkroom_server.backends.diffusers.first_block import (
+    FirstBlockCache,
+    FirstBlockMemory,
+)
+from darkroom_server.backends.diffusers.schedule import Schedule
 from darkroom_server.backends.diffusers.step_model import DiffusersTrajectory, filled_up
 from darkroom_server.backends.prompt_cache import PromptCache
 from darkroom_server.domain.jobs import ImageSpec
@@ -47,10 +52,15 @@ class FluxStepModel(FlowStepModel):
         self._is_guided = bool(pipeline.transformer.config.guidance_embeds)
         longest = GUIDED_TOKENS if self._is_guided else SCHNELL_TOKENS
         self._token_count = min(longest, pipeline.tokenizer_2.model_max_length)
+        self._first_block = FirstBlockCache(pipeline.transformer)
 
     def batch_key(self, spec: ImageSpec) -> Hashable:
-        """The latents' size; all prompts are padded to one length."""
-        return self._latent_size(spec)
+        """The latents' size; all prompts are padded to one length.
+
+        Images with a feature cache only meet their like, so that they change no other's steps.
+        """
+        size = self._latent_size(spec)
+        return size if spec.feature_cache is None else (*size, "feature cache")
 
     def _latent_size(self, spec: ImageSpec) -> tuple[int, int]:
         """Height and width of the latents before they are packed, two by two."""
@@ -98,7 +108,20 @@ class FluxStepModel(FlowStepModel):
         """Draws the noise; for image to image, encodes the image first."""
         schedule = self.schedule(spec, image_index)
         latents = self._first_latents(spec, schedule, encoded.context.dtype)
-        return DiffusersTrajectory(spec, schedule, self._packed(latents), encoded)
+        return self._trajectory(spec, schedule, latents, encoded)
+
+    def _trajectory(
+        self,
+        spec: ImageSpec,
+        schedule: Schedule,
+        latents: torch.Tensor,
+        encoded: Conditioning,
+        condition: torch.Tensor | None = None,
+    ) -> DiffusersTrajectory:
+        made = DiffusersTrajectory(spec, schedule, self._packed(latents), encoded, condition)
+        if spec.feature_cache is not None:
+            made.memory = FirstBlockMemory(spec.feature_cache.threshold)
+        return made
 
     def _packed(self, latents: torch.Tensor) -> torch.Tensor:
         packed: torch.Tensor = self._pipeline._pack_latents(latents, *latents.shape)
@@ -128,6 +151,7 @@ class FluxStepModel(FlowStepModel):
             "img_ids": self._pipeline._prepare_latent_image_ids(
                 1, height // 2, width // 2, self._device, dtype
             ),
+            "memories": [one.memory for one in trajectories if one.memory is not None],
         }
 
     def _model_input(self, one: DiffusersTrajectory) -> torch.Tensor:
@@ -137,6 +161,9 @@ class FluxStepModel(FlowStepModel):
     @torch.inference_mode()
     def denoise(self, inputs: dict[str, Any]) -> torch.Tensor:
         """One transformer evaluation: velocities [rows, tokens, channels]."""
+        inputs = dict(inputs)
+        if memories := inputs.pop("memories"):
+            return self._first_block.denoise(inputs, memories)
         predicted: torch.Tensor = self._transformer(
             **inputs, joint_attention_kwargs={}, return_dict=False
         )[0]

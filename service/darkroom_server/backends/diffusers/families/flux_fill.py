@@ -29,7 +29,7 @@ class FluxFillStepModel(FluxStepModel):
         image = self._preprocessed(fill.image, spec)
         latents = self._noised(image.to(self._device, dtype), spec, schedule)
         condition = self._condition(image, fill, spec, schedule, dtype)
-        return DiffusersTrajectory(spec, schedule, self._packed(latents), encoded, condition)
+        return self._trajectory(spec, schedule, latents, encoded, condition)
 
     def _condition(
         self,
