@@ -15,7 +15,7 @@ LAUNCH := MALLOC_MMAP_THRESHOLD_=67108864 MALLOC_TRIM_THRESHOLD_=268435456
 
 PACKAGES := protos/gen/python clients/python service
 
-.PHONY: help setup proto reference docs fmt lint types arch protos-check check test compat compat-clients fuzz clients-test clients-check browser redis demo serve gallery bench bench-report clean
+.PHONY: help setup proto reference docs fmt lint types arch protos-check check test compat compat-clients fuzz clients-test clients-check browser redis demo serve gallery bench bench-report clean soak
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -85,6 +85,9 @@ check: lint types protos-check arch ## format, lint, types, layers, protos: ever
 test: setup ## all tests
 	$(BIN)/pytest $(ARGS)
 
+soak: setup ## swap versions 500 times and look what is left: some minutes
+	$(BIN)/pytest -m slow -rP tests/soak $(ARGS)
+
 compat: compat-clients ## the generated code under protobuf 7, and clients that people have
 	$(BIN)/python -m pytest -q tests/compat
 
@@ -93,8 +96,8 @@ compat-clients: setup ## install those clients, in environments of their own
 	@PIP_DISABLE_PIP_VERSION_CHECK=1 .venv-protobuf7/bin/python -m pip install -qq \
 	  protobuf==7.36.2 grpcio==1.85.1 protos/gen/python
 	.venv-protobuf7/bin/python -W error tests/contract/use_generated_code.py
-	@for client in together==3.1.1 huggingface_hub==0.25.2 huggingface_hub==2.4.0 schemathesis==4.32.5; do \
-	  home=.compat/$$(echo $$client | sed 's/^\(together\|schemathesis\)==.*/\1/; s/==/-/'); \
+	@for client in together==3.1.1 replicate==1.0.7 huggingface_hub==0.25.2 huggingface_hub==2.4.0 schemathesis==4.32.5; do \
+	  home=.compat/$$(echo $$client | sed 's/^\(together\|replicate\|schemathesis\)==.*/\1/; s/==/-/'); \
 	  test -x $$home/bin/python || $(BIN)/python -m venv $$home; \
 	  PIP_DISABLE_PIP_VERSION_CHECK=1 $$home/bin/python -m pip install -qq $$client pillow || exit 1; \
 	done

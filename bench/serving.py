@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 from darkroom_client import Client
 
 WAIT_S = 120.0
+DARKROOM = (str(Path(sys.executable).with_name("darkroom")),)
 
 
 class Server:
@@ -72,10 +73,12 @@ class Server:
 
 
 @contextmanager
-def serving(repository: Path | str, *flags: str) -> Iterator[Server]:
+def serving(
+    repository: Path | str, *flags: str, program: Sequence[str] = DARKROOM
+) -> Iterator[Server]:
     """A server on free ports; its models may still be loading."""
     command = [
-        *(str(Path(sys.executable).with_name("darkroom")), "serve"),
+        *(*program, "serve"),
         *("--model-repository", str(repository), "--grpc-port", "0", "--http-port", "0"),
         *("--log-format", "json", *flags),
     ]

@@ -12,6 +12,7 @@ from darkroom_server.models.catalogue import catalogue
 from darkroom_server.models.hub import HubError
 from darkroom_server.models.pull import PullOrder, model_name
 from darkroom_server.models.pull import pull as pull_model
+from darkroom_server.models.remote_store import is_url
 
 EPILOG = (
     "HF_TOKEN gives a token, HF_ENDPOINT another hub. Run it again to go on after an interruption. "
@@ -39,9 +40,7 @@ def pull(
             help="A part that is not published with the model, from another; may be repeated.",
         ),
     ] = None,
-    model_repository: Annotated[Path, typer.Option(help="Folder of the models.")] = Path(
-        "model_repo"
-    ),
+    model_repository: Annotated[str, typer.Option(help="Folder of the models.")] = "model_repo",
     list_known: Annotated[
         bool, typer.Option("--list", help="Show the models whose configs come with Darkroom.")
     ] = False,
@@ -55,6 +54,10 @@ def pull(
         return
     if repo_id is None:
         raise typer.BadParameter("name one; --list shows some", param_hint="REPO")
+    if is_url(model_repository):
+        message = "is a URL: pull into a folder, and upload that"
+        raise typer.BadParameter(message, param_hint="--model-repository")
+    root = Path(model_repository)
     order = PullOrder(
         repo_id=repo_id,
         name=_folder(name, repo_id),
@@ -63,8 +66,8 @@ def pull(
         parts=_parts(part or []),
     )
     try:
-        model_repository.mkdir(parents=True, exist_ok=True)
-        pulled = pull_model(model_repository, order, say=typer.echo)
+        root.mkdir(parents=True, exist_ok=True)
+        pulled = pull_model(root, order, say=typer.echo)
     except HubError as error:
         typer.echo(f"darkroom pull: {error}", err=True)
         raise typer.Exit(ExitCode.FILE_ERROR) from None
@@ -76,7 +79,7 @@ def pull(
         typer.echo("darkroom pull: interrupted; the same command goes on from here", err=True)
         raise typer.Exit(ExitCode.INTERRUPTED) from None
     said = "is now" if pulled.is_new else "was there already as"
-    typer.echo(f"{repo_id} {said} {model_repository / pulled.model}/{pulled.version}")
+    typer.echo(f"{repo_id} {said} {root / pulled.model}/{pulled.version}")
 
 
 def _folder(name: str | None, repo_id: str) -> str:

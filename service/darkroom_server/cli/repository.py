@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from darkroom_server.models.problems import Problem, Severity
+from darkroom_server.models.remote_store import is_url
 from darkroom_server.models.repository import ModelRepository, RepositoryModel, RepositoryScan
 
 EPILOG = "Exit codes: 0 no errors (warnings are allowed), 1 errors."
@@ -19,11 +20,17 @@ _STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "bold yellow"}
 
 
 def check_repo(
-    path: Annotated[Path, typer.Argument(help="The model repository.", show_default=True)] = Path(
-        "model_repo"
-    ),
+    location: Annotated[
+        str, typer.Argument(metavar="PATH", help="The model repository.", show_default=True)
+    ] = "model_repo",
 ) -> None:
     """Checks a model repository without loading a model: configs, versions, files, weights."""
+    if is_url(location):
+        message = (
+            "is a URL: copy what it holds into a folder, or see what a server that follows it logs"
+        )
+        raise typer.BadParameter(message, param_hint="PATH")
+    path = Path(location)
     scan = ModelRepository(path).scan()
     # One line a problem, also in a narrow terminal, so that editors and scripts can read it.
     console = Console(soft_wrap=True)

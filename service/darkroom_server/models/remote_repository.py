@@ -155,6 +155,13 @@ class RemoteRepository:
         for name, number in self._cache.linked():
             if number not in models[name].versions.keys() | models[name].refused:
                 self._cache.unlink(name, number)
+        versions = [one for model in models.values() for one in model.versions.values()]
+        at = {(one.model, one.number) for one in versions}
+        self._seen = {key: seen for key, seen in self._seen.items() if key in at}
+        keys = {one.key for one in versions}
+        self._broken = {pair for pair in self._broken if pair[0] in keys}
+        configs = {_config_key(model) for model in models.values()}
+        self._configs = {key: read for key, read in self._configs.items() if key in configs}
 
     def _wanted(self, model: RemoteModel, now_s: float) -> list[RemoteVersion]:
         """The versions that the model's policy chooses of those that could be served."""

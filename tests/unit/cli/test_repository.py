@@ -80,3 +80,9 @@ def test_nothing_heavy_is_imported() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_url_is_told_apart_from_a_folder_that_is_not_there() -> None:
+    result = CliRunner().invoke(app, ["check-repo", "s3://bucket/models"])
+    assert result.exit_code == 2
+    assert "is a URL" in result.output
