@@ -31,7 +31,16 @@ from darkroom_client.events import (
     Stage,
 )
 from darkroom_client.health import Health
-from darkroom_client.models import Model, ModelState, ModelVersion, ParameterSpec, Task
+from darkroom_client.models import (
+    LoadProgress,
+    LoadReport,
+    LoadStage,
+    Model,
+    ModelState,
+    ModelVersion,
+    ParameterSpec,
+    Task,
+)
 from darkroom_client.requests import FillOptions, GenerateOptions, ImageInput, ImageOptions
 from darkroom_client.results import Batch, GeneratedImage, Generation, Parameters, Timings, Warning
 
@@ -56,6 +65,9 @@ __all__ = [
     "ImageOptions",
     "ImageReady",
     "InvalidRequest",
+    "LoadProgress",
+    "LoadReport",
+    "LoadStage",
     "Model",
     "ModelNotFound",
     "ModelState",

@@ -28,6 +28,10 @@ class VersionMetrics:
         self._told: dict[int, WorkerStats] = {}
         metrics.introduce_version(self._labels)
 
+    def forget(self) -> None:
+        """Ends the series, unless another edition of the version goes on with them."""
+        self._metrics.forget_version(self._labels)
+
     def job_begun(self, queue_s: float) -> None:
         """A job was taken up for the first time."""
         self._metrics.observe(QUEUE, self._labels, queue_s)

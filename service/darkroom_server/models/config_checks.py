@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from darkroom_server.domain.jobs import Reproducibility
 from darkroom_server.domain.models import BackendKind, DeviceKind, ModelInfo
-from darkroom_server.models.config_file import ConfigFile, did_you_mean
-from darkroom_server.models.derive import (
+from darkroom_server.models.bounds import (
     MAX_BATCH_SIZE,
     MAX_GUIDANCE_SCALE,
     MAX_IMAGE_COUNT,
     MAX_SIZE_PX,
     MAX_STEP_COUNT,
     MIN_SIZE_PX,
-    REQUEST_FIELDS,
-    PipelineTraits,
-    combine,
 )
+from darkroom_server.models.config_file import ConfigFile, did_you_mean
+from darkroom_server.models.derive import REQUEST_FIELDS, PipelineTraits, combine
+from darkroom_server.models.labels import label_fault
 from darkroom_server.models.problems import ProblemLog, quoted
 from darkroom_server.models.settings import LatestVersions, SpecificVersions
 
@@ -28,6 +27,7 @@ _MAX_QUEUE_DELAY_US = 60_000_000
 
 #: Smallest tile of the VAE, and what sizes of tiles are multiples of.
 MIN_TILE_PX = 64
+_MAX_WARMUP_COUNT = 100
 
 #: Workers of one version; each holds the weights once more.
 MAX_WORKER_COUNT = 64
@@ -48,6 +48,8 @@ def check_alone(config: ConfigFile, problems: ProblemLog) -> None:
     _check_instance_groups(config, problems)
     _check_dynamic_batching(config, problems)
     _check_memory(config, problems)
+    _check_traffic(config, problems)
+    _check_warmups(config, problems)
     settings = config.settings
     has_fake = config.source.find("fake") is not None
     if has_fake and settings.backend is not BackendKind.FAKE:
@@ -96,17 +98,46 @@ def _check_names(config: ConfigFile, problems: ProblemLog) -> None:
                 config.error(problems, f"{quoted(value)} is not a name", *path, index=i)
             elif value in values[:i]:
                 config.warning(problems, f"{quoted(value)} is named twice", *path, index=i)
-    entries = [use for use in config.source.uses if use.path == ("version_labels",)]
-    if len(entries) > len(config.settings.version_labels):
-        config.error(problems, "a label is set twice", "version_labels", index=len(entries) - 1)
-    for label, _ in config.settings.version_labels:
-        if not label or not label.isprintable() or label != label.strip() or label.isdecimal():
-            config.error(
-                problems,
-                f"label {quoted(label)} must be a word, and not a number",
-                "version_labels",
-                index=config.label_index(label),
-            )
+    _check_labels(config, "version_labels", dict(config.settings.version_labels), problems)
+
+
+def _check_labels(
+    config: ConfigFile, field: str, labels: Mapping[str, float], problems: ProblemLog
+) -> None:
+    entries = [use for use in config.source.uses if use.path == (field,)]
+    if len(entries) > len(labels):
+        config.error(problems, "a label is set twice", field, index=len(entries) - 1)
+    for label in labels:
+        fault = label_fault(label)
+        if fault:
+            index = config.label_index(field, label)
+            config.error(problems, f"label {quoted(label)} {fault}", field, index=index)
+
+
+def _check_traffic(config: ConfigFile, problems: ProblemLog) -> None:
+    field, shares = "traffic_percent", dict(config.settings.traffic_percent)
+    _check_labels(config, field, shares, problems)
+    for label, percent in shares.items():
+        if not (math.isfinite(percent) and 0 <= percent <= 100):
+            index = config.label_index(field, label)
+            config.error(problems, f"a share is 0 to 100, not {percent:g}", field, index=index)
+    whole = sum(shares.values())
+    if whole > 100:
+        config.error(problems, f"the shares are {whole:g} % together", field)
+
+
+def _check_warmups(config: ConfigFile, problems: ProblemLog) -> None:
+    for i, warmup in enumerate(config.settings.warmups):
+        for key, value, most in (
+            ("batch_size", warmup.batch_size, MAX_IMAGE_COUNT),
+            ("count", warmup.count, _MAX_WARMUP_COUNT),
+            ("width_px", warmup.width_px, MAX_SIZE_PX),
+            ("height_px", warmup.height_px, MAX_SIZE_PX),
+        ):
+            if value is not None and not 1 <= value <= most:
+                config.error(
+                    problems, f"{key} must be 1 to {most}, not {value}", "model_warmup", index=i
+                )
 
 
 def _check_instance_groups(config: ConfigFile, problems: ProblemLog) -> None:
@@ -222,7 +253,7 @@ def check_against_versions(
                 f"label {quoted(label)} points at version {version}, which is not there "
                 f"(there: {_listed(known)})",
                 "version_labels",
-                index=config.label_index(label),
+                index=config.label_index("version_labels", label),
             )
         elif version not in served:
             config.warning(
@@ -230,7 +261,7 @@ def check_against_versions(
                 f"label {quoted(label)} points at version {version}, which does not serve "
                 f"(serving: {_listed(served)})",
                 "version_labels",
-                index=config.label_index(label),
+                index=config.label_index("version_labels", label),
             )
 
 
@@ -278,7 +309,9 @@ def check_against_traits(config: ConfigFile, traits: PipelineTraits, problems: P
                 index=i,
             )
     if problems.error_count == before:
-        _check_consistency(config, combine(problems.model, settings, traits), problems)
+        info = combine(problems.model, settings, traits)
+        _check_consistency(config, info, problems)
+        _check_warmup_sizes(config, info, problems)
 
 
 def _check_level(config: ConfigFile, traits: PipelineTraits, problems: ProblemLog) -> None:
@@ -336,6 +369,21 @@ def _check_consistency(config: ConfigFile, info: ModelInfo, problems: ProblemLog
             f"(allowed: {', '.join(info.schedulers)})",
             *_first_written(config, ("defaults", "scheduler"), ("schedulers",)),
         )
+
+
+def _check_warmup_sizes(config: ConfigFile, info: ModelInfo, problems: ProblemLog) -> None:
+    limits = info.limits
+    for i, warmup in enumerate(info.warmups if config.settings.warmups else ()):
+        too_large = warmup.width_px * warmup.height_px > limits.max_pixel_count
+        for size_px in (warmup.width_px, warmup.height_px):
+            on_grid = size_px % limits.size_multiple_px == 0
+            if too_large or not (limits.min_size_px <= size_px <= limits.max_size_px and on_grid):
+                config.error(
+                    problems,
+                    f"{warmup.width_px}x{warmup.height_px} is no size that requests may ask for",
+                    "model_warmup",
+                    index=i,
+                )
 
 
 def _first_written(config: ConfigFile, *paths: tuple[str, ...]) -> tuple[str, ...]:

@@ -17,27 +17,19 @@ from darkroom_server.domain.models import (
     Limits,
     ModelInfo,
     Placement,
+    Warmup,
 )
+from darkroom_server.models import bounds
 from darkroom_server.models.families import FAMILIES, Family
 from darkroom_server.models.settings import (
     DefaultSettings,
     InstanceGroupSettings,
     LimitSettings,
     ModelSettings,
+    WarmupSettings,
 )
 
 _Value = TypeVar("_Value", int, float, str)
-
-#: Bounds that no model's own limits leave.
-MIN_SIZE_PX: Final = 16
-MAX_SIZE_PX: Final = 8192
-MAX_STEP_COUNT: Final = 500
-MAX_IMAGE_COUNT: Final = 16
-MAX_GUIDANCE_SCALE: Final = 100.0
-DEFAULT_MAX_QUEUE_SIZE: Final = 64
-#: Images of a run of whole requests; rows of a step, of which the knee takes as many as pay.
-MAX_BATCH_SIZE: Final = 8
-MAX_ROW_COUNT: Final = 32
 
 #: What a class without a family gets, whose own defaults only its code knows.
 _UNKNOWN_STEP_COUNT = 20
@@ -258,8 +250,10 @@ def combine(name: str, settings: ModelSettings, traits: PipelineTraits) -> Model
         limits=_override_limits(traits, settings.limits),
         schedulers=tuple(dict.fromkeys((*schedulers, own))),
         parameters=parameters,
-        max_queue_size=settings.max_queue_size or DEFAULT_MAX_QUEUE_SIZE,
+        max_queue_size=settings.max_queue_size or bounds.DEFAULT_MAX_QUEUE_SIZE,
         version_labels=dict(settings.version_labels),
+        traffic_percent={label: percent for label, percent in settings.traffic_percent if percent},
+        warmups=_warmups(settings, defaults),
         strength_rounding=traits.strength_rounding,
         has_exact_buckets=traits.has_exact_buckets,
         dynamic_batching=settings.dynamic_batching,
@@ -272,10 +266,10 @@ def combine(name: str, settings: ModelSettings, traits: PipelineTraits) -> Model
 
 def _default_batch_size(settings: ModelSettings, traits: PipelineTraits) -> int:
     if traits.runs_whole:
-        return MAX_BATCH_SIZE
+        return bounds.MAX_BATCH_SIZE
     if settings.reproducibility is Reproducibility.BUCKET_EXACT:
         return EXACT_ROW_COUNT
-    return MAX_ROW_COUNT
+    return bounds.MAX_ROW_COUNT
 
 
 def _vae_factor(config: dict[str, object]) -> int:
@@ -315,20 +309,20 @@ def _latents_px(sample_size: object, vae_factor: int, otherwise_px: int) -> int:
     if type(sample_size) is not int:
         return otherwise_px
     edge_px = sample_size * vae_factor
-    return edge_px if MIN_SIZE_PX <= edge_px <= MAX_SIZE_PX else otherwise_px
+    return edge_px if bounds.MIN_SIZE_PX <= edge_px <= bounds.MAX_SIZE_PX else otherwise_px
 
 
 def _limits(*, edge_px: int, multiple_px: int, bounds_area: bool = False) -> Limits:
     """Up to twice the trained edge, on the grid; steps and images as many as a request may ask."""
-    smallest_px = -(-MIN_SIZE_PX // multiple_px) * multiple_px
-    largest_px = max(smallest_px, min(2 * edge_px, MAX_SIZE_PX) // multiple_px * multiple_px)
+    smallest_px = -(-bounds.MIN_SIZE_PX // multiple_px) * multiple_px
+    largest_px = max(smallest_px, min(2 * edge_px, bounds.MAX_SIZE_PX) // multiple_px * multiple_px)
     return Limits(
         min_size_px=smallest_px,
         max_size_px=largest_px,
         size_multiple_px=multiple_px,
         max_pixel_count=edge_px**2 if bounds_area else largest_px**2,
-        max_step_count=MAX_STEP_COUNT,
-        max_image_count=MAX_IMAGE_COUNT,
+        max_step_count=bounds.MAX_STEP_COUNT,
+        max_image_count=bounds.MAX_IMAGE_COUNT,
     )
 
 
@@ -356,6 +350,20 @@ def _placements(groups: tuple[InstanceGroupSettings, ...]) -> tuple[Placement, .
         for group in groups or (InstanceGroupSettings(),)
         for gpu in group.gpus or (None,)
         for _ in range(group.count or 1)
+    )
+
+
+def _warmups(settings: ModelSettings, defaults: Defaults) -> tuple[Warmup, ...]:
+    """As set, or one image of the default size; the fake has nothing to warm up."""
+    usual = () if settings.backend is BackendKind.FAKE else (WarmupSettings(),)
+    return tuple(
+        Warmup(
+            width_px=_first(one.width_px, defaults.width_px),
+            height_px=_first(one.height_px, defaults.height_px),
+            batch_size=one.batch_size,
+            count=one.count,
+        )
+        for one in settings.warmups or usual
     )
 
 

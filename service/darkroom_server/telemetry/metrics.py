@@ -168,6 +168,8 @@ class Metrics:
         self._counters: dict[Metric, Counter] = {}
         self._gauges: dict[Metric, Gauge] = {}
         self._histograms: dict[Metric, Histogram] = {}
+        #: How many editions of a version there are: an update has two for a while.
+        self._edition_counts: dict[tuple[str, ...], int] = {}
         for metric in METRICS:
             self._register(metric)
 
@@ -187,10 +189,27 @@ class Metrics:
 
     def introduce_version(self, labels: Sequence[str]) -> None:
         """Shows a version at zero: a series that begins with its first event hides that event."""
-        for collectors in (self._counters, self._gauges, self._histograms):
-            for metric, collector in collectors.items():
-                if metric.labels == VERSION_LABELS:
-                    collector.labels(*labels)
+        version = tuple(labels)
+        self._edition_counts[version] = self._edition_counts.get(version, 0) + 1
+        for collector in self._of_versions():
+            collector.labels(*labels)
+
+    def forget_version(self, labels: Sequence[str]) -> None:
+        """Ends the series of a version as often as it was introduced: each takes some KiB."""
+        version = tuple(labels)
+        self._edition_counts[version] -= 1
+        if not self._edition_counts[version]:
+            del self._edition_counts[version]
+            for collector in self._of_versions():
+                collector.remove(*labels)
+
+    def _of_versions(self) -> list[Counter | Gauge | Histogram]:
+        return [
+            collector
+            for collectors in (self._counters, self._gauges, self._histograms)
+            for metric, collector in collectors.items()
+            if metric.labels == VERSION_LABELS
+        ]
 
     def count(self, metric: Metric, labels: Sequence[str], amount: float = 1) -> None:
         """Adds to a counter."""

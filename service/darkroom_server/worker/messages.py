@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from darkroom_server.domain.errors import DarkroomError
 from darkroom_server.domain.jobs import Job, JobEvent
-from darkroom_server.domain.models import Dtype, Placement, VersionInfo
+from darkroom_server.domain.models import Dtype, LoadProgress, Placement, VersionInfo
 
 # Server to worker.
 
@@ -38,6 +38,13 @@ Command = SubmitJob | CancelJob | StopWorker
 
 
 # Worker to server.
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerLoading:
+    """How far the load is."""
+
+    progress: LoadProgress
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +104,7 @@ class WorkerStats:
         return sum(rows * steps for rows, steps in self.step_count_by_rows)
 
 
-Report = WorkerReady | WorkerFailed | JobReport | JobFailed | WorkerStats
+Report = WorkerLoading | WorkerReady | WorkerFailed | JobReport | JobFailed | WorkerStats
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

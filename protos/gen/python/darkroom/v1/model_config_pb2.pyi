@@ -107,6 +107,8 @@ class _UpdatePolicyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_UpdatePo
     """
     UPDATE_POLICY_RESOURCE: _UpdatePolicy.ValueType  # 2
     """The old version leaves first; requests wait until the new one serves."""
+    UPDATE_POLICY_AUTO: _UpdatePolicy.ValueType  # 3
+    """AVAILABILITY where both versions fit into memory, else RESOURCE."""
 
 class UpdatePolicy(_UpdatePolicy, metaclass=_UpdatePolicyEnumTypeWrapper):
     """How a new version takes the place of an old one."""
@@ -119,6 +121,8 @@ meanwhile, and a new one that cannot be loaded leaves the old one serving.
 """
 UPDATE_POLICY_RESOURCE: UpdatePolicy.ValueType  # 2
 """The old version leaves first; requests wait until the new one serves."""
+UPDATE_POLICY_AUTO: UpdatePolicy.ValueType  # 3
+"""AVAILABILITY where both versions fit into memory, else RESOURCE."""
 Global___UpdatePolicy: _TypeAlias = UpdatePolicy  # noqa: Y015
 
 class _Dtype:
@@ -199,6 +203,26 @@ class ModelConfig(_message.Message):
             *,
             key: _builtins.str = ...,
             value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class TrafficPercentEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.float
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.float = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -334,6 +358,8 @@ class ModelConfig(_message.Message):
     REPRODUCIBILITY_FIELD_NUMBER: _builtins.int
     DYNAMIC_BATCHING_FIELD_NUMBER: _builtins.int
     UPDATE_POLICY_FIELD_NUMBER: _builtins.int
+    TRAFFIC_PERCENT_FIELD_NUMBER: _builtins.int
+    MODEL_WARMUP_FIELD_NUMBER: _builtins.int
     QUANTIZATION_FIELD_NUMBER: _builtins.int
     STORAGE_DTYPE_FIELD_NUMBER: _builtins.int
     OFFLOAD_FIELD_NUMBER: _builtins.int
@@ -432,6 +458,18 @@ class ModelConfig(_message.Message):
         """
 
     @_builtins.property
+    def traffic_percent(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
+        """Requests that each label is given of those that name no version, in
+        percent; the rest get the default version.
+        """
+
+    @_builtins.property
+    def model_warmup(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelWarmup]:
+        """What is made before a version serves, so that the first request is not
+        slower than the next. Unset: one image of the default size.
+        """
+
+    @_builtins.property
     def quantization(self) -> Global___Quantization:
         """Weights in fewer bits than they are computed in. Unset: none."""
 
@@ -459,6 +497,8 @@ class ModelConfig(_message.Message):
         reproducibility: _image_pb2.Reproducibility.ValueType = ...,
         dynamic_batching: Global___DynamicBatching | None = ...,
         update_policy: Global___UpdatePolicy.ValueType = ...,
+        traffic_percent: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+        model_warmup: _abc.Iterable[Global___ModelWarmup] | None = ...,
         quantization: Global___Quantization | None = ...,
         storage_dtype: Global___StorageDtype.ValueType = ...,
         offload: Global___Offload.ValueType = ...,
@@ -467,7 +507,7 @@ class ModelConfig(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["defaults", b"defaults", "dynamic_batching", b"dynamic_batching", "fake", b"fake", "hub", b"hub", "limits", b"limits", "quantization", b"quantization", "version_policy", b"version_policy"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "backend", b"backend", "defaults", b"defaults", "display_name", b"display_name", "dtype", b"dtype", "dynamic_batching", b"dynamic_batching", "fake", b"fake", "hub", b"hub", "instance_group", b"instance_group", "license", b"license", "limits", b"limits", "max_batch_size", b"max_batch_size", "max_queue_size", b"max_queue_size", "memory_format", b"memory_format", "name", b"name", "offload", b"offload", "parameters", b"parameters", "quantization", b"quantization", "reproducibility", b"reproducibility", "schedulers", b"schedulers", "storage_dtype", b"storage_dtype", "tasks", b"tasks", "update_policy", b"update_policy", "vae_tiling_above_px", b"vae_tiling_above_px", "version_labels", b"version_labels", "version_policy", b"version_policy"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "backend", b"backend", "defaults", b"defaults", "display_name", b"display_name", "dtype", b"dtype", "dynamic_batching", b"dynamic_batching", "fake", b"fake", "hub", b"hub", "instance_group", b"instance_group", "license", b"license", "limits", b"limits", "max_batch_size", b"max_batch_size", "max_queue_size", b"max_queue_size", "memory_format", b"memory_format", "model_warmup", b"model_warmup", "name", b"name", "offload", b"offload", "parameters", b"parameters", "quantization", b"quantization", "reproducibility", b"reproducibility", "schedulers", b"schedulers", "storage_dtype", b"storage_dtype", "tasks", b"tasks", "traffic_percent", b"traffic_percent", "update_policy", b"update_policy", "vae_tiling_above_px", b"vae_tiling_above_px", "version_labels", b"version_labels", "version_policy", b"version_policy"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -844,6 +884,44 @@ class Quantization(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Quantization: _TypeAlias = Quantization  # noqa: Y015
+
+@_typing.final
+class ModelWarmup(_message.Message):
+    """Images that are made before a version serves."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    BATCH_SIZE_FIELD_NUMBER: _builtins.int
+    WIDTH_PX_FIELD_NUMBER: _builtins.int
+    HEIGHT_PX_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """For people."""
+    batch_size: _builtins.int
+    """How many images at once. 0 means 1."""
+    width_px: _builtins.int
+    """Width. 0: the default."""
+    height_px: _builtins.int
+    """Height. 0: the default."""
+    count: _builtins.int
+    """How often. 0 means 1."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        batch_size: _builtins.int = ...,
+        width_px: _builtins.int = ...,
+        height_px: _builtins.int = ...,
+        count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_size", b"batch_size", "count", b"count", "height_px", b"height_px", "name", b"name", "width_px", b"width_px"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ModelWarmup: _TypeAlias = ModelWarmup  # noqa: Y015
 
 @_typing.final
 class FakeBackend(_message.Message):
