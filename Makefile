@@ -90,8 +90,8 @@ compat-clients: setup ## install those clients, in environments of their own
 	@PIP_DISABLE_PIP_VERSION_CHECK=1 .venv-protobuf7/bin/python -m pip install -qq \
 	  protobuf==7.36.2 grpcio==1.85.1 protos/gen/python
 	.venv-protobuf7/bin/python -W error tests/contract/use_generated_code.py
-	@for client in together==3.1.1 huggingface_hub==0.25.2 huggingface_hub==2.4.0 schemathesis==4.32.5; do \
-	  home=.compat/$$(echo $$client | sed 's/^\(together\|schemathesis\)==.*/\1/; s/==/-/'); \
+	@for client in together==3.1.1 replicate==1.0.7 huggingface_hub==0.25.2 huggingface_hub==2.4.0 schemathesis==4.32.5; do \
+	  home=.compat/$$(echo $$client | sed 's/^\(together\|replicate\|schemathesis\)==.*/\1/; s/==/-/'); \
 	  test -x $$home/bin/python || $(BIN)/python -m venv $$home; \
 	  PIP_DISABLE_PIP_VERSION_CHECK=1 $$home/bin/python -m pip install -qq $$client pillow || exit 1; \
 	done

@@ -39,6 +39,10 @@ def test_together(service: Service) -> None:
     call([python_of("together"), CALLERS / "together_images.py", service.url, SCHNELL])
 
 
+def test_replicate(service: Service) -> None:
+    call([python_of("replicate"), CALLERS / "replicate_images.py", service.url, SDXL, "any/slow"])
+
+
 @pytest.mark.parametrize("version", ["0.25.2", "2.4.0"])
 def test_huggingface_hub(service: Service, version: str) -> None:
     python = python_of(f"huggingface_hub-{version}")

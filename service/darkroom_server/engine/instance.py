@@ -145,3 +145,6 @@ class Instance:
             self._reader.join()
         if self._connection is not None:
             self._connection.close()
+        # Not left to a collection of garbage: it holds a file.
+        self._process = None
+        process.close()

@@ -13,7 +13,14 @@ from darkroom_server.access.caller import Caller, set_caller
 from darkroom_server.access.gate import Gate, Need
 from darkroom_server.domain.errors import DarkroomError
 from darkroom_server.domain.keys import in_credits
-from darkroom_server.gateway.dialects import events, huggingface, hyperbolic, nebula, openai
+from darkroom_server.gateway.dialects import (
+    events,
+    huggingface,
+    hyperbolic,
+    nebula,
+    openai,
+    replicate,
+)
 from darkroom_server.gateway.problems import Render, problem_of, refusal
 
 #: Named as OpenAI names them, whose clients and proxies read them.
@@ -23,9 +30,9 @@ _LIMIT, _REMAINING, _RESET = (
 _CREDITS = "x-darkroom-credits-left"
 STANDING_HEADERS = (_LIMIT, _REMAINING, _RESET, _CREDITS)
 
-#: Probes, metrics, and what a page needs before it can ask for a key.
+#: Probes, metrics, what a page needs before it can ask for a key; images whose names are secret.
 _OPEN = re.compile(
-    r"/|/playground/[^/]*|/metrics|/openapi\.json|/v2/health/(live|ready)"
+    r"/|/playground/[^/]*|/files/[^/]+|/metrics|/openapi\.json|/v2/health/(live|ready)"
     r"|/v2/models/[^/]*/ready|(/v1)?/health|(/hf-inference)?/models/.*/health"
 )
 _RPC = re.compile(r"/darkroom\.v1\.[^/]+/.*")
@@ -35,6 +42,7 @@ _RENDERS: tuple[tuple[str, Render], ...] = (
     ("/v1/image/", hyperbolic.render),
     *((f"{prefix}/v1/images/", openai.render) for prefix in openai.PROVIDERS),
     ("/v1/models", openai.render),
+    ("/v1/predictions", replicate.render),
 )
 
 

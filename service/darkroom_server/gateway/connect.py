@@ -18,7 +18,7 @@ from darkroom.v1.image_service_pb2_grpc import ImageServiceServicer
 from darkroom.v1.model_service_pb2_grpc import ModelServiceServicer
 from darkroom_server.access.gate import Gate
 from darkroom_server.gateway.bodies import MAX_BODY_BYTES
-from darkroom_server.gateway.connect_calls import ConnectInterceptor
+from darkroom_server.gateway.connect_calls import ConnectInterceptor, DoorInterceptor
 from darkroom_server.gateway.connect_codecs import BinaryCodec, JsonCodec
 from darkroom_server.telemetry.metrics import Metrics
 
@@ -76,12 +76,14 @@ class _Models:
         self.get_model = _one(servicer.GetModel)
         self.load_model = _several(servicer.LoadModel)
         self.unload_model = _one(servicer.UnloadModel)
+        self.set_version_label = _one(servicer.SetVersionLabel)
+        self.delete_version_label = _one(servicer.DeleteVersionLabel)
 
 
 def add_connect(app: FastAPI, servicers: Servicers, metrics: Metrics, gate: Gate) -> None:
     """Adds `/darkroom.v1.ImageService/…` and `/darkroom.v1.ModelService/…`."""
     options: dict[str, Any] = {
-        "interceptors": [ConnectInterceptor(metrics, gate)],
+        "interceptors": [DoorInterceptor(metrics, gate), ConnectInterceptor(metrics)],
         "codecs": [BinaryCodec(), JsonCodec()],
         "read_max_bytes": MAX_BODY_BYTES,
     }

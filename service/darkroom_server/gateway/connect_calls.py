@@ -37,12 +37,33 @@ _CODES = {code.value[0]: code for code in grpc.StatusCode}
 log = structlog.get_logger("darkroom.gateway")
 
 
-class ConnectInterceptor:
-    """Wraps every method; what is below it raises Darkroom's errors."""
+class DoorInterceptor:
+    """Lets callers in, before a byte of their message is read."""
 
     def __init__(self, metrics: Metrics, gate: Gate) -> None:
         self._metrics = metrics
         self._gate = gate
+
+    async def on_start(self, ctx: _Context) -> None:
+        """Raises for a caller without the key that the method needs."""
+        call = current_call()
+        call.rpc = f"/{ctx.method.service_name}/{ctx.method.name}"
+        try:
+            let_in(self._gate, call.rpc, ctx.request_headers.get("authorization"))
+        except DarkroomError as error:
+            status = status_of(error, call.request_id)
+            _count(self._metrics, _CODES[status.code])
+            raise _connect_error(status) from error
+
+    async def on_end(self, token: None, ctx: _Context, error: Exception | None) -> None:
+        """Nothing is left to do."""
+
+
+class ConnectInterceptor:
+    """Wraps every method; what is below it raises Darkroom's errors."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
 
     async def intercept_unary(
         self, call_next: Callable[[Any, _Context], Awaitable[Any]], request: Unread, ctx: _Context
@@ -67,23 +88,26 @@ class ConnectInterceptor:
     @contextmanager
     def _answering(self, ctx: _Context) -> Iterator[None]:
         """Turns what the block raises into a status, and counts the call by it."""
-        call = current_call()
-        call.rpc = f"/{ctx.method.service_name}/{ctx.method.name}"
         code = grpc.StatusCode.OK
         try:
-            let_in(self._gate, call.rpc, ctx.request_headers.get("authorization"))
             yield
         except (asyncio.CancelledError, GeneratorExit):
             code = _why_gone(ctx)
             raise
         except Exception as error:
-            status = _status_of(error, call.request_id)
+            status = _status_of(error, current_call().request_id)
             code = _CODES[status.code]
             _add_pushback(ctx, error)
             raise _connect_error(status) from error
         finally:
-            call.code = code.name
-            self._metrics.count(REQUESTS, (call.rpc, call.model, code.name))
+            _count(self._metrics, code)
+
+
+def _count(metrics: Metrics, code: grpc.StatusCode) -> None:
+    """Counts the call by how it has ended."""
+    call = current_call()
+    call.code = code.name
+    metrics.count(REQUESTS, (call.rpc, call.model, code.name))
 
 
 def _status_of(error: Exception, request_id: str) -> status_pb2.Status:

@@ -23,7 +23,7 @@ NAMES: Mapping[str, tuple[str, ...]] = {
     "step_count": ("num_steps", "num_inference_steps", "steps"),
     "guidance_scale": ("guidance_scale", "cfg_scale", "guidance"),
     "seed": ("seed",),
-    "image_count": ("n", "num_images"),
+    "image_count": ("n", "num_images", "num_outputs"),
     "scheduler": ("scheduler",),
     "feature_cache.threshold": ("feature_cache_threshold",),
     "strength": ("strength",),
@@ -32,7 +32,7 @@ NAMES: Mapping[str, tuple[str, ...]] = {
     "mask_polarity": ("mask_polarity",),
     "preserve_unmasked": ("preserve_unmasked",),
     "output.format": ("output_format",),
-    "output.quality": ("output_compression",),
+    "output.quality": ("output_compression", "output_quality"),
 }
 #: Taken without a word, though they change nothing here.
 _SILENT = frozenset(

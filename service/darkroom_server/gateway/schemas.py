@@ -37,6 +37,15 @@ def hugging_face_schema() -> dict[str, Any]:
     }
 
 
+def prediction_schema() -> dict[str, Any]:
+    """A body of the Replicate routes."""
+    return {
+        "type": "object",
+        "properties": {"input": fields_schema(), "version": {"type": "string"}},
+        "required": ["input"],
+    }
+
+
 def json_body(schema: dict[str, Any] | None = None) -> dict[str, Any]:
     """`openapi_extra` of a route that takes a JSON object."""
     content = {"application/json": {"schema": schema or fields_schema()}}

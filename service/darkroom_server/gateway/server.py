@@ -22,6 +22,7 @@ from darkroom_server.gateway.dialects.huggingface import huggingface_router
 from darkroom_server.gateway.dialects.hyperbolic import hyperbolic_router
 from darkroom_server.gateway.dialects.nebula import nebula_router
 from darkroom_server.gateway.dialects.openai import openai_router
+from darkroom_server.gateway.dialects.replicate import replicate_router
 from darkroom_server.gateway.key_route import key_router
 from darkroom_server.gateway.making import ImageMaker, add_bug_handler
 from darkroom_server.gateway.playground_routes import playground_router
@@ -160,5 +161,6 @@ def image_router(engine: Engine, image_limits: ImageLimits) -> APIRouter:
     router.include_router(nebula_router(maker))
     router.include_router(openai_router(maker))
     router.include_router(hyperbolic_router(maker))
+    router.include_router(replicate_router(maker))
     router.include_router(huggingface_router(maker))
     return router

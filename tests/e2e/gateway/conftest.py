@@ -30,7 +30,7 @@ MODELS = {
     "sdxl": f'aliases: "{SDXL}" tasks: [TASK_TEXT_TO_IMAGE, TASK_IMAGE_TO_IMAGE, TASK_FILL]',
     "schnell": f'aliases: "{SCHNELL}" tasks: TASK_TEXT_TO_IMAGE {_NO_NEGATIVE}',
     "fill": f'aliases: "{FILL}" tasks: TASK_FILL {_NO_NEGATIVE}',
-    "slow": "fake { step_s: 0.05 }",
+    "slow": 'aliases: "any/slow" fake { step_s: 0.05 }',
     "dev": f'aliases: "{DEV}" aliases: "black-forest-labs/flux-dev" tasks: TASK_TEXT_TO_IMAGE',
 }
 

@@ -65,6 +65,8 @@ async def http(gate: Gate) -> AsyncIterator[httpx.AsyncClient]:
         ("GET", "/v1/health", Need.NOTHING),
         ("GET", "/models/org/name/health", Need.NOTHING),
         ("GET", "/hf-inference/models/org/name/health", Need.NOTHING),
+        ("GET", "/files/0123.png", Need.NOTHING),
+        ("GET", "/v1/predictions/0123", Need.KEY),
         ("POST", "/", Need.KEY),
         ("POST", "/models/x/health", Need.KEY),
         ("GET", "/v1/models/x/health", Need.KEY),
@@ -83,6 +85,7 @@ def test_what_a_call_needs(method: str, path: str, need: Need) -> None:
 OPEN = {
     "/metrics", "/v2/health/live", "/v2/health/ready", "/v2/models/{name}/ready", "/health",
     "/v1/health", "/models/{model}/health", "/hf-inference/models/{model}/health",
+    "/files/{name}",
 }  # fmt: skip
 
 
@@ -177,3 +180,27 @@ async def test_where_no_keys_are_needed_that_is_what_is_said() -> None:
         made = await client.post("/v1/images/generations", json={"prompt": "x"})
         assert made.status_code == 200
         assert not set(STANDING_HEADERS) & set(made.headers)
+
+
+@pytest.mark.parametrize(
+    ("method", "content_type"),
+    [
+        ("ImageService/Fill", b"application/connect+json"),
+        ("ModelService/GetModel", b"application/json"),
+    ],
+)
+async def test_an_rpc_is_turned_away_before_its_body_is_read(
+    gate: Gate, method: str, content_type: bytes
+) -> None:
+    async def receive() -> Any:
+        raise AssertionError("the body was asked for")
+
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": f"/darkroom.v1.{method}"}
+    scope |= {"headers": [(b"content-type", content_type)], "query_string": b"", "root_path": ""}
+    await app_of(Engine(), gate=gate)(scope, receive, send)
+    assert b'"unauthenticated"' in b"".join(one.get("body", b"") for one in sent)

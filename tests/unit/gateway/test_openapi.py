@@ -26,9 +26,10 @@ def test_it_is_valid(document: dict[str, Any]) -> None:
         *("/", "/v1", "/models/{model}", "/hf-inference/models/{model}"),
         *("/api/v1/images/generation", "/v1/image/generation"),
         *("/v1/images/generations", "/together/v1/images/generations", "/v1/images/edits"),
+        *("/v1/models/{model}/predictions", "/v1/predictions"),
     ],
 )
 def test_every_dialect_s_body_is_described(document: dict[str, Any], path: str) -> None:
     content = document["paths"][path]["post"]["requestBody"]["content"]
     schemas = [one["schema"] for one in content.values()]
-    assert all({"prompt", "inputs"} & schema["properties"].keys() for schema in schemas)
+    assert all({"prompt", "inputs", "input"} & schema["properties"].keys() for schema in schemas)

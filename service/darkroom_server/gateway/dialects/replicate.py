@@ -1,0 +1,140 @@
+"""Replicate's predictions: `input` in, addresses of images out, which are kept for an hour."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
+
+from darkroom_server.domain.errors import InvalidParameter
+from darkroom_server.gateway.asking import Manner
+from darkroom_server.gateway.bodies import read_object
+from darkroom_server.gateway.fields import Fields
+from darkroom_server.gateway.making import ImageMaker, answering
+from darkroom_server.gateway.outcome import accepted_headers
+from darkroom_server.gateway.predictions import Prediction, Predictions
+from darkroom_server.gateway.problems import Problem
+from darkroom_server.gateway.schemas import json_body, prediction_schema
+
+_PREFER_WAIT = re.compile(r"\bwait(?:=(\d{1,4}))?\b")
+#: How long a call that prefers to wait does so, and at most.
+_WAIT_S = 60.0
+#: Names of one field, all of which some clients send at once.
+_IMAGE_NAMES = ("image", "input_image", "images", "input_images")
+
+
+def replicate_router(maker: ImageMaker) -> APIRouter:
+    """The routes; a prediction is known to this router alone."""
+    router = APIRouter(tags=["replicate"])
+    predictions = Predictions()
+    body = json_body(prediction_schema())
+
+    async def predict(request: Request, model: str) -> Response:
+        async def work() -> Response:
+            return await _predict(maker, predictions, request, model)
+
+        return await answering(request, render, work())
+
+    @router.post("/v1/models/{model:path}/predictions", openapi_extra=body, status_code=201)
+    async def of_model(request: Request, model: str) -> Response:
+        """Begins a prediction by a model; with `Prefer: wait`, answers when it has ended."""
+        return await predict(request, model)
+
+    @router.post("/v1/predictions", openapi_extra=body, status_code=201)
+    async def of_version(request: Request) -> Response:
+        """The same by the model that `version` names."""
+        return await predict(request, "")
+
+    @router.get("/v1/predictions/{prediction_id}")
+    async def look(request: Request, prediction_id: str) -> Response:
+        """How a prediction stands."""
+        found = predictions.find(prediction_id)
+        return _missing() if found is None else JSONResponse(_shown(found, request))
+
+    @router.post("/v1/predictions/{prediction_id}/cancel")
+    async def cancel(request: Request, prediction_id: str) -> Response:
+        """Stops a prediction that runs."""
+        found = predictions.find(prediction_id)
+        if found is None:
+            return _missing()
+        await predictions.cancel(found)
+        return JSONResponse(_shown(found, request))
+
+    @router.get("/files/{name}")
+    async def file(name: str) -> Response:
+        """An image that a prediction has made."""
+        image = predictions.image(name)
+        if image is None:
+            return _missing()
+        return Response(image.content, media_type=image.format.value)
+
+    return router
+
+
+async def _predict(
+    maker: ImageMaker, predictions: Predictions, request: Request, model: str
+) -> Response:
+    body = await read_object(request.stream())
+    given = body.get("input")
+    if not isinstance(given, dict):
+        raise InvalidParameter("input", "is no object")
+    if not model:
+        version = body.get("version")
+        if not isinstance(version, str) or not version:
+            raise InvalidParameter("version", "name a model")
+        model = version.partition(":")[0]
+    fields = Fields({**_with_one_image(given), "model": model})
+    begun = await maker.begin(fields, Manner())
+    # Images are neither kept for as long nor sent back.
+    shown = {name: value for name, value in given.items() if name not in (*_IMAGE_NAMES, "mask")}
+    made = predictions.start(model, shown, begun)
+    wait = _PREFER_WAIT.search(request.headers.get("prefer", ""))
+    if wait:
+        await predictions.wait(made, min(float(wait[1] or _WAIT_S), _WAIT_S))
+    headers = accepted_headers(begun.accepted, fields.unknown)
+    return JSONResponse(_shown(made, request), status_code=201, headers=headers)
+
+
+def _with_one_image(given: dict[str, Any]) -> dict[str, Any]:
+    named = [name for name in _IMAGE_NAMES if given.get(name)]
+    rest = {name: value for name, value in given.items() if name not in _IMAGE_NAMES}
+    return rest | {"image": given[named[0]]} if named else rest
+
+
+def _shown(made: Prediction, request: Request) -> dict[str, Any]:
+    base = str(request.base_url)
+    own = f"{base}v1/predictions/{made.id}"
+    taken_s = None if made.completed_s is None else made.completed_s - made.created_s
+    return {
+        "id": made.id,
+        "model": made.model,
+        "version": str(made.begun.accepted.parameters.model_version),
+        "input": made.given,
+        "status": made.status.value,
+        "output": [f"{base}files/{image_id}" for image_id in made.image_ids] or None,
+        "logs": "",
+        "error": made.error,
+        "metrics": {} if taken_s is None else {"predict_time": taken_s},
+        "created_at": _time(made.created_s),
+        "started_at": _time(made.created_s),
+        "completed_at": None if made.completed_s is None else _time(made.completed_s),
+        "urls": {"get": own, "cancel": f"{own}/cancel"},
+    }
+
+
+def _time(unix_s: float) -> str:
+    return datetime.fromtimestamp(unix_s, UTC).isoformat()
+
+
+def _missing() -> Response:
+    text = "It is not known here, or no longer kept."
+    return JSONResponse({"title": "Not found", "detail": text, "status": 404}, status_code=404)
+
+
+def render(problem: Problem) -> dict[str, Any]:
+    """The error's body."""
+    title = problem.reason.replace("_", " ").capitalize()
+    return {"title": title, "detail": problem.message, "status": problem.http_status}
