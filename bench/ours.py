@@ -5,11 +5,11 @@ from __future__ import annotations
 from bench.virtual import Device, Idle, Turn
 from bench.workloads import Arrival
 from darkroom_server.domain.jobs import ImageSpec, Job, Reproducibility, Task
-from darkroom_server.models.derive import MAX_ROW_COUNT
+from darkroom_server.models.bounds import MAX_ROW_COUNT
 from darkroom_server.scheduling.entry import Shape, Step
 from darkroom_server.scheduling.step_batcher import Batch, StepBatcher
 from darkroom_server.scheduling.step_costs import StepCosts
-from darkroom_server.worker.loop import IDLE_REFUSAL_FACTOR
+from darkroom_server.worker.refusal import IDLE_REFUSAL_FACTOR
 
 #: Rows that a step may have; what a model's `max_batch_size` is by default.
 MAX_ROWS = MAX_ROW_COUNT

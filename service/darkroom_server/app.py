@@ -12,6 +12,8 @@ import uvloop
 from darkroom_server.access.gate import Gate
 from darkroom_server.config import ServerConfig
 from darkroom_server.engine.engine import Engine, EngineOptions
+from darkroom_server.engine.memory import SystemMemory
+from darkroom_server.engine.model_control import ControlOptions
 from darkroom_server.gateway.connect import Servicers
 from darkroom_server.gateway.server import HttpOptions, build_http_server
 from darkroom_server.rpc.server import GrpcOptions, build_server, servicers
@@ -34,17 +36,7 @@ async def serve(config: ServerConfig) -> None:
         tls.check()
     metrics = Metrics()
     gate = Gate(config.gate_options())
-    engine = Engine(
-        EngineOptions(
-            model_repository=config.location,
-            threads_per_worker=config.threads_per_worker,
-            hang_limit_s=config.worker_hang_limit_s,
-            aliases=config.aliases,
-            poll_s=config.repository_poll_s if config.model_control == "poll" else 0.0,
-            settle_s=config.repository_settle_s,
-        ),
-        metrics,
-    )
+    engine = Engine(_engine_options(config), metrics)
     signals: asyncio.Queue[int] = asyncio.Queue()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -104,6 +96,23 @@ def _warn_of_exposure(config: ServerConfig) -> None:
         log.warning("no keys: whoever reaches the ports is served", host=config.host)
     if config.tls_certificate is None:
         log.warning("no TLS: keys and pictures can be read on the way", host=config.host)
+
+
+def _engine_options(config: ServerConfig) -> EngineOptions:
+    return EngineOptions(
+        model_repository=config.location,
+        threads_per_worker=config.threads_per_worker,
+        hang_limit_s=config.worker_hang_limit_s,
+        aliases=config.aliases,
+        memory=SystemMemory() if config.memory_check else None,
+        control=ControlOptions(
+            is_explicit=config.model_control == "explicit",
+            load_models=tuple(config.load_models),
+            state_file=config.state_file,
+            poll_s=config.repository_poll_s if config.model_control == "poll" else 0.0,
+            settle_s=config.repository_settle_s,
+        ),
+    )
 
 
 def _grpc_options(config: ServerConfig, tls: TlsFiles | None) -> GrpcOptions:

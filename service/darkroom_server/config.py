@@ -7,9 +7,9 @@ import ipaddress
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -48,13 +48,20 @@ class ServerConfig(BaseSettings):
     repository_cache: Path = Path("~/.cache/darkroom")
     repository_cache_bytes: Annotated[int, Field(ge=1)] = 200_000_000_000
     aliases: dict[str, str] = {}
-    model_control: Literal["none", "poll"] = "none"
+    model_control: Literal["none", "poll", "explicit"] = "none"
+    load_models: list[str] = []
+    state_file: Path | None = None
+    memory_check: bool = True
     repository_poll_s: Annotated[float, Field(gt=0)] = 15.0
     repository_settle_s: Annotated[float, Field(ge=0)] = 2.0
     host: str = "127.0.0.1"
     grpc_port: Port = 8001
     http_port: Port = 8000
-    cors_origins: list[str] = []
+    cors_origins: list[str] = Field(
+        default=[],
+        description="Origins whose pages may call the HTTP port, such as https://example.com; "
+        "* is every one.",
+    )
     keys_file: Path | None = None
     limits_storage: Annotated[str, AfterValidator(_redis_url)] = "memory"
     reflection_needs_key: bool = False
@@ -83,6 +90,12 @@ class ServerConfig(BaseSettings):
         """Flags before variables before the file."""
         del dotenv_settings, file_secret_settings
         return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls))
+
+    @model_validator(mode="after")
+    def _loads_are_explicit(self) -> Self:
+        if self.load_models and self.model_control != "explicit":
+            raise ValueError("load_models is for model_control explicit")
+        return self
 
     @property
     def location(self) -> Path | RemoteLocation:
@@ -191,7 +204,7 @@ def _unknown_variables(environment: Mapping[str, str]) -> list[str]:
 
 
 def _problem(found: Mapping[str, Any]) -> str:
-    name = ".".join(str(part) for part in found["loc"])
+    name = ".".join(str(part) for part in found["loc"]) or "settings"
     if found["type"] == "extra_forbidden":
         return f"{name}: unknown setting{_did_you_mean(name, set(ServerConfig.model_fields))}"
     return f"{name}: {found['msg']}"

@@ -164,7 +164,7 @@ def test_it_is_served_and_listed(repository: Path, version: VersionInfo) -> None
         serving(repository, "--worker-thread-count", "1") as server,
         connected(server) as client,
     ):
-        assert [model.name for model in client.list_models()] == ["m"]
+        assert [model.name for model in client.list_models()] == ["models/m"]
         generation = client.generate("a red circle", steps=4, width=64, height=64, seed=7)
         parameters = generation.parameters
     made = np.asarray(Image.open(io.BytesIO(generation.images[0].content)))

@@ -9,6 +9,7 @@ from darkroom_client.errors import (
     DarkroomError,
     DeadlineExceeded,
     FieldViolation,
+    InsufficientCredits,
     InvalidRequest,
     ModelNotFound,
     ModelUnavailable,
@@ -31,7 +32,16 @@ from darkroom_client.events import (
     Stage,
 )
 from darkroom_client.health import Health
-from darkroom_client.models import Model, ModelState, ModelVersion, ParameterSpec, Task
+from darkroom_client.models import (
+    LoadProgress,
+    LoadReport,
+    LoadStage,
+    Model,
+    ModelState,
+    ModelVersion,
+    ParameterSpec,
+    Task,
+)
 from darkroom_client.requests import FillOptions, GenerateOptions, ImageInput, ImageOptions
 from darkroom_client.results import Batch, GeneratedImage, Generation, Parameters, Timings, Warning
 
@@ -55,7 +65,11 @@ __all__ = [
     "ImageInput",
     "ImageOptions",
     "ImageReady",
+    "InsufficientCredits",
     "InvalidRequest",
+    "LoadProgress",
+    "LoadReport",
+    "LoadStage",
     "Model",
     "ModelNotFound",
     "ModelState",

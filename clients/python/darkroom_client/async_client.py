@@ -24,7 +24,14 @@ from darkroom_client.assembly import EventAssembler, generation_of
 from darkroom_client.connection import Connection, new_request_id
 from darkroom_client.errors import Cancelled, DarkroomError
 from darkroom_client.events import Event
-from darkroom_client.models import Model, model_of
+from darkroom_client.models import (
+    LoadReport,
+    Model,
+    load_report_of,
+    load_request,
+    model_of,
+    unload_request,
+)
 from darkroom_client.requests import FillOptions, GenerateOptions, ImageInput
 from darkroom_client.results import Generation
 from darkroom_client.status import error_of, read_status
@@ -170,6 +177,95 @@ class AsyncClient:
         request = model_service_pb2.GetModelRequest(name=name)
         return model_of((await self._unary(self._models.GetModel, request, timeout)).model)
 
+    async def load_model(
+        self,
+        name: str,
+        *,
+        version: str = "",
+        evict_idle: bool = False,
+        force_reload: bool = False,
+        timeout: float | None = None,
+        on_progress: Callable[[LoadReport], None] | None = None,
+    ) -> Model:
+        """Loads a model, or one version of it, and returns it when it is ready.
+
+        `evict_idle` lets the server unload what nobody uses to make room; `force_reload` loads anew
+        what is there already. What ends this call, such as `timeout`, does not end the load.
+        """
+        reports = self.load_model_events(
+            name,
+            version=version,
+            evict_idle=evict_idle,
+            force_reload=force_reload,
+            timeout=timeout,
+        )
+        async with contextlib.aclosing(reports):
+            async for report in reports:
+                if on_progress is not None:
+                    on_progress(report)
+        return report.model
+
+    async def load_model_events(
+        self,
+        name: str,
+        *,
+        version: str = "",
+        evict_idle: bool = False,
+        force_reload: bool = False,
+        timeout: float | None = None,
+    ) -> AsyncGenerator[LoadReport, None]:
+        """The reports of `load_model`; there is at least one. Closing it leaves the load alone."""
+        request = load_request(
+            name, version=version, evict_idle=evict_idle, force_reload=force_reload
+        )
+        responses = self._responses(self._models.LoadModel, request, timeout, new_request_id())
+        async with contextlib.aclosing(responses):
+            async for response in responses:
+                yield load_report_of(response)
+
+    async def unload_model(
+        self,
+        name: str,
+        *,
+        version: str = "",
+        drain_s: float | None = None,
+        timeout: float | None = None,
+    ) -> Model:
+        """Unloads a model, or one version of it, and returns when it has left.
+
+        Requests that run have `drain_s` seconds to end, None: as long as they need. A load that has
+        not ended is cancelled.
+        """
+        request = unload_request(name, version=version, drain_s=drain_s)
+        return model_of((await self._unary(self._models.UnloadModel, request, timeout)).model)
+
+    async def set_version_label(
+        self,
+        name: str,
+        label: str,
+        version: str | int,
+        *,
+        traffic_percent: float | None = None,
+        timeout: float | None = None,
+    ) -> Model:
+        """Points a label at a version that is ready: a number, or another label.
+
+        With `traffic_percent` so many of the requests that name no version are given the label.
+        """
+        request = model_service_pb2.SetVersionLabelRequest(
+            name=name, label=label, version=str(version), traffic_percent=traffic_percent
+        )
+        return model_of((await self._unary(self._models.SetVersionLabel, request, timeout)).model)
+
+    async def delete_version_label(
+        self, name: str, label: str, *, timeout: float | None = None
+    ) -> Model:
+        """Takes a label away."""
+        request = model_service_pb2.DeleteVersionLabelRequest(name=name, label=label)
+        return model_of(
+            (await self._unary(self._models.DeleteVersionLabel, request, timeout)).model
+        )
+
     async def health(self, service: str = "", *, timeout: float | None = None) -> health.Health:
         """Whether the server, or one service of it, takes requests."""
         request = health.check_request(service)
@@ -184,6 +280,22 @@ class AsyncClient:
     ) -> AsyncGenerator[Event, None]:
         request_id = request_id or new_request_id()
         assembler = EventAssembler(request_id)
+        responses = self._responses(method, request, timeout, request_id)
+        async with contextlib.aclosing(responses):
+            async for response in responses:
+                event = assembler.feed(response.event)
+                if event is not None:
+                    yield event
+        assembler.finish()
+
+    async def _responses(
+        self,
+        method: grpc.aio.UnaryStreamMultiCallable[Request, Response],
+        request: Request,
+        timeout: float | None,
+        request_id: str,
+    ) -> AsyncGenerator[Response, None]:
+        """What a streaming call answers; closing it cancels the call."""
         call = method(
             request,
             timeout=self._timeout(timeout),
@@ -193,10 +305,7 @@ class AsyncClient:
         self._calls.add(call)
         try:
             async for response in call:
-                event = assembler.feed(response.event)
-                if event is not None:
-                    yield event
-            assembler.finish()
+                yield response
         except grpc.aio.AioRpcError as error:
             raise self._error(error, request_id) from None
         except asyncio.CancelledError:

@@ -42,6 +42,28 @@ class ParameterSpec:
     step_value: float | None
 
 
+class LoadStage(enum.Enum):
+    """Part of a load."""
+
+    UNKNOWN = 0
+    WAITING = 1
+    STARTING = 2
+    WEIGHTS = 3
+    WARMUP = 4
+    DONE = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadProgress:
+    """How far a load is. `total_bytes`: of weights, 0 when unknown."""
+
+    stage: LoadStage
+    loaded_bytes: int
+    total_bytes: int
+    completed_warmup_count: int
+    total_warmup_count: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelVersion:
     """One version of a model. `digest` is the hex SHA-256 of its files."""
@@ -54,6 +76,10 @@ class ModelVersion:
     memory_bytes: int
     weight_bytes: int
     load_time: datetime.datetime | None
+    #: While it is LOADING.
+    load_progress: LoadProgress | None
+    #: Share of the requests naming no version that a label of it is given.
+    traffic_percent: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,8 +110,43 @@ class Model:
         return next((each for each in self.parameters if each.field == field), None)
 
 
+@dataclass(frozen=True, slots=True)
+class LoadReport:
+    """A report of `load_model`: the model as it is, and how far the load is."""
+
+    model: Model
+    progress: LoadProgress
+
+
 _TASKS = {task.value: task for task in Task}
 _STATES = {state.value: state for state in ModelState}
+
+
+_STAGES = {stage.value: stage for stage in LoadStage}
+
+
+def load_report_of(message: model_service_pb2.LoadModelResponse) -> LoadReport:
+    """The report from its message."""
+    return LoadReport(model_of(message.model), _progress_of(message.progress))
+
+
+def load_request(
+    name: str, *, version: str, evict_idle: bool, force_reload: bool
+) -> model_service_pb2.LoadModelRequest:
+    """The request that loads a model."""
+    return model_service_pb2.LoadModelRequest(
+        name=name, version=version, evict_idle=evict_idle, force_reload=force_reload
+    )
+
+
+def unload_request(
+    name: str, *, version: str, drain_s: float | None
+) -> model_service_pb2.UnloadModelRequest:
+    """The request that unloads a model; raises ValueError for a duration that is none."""
+    request = model_service_pb2.UnloadModelRequest(name=name, version=version)
+    if drain_s is not None:
+        request.drain_duration.FromTimedelta(datetime.timedelta(seconds=drain_s))
+    return request
 
 
 def model_of(message: model_service_pb2.Model) -> Model:
@@ -123,6 +184,20 @@ def _version_of(message: model_service_pb2.ModelVersion) -> ModelVersion:
         memory_bytes=message.memory_bytes,
         weight_bytes=message.weight_bytes,
         load_time=message.load_time.ToDatetime(tzinfo=datetime.UTC) if loaded else None,
+        load_progress=(
+            _progress_of(message.load_progress) if message.HasField("load_progress") else None
+        ),
+        traffic_percent=message.traffic_percent,
+    )
+
+
+def _progress_of(message: model_service_pb2.LoadProgress) -> LoadProgress:
+    return LoadProgress(
+        stage=_STAGES.get(message.stage, LoadStage.UNKNOWN),
+        loaded_bytes=message.loaded_bytes,
+        total_bytes=message.total_bytes,
+        completed_warmup_count=message.completed_warmup_count,
+        total_warmup_count=message.total_warmup_count,
     )
 
 

@@ -12,13 +12,19 @@ from collections.abc import Callable, Hashable, Sequence
 
 import numpy as np
 
-from darkroom_server.backends.base import ImageArray
+from darkroom_server.backends.base import CompileCounts, ImageArray
 from darkroom_server.domain.errors import GenerationFailed
 from darkroom_server.domain.jobs import ImageSpec
 from darkroom_server.domain.models import Dtype
 
 #: A prompt that makes the fake fail in `denoise`.
 FAILING_PROMPT = "fail"
+#: A prompt after which the fake's device is unusable.
+POISONING_PROMPT = "poison"
+
+
+class AcceleratorError(RuntimeError):
+    """Called as torch calls what a lost device raises."""
 
 
 class FakeTrajectory:
@@ -72,11 +78,13 @@ class FakeStepModel:
         return rows + [rows[-1]] * (row_count - len(rows))
 
     def denoise(self, inputs: list[FakeTrajectory]) -> list[int]:
-        """One step; raises GenerationFailed for the failing prompt."""
+        """One step; raises GenerationFailed or AcceleratorError for the prompts that ask for it."""
         if self._step_s:
             self._sleep(self._step_s)
         if any(one.spec.prompt == FAILING_PROMPT for one in inputs):
             raise GenerationFailed("The fake model was asked to fail.")
+        if any(one.spec.prompt == POISONING_PROMPT for one in inputs):
+            raise AcceleratorError("CUDA error: the fake device was asked to fail")
         return [one.completed_step_count + 1 for one in inputs]
 
     def scatter(self, trajectory: FakeTrajectory, outputs: list[int], first_row: int) -> None:
@@ -117,3 +125,10 @@ class FakeStepModel:
     def dtype(self) -> Dtype:
         """A name is needed; nothing is computed."""
         return Dtype.FP32
+
+    def end_warm_up(self) -> None:
+        """Nothing to compile."""
+
+    def compile_counts(self) -> CompileCounts:
+        """Nothing is compiled."""
+        return CompileCounts()

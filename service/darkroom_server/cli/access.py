@@ -19,7 +19,7 @@ class ServerAccess:
     certificate: Path | None
     key: Path | None
 
-    def connect(self) -> Client:
+    def connect(self, *, max_attempts: int = 4) -> Client:
         """A client of it; raises OSError for files that cannot be read."""
         files = (self.ca, self.certificate, self.key)
         credentials = (
@@ -27,4 +27,9 @@ class ServerAccess:
             if self.tls or any(files)
             else None
         )
-        return Client(self.server, api_key=self.api_key, credentials=credentials)
+        return Client(
+            self.server,
+            max_attempts=max_attempts,
+            api_key=self.api_key,
+            credentials=credentials,
+        )

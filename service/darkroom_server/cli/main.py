@@ -27,8 +27,10 @@ class Command:
 COMMANDS = {
     "generate": Command("darkroom_server.cli.images:generate", "Makes images of a prompt."),
     "fill": Command("darkroom_server.cli.images:fill", "Repaints a part of an image."),
-    "models": Command("darkroom_server.cli.models:models", "Lists the server's models."),
+    "models": Command("darkroom_server.cli.models:app", "Lists, loads and unloads models."),
     "pull": Command("darkroom_server.cli.pull:pull", "Fetches a model from a hub."),
+    "export": Command("darkroom_server.cli.export:export", "Exports a denoiser."),
+    "profile": Command("darkroom_server.cli.profile:profile_command", "Measures denoisers."),
     "serve": Command("darkroom_server.cli.serve:serve", "Runs the server."),
     "keys": Command("darkroom_server.cli.keys:app", "Makes, lists and revokes API keys."),
     "check-repo": Command("darkroom_server.cli.repository:check_repo", "Checks a repository."),
@@ -53,12 +55,14 @@ class LazyGroup(TyperGroup):
             return None
         module_name, _, function_name = command.target.partition(":")
         module = importlib.import_module(module_name)
-        found = getattr(module, function_name)
-        if isinstance(found, typer.Typer):
-            return typer.main.get_command(found)
+        target = getattr(module, function_name)
+        if isinstance(target, typer.Typer):
+            group = typer.main.get_command(target)
+            group.name = cmd_name
+            return group
         single = typer.Typer(add_completion=False, rich_markup_mode=None)
         register = single.command(cmd_name, epilog=getattr(module, "EPILOG", None))
-        register(found)
+        register(target)
         return typer.main.get_command(single)
 
     def resolve_command(

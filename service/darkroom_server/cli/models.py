@@ -1,25 +1,43 @@
-"""`darkroom models`."""
+"""`darkroom models`: what a server's models are doing, and changing it."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from dataclasses import asdict
+import time
+from typing import Annotated
 
+import click
 import typer
-from rich.console import Console
-from rich.table import Table
+from click.core import ParameterSource
+from rich.console import Console, Group
+from rich.live import Live
 from rich.text import Text
 
-from darkroom_client import Model, ModelState, Task
+from darkroom_client import DeadlineExceeded, Model, Unavailable
 from darkroom_server.cli import options
 from darkroom_server.cli.access import ServerAccess
 from darkroom_server.cli.exits import EXIT_CODES_HELP, one_line_errors
+from darkroom_server.cli.load_progress import load_view_for
+from darkroom_server.cli.model_table import as_json as json_of
+from darkroom_server.cli.model_table import model_table, version_table
 
-EPILOG = EXIT_CODES_HELP
+app = typer.Typer(
+    invoke_without_command=True,
+    rich_markup_mode=None,
+    add_completion=False,
+    epilog=EXIT_CODES_HELP,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Name = Annotated[str, typer.Argument(metavar="MODEL", show_default=False)]
+
+#: How long `watch` waits for a server that does not answer before it says so.
+WATCH_TIMEOUT_S = 5.0
 
 
+@app.callback()
 def models(
+    context: typer.Context,
     server: options.Server = options.DEFAULT_SERVER,
     api_key: options.ApiKey = None,
     tls: options.Tls = False,
@@ -29,65 +47,202 @@ def models(
     timeout: options.Timeout = 10.0,
     as_json: options.AsJson = False,
 ) -> None:
-    """Lists the server's models: what they are called, what they can do, how they are."""
+    """Lists the server's models: what they are called, what they can do, how they are.
+
+    Loading and unloading need a server that runs with --model-control explicit.
+    """
+    command = context.invoked_subcommand
+    if command is None:
+        list_models(
+            server,
+            api_key,
+            tls,
+            tls_ca,
+            client_certificate,
+            client_key,
+            timeout,
+            as_json,
+        )
+        return
+    for name in context.params:
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"options come after the command: darkroom models {command} …")
+
+
+@app.command("list", epilog=EXIT_CODES_HELP)
+def list_models(
+    server: options.Server = options.DEFAULT_SERVER,
+    api_key: options.ApiKey = None,
+    tls: options.Tls = False,
+    tls_ca: options.TlsCa = None,
+    client_certificate: options.ClientCertificate = None,
+    client_key: options.ClientKey = None,
+    timeout: options.Timeout = 10.0,
+    as_json: options.AsJson = False,
+) -> None:
+    """Lists the server's models."""
     with one_line_errors():
         access = ServerAccess(server, api_key, tls, tls_ca, client_certificate, client_key)
         with access.connect() as client:
             found = client.list_models(timeout=timeout)
         if as_json:
-            typer.echo(json.dumps([_as_json(model) for model in found]))
+            typer.echo(json.dumps([json_of(model) for model in found]))
         else:
-            Console().print(_table(found))
+            Console().print(model_table(found))
 
 
-def _table(found: Iterable[Model]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("name", "state", "versions", "tasks", "default size", "memory"):
-        table.add_column(heading, overflow="fold")
-    for model in found:
-        # Text: a model's own words are never read as markup.
-        table.add_row(
-            Text(model.name.removeprefix("models/")),
-            Text(_state(model)),
-            Text(", ".join(_version(model, each.version) for each in model.versions)),
-            Text(", ".join(_task(task) for task in model.tasks)),
-            Text(_size(model)),
-            Text(_memory(model.memory_bytes)),
-        )
-    return table
+@app.command(epilog=EXIT_CODES_HELP)
+def load(
+    name: Name,
+    version: Annotated[
+        str, typer.Option(help="A number or a label. [default: what the version policy says]")
+    ] = "",
+    evict_idle: Annotated[
+        bool, typer.Option("--evict-idle", help="Unload what nobody uses if memory is short.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Load anew what is loaded with the same files.")
+    ] = False,
+    server: options.Server = options.DEFAULT_SERVER,
+    api_key: options.ApiKey = None,
+    tls: options.Tls = False,
+    tls_ca: options.TlsCa = None,
+    client_certificate: options.ClientCertificate = None,
+    client_key: options.ClientKey = None,
+    timeout: Annotated[
+        float | None, typer.Option(min=0.0, help="Seconds to wait; the load goes on after that.")
+    ] = None,
+    as_json: options.AsJson = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Loads a model, or one version of it, and waits until it serves.
+
+    Ctrl-C ends the waiting, not the load; `darkroom models unload` cancels a load.
+    """
+    view = load_view_for(Console(stderr=True), quiet=quiet)
+    with one_line_errors():
+        access = ServerAccess(server, api_key, tls, tls_ca, client_certificate, client_key)
+        with access.connect() as client, view:
+            model = client.load_model(
+                name,
+                version=version,
+                evict_idle=evict_idle,
+                force_reload=force,
+                timeout=timeout,
+                on_progress=view.show,
+            )
+        _print_model(model, as_json=as_json, quiet=quiet)
 
 
-def _state(model: Model) -> str:
-    state = model.state.name.lower()
-    return f"{state}: {model.state_message}" if model.state_message else state
+@app.command(epilog=EXIT_CODES_HELP)
+def unload(
+    name: Name,
+    version: Annotated[str, typer.Option(help="A number or a label. [default: all]")] = "",
+    drain: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            help="Seconds that running requests may take to end. [default: as long as they need]",
+        ),
+    ] = None,
+    server: options.Server = options.DEFAULT_SERVER,
+    api_key: options.ApiKey = None,
+    tls: options.Tls = False,
+    tls_ca: options.TlsCa = None,
+    client_certificate: options.ClientCertificate = None,
+    client_key: options.ClientKey = None,
+    timeout: Annotated[
+        float | None, typer.Option(min=0.0, help="Seconds to wait; it goes on after that.")
+    ] = None,
+    as_json: options.AsJson = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Unloads a model, or one version of it, and waits until it has left."""
+    with one_line_errors():
+        access = ServerAccess(server, api_key, tls, tls_ca, client_certificate, client_key)
+        with access.connect() as client:
+            model = client.unload_model(name, version=version, drain_s=drain, timeout=timeout)
+        _print_model(model, as_json=as_json, quiet=quiet)
 
 
-def _version(model: Model, version: int) -> str:
-    return f"{version}*" if version == model.default_version else str(version)
+@app.command(epilog=EXIT_CODES_HELP)
+def label(
+    name: Name,
+    label: Annotated[str, typer.Argument(show_default=False)],
+    version: Annotated[str, typer.Argument(show_default=False)] = "",
+    delete: Annotated[bool, typer.Option("--delete", help="Take the label away.")] = False,
+    traffic: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            max=100.0,
+            metavar="PERCENT",
+            help="Share of the requests naming no version that the label is given. "
+            "[default: as it was]",
+        ),
+    ] = None,
+    server: options.Server = options.DEFAULT_SERVER,
+    api_key: options.ApiKey = None,
+    tls: options.Tls = False,
+    tls_ca: options.TlsCa = None,
+    client_certificate: options.ClientCertificate = None,
+    client_key: options.ClientKey = None,
+    timeout: options.Timeout = 10.0,
+    as_json: options.AsJson = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Points LABEL at VERSION, a number or another label, that serves.
+
+    Requests without a version get the label `stable`: moving it back is the way back.
+    """
+    if bool(version) is delete or (delete and traffic is not None):
+        raise click.UsageError("give a VERSION, or --delete")
+    with one_line_errors():
+        access = ServerAccess(server, api_key, tls, tls_ca, client_certificate, client_key)
+        with access.connect() as client:
+            if delete:
+                model = client.delete_version_label(name, label, timeout=timeout)
+            else:
+                model = client.set_version_label(
+                    name, label, version, traffic_percent=traffic, timeout=timeout
+                )
+        _print_model(model, as_json=as_json, quiet=quiet)
 
 
-def _task(task: Task) -> str:
-    return task.name.lower().replace("_", "-")
+@app.command(epilog=EXIT_CODES_HELP)
+def watch(
+    interval: Annotated[
+        float, typer.Option(min=0.1, max=3600.0, help="Seconds between two looks.")
+    ] = 1.0,
+    server: options.Server = options.DEFAULT_SERVER,
+    api_key: options.ApiKey = None,
+    tls: options.Tls = False,
+    tls_ca: options.TlsCa = None,
+    client_certificate: options.ClientCertificate = None,
+    client_key: options.ClientKey = None,
+) -> None:
+    """Shows every version of every model and what becomes of it, until Ctrl-C."""
+    console = Console()
+    access = ServerAccess(server, api_key, tls, tls_ca, client_certificate, client_key)
+    found: list[Model] = []
+    try:
+        with access.connect(max_attempts=1) as client, Live(console=console) as live:
+            while True:
+                notice = Text()
+                try:
+                    found = client.list_models(timeout=WATCH_TIMEOUT_S)
+                except (Unavailable, DeadlineExceeded) as error:
+                    # A server that restarts is worth watching too.
+                    notice = Text(str(error), style="red")
+                live.update(Group(version_table(found), notice), refresh=True)
+                time.sleep(interval)
+    except KeyboardInterrupt:
+        # The usual way to end it.
+        return
 
 
-def _size(model: Model) -> str:
-    width, height = model.parameter("width_px"), model.parameter("height_px")
-    if width is None or height is None or not width.default_value or not height.default_value:
-        return "-"
-    return f"{width.default_value:.0f}x{height.default_value:.0f}"
-
-
-def _memory(memory_bytes: int) -> str:
-    return f"{memory_bytes / 2**20:,.0f} MiB" if memory_bytes else "-"
-
-
-def _as_json(model: Model) -> dict[str, object]:
-    values = asdict(model)
-    values["tasks"] = [_task(task) for task in model.tasks]
-    values["state"] = model.state.name.lower()
-    for version in values["versions"]:
-        state: ModelState = version["state"]
-        version["state"] = state.name.lower()
-        loaded = version["load_time"]
-        version["load_time"] = loaded.isoformat() if loaded else None
-    return values
+def _print_model(model: Model, *, as_json: bool, quiet: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(json_of(model)))
+    elif not quiet:
+        Console().print(version_table([model]))

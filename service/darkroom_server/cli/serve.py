@@ -41,6 +41,11 @@ def _settings(flags: dict[str, Any], config: Path | None) -> ServerConfig:
     if problem:
         typer.echo(f"darkroom serve: {problem}; name one with --model-repository", err=True)
         raise typer.Exit(2)
+    if settings.state_file is not None and not settings.state_file.parent.is_dir():
+        typer.echo(
+            f"darkroom serve: no folder {settings.state_file.parent} for the state file", err=True
+        )
+        raise typer.Exit(2)
     return settings
 
 
@@ -93,10 +98,30 @@ def serve(
         str | None,
         typer.Option(
             help=_help(
-                "none: what the repository holds at start; poll: it is looked at again and again.",
+                "none: what the repository holds at start; poll: it is looked at again and again; "
+                "explicit: what is asked for by --load-model and `darkroom models load`.",
                 "model_control",
             )
         ),
+    ] = None,
+    load_model: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="With explicit: a model to load at the start, '*' for all; may be repeated. "
+            "[also DARKROOM_LOAD_MODELS, as JSON]",
+        ),
+    ] = None,
+    state_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="Keeps what is loaded and labelled on request for the next start. "
+            "[also DARKROOM_STATE_FILE]"
+        ),
+    ] = None,
+    memory_check: Annotated[
+        bool | None,
+        typer.Option(help=_help("Load only what fits into memory.", "memory_check")),
     ] = None,
     repository_poll: Annotated[
         float | None,
@@ -210,6 +235,9 @@ def serve(
         "repository_cache_bytes": repository_cache_bytes,
         "aliases": _aliases(alias),
         "model_control": model_control,
+        "load_models": load_model or None,
+        "state_file": state_file,
+        "memory_check": memory_check,
         "repository_poll_s": repository_poll,
         "repository_settle_s": repository_settle,
         "host": host,

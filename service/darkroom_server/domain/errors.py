@@ -64,12 +64,28 @@ class ModelNotFound(DarkroomError):
         self.name = name
 
 
-class ModelUnavailable(DarkroomError):
-    """The model is known but was unloaded or could not be loaded; retrying does not help."""
+class ModelPrecondition(DarkroomError):
+    """The model is known, but not in a state for this; retrying helps once someone has acted."""
 
     def __init__(self, name: str, message: str) -> None:
         super().__init__(message)
         self.name = name
+
+
+class ModelUnavailable(ModelPrecondition):
+    """The model was unloaded or could not be loaded."""
+
+
+class VersionNotReady(ModelPrecondition):
+    """A label was to point at a version that does not serve."""
+
+
+class NotEnoughMemory(ModelPrecondition):
+    """The model does not fit into the memory that is left; the message has the figures."""
+
+
+class ControlRefused(ModelPrecondition):
+    """Models are not loaded or unloaded on request by this server."""
 
 
 class TryLater(DarkroomError):
@@ -122,6 +138,10 @@ class DeadlineExceeded(DarkroomError):
 
 class Cancelled(DarkroomError):
     """The caller took the request back."""
+
+
+class LoadCancelled(DarkroomError):
+    """What was being loaded was told to leave before it served."""
 
 
 class OutOfDeviceMemory(DarkroomError):

@@ -40,6 +40,55 @@ class BackendKind(enum.Enum):
     FAKE = "fake"
 
 
+class DenoiserKind(enum.Enum):
+    """What computes the steps."""
+
+    TORCH = "torch"
+    TORCH_COMPILE = "torch_compile"
+    ONNXRUNTIME = "onnxruntime"
+    OPENVINO = "openvino"
+
+    @property
+    def is_exported(self) -> bool:
+        """Whether it runs what `darkroom export` wrote."""
+        return self in (DenoiserKind.ONNXRUNTIME, DenoiserKind.OPENVINO)
+
+
+class ExportWeights(enum.Enum):
+    """Numeric type of the weights of an exported denoiser."""
+
+    FP32 = "fp32"
+    INT8 = "int8"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Denoiser:
+    """What computes the steps of a model, and how.
+
+    `compute` is FP32 or BF16; `compiled_sizes` are pairs of width and height in px.
+    `attention_backend` empty: the library's own choice.
+    """
+
+    kind: DenoiserKind = DenoiserKind.TORCH
+    weights: ExportWeights = ExportWeights.FP32
+    compute: Dtype = Dtype.FP32
+    compiled_sizes: tuple[tuple[int, int], ...] = ()
+    attention_backend: str = ""
+    cuda_graphs: bool = False
+
+    @property
+    def label(self) -> str:
+        """What fingerprints call it: everything of it that pixels depend on."""
+        parts = [self.kind.value]
+        if self.weights is not ExportWeights.FP32:
+            parts.append(self.weights.value)
+        if self.compute is not Dtype.FP32:
+            parts.append(self.compute.value)
+        if self.attention_backend:
+            parts.append(self.attention_backend)
+        return "-".join(parts)
+
+
 class DeviceKind(enum.Enum):
     """Where a worker runs."""
 
@@ -55,6 +104,42 @@ class UpdatePolicy(enum.Enum):
     AVAILABILITY = "availability"
     #: The old one leaves first: requests wait meanwhile.
     RESOURCE = "resource"
+    #: AVAILABILITY where both fit into memory, else RESOURCE.
+    AUTO = "auto"
+
+
+class LoadStage(enum.Enum):
+    """Part of a load."""
+
+    #: For memory, or for the version before to leave.
+    WAITING = "waiting"
+    #: The worker's process.
+    STARTING = "starting"
+    WEIGHTS = "weights"
+    WARMUP = "warm-up"
+    DONE = "done"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadProgress:
+    """How far a load is. `total_bytes`: of weights, 0 when unknown."""
+
+    stage: LoadStage
+    loaded_bytes: int = 0
+    total_bytes: int = 0
+    completed_warmup_count: int = 0
+    total_warmup_count: int = 0
+
+    def __add__(self, other: LoadProgress) -> LoadProgress:
+        """Both together: the stage is that of the one that is less far."""
+        stages = tuple(LoadStage)
+        return LoadProgress(
+            stage=min(self.stage, other.stage, key=stages.index),
+            loaded_bytes=self.loaded_bytes + other.loaded_bytes,
+            total_bytes=self.total_bytes + other.total_bytes,
+            completed_warmup_count=self.completed_warmup_count + other.completed_warmup_count,
+            total_warmup_count=self.total_warmup_count + other.total_warmup_count,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +237,16 @@ class DynamicBatching:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Warmup:
+    """`batch_size` images of a size, made at once, `count` times, before a version serves."""
+
+    width_px: int
+    height_px: int
+    batch_size: int = 1
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelInfo:
     """A model's configuration, complete: nothing in it is left to a default.
 
@@ -183,7 +278,11 @@ class ModelInfo:
     has_exact_buckets: bool = True
     dynamic_batching: DynamicBatching = DynamicBatching()
     memory: MemoryProfile = field(default_factory=MemoryProfile)
+    #: Requests that each label is given of those that name no version.
+    traffic_percent: dict[str, float] = field(default_factory=dict)
+    warmups: tuple[Warmup, ...] = ()
     update_policy: UpdatePolicy = UpdatePolicy.AVAILABILITY
+    denoiser: Denoiser = Denoiser()
     fake_step_s: float = 0.0
     fake_load_s: float = 0.0
 
@@ -191,6 +290,11 @@ class ModelInfo:
     def runtime(self) -> str:
         """What computes its pixels, for fingerprints: classes of optimum's begin with OV."""
         return "openvino" if self.pipeline_class.startswith("OV") else "torch"
+
+    @property
+    def runtime_label(self) -> str:
+        """The same, with all of the denoiser's choice that pixels depend on."""
+        return self.denoiser.label if self.runtime == "torch" else self.runtime
 
     @property
     def exact_row_count(self) -> int:
@@ -241,6 +345,10 @@ class VersionStatus:
     memory_bytes: int = 0
     loaded_at_s: float | None = None
     weight_bytes: int = 0
+    #: While it is LOADING.
+    progress: LoadProgress | None = None
+    #: Share of the requests naming no version that a label of it is given.
+    traffic_percent: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,12 +24,13 @@ from darkroom_server.domain.models import (
 )
 from darkroom_server.engine.instance import prepare_fork_server
 from darkroom_server.engine.manager import Manager
+from darkroom_server.engine.memory import MemoryProbe
+from darkroom_server.engine.memory_gate import MemoryGate
+from darkroom_server.engine.model_control import ControlOptions, ModelControl
 from darkroom_server.engine.stream import JobStream
 from darkroom_server.engine.supervisor import Supervisor
-from darkroom_server.models.carry_over import carry_over
 from darkroom_server.models.location import open_repository
 from darkroom_server.models.remote_repository import RemoteLocation
-from darkroom_server.models.repository import RepositoryScan
 from darkroom_server.models.resolution import resolve, resolve_model
 from darkroom_server.telemetry.metrics import Metrics
 
@@ -39,8 +40,6 @@ log = structlog.get_logger(__name__)
 DRAINING_RETRY_S = 1.0
 #: How often it is looked whether workers hang.
 WATCH_INTERVAL_S = 0.5
-#: The shortest pause between two looks at a repository of which not all is there yet.
-MIN_PAUSE_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,16 +47,16 @@ class EngineOptions:
     """Where the models are, and how many threads each worker computes with, by worker count.
 
     A worker that is silent for `hang_limit_s` with work in hand is ended; 0: never. `aliases` are
-    names by which models may be asked for besides their own. The repository is looked at again
-    every `poll_s`; 0: only at start. Files that have not stood still for `settle_s` are not loaded.
+    names by which models may be asked for besides their own. Without `memory` it is not looked
+    whether models fit into it.
     """
 
     model_repository: Path | RemoteLocation
     threads_per_worker: Callable[[int], int]
     hang_limit_s: float = 0.0
-    poll_s: float = 0.0
-    settle_s: float = 0.0
+    control: ControlOptions = field(default_factory=ControlOptions)
     aliases: Mapping[str, str] = field(default_factory=dict)
+    memory: MemoryProbe | None = None
 
 
 class Session:
@@ -121,14 +120,18 @@ class Engine:
     def __init__(self, options: EngineOptions, metrics: Metrics) -> None:
         self._options = options
         self._metrics = metrics
-        self._repository = open_repository(
-            options.model_repository, options.aliases, settle_s=options.settle_s
+        control = options.control
+        repository = open_repository(
+            options.model_repository, options.aliases, settle_s=control.settle_s
         )
-        self._scan = RepositoryScan(models=(), broken=(), problems=())
-        self._manager = Manager(self._supervise, retries=options.poll_s > 0, on_change=self._notify)
+        gate = MemoryGate(options.memory)
+        self._manager = Manager(
+            self._supervise, gate=gate, retries=control.poll_s > 0, on_change=self._notify
+        )
+        #: Loads, unloads and labels on request.
+        self.control = ModelControl(control, repository, self._manager, gate)
         self._sessions: set[Session] = set()
         self._listeners: list[Callable[[], None]] = []
-        self._scanned = asyncio.Event()
         self._watches: list[asyncio.Task[None]] = []
         self._leaving = False
         self._draining = False
@@ -137,34 +140,22 @@ class Engine:
 
     async def start(self) -> None:
         """Reads the repository and starts loading what should serve; does not wait for it."""
-        await self._look()
-        models = self._scan.models
+        models = (await self.control.start()).models
         prepare_fork_server(
             preload_torch=any(one.info.backend is BackendKind.DIFFUSERS for one in models)
         )
-        self._manager.update(self._scan)
-        self._scanned.set()
+        self.control.begin()
         log.info("models found", count=len(models))
         self._watches = [
             asyncio.create_task(self._watch_workers()),
-            asyncio.create_task(self._watch_repository()),
+            asyncio.create_task(self.control.watch()),
         ]
-
-    async def _look(self) -> None:
-        """Reads the repository; problems are logged when they are new."""
-        known = set(self._scan.problems)
-        in_use = {one.version.path for one in self._manager.supervisors()}
-        scan = await asyncio.to_thread(self._repository.scan, in_use)
-        for problem in scan.problems:
-            if problem not in known:
-                log.warning("model repository", problem=str(problem))
-        self._scan = carry_over(self._scan, scan)
 
     def _supervise(self, version: VersionInfo, on_change: Callable[[], None]) -> Supervisor:
         """What serves a version; its workers share the threads with all others."""
         worker_count = sum(
             len(one.model.placements)
-            for model in self._scan.models
+            for model in self._manager.scan.models
             for one in model.versions
             if one.version in model.serving
         )
@@ -182,27 +173,24 @@ class Engine:
             for supervisor in self._manager.supervisors():
                 supervisor.check_hang(time.monotonic())
 
-    async def _watch_repository(self) -> None:
-        """Looks again and again, or until nothing is being written any more."""
-        while self._options.poll_s or self._scan.is_unfinished:
-            await asyncio.sleep(self._options.poll_s or max(self._options.settle_s, MIN_PAUSE_S))
-            await self._look()
-            self._manager.update(self._scan)
-
     async def scanned(self) -> None:
         """Waits until the repository has been read: before that no name of a model is known."""
-        await self._scanned.wait()
+        await self.control.begun()
 
     @asynccontextmanager
-    async def open(self, ref: ModelRef, task: Task) -> AsyncIterator[Session]:
+    async def open(
+        self, ref: ModelRef, task: Task, *, request_id: str = ""
+    ) -> AsyncIterator[Session]:
         """Leases a version; raises ModelNotFound, ModelUnavailable, Draining.
 
         Waits for the repository to be read: until then no model is known, and none is unknown.
+        The version of a request that names none may depend on its id, and on nothing else.
         """
-        await self._scanned.wait()
+        await self.scanned()
         if self._draining:
             raise draining()
-        supervisor = self._supervisor(ref, task)
+        model, version = resolve(self._manager.view, ref, task, request_id)
+        supervisor = self._manager.supervisor(model.info.name, version)
         session = Session(self, supervisor)
         self._sessions.add(session)
         supervisor.acquire()
@@ -215,10 +203,6 @@ class Engine:
             self._sessions.discard(session)
             if not self._sessions:
                 self._idle.set()
-
-    def _supervisor(self, ref: ModelRef, task: Task) -> Supervisor:
-        model, version = resolve(self._manager.view, ref, task)
-        return self._manager.supervisor(model.info.name, version)
 
     def list_models(self) -> tuple[ModelStatus, ...]:
         """Every model of the repository, by name."""
@@ -234,7 +218,7 @@ class Engine:
 
     def is_ready(self) -> bool:
         """Whether there are models that should serve, all of them do, and will for now."""
-        is_whole = not self._scan.fetching
+        is_whole = not self._manager.scan.fetching
         return is_whole and all_ready(self.list_models()) and not self._leaving
 
     def is_draining(self) -> bool:
@@ -246,6 +230,7 @@ class Engine:
         self._listeners.append(listener)
 
     def _notify(self) -> None:
+        self.control.notify()
         for listener in self._listeners:
             listener()
 
@@ -277,8 +262,9 @@ class Engine:
         for watch in self._watches:
             watch.cancel()
         await asyncio.gather(*self._watches, return_exceptions=True)
+        await self.control.stop()
         await self._manager.stop()
-        await asyncio.to_thread(self._repository.close)
+        await self.control.close()
 
 
 def draining() -> Draining:

@@ -4,14 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
-from darkroom_server.domain.errors import ModelUnavailable
-from darkroom_server.domain.models import ModelStatus, VersionInfo, VersionState, VersionStatus
+import structlog
+
+from darkroom_server.domain.errors import ModelUnavailable, NotEnoughMemory
+from darkroom_server.domain.models import (
+    ModelStatus,
+    UpdatePolicy,
+    VersionInfo,
+    VersionState,
+    VersionStatus,
+)
+from darkroom_server.engine.memory_gate import MemoryGate
 from darkroom_server.engine.supervisor import Supervisor
+from darkroom_server.models.labels import MovedLabels, in_force
 from darkroom_server.models.policy import Edition, Live, Plan, plan_update
 from darkroom_server.models.repository import RepositoryModel, RepositoryScan
+
+log = structlog.get_logger(__name__)
 
 #: Pauses before a failed load is tried again.
 FIRST_RETRY_S, MAX_RETRY_S = 15.0, 600.0
@@ -31,27 +44,45 @@ class Manager:
         self,
         make: Callable[[VersionInfo, Callable[[], None]], Supervisor],
         *,
+        gate: MemoryGate,
         retries: bool,
         on_change: Callable[[], None],
     ) -> None:
         self._make = make
+        self._gate = gate
         self._retries = retries
         self._on_change = on_change
         self._is_due = self._is_stopping = False
-        self._scan = RepositoryScan(models=(), broken=(), problems=())
+        #: What should be loaded.
+        self.scan = RepositoryScan(models=(), broken=(), problems=())
         self._live: dict[str, dict[Edition, Supervisor]] = {}
         self._leaving: dict[Supervisor, asyncio.Task[None]] = {}
         self._starting: set[asyncio.Task[None]] = set()
-        #: Labels as they are in force: they follow the configured ones to versions that serve.
+        #: Labels as they are in force: they follow the wanted ones to versions that serve.
         self._labels: dict[str, dict[str, int]] = {}
+        self._moved: Mapping[str, MovedLabels] = {}
+        self._reload_count: Counter[tuple[str, int]] = Counter()
         #: How often loads failed and were tried again.
         self._retry_count: dict[tuple[str, Edition], int] = {}
         #: What requests are resolved against: `serving` are loaded versions, the default first.
-        self.view = self._scan
+        self.view = self.scan
 
-    def update(self, scan: RepositoryScan) -> None:
-        """Takes what the repository holds now, and begins whatever follows of it."""
-        self._scan = scan
+    def update(
+        self,
+        scan: RepositoryScan,
+        *,
+        moved: Mapping[str, MovedLabels] | None = None,
+        reload: Iterable[tuple[str, int]] = (),
+    ) -> None:
+        """Takes what should be loaded now, and begins whatever follows of it.
+
+        `moved` are the labels that requests moved, as before if None. Models and versions of
+        `reload` are loaded anew.
+        """
+        self.scan = scan
+        if moved is not None:
+            self._moved = moved
+        self._reload_count.update(reload)
         self._reconcile()
 
     def _changed(self) -> None:
@@ -66,19 +97,23 @@ class Manager:
         self._is_due = False
         if self._is_stopping:
             return
-        for model in self._scan.models:
+        for model in self.scan.models:
             self._reconcile_model(model)
-        known = {model.info.name for model in self._scan.models}
+        known = {model.info.name for model in self.scan.models}
         for name in [name for name in self._live if name not in known]:
             for edition in list(self._live[name]):
                 self._let_go(name, edition)
         self._look()
         self._on_change()
 
+    def _edition(self, version: VersionInfo) -> Edition:
+        count = self._reload_count[version.model.name, version.version]
+        return Edition(version.version, version.digest, count)
+
     def _reconcile_model(self, model: RepositoryModel) -> None:
         name = model.info.name
         wanted = {
-            _edition(version): version
+            self._edition(version): version
             for version in model.versions
             if version.version in model.serving
         }
@@ -104,7 +139,21 @@ class Manager:
             )
             for edition, supervisor in self._live.get(name, {}).items()
         ]
-        return plan_update(wanted, live, policy=model.info.update_policy)
+        return plan_update(wanted, live, policy=self._policy(name, wanted, model))
+
+    def _policy(
+        self, name: str, wanted: tuple[Edition, ...], model: RepositoryModel
+    ) -> UpdatePolicy:
+        """AUTO decided by the memory that there is now."""
+        policy = model.info.update_policy
+        live = self._live.get(name, {})
+        missing = [edition for edition in wanted if edition not in live]
+        if policy is not UpdatePolicy.AUTO or not missing or not live:
+            return policy
+        versions = [one for one in model.versions if self._edition(one) in missing]
+        fits = self._gate.fits_beside(versions, self.supervisors())
+        log.info("update", model=name, fits_beside=fits)
+        return UpdatePolicy.AVAILABILITY if fits else UpdatePolicy.RESOURCE
 
     def _retry_due(self, name: str, edition: Edition, supervisor: Supervisor) -> bool:
         if not self._retries or supervisor.failed_at_s is None:
@@ -116,13 +165,20 @@ class Manager:
         self, name: str, version: VersionInfo, *, after: Iterable[asyncio.Task[None]]
     ) -> None:
         supervisor = self._make(version, self._changed)
-        self._live.setdefault(name, {})[_edition(version)] = supervisor
+        self._live.setdefault(name, {})[self._edition(version)] = supervisor
 
         async def start() -> None:
             waited_for = tuple(after)
             if waited_for:
                 await asyncio.wait(waited_for)
-            if supervisor.state is VersionState.LOADING:
+            if supervisor.state is not VersionState.LOADING:
+                return
+            others = (one for one in self.supervisors() if one is not supervisor)
+            try:
+                self._gate.check(version, others)
+            except NotEnoughMemory as error:
+                supervisor.refuse(error)
+            else:
                 await supervisor.start()
 
         task = asyncio.create_task(start())
@@ -146,7 +202,7 @@ class Manager:
     def _look(self) -> None:
         """Makes `view` what requests see from now on."""
         self.view = replace(
-            self._scan, models=tuple(self._seen(model) for model in self._scan.models)
+            self.scan, models=tuple(self._seen(model) for model in self.scan.models)
         )
 
     def _seen(self, model: RepositoryModel) -> RepositoryModel:
@@ -159,28 +215,23 @@ class Manager:
             if by_version[number].state is state
         ]
         ready = [number for number in order if by_version[number].state is VersionState.READY]
-        labels = {
-            label: in_force
-            for label, wanted in model.info.version_labels.items()
-            if (in_force := self._in_force(name, label, wanted, ready, order)) is not None
-        }
+        moved = self._moved.get(name, MovedLabels())
+        labels = in_force(
+            moved.over(model.info.version_labels),
+            self._labels.get(name, {}),
+            ready=ready,
+            loaded=order,
+        )
         self._labels[name] = labels
+        shares = {
+            label: percent
+            for label, percent in moved.shares_over(model.info.traffic_percent).items()
+            if labels.get(label) in ready
+        }
         seen = replace(model, info=replace(model.info, version_labels=labels), serving=tuple(order))
         default = by_version.get(seen.default_version or 0)
-        if default is None:
-            return seen
-        return replace(seen, info=replace(default.version.model, version_labels=labels))
-
-    def _in_force(
-        self, name: str, label: str, wanted: int, ready: list[int], serving: list[int]
-    ) -> int | None:
-        """Where a label points: it moves once its version serves."""
-        before = self._labels.get(name, {}).get(label)
-        if wanted in ready:
-            return wanted
-        if before in ready:
-            return before
-        return wanted if wanted in serving else None
+        info = seen.info if default is None else default.version.model
+        return replace(seen, info=replace(info, version_labels=labels, traffic_percent=shares))
 
     def _by_version(self, name: str) -> dict[int, Supervisor]:
         """The edition of each loaded version that requests get: the one that serves soonest."""
@@ -198,6 +249,25 @@ class Manager:
             raise ModelUnavailable(name, f"Version {version} of model {name} is not loaded.")
         return found
 
+    def wanted(self, name: str, numbers: Iterable[int]) -> tuple[Supervisor, ...]:
+        """The editions of versions that should serve, as far as they were begun."""
+        live = self._live.get(name, {})
+        model = next(one for one in self.scan.models if one.info.name == name)
+        editions = [self._edition(one) for one in model.versions if one.version in numbers]
+        return tuple(live[edition] for edition in editions if edition in live)
+
+    def live(self, name: str) -> tuple[Supervisor, ...]:
+        """What has been told to load and not yet to leave."""
+        return tuple(self._live.get(name, {}).values())
+
+    def leaving(self, name: str, numbers: Iterable[int]) -> dict[Supervisor, asyncio.Task[None]]:
+        """What is on its way out of some versions, with the tasks that end when it has left."""
+        return {
+            one: task
+            for one, task in self._leaving.items()
+            if _name(one) == name and one.version.version in numbers
+        }
+
     def status(self, model: RepositoryModel) -> ModelStatus:
         """A model of `view`, with those of its versions that are on their way out."""
         name = model.info.name
@@ -209,10 +279,16 @@ class Manager:
             number: tuple(sorted(k for k, at in model.info.version_labels.items() if at == number))
             for number in numbers
         }
+        shares = {
+            number: sum(model.info.traffic_percent.get(label, 0.0) for label in labels[number])
+            for number in numbers
+        }
         return ModelStatus(
             model=model.info,
             versions=tuple(
-                replace(shown[number].status(), labels=labels[number])
+                replace(
+                    shown[number].status(), labels=labels[number], traffic_percent=shares[number]
+                )
                 if number in shown
                 else _unloaded(model, number)
                 for number in numbers
@@ -233,10 +309,6 @@ class Manager:
             task.cancel()
         await asyncio.gather(*self._leaving.values(), *self._starting, return_exceptions=True)
         await asyncio.gather(*(one.stop() for one in self.supervisors()))
-
-
-def _edition(version: VersionInfo) -> Edition:
-    return Edition(version.version, version.digest)
 
 
 def _name(supervisor: Supervisor) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, assert_never
 
 import structlog
@@ -23,7 +23,7 @@ from darkroom_server.domain.jobs import (
     JobProgress,
     JobQueued,
 )
-from darkroom_server.domain.models import Dtype
+from darkroom_server.domain.models import Dtype, LoadProgress, LoadStage
 from darkroom_server.engine.instance import Instance
 from darkroom_server.engine.stream import JobStream
 from darkroom_server.engine.version_metrics import VersionMetrics
@@ -34,6 +34,7 @@ from darkroom_server.worker.messages import (
     Report,
     SubmitJob,
     WorkerFailed,
+    WorkerLoading,
     WorkerReady,
     WorkerSpec,
     WorkerStats,
@@ -105,6 +106,10 @@ class Seat:
         #: Why, when RESTARTING or FAILED.
         self.message = ""
         self.memory_bytes = 0
+        #: How far it is, while LOADING.
+        self.progress = LoadProgress(
+            stage=LoadStage.STARTING, total_bytes=spec.version.weight_bytes
+        )
         #: What the worker computes in, once it is loaded.
         self.dtype: Dtype | None = None
         self.jobs: dict[str, ActiveJob] = {}
@@ -226,7 +231,15 @@ class Seat:
     def _on_report(self, report: Report) -> None:
         self._heard_s = time.monotonic()
         match report:
+            case WorkerLoading(progress):
+                self.progress = progress
+                self._owner.seat_changed(self)
             case WorkerReady(memory_bytes, dtype):
+                self.progress = replace(
+                    self.progress,
+                    stage=LoadStage.DONE,
+                    loaded_bytes=self.progress.total_bytes,
+                )
                 self.memory_bytes, self.dtype = memory_bytes, dtype
                 self._ready_since_s = time.monotonic()
                 self._move(SeatState.READY)

@@ -8,10 +8,17 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
-from darkroom_server.domain.errors import DeadlineExceeded, ModelUnavailable, QueueFull
+from darkroom_server.domain.errors import (
+    DeadlineExceeded,
+    ModelPrecondition,
+    ModelUnavailable,
+    QueueFull,
+)
 from darkroom_server.domain.jobs import Job, JobCompleted
 from darkroom_server.domain.models import (
     Dtype,
+    LoadProgress,
+    LoadStage,
     VersionInfo,
     VersionState,
     VersionStatus,
@@ -61,16 +68,23 @@ class Supervisor:
         self.failed_at_s: float | None = None
         self._job_s = DEFAULT_JOB_S
         self._lease_count = 0
+        #: Whether its turn has come, and memory was found for it.
+        self.is_started = False
+        self._is_cut_off = False
+        #: When a request used it last, on the monotonic clock.
+        self.used_at_s = time.monotonic()
         self._idle = asyncio.Event()
         self._idle.set()
+        #: Why it was given up, where that has a kind of its own.
+        self.failure: ModelPrecondition | None = None
         self._seat_of: dict[str, Seat] = {}
         name, number = version.model.name, version.version
-        version_metrics = VersionMetrics(metrics, model=name, version=number)
+        self._metrics = VersionMetrics(metrics, model=name, version=number)
         self._seats = [
             Seat(
                 index,
                 WorkerSpec(version=version, thread_count=thread_count, placement=placement),
-                metrics=version_metrics,
+                metrics=self._metrics,
                 owner=self,
                 hang_limit_s=hang_limit_s,
             )
@@ -103,10 +117,33 @@ class Supervisor:
             memory_bytes=sum(seat.memory_bytes for seat in self._seats),
             loaded_at_s=self._loaded_at_s,
             weight_bytes=self.version.weight_bytes,
+            progress=self.progress if self._state is VersionState.LOADING else None,
         )
+
+    @property
+    def progress(self) -> LoadProgress:
+        """How far its load is, of all workers together."""
+        if not self.is_started and self._state is VersionState.LOADING:
+            total_bytes = self.version.weight_bytes * len(self._seats)
+            return LoadProgress(stage=LoadStage.WAITING, total_bytes=total_bytes)
+        first, *others = (seat.progress for seat in self._seats)
+        return sum(others, first)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request holds it."""
+        return not self._lease_count
+
+    def refuse(self, failure: ModelPrecondition) -> None:
+        """Gives up a load that has not been started."""
+        self.failure = failure
+        self.failed_at_s = time.monotonic()
+        self._fail_all(failure)
+        self._happen(LifeEvent.GIVE_UP, str(failure))
 
     async def start(self) -> None:
         """Starts the workers; returns before the model is loaded."""
+        self.is_started = True
         self._tell()
         await asyncio.gather(*(seat.start() for seat in self._seats))
 
@@ -118,6 +155,7 @@ class Supervisor:
     def release(self) -> None:
         """The request is over."""
         self._lease_count -= 1
+        self.used_at_s = time.monotonic()
         if not self._lease_count:
             self._idle.set()
 
@@ -125,8 +163,15 @@ class Supervisor:
         """It is on its way out: only requests that hold it use it."""
         self._happen(LifeEvent.LEAVE)
 
+    def cut_off(self) -> None:
+        """Ends the requests that still hold it; for one that is on its way out."""
+        self._is_cut_off = True
+        name = self.version.model.name
+        self._fail_all(ModelUnavailable(name, f"Model {self._name()} was unloaded."))
+        self._idle.set()
+
     async def drained(self) -> None:
-        """Returns when no request holds it."""
+        """Returns when no request holds it, or those that do have been cut off."""
         await self._idle.wait()
 
     async def stop(self) -> None:
@@ -137,6 +182,7 @@ class Supervisor:
             self.leave()
         self._fail_all()
         await asyncio.gather(*(seat.stop() for seat in self._seats))
+        self._metrics.forget()
         self._loaded_at_s = None
         self._happen(LifeEvent.GONE)
 
@@ -152,7 +198,7 @@ class Supervisor:
 
     def require_room(self) -> None:
         """Raises QueueFull or ModelUnavailable when a job would not be admitted now."""
-        if self._state not in SERVING_STATES or not self._open_seats():
+        if self._state not in SERVING_STATES or self._is_cut_off or not self._open_seats():
             raise self._unavailable()
         limit = self.version.model.max_queue_size
         if self.job_count >= limit:
@@ -230,10 +276,10 @@ class Supervisor:
                 self._seat_of.pop(active.job.job_id)
                 active.stream.fail(self._unavailable(seat.message))
 
-    def _fail_all(self) -> None:
+    def _fail_all(self, error: ModelPrecondition | None = None) -> None:
         for seat in self._seats:
             for active in seat.release(waiting_only=False):
-                active.stream.fail(self._unavailable())
+                active.stream.fail(error or self._unavailable())
         self._seat_of.clear()
 
     def _unavailable(self, message: str = "") -> ModelUnavailable:

@@ -76,6 +76,8 @@ class _Models:
         self.get_model = _one(servicer.GetModel)
         self.load_model = _several(servicer.LoadModel)
         self.unload_model = _one(servicer.UnloadModel)
+        self.set_version_label = _one(servicer.SetVersionLabel)
+        self.delete_version_label = _one(servicer.DeleteVersionLabel)
 
 
 def add_connect(app: FastAPI, servicers: Servicers, metrics: Metrics, gate: Gate) -> None:

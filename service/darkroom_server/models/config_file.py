@@ -6,6 +6,7 @@ Only this module and `config_memory.py` know the generated message; `ModelSettin
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -16,9 +17,12 @@ from darkroom.v1 import image_pb2, model_config_pb2, model_service_pb2
 from darkroom_server.domain.jobs import Reproducibility, Task
 from darkroom_server.domain.models import (
     BackendKind,
+    Denoiser,
+    DenoiserKind,
     DeviceKind,
     Dtype,
     DynamicBatching,
+    ExportWeights,
     QueuePolicy,
     TimeoutAction,
     UpdatePolicy,
@@ -35,6 +39,7 @@ from darkroom_server.models.settings import (
     ModelSettings,
     SpecificVersions,
     VersionPolicy,
+    WarmupSettings,
 )
 
 CONFIG_NAME = "config.pbtxt"
@@ -61,6 +66,19 @@ _UPDATE_POLICIES = {
     model_config_pb2.UPDATE_POLICY_UNSPECIFIED: UpdatePolicy.AVAILABILITY,
     model_config_pb2.UPDATE_POLICY_AVAILABILITY: UpdatePolicy.AVAILABILITY,
     model_config_pb2.UPDATE_POLICY_RESOURCE: UpdatePolicy.RESOURCE,
+    model_config_pb2.UPDATE_POLICY_AUTO: UpdatePolicy.AUTO,
+}
+_DENOISERS = {
+    model_config_pb2.DENOISER_UNSPECIFIED: DenoiserKind.TORCH,
+    model_config_pb2.DENOISER_TORCH: DenoiserKind.TORCH,
+    model_config_pb2.DENOISER_TORCH_COMPILE: DenoiserKind.TORCH_COMPILE,
+    model_config_pb2.DENOISER_ONNXRUNTIME: DenoiserKind.ONNXRUNTIME,
+    model_config_pb2.DENOISER_OPENVINO: DenoiserKind.OPENVINO,
+}
+_EXPORT_WEIGHTS = {
+    model_config_pb2.EXPORT_WEIGHTS_UNSPECIFIED: ExportWeights.FP32,
+    model_config_pb2.EXPORT_WEIGHTS_FP32: ExportWeights.FP32,
+    model_config_pb2.EXPORT_WEIGHTS_INT8: ExportWeights.INT8,
 }
 _BACKENDS = {
     model_config_pb2.BACKEND_UNSPECIFIED: BackendKind.DIFFUSERS,
@@ -111,9 +129,9 @@ class ConfigFile:
         at, excerpt = self._point(path, index)
         problems.warning(self.shown, message, at=at, excerpt=excerpt)
 
-    def label_index(self, label: str) -> int:
-        """Which of the file's `version_labels` sets a label; 0 when it is written with escapes."""
-        keys = [use.value for use in self.source.uses if use.path == ("version_labels", "key")]
+    def label_index(self, field: str, label: str) -> int:
+        """Which of the file's uses of a map sets a label; 0 when it is written with escapes."""
+        keys = [use.value for use in self.source.uses if use.path == (field, "key")]
         return next((i for i, key in enumerate(keys) if key and key[1:-1] == label), 0)
 
     def _point(self, path: tuple[str, ...], index: int) -> tuple[Position | None, str]:
@@ -260,7 +278,7 @@ def _settings(message: model_config_pb2.ModelConfig, source: ConfigSource) -> Mo
     def written(value: _Value, *path: str) -> _Value | None:
         return value if source.find(*path) is not None else None
 
-    defaults, limits = message.defaults, message.limits
+    defaults = message.defaults
     return ModelSettings(
         name=message.name,
         display_name=message.display_name,
@@ -284,22 +302,19 @@ def _settings(message: model_config_pb2.ModelConfig, source: ConfigSource) -> Mo
             scheduler=written(defaults.scheduler, "defaults", "scheduler"),
             strength=written(defaults.strength, "defaults", "strength"),
         ),
-        limits=LimitSettings(
-            min_size_px=written(limits.min_size_px, "limits", "min_size_px"),
-            max_size_px=written(limits.max_size_px, "limits", "max_size_px"),
-            max_pixel_count=written(limits.max_pixel_count, "limits", "max_pixel_count"),
-            max_step_count=written(limits.max_step_count, "limits", "max_step_count"),
-            max_image_count=written(limits.max_image_count, "limits", "max_image_count"),
-        ),
+        limits=_limits(message.limits, source),
         schedulers=tuple(message.schedulers),
         parameters=tuple(message.parameters),
         dtype=_DTYPES[message.dtype],
         reproducibility=_REPRODUCIBILITIES[message.reproducibility],
         version_labels=tuple(sorted(message.version_labels.items())),
+        traffic_percent=tuple(sorted(message.traffic_percent.items())),
+        warmups=_warmups(message.model_warmup),
         dynamic_batching=_dynamic_batching(message.dynamic_batching),
         memory=memory_profile(message),
         license=message.license,
         update_policy=_UPDATE_POLICIES[message.update_policy],
+        denoiser=_denoiser(message),
         backend=_BACKENDS[message.backend],
         fake_step_s=message.fake.step_s,
         fake_load_s=message.fake.load_s,
@@ -333,6 +348,31 @@ def _queue_policy(policy: model_config_pb2.QueuePolicy) -> QueuePolicy:
     )
 
 
+def _limits(limits: model_config_pb2.ModelConfig.Limits, source: ConfigSource) -> LimitSettings:
+    def written(value: int, key: str) -> int | None:
+        return value if source.find("limits", key) is not None else None
+
+    return LimitSettings(
+        min_size_px=written(limits.min_size_px, "min_size_px"),
+        max_size_px=written(limits.max_size_px, "max_size_px"),
+        max_pixel_count=written(limits.max_pixel_count, "max_pixel_count"),
+        max_step_count=written(limits.max_step_count, "max_step_count"),
+        max_image_count=written(limits.max_image_count, "max_image_count"),
+    )
+
+
+def _warmups(messages: Iterable[model_config_pb2.ModelWarmup]) -> tuple[WarmupSettings, ...]:
+    return tuple(
+        WarmupSettings(
+            width_px=one.width_px or None,
+            height_px=one.height_px or None,
+            batch_size=one.batch_size or 1,
+            count=one.count or 1,
+        )
+        for one in messages
+    )
+
+
 def _version_policy(policy: model_config_pb2.VersionPolicy, source: ConfigSource) -> VersionPolicy:
     match policy.WhichOneof("policy_choice"):
         case "all":
@@ -343,3 +383,16 @@ def _version_policy(policy: model_config_pb2.VersionPolicy, source: ConfigSource
             return LatestVersions(policy.latest.num_versions)
         case "latest" | None:
             return LatestVersions()
+
+
+def _denoiser(message: model_config_pb2.ModelConfig) -> Denoiser:
+    options = message.denoiser_options
+    compute = _DTYPES[options.compute]
+    return Denoiser(
+        kind=_DENOISERS[message.denoiser],
+        weights=_EXPORT_WEIGHTS[options.weights],
+        compute=Dtype.FP32 if compute is Dtype.AUTO else compute,
+        compiled_sizes=tuple((size.width_px, size.height_px) for size in options.compiled_size),
+        attention_backend=options.attention_backend,
+        cuda_graphs=options.cuda_graphs,
+    )

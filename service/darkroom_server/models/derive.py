@@ -1,7 +1,7 @@
 """What a model can do, worked out from its pipeline folder; `config.pbtxt` overrides it.
 
-Pure: `derive_traits` and `fake_traits` say what the files allow, `combine` puts the settings of the
-config over it.
+Pure: `derive_traits` and `fake_traits` say what the files allow; `combine.py` puts the settings of
+the config over it.
 """
 
 from __future__ import annotations
@@ -9,35 +9,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from darkroom_server.domain.jobs import Reproducibility, StrengthRounding, Task
+from darkroom_server.domain.jobs import StrengthRounding, Task
 from darkroom_server.domain.models import (
-    EXACT_ROW_COUNT,
-    BackendKind,
     Defaults,
+    DenoiserKind,
     Limits,
-    ModelInfo,
-    Placement,
 )
+from darkroom_server.models import bounds
 from darkroom_server.models.families import FAMILIES, Family
-from darkroom_server.models.settings import (
-    DefaultSettings,
-    InstanceGroupSettings,
-    LimitSettings,
-    ModelSettings,
-)
 
 _Value = TypeVar("_Value", int, float, str)
-
-#: Bounds that no model's own limits leave.
-MIN_SIZE_PX: Final = 16
-MAX_SIZE_PX: Final = 8192
-MAX_STEP_COUNT: Final = 500
-MAX_IMAGE_COUNT: Final = 16
-MAX_GUIDANCE_SCALE: Final = 100.0
-DEFAULT_MAX_QUEUE_SIZE: Final = 64
-#: Images of a run of whole requests; rows of a step, of which the knee takes as many as pay.
-MAX_BATCH_SIZE: Final = 8
-MAX_ROW_COUNT: Final = 32
 
 #: What a class without a family gets, whose own defaults only its code knows.
 _UNKNOWN_STEP_COUNT = 20
@@ -115,6 +96,8 @@ class PipelineTraits:
     bounds_area: bool = False
     #: Whether rows of a fixed number can have equal bytes whatever their neighbours.
     has_exact_buckets: bool = True
+    #: What can compute its denoising steps.
+    denoisers: frozenset[DenoiserKind] = frozenset({DenoiserKind.TORCH})
 
 
 def fake_traits() -> PipelineTraits:
@@ -164,6 +147,7 @@ def derive_traits(parts: PipelineParts) -> PipelineTraits:
         strength_rounding=family.strength_rounding,
         bounds_area=family.bounds_area,
         has_exact_buckets=family.has_exact_buckets,
+        denoisers=family.denoisers,
     )
 
 
@@ -225,59 +209,6 @@ def _derive_whole(parts: PipelineParts) -> PipelineTraits:
     )
 
 
-def combine(name: str, settings: ModelSettings, traits: PipelineTraits) -> ModelInfo:
-    """The whole configuration. Expects settings that `check_against_traits` finds nothing in."""
-    defaults = _override_defaults(traits.defaults, settings.defaults)
-    schedulers = settings.schedulers or traits.schedulers
-    own = traits.defaults.scheduler
-    parameters = traits.parameters
-    if settings.memory.offload is not None:
-        # Layers that are taken to the GPU and back cannot be run apart.
-        parameters = {name: has for name, has in parameters.items() if name != "feature_cache"}
-    if settings.parameters:
-        needed = ("prompt", "image", "mask")
-        parameters = {
-            field: effective
-            for field, effective in parameters.items()
-            if field in settings.parameters or field in needed
-        }
-    return ModelInfo(
-        name=name,
-        display_name=settings.display_name or name,
-        hub_id=settings.hub_id,
-        aliases=settings.aliases,
-        license=settings.license,
-        tasks=frozenset(settings.tasks) or traits.tasks,
-        pipeline_class=traits.pipeline_class,
-        backend=settings.backend,
-        dtype=settings.dtype,
-        max_batch_size=settings.max_batch_size or _default_batch_size(settings, traits),
-        reproducibility=settings.reproducibility,
-        placements=_placements(settings.instance_groups),
-        defaults=defaults,
-        limits=_override_limits(traits, settings.limits),
-        schedulers=tuple(dict.fromkeys((*schedulers, own))),
-        parameters=parameters,
-        max_queue_size=settings.max_queue_size or DEFAULT_MAX_QUEUE_SIZE,
-        version_labels=dict(settings.version_labels),
-        strength_rounding=traits.strength_rounding,
-        has_exact_buckets=traits.has_exact_buckets,
-        dynamic_batching=settings.dynamic_batching,
-        memory=settings.memory,
-        update_policy=settings.update_policy,
-        fake_step_s=settings.fake_step_s if settings.backend is BackendKind.FAKE else 0.0,
-        fake_load_s=settings.fake_load_s if settings.backend is BackendKind.FAKE else 0.0,
-    )
-
-
-def _default_batch_size(settings: ModelSettings, traits: PipelineTraits) -> int:
-    if traits.runs_whole:
-        return MAX_BATCH_SIZE
-    if settings.reproducibility is Reproducibility.BUCKET_EXACT:
-        return EXACT_ROW_COUNT
-    return MAX_ROW_COUNT
-
-
 def _vae_factor(config: dict[str, object]) -> int:
     widths = config.get("block_out_channels")
     if not isinstance(widths, list) or not 1 <= len(widths) <= 8:
@@ -315,20 +246,20 @@ def _latents_px(sample_size: object, vae_factor: int, otherwise_px: int) -> int:
     if type(sample_size) is not int:
         return otherwise_px
     edge_px = sample_size * vae_factor
-    return edge_px if MIN_SIZE_PX <= edge_px <= MAX_SIZE_PX else otherwise_px
+    return edge_px if bounds.MIN_SIZE_PX <= edge_px <= bounds.MAX_SIZE_PX else otherwise_px
 
 
 def _limits(*, edge_px: int, multiple_px: int, bounds_area: bool = False) -> Limits:
     """Up to twice the trained edge, on the grid; steps and images as many as a request may ask."""
-    smallest_px = -(-MIN_SIZE_PX // multiple_px) * multiple_px
-    largest_px = max(smallest_px, min(2 * edge_px, MAX_SIZE_PX) // multiple_px * multiple_px)
+    smallest_px = -(-bounds.MIN_SIZE_PX // multiple_px) * multiple_px
+    largest_px = max(smallest_px, min(2 * edge_px, bounds.MAX_SIZE_PX) // multiple_px * multiple_px)
     return Limits(
         min_size_px=smallest_px,
         max_size_px=largest_px,
         size_multiple_px=multiple_px,
         max_pixel_count=edge_px**2 if bounds_area else largest_px**2,
-        max_step_count=MAX_STEP_COUNT,
-        max_image_count=MAX_IMAGE_COUNT,
+        max_step_count=bounds.MAX_STEP_COUNT,
+        max_image_count=bounds.MAX_IMAGE_COUNT,
     )
 
 
@@ -347,45 +278,3 @@ def _parameters(
     if Task.FILL in tasks:
         parameters.update(dict.fromkeys(_FILL_PARAMETERS, True))
     return parameters
-
-
-def _placements(groups: tuple[InstanceGroupSettings, ...]) -> tuple[Placement, ...]:
-    """One for each worker: `count` on each GPU that a group names, or where its kind says."""
-    return tuple(
-        Placement(group.device, gpu)
-        for group in groups or (InstanceGroupSettings(),)
-        for gpu in group.gpus or (None,)
-        for _ in range(group.count or 1)
-    )
-
-
-def _override_defaults(derived: Defaults, settings: DefaultSettings) -> Defaults:
-    return Defaults(
-        width_px=_first(settings.width_px, derived.width_px),
-        height_px=_first(settings.height_px, derived.height_px),
-        step_count=_first(settings.step_count, derived.step_count),
-        guidance_scale=_first(settings.guidance_scale, derived.guidance_scale),
-        scheduler=_first(settings.scheduler, derived.scheduler),
-        strength=_first(settings.strength, derived.strength),
-    )
-
-
-def _override_limits(traits: PipelineTraits, settings: LimitSettings) -> Limits:
-    derived = traits.limits
-    largest_px = _first(settings.max_size_px, derived.max_size_px)
-    # Without a number of its own, the area follows the edge that the config sets.
-    pixel_count = _first(settings.max_pixel_count, largest_px**2)
-    if traits.bounds_area:
-        pixel_count = min(pixel_count, derived.max_pixel_count)
-    return Limits(
-        min_size_px=_first(settings.min_size_px, derived.min_size_px),
-        max_size_px=largest_px,
-        size_multiple_px=derived.size_multiple_px,
-        max_pixel_count=pixel_count,
-        max_step_count=_first(settings.max_step_count, derived.max_step_count),
-        max_image_count=_first(settings.max_image_count, derived.max_image_count),
-    )
-
-
-def _first(setting: _Value | None, derived: _Value) -> _Value:
-    return derived if setting is None else setting

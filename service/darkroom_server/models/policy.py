@@ -12,10 +12,14 @@ _SERVING = (VersionState.READY, VersionState.UNAVAILABLE)
 
 @dataclass(frozen=True, slots=True, order=True)
 class Edition:
-    """A version with certain files in it: another digest is another edition."""
+    """A version with certain files in it: another digest is another edition.
+
+    `reload_count`: how often it was told to be loaded anew with the same files.
+    """
 
     version: int
     digest: str
+    reload_count: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +46,7 @@ def plan_update(wanted: Sequence[Edition], live: Sequence[Live], *, policy: Upda
 
     AVAILABILITY loads beside and lets the old go when all that is wanted serves, so that a failed
     load leaves the old one. RESOURCE lets the old go first. What is not wanted and does not serve
-    leaves at once.
+    leaves at once. AUTO must have been decided, and counts as AVAILABILITY.
     """
     state_of = {one.edition: one.state for one in live}
     missing = tuple(one for one in wanted if one not in state_of)
@@ -59,6 +63,6 @@ def plan_update(wanted: Sequence[Edition], live: Sequence[Live], *, policy: Upda
     if not holding or all_serve:
         return Plan(load=missing + again, leave=tuple(one.edition for one in surplus))
     useless = tuple(one.edition for one in surplus if one not in holding)
-    if policy is UpdatePolicy.AVAILABILITY or not missing:
+    if policy is not UpdatePolicy.RESOURCE or not missing:
         return Plan(load=missing + again, leave=useless)
     return Plan(load=again, wait=missing, leave=tuple(one.edition for one in surplus))

@@ -7,6 +7,7 @@ import re
 from darkroom_server.domain.errors import ModelNotFound, ModelUnavailable
 from darkroom_server.domain.jobs import Task
 from darkroom_server.domain.models import ModelRef
+from darkroom_server.models.labels import label_for
 from darkroom_server.models.problems import quoted
 from darkroom_server.models.repository import RepositoryModel, RepositoryScan
 
@@ -42,18 +43,21 @@ def resolve_model(scan: RepositoryScan, name: str, task: Task | None = None) -> 
     raise ModelNotFound(name, f"no model {quoted(name)}; {hint}{_known(scan)}")
 
 
-def resolve_version(model: RepositoryModel, version: str) -> int:
+def resolve_version(model: RepositoryModel, version: str, request_id: str = "") -> int:
     """The number of the serving version that `version` means: a number, a label, or empty.
 
-    Empty means the label `stable` if it serves, else the highest serving version. Raises
-    ModelNotFound.
+    Empty means a label that is given a share of such requests, by the request's id; for the others
+    the label `stable` if it serves, else the highest serving version. Raises ModelNotFound, or
+    ModelUnavailable for a model of which nothing is loaded.
     """
     name = model.info.name
-    served = ", ".join(map(str, model.serving)) or "none"
+    if not model.serving:
+        raise ModelUnavailable(name, f"no version of model {quoted(name)} is loaded")
+    served = ", ".join(map(str, model.serving))
     if not version:
-        if model.default_version is None:
-            raise ModelNotFound(name, f"model {quoted(name)} has no version that serves")
-        return model.default_version
+        label = label_for(request_id, name, model.info.traffic_percent)
+        given = model.info.version_labels.get(label) if label is not None else None
+        return given or model.default_version or model.serving[0]
     number = model.info.version_labels.get(version)
     if number is None and version.isascii() and version.isdecimal():
         number = next((known for known in model.serving if str(known) == version), None)
@@ -69,11 +73,26 @@ def resolve_version(model: RepositoryModel, version: str) -> int:
 
 
 def resolve(
-    scan: RepositoryScan, ref: ModelRef, task: Task | None = None
+    scan: RepositoryScan, ref: ModelRef, task: Task | None = None, request_id: str = ""
 ) -> tuple[RepositoryModel, int]:
     """The model and the serving version that a request means; raises as the two above do."""
     model = resolve_model(scan, ref.name, task)
-    return model, resolve_version(model, ref.version)
+    return model, resolve_version(model, ref.version, request_id)
+
+
+def known_version(model: RepositoryModel, version: str) -> int:
+    """The number of the version that is there, loaded or not; raises ModelNotFound."""
+    number = model.info.version_labels.get(version)
+    if number is None and version.isascii() and version.isdecimal():
+        number = next((one.version for one in model.versions if str(one.version) == version), None)
+    if number is None or model.version(number) is None:
+        known = ", ".join(str(one.version) for one in model.versions)
+        labels = "".join(f", {label}" for label in sorted(model.info.version_labels))
+        name = model.info.name
+        raise ModelNotFound(
+            name, f"model {quoted(name)} has no version {quoted(version)} (known: {known}{labels})"
+        )
+    return number
 
 
 def _default_model(scan: RepositoryScan, task: Task | None) -> RepositoryModel:

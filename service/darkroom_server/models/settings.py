@@ -8,6 +8,7 @@ from darkroom_server.domain.jobs import Reproducibility, Task
 from darkroom_server.domain.memory import MemoryProfile
 from darkroom_server.domain.models import (
     BackendKind,
+    Denoiser,
     DeviceKind,
     Dtype,
     DynamicBatching,
@@ -81,6 +82,16 @@ class LimitSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WarmupSettings:
+    """Images made before a version serves. None: the default size."""
+
+    width_px: int | None = None
+    height_px: int | None = None
+    batch_size: int = 1
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSettings:
     """Overrides of what is derived from the pipeline. None or empty: not set.
 
@@ -105,8 +116,11 @@ class ModelSettings:
     version_labels: tuple[tuple[str, int], ...] = ()
     dynamic_batching: DynamicBatching = field(default_factory=DynamicBatching)
     memory: MemoryProfile = field(default_factory=MemoryProfile)
+    traffic_percent: tuple[tuple[str, float], ...] = ()
+    warmups: tuple[WarmupSettings, ...] = ()
     license: str = ""
     update_policy: UpdatePolicy = UpdatePolicy.AVAILABILITY
+    denoiser: Denoiser = field(default_factory=Denoiser)
     backend: BackendKind = BackendKind.DIFFUSERS
     fake_step_s: float = 0.0
     fake_load_s: float = 0.0

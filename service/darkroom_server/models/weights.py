@@ -27,6 +27,8 @@ _DTYPE_BITS = {
     **dict.fromkeys(("I32", "U32", "F32"), 32),
     **dict.fromkeys(("I64", "U64", "F64", "C64"), 64),
 }
+#: Those that a pipeline's dtype replaces.
+_CAST_DTYPES = frozenset({"F64", "F32", "F16", "BF16"})
 
 
 class BadWeights(ValueError):
@@ -38,6 +40,42 @@ def check_safetensors(path: Path, size_bytes: int) -> None:
 
     Blocking; raises OSError when the file cannot be read.
     """
+    tensors, header_bytes = _read_header(path, size_bytes)
+    _check_spans(tensors, size_bytes - _LENGTH_BYTES - header_bytes)
+
+
+def loaded_bytes(path: Path, float_bits: int) -> int:
+    """Memory that a file's tensors take once those of floating point have so many bits.
+
+    Blocking. A file that is none, or cannot be read, counts with its size.
+    """
+    size_bytes = 0
+    try:
+        size_bytes = path.stat().st_size
+        tensors, _ = _read_header(path, size_bytes)
+        return (
+            sum(
+                _tensor_bits(tensor, float_bits)
+                for name, tensor in tensors.items()
+                if name != "__metadata__"
+            )
+            // 8
+        )
+    except (OSError, BadWeights):
+        return size_bytes
+
+
+def _tensor_bits(tensor: object, float_bits: int) -> int:
+    if not isinstance(tensor, dict):
+        raise BadWeights("has a header whose entries are malformed")
+    shape, dtype = _counts(tensor.get("shape")), tensor.get("dtype")
+    if shape is None or not isinstance(dtype, str) or dtype not in _DTYPE_BITS:
+        raise BadWeights("has a header whose entries are malformed")
+    return math.prod(shape) * (float_bits if dtype in _CAST_DTYPES else _DTYPE_BITS[dtype])
+
+
+def _read_header(path: Path, size_bytes: int) -> tuple[dict[str, object], int]:
+    """The header's entries and its length."""
     with path.open("rb") as file:
         prefix = file.read(_LENGTH_BYTES)
         if len(prefix) < _LENGTH_BYTES:
@@ -52,10 +90,9 @@ def check_safetensors(path: Path, size_bytes: int) -> None:
             )
         header = file.read(header_bytes)
     try:
-        tensors = parse_object(header)
+        return parse_object(header), header_bytes
     except BadJson as error:
         raise BadWeights(f"has a header that is not a JSON object: {error}") from error
-    _check_spans(tensors, size_bytes - _LENGTH_BYTES - header_bytes)
 
 
 def _check_spans(tensors: dict[str, object], data_bytes: int) -> None:

@@ -83,8 +83,7 @@ def build_server(engine: Engine, options: GrpcOptions, metrics: Metrics, gate: G
 
 def servicers(engine: Engine, image_limits: ImageLimits) -> tuple[ImageService, ModelService]:
     """What answers the calls of Darkroom's own services, on whatever transport."""
-    # What the second lacks, the generated base class answers UNIMPLEMENTED.
-    return ImageService(engine, image_limits), ModelService(engine)  # type: ignore[abstract]
+    return ImageService(engine, image_limits), ModelService(engine)
 
 
 def _bind(server: aio.Server, options: GrpcOptions) -> int:

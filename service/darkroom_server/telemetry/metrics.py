@@ -138,6 +138,21 @@ WORKER_RESTARTS = Metric(
     meaning="times that a worker was to be started in place of one that died",
 )
 
+RECOMPILES = Metric(
+    name="darkroom_denoiser_recompiles_total",
+    kind=MetricKind.COUNTER,
+    unit="graphs",
+    labels=VERSION_LABELS,
+    meaning="graphs that torch compiled after the warm-up, while requests waited; stays 0",
+)
+UNCOMPILED_STEPS = Metric(
+    name="darkroom_denoiser_uncompiled_steps_total",
+    kind=MetricKind.COUNTER,
+    unit="steps",
+    labels=VERSION_LABELS,
+    meaning="steps of a compiled denoiser that ran uncompiled: of a size not warmed up",
+)
+
 METRICS = (
     REQUESTS,
     HTTP_REQUESTS,
@@ -152,6 +167,8 @@ METRICS = (
     IMAGES,
     IMAGE_BYTES,
     WORKER_RESTARTS,
+    RECOMPILES,
+    UNCOMPILED_STEPS,
 )
 
 
@@ -168,6 +185,8 @@ class Metrics:
         self._counters: dict[Metric, Counter] = {}
         self._gauges: dict[Metric, Gauge] = {}
         self._histograms: dict[Metric, Histogram] = {}
+        #: How many editions of a version there are: an update has two for a while.
+        self._edition_counts: dict[tuple[str, ...], int] = {}
         for metric in METRICS:
             self._register(metric)
 
@@ -187,10 +206,27 @@ class Metrics:
 
     def introduce_version(self, labels: Sequence[str]) -> None:
         """Shows a version at zero: a series that begins with its first event hides that event."""
-        for collectors in (self._counters, self._gauges, self._histograms):
-            for metric, collector in collectors.items():
-                if metric.labels == VERSION_LABELS:
-                    collector.labels(*labels)
+        version = tuple(labels)
+        self._edition_counts[version] = self._edition_counts.get(version, 0) + 1
+        for collector in self._of_versions():
+            collector.labels(*labels)
+
+    def forget_version(self, labels: Sequence[str]) -> None:
+        """Ends the series of a version as often as it was introduced: each takes some KiB."""
+        version = tuple(labels)
+        self._edition_counts[version] -= 1
+        if not self._edition_counts[version]:
+            del self._edition_counts[version]
+            for collector in self._of_versions():
+                collector.remove(*labels)
+
+    def _of_versions(self) -> list[Counter | Gauge | Histogram]:
+        return [
+            collector
+            for collectors in (self._counters, self._gauges, self._histograms)
+            for metric, collector in collectors.items()
+            if metric.labels == VERSION_LABELS
+        ]
 
     def count(self, metric: Metric, labels: Sequence[str], amount: float = 1) -> None:
         """Adds to a counter."""

@@ -38,10 +38,10 @@ async def generation_events(
     has named. Raises DarkroomError. Belongs to the engine's event loop.
     """
     writer = EventWriter(time.time_ns)
-    caller = current_caller()
+    call, caller = current_call(), current_caller()
     await caller.begin(request.task)
-    async with engine.open(ref, request.task) as session:
-        current_call().model = session.model.name
+    async with engine.open(ref, request.task, request_id=call.request_id) as session:
+        call.model = session.model.name
         caller.require_model(session.model)
         if not request.validate_only:
             session.require_room()
@@ -53,7 +53,7 @@ async def generation_events(
             version=session.version,
             digest=session.digest,
             dtype=session.dtype.value,
-            runtime=session.model.runtime,
+            runtime=session.model.runtime_label,
             variant=session.model.memory.names(),
         )
         if request.validate_only:

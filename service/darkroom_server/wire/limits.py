@@ -51,8 +51,13 @@ def check_limits(request: ImageRequest) -> None:
         _check_source(request.source)
 
 
-def check_name(field: str, name: str) -> None:
-    """Raises InvalidParameter when the name of a model, version or scheduler is absurdly long."""
+def check_name(field: str, name: str, *, required: bool = False) -> None:
+    """Raises InvalidParameter when the name of a model, version or scheduler is absurdly long.
+
+    With `required` also when there is none.
+    """
+    if required and not name:
+        raise InvalidParameter(field, f"give a {field}")
     if len(name) > MAX_NAME_LENGTH:
         raise InvalidParameter(field, f"longer than {MAX_NAME_LENGTH} characters")
 

@@ -9,7 +9,15 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from darkroom.v1 import image_pb2
 from darkroom.v1 import model_service_pb2 as pb
 from darkroom_server.domain.jobs import Reproducibility, Task
-from darkroom_server.domain.models import ModelInfo, ModelStatus, VersionState, VersionStatus
+from darkroom_server.domain.models import (
+    LoadProgress,
+    LoadStage,
+    ModelInfo,
+    ModelStatus,
+    VersionState,
+    VersionStatus,
+)
+from darkroom_server.engine.model_control import LoadReport
 from darkroom_server.wire.limits import MAX_GUIDANCE_SCALE, MAX_SEED
 
 _TASKS: Mapping[Task, pb.Model.Task.ValueType] = {
@@ -25,8 +33,13 @@ _STATES: Mapping[VersionState, pb.Model.State.ValueType] = {
     VersionState.UNLOADING: pb.Model.STATE_UNLOADING,
     VersionState.FAILED: pb.Model.STATE_FAILED,
 }
-
-
+_STAGES: Mapping[LoadStage, pb.LoadProgress.Stage.ValueType] = {
+    LoadStage.WAITING: pb.LoadProgress.STAGE_WAITING,
+    LoadStage.STARTING: pb.LoadProgress.STAGE_STARTING,
+    LoadStage.WEIGHTS: pb.LoadProgress.STAGE_WEIGHTS,
+    LoadStage.WARMUP: pb.LoadProgress.STAGE_WARMUP,
+    LoadStage.DONE: pb.LoadProgress.STAGE_DONE,
+}
 _LEVELS: Mapping[Reproducibility, image_pb2.Reproducibility.ValueType] = {
     Reproducibility.TOLERANCE: image_pb2.REPRODUCIBILITY_TOLERANCE,
     Reproducibility.BUCKET_EXACT: image_pb2.REPRODUCIBILITY_BUCKET_EXACT,
@@ -60,6 +73,27 @@ def model_message(status: ModelStatus) -> pb.Model:
         default_version=status.default_version or 0,
         versions=[_version(version) for version in status.versions],
         reproducibility=_LEVELS[model.reproducibility],
+        denoiser=model.runtime_label,
+    )
+
+
+def load_message(report: LoadReport) -> pb.LoadModelResponse:
+    """A report of a load."""
+    return pb.LoadModelResponse(
+        model=model_message(report.status),
+        loaded_bytes=report.progress.loaded_bytes,
+        total_bytes=report.progress.total_bytes,
+        progress=_progress(report.progress),
+    )
+
+
+def _progress(progress: LoadProgress) -> pb.LoadProgress:
+    return pb.LoadProgress(
+        stage=_STAGES[progress.stage],
+        loaded_bytes=progress.loaded_bytes,
+        total_bytes=progress.total_bytes,
+        completed_warmup_count=progress.completed_warmup_count,
+        total_warmup_count=progress.total_warmup_count,
     )
 
 
@@ -72,7 +106,10 @@ def _version(version: VersionStatus) -> pb.ModelVersion:
         digest=version.digest,
         memory_bytes=version.memory_bytes,
         weight_bytes=version.weight_bytes,
+        traffic_percent=version.traffic_percent,
     )
+    if version.progress is not None:
+        message.load_progress.CopyFrom(_progress(version.progress))
     if version.loaded_at_s is not None:
         loaded = Timestamp()
         loaded.FromNanoseconds(round(version.loaded_at_s * 1e9))

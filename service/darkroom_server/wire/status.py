@@ -44,6 +44,9 @@ ERROR_KINDS: Mapping[type[DarkroomError], ErrorKind] = {
     errors.WrongTask: ErrorKind(_Code.INVALID_ARGUMENT, 400, "WRONG_TASK"),
     errors.ModelNotFound: ErrorKind(_Code.NOT_FOUND, 404, "MODEL_NOT_FOUND"),
     errors.ModelUnavailable: ErrorKind(_Code.FAILED_PRECONDITION, 409, "MODEL_UNAVAILABLE"),
+    errors.VersionNotReady: ErrorKind(_Code.FAILED_PRECONDITION, 409, "VERSION_NOT_READY"),
+    errors.NotEnoughMemory: ErrorKind(_Code.FAILED_PRECONDITION, 409, "NOT_ENOUGH_MEMORY"),
+    errors.ControlRefused: ErrorKind(_Code.FAILED_PRECONDITION, 409, "MODEL_CONTROL"),
     errors.QueueFull: ErrorKind(_Code.UNAVAILABLE, 429, "QUEUE_FULL", retryable=True),
     errors.Draining: ErrorKind(_Code.UNAVAILABLE, 503, "DRAINING", retryable=True),
     errors.InvalidApiKey: ErrorKind(_Code.UNAUTHENTICATED, 401, "INVALID_API_KEY"),
@@ -56,6 +59,7 @@ ERROR_KINDS: Mapping[type[DarkroomError], ErrorKind] = {
     ),
     errors.DeadlineExceeded: ErrorKind(_Code.DEADLINE_EXCEEDED, 504, "DEADLINE_EXCEEDED"),
     errors.Cancelled: ErrorKind(_Code.CANCELLED, 499, "CANCELLED"),
+    errors.LoadCancelled: ErrorKind(_Code.CANCELLED, 409, "LOAD_CANCELLED"),
     errors.OutOfDeviceMemory: ErrorKind(_Code.RESOURCE_EXHAUSTED, 500, "OUT_OF_DEVICE_MEMORY"),
     errors.GenerationFailed: ErrorKind(_Code.INTERNAL, 500, "GENERATION_FAILED"),
     errors.WorkerLost: ErrorKind(_Code.INTERNAL, 500, "WORKER_LOST"),
@@ -81,7 +85,7 @@ def status_of(error: DarkroomError, request_id: str) -> status_pb2.Status:
     elif isinstance(error, errors.ModelNotFound):
         info.metadata["model"] = _cut(error.name, MAX_DETAIL_BYTES)
         details.append(_resource(error))
-    elif isinstance(error, errors.ModelUnavailable):
+    elif isinstance(error, errors.ModelPrecondition):
         info.metadata["model"] = _cut(error.name, MAX_DETAIL_BYTES)
         details.append(_precondition(error, kind))
     elif isinstance(error, errors.RateLimited | errors.InsufficientCredits):
@@ -154,7 +158,7 @@ def _resource(error: errors.ModelNotFound) -> error_details_pb2.ResourceInfo:
 
 
 def _precondition(
-    error: errors.ModelUnavailable, kind: ErrorKind
+    error: errors.ModelPrecondition, kind: ErrorKind
 ) -> error_details_pb2.PreconditionFailure:
     violation = error_details_pb2.PreconditionFailure.Violation(
         type=kind.reason,

@@ -18,10 +18,11 @@ import structlog
 
 from darkroom_server.backends.base import StepModel
 from darkroom_server.domain.errors import DarkroomError, OutOfDeviceMemory
-from darkroom_server.domain.jobs import FillSpec, ImageSpec, Pixels, Reproducibility, Task
+from darkroom_server.domain.jobs import ImageSpec, Reproducibility
 from darkroom_server.domain.models import ModelInfo
 from darkroom_server.scheduling.step_costs import Curve, StepCosts, bucket_of, pays
 from darkroom_server.worker.failures import attempt
+from darkroom_server.worker.trial import trial_spec
 
 log = structlog.get_logger(__name__)
 
@@ -76,31 +77,7 @@ def _specs(info: ModelInfo) -> Iterator[ImageSpec]:
         height_px = defaults.height_px // part // grid_px * grid_px
         if min(width_px, height_px) < limits.min_size_px:
             return
-        task = Task.TEXT_TO_IMAGE if Task.TEXT_TO_IMAGE in info.tasks else Task.FILL
-        yield ImageSpec(
-            task=task,
-            prompt="",
-            negative_prompt=None,
-            width_px=width_px,
-            height_px=height_px,
-            step_count=defaults.step_count,
-            # One row an image, so that every number of rows can be measured.
-            guidance_scale=1.0,
-            scheduler=defaults.scheduler,
-            seeds=(0,),
-            reproducibility=info.reproducibility,
-            fill=_blank(width_px, height_px) if task is Task.FILL else None,
-        )
-
-
-def _blank(width_px: int, height_px: int) -> FillSpec:
-    count = width_px * height_px
-    return FillSpec(
-        image=Pixels(width_px, height_px, 3, bytes(3 * count)),
-        mask=Pixels(width_px, height_px, 1, b"\xff" * count),
-        strength=1.0,
-        preserve_unmasked=False,
-    )
+        yield trial_spec(info, width_px, height_px)
 
 
 def _measure(

@@ -14,22 +14,49 @@ log = structlog.get_logger(__name__)
 Result = TypeVar("Result")
 
 
+class DeviceLost(BaseException):
+    """The device's context is unusable: whatever this process asks of it from now on fails.
+
+    Not an Exception: it passes everything up to the process's entry, so that the worker is started
+    anew and its jobs run again.
+    """
+
+
 def attempt(work: Callable[[], Result]) -> Result | DarkroomError:
-    """What the work makes, or what it failed of; the cause of anything unforeseen is logged."""
+    """What the work makes, or what it failed of; the cause of anything unforeseen is logged.
+
+    Raises DeviceLost.
+    """
     try:
         return work()
     except DarkroomError as error:
         return error
     except Exception as error:
         log.exception("model failed")
+        if _has_lost_device(error):
+            raise DeviceLost from error
         return as_domain_error(error)
 
 
 def as_domain_error(error: Exception) -> DarkroomError:
     """An error that is safe to send to a caller.
 
-    torch raises its own kind of MemoryError, told by name because this layer does not import torch.
+    torch raises its own kinds, told by name because this layer does not import torch.
     """
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+    if _is_out_of_memory(error):
         return OutOfDeviceMemory("The device has not enough memory for this request.")
     return GenerationFailed("The model failed on this request.")
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or "CUDA error: out of memory" in str(error)
+    )
+
+
+def _has_lost_device(error: Exception) -> bool:
+    """An error of the device itself stays with the process: every later call fails of it too."""
+    is_of_device = type(error).__name__ == "AcceleratorError" or "CUDA error:" in str(error)
+    return is_of_device and not _is_out_of_memory(error)

@@ -11,6 +11,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 
 import structlog
@@ -19,11 +20,12 @@ from darkroom_server.backends.base import RequestModel, StepModel
 from darkroom_server.backends.fake import FakeStepModel
 from darkroom_server.backends.prompt_cache import PromptCache
 from darkroom_server.domain.errors import DarkroomError, ModelUnavailable, OutOfDeviceMemory
-from darkroom_server.domain.models import BackendKind
+from darkroom_server.domain.models import BackendKind, LoadProgress, LoadStage, ModelInfo
 from darkroom_server.scheduling.step_costs import StepCosts
 from darkroom_server.telemetry.logs import configure_logs
 from darkroom_server.worker.calibration import FILE_NAME, calibrated_costs
-from darkroom_server.worker.failures import attempt
+from darkroom_server.worker.compile_ahead import compile_ahead
+from darkroom_server.worker.failures import DeviceLost, attempt
 from darkroom_server.worker.files_check import require_unchanged
 from darkroom_server.worker.loop import WorkerLoop
 from darkroom_server.worker.messages import (
@@ -31,15 +33,20 @@ from darkroom_server.worker.messages import (
     Report,
     StopWorker,
     WorkerFailed,
+    WorkerLoading,
     WorkerReady,
     WorkerSpec,
 )
+from darkroom_server.worker.warmup import warm_up
 from darkroom_server.worker.window_loop import WindowLoop
 
 log = structlog.get_logger(__name__)
 
 #: Room for prompt embeddings; SDXL's take 0.6 MiB in FP32, FLUX's with 512 tokens 8 MiB.
 _PROMPT_CACHE_BYTES = 256 << 20
+
+#: Reports of a fake load.
+_FAKE_PARTS = 10
 
 _SEE_LOG = "the server's log has the cause."
 
@@ -72,6 +79,34 @@ class Pipe:
                 return
 
 
+class _LoadTeller:
+    """Tells the server how far the load is."""
+
+    def __init__(self, pipe: Pipe, total_bytes: int) -> None:
+        self._pipe = pipe
+        self._total_bytes = total_bytes
+
+    def weights(self, loaded_bytes: int) -> None:
+        """So many bytes of weights have been read."""
+        progress = LoadProgress(
+            stage=LoadStage.WEIGHTS,
+            loaded_bytes=min(loaded_bytes, self._total_bytes),
+            total_bytes=self._total_bytes,
+        )
+        self._pipe.send(WorkerLoading(progress))
+
+    def warmup(self, completed_count: int, total_count: int) -> None:
+        """So many warm-ups have been made."""
+        progress = LoadProgress(
+            stage=LoadStage.WARMUP,
+            loaded_bytes=self._total_bytes,
+            total_bytes=self._total_bytes,
+            completed_warmup_count=completed_count,
+            total_warmup_count=total_count,
+        )
+        self._pipe.send(WorkerLoading(progress))
+
+
 def run_worker(connection: Connection, spec: WorkerSpec) -> None:
     """Loads the model, reports, and works until told to stop."""
     # The server decides when a worker stops; Ctrl-C in a terminal and systemd's stop reach all
@@ -79,10 +114,20 @@ def run_worker(connection: Connection, spec: WorkerSpec) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     configure_logs()
+    try:
+        _work(connection, spec)
+    except DeviceLost:
+        log.error("device lost", model=spec.version.model.name, pid=os.getpid())
+        # Without the clean-up that would ask the device once more. The server starts another.
+        os._exit(1)
+
+
+def _work(connection: Connection, spec: WorkerSpec) -> None:
     pipe = Pipe(connection)
     name = f"{spec.version.model.name}/{spec.version.version}"
     prompts = PromptCache(max_bytes=_PROMPT_CACHE_BYTES)
-    model = attempt(lambda: _load(spec, prompts))
+    telling = _LoadTeller(pipe, spec.version.weight_bytes)
+    model = attempt(lambda: _load(spec, prompts, telling))
     # Also after a failure, of which it is the better explanation.
     changed = attempt(lambda: require_unchanged(spec.version))
     if isinstance(changed, DarkroomError):
@@ -129,22 +174,51 @@ def _costs(model: StepModel, spec: WorkerSpec) -> StepCosts | None:
         "device": model.device_name(),
         "max_batch_size": str(info.max_batch_size),
         "reproducibility": info.reproducibility.name,
+        "memory": repr(info.memory),
+        "denoiser": info.denoiser.label,
         "torch": importlib.metadata.version("torch"),
     }
     path = spec.version.path / FILE_NAME
     return calibrated_costs(model, info, path=path, conditions=conditions)
 
 
-def _load(spec: WorkerSpec, prompts: PromptCache) -> StepModel | RequestModel:
+def _load(spec: WorkerSpec, prompts: PromptCache, telling: _LoadTeller) -> StepModel | RequestModel:
+    """The model, warm."""
+    model = _read(spec, prompts, telling.weights)
+    info = spec.version.model
+    failure = attempt(lambda: _warm(model, info, telling))
+    if isinstance(failure, DarkroomError):
+        raise ModelUnavailable(info.name, f"The model made no image to warm up: {failure}")
+    return model
+
+
+def _warm(model: StepModel | RequestModel, info: ModelInfo, telling: _LoadTeller) -> None:
+    if not isinstance(model, RequestModel):
+        compile_ahead(model, info)
+    warm_up(model, info, telling.warmup)
+    if not isinstance(model, RequestModel):
+        model.end_warm_up()
+
+
+def _read(
+    spec: WorkerSpec, prompts: PromptCache, tell_bytes: Callable[[int], None]
+) -> StepModel | RequestModel:
+    tell_bytes(0)
     model = spec.version.model
     match model.backend:
         case BackendKind.FAKE:
-            time.sleep(model.fake_load_s)  # stands for reading weights
+            for part in range(1, _FAKE_PARTS + 1):
+                time.sleep(model.fake_load_s / _FAKE_PARTS)  # stands for reading weights
+                tell_bytes(spec.version.weight_bytes * part // _FAKE_PARTS)
             return FakeStepModel(step_s=model.fake_step_s)
         case BackendKind.DIFFUSERS:
             # Imported here: a fake worker needs no torch.
             from darkroom_server.backends.diffusers.loader import load_model
 
             return load_model(
-                spec.version, spec.placement, thread_count=spec.thread_count, prompts=prompts
+                spec.version,
+                spec.placement,
+                thread_count=spec.thread_count,
+                prompts=prompts,
+                tell_bytes=tell_bytes,
             )

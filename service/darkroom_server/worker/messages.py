@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from darkroom_server.domain.errors import DarkroomError
 from darkroom_server.domain.jobs import Job, JobEvent
-from darkroom_server.domain.models import Dtype, Placement, VersionInfo
+from darkroom_server.domain.models import Dtype, LoadProgress, Placement, VersionInfo
 
 # Server to worker.
 
@@ -38,6 +38,13 @@ Command = SubmitJob | CancelJob | StopWorker
 
 
 # Worker to server.
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerLoading:
+    """How far the load is."""
+
+    progress: LoadProgress
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +85,8 @@ class WorkerStats:
     `step_count_by_rows`: pairs of a number of rows in use and the steps that had it, by rows. Rows
     are those of the denoiser, or images of a model that runs whole requests.
     `capacity_row_count`: rows that the steps would have had at the largest batch allowed.
+    `recompile_count`: graphs compiled after the warm-up. `uncompiled_step_count`: steps whose
+    shapes the warm-up did not have.
     """
 
     step_count_by_rows: tuple[tuple[int, int], ...] = ()
@@ -85,6 +94,8 @@ class WorkerStats:
     prompt_cache_hit_count: int = 0
     prompt_cache_miss_count: int = 0
     prompt_cache_bytes: int = 0
+    recompile_count: int = 0
+    uncompiled_step_count: int = 0
 
     @property
     def step_count(self) -> int:
@@ -97,7 +108,7 @@ class WorkerStats:
         return sum(rows * steps for rows, steps in self.step_count_by_rows)
 
 
-Report = WorkerReady | WorkerFailed | JobReport | JobFailed | WorkerStats
+Report = WorkerLoading | WorkerReady | WorkerFailed | JobReport | JobFailed | WorkerStats
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

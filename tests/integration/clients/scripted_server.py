@@ -165,9 +165,14 @@ class Images(image_service_pb2_grpc.ImageServiceServicer):
 
 @dataclass
 class Models(model_service_pb2_grpc.ModelServiceServicer):
-    """Lists `models`, one on each page."""
+    """Lists `models`, one on each page; answers loads by `load_reports` and keeps what was asked.
+
+    Labels and unloads are answered with the first model.
+    """
 
     models: list[model_service_pb2.Model] = field(default_factory=list)
+    load_reports: list[model_service_pb2.LoadModelResponse] = field(default_factory=list)
+    requests: list[Message] = field(default_factory=list)
 
     def ListModels(
         self,
@@ -180,6 +185,40 @@ class Models(model_service_pb2_grpc.ModelServiceServicer):
             models=self.models[index : index + 1],
             next_page_token="" if last else str(index + 1),
         )
+
+    def LoadModel(
+        self,
+        request: model_service_pb2.LoadModelRequest,
+        context: grpc.ServicerContext,
+    ) -> Iterator[model_service_pb2.LoadModelResponse]:
+        self.requests.append(request)
+        yield from self.load_reports
+        if not self.load_reports:
+            context.abort(grpc.StatusCode.FAILED_PRECONDITION, "not explicit")
+
+    def UnloadModel(
+        self,
+        request: model_service_pb2.UnloadModelRequest,
+        context: grpc.ServicerContext,  # noqa: ARG002
+    ) -> model_service_pb2.UnloadModelResponse:
+        self.requests.append(request)
+        return model_service_pb2.UnloadModelResponse(model=self.models[0])
+
+    def SetVersionLabel(
+        self,
+        request: model_service_pb2.SetVersionLabelRequest,
+        context: grpc.ServicerContext,  # noqa: ARG002
+    ) -> model_service_pb2.SetVersionLabelResponse:
+        self.requests.append(request)
+        return model_service_pb2.SetVersionLabelResponse(model=self.models[0])
+
+    def DeleteVersionLabel(
+        self,
+        request: model_service_pb2.DeleteVersionLabelRequest,
+        context: grpc.ServicerContext,  # noqa: ARG002
+    ) -> model_service_pb2.DeleteVersionLabelResponse:
+        self.requests.append(request)
+        return model_service_pb2.DeleteVersionLabelResponse(model=self.models[0])
 
     def GetModel(
         self, request: model_service_pb2.GetModelRequest, context: grpc.ServicerContext

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from darkroom_server.backends.fake import POISONING_PROMPT
 from darkroom_server.domain.errors import (
     Draining,
     ModelNotFound,
@@ -170,6 +171,24 @@ async def test_a_request_that_kills_its_worker_each_time_fails_alone(tmp_path: P
             ended = await asyncio.gather(*others)
         assert all(isinstance(events[-1], JobCompleted) for events in ended)
         assert state(engine) is not VersionState.FAILED
+
+
+async def test_rule_12_a_worker_whose_device_is_lost_is_replaced_and_the_others_have_their_pictures(
+    tmp_path: Path,
+) -> None:
+    async with running(fake_repository(tmp_path, step_s=0.01)) as engine:
+        await until(engine, VersionState.READY)
+        pids = set(engine.worker_pids())
+        others = [
+            asyncio.create_task(generate(engine, image_spec(step_count=20, seeds=(k,))))
+            for k in range(3)
+        ]
+        with pytest.raises(WorkerLost):
+            await generate(engine, image_spec(prompt=POISONING_PROMPT))
+        ended = await asyncio.gather(*others)
+        assert all(isinstance(events[-1], JobCompleted) for events in ended)
+        await until(engine, VersionState.READY)
+        assert pids.isdisjoint(engine.worker_pids())
 
 
 async def test_leaving_a_session_frees_its_place(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import pytest
 from darkroom_server.domain.errors import ModelNotFound
 from darkroom_server.domain.models import VersionState
 from darkroom_server.engine.engine import Engine, EngineOptions
+from darkroom_server.engine.model_control import ControlOptions
 from darkroom_server.models.remote_repository import RemoteLocation
 from darkroom_server.models.remote_store import RemoteError, RemoteStore
 from darkroom_server.telemetry.metrics import Metrics
@@ -35,7 +36,7 @@ async def following(tmp_path: Path, *, poll_s: float = 0.1) -> AsyncIterator[Eng
     options = EngineOptions(
         model_repository=RemoteLocation(URL, tmp_path / "cache", 10**9),
         threads_per_worker=lambda _: 1,
-        poll_s=poll_s,
+        control=ControlOptions(poll_s=poll_s),
     )
     engine = Engine(options, Metrics())
     await engine.start()

@@ -19,6 +19,7 @@ from darkroom_server.domain.errors import ModelNotFound
 from darkroom_server.domain.jobs import JobImage, Task
 from darkroom_server.domain.models import ModelRef, VersionState
 from darkroom_server.engine.engine import Engine, EngineOptions
+from darkroom_server.engine.model_control import ControlOptions
 from darkroom_server.telemetry.metrics import Metrics
 from tests.unit.specs import image_spec
 
@@ -50,7 +51,9 @@ def root(tmp_path: Path) -> Path:
 @asynccontextmanager
 async def polling(root: Path, *, settle_s: float = 0.0) -> AsyncIterator[Engine]:
     options = EngineOptions(
-        model_repository=root, threads_per_worker=lambda _: 1, poll_s=0.05, settle_s=settle_s
+        model_repository=root,
+        threads_per_worker=lambda _: 1,
+        control=ControlOptions(poll_s=0.05, settle_s=settle_s),
     )
     engine = Engine(options, Metrics())
     await engine.start()

@@ -93,12 +93,16 @@ class FakeEngine:
         self.room_error: Exception | None = None
         self.models: tuple[ModelStatus, ...] = (status(SDXL),)
         self.leaving = False
+        self.request_ids: list[str] = []
         self.sessions: list[FakeSession] = []
         self.opened = asyncio.Event()
         self._listeners: list[Callable[[], None]] = []
 
     @asynccontextmanager
-    async def open(self, ref: ModelRef, task: Task) -> AsyncIterator[FakeSession]:
+    async def open(
+        self, ref: ModelRef, task: Task, *, request_id: str = ""
+    ) -> AsyncIterator[FakeSession]:
+        self.request_ids.append(request_id)
         if self.open_error is not None:
             raise self.open_error
         error = self.submit_errors.pop(0) if self.submit_errors else None
@@ -110,6 +114,9 @@ class FakeEngine:
             yield session
         finally:
             session.left.set()
+
+    async def scanned(self) -> None:
+        pass
 
     def list_models(self) -> tuple[ModelStatus, ...]:
         return self.models

@@ -13,7 +13,6 @@ from grpc_status import rpc_status
 
 from darkroom.v1 import image_service_pb2_grpc
 from darkroom.v1.image_service_pb2 import FillRequest, GenerateRequest
-from darkroom.v1.model_service_pb2 import LoadModelRequest, UnloadModelRequest
 from darkroom_server.domain.errors import ModelNotFound, OutOfDeviceMemory, QueueFull, WorkerLost
 from tests.integration.rpc.fake_engine import COMPLETED, image
 
@@ -165,14 +164,6 @@ async def test_without_a_sane_request_id_one_is_made(images, sent):
     made = dict(await call.initial_metadata())["x-request-id"]
     assert len(made) == 32
     assert [r async for r in call]
-
-
-async def test_methods_to_come_say_so(models):
-    load = models.LoadModel(LoadModelRequest(name="sdxl"))
-    assert (await failure_of(load)).code() is grpc.StatusCode.UNIMPLEMENTED
-    with pytest.raises(aio.AioRpcError) as caught:
-        await models.UnloadModel(UnloadModelRequest(name="sdxl"))
-    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
 async def test_every_call_leaves_one_line(images):

@@ -9,6 +9,7 @@ import pytest
 from click.testing import Result
 
 from darkroom.v1 import model_service_pb2
+from darkroom_server.cli import models as models_command
 from tests.integration.clients.scripted_server import ScriptedServer
 
 Darkroom = Callable[..., Result]
@@ -44,9 +45,9 @@ def test_the_table_has_a_line_for_each_model(darkroom: Darkroom) -> None:
     heading, tiny, broken = result.stdout.splitlines()
     assert heading.split()[:2] == ["name", "state"]
     assert tiny.split() == [
-        *("tiny", "ready", "2*,", "1", "text-to-image,", "fill", "256x192", "64", "MiB"),
+        *("tiny", "ready", "2*,", "1", "text-to-image,", "fill", "256x192", "64", "MiB", "-"),
     ]
-    assert broken.split() == ["broken", "failed:", "[no]", "weights", "-", "-"]
+    assert broken.split() == ["broken", "failed:", "[no]", "weights", "-", "-", "-"]
 
 
 def test_json_tells_all_that_is_known(darkroom: Darkroom) -> None:
@@ -58,3 +59,115 @@ def test_json_tells_all_that_is_known(darkroom: Darkroom) -> None:
 
 def test_no_server_exits_with_4(darkroom: Darkroom) -> None:
     assert darkroom("models", "--server", "127.0.0.1:1").exit_code == 4
+
+
+def test_list_is_what_models_does_alone(darkroom: Darkroom) -> None:
+    assert darkroom("models", "list").stdout == darkroom("models").stdout
+
+
+@pytest.fixture
+def load_reports(server: ScriptedServer) -> None:
+    P = model_service_pb2.LoadProgress
+    server.models.load_reports = [
+        model_service_pb2.LoadModelResponse(model=server.models.models[0], progress=progress)
+        for progress in (
+            P(stage=P.STAGE_STARTING, total_bytes=100),
+            P(stage=P.STAGE_WEIGHTS, loaded_bytes=50, total_bytes=100),
+            P(stage=P.STAGE_WARMUP, completed_warmup_count=1, total_warmup_count=2),
+            P(stage=P.STAGE_DONE),
+        )
+    ]
+
+
+@pytest.mark.usefixtures("load_reports")
+def test_load_tells_its_stages_and_then_the_versions(
+    server: ScriptedServer, darkroom: Darkroom
+) -> None:
+    result = darkroom("models", "load", "tiny", "--version", "2", "--evict-idle", "--force")
+    assert result.exit_code == 0
+    assert result.stderr.splitlines() == [
+        *("starting a worker", "reading weights", "warming up, 1 of 2", "ready"),
+    ]
+    assert [line.split()[:3] for line in result.stdout.splitlines()[1:]] == [
+        ["tiny", "2*", "ready"],
+        ["1", "unloaded", "-"],
+    ]
+    assert server.models.requests == [
+        model_service_pb2.LoadModelRequest(
+            name="tiny", version="2", evict_idle=True, force_reload=True
+        )
+    ]
+
+
+def test_a_load_that_is_refused_says_why(darkroom: Darkroom) -> None:
+    result = darkroom("models", "load", "tiny")
+    assert (result.exit_code, result.stderr) == (4, "darkroom: not explicit\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "request_"),
+    [
+        pytest.param(
+            ["unload", "tiny"], model_service_pb2.UnloadModelRequest(name="tiny"), id="unload"
+        ),
+        pytest.param(
+            ["unload", "tiny", "--version", "1", "--drain", "1.5"],
+            model_service_pb2.UnloadModelRequest(
+                name="tiny", version="1", drain_duration={"seconds": 1, "nanos": 500_000_000}
+            ),
+            id="drain",
+        ),
+        pytest.param(
+            ["label", "tiny", "stable", "1"],
+            model_service_pb2.SetVersionLabelRequest(name="tiny", label="stable", version="1"),
+            id="label",
+        ),
+        pytest.param(
+            ["label", "tiny", "canary", "2", "--traffic", "5"],
+            model_service_pb2.SetVersionLabelRequest(
+                name="tiny", label="canary", version="2", traffic_percent=5
+            ),
+            id="traffic",
+        ),
+        pytest.param(
+            ["label", "tiny", "canary", "--delete"],
+            model_service_pb2.DeleteVersionLabelRequest(name="tiny", label="canary"),
+            id="delete",
+        ),
+    ],
+)
+def test_what_is_asked_for(
+    server: ScriptedServer, darkroom: Darkroom, arguments: list[str], request_: object
+) -> None:
+    result = darkroom("models", *arguments, "--quiet")
+    assert (result.exit_code, result.output) == (0, "")
+    assert server.models.requests == [request_]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        pytest.param(["label", "tiny", "canary"], id="label-without-a-version"),
+        pytest.param(["label", "tiny", "canary", "2", "--delete"], id="label-set-and-deleted"),
+        pytest.param(["--json", "load", "tiny"], id="an-option-before-the-command"),
+        pytest.param(["lod", "tiny"], id="no-such-command"),
+    ],
+)
+def test_wrong_usage(darkroom: Darkroom, arguments: list[str]) -> None:
+    assert darkroom("models", *arguments).exit_code == 2
+
+
+def test_watch_shows_every_version_until_it_is_interrupted(
+    darkroom: Darkroom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = []
+
+    def interrupt_the_second_time(interval_s: float) -> None:
+        looks.append(interval_s)
+        if len(looks) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(models_command.time, "sleep", interrupt_the_second_time)
+    result = darkroom("models", "watch", "--interval", "3")
+    assert (result.exit_code, looks) == (0, [3.0, 3.0])
+    assert ["tiny", "2*", "ready"] in [line.split()[:3] for line in result.stdout.splitlines()]

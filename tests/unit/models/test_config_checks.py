@@ -80,6 +80,27 @@ OTHERS = 'license: "MIT"\n'
             "which REPRODUCIBILITY_SOLO promises",
             id="channels-last-and-solo",
         ),
+        pytest.param(
+            'traffic_percent { key: "canary" value: 101 }',
+            "a share is 0 to 100, not 101",
+            id="share",
+        ),
+        pytest.param(
+            'traffic_percent { key: "a" value: 60 } traffic_percent { key: "b" value: 50 }',
+            ":2:1: error: the shares are 110 % together",
+            id="shares-together",
+        ),
+        pytest.param(
+            'traffic_percent { key: "7" value: 1 }', "must be a word", id="share-of-no-label"
+        ),
+        pytest.param(
+            "model_warmup { batch_size: 17 }", "batch_size must be 1 to 16", id="warm-up-batch"
+        ),
+        pytest.param(
+            "model_warmup { width_px: 100 }",
+            "100x1024 is no size that requests may ask for",
+            id="warm-up-size",
+        ),
         pytest.param("fake { step_s: -1 }", "step_s must be 0 to 3600", id="fake-step"),
         pytest.param(
             "version_policy { latest { num_versions: -1 } }",

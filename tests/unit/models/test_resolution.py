@@ -119,7 +119,7 @@ def test_another_version_gets_the_known_ones(scan: RepositoryScan, version: str)
 
 def test_a_model_of_which_nothing_serves_has_no_default_version(repository: Repository) -> None:
     repository.fake("m", 1, config="version_policy { specific { versions: 7 } }")
-    with pytest.raises(ModelNotFound, match="has no version that serves"):
+    with pytest.raises(ModelUnavailable, match="no version of model 'm' is loaded"):
         resolve_version(repository.model(), "")
 
 

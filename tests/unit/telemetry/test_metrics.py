@@ -63,6 +63,19 @@ def test_a_version_is_at_zero_before_anything_happens() -> None:
     assert not [key for key in values if key[0] == REQUESTS.name]
 
 
+def test_a_version_that_has_left_has_no_series_and_one_of_two_editions_keeps_them() -> None:
+    metrics = Metrics()
+    metrics.introduce_version(LABELS)
+    metrics.introduce_version(LABELS)
+    metrics.set(PROMPT_CACHE_BYTES, LABELS, 7)
+    metrics.forget_version(LABELS)
+    assert scraped(metrics)["darkroom_prompt_cache_bytes", *LABELS] == 7
+    metrics.forget_version(LABELS)
+    assert scraped(metrics) == {}
+    metrics.introduce_version(LABELS)
+    assert scraped(metrics)["darkroom_prompt_cache_bytes", *LABELS] == 0
+
+
 def test_counters_add_gauges_replace_and_histograms_collect() -> None:
     metrics = Metrics()
     metrics.count(REQUESTS, ("/a/B", "tiny", "OK"))

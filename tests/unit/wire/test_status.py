@@ -32,6 +32,9 @@ EXAMPLES: list[DarkroomError] = [
     errors.WrongTask("model", "bad"),
     errors.ModelNotFound("nope", "bad"),
     errors.ModelUnavailable("sdxl", "bad"),
+    errors.VersionNotReady("sdxl", "bad"),
+    errors.NotEnoughMemory("sdxl", "bad"),
+    errors.ControlRefused("sdxl", "bad"),
     errors.QueueFull("bad", retry_after_s=2),
     errors.Draining("bad", retry_after_s=2),
     errors.InvalidApiKey("bad"),
@@ -41,6 +44,7 @@ EXAMPLES: list[DarkroomError] = [
     errors.LimitsUnavailable("bad", retry_after_s=2),
     errors.DeadlineExceeded("bad"),
     errors.Cancelled("bad"),
+    errors.LoadCancelled("bad"),
     errors.OutOfDeviceMemory("bad"),
     errors.GenerationFailed("bad"),
     errors.WorkerLost("bad"),
@@ -59,6 +63,15 @@ TABLE = {
     errors.ModelUnavailable: (
         "FAILED_PRECONDITION", 409, "MODEL_UNAVAILABLE", False, "PreconditionFailure",
     ),
+    errors.VersionNotReady: (
+        "FAILED_PRECONDITION", 409, "VERSION_NOT_READY", False, "PreconditionFailure",
+    ),
+    errors.NotEnoughMemory: (
+        "FAILED_PRECONDITION", 409, "NOT_ENOUGH_MEMORY", False, "PreconditionFailure",
+    ),
+    errors.ControlRefused: (
+        "FAILED_PRECONDITION", 409, "MODEL_CONTROL", False, "PreconditionFailure",
+    ),
     errors.QueueFull: ("UNAVAILABLE", 429, "QUEUE_FULL", True, "RetryInfo"),
     errors.Draining: ("UNAVAILABLE", 503, "DRAINING", True, "RetryInfo"),
     errors.InvalidApiKey: ("UNAUTHENTICATED", 401, "INVALID_API_KEY", False, None),
@@ -72,6 +85,7 @@ TABLE = {
     errors.LimitsUnavailable: ("UNAVAILABLE", 500, "LIMITS_UNAVAILABLE", True, "RetryInfo"),
     errors.DeadlineExceeded: ("DEADLINE_EXCEEDED", 504, "DEADLINE_EXCEEDED", False, None),
     errors.Cancelled: ("CANCELLED", 499, "CANCELLED", False, None),
+    errors.LoadCancelled: ("CANCELLED", 409, "LOAD_CANCELLED", False, None),
     errors.OutOfDeviceMemory: (
         "RESOURCE_EXHAUSTED", 500, "OUT_OF_DEVICE_MEMORY", False, None,
     ),
@@ -168,7 +182,7 @@ def test_when_clients_may_retry(error: DarkroomError, pushback_ms: int | None) -
 @pytest.mark.parametrize("error", EXAMPLES, ids=lambda error: type(error).__name__)
 def test_a_status_fits_the_headers_of_a_stock_client(error: DarkroomError) -> None:
     error.args = ("é" * 100_000,)
-    if isinstance(error, errors.ModelNotFound | errors.ModelUnavailable):
+    if isinstance(error, errors.ModelNotFound | errors.ModelPrecondition):
         error.name = "é" * 100_000
     status = status_of(error, "r" * 128)
     # The status travels in base64, and beside it the message, percent-encoded.

@@ -63,10 +63,13 @@ class FirstBlockCache:
     def denoise(self, inputs: dict[str, Any], memories: Sequence[FirstBlockMemory]) -> torch.Tensor:
         """One evaluation; `memories` has one for each row, changed only when all went well."""
         self._run.begin(memories)
-        predicted: torch.Tensor = self._view(
-            **inputs, joint_attention_kwargs={}, return_dict=False
-        )[0]
-        self._run.keep()
+        try:
+            predicted: torch.Tensor = self._view(
+                **inputs, joint_attention_kwargs={}, return_dict=False
+            )[0]
+            self._run.keep()
+        finally:
+            self._run.begin(())
         return predicted
 
 
@@ -81,6 +84,7 @@ class _Run:
     _first_added: Sequence[torch.Tensor] = ()
 
     def begin(self, memories: Sequence[FirstBlockMemory]) -> None:
+        """Lets go of everything that was, for an evaluation with one memory a row."""
         self.memories, self.computed, self.added = memories, [], {}
         self._firsts = self._first_added = ()
 
@@ -122,10 +126,9 @@ class _Run:
         return torch.cat([text for text, _ in whole]), torch.cat([image for _, image in whole])
 
     def keep(self) -> None:
-        """Remembers what was computed, and lets go of everything else."""
+        """Remembers what was computed."""
         for row, added in self.added.items():
             self.memories[row].added = added
-        self.begin(())
 
 
 def _rows(states: torch.Tensor) -> list[torch.Tensor]:

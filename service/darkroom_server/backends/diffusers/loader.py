@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,8 +24,10 @@ from darkroom_server.backends.diffusers.families.hidream import HiDreamStepModel
 from darkroom_server.backends.diffusers.families.sd import SdStepModel
 from darkroom_server.backends.diffusers.families.sd3 import Sd3StepModel
 from darkroom_server.backends.diffusers.families.sdxl import SdxlStepModel
+from darkroom_server.backends.diffusers.network_choice import choose_network
 from darkroom_server.backends.diffusers.openvino_request import load_openvino
-from darkroom_server.backends.diffusers.step_model import DTYPES
+from darkroom_server.backends.diffusers.part_progress import telling_parts
+from darkroom_server.backends.diffusers.step_model import DTYPES, DiffusersStepModel
 from darkroom_server.backends.diffusers.whole_request import WholeRequestModel, reason_against
 from darkroom_server.backends.prompt_cache import PromptCache
 from darkroom_server.domain.errors import ModelUnavailable
@@ -39,7 +41,7 @@ class Family(Protocol):
 
     def __call__(
         self, pipeline: Any, *, allowed_schedulers: Sequence[str], prompts: PromptCache
-    ) -> StepModel:
+    ) -> DiffusersStepModel:
         """The step model."""
         ...
 
@@ -60,9 +62,17 @@ _TORCH_DTYPES = {dtype: of_torch for of_torch, dtype in DTYPES.items()}
 
 
 def load_model(
-    version: VersionInfo, placement: Placement, *, thread_count: int, prompts: PromptCache
+    version: VersionInfo,
+    placement: Placement,
+    *,
+    thread_count: int,
+    prompts: PromptCache,
+    tell_bytes: Callable[[int], None] = lambda loaded_bytes: None,  # noqa: ARG005
 ) -> StepModel | RequestModel:
-    """Reads the weights onto the device; raises ModelUnavailable with the reason."""
+    """Reads the weights onto the device; raises ModelUnavailable with the reason.
+
+    `tell_bytes` is called with the bytes of weights read so far.
+    """
     model = version.model
     _quiet()
     torch.set_num_threads(thread_count)
@@ -79,16 +89,17 @@ def load_model(
     present = {name: part for name, part in components.items() if part != [None, None]}
     memory.check(model.name, model.memory, device, present)
     try:
-        pipeline = DiffusionPipeline.from_pretrained(
-            version.path,
-            torch_dtype=dtype,
-            quantization_config=memory.quantization_config(model.memory, present, dtype),
-            use_safetensors=True,
-            local_files_only=True,
-            trust_remote_code=False,
-            # Without a word, some parts must be there.
-            **dict.fromkeys(components.keys() - present.keys()),
-        )
+        with telling_parts(version.path, tell_bytes):
+            pipeline = DiffusionPipeline.from_pretrained(
+                version.path,
+                torch_dtype=dtype,
+                quantization_config=memory.quantization_config(model.memory, present, dtype),
+                use_safetensors=True,
+                local_files_only=True,
+                trust_remote_code=False,
+                # Without a word, some parts must be there.
+                **dict.fromkeys(components.keys() - present.keys()),
+            )
     except (OSError, ValueError) as error:
         # Libraries' texts name paths and options of theirs: for the log, not for callers.
         log.exception("pipeline does not load", model=model.name)
@@ -101,7 +112,9 @@ def load_model(
     _own_weights(pipeline)
     if family is None:
         return WholeRequestModel(pipeline, allowed_schedulers=model.schedulers)
-    return family(pipeline, allowed_schedulers=model.schedulers, prompts=prompts)
+    made = family(pipeline, allowed_schedulers=model.schedulers, prompts=prompts)
+    choose_network(made, version, device=device, thread_count=thread_count)
+    return made
 
 
 def _own_weights(pipeline: DiffusionPipeline) -> None:

@@ -38,6 +38,11 @@ def _reason_against(
     profile: MemoryProfile, device: torch.device, parts: Collection[str]
 ) -> str | None:
     on_gpu = device.type == "cuda"
+    needs_denoiser = profile.storage is not None or profile.channels_last
+    if profile.quantization is not None:
+        needs_denoiser = needs_denoiser or not profile.quantized_parts
+    if needs_denoiser and denoiser_name(parts) is None:
+        return "The pipeline has no part that is known to denoise: neither unet nor transformer."
     if profile.offload is not None and not on_gpu:
         return "offload needs a GPU: on the processor all weights are where they would go."
     if (method := profile.quantization) is None:
@@ -66,9 +71,9 @@ def _multiplies_fp8(device: torch.device) -> bool:
     return device.type == "cuda" and torch.cuda.get_device_capability(device) >= _FP8_CAPABILITY
 
 
-def denoiser_name(parts: Collection[str]) -> str:
-    """The name of the part that denoises."""
-    return "transformer" if "transformer" in parts else "unet"
+def denoiser_name(parts: Collection[str]) -> str | None:
+    """The name of the part that denoises; None where it has another name."""
+    return next((name for name in ("transformer", "unet") if name in parts), None)
 
 
 def quantization_config(
@@ -77,7 +82,8 @@ def quantization_config(
     """What `from_pretrained` quantizes as it reads; `components` are [library, class] by part."""
     if profile.quantization is None:
         return None
-    wanted = profile.quantized_parts or (denoiser_name(components),)
+    denoiser = denoiser_name(components)
+    wanted = profile.quantized_parts or (() if denoiser is None else (denoiser,))
     return PipelineQuantizationConfig(
         quant_mapping={
             # Both libraries have classes of these names, each for its own parts.
@@ -124,8 +130,11 @@ def _torchao_config(method: Quantization) -> Any:
 def place(
     name: str, pipeline: DiffusionPipeline, profile: MemoryProfile, device: torch.device
 ) -> DiffusionPipeline:
-    """Puts a loaded pipeline where it computes; raises ModelUnavailable where a part cannot."""
-    denoiser = getattr(pipeline, denoiser_name(pipeline.components))
+    """Puts a loaded pipeline that passed `check` where it computes.
+
+    Raises ModelUnavailable where a part cannot.
+    """
+    denoiser = pipeline.components.get(denoiser_name(pipeline.components))
     if profile.storage is not None:
         denoiser.enable_layerwise_casting(
             storage_dtype=_STORAGES[profile.storage], compute_dtype=denoiser.dtype
@@ -137,8 +146,7 @@ def place(
         _tile(name, pipeline.vae, profile.vae_tiling_px)
     match profile.offload:
         case None:
-            # bitsandbytes' weights are where they compute already, and do not move.
-            return pipeline if profile.quantization in _BITSANDBYTES else pipeline.to(device)
+            pipeline.to(device)
         case Offload.MODEL:
             pipeline.enable_model_cpu_offload(device=device)
         case Offload.GROUP:

@@ -21,7 +21,7 @@ from connectrpc.protocol import ProtocolType
 from connectrpc.server import ConnectASGIApplication, DEFAULT_READ_MAX_BYTES, Endpoint
 from pyqwest import Client
 
-from .model_service_pb2 import GetModelRequest, GetModelResponse, ListModelsRequest, ListModelsResponse, LoadModelRequest, LoadModelResponse, UnloadModelRequest, UnloadModelResponse
+from .model_service_pb2 import DeleteVersionLabelRequest, DeleteVersionLabelResponse, GetModelRequest, GetModelResponse, ListModelsRequest, ListModelsResponse, LoadModelRequest, LoadModelResponse, SetVersionLabelRequest, SetVersionLabelResponse, UnloadModelRequest, UnloadModelResponse
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
@@ -39,8 +39,9 @@ _GZIP_COMPRESSION = GzipCompression()
 
 class ModelService(Protocol):
     """
-    Lists, loads and unloads models. List and Get are for every caller; Load and
-    Unload may need a permission.
+    Lists, loads and unloads models. List and Get are for every caller; the other
+    methods may need a permission. Load and Unload are for servers that run with
+    model control EXPLICIT; others refuse them with the reason MODEL_CONTROL.
     """
     async def list_models(self, request: ListModelsRequest, ctx: RequestContext[ListModelsRequest, ListModelsResponse], /) -> ListModelsResponse:
         """
@@ -57,15 +58,30 @@ class ModelService(Protocol):
     def load_model(self, request: LoadModelRequest, ctx: RequestContext[LoadModelRequest, LoadModelResponse], /) -> AsyncIterator[LoadModelResponse]:
         """
         Loads a model, or one version of it, and streams its state until it is
-        READY. Loading what is READY succeeds at once. Cancelling the call stops
-        the reports, not the load.
+        READY. Loading what is READY with the files that are there succeeds at
+        once. Cancelling the call stops the reports, not the load: UnloadModel
+        cancels a load, and this call then fails with the reason LOAD_CANCELLED.
         """
         raise ConnectError(Code.UNIMPLEMENTED, 'Not implemented')
 
     async def unload_model(self, request: UnloadModelRequest, ctx: RequestContext[UnloadModelRequest, UnloadModelResponse], /) -> UnloadModelResponse:
         """
         Lets running generations finish, then frees the memory of a model or of
-        one version of it.
+        one version of it, and returns when that is done. A version that is still
+        being loaded stops loading at once. Ending the call does not take it back.
+        """
+        raise ConnectError(Code.UNIMPLEMENTED, 'Not implemented')
+
+    async def set_version_label(self, request: SetVersionLabelRequest, ctx: RequestContext[SetVersionLabelRequest, SetVersionLabelResponse], /) -> SetVersionLabelResponse:
+        """
+        Points a label at a version that is READY, in one step for all requests
+        that follow. Moving `stable` back is the way back from a bad version.
+        """
+        raise ConnectError(Code.UNIMPLEMENTED, 'Not implemented')
+
+    async def delete_version_label(self, request: DeleteVersionLabelRequest, ctx: RequestContext[DeleteVersionLabelRequest, DeleteVersionLabelResponse], /) -> DeleteVersionLabelResponse:
+        """
+        Takes a label away, also one that the configuration sets.
         """
         raise ConnectError(Code.UNIMPLEMENTED, 'Not implemented')
 
@@ -127,6 +143,28 @@ class ModelServiceASGIApplication(ConnectASGIApplication[ModelService]):
                     ),
                     function=svc.unload_model,
                 ),
+                "/darkroom.v1.ModelService/SetVersionLabel": Endpoint.unary(
+                    method=MethodInfo(
+                        name="SetVersionLabel",
+                        service_name="darkroom.v1.ModelService",
+                        input=SetVersionLabelRequest,
+                        output=SetVersionLabelResponse,
+                        idempotency_level=IdempotencyLevel.UNKNOWN,
+                        stream_type=StreamType.UNARY,
+                    ),
+                    function=svc.set_version_label,
+                ),
+                "/darkroom.v1.ModelService/DeleteVersionLabel": Endpoint.unary(
+                    method=MethodInfo(
+                        name="DeleteVersionLabel",
+                        service_name="darkroom.v1.ModelService",
+                        input=DeleteVersionLabelRequest,
+                        output=DeleteVersionLabelResponse,
+                        idempotency_level=IdempotencyLevel.UNKNOWN,
+                        stream_type=StreamType.UNARY,
+                    ),
+                    function=svc.delete_version_label,
+                ),
             },
             interceptors=interceptors,
             read_max_bytes=read_max_bytes,
@@ -142,8 +180,9 @@ class ModelServiceASGIApplication(ConnectASGIApplication[ModelService]):
 
 class ModelServiceClient(ConnectClient):
     """
-    Lists, loads and unloads models. List and Get are for every caller; Load and
-    Unload may need a permission.
+    Lists, loads and unloads models. List and Get are for every caller; the other
+    methods may need a permission. Load and Unload are for servers that run with
+    model control EXPLICIT; others refuse them with the reason MODEL_CONTROL.
     """
     def __init__(
         self,
@@ -224,8 +263,9 @@ class ModelServiceClient(ConnectClient):
     ) -> AsyncIterator[LoadModelResponse]:
         """
         Loads a model, or one version of it, and streams its state until it is
-        READY. Loading what is READY succeeds at once. Cancelling the call stops
-        the reports, not the load.
+        READY. Loading what is READY with the files that are there succeeds at
+        once. Cancelling the call stops the reports, not the load: UnloadModel
+        cancels a load, and this call then fails with the reason LOAD_CANCELLED.
         """
         return self.execute_server_stream(
             request=request,
@@ -249,7 +289,8 @@ class ModelServiceClient(ConnectClient):
     ) -> UnloadModelResponse:
         """
         Lets running generations finish, then frees the memory of a model or of
-        one version of it.
+        one version of it, and returns when that is done. A version that is still
+        being loaded stops loading at once. Ending the call does not take it back.
         """
         return await self.execute_unary(
             request=request,
@@ -258,6 +299,53 @@ class ModelServiceClient(ConnectClient):
                 service_name="darkroom.v1.ModelService",
                 input=UnloadModelRequest,
                 output=UnloadModelResponse,
+                idempotency_level=IdempotencyLevel.UNKNOWN,
+                stream_type=StreamType.UNARY,
+            ),
+            headers=headers,
+            timeout_ms=timeout_ms,
+        )
+    async def set_version_label(
+        self,
+        request: SetVersionLabelRequest,
+        *,
+        headers: Headers | Mapping[str, str] | None = None, 
+        timeout_ms: int | None = None,
+    ) -> SetVersionLabelResponse:
+        """
+        Points a label at a version that is READY, in one step for all requests
+        that follow. Moving `stable` back is the way back from a bad version.
+        """
+        return await self.execute_unary(
+            request=request,
+            method=MethodInfo(
+                name="SetVersionLabel",
+                service_name="darkroom.v1.ModelService",
+                input=SetVersionLabelRequest,
+                output=SetVersionLabelResponse,
+                idempotency_level=IdempotencyLevel.UNKNOWN,
+                stream_type=StreamType.UNARY,
+            ),
+            headers=headers,
+            timeout_ms=timeout_ms,
+        )
+    async def delete_version_label(
+        self,
+        request: DeleteVersionLabelRequest,
+        *,
+        headers: Headers | Mapping[str, str] | None = None, 
+        timeout_ms: int | None = None,
+    ) -> DeleteVersionLabelResponse:
+        """
+        Takes a label away, also one that the configuration sets.
+        """
+        return await self.execute_unary(
+            request=request,
+            method=MethodInfo(
+                name="DeleteVersionLabel",
+                service_name="darkroom.v1.ModelService",
+                input=DeleteVersionLabelRequest,
+                output=DeleteVersionLabelResponse,
                 idempotency_level=IdempotencyLevel.UNKNOWN,
                 stream_type=StreamType.UNARY,
             ),

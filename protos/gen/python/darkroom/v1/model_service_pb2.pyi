@@ -113,6 +113,7 @@ class Model(_message.Message):
     DEFAULT_VERSION_FIELD_NUMBER: _builtins.int
     VERSIONS_FIELD_NUMBER: _builtins.int
     REPRODUCIBILITY_FIELD_NUMBER: _builtins.int
+    DENOISER_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Format: models/{model}; {model} is the name of its folder in the model
     repository.
@@ -146,6 +147,10 @@ class Model(_message.Message):
     reproducibility: _image_pb2.Reproducibility.ValueType
     """How far pixels depend on what shares the device, unless a request is
     stricter. Never UNSPECIFIED.
+    """
+    denoiser: _builtins.str
+    """What computes its denoising steps, as fingerprints name it: torch,
+    torch_compile, onnxruntime, onnxruntime-int8, openvino, openvino-bf16, …
     """
     @_builtins.property
     def aliases(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -189,10 +194,11 @@ class Model(_message.Message):
         default_version: _builtins.int = ...,
         versions: _abc.Iterable[Global___ModelVersion] | None = ...,
         reproducibility: _image_pb2.Reproducibility.ValueType = ...,
+        denoiser: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "default_scheduler", b"default_scheduler", "default_version", b"default_version", "dimension_multiple_px", b"dimension_multiple_px", "display_name", b"display_name", "hub_id", b"hub_id", "license", b"license", "max_image_count", b"max_image_count", "max_pixel_count", b"max_pixel_count", "memory_bytes", b"memory_bytes", "name", b"name", "parameters", b"parameters", "queued_request_count", b"queued_request_count", "reproducibility", b"reproducibility", "schedulers", b"schedulers", "state", b"state", "state_message", b"state_message", "tasks", b"tasks", "versions", b"versions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "default_scheduler", b"default_scheduler", "default_version", b"default_version", "denoiser", b"denoiser", "dimension_multiple_px", b"dimension_multiple_px", "display_name", b"display_name", "hub_id", b"hub_id", "license", b"license", "max_image_count", b"max_image_count", "max_pixel_count", b"max_pixel_count", "memory_bytes", b"memory_bytes", "name", b"name", "parameters", b"parameters", "queued_request_count", b"queued_request_count", "reproducibility", b"reproducibility", "schedulers", b"schedulers", "state", b"state", "state_message", b"state_message", "tasks", b"tasks", "versions", b"versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -212,6 +218,8 @@ class ModelVersion(_message.Message):
     MEMORY_BYTES_FIELD_NUMBER: _builtins.int
     LOAD_TIME_FIELD_NUMBER: _builtins.int
     WEIGHT_BYTES_FIELD_NUMBER: _builtins.int
+    LOAD_PROGRESS_FIELD_NUMBER: _builtins.int
+    TRAFFIC_PERCENT_FIELD_NUMBER: _builtins.int
     version: _builtins.int
     """Number of the version: the name of its folder."""
     state: Global___Model.State.ValueType
@@ -224,6 +232,8 @@ class ModelVersion(_message.Message):
     """Memory it holds now; 0 when not loaded."""
     weight_bytes: _builtins.int
     """Bytes of its weights on disk."""
+    traffic_percent: _builtins.float
+    """Share of the requests naming no version that a label of it is given."""
     @_builtins.property
     def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Labels that point at it, such as `stable`."""
@@ -231,6 +241,10 @@ class ModelVersion(_message.Message):
     @_builtins.property
     def load_time(self) -> _timestamp_pb2.Timestamp:
         """When it became READY."""
+
+    @_builtins.property
+    def load_progress(self) -> Global___LoadProgress:
+        """How far its load is, while LOADING."""
 
     def __init__(
         self,
@@ -243,14 +257,93 @@ class ModelVersion(_message.Message):
         memory_bytes: _builtins.int = ...,
         load_time: _timestamp_pb2.Timestamp | None = ...,
         weight_bytes: _builtins.int = ...,
+        load_progress: Global___LoadProgress | None = ...,
+        traffic_percent: _builtins.float = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["load_time", b"load_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["load_progress", b"load_progress", "load_time", b"load_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "labels", b"labels", "load_time", b"load_time", "memory_bytes", b"memory_bytes", "state", b"state", "state_message", b"state_message", "version", b"version", "weight_bytes", b"weight_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "labels", b"labels", "load_progress", b"load_progress", "load_time", b"load_time", "memory_bytes", b"memory_bytes", "state", b"state", "state_message", b"state_message", "traffic_percent", b"traffic_percent", "version", b"version", "weight_bytes", b"weight_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ModelVersion: _TypeAlias = ModelVersion  # noqa: Y015
+
+@_typing.final
+class LoadProgress(_message.Message):
+    """How far a load is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Stage:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _StageEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[LoadProgress._Stage.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        STAGE_UNSPECIFIED: LoadProgress._Stage.ValueType  # 0
+        """Unused."""
+        STAGE_WAITING: LoadProgress._Stage.ValueType  # 1
+        """Waiting for memory, or for the version before to leave."""
+        STAGE_STARTING: LoadProgress._Stage.ValueType  # 2
+        """Starting the process that it runs in."""
+        STAGE_WEIGHTS: LoadProgress._Stage.ValueType  # 3
+        """Reading weights."""
+        STAGE_WARMUP: LoadProgress._Stage.ValueType  # 4
+        """Making images that nobody sees, so that the first request is as fast as
+        the next.
+        """
+        STAGE_DONE: LoadProgress._Stage.ValueType  # 5
+        """It serves."""
+
+    class Stage(_Stage, metaclass=_StageEnumTypeWrapper):
+        """Part of a load."""
+
+    STAGE_UNSPECIFIED: LoadProgress.Stage.ValueType  # 0
+    """Unused."""
+    STAGE_WAITING: LoadProgress.Stage.ValueType  # 1
+    """Waiting for memory, or for the version before to leave."""
+    STAGE_STARTING: LoadProgress.Stage.ValueType  # 2
+    """Starting the process that it runs in."""
+    STAGE_WEIGHTS: LoadProgress.Stage.ValueType  # 3
+    """Reading weights."""
+    STAGE_WARMUP: LoadProgress.Stage.ValueType  # 4
+    """Making images that nobody sees, so that the first request is as fast as
+    the next.
+    """
+    STAGE_DONE: LoadProgress.Stage.ValueType  # 5
+    """It serves."""
+
+    STAGE_FIELD_NUMBER: _builtins.int
+    LOADED_BYTES_FIELD_NUMBER: _builtins.int
+    TOTAL_BYTES_FIELD_NUMBER: _builtins.int
+    COMPLETED_WARMUP_COUNT_FIELD_NUMBER: _builtins.int
+    TOTAL_WARMUP_COUNT_FIELD_NUMBER: _builtins.int
+    stage: Global___LoadProgress.Stage.ValueType
+    """What is being done."""
+    loaded_bytes: _builtins.int
+    """Bytes of weights in memory."""
+    total_bytes: _builtins.int
+    """Bytes of weights in all; 0 when unknown."""
+    completed_warmup_count: _builtins.int
+    """Warm-ups done."""
+    total_warmup_count: _builtins.int
+    """Warm-ups in all; 0 until they begin."""
+    def __init__(
+        self,
+        *,
+        stage: Global___LoadProgress.Stage.ValueType = ...,
+        loaded_bytes: _builtins.int = ...,
+        total_bytes: _builtins.int = ...,
+        completed_warmup_count: _builtins.int = ...,
+        total_warmup_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["completed_warmup_count", b"completed_warmup_count", "loaded_bytes", b"loaded_bytes", "stage", b"stage", "total_bytes", b"total_bytes", "total_warmup_count", b"total_warmup_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LoadProgress: _TypeAlias = LoadProgress  # noqa: Y015
 
 @_typing.final
 class ParameterSpec(_message.Message):
@@ -418,22 +511,30 @@ class LoadModelRequest(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     EVICT_IDLE_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
+    FORCE_RELOAD_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name, hub id or alias."""
     evict_idle: _builtins.bool
-    """Unload idle models when memory is short."""
+    """Unload versions that no request uses, the longest unused first, when
+    memory is short.
+    """
     version: _builtins.str
-    """One version: a number or a label. Empty: what the version policy says."""
+    """One version: a number or a label. Empty: what the version policy says, in
+    place of what is loaded.
+    """
+    force_reload: _builtins.bool
+    """Load anew what is READY with the same files."""
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         evict_idle: _builtins.bool = ...,
         version: _builtins.str = ...,
+        force_reload: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["evict_idle", b"evict_idle", "name", b"name", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["evict_idle", b"evict_idle", "force_reload", b"force_reload", "name", b"name", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -448,6 +549,7 @@ class LoadModelResponse(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     LOADED_BYTES_FIELD_NUMBER: _builtins.int
     TOTAL_BYTES_FIELD_NUMBER: _builtins.int
+    PROGRESS_FIELD_NUMBER: _builtins.int
     loaded_bytes: _builtins.int
     """Bytes of weights in memory."""
     total_bytes: _builtins.int
@@ -456,16 +558,21 @@ class LoadModelResponse(_message.Message):
     def model(self) -> Global___Model:
         """The model as it is now."""
 
+    @_builtins.property
+    def progress(self) -> Global___LoadProgress:
+        """How far the load is; of several versions, together."""
+
     def __init__(
         self,
         *,
         model: Global___Model | None = ...,
         loaded_bytes: _builtins.int = ...,
         total_bytes: _builtins.int = ...,
+        progress: Global___LoadProgress | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "progress", b"progress"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["loaded_bytes", b"loaded_bytes", "model", b"model", "total_bytes", b"total_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["loaded_bytes", b"loaded_bytes", "model", b"model", "progress", b"progress", "total_bytes", b"total_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -486,8 +593,8 @@ class UnloadModelRequest(_message.Message):
     """One version: a number or a label. Empty: all of them."""
     @_builtins.property
     def drain_duration(self) -> _duration_pb2.Duration:
-        """How long running generations may take before they are cancelled.
-        Unset: as long as they need.
+        """How long running generations may take before they are ended with the
+        reason MODEL_UNAVAILABLE. Unset: as long as they need.
         """
 
     def __init__(
@@ -528,3 +635,115 @@ class UnloadModelResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___UnloadModelResponse: _TypeAlias = UnloadModelResponse  # noqa: Y015
+
+@_typing.final
+class SetVersionLabelRequest(_message.Message):
+    """Request of SetVersionLabel."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    LABEL_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    TRAFFIC_PERCENT_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Resource name, hub id or alias of the model."""
+    label: _builtins.str
+    """A word, not a number."""
+    version: _builtins.str
+    """The version to point at: a number or another label. Must be READY."""
+    traffic_percent: _builtins.float
+    """Share of the requests naming no version that the label is given, 0 to 100.
+    Unset: as it was.
+    """
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        label: _builtins.str = ...,
+        version: _builtins.str = ...,
+        traffic_percent: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_traffic_percent", b"_traffic_percent", "traffic_percent", b"traffic_percent"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_traffic_percent", b"_traffic_percent", "label", b"label", "name", b"name", "traffic_percent", b"traffic_percent", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__traffic_percent: _TypeAlias = _typing.Literal["traffic_percent"]  # noqa: Y015
+    _WhichOneofArgType__traffic_percent: _TypeAlias = _typing.Literal["_traffic_percent", b"_traffic_percent"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__traffic_percent) -> _WhichOneofReturnType__traffic_percent | None: ...
+
+Global___SetVersionLabelRequest: _TypeAlias = SetVersionLabelRequest  # noqa: Y015
+
+@_typing.final
+class SetVersionLabelResponse(_message.Message):
+    """Response of SetVersionLabel."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def model(self) -> Global___Model:
+        """The model as it is now."""
+
+    def __init__(
+        self,
+        *,
+        model: Global___Model | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetVersionLabelResponse: _TypeAlias = SetVersionLabelResponse  # noqa: Y015
+
+@_typing.final
+class DeleteVersionLabelRequest(_message.Message):
+    """Request of DeleteVersionLabel."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    LABEL_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Resource name, hub id or alias of the model."""
+    label: _builtins.str
+    """The label."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        label: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["label", b"label", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteVersionLabelRequest: _TypeAlias = DeleteVersionLabelRequest  # noqa: Y015
+
+@_typing.final
+class DeleteVersionLabelResponse(_message.Message):
+    """Response of DeleteVersionLabel."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def model(self) -> Global___Model:
+        """The model as it is now."""
+
+    def __init__(
+        self,
+        *,
+        model: Global___Model | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteVersionLabelResponse: _TypeAlias = DeleteVersionLabelResponse  # noqa: Y015

@@ -26,8 +26,9 @@ if _version_not_supported:
 
 
 class ModelServiceStub(object):
-    """Lists, loads and unloads models. List and Get are for every caller; Load and
-    Unload may need a permission.
+    """Lists, loads and unloads models. List and Get are for every caller; the other
+    methods may need a permission. Load and Unload are for servers that run with
+    model control EXPLICIT; others refuse them with the reason MODEL_CONTROL.
     """
 
     def __init__(self, channel):
@@ -56,11 +57,22 @@ class ModelServiceStub(object):
                 request_serializer=darkroom_dot_v1_dot_model__service__pb2.UnloadModelRequest.SerializeToString,
                 response_deserializer=darkroom_dot_v1_dot_model__service__pb2.UnloadModelResponse.FromString,
                 _registered_method=True)
+        self.SetVersionLabel = channel.unary_unary(
+                '/darkroom.v1.ModelService/SetVersionLabel',
+                request_serializer=darkroom_dot_v1_dot_model__service__pb2.SetVersionLabelRequest.SerializeToString,
+                response_deserializer=darkroom_dot_v1_dot_model__service__pb2.SetVersionLabelResponse.FromString,
+                _registered_method=True)
+        self.DeleteVersionLabel = channel.unary_unary(
+                '/darkroom.v1.ModelService/DeleteVersionLabel',
+                request_serializer=darkroom_dot_v1_dot_model__service__pb2.DeleteVersionLabelRequest.SerializeToString,
+                response_deserializer=darkroom_dot_v1_dot_model__service__pb2.DeleteVersionLabelResponse.FromString,
+                _registered_method=True)
 
 
 class ModelServiceServicer(object):
-    """Lists, loads and unloads models. List and Get are for every caller; Load and
-    Unload may need a permission.
+    """Lists, loads and unloads models. List and Get are for every caller; the other
+    methods may need a permission. Load and Unload are for servers that run with
+    model control EXPLICIT; others refuse them with the reason MODEL_CONTROL.
     """
 
     def ListModels(self, request, context):
@@ -79,8 +91,9 @@ class ModelServiceServicer(object):
 
     def LoadModel(self, request, context):
         """Loads a model, or one version of it, and streams its state until it is
-        READY. Loading what is READY succeeds at once. Cancelling the call stops
-        the reports, not the load.
+        READY. Loading what is READY with the files that are there succeeds at
+        once. Cancelling the call stops the reports, not the load: UnloadModel
+        cancels a load, and this call then fails with the reason LOAD_CANCELLED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -88,7 +101,23 @@ class ModelServiceServicer(object):
 
     def UnloadModel(self, request, context):
         """Lets running generations finish, then frees the memory of a model or of
-        one version of it.
+        one version of it, and returns when that is done. A version that is still
+        being loaded stops loading at once. Ending the call does not take it back.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetVersionLabel(self, request, context):
+        """Points a label at a version that is READY, in one step for all requests
+        that follow. Moving `stable` back is the way back from a bad version.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteVersionLabel(self, request, context):
+        """Takes a label away, also one that the configuration sets.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -117,6 +146,16 @@ def add_ModelServiceServicer_to_server(servicer, server):
                     request_deserializer=darkroom_dot_v1_dot_model__service__pb2.UnloadModelRequest.FromString,
                     response_serializer=darkroom_dot_v1_dot_model__service__pb2.UnloadModelResponse.SerializeToString,
             ),
+            'SetVersionLabel': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetVersionLabel,
+                    request_deserializer=darkroom_dot_v1_dot_model__service__pb2.SetVersionLabelRequest.FromString,
+                    response_serializer=darkroom_dot_v1_dot_model__service__pb2.SetVersionLabelResponse.SerializeToString,
+            ),
+            'DeleteVersionLabel': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteVersionLabel,
+                    request_deserializer=darkroom_dot_v1_dot_model__service__pb2.DeleteVersionLabelRequest.FromString,
+                    response_serializer=darkroom_dot_v1_dot_model__service__pb2.DeleteVersionLabelResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'darkroom.v1.ModelService', rpc_method_handlers)
@@ -126,8 +165,9 @@ def add_ModelServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ModelService(object):
-    """Lists, loads and unloads models. List and Get are for every caller; Load and
-    Unload may need a permission.
+    """Lists, loads and unloads models. List and Get are for every caller; the other
+    methods may need a permission. Load and Unload are for servers that run with
+    model control EXPLICIT; others refuse them with the reason MODEL_CONTROL.
     """
 
     @staticmethod
@@ -228,6 +268,60 @@ class ModelService(object):
             '/darkroom.v1.ModelService/UnloadModel',
             darkroom_dot_v1_dot_model__service__pb2.UnloadModelRequest.SerializeToString,
             darkroom_dot_v1_dot_model__service__pb2.UnloadModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetVersionLabel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/darkroom.v1.ModelService/SetVersionLabel',
+            darkroom_dot_v1_dot_model__service__pb2.SetVersionLabelRequest.SerializeToString,
+            darkroom_dot_v1_dot_model__service__pb2.SetVersionLabelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteVersionLabel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/darkroom.v1.ModelService/DeleteVersionLabel',
+            darkroom_dot_v1_dot_model__service__pb2.DeleteVersionLabelRequest.SerializeToString,
+            darkroom_dot_v1_dot_model__service__pb2.DeleteVersionLabelResponse.FromString,
             options,
             channel_credentials,
             insecure,

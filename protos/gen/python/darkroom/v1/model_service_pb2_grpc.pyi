@@ -27,8 +27,9 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ModelServiceStub:
-    """Lists, loads and unloads models. List and Get are for every caller; Load and
-    Unload may need a permission.
+    """Lists, loads and unloads models. List and Get are for every caller; the other
+    methods may need a permission. Load and Unload are for servers that run with
+    model control EXPLICIT; others refuse them with the reason MODEL_CONTROL.
     """
 
     @_typing.overload
@@ -41,18 +42,27 @@ class ModelServiceStub:
     """One model."""
     LoadModel: _grpc.UnaryStreamMultiCallable[_model_service_pb2.LoadModelRequest, _model_service_pb2.LoadModelResponse]
     """Loads a model, or one version of it, and streams its state until it is
-    READY. Loading what is READY succeeds at once. Cancelling the call stops
-    the reports, not the load.
+    READY. Loading what is READY with the files that are there succeeds at
+    once. Cancelling the call stops the reports, not the load: UnloadModel
+    cancels a load, and this call then fails with the reason LOAD_CANCELLED.
     """
     UnloadModel: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.UnloadModelRequest, _model_service_pb2.UnloadModelResponse]
     """Lets running generations finish, then frees the memory of a model or of
-    one version of it.
+    one version of it, and returns when that is done. A version that is still
+    being loaded stops loading at once. Ending the call does not take it back.
     """
+    SetVersionLabel: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.SetVersionLabelRequest, _model_service_pb2.SetVersionLabelResponse]
+    """Points a label at a version that is READY, in one step for all requests
+    that follow. Moving `stable` back is the way back from a bad version.
+    """
+    DeleteVersionLabel: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.DeleteVersionLabelRequest, _model_service_pb2.DeleteVersionLabelResponse]
+    """Takes a label away, also one that the configuration sets."""
 
 @_typing.type_check_only
 class ModelServiceAsyncStub(ModelServiceStub):
-    """Lists, loads and unloads models. List and Get are for every caller; Load and
-    Unload may need a permission.
+    """Lists, loads and unloads models. List and Get are for every caller; the other
+    methods may need a permission. Load and Unload are for servers that run with
+    model control EXPLICIT; others refuse them with the reason MODEL_CONTROL.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -62,17 +72,26 @@ class ModelServiceAsyncStub(ModelServiceStub):
     """One model."""
     LoadModel: _aio.UnaryStreamMultiCallable[_model_service_pb2.LoadModelRequest, _model_service_pb2.LoadModelResponse]  # type: ignore[assignment]
     """Loads a model, or one version of it, and streams its state until it is
-    READY. Loading what is READY succeeds at once. Cancelling the call stops
-    the reports, not the load.
+    READY. Loading what is READY with the files that are there succeeds at
+    once. Cancelling the call stops the reports, not the load: UnloadModel
+    cancels a load, and this call then fails with the reason LOAD_CANCELLED.
     """
     UnloadModel: _aio.UnaryUnaryMultiCallable[_model_service_pb2.UnloadModelRequest, _model_service_pb2.UnloadModelResponse]  # type: ignore[assignment]
     """Lets running generations finish, then frees the memory of a model or of
-    one version of it.
+    one version of it, and returns when that is done. A version that is still
+    being loaded stops loading at once. Ending the call does not take it back.
     """
+    SetVersionLabel: _aio.UnaryUnaryMultiCallable[_model_service_pb2.SetVersionLabelRequest, _model_service_pb2.SetVersionLabelResponse]  # type: ignore[assignment]
+    """Points a label at a version that is READY, in one step for all requests
+    that follow. Moving `stable` back is the way back from a bad version.
+    """
+    DeleteVersionLabel: _aio.UnaryUnaryMultiCallable[_model_service_pb2.DeleteVersionLabelRequest, _model_service_pb2.DeleteVersionLabelResponse]  # type: ignore[assignment]
+    """Takes a label away, also one that the configuration sets."""
 
 class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Lists, loads and unloads models. List and Get are for every caller; Load and
-    Unload may need a permission.
+    """Lists, loads and unloads models. List and Get are for every caller; the other
+    methods may need a permission. Load and Unload are for servers that run with
+    model control EXPLICIT; others refuse them with the reason MODEL_CONTROL.
     """
 
     @_abc_1.abstractmethod
@@ -98,8 +117,9 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_model_service_pb2.LoadModelResponse], _abc.AsyncIterator[_model_service_pb2.LoadModelResponse]]:
         """Loads a model, or one version of it, and streams its state until it is
-        READY. Loading what is READY succeeds at once. Cancelling the call stops
-        the reports, not the load.
+        READY. Loading what is READY with the files that are there succeeds at
+        once. Cancelling the call stops the reports, not the load: UnloadModel
+        cancels a load, and this call then fails with the reason LOAD_CANCELLED.
         """
 
     @_abc_1.abstractmethod
@@ -109,7 +129,26 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_model_service_pb2.UnloadModelResponse, _abc.Awaitable[_model_service_pb2.UnloadModelResponse]]:
         """Lets running generations finish, then frees the memory of a model or of
-        one version of it.
+        one version of it, and returns when that is done. A version that is still
+        being loaded stops loading at once. Ending the call does not take it back.
         """
+
+    @_abc_1.abstractmethod
+    def SetVersionLabel(
+        self,
+        request: _model_service_pb2.SetVersionLabelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_model_service_pb2.SetVersionLabelResponse, _abc.Awaitable[_model_service_pb2.SetVersionLabelResponse]]:
+        """Points a label at a version that is READY, in one step for all requests
+        that follow. Moving `stable` back is the way back from a bad version.
+        """
+
+    @_abc_1.abstractmethod
+    def DeleteVersionLabel(
+        self,
+        request: _model_service_pb2.DeleteVersionLabelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_model_service_pb2.DeleteVersionLabelResponse, _abc.Awaitable[_model_service_pb2.DeleteVersionLabelResponse]]:
+        """Takes a label away, also one that the configuration sets."""
 
 def add_ModelServiceServicer_to_server(servicer: ModelServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

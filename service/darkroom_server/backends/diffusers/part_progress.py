@@ -1,0 +1,44 @@
+"""How far the reading of a pipeline's weights is, part by part."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import diffusers
+
+#: How diffusers calls the bar over a pipeline's parts.
+_BAR = "Loading pipeline components..."
+
+
+@contextmanager
+def telling_parts(folder: Path, tell: Callable[[int], None]) -> Iterator[None]:
+    """While a pipeline is read from `folder`, tells the bytes of weights read after each part.
+
+    Takes the place of the progress bar of diffusers, which is the only thing that knows.
+    """
+    logging = diffusers.utils.logging
+    bar = logging.tqdm
+
+    def told(parts: Iterable[Any], *args: Any, **kwargs: Any) -> Iterable[Any]:
+        if kwargs.get("desc") != _BAR:
+            return bar(parts, *args, **kwargs)  # type: ignore[no-any-return]
+        return _told(parts, folder, tell)
+
+    logging.tqdm = told
+    try:
+        yield
+    finally:
+        logging.tqdm = bar
+
+
+def _told(
+    parts: Iterable[tuple[str, Any]], folder: Path, tell: Callable[[int], None]
+) -> Iterator[tuple[str, Any]]:
+    loaded_bytes = 0
+    for name, part in parts:
+        yield name, part
+        loaded_bytes += sum(file.stat().st_size for file in (folder / name).glob("*.safetensors"))
+        tell(loaded_bytes)

@@ -1,0 +1,387 @@
+"""Which versions are to be loaded: as the repository says, or as requests do. Loop-bound."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Coroutine, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import structlog
+
+from darkroom_server.domain.errors import (
+    ControlRefused,
+    InvalidParameter,
+    LoadCancelled,
+    ModelNotFound,
+    ModelUnavailable,
+    VersionNotReady,
+)
+from darkroom_server.domain.models import LoadProgress, ModelStatus, VersionState
+from darkroom_server.engine.manager import Manager
+from darkroom_server.engine.memory_gate import MemoryGate
+from darkroom_server.engine.state_keeper import StateKeeper
+from darkroom_server.engine.supervisor import Supervisor
+from darkroom_server.models.carry_over import carry_over
+from darkroom_server.models.chosen import Chosen, as_chosen, choose
+from darkroom_server.models.labels import MovedLabels, check_shares, label_fault
+from darkroom_server.models.location import Repository
+from darkroom_server.models.repository import RepositoryModel, RepositoryScan
+from darkroom_server.models.resolution import known_version, resolve_model
+from darkroom_server.models.state_file import SavedState
+
+log = structlog.get_logger(__name__)
+
+#: In `load_models`: all there are.
+EVERY_MODEL = "*"
+
+#: The shortest pause between two looks at a repository of which not all is there yet.
+MIN_PAUSE_S = 0.2
+
+_ON_ITS_WAY = (VersionState.LOADING, VersionState.UNAVAILABLE)
+_Result = TypeVar("_Result")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlOptions:
+    """Who says what is loaded.
+
+    With `is_explicit` nothing is loaded but `load_models` at the start, what `state_file` says was
+    loaded when the server stopped, and what requests ask for. The repository is looked at again
+    every `poll_s`; 0: only at start. Files that have not stood still for `settle_s` are not loaded.
+    """
+
+    is_explicit: bool = False
+    load_models: tuple[str, ...] = ()
+    state_file: Path | None = None
+    poll_s: float = 0.0
+    settle_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class LoadReport:
+    """How a model and its load are now."""
+
+    status: ModelStatus
+    progress: LoadProgress
+
+
+class ModelControl:
+    """Tells the manager what should be loaded, and answers those who ask for it."""
+
+    def __init__(
+        self,
+        options: ControlOptions,
+        repository: Repository,
+        manager: Manager,
+        gate: MemoryGate,
+    ) -> None:
+        self._options = options
+        self._repository = repository
+        self._manager = manager
+        self._gate = gate
+        self._look_lock = asyncio.Lock()
+        self._look = RepositoryScan(models=(), broken=(), problems=())
+        self._keeper = StateKeeper(options.state_file)
+        self._chosen: dict[str, Chosen] = {}
+        #: To be loaded as soon as they are seen; None: what the version policy says.
+        self._pending: dict[str, tuple[int, ...] | None] = {}
+        self._labels: dict[str, MovedLabels] = {}
+        self._begun = asyncio.Event()
+        self._changed = asyncio.Event()
+        #: Loads and unloads go on when those who asked for them have gone.
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    async def start(self) -> RepositoryScan:
+        """Reads the state file and the repository; nothing is loaded before `begin`."""
+        saved = await self._keeper.read()
+        self._labels = dict(saved.labels)
+        await self._look_again()
+        if self._options.is_explicit:
+            names = set(self._options.load_models)
+            if EVERY_MODEL in names:
+                names |= {model.info.name for model in self._look.models} | set(self._look.unread)
+            self._pending = dict.fromkeys(names - {EVERY_MODEL}) | dict(saved.loads)
+            self._choose_pending()
+        return self._wanted()
+
+    def begin(self) -> None:
+        """Starts loading what should be."""
+        self._tell()
+        self._begun.set()
+
+    async def begun(self) -> None:
+        """Waits until the repository has been read: before that no name of a model is known."""
+        await self._begun.wait()
+
+    async def watch(self) -> None:
+        """Looks again and again, or until nothing is being written any more."""
+        poll_s = self._options.poll_s
+        while poll_s or self._look.is_unfinished:
+            await asyncio.sleep(poll_s or max(self._options.settle_s, MIN_PAUSE_S))
+            await self.look()
+        for name in self._pending:
+            log.error("model to be loaded is not there", model=name)
+
+    async def look(self) -> None:
+        """Looks at the repository now, and begins what follows of it."""
+        async with self._look_lock:
+            await self._look_again()
+        self._choose_pending()
+        self._tell()
+
+    async def stop(self) -> None:
+        """Leaves loads and unloads to those who stop the workers."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def close(self) -> None:
+        """Ends what the repository is doing; after the workers, which may still read from it."""
+        await asyncio.to_thread(self._repository.close)
+
+    def notify(self) -> None:
+        """A version's status is another."""
+        # Those who wait have this event; those to come wait for the next one.
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def load(
+        self, name: str, version: str = "", *, evict_idle: bool = False, reload: bool = False
+    ) -> AsyncGenerator[LoadReport]:
+        """Loads a model, or one version of it, and reports until it is READY.
+
+        Raises ControlRefused, ModelNotFound, ModelUnavailable, NotEnoughMemory, LoadCancelled.
+        Closing the generator stops the reports, not the load.
+        """
+        self._require_explicit(name)
+        await self.begun()
+        begin = self._begin_load(name, version, evict_idle=evict_idle, reload=reload)
+        loading = await self._unstoppable(begin)
+        last: LoadReport | None = None
+        while True:
+            changed = self._changed
+            states = {one.state for one in loading}
+            is_ready = states == {VersionState.READY}
+            if not is_ready and states.isdisjoint(_ON_ITS_WAY):
+                raise _failure(loading)
+            report = self._report(loading)
+            if report != last:
+                yield report
+                last = report
+            if is_ready:
+                return
+            await changed.wait()
+
+    async def _begin_load(
+        self, name: str, version: str, *, evict_idle: bool, reload: bool
+    ) -> tuple[Supervisor, ...]:
+        await self.look()
+        model = resolve_model(self._look, name)
+        found = model.info.name
+        self._pending.pop(found, None)
+        numbers = (self._known_version(model, version),) if version else model.serving
+        if not numbers:
+            raise ModelUnavailable(found, f"the version policy of {found} chooses no version")
+        if evict_idle:
+            await self._make_room(model, numbers)
+        self._chosen[found] = choose(self._chosen.get(found), model, numbers, in_place=not version)
+        self._tell(reload=[(found, one) for one in self._stale(found, numbers, reload=reload)])
+        await self._save()
+        return self._manager.wanted(found, numbers)
+
+    async def _make_room(self, model: RepositoryModel, numbers: Iterable[int]) -> None:
+        """Unloads versions that no request holds if it takes that, the longest unused first."""
+        name = model.info.name
+        loaded = [
+            one.version.version
+            for one in self._manager.live(name)
+            if one.state is not VersionState.FAILED
+        ]
+        wanted = [one for one in model.versions if one.version in numbers]
+        missing = [one for one in wanted if one.version not in loaded]
+        others = [one for one in self._manager.supervisors() if one.version.model.name != name]
+        leaving: dict[Supervisor, asyncio.Task[None]] = {}
+        for one in self._gate.room_makers(missing, others):
+            other, number = one.version.model.name, one.version.version
+            log.info("idle version makes room", model=f"{other}/{number}", room_for=name)
+            self._chosen[other] = self._chosen[other].without({number})
+            self._tell()
+            leaving |= self._manager.leaving(other, {number})
+        if leaving:
+            await asyncio.wait(leaving.values())
+
+    def _known_version(self, model: RepositoryModel, version: str) -> int:
+        """A version by number, or by a label as it is in force, moved or configured."""
+        name = model.info.name
+        for known in self._manager.view.models:
+            if known.info.name == name and version in known.info.version_labels:
+                version = str(known.info.version_labels[version])
+        return known_version(model, version)
+
+    def _stale(self, name: str, numbers: Iterable[int], *, reload: bool) -> list[int]:
+        """What is to be loaded anew although its files are the same."""
+        return [
+            one.version.version
+            for one in self._manager.live(name)
+            if one.version.version in numbers and (reload or one.state is VersionState.FAILED)
+        ]
+
+    def _report(self, loading: tuple[Supervisor, ...]) -> LoadReport:
+        first, *others = (one.progress for one in loading)
+        return LoadReport(self._status(loading[0].version.model.name), sum(others, first))
+
+    async def unload(
+        self, name: str, version: str = "", *, drain_s: float | None = None
+    ) -> ModelStatus:
+        """Lets a model, or one version of it, leave, and returns when it has.
+
+        Requests that hold it have `drain_s` to end, None: as long as they need; a load that has not
+        ended is cancelled at once. Raises ControlRefused, ModelNotFound.
+        """
+        self._require_explicit(name)
+        await self.begun()
+        model = resolve_model(self._manager.view, name)
+        found = model.info.name
+        numbers = {one.version for one in model.versions}
+        if version:
+            numbers = {known_version(model, version)}
+        loading = [
+            one
+            for one in self._manager.live(found)
+            if one.version.version in numbers and one.state is VersionState.LOADING
+        ]
+        self._chosen[found] = self._chosen.get(found, Chosen(model=model)).without(numbers)
+        self._pending.pop(found, None)
+        self._tell()
+        for one in loading:
+            one.cut_off()
+        await self._unstoppable(self._end_unload(found, numbers, drain_s))
+        try:
+            return self._status(found)
+        except ModelNotFound:
+            # Its folder had gone before; now there is nothing left of it.
+            return ModelStatus(model=model.info, versions=(), default_version=None)
+
+    async def _end_unload(self, name: str, numbers: set[int], drain_s: float | None) -> None:
+        await self._save()
+        leaving = self._manager.leaving(name, numbers)
+        if not leaving:
+            return
+        _, late = await asyncio.wait(leaving.values(), timeout=drain_s)
+        if late:
+            for one in leaving:
+                one.cut_off()
+            await asyncio.wait(late)
+
+    async def set_label(
+        self, name: str, label: str, version: str, *, traffic_percent: float | None = None
+    ) -> ModelStatus:
+        """Points a label at a version that serves, and sets the share of requests it is given.
+
+        Raises InvalidParameter, ModelNotFound, VersionNotReady.
+        """
+        fault = label_fault(label)
+        if fault:
+            raise InvalidParameter("label", f"the label {fault}")
+        await self.begun()
+        model = resolve_model(self._manager.view, name)
+        found = model.info.name
+        number = known_version(model, version)
+        states = {one.version: one.state for one in self._manager.status(model).versions}
+        if states[number] is not VersionState.READY:
+            raise VersionNotReady(
+                found,
+                f"version {number} of {found} is {states[number].value}: a label can only point at "
+                "one that is ready",
+            )
+        moved = self._labels.get(found, MovedLabels()).moved(label, number, traffic_percent)
+        check_shares(moved.shares_over(model.info.traffic_percent))
+        return await self._label(found, moved)
+
+    async def delete_label(self, name: str, label: str) -> ModelStatus:
+        """Takes a label away; raises InvalidParameter, ModelNotFound."""
+        await self.begun()
+        model = resolve_model(self._manager.view, name)
+        found = model.info.name
+        if label not in model.info.version_labels:
+            known = ", ".join(sorted(model.info.version_labels)) or "none"
+            raise InvalidParameter("label", f"{found} has no such label (labels: {known})")
+        return await self._label(found, self._labels.get(found, MovedLabels()).deleted(label))
+
+    async def _label(self, name: str, moved: MovedLabels) -> ModelStatus:
+        self._labels[name] = moved
+        self._tell()
+        await self._unstoppable(self._save())
+        return self._status(name)
+
+    def _status(self, name: str) -> ModelStatus:
+        return self._manager.status(resolve_model(self._manager.view, name))
+
+    def _require_explicit(self, name: str) -> None:
+        if not self._options.is_explicit:
+            raise ControlRefused(
+                name,
+                "this server follows its repository; models are loaded and unloaded on request "
+                "with --model-control explicit",
+            )
+
+    def _wanted(self) -> RepositoryScan:
+        return as_chosen(self._look, self._chosen) if self._options.is_explicit else self._look
+
+    def _tell(self, reload: Iterable[tuple[str, int]] = ()) -> None:
+        self._manager.update(self._wanted(), moved=self._labels, reload=reload)
+
+    def _choose_pending(self) -> None:
+        """Chooses what was to be loaded and is there by now."""
+        for name, numbers in tuple(self._pending.items()):
+            model = next((one for one in self._look.models if one.info.name == name), None)
+            if model is None:
+                continue
+            wanted = model.serving if numbers is None else numbers
+            there = [one for one in wanted if model.version(one) is not None]
+            if not set(wanted) - set(there) or not self._look.is_unfinished:
+                del self._pending[name]
+                for gone in set(wanted) - set(there):
+                    log.error("version to be loaded is not there", model=f"{name}/{gone}")
+            self._chosen[name] = choose(None, model, there, in_place=True)
+
+    async def _look_again(self) -> None:
+        """Reads the repository; problems are logged when they are new."""
+        known = set(self._look.problems)
+        in_use = {one.version.path for one in self._manager.supervisors()}
+        in_use |= {one.path for chosen in self._chosen.values() for one in chosen.versions}
+        scan = await asyncio.to_thread(self._repository.scan, in_use)
+        for problem in scan.problems:
+            if problem not in known:
+                log.warning("model repository", problem=str(problem))
+        self._look = carry_over(self._look, scan)
+
+    async def _save(self) -> None:
+        await self._keeper.save(lambda: SavedState(loads=self._loads(), labels=dict(self._labels)))
+
+    def _loads(self) -> Mapping[str, tuple[int, ...]]:
+        loads = {name: one.numbers for name, one in self._chosen.items()}
+        return loads | {name: numbers for name, numbers in self._pending.items() if numbers}
+
+    async def _unstoppable(self, work: Coroutine[Any, Any, _Result]) -> _Result:
+        """Does the work to its end, also when the one who waits for it goes away."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return await asyncio.shield(task)
+
+
+def _failure(loading: Iterable[Supervisor]) -> Exception:
+    """What the load of some versions, none of which is on its way any more, failed of."""
+    for one in loading:
+        name = f"{one.version.model.name}/{one.version.version}"
+        if one.failure is not None:
+            return one.failure
+        if one.state is VersionState.FAILED:
+            message = one.status().message
+            return ModelUnavailable(
+                one.version.model.name, f"{name} could not be loaded: {message}"
+            )
+    return LoadCancelled(f"{name} was unloaded while it was being loaded.")

@@ -1,0 +1,384 @@
+"""Any order of loads, unloads, looks, crashes, labels and requests, on workers that are scripted.
+
+The manager, the control, supervisors and seats are the real ones; only processes, files and the
+clock's pauses are not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Collection
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+)
+
+from darkroom_server.domain.errors import DarkroomError, ModelNotFound, ModelUnavailable
+from darkroom_server.domain.jobs import JobCompleted, JobProgress, JobTimings, Stage
+from darkroom_server.domain.models import Dtype, ModelRef, UpdatePolicy, VersionInfo, VersionState
+from darkroom_server.engine import seat as seat_module
+from darkroom_server.engine.manager import Manager
+from darkroom_server.engine.memory_gate import MemoryGate
+from darkroom_server.engine.model_control import ControlOptions, ModelControl
+from darkroom_server.engine.stream import JobStream
+from darkroom_server.engine.supervisor import Supervisor
+from darkroom_server.models.repository import RepositoryModel, RepositoryScan
+from darkroom_server.models.resolution import resolve
+from darkroom_server.telemetry.metrics import Metrics
+from darkroom_server.worker.messages import JobReport, Report, WorkerFailed, WorkerReady
+from tests.unit.specs import job
+from tests.unit.wire.example_models import SDXL
+
+S = VersionState
+NAME = "m"
+VERSIONS = st.integers(1, 3)
+LABELS = st.sampled_from(["stable", "canary"])
+FIRST = st.integers(0, 5)
+
+
+class ScriptedInstance:
+    """A worker process that does what the machine says; `running` holds those not stopped."""
+
+    running: list[ScriptedInstance]
+
+    def __init__(
+        self, spec: Any, *, on_report: Callable[[Report], None], on_exit: Callable[[], None]
+    ) -> None:
+        self.version = spec.version.version
+        self.say, self.die = on_report, on_exit
+        self.is_ready = self.is_dead = False
+        self.pid = 1
+
+    async def start(self) -> None:
+        ScriptedInstance.running.append(self)
+
+    async def stop(self, *, by_force: bool) -> None:
+        del by_force
+        if self in ScriptedInstance.running:
+            ScriptedInstance.running.remove(self)
+
+    def send(self, command: object) -> None:
+        """Taken, and done when the machine says so."""
+
+    def kill(self) -> None:
+        """Never: nothing hangs here."""
+
+
+class ToldRepository:
+    """What the repository holds is what the machine puts there."""
+
+    def __init__(self, policy: UpdatePolicy) -> None:
+        self.digests: dict[int, str] = {1: "a"}
+        self._policy = policy
+
+    def scan(self, in_use: Collection[Path] = ()) -> RepositoryScan:
+        del in_use
+        model = replace(SDXL, name=NAME, update_policy=self._policy, max_queue_size=1000)
+        versions = tuple(
+            VersionInfo(
+                model=model,
+                version=number,
+                path=Path(),
+                digest=self.digests[number],
+                weight_bytes=0,
+            )
+            for number in sorted(self.digests, reverse=True)
+        )
+        found = RepositoryModel(
+            info=model, versions=versions, serving=tuple(one.version for one in versions[:1])
+        )
+        return RepositoryScan(models=(found,) if versions else (), broken=(), problems=())
+
+    def close(self) -> None:
+        """Nothing is under way."""
+
+
+class Request:
+    """A request that holds a version."""
+
+    def __init__(self, job_id: str, supervisor: Supervisor) -> None:
+        self.job_id = job_id
+        self.supervisor = supervisor
+        supervisor.acquire()
+        self.stream: JobStream = supervisor.submit(job(job_id))
+
+    @property
+    def error(self) -> DarkroomError | None:
+        return self.stream._error
+
+
+async def at_once(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Stands for `asyncio.to_thread`, so that nothing depends on threads."""
+    return function(*arguments)
+
+
+class Lifecycle(RuleBasedStateMachine):
+    """What may happen to a model, in any order."""
+
+    is_explicit = True
+    policy = UpdatePolicy.AVAILABILITY
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches = pytest.MonkeyPatch()
+        self.patches.setattr(seat_module, "Instance", ScriptedInstance)
+        self.patches.setattr(seat_module, "FIRST_RESTART_DELAY_S", 0.0)
+        self.patches.setattr(asyncio, "to_thread", at_once)
+        ScriptedInstance.running = []
+        self.loop = asyncio.new_event_loop()
+        self.requests: list[Request] = []
+        self.job_count = 0
+        self.tasks: list[asyncio.Task[Any]] = []
+
+    def do(self, work: Awaitable[Any]) -> Any:
+        """Does the work, and all that follows of it."""
+
+        async def done() -> Any:
+            result = await work
+            for _ in range(40):
+                await asyncio.sleep(0)
+            return result
+
+        return self.loop.run_until_complete(done())
+
+    def begin(self, work: Awaitable[Any]) -> None:
+        """Begins work whose end the machine does not wait for."""
+
+        async def begun() -> None:
+            self.tasks.append(asyncio.ensure_future(work))
+
+        self.do(begun())
+
+    @initialize()
+    def start(self) -> None:
+        async def make() -> None:
+            metrics = Metrics()
+
+            def supervise(version: VersionInfo, on_change: Callable[[], None]) -> Supervisor:
+                return Supervisor(
+                    version, thread_count=1, metrics=metrics, on_change=on_change, hang_limit_s=0.0
+                )
+
+            self.repository = ToldRepository(self.policy)
+            gate = MemoryGate(None)
+            self.manager = Manager(
+                supervise, gate=gate, retries=False, on_change=lambda: self.control.notify()
+            )
+            options = ControlOptions(is_explicit=self.is_explicit)
+            self.control = ModelControl(options, self.repository, self.manager, gate)
+            await self.control.start()
+            self.control.begin()
+
+        self.do(make())
+
+    # What happens to the repository.
+
+    @rule(number=VERSIONS, digest=st.sampled_from("ab"))
+    def put_version(self, number: int, digest: str) -> None:
+        self.repository.digests[number] = digest
+
+    @rule(number=VERSIONS)
+    def delete_version(self, number: int) -> None:
+        self.repository.digests.pop(number, None)
+
+    @rule()
+    def look(self) -> None:
+        self.do(self.control.look())
+
+    # What is asked for.
+
+    @precondition(lambda self: self.is_explicit)
+    @rule(version=st.sampled_from(["", "1", "2", "3", "canary"]), reload=st.booleans())
+    def load(self, version: str, reload: bool) -> None:
+        async def loaded() -> None:
+            with contextlib.suppress(DarkroomError):
+                async for _ in self.control.load(NAME, version, reload=reload):
+                    pass
+
+        self.begin(loaded())
+
+    @precondition(lambda self: self.is_explicit)
+    @rule(version=st.sampled_from(["", "1", "2", "stable"]), drain_s=st.sampled_from([None, 0.0]))
+    def unload(self, version: str, drain_s: float | None) -> None:
+        async def unloaded() -> None:
+            with contextlib.suppress(DarkroomError):
+                await self.control.unload(NAME, version, drain_s=drain_s)
+
+        self.begin(unloaded())
+
+    @rule(label=LABELS, number=VERSIONS)
+    def move_label(self, label: str, number: int) -> None:
+        async def moved() -> None:
+            with contextlib.suppress(DarkroomError):
+                status = await self.control.set_label(NAME, label, str(number))
+                # Accepted is in force at once.
+                [labelled] = [one for one in status.versions if label in one.labels]
+                assert (labelled.version, labelled.state) == (number, S.READY)
+
+        self.do(moved())
+
+    @rule(label=LABELS)
+    def delete_label(self, label: str) -> None:
+        async def deleted() -> None:
+            with contextlib.suppress(DarkroomError):
+                status = await self.control.delete_label(NAME, label)
+                assert not [one for one in status.versions if label in one.labels]
+
+        self.do(deleted())
+
+    @rule(version=st.sampled_from(["", "1", "2", "3", "stable"]))
+    def ask(self, version: str) -> None:
+        async def asked() -> None:
+            self.job_count += 1
+            try:
+                model, number = resolve(self.manager.view, ModelRef(NAME, version))
+            except (ModelNotFound, ModelUnavailable):
+                return
+            supervisor = self.manager.supervisor(NAME, number)
+            if supervisor.state is S.FAILED:
+                # Nothing else is there that could serve.
+                assert S.READY not in {one.state for one in self.manager.live(NAME)} or version
+                return
+            self.requests.append(Request(f"job-{self.job_count}", supervisor))
+            del model
+
+        self.do(asked())
+
+    # What workers do.
+
+    @rule(first=FIRST)
+    def become_ready(self, first: int) -> None:
+        for worker in self.workers(first, lambda one: not one.is_ready):
+            self.do(self.report(worker, WorkerReady(1, Dtype.FP32)))
+            worker.is_ready = True
+
+    @rule(first=FIRST)
+    def fail_to_load(self, first: int) -> None:
+        for worker in self.workers(first, lambda one: not one.is_ready):
+            ready = {one for one in self.manager.live(NAME) if one.state is S.READY}
+            self.do(self.report(worker, WorkerFailed("broken")))
+            # A failed load takes nothing from what serves.
+            assert {one for one in ready if one.state is S.READY} == ready
+
+    @rule(first=FIRST)
+    def die(self, first: int) -> None:
+        for worker in self.workers(first, lambda _: True):
+            worker.is_dead = True
+
+            async def dies(worker: ScriptedInstance = worker) -> None:
+                worker.die()
+
+            self.do(dies())
+
+    @rule(first=FIRST)
+    def finish_a_request(self, first: int) -> None:
+        for request in self.requests[first : first + 1]:
+            self.finish(request)
+
+    def workers(
+        self, first: int, fits: Callable[[ScriptedInstance], bool]
+    ) -> list[ScriptedInstance]:
+        """One worker that fits, or none."""
+        alive = [one for one in ScriptedInstance.running if not one.is_dead and fits(one)]
+        return alive[first % len(alive) :][:1] if alive else []
+
+    async def report(self, worker: ScriptedInstance, report: Report) -> None:
+        worker.say(report)
+
+    def finish(self, request: Request) -> None:
+        """The request ends with its picture, where its worker runs, and lets go."""
+
+        async def finished() -> None:
+            for worker in list(ScriptedInstance.running):
+                if worker.is_ready and not worker.is_dead:
+                    progress = JobProgress(stage=Stage.DENOISE)
+                    completed = JobCompleted(image_count=1, timings=JobTimings())
+                    worker.say(JobReport(request.job_id, progress))
+                    worker.say(JobReport(request.job_id, completed))
+            request.supervisor.cancel(request.job_id)
+            request.supervisor.release()
+            self.requests.remove(request)
+
+        self.do(finished())
+
+    # What is always true.
+
+    @invariant()
+    def what_a_request_holds_is_there(self) -> None:
+        for request in self.requests:
+            # It may only leave under a request that was told so.
+            assert request.supervisor.state is not S.UNLOADED or request.error is not None
+
+    @invariant()
+    def each_edition_is_loaded_once_and_every_process_belongs_to_one(self) -> None:
+        if not hasattr(self, "manager"):
+            return
+        count = len(self.manager.supervisors())
+        assert len(ScriptedInstance.running) <= count
+
+    @invariant()
+    def labels_and_the_default_lead_to_what_is_loaded(self) -> None:
+        if not hasattr(self, "manager"):
+            return
+        for model in self.manager.view.models:
+            states = {one.version: one.state for one in self.manager.status(model).versions}
+            for number in model.info.version_labels.values():
+                assert states[number] in (S.READY, S.LOADING, S.UNAVAILABLE, S.FAILED)
+            if S.READY in states.values() and "stable" not in model.info.version_labels:
+                served = [n for n in model.serving if states[n] is S.READY]
+                assert not served or model.default_version == max(served)
+
+    def teardown(self) -> None:
+        """Whatever happened: every request ends, all can be unloaded, and no process is left."""
+        try:
+            if hasattr(self, "manager"):
+                self.wind_up()
+        finally:
+            self.loop.close()
+            self.patches.undo()
+
+    def wind_up(self) -> None:
+        for request in list(self.requests):
+            self.finish(request)
+        self.repository.digests.clear()
+        if self.is_explicit:
+            self.begin(self.control.unload(NAME)) if self.manager.view.models else None
+        else:
+            self.do(self.control.look())
+        self.do(asyncio.sleep(0))
+        assert [one.state for one in self.manager.supervisors()] == []
+        assert ScriptedInstance.running == []
+        for task in self.tasks:
+            assert task.done(), task
+            task.result()
+
+
+class Following(Lifecycle):
+    """A server that follows its repository."""
+
+    is_explicit = False
+
+
+class InPlace(Lifecycle):
+    """A model whose old version leaves before the new one comes."""
+
+    is_explicit = False
+    policy = UpdatePolicy.RESOURCE
+
+
+_SETTINGS = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestExplicit = Lifecycle.TestCase
+TestFollowing = Following.TestCase
+TestInPlace = InPlace.TestCase
+TestExplicit.settings = TestFollowing.settings = TestInPlace.settings = _SETTINGS

@@ -1,0 +1,61 @@
+"""What becomes of errors below the worker."""
+
+from __future__ import annotations
+
+import pytest
+
+from darkroom_server.backends.fake import POISONING_PROMPT, AcceleratorError, FakeStepModel
+from darkroom_server.domain.errors import DarkroomError, GenerationFailed, OutOfDeviceMemory
+from darkroom_server.worker.failures import DeviceLost, attempt
+from darkroom_server.worker.loop import WorkerLoop
+from darkroom_server.worker.messages import JobFailed, Report, SubmitJob
+from tests.unit.specs import job
+
+
+class OutOfMemoryError(RuntimeError):
+    """As torch calls it."""
+
+
+def raising(error: Exception) -> object:
+    def work() -> None:
+        raise error
+
+    return attempt(work)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        pytest.param(ValueError("x"), GenerationFailed, id="a-bug"),
+        pytest.param(RuntimeError("shape mismatch"), GenerationFailed, id="an-error-of-torch"),
+        pytest.param(MemoryError(), OutOfDeviceMemory, id="memory-of-the-machine"),
+        pytest.param(OutOfMemoryError("CUDA out of memory."), OutOfDeviceMemory, id="of-a-gpu"),
+        pytest.param(
+            AcceleratorError("CUDA error: out of memory"), OutOfDeviceMemory, id="of-its-driver"
+        ),
+    ],
+)
+def test_a_failure_of_one_request_is_its_own(error: Exception, kind: type[DarkroomError]) -> None:
+    assert isinstance(raising(error), kind)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        pytest.param(AcceleratorError("CUDA error: device-side assert triggered"), id="by-kind"),
+        pytest.param(RuntimeError("CUDA error: an illegal memory access"), id="by-its-words"),
+    ],
+)
+def test_rule_12_a_lost_device_ends_the_worker(error: Exception) -> None:
+    with pytest.raises(DeviceLost):
+        raising(error)
+
+
+def test_the_jobs_of_a_lost_device_are_not_failed_but_left_to_run_again() -> None:
+    reports: list[Report] = []
+    loop = WorkerLoop(FakeStepModel(), reports.append, max_batch_size=8)
+    loop.post(SubmitJob(job("a", prompt=POISONING_PROMPT)))
+    loop.post(SubmitJob(job("b")))
+    with pytest.raises(DeviceLost):
+        loop.run_to_end()
+    assert not [report for report in reports if isinstance(report, JobFailed)]
