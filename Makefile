@@ -15,7 +15,7 @@ LAUNCH := MALLOC_MMAP_THRESHOLD_=67108864 MALLOC_TRIM_THRESHOLD_=268435456
 
 PACKAGES := protos/gen/python clients/python service
 
-.PHONY: help setup proto fmt lint types arch protos-check check test compat compat-clients fuzz clients-test clients-check browser redis demo serve gallery bench bench-report clean soak
+.PHONY: help setup proto reference docs fmt lint types arch protos-check check test compat compat-clients fuzz clients-test clients-check browser redis demo serve gallery bench bench-report clean soak
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,9 +48,17 @@ $(STAMP): constraints.txt $(PACKAGES:%=%/pyproject.toml)
 	test -z "$$problems" || { echo "$$problems" >&2; exit 1; }
 	@touch $@
 
-proto: setup ## generate the Python code and the reference of protos/ anew
+proto: setup ## generate the Python code of protos/ anew, and the reference
 	protos/generate.sh
+	@$(MAKE) --no-print-directory reference
+
+reference: setup ## write the pages of docs/ that say what the code says: protos, settings, commands, metrics
 	protos/generate.sh $(CURDIR)/docs markdown
+	$(BIN)/python docs/reference.py
+
+docs: setup ## build the documentation as a site into build/site; a warning is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "build/site/index.html"
 
 fmt: setup ## format Python and protos, and fix what the linter can fix
 	$(BIN)/ruff format .
@@ -70,9 +78,7 @@ arch: setup
 
 protos-check: setup
 	cd protos && ../$(BIN)/buf lint && ../$(BIN)/buf format -d --exit-code
-	@tag=$$(git describe --tags --abbrev=0 2>/dev/null) || tag=; \
-	if [ -z "$$tag" ]; then echo "no tag to compare the protos with"; else \
-	  cd protos && ../$(BIN)/buf breaking --against "$$(git rev-parse --path-format=absolute --git-common-dir)#tag=$$tag,subdir=protos"; fi
+	@PATH="$(CURDIR)/$(BIN):$$PATH" protos/breaking.sh $(PROTOS_BASE)
 
 check: lint types protos-check arch ## format, lint, types, layers, protos: everything but the tests
 

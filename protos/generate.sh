@@ -2,7 +2,7 @@
 # Generates the code of the protos: protos/generate.sh [OUTPUT_FOLDER [LANGUAGE]]
 # Without arguments the committed Python code, in place. Files that no proto stands behind any more
 # are removed. Other languages: typescript go cpp java ruby; each needs its own generator, see clients/.
-# `protos/generate.sh "$PWD/docs" markdown` writes docs/protocol.md.
+# `protos/generate.sh "$PWD/docs" markdown` writes docs/protocol.md and docs/model-config.md.
 set -euo pipefail
 cd "$(dirname "$0")"
 

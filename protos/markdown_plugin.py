@@ -1,4 +1,4 @@
-"""A plugin of buf that writes docs/protocol.md from the protos and their comments."""
+"""A plugin of buf that writes pages of docs/ from the protos' comments."""
 
 from __future__ import annotations
 
@@ -15,12 +15,22 @@ from google.protobuf.descriptor_pb2 import (
 )
 
 PACKAGE = ".darkroom.v1."
-HEADER = """# Protocol reference
+PROTOCOL, CONFIG = "protocol.md", "model-config.md"
+HEADERS = {
+    PROTOCOL: """# Protocol
 
-Every service, message and enum of `darkroom.v1`, with the comments of
-[the protos](../protos/darkroom/v1). This page is generated from them by `make proto`. What holds
-across fields is in [requests.md](requests.md), statuses are in [errors.md](errors.md).
-"""
+Every service, message and enum of `darkroom.v1`, with the comments of the protos. This page is
+written by `make reference`. What holds across fields is in [requests](requests.md), statuses are in
+[errors](errors.md).
+""",
+    CONFIG: """# config.pbtxt
+
+Every field of a model's `config.pbtxt`, with the comments of its proto. This page is written by
+`make reference`. What a repository looks like, with examples, is in
+[the model repository](model-repository.md); what is as in Triton, in
+[coming from Triton](from-triton.md).
+""",
+}
 
 #: Numbers of fields in descriptor.proto, of which the paths of comments are made.
 MESSAGES, ENUMS, SERVICES = 4, 5, 6
@@ -28,6 +38,9 @@ FIELDS, NESTED_MESSAGES, NESTED_ENUMS = 2, 3, 4
 VALUES = METHODS = 2
 
 Path = tuple[int, ...]
+
+#: The page of each message and enum that is in no other, by its name.
+PAGES: dict[str, str] = {}
 
 
 class Comments:
@@ -57,12 +70,22 @@ def main() -> None:
         (file for file in request.proto_file if file.name in request.file_to_generate),
         key=lambda file: (not file.service, file.name),
     )
-    content = "\n".join([HEADER, *(line for file in files for line in file_section(file))])
+    for file in files:
+        for element in (*file.message_type, *file.enum_type):
+            PAGES[element.name] = page_of(file)
     response = CodeGeneratorResponse(
         supported_features=CodeGeneratorResponse.FEATURE_PROTO3_OPTIONAL
     )
-    response.file.add(name="protocol.md", content=content.rstrip("\n") + "\n")
+    for page, header in HEADERS.items():
+        lines = (line for file in files if page_of(file) == page for line in file_section(file))
+        content = "\n".join([header, *lines])
+        response.file.add(name=page, content=content.rstrip("\n") + "\n")
     sys.stdout.buffer.write(response.SerializeToString())
+
+
+def page_of(file: FileDescriptorProto) -> str:
+    """The page that a file is described on."""
+    return CONFIG if file.name.endswith("/model_config.proto") else PROTOCOL
 
 
 def file_section(file: FileDescriptorProto) -> Iterator[str]:
@@ -75,9 +98,10 @@ def file_section(file: FileDescriptorProto) -> Iterator[str]:
         for number, method in enumerate(service.method):
             yield method_row(method, comments.cell((SERVICES, index, METHODS, number)))
         yield ""
-    yield from [f"## Messages of {file.name}", ""]
+    page = page_of(file)
+    yield from [f"## Messages of {file.name}", "", f"[{file.name}](../protos/{file.name})", ""]
     for index, message in enumerate(file.message_type):
-        yield from message_section(message, message.name, (MESSAGES, index), comments)
+        yield from message_section(message, message.name, (MESSAGES, index), comments, page)
     for index, enum in enumerate(file.enum_type):
         yield from enum_section(enum, enum.name, (ENUMS, index), comments)
 
@@ -90,7 +114,7 @@ def method_row(method: MethodDescriptorProto, comment: str) -> str:
 
 
 def message_section(
-    message: DescriptorProto, name: str, path: Path, comments: Comments
+    message: DescriptorProto, name: str, path: Path, comments: Comments, page: str
 ) -> Iterator[str]:
     """A message, then those inside it."""
     if message.options.map_entry:
@@ -101,11 +125,11 @@ def message_section(
         yield "| --- | --- | --- |"
         for index, field in enumerate(message.field):
             comment = comments.cell((*path, FIELDS, index))
-            yield f"| `{field.name}` | {type_of(field, message)} | {comment} |"
+            yield f"| `{field.name}` | {type_of(field, message, page)} | {comment} |"
         yield ""
     for index, nested in enumerate(message.nested_type):
         nested_path = (*path, NESTED_MESSAGES, index)
-        yield from message_section(nested, f"{name}.{nested.name}", nested_path, comments)
+        yield from message_section(nested, f"{name}.{nested.name}", nested_path, comments, page)
     for index, enum in enumerate(message.enum_type):
         enum_path = (*path, NESTED_ENUMS, index)
         yield from enum_section(enum, f"{name}.{enum.name}", enum_path, comments)
@@ -135,14 +159,14 @@ def titled(level: str, name: str, comment: Sequence[str]) -> Iterator[str]:
     yield from ["```", ""] if inside else [""]
 
 
-def type_of(field: FieldDescriptorProto, message: DescriptorProto) -> str:
+def type_of(field: FieldDescriptorProto, message: DescriptorProto, page: str) -> str:
     """A field's type, with what it is repeated, optional or one of."""
     entries = {f"{one.name}": one for one in message.nested_type if one.options.map_entry}
     entry = entries.get(field.type_name.rsplit(".", 1)[-1])
     if entry is not None:
-        key, value = (plain_type(each) for each in entry.field)
+        key, value = (plain_type(each, page) for each in entry.field)
         return f"map from {key} to {value}"
-    kind = plain_type(field)
+    kind = plain_type(field, page)
     if field.label == FieldDescriptorProto.LABEL_REPEATED:
         return f"repeated {kind}"
     if field.proto3_optional:
@@ -152,19 +176,20 @@ def type_of(field: FieldDescriptorProto, message: DescriptorProto) -> str:
     return kind
 
 
-def plain_type(field: FieldDescriptorProto) -> str:
+def plain_type(field: FieldDescriptorProto, page: str) -> str:
     """The type of one value."""
     if field.type_name:
-        return linked(field.type_name)
+        return linked(field.type_name, page)
     return FieldDescriptorProto.Type.Name(field.type).removeprefix("TYPE_").lower()
 
 
-def linked(type_name: str) -> str:
-    """A type's name, leading to where it is on the page."""
+def linked(type_name: str, page: str = PROTOCOL) -> str:
+    """A type's name, leading to where it is; `page` is where it is named."""
     if not type_name.startswith(PACKAGE):
         return f"`{type_name.removeprefix('.')}`"
     name = type_name.removeprefix(PACKAGE)
-    return f"[{name}](#{name.replace('.', '').lower()})"
+    target = PAGES[name.partition(".")[0]]
+    return f"[{name}]({'' if target == page else target}#{name.replace('.', '').lower()})"
 
 
 if __name__ == "__main__":

@@ -57,7 +57,11 @@ class ServerConfig(BaseSettings):
     host: str = "127.0.0.1"
     grpc_port: Port = 8001
     http_port: Port = 8000
-    cors_origins: list[str] = []
+    cors_origins: list[str] = Field(
+        default=[],
+        description="Origins whose pages may call the HTTP port, such as https://example.com; "
+        "* is every one.",
+    )
     keys_file: Path | None = None
     limits_storage: Annotated[str, AfterValidator(_redis_url)] = "memory"
     reflection_needs_key: bool = False

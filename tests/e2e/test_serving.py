@@ -115,3 +115,24 @@ def test_no_call_is_left_without_a_status(tmp_path: Path, flags: tuple[str, ...]
         with pytest.raises(DarkroomError):
             list(events)
         assert server.process.wait(30) == 0
+
+
+def test_a_signal_to_all_processes_also_ends_a_worker_that_still_loads(tmp_path: Path) -> None:
+    # The fork server ends by it, the worker does not: it must not be waited for then.
+    fake_repository(tmp_path / "models")
+    (tmp_path / "models" / "fake").rename(tmp_path / "models" / "quick")
+    with serving(fake_repository(tmp_path / "models", load_s=60.0)) as server:
+        server.until("model", model="quick/1", state="ready")
+        server.signal_all(signal.SIGTERM)
+        assert server.process.wait(30) == 0
+
+
+def test_what_lies_where_the_server_was_started_is_not_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository = fake_repository(tmp_path / "models")
+    for name in ("numpy", "pickle", "darkroom_server"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('imported')")
+    monkeypatch.chdir(tmp_path)
+    with serving(repository) as server, connected(server) as client:
+        assert client.generate("anything", seed=3).images[0].seed == 3

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -21,12 +22,16 @@ from darkroom_server.worker.messages import Command, Report, StopWorker, WorkerS
 
 #: How long a worker may take to leave once told to.
 STOP_TIMEOUT_S = 5.0
+#: How long its end of the pipe may stay open after it is said to have left.
+READER_TIMEOUT_S = 1.0
 
 
 def prepare_fork_server(*, preload_torch: bool) -> None:
     """Chooses what worker processes start with; call once, before the first instance."""
     # Inherited by the fork server: no notices about absent optional packages in the log.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    # Otherwise a folder `triton` or a file `torch.py` where the server began would be imported.
+    os.environ["PYTHONSAFEPATH"] = "1"
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
         ["darkroom_server.worker.preload" if preload_torch else "darkroom_server.worker.main"]
@@ -142,7 +147,12 @@ class Instance:
             process.kill()
             process.join()
         if self._reader is not None:
-            self._reader.join()
+            # A fork server that was killed takes its word of the worker with it; the pipe knows.
+            self._reader.join(READER_TIMEOUT_S)
+            if self._reader.is_alive() and process.pid is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process.pid, signal.SIGKILL)
+                self._reader.join()
         if self._connection is not None:
             self._connection.close()
         # Not left to a collection of garbage: it holds a file.

@@ -1,0 +1,155 @@
+"""Writes the pages and tables of docs/ that say what the code says: `make reference`.
+
+`settings.md` from ServerConfig and the flags of `darkroom serve`, `command-line.md` from the
+commands, the table of `metrics.md` from the list of metrics. The protos have a plugin of buf.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import typer
+
+from darkroom_server.cli.main import COMMANDS, app
+from darkroom_server.config import ServerConfig
+from darkroom_server.telemetry.metrics import METRICS
+
+DOCS = Path(__file__).parent
+HELP_WIDTH = 96
+WRITTEN = "This page is written by `make reference`."
+TABLE = re.compile(
+    r"(?<=<!-- begin metrics: written by make reference -->\n).*?(?=<!-- end -->)", re.S
+)
+
+SETTINGS_INTRO = f"""# Settings
+
+`darkroom serve` takes each setting from the first of these that has it:
+
+1. its flag;
+2. its variable, which is `DARKROOM_` and its name in capitals, as in `DARKROOM_GRPC_PORT`; lists
+   and mappings as JSON;
+3. the TOML file given with `--config` or `DARKROOM_CONFIG`;
+4. the default.
+
+An unknown key in the file and an unknown variable that begins with `DARKROOM_` are errors.
+[Operations](operations.md) says more about running a server. {WRITTEN}
+"""
+COMMANDS_INTRO = f"""# Command line
+
+`darkroom` is one program; `make setup` puts it into `.venv/bin`. Results go to files or standard
+output, everything else to standard error; exit codes are part of each command's help. {WRITTEN}
+"""
+
+
+def pages() -> dict[str, str]:
+    """Every generated page, whole, by its name in docs/."""
+    metrics = (DOCS / "metrics.md").read_text(encoding="utf-8")
+    return {
+        "settings.md": "\n".join([SETTINGS_INTRO, *_settings(), ""]),
+        "command-line.md": "\n".join([COMMANDS_INTRO, *_commands()]),
+        "metrics.md": TABLE.sub(lambda _: "\n".join([*_metrics(), ""]), metrics),
+    }
+
+
+def _settings() -> list[str]:
+    flags = dict(_flags())
+    rows = []
+    for name, schema in ServerConfig.model_json_schema()["properties"].items():
+        flag, meaning = flags.get(name, ("", schema.get("description", "")))
+        assert meaning, f"{name} has neither a flag with a help text nor a description"
+        rows.append((f"`{name}`", flag, _takes(schema), _shown(schema["default"]), meaning))
+    return _table(("setting", "flag", "takes", "default", "meaning"), rows)
+
+
+def _flags() -> Iterator[tuple[str, tuple[str, str]]]:
+    """The flag and its help by the setting that it stands for, which the help names."""
+    for parameter in _command("serve").params:
+        text = getattr(parameter, "help", None) or ""
+        variable = re.search(r"also DARKROOM_(\w+)", text)
+        if variable is not None:
+            meaning = re.sub(r"\s*\[[^\]]*\]$", "", text)
+            yield variable[1].lower(), (f"`{parameter.opts[0]}`", meaning)
+
+
+def _takes(schema: dict[str, Any]) -> str:
+    for choice in schema.get("anyOf", []):
+        if choice["type"] != "null":
+            return _takes(choice)
+    if "enum" in schema:
+        return ", ".join(f"`{each}`" for each in schema["enum"])
+    kinds = {"integer": "whole number", "array": "list", "object": "mapping", "string": "text"}
+    kind = "path" if schema.get("format") == "path" else kinds.get(schema.get("type", ""))
+    bounds = [
+        f"{word} {schema[key]:,}"
+        for key, word in (("minimum", "from"), ("exclusiveMinimum", "above"), ("maximum", "to"))
+        if key in schema
+    ]
+    return " ".join([kind or schema.get("type", "text"), *bounds])
+
+
+def _shown(default: Any) -> str:
+    if default is None:
+        return "unset"
+    text = default if isinstance(default, str) else json.dumps(default)
+    return f"`{text.removesuffix('.0')}`"
+
+
+def _commands() -> Iterator[str]:
+    group = typer.main.get_command(app)
+    yield from _help("darkroom", group)
+    for name in COMMANDS:
+        yield from _help(f"darkroom {name}", _command(name))
+
+
+def _command(name: str) -> click.Command:
+    group = typer.main.get_command(app)
+    assert isinstance(group, click.Group)
+    command = group.get_command(click.Context(group), name)
+    assert command is not None
+    return command
+
+
+def _help(title: str, command: click.Command) -> list[str]:
+    context = click.Context(
+        command,
+        info_name=title,
+        terminal_width=HELP_WIDTH,
+        help_option_names=["-h", "--help"],
+    )
+    text = "\n".join(line.rstrip() for line in command.get_help(context).splitlines())
+    return [f"## {title}", "", "```text", text, "```", ""]
+
+
+def _metrics() -> list[str]:
+    rows = (
+        (
+            f"`{each.name}`",
+            each.kind.value,
+            each.unit,
+            ", ".join(f"`{label}`" for label in each.labels),
+            each.meaning,
+        )
+        for each in METRICS
+    )
+    return _table(("name", "kind", "unit", "labels", "meaning"), rows)
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    lines = [head, ["---"] * len(head), *rows]
+    return ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in lines]
+
+
+def main() -> None:
+    """Writes the pages into docs/."""
+    for name, text in pages().items():
+        (DOCS / name).write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
