@@ -9,7 +9,7 @@ from darkroom_server.models.bounds import MAX_ROW_COUNT
 from darkroom_server.scheduling.entry import Shape, Step
 from darkroom_server.scheduling.step_batcher import Batch, StepBatcher
 from darkroom_server.scheduling.step_costs import StepCosts
-from darkroom_server.worker.loop import IDLE_REFUSAL_FACTOR
+from darkroom_server.worker.refusal import IDLE_REFUSAL_FACTOR
 
 #: Rows that a step may have; what a model's `max_batch_size` is by default.
 MAX_ROWS = MAX_ROW_COUNT

@@ -251,6 +251,7 @@ func TestStatusesAreKinds(t *testing.T) {
 		{codes.Unauthenticated, "", Unauthenticated},
 		{codes.PermissionDenied, "", PermissionDenied},
 		{codes.ResourceExhausted, "RATE_LIMITED", RateLimited},
+		{codes.ResourceExhausted, "INSUFFICIENT_CREDITS", InsufficientCredits},
 		{codes.ResourceExhausted, "OUT_OF_DEVICE_MEMORY", ServerError},
 		{codes.ResourceExhausted, "", InvalidRequest},
 		{codes.Internal, "GENERATION_FAILED", ServerError},

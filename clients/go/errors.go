@@ -25,7 +25,7 @@ const (
 	ModelUnavailable Kind = "ModelUnavailable"
 	// Unauthenticated: no API key, or one that the service does not know.
 	Unauthenticated Kind = "Unauthenticated"
-	// PermissionDenied: the token does not allow this call.
+	// PermissionDenied: the API key does not allow this call.
 	PermissionDenied Kind = "PermissionDenied"
 	// DeadlineExceeded: the context's deadline passed.
 	DeadlineExceeded Kind = "DeadlineExceeded"
@@ -35,8 +35,10 @@ const (
 	Unavailable Kind = "Unavailable"
 	// QueueFull: the server has no room for another request now. Also Unavailable.
 	QueueFull Kind = "QueueFull"
-	// RateLimited: this caller has used up what it may use.
+	// RateLimited: this caller's key has had as many requests as it may have, for now.
 	RateLimited Kind = "RateLimited"
+	// InsufficientCredits: this caller's key has fewer credits left than the request takes.
+	InsufficientCredits Kind = "InsufficientCredits"
 	// ServerError: the service failed, not the request; name RequestID when you report it.
 	ServerError Kind = "ServerError"
 	// CorruptImage: the stream did not carry what it announced.
@@ -142,6 +144,9 @@ func kindOf(failed *Error) Kind {
 	case codes.ResourceExhausted:
 		if failed.Reason == "OUT_OF_DEVICE_MEMORY" {
 			return ServerError
+		}
+		if failed.Reason == "INSUFFICIENT_CREDITS" {
+			return InsufficientCredits
 		}
 		if failed.Reason != "" || failed.RetryAfter != nil {
 			return RateLimited

@@ -92,7 +92,11 @@ class QueueFull(Unavailable):
 
 
 class RateLimited(RetryableError):
-    """This caller has used up what it may use."""
+    """This caller's key has had as many requests as it may have, for now."""
+
+
+class InsufficientCredits(DarkroomError):
+    """This caller's key has fewer credits left than the request takes."""
 
 
 class ServerError(DarkroomError):

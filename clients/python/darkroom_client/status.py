@@ -83,6 +83,8 @@ def error_of(status: Status, server: str) -> errors.DarkroomError:
             )
         case grpc.StatusCode.RESOURCE_EXHAUSTED if reason == "OUT_OF_DEVICE_MEMORY":
             return errors.ServerError(message, reason=reason, request_id=request_id)
+        case grpc.StatusCode.RESOURCE_EXHAUSTED if reason == "INSUFFICIENT_CREDITS":
+            return errors.InsufficientCredits(message, reason=reason, request_id=request_id)
         case grpc.StatusCode.RESOURCE_EXHAUSTED if reason or status.retry_after_s is not None:
             return errors.RateLimited(
                 message, retry_after_s=status.retry_after_s, reason=reason, request_id=request_id

@@ -74,8 +74,11 @@ export class Unavailable extends RetryableError {}
 /** The server is there but has no room for another request now. */
 export class QueueFull extends Unavailable {}
 
-/** This caller has used up what it may use. */
+/** This caller's key has had as many requests as it may have, for now. */
 export class RateLimited extends RetryableError {}
+
+/** This caller's key has fewer credits left than the request takes. */
+export class InsufficientCredits extends DarkroomError {}
 
 /** The service failed, not the request; name `requestId` when you report it. */
 export class ServerError extends DarkroomError {}

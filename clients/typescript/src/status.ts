@@ -7,6 +7,7 @@ import {
   type DarkroomError,
   DeadlineExceeded,
   type FieldViolation,
+  InsufficientCredits,
   InvalidRequest,
   ModelNotFound,
   ModelUnavailable,
@@ -41,6 +42,7 @@ export function errorOf(failed: ConnectError, server: string, requestId: string)
         : new Unavailable(reason ? message : `${server} is not available: ${message}`, { ...facts, retryAfterMs });
     case Code.ResourceExhausted:
       if (reason === "OUT_OF_DEVICE_MEMORY") return new ServerError(message, facts);
+      if (reason === "INSUFFICIENT_CREDITS") return new InsufficientCredits(message, facts);
       if (reason || retryAfterMs !== undefined) return new RateLimited(message, { ...facts, retryAfterMs });
       // Without details: the transport's word for a message over the size limit.
       return new InvalidRequest(message, facts);

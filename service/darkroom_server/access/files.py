@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import tempfile
 from pathlib import Path
+from typing import IO
 
 
 def replace_file(path: Path, text: str) -> None:
@@ -23,3 +25,18 @@ def replace_file(path: Path, text: str) -> None:
         Path(part).replace(path)
     finally:
         Path(part).unlink(missing_ok=True)
+
+
+def hold_lock(path: Path, *, waits: bool) -> IO[str]:
+    """Holds the lock beside the file until what is returned is closed, or the process ends.
+
+    Raises BlockingIOError where another holds it and this does not wait, OSError where the lock's
+    file cannot be made.
+    """
+    file = path.with_name(f"{path.name}.lock").open("a", encoding="utf-8")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if waits else fcntl.LOCK_NB))
+    except OSError:
+        file.close()
+        raise
+    return file

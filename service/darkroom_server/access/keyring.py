@@ -28,6 +28,7 @@ class KeyRing:
         self._path = path
         self._stamp = _stamp(path)
         self._keys = {key.id: key for key in read_keys(path)}
+        log.info("keys read", count=len(self._keys))
 
     def find(self, text: str) -> ApiKey:
         """The key; raises InvalidApiKey."""

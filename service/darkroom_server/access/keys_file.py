@@ -12,7 +12,7 @@ import limits
 import tomlkit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from darkroom_server.access.files import replace_file
+from darkroom_server.access.files import hold_lock, replace_file
 from darkroom_server.domain.keys import PIXEL_STEPS_PER_CREDIT, ApiKey, Permission
 
 #: Sums of pixel-steps stay exact in every reader of JSON.
@@ -88,20 +88,22 @@ def read_keys(path: Path) -> tuple[ApiKey, ...]:
 
 def add_key(path: Path, key: ApiKey) -> None:
     """Appends a key, making the file if it is not there; raises KeysFileError, OSError."""
-    document = _document(path)
-    document.setdefault("keys", [] if _is_json(path) else tomlkit.aot()).append(_entry(key))
-    _write(path, document)
+    with hold_lock(path, waits=True):
+        document = _document(path)
+        document.setdefault("keys", [] if _is_json(path) else tomlkit.aot()).append(_entry(key))
+        _write(path, document)
 
 
 def revoke_key(path: Path, key_id: str) -> ApiKey:
     """Marks a key as revoked; it stays in the file. Raises KeysFileError, OSError."""
-    found = next((key for key in read_keys(path) if key.id == key_id), None)
-    if found is None:
-        raise KeysFileError(f"{path}: no key has the id {key_id}")
-    document = _document(path)
-    next(one for one in document["keys"] if one["id"] == key_id)["revoked"] = True
-    _write(path, document)
-    return found
+    with hold_lock(path, waits=True):
+        found = next((key for key in read_keys(path) if key.id == key_id), None)
+        if found is None:
+            raise KeysFileError(f"{path}: no key has the id {key_id}")
+        document = _document(path)
+        next(one for one in document["keys"] if one["id"] == key_id)["revoked"] = True
+        _write(path, document)
+        return found
 
 
 def _entry(key: ApiKey) -> dict[str, Any]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import fcntl
 import json
 from collections import defaultdict
 from pathlib import Path
@@ -13,7 +11,7 @@ from typing import IO, Protocol
 import structlog
 
 from darkroom_server.access.account import Account, Balance, Reservation
-from darkroom_server.access.files import replace_file
+from darkroom_server.access.files import hold_lock, replace_file
 from darkroom_server.domain.keys import ApiKey
 
 _FIELD = "spent_pixel_steps"
@@ -143,17 +141,12 @@ def read_spent(path: Path) -> dict[str, int]:
 
 
 def _locked(path: Path) -> IO[str]:
-    """Holds the lock beside the file until it is closed."""
-    lock = path.with_name(f"{path.name}.lock")
     try:
-        file = lock.open("a", encoding="utf-8")
+        return hold_lock(path, waits=False)
+    except BlockingIOError:
+        raise LedgerError(
+            f"{path}: another server counts credits there; servers that share keys need "
+            "--limits-storage redis://HOST"
+        ) from None
     except OSError as error:
-        raise LedgerError(f"{lock}: {error.strerror}") from None
-    with contextlib.suppress(BlockingIOError):
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return file
-    file.close()
-    raise LedgerError(
-        f"{path}: another server counts credits there; servers that share keys need "
-        "--limits-storage redis://HOST"
-    )
+        raise LedgerError(f"{path}: {error.strerror}") from None

@@ -96,4 +96,6 @@ def _items(key: ApiKey) -> list[limits.RateLimitItem]:
 
 def _spelt(item: limits.RateLimitItem) -> str:
     """Such as `60 requests in 1 minute`."""
-    return f"{item.amount} requests in {item.multiples} {item.GRANULARITY.name}"
+    requests = "request" if item.amount == 1 else "requests"
+    unit = item.GRANULARITY.name + ("" if item.multiples == 1 else "s")
+    return f"{item.amount} {requests} in {item.multiples} {unit}"

@@ -9,6 +9,7 @@ that is tried again when another server was faster.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
@@ -48,6 +49,10 @@ class RedisLedger:
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._settling: set[asyncio.Task[None]] = set()
         self._renewing: asyncio.Task[None] | None = None
+        # Tasks end by these, not by being cancelled: what redis raises on the way out of a
+        # transaction would take the cancellation's place.
+        self._lets_expire = asyncio.Event()
+        self._gives_up = asyncio.Event()
 
     async def reserve(self, key: ApiKey, request_id: str, pixel_steps: int) -> Balance:
         """Holds pixel-steps for a request."""
@@ -98,32 +103,32 @@ class RedisLedger:
 
     def stop_renewing(self) -> None:
         """Lets what is held expire."""
-        if self._renewing is not None:
-            self._renewing.cancel()
+        self._lets_expire.set()
 
     async def close(self) -> None:
         """Settles what is left and hangs up."""
         self.stop_renewing()
+        if self._renewing is not None:
+            await self._renewing
         if self._settling:
             _, late = await asyncio.wait(self._settling, timeout=_CLOSE_S)
             if late:
                 log.error("credits not settled", count=len(late))
-            for task in late:
-                task.cancel()
+                self._gives_up.set()
+                await asyncio.wait(late)
         await self._redis.aclose()
 
     async def _settle(self, key_id: str, request_id: str, used: int) -> None:
-        while True:
+        while not self._gives_up.is_set():
             try:
                 await self._change(key_id, lambda account, _: account.settle(request_id, used))
                 return
             except (RedisError, OSError) as error:
                 log.warning("credits not settled yet", problem=str(error))
-                await asyncio.sleep(_SETTLE_RETRY_S)
+                await _within(self._gives_up, _SETTLE_RETRY_S)
 
     async def _renew(self) -> None:
-        while True:
-            await asyncio.sleep(RENEW_INTERVAL_S)
+        while not await _within(self._lets_expire, RENEW_INTERVAL_S):
             for key_id, held in tuple(self._held.items()):
                 requests = frozenset(held)
                 if not requests:
@@ -160,6 +165,13 @@ class RedisLedger:
         """Redis' own time: the servers' clocks may differ."""
         seconds, microseconds = await self._redis.time()
         return float(seconds + microseconds / 1e6)
+
+
+async def _within(event: asyncio.Event, time_s: float) -> bool:
+    """Whether it happens in that time; waits for it."""
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(event.wait(), time_s)
+    return event.is_set()
 
 
 async def read_shared_spent(url: str, key_ids: Iterable[str]) -> dict[str, int]:

@@ -13,6 +13,7 @@ Pipelines that no family takes apart are a `RequestModel`, which runs requests f
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -35,6 +36,19 @@ class Trajectory(Protocol):
     finished: bool
     #: Whether a content filter of the model made it black; known when it is decoded.
     is_filtered: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompileCounts:
+    """What a model has compiled; numbers only grow.
+
+    `graph_count` in all, `recompile_count` of them after the warm-up, where none should be;
+    `uncompiled_step_count` steps of shapes that the warm-up did not have.
+    """
+
+    graph_count: int = 0
+    recompile_count: int = 0
+    uncompiled_step_count: int = 0
 
 
 class StepModel(Protocol):
@@ -98,6 +112,14 @@ class StepModel(Protocol):
 
     def dtype(self) -> Dtype:
         """Numeric type that the denoiser computes in; never AUTO."""
+        ...
+
+    def end_warm_up(self) -> None:
+        """Nothing is compiled from now on: steps of other shapes run uncompiled."""
+        ...
+
+    def compile_counts(self) -> CompileCounts:
+        """What has been compiled."""
         ...
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Hashable, Sequence
 
 import numpy as np
 
-from darkroom_server.backends.base import ImageArray
+from darkroom_server.backends.base import CompileCounts, ImageArray
 from darkroom_server.domain.errors import GenerationFailed
 from darkroom_server.domain.jobs import ImageSpec
 from darkroom_server.domain.models import Dtype
@@ -125,3 +125,10 @@ class FakeStepModel:
     def dtype(self) -> Dtype:
         """A name is needed; nothing is computed."""
         return Dtype.FP32
+
+    def end_warm_up(self) -> None:
+        """Nothing to compile."""
+
+    def compile_counts(self) -> CompileCounts:
+        """Nothing is compiled."""
+        return CompileCounts()

@@ -40,6 +40,7 @@ _CODES: dict[type[errors.DarkroomError], ExitCode] = {
     errors.DeadlineExceeded: ExitCode.DEADLINE,
     errors.Unauthenticated: ExitCode.NOT_PERMITTED,
     errors.PermissionDenied: ExitCode.NOT_PERMITTED,
+    errors.InsufficientCredits: ExitCode.NOT_PERMITTED,
     errors.Cancelled: ExitCode.INTERRUPTED,
     errors.ServerError: ExitCode.SERVER_ERROR,
     errors.CorruptImage: ExitCode.SERVER_ERROR,

@@ -29,6 +29,8 @@ COMMANDS = {
     "fill": Command("darkroom_server.cli.images:fill", "Repaints a part of an image."),
     "models": Command("darkroom_server.cli.models:app", "Lists, loads and unloads models."),
     "pull": Command("darkroom_server.cli.pull:pull", "Fetches a model from a hub."),
+    "export": Command("darkroom_server.cli.export:export", "Exports a denoiser."),
+    "profile": Command("darkroom_server.cli.profile:profile_command", "Measures denoisers."),
     "serve": Command("darkroom_server.cli.serve:serve", "Runs the server."),
     "keys": Command("darkroom_server.cli.keys:app", "Makes, lists and revokes API keys."),
     "check-repo": Command("darkroom_server.cli.repository:check_repo", "Checks a repository."),

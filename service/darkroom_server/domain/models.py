@@ -40,6 +40,55 @@ class BackendKind(enum.Enum):
     FAKE = "fake"
 
 
+class DenoiserKind(enum.Enum):
+    """What computes the steps."""
+
+    TORCH = "torch"
+    TORCH_COMPILE = "torch_compile"
+    ONNXRUNTIME = "onnxruntime"
+    OPENVINO = "openvino"
+
+    @property
+    def is_exported(self) -> bool:
+        """Whether it runs what `darkroom export` wrote."""
+        return self in (DenoiserKind.ONNXRUNTIME, DenoiserKind.OPENVINO)
+
+
+class ExportWeights(enum.Enum):
+    """Numeric type of the weights of an exported denoiser."""
+
+    FP32 = "fp32"
+    INT8 = "int8"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Denoiser:
+    """What computes the steps of a model, and how.
+
+    `compute` is FP32 or BF16; `compiled_sizes` are pairs of width and height in px.
+    `attention_backend` empty: the library's own choice.
+    """
+
+    kind: DenoiserKind = DenoiserKind.TORCH
+    weights: ExportWeights = ExportWeights.FP32
+    compute: Dtype = Dtype.FP32
+    compiled_sizes: tuple[tuple[int, int], ...] = ()
+    attention_backend: str = ""
+    cuda_graphs: bool = False
+
+    @property
+    def label(self) -> str:
+        """What fingerprints call it: everything of it that pixels depend on."""
+        parts = [self.kind.value]
+        if self.weights is not ExportWeights.FP32:
+            parts.append(self.weights.value)
+        if self.compute is not Dtype.FP32:
+            parts.append(self.compute.value)
+        if self.attention_backend:
+            parts.append(self.attention_backend)
+        return "-".join(parts)
+
+
 class DeviceKind(enum.Enum):
     """Where a worker runs."""
 
@@ -233,6 +282,7 @@ class ModelInfo:
     traffic_percent: dict[str, float] = field(default_factory=dict)
     warmups: tuple[Warmup, ...] = ()
     update_policy: UpdatePolicy = UpdatePolicy.AVAILABILITY
+    denoiser: Denoiser = Denoiser()
     fake_step_s: float = 0.0
     fake_load_s: float = 0.0
 
@@ -240,6 +290,11 @@ class ModelInfo:
     def runtime(self) -> str:
         """What computes its pixels, for fingerprints: classes of optimum's begin with OV."""
         return "openvino" if self.pipeline_class.startswith("OV") else "torch"
+
+    @property
+    def runtime_label(self) -> str:
+        """The same, with all of the denoiser's choice that pixels depend on."""
+        return self.denoiser.label if self.runtime == "torch" else self.runtime
 
     @property
     def exact_row_count(self) -> int:

@@ -9,9 +9,11 @@ from darkroom_server.telemetry.metrics import (
     PROMPT_CACHE_HITS,
     PROMPT_CACHE_MISSES,
     QUEUE,
+    RECOMPILES,
     STEP_CAPACITY_ROWS,
     STEP_ROWS,
     STEPS,
+    UNCOMPILED_STEPS,
     WORKER_RESTARTS,
     Metrics,
 )
@@ -63,6 +65,8 @@ class VersionMetrics:
             (STEP_CAPACITY_ROWS, stats.capacity_row_count, told.capacity_row_count),
             (PROMPT_CACHE_HITS, stats.prompt_cache_hit_count, told.prompt_cache_hit_count),
             (PROMPT_CACHE_MISSES, stats.prompt_cache_miss_count, told.prompt_cache_miss_count),
+            (RECOMPILES, stats.recompile_count, told.recompile_count),
+            (UNCOMPILED_STEPS, stats.uncompiled_step_count, told.uncompiled_step_count),
         ):
             metrics.count(metric, labels, now - before)
         self._sum_up_caches()

@@ -21,10 +21,11 @@ _POLICY = (
 )
 
 
-def playground_router(grpc_port: int) -> APIRouter:
+def playground_router(grpc_port: int, *, needs_key: bool) -> APIRouter:
     """`/` is the page, `/playground/…` what it loads.
 
     `grpc_port` is for the page's snippets: they call gRPC on the host that the page came from.
+    Where `needs_key`, the page asks for one.
     """
     router = APIRouter(include_in_schema=False)
     folder = files("darkroom_server.gateway") / "playground"
@@ -57,7 +58,7 @@ def playground_router(grpc_port: int) -> APIRouter:
     @router.get("/playground/server.json")
     async def server() -> Response:
         """What the page must know of the server."""
-        return JSONResponse({"grpcPort": grpc_port})
+        return JSONResponse({"grpcPort": grpc_port, "needsKey": needs_key})
 
     @router.get("/playground/{name}")
     async def file(name: str) -> Response:

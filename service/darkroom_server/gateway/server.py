@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import uvicorn
-from fastapi import APIRouter, Depends, FastAPI, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Request, Response, Security
 from fastapi.middleware.cors import CORSMiddleware
+from fastapi.security import HTTPBearer
 
 from darkroom_server.access.gate import Gate
 from darkroom_server.engine.engine import Engine
@@ -131,9 +132,11 @@ def build_app(
         content, media_type = metrics.render(request.headers.get("accept", ""))
         return Response(content, headers={"content-type": media_type})
 
-    app.include_router(image_router(engine, ImageLimits()))
-    app.include_router(key_router())
-    app.include_router(playground_router(options.grpc_port))
+    # For the OpenAPI document alone: `Callers` has seen to the key before.
+    scheme = [Security(HTTPBearer(auto_error=False))] if gate.asks_for_keys else []
+    app.include_router(image_router(engine, ImageLimits()), dependencies=scheme)
+    app.include_router(key_router(), dependencies=scheme)
+    app.include_router(playground_router(options.grpc_port, needs_key=gate.asks_for_keys))
     add_connect(app, servicers, metrics, gate)
     app.add_middleware(Callers, gate=gate)
     if options.cors_origins:

@@ -7,16 +7,15 @@ from collections.abc import Iterable, Mapping
 
 from darkroom_server.domain.jobs import Reproducibility
 from darkroom_server.domain.models import BackendKind, DeviceKind, ModelInfo
-from darkroom_server.models.bounds import (
-    MAX_BATCH_SIZE,
-    MAX_GUIDANCE_SCALE,
-    MAX_IMAGE_COUNT,
-    MAX_SIZE_PX,
-    MAX_STEP_COUNT,
-    MIN_SIZE_PX,
-)
+from darkroom_server.models import bounds
+from darkroom_server.models.combine import combine
 from darkroom_server.models.config_file import ConfigFile, did_you_mean
-from darkroom_server.models.derive import REQUEST_FIELDS, PipelineTraits, combine
+from darkroom_server.models.denoiser_checks import (
+    check_compiled_sizes,
+    check_denoiser_alone,
+    check_denoiser_of,
+)
+from darkroom_server.models.derive import REQUEST_FIELDS, PipelineTraits
 from darkroom_server.models.labels import label_fault
 from darkroom_server.models.problems import ProblemLog, quoted
 from darkroom_server.models.settings import LatestVersions, SpecificVersions
@@ -47,6 +46,7 @@ def check_alone(config: ConfigFile, problems: ProblemLog) -> None:
     _check_names(config, problems)
     _check_instance_groups(config, problems)
     _check_dynamic_batching(config, problems)
+    check_denoiser_alone(config, problems)
     _check_memory(config, problems)
     _check_traffic(config, problems)
     _check_warmups(config, problems)
@@ -58,20 +58,20 @@ def check_alone(config: ConfigFile, problems: ProblemLog) -> None:
 
 def _check_ranges(config: ConfigFile, problems: ProblemLog) -> None:
     settings, limits, defaults = config.settings, config.settings.limits, config.settings.defaults
-    area = (MIN_SIZE_PX**2, MAX_SIZE_PX**2)
-    size = (MIN_SIZE_PX, MAX_SIZE_PX)
+    area = (bounds.MIN_SIZE_PX**2, bounds.MAX_SIZE_PX**2)
+    size = (bounds.MIN_SIZE_PX, bounds.MAX_SIZE_PX)
     ranges: tuple[tuple[tuple[str, ...], float | None, tuple[float, float]], ...] = (
         (("max_batch_size",), settings.max_batch_size, (1, _MAX_COUNT)),
         (("max_queue_size",), settings.max_queue_size, (1, _MAX_COUNT)),
         (("limits", "min_size_px"), limits.min_size_px, size),
         (("limits", "max_size_px"), limits.max_size_px, size),
         (("limits", "max_pixel_count"), limits.max_pixel_count, area),
-        (("limits", "max_step_count"), limits.max_step_count, (1, MAX_STEP_COUNT)),
-        (("limits", "max_image_count"), limits.max_image_count, (1, MAX_IMAGE_COUNT)),
+        (("limits", "max_step_count"), limits.max_step_count, (1, bounds.MAX_STEP_COUNT)),
+        (("limits", "max_image_count"), limits.max_image_count, (1, bounds.MAX_IMAGE_COUNT)),
         (("defaults", "width_px"), defaults.width_px, size),
         (("defaults", "height_px"), defaults.height_px, size),
-        (("defaults", "step_count"), defaults.step_count, (1, MAX_STEP_COUNT)),
-        (("defaults", "guidance_scale"), defaults.guidance_scale, (0, MAX_GUIDANCE_SCALE)),
+        (("defaults", "step_count"), defaults.step_count, (1, bounds.MAX_STEP_COUNT)),
+        (("defaults", "guidance_scale"), defaults.guidance_scale, (0, bounds.MAX_GUIDANCE_SCALE)),
         (("defaults", "strength"), defaults.strength, (0, 1)),
         (("fake", "step_s"), settings.fake_step_s, (0, _MAX_FAKE_S)),
         (("fake", "load_s"), settings.fake_load_s, (0, _MAX_FAKE_S)),
@@ -129,10 +129,10 @@ def _check_traffic(config: ConfigFile, problems: ProblemLog) -> None:
 def _check_warmups(config: ConfigFile, problems: ProblemLog) -> None:
     for i, warmup in enumerate(config.settings.warmups):
         for key, value, most in (
-            ("batch_size", warmup.batch_size, MAX_IMAGE_COUNT),
+            ("batch_size", warmup.batch_size, bounds.MAX_IMAGE_COUNT),
             ("count", warmup.count, _MAX_WARMUP_COUNT),
-            ("width_px", warmup.width_px, MAX_SIZE_PX),
-            ("height_px", warmup.height_px, MAX_SIZE_PX),
+            ("width_px", warmup.width_px, bounds.MAX_SIZE_PX),
+            ("height_px", warmup.height_px, bounds.MAX_SIZE_PX),
         ):
             if value is not None and not 1 <= value <= most:
                 config.error(
@@ -162,7 +162,7 @@ def _check_instance_groups(config: ConfigFile, problems: ProblemLog) -> None:
 
 def _check_dynamic_batching(config: ConfigFile, problems: ProblemLog) -> None:
     batching, most = config.settings.dynamic_batching, config.settings.max_batch_size
-    most = MAX_BATCH_SIZE if most is None else most
+    most = bounds.MAX_BATCH_SIZE if most is None else most
     delay_us = round(batching.max_queue_delay_s * 1e6)
     if delay_us > _MAX_QUEUE_DELAY_US:
         config.error(
@@ -208,10 +208,10 @@ def _check_levels(config: ConfigFile, problems: ProblemLog) -> None:
 def _check_memory(config: ConfigFile, problems: ProblemLog) -> None:
     settings, memory = config.settings, config.settings.memory
     tile_px = memory.vae_tiling_px
-    if tile_px is not None and (tile_px % MIN_TILE_PX or not 0 < tile_px <= MAX_SIZE_PX):
+    if tile_px is not None and (tile_px % MIN_TILE_PX or not 0 < tile_px <= bounds.MAX_SIZE_PX):
         config.error(
             problems,
-            f"vae_tiling_above_px must be a multiple of {MIN_TILE_PX} up to {MAX_SIZE_PX}, "
+            f"vae_tiling_above_px must be a multiple of {MIN_TILE_PX} up to {bounds.MAX_SIZE_PX}, "
             f"not {tile_px}",
             "vae_tiling_above_px",
         )
@@ -277,6 +277,7 @@ def check_against_traits(config: ConfigFile, traits: PipelineTraits, problems: P
             "dynamic_batching",
         )
     _check_level(config, traits, problems)
+    check_denoiser_of(config, traits, problems)
     for i, task in enumerate(settings.tasks):
         if task not in traits.tasks:
             config.error(
@@ -330,6 +331,7 @@ def _check_level(config: ConfigFile, traits: PipelineTraits, problems: ProblemLo
 
 def _check_consistency(config: ConfigFile, info: ModelInfo, problems: ProblemLog) -> None:
     limits, defaults = info.limits, info.defaults
+    check_compiled_sizes(config, info, problems)
     if limits.min_size_px > limits.max_size_px:
         config.error(
             problems,

@@ -17,9 +17,12 @@ from darkroom.v1 import image_pb2, model_config_pb2, model_service_pb2
 from darkroom_server.domain.jobs import Reproducibility, Task
 from darkroom_server.domain.models import (
     BackendKind,
+    Denoiser,
+    DenoiserKind,
     DeviceKind,
     Dtype,
     DynamicBatching,
+    ExportWeights,
     QueuePolicy,
     TimeoutAction,
     UpdatePolicy,
@@ -64,6 +67,18 @@ _UPDATE_POLICIES = {
     model_config_pb2.UPDATE_POLICY_AVAILABILITY: UpdatePolicy.AVAILABILITY,
     model_config_pb2.UPDATE_POLICY_RESOURCE: UpdatePolicy.RESOURCE,
     model_config_pb2.UPDATE_POLICY_AUTO: UpdatePolicy.AUTO,
+}
+_DENOISERS = {
+    model_config_pb2.DENOISER_UNSPECIFIED: DenoiserKind.TORCH,
+    model_config_pb2.DENOISER_TORCH: DenoiserKind.TORCH,
+    model_config_pb2.DENOISER_TORCH_COMPILE: DenoiserKind.TORCH_COMPILE,
+    model_config_pb2.DENOISER_ONNXRUNTIME: DenoiserKind.ONNXRUNTIME,
+    model_config_pb2.DENOISER_OPENVINO: DenoiserKind.OPENVINO,
+}
+_EXPORT_WEIGHTS = {
+    model_config_pb2.EXPORT_WEIGHTS_UNSPECIFIED: ExportWeights.FP32,
+    model_config_pb2.EXPORT_WEIGHTS_FP32: ExportWeights.FP32,
+    model_config_pb2.EXPORT_WEIGHTS_INT8: ExportWeights.INT8,
 }
 _BACKENDS = {
     model_config_pb2.BACKEND_UNSPECIFIED: BackendKind.DIFFUSERS,
@@ -299,6 +314,7 @@ def _settings(message: model_config_pb2.ModelConfig, source: ConfigSource) -> Mo
         memory=memory_profile(message),
         license=message.license,
         update_policy=_UPDATE_POLICIES[message.update_policy],
+        denoiser=_denoiser(message),
         backend=_BACKENDS[message.backend],
         fake_step_s=message.fake.step_s,
         fake_load_s=message.fake.load_s,
@@ -367,3 +383,16 @@ def _version_policy(policy: model_config_pb2.VersionPolicy, source: ConfigSource
             return LatestVersions(policy.latest.num_versions)
         case "latest" | None:
             return LatestVersions()
+
+
+def _denoiser(message: model_config_pb2.ModelConfig) -> Denoiser:
+    options = message.denoiser_options
+    compute = _DTYPES[options.compute]
+    return Denoiser(
+        kind=_DENOISERS[message.denoiser],
+        weights=_EXPORT_WEIGHTS[options.weights],
+        compute=Dtype.FP32 if compute is Dtype.AUTO else compute,
+        compiled_sizes=tuple((size.width_px, size.height_px) for size in options.compiled_size),
+        attention_backend=options.attention_backend,
+        cuda_graphs=options.cuda_graphs,
+    )

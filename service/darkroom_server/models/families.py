@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from darkroom_server.domain.jobs import StrengthRounding, Task
+from darkroom_server.domain.models import DenoiserKind
 
 _DIFFUSION_SCHEDULERS = (
     "EulerDiscreteScheduler",
@@ -27,6 +28,12 @@ _FILL = frozenset({Task.FILL})
 _WITHOUT_FILL = frozenset({Task.TEXT_TO_IMAGE, Task.IMAGE_TO_IMAGE})
 
 
+#: HiDream's experts and Stable Diffusion 3 have no blocks that torch compiles one by one, and have
+#: not been exported.
+_ANY_DENOISER = frozenset(DenoiserKind)
+_TORCH = frozenset({DenoiserKind.TORCH})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Family:
     """Facts about one pipeline class.
@@ -39,7 +46,7 @@ class Family:
     pixels than the square that the denoiser was made for. A pipeline's folder must hold
     `text_encoders`, and come with one of `folder_schedulers` (empty: any). Without
     `has_exact_buckets`, bytes of images that share steps depend on their neighbours. With
-    `caches_features`, requests may ask for a feature cache.
+    `caches_features`, requests may ask for a feature cache. `denoisers` can compute its steps.
     """
 
     tasks: frozenset[Task]
@@ -57,6 +64,7 @@ class Family:
     caches_features: bool = False
     text_encoders: tuple[str, ...] = ()
     folder_schedulers: tuple[str, ...] = ()
+    denoisers: frozenset[DenoiserKind] = _ANY_DENOISER
 
 
 FAMILIES: dict[str, Family] = {
@@ -99,6 +107,7 @@ FAMILIES: dict[str, Family] = {
         guidance_scale=7.5,
     ),
     "StableDiffusion3Pipeline": Family(
+        denoisers=_TORCH,
         tasks=_WITHOUT_FILL,
         denoiser="transformer",
         packing=2,
@@ -136,6 +145,7 @@ FAMILIES: dict[str, Family] = {
         folder_schedulers=_FLOW_FOLDERS,
     ),
     "HiDreamImagePipeline": Family(
+        denoisers=_TORCH,
         tasks=frozenset({Task.TEXT_TO_IMAGE}),
         denoiser="transformer",
         packing=2,

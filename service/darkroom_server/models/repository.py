@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from darkroom_server.domain.models import BackendKind, ModelInfo, VersionInfo
+from darkroom_server.models.combine import combine
 from darkroom_server.models.config_checks import (
     check_against_traits,
     check_against_versions,
@@ -20,10 +21,10 @@ from darkroom_server.models.config_file import (
     ConfigFile,
     read_config,
 )
+from darkroom_server.models.denoiser_checks import check_export
 from darkroom_server.models.derive import (
     PipelineTraits,
     UnsupportedPipeline,
-    combine,
     derive_traits,
     fake_traits,
 )
@@ -286,7 +287,7 @@ class _ModelScan:
         sha256_by_name = self._hash_files(files, shown)
         if sha256_by_name is None or self.problems.error_count > before:
             return None
-        return VersionInfo(
+        version = VersionInfo(
             model=combine(self.name, settings, traits),
             version=number,
             path=(self._folder / str(number)).resolve(),
@@ -299,6 +300,8 @@ class _ModelScan:
             labels=tuple(sorted(label for label, at in settings.version_labels if at == number)),
             files=tuple(entry.stamp(name, sha256_by_name[name]) for name, entry in files.items()),
         )
+        check_export(version, shown, self.problems)
+        return version
 
     def _is_settled(self, files: dict[str, FileEntry]) -> bool:
         if MANIFEST_NAME in files:

@@ -8,6 +8,7 @@ from darkroom_server.domain.jobs import Reproducibility, Task
 from darkroom_server.domain.memory import MemoryProfile
 from darkroom_server.domain.models import (
     BackendKind,
+    Denoiser,
     DeviceKind,
     Dtype,
     DynamicBatching,
@@ -119,6 +120,7 @@ class ModelSettings:
     warmups: tuple[WarmupSettings, ...] = ()
     license: str = ""
     update_policy: UpdatePolicy = UpdatePolicy.AVAILABILITY
+    denoiser: Denoiser = field(default_factory=Denoiser)
     backend: BackendKind = BackendKind.DIFFUSERS
     fake_step_s: float = 0.0
     fake_load_s: float = 0.0

@@ -8,6 +8,7 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
+from darkroom_server.backends.exports import EXPORT_FOLDERS
 from darkroom_server.domain.models import FileStamp
 from darkroom_server.models.problems import ProblemLog, quoted
 
@@ -49,13 +50,24 @@ def list_files(
 ) -> dict[str, FileEntry]:
     """Every file below `folder` by its name relative to it, `/` between the parts, sorted.
 
-    Names that begin with a dot are left out. Links are followed while they stay below `root` (a
-    real path); what leaves it, loops, cannot be read or is no plain file is a problem. `shown` is
-    the folder's name in problems. Blocking.
+    Names that begin with a dot are left out, and so are the folders of exported denoisers. Links
+    are followed while they stay below `root` (a real path); what leaves it, loops, cannot be read
+    or is no plain file is a problem. `shown` is the folder's name in problems. Blocking.
     """
     walk = _Walk(root, shown, problems)
     walk.enter("", folder, ())
     return dict(sorted(walk.entries.items()))
+
+
+def is_part(name: str) -> bool:
+    """Whether a file or folder of a version, named relative to it, is a part of the version.
+
+    What a name with a dot holds is not, and denoisers exported from the version are not.
+    """
+    parts = name.split("/")
+    return parts[0] not in EXPORT_FOLDERS.values() and not any(
+        part.startswith(".") for part in parts
+    )
 
 
 class _Walk:
@@ -74,7 +86,9 @@ class _Walk:
             return
         try:
             with os.scandir(folder) as found:
-                children = sorted(entry.name for entry in found if entry.name[0] != ".")
+                children = sorted(
+                    entry.name for entry in found if is_part(f"{name}/{entry.name}".lstrip("/"))
+                )
         except OSError as error:
             self._fail(name, f"cannot be read: {error.strerror}")
             return
@@ -181,7 +195,7 @@ def check_manifest(
             problems.error(shown, f"line {number} is not '<sha256>  <name>'")
             return
         named.add(name)
-        if name == MANIFEST_NAME or any(part.startswith(".") for part in name.split("/")):
+        if name == MANIFEST_NAME or not is_part(name):
             continue
         actual = sha256_by_name.get(name)
         if actual is None:

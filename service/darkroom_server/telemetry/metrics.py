@@ -138,6 +138,21 @@ WORKER_RESTARTS = Metric(
     meaning="times that a worker was to be started in place of one that died",
 )
 
+RECOMPILES = Metric(
+    name="darkroom_denoiser_recompiles_total",
+    kind=MetricKind.COUNTER,
+    unit="graphs",
+    labels=VERSION_LABELS,
+    meaning="graphs that torch compiled after the warm-up, while requests waited; stays 0",
+)
+UNCOMPILED_STEPS = Metric(
+    name="darkroom_denoiser_uncompiled_steps_total",
+    kind=MetricKind.COUNTER,
+    unit="steps",
+    labels=VERSION_LABELS,
+    meaning="steps of a compiled denoiser that ran uncompiled: of a size not warmed up",
+)
+
 METRICS = (
     REQUESTS,
     HTTP_REQUESTS,
@@ -152,6 +167,8 @@ METRICS = (
     IMAGES,
     IMAGE_BYTES,
     WORKER_RESTARTS,
+    RECOMPILES,
+    UNCOMPILED_STEPS,
 )
 
 

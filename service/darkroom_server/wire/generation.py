@@ -53,7 +53,7 @@ async def generation_events(
             version=session.version,
             digest=session.digest,
             dtype=session.dtype.value,
-            runtime=session.model.runtime,
+            runtime=session.model.runtime_label,
             variant=session.model.memory.names(),
         )
         if request.validate_only:

@@ -73,6 +73,7 @@ def model_message(status: ModelStatus) -> pb.Model:
         default_version=status.default_version or 0,
         versions=[_version(version) for version in status.versions],
         reproducibility=_LEVELS[model.reproducibility],
+        denoiser=model.runtime_label,
     )
 
 

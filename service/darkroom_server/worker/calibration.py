@@ -77,8 +77,7 @@ def _specs(info: ModelInfo) -> Iterator[ImageSpec]:
         height_px = defaults.height_px // part // grid_px * grid_px
         if min(width_px, height_px) < limits.min_size_px:
             return
-        # One row an image, so that every number of rows can be measured.
-        yield trial_spec(info, width_px, height_px, guidance_scale=1.0)
+        yield trial_spec(info, width_px, height_px)
 
 
 def _measure(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Callable
 
+from darkroom_server.backends.base import CompileCounts
 from darkroom_server.backends.prompt_cache import PromptCache
 from darkroom_server.worker.messages import WorkerStats
 
@@ -15,8 +17,13 @@ STATS_INTERVAL_S = 1.0
 class WorkerCounters:
     """Counts steps, and says when the server should hear of them."""
 
-    def __init__(self, prompts: PromptCache | None = None) -> None:
+    def __init__(
+        self,
+        prompts: PromptCache | None = None,
+        compile_counts: Callable[[], CompileCounts] = CompileCounts,
+    ) -> None:
         self._prompts = prompts
+        self._compile_counts = compile_counts
         self._step_count_by_rows: Counter[int] = Counter()
         self._capacity_row_count = 0
         self._told = WorkerStats()
@@ -41,11 +48,13 @@ class WorkerCounters:
         return stats
 
     def _stats(self) -> WorkerStats:
-        prompts = self._prompts
+        prompts, compiled = self._prompts, self._compile_counts()
         return WorkerStats(
             step_count_by_rows=tuple(sorted(self._step_count_by_rows.items())),
             capacity_row_count=self._capacity_row_count,
             prompt_cache_hit_count=0 if prompts is None else prompts.hit_count,
             prompt_cache_miss_count=0 if prompts is None else prompts.miss_count,
             prompt_cache_bytes=0 if prompts is None else prompts.held_bytes,
+            recompile_count=compiled.recompile_count,
+            uncompiled_step_count=compiled.uncompiled_step_count,
         )

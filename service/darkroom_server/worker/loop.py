@@ -87,7 +87,7 @@ class WorkerLoop:
         self._batcher = StepBatcher(self._costs)
         self._jobs: dict[str, RunningJob] = {}
         self._lane = lane or CompressLane(emit, clock)
-        self._counters = WorkerCounters(prompts)
+        self._counters = WorkerCounters(prompts, model.compile_counts)
         self._stopping = False
         self._lock = threading.RLock()
         self._posted = threading.Condition(self._lock)

@@ -20,10 +20,11 @@ from darkroom_server.backends.base import RequestModel, StepModel
 from darkroom_server.backends.fake import FakeStepModel
 from darkroom_server.backends.prompt_cache import PromptCache
 from darkroom_server.domain.errors import DarkroomError, ModelUnavailable, OutOfDeviceMemory
-from darkroom_server.domain.models import BackendKind, LoadProgress, LoadStage
+from darkroom_server.domain.models import BackendKind, LoadProgress, LoadStage, ModelInfo
 from darkroom_server.scheduling.step_costs import StepCosts
 from darkroom_server.telemetry.logs import configure_logs
 from darkroom_server.worker.calibration import FILE_NAME, calibrated_costs
+from darkroom_server.worker.compile_ahead import compile_ahead
 from darkroom_server.worker.failures import DeviceLost, attempt
 from darkroom_server.worker.files_check import require_unchanged
 from darkroom_server.worker.loop import WorkerLoop
@@ -174,6 +175,7 @@ def _costs(model: StepModel, spec: WorkerSpec) -> StepCosts | None:
         "max_batch_size": str(info.max_batch_size),
         "reproducibility": info.reproducibility.name,
         "memory": repr(info.memory),
+        "denoiser": info.denoiser.label,
         "torch": importlib.metadata.version("torch"),
     }
     path = spec.version.path / FILE_NAME
@@ -184,10 +186,18 @@ def _load(spec: WorkerSpec, prompts: PromptCache, telling: _LoadTeller) -> StepM
     """The model, warm."""
     model = _read(spec, prompts, telling.weights)
     info = spec.version.model
-    failure = attempt(lambda: warm_up(model, info, telling.warmup))
+    failure = attempt(lambda: _warm(model, info, telling))
     if isinstance(failure, DarkroomError):
         raise ModelUnavailable(info.name, f"The model made no image to warm up: {failure}")
     return model
+
+
+def _warm(model: StepModel | RequestModel, info: ModelInfo, telling: _LoadTeller) -> None:
+    if not isinstance(model, RequestModel):
+        compile_ahead(model, info)
+    warm_up(model, info, telling.warmup)
+    if not isinstance(model, RequestModel):
+        model.end_warm_up()
 
 
 def _read(

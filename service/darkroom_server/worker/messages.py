@@ -85,6 +85,8 @@ class WorkerStats:
     `step_count_by_rows`: pairs of a number of rows in use and the steps that had it, by rows. Rows
     are those of the denoiser, or images of a model that runs whole requests.
     `capacity_row_count`: rows that the steps would have had at the largest batch allowed.
+    `recompile_count`: graphs compiled after the warm-up. `uncompiled_step_count`: steps whose
+    shapes the warm-up did not have.
     """
 
     step_count_by_rows: tuple[tuple[int, int], ...] = ()
@@ -92,6 +94,8 @@ class WorkerStats:
     prompt_cache_hit_count: int = 0
     prompt_cache_miss_count: int = 0
     prompt_cache_bytes: int = 0
+    recompile_count: int = 0
+    uncompiled_step_count: int = 0
 
     @property
     def step_count(self) -> int:

@@ -7,14 +7,23 @@ from darkroom_server.domain.models import ModelInfo
 
 
 def trial_spec(
-    info: ModelInfo, width_px: int, height_px: int, *, guidance_scale: float, image_count: int = 1
+    info: ModelInfo,
+    width_px: int,
+    height_px: int,
+    *,
+    prompt: str = "",
+    guidance_scale: float = 1.0,
+    image_count: int = 1,
 ) -> ImageSpec:
-    """A request of the model's defaults at a size; to a model that only fills, over a blank."""
+    """A request of the model's defaults at a size; to a model that only fills, over a blank.
+
+    Without guidance an image takes one row, so that every number of rows can be had.
+    """
     defaults = info.defaults
     task = Task.TEXT_TO_IMAGE if Task.TEXT_TO_IMAGE in info.tasks else Task.FILL
     return ImageSpec(
         task=task,
-        prompt="",
+        prompt=prompt,
         negative_prompt=None,
         width_px=width_px,
         height_px=height_px,

@@ -29,7 +29,12 @@ from darkroom.v1.image_service_pb2 import GenerateRequest
 from darkroom.v1.model_service_connect import ModelServiceClient
 from darkroom.v1.model_service_pb2 import ListModelsRequest, UnloadModelRequest
 from darkroom_client import Client
-from darkroom_client.errors import PermissionDenied, RateLimited, Unauthenticated
+from darkroom_client.errors import (
+    InsufficientCredits,
+    PermissionDenied,
+    RateLimited,
+    Unauthenticated,
+)
 from tests.e2e.gateway.conftest import grey, opened
 
 #: 64x64 px in 10 steps.
@@ -202,7 +207,7 @@ def test_many_at_once_over_both_edges_cannot_overspend(guarded: Guarded) -> None
                 draw(http)
             else:
                 grpc.generate("x", model="quick", steps=10, width=64, height=64)
-        except (openai.RateLimitError, RateLimited):
+        except (openai.RateLimitError, InsufficientCredits):
             return False
         return True
 

@@ -126,6 +126,22 @@ async def test_while_redis_is_away_nothing_runs_uncounted_and_what_ran_is_charge
     assert standing.remaining_count == 4
 
 
+async def test_a_server_stops_also_while_redis_is_away(
+    redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis_ledger, "RENEW_INTERVAL_S", 0.05)
+    monkeypatch.setattr(redis_ledger, "_CLOSE_S", 0.2)
+    ledger, key = RedisLedger(redis.url), api_key()
+    for name in ("a", "b"):
+        await ledger.reserve(key, name, 1)
+    redis.stop()
+    ledger.settle(key.id, "a", 1)
+    async with asyncio.timeout(30):
+        await ledger.close()
+    assert ledger.settling_count == 0
+    redis.start()
+
+
 async def test_servers_share_rates(redis: RedisServer) -> None:
     key = api_key(rate_limit="3/hour")
     one, other = Rates(redis.url), Rates(redis.url)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,15 @@ def test_what_is_wrong_is_named_in_one_line(tmp_path: Path, content: str, proble
     assert problem in str(caught.value)
     assert "\n" not in str(caught.value)
     assert "secret" not in str(caught.value)
+
+
+def test_keys_made_at_the_same_time_are_all_kept(tmp_path: Path) -> None:
+    path = tmp_path / "keys.toml"
+    keys = [api_key() for _ in range(12)]
+    with ThreadPoolExecutor(6) as pool:
+        for done in [pool.submit(add_key, path, key) for key in keys]:
+            done.result()
+    assert {key.id for key in read_keys(path)} == {key.id for key in keys}
 
 
 def test_nothing_is_added_to_a_file_that_is_broken(tmp_path: Path) -> None:

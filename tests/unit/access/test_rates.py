@@ -31,7 +31,7 @@ async def test_what_a_short_limit_refuses_does_not_use_up_the_long_one() -> None
     key = api_key(rate_limit="3/day; 1/hour")
     await rates.count(key)
     for _ in range(5):
-        with pytest.raises(RateLimited, match="1 requests in 1 hour"):
+        with pytest.raises(RateLimited, match="1 request in 1 hour"):
             await rates.count(key)
     day = await rates.standing(api_key(id=key.id, rate_limit="3/day"))
     assert day is not None

@@ -45,6 +45,12 @@ def retry(seconds: int) -> error_details_pb2.RetryInfo:
             "RESOURCE_EXHAUSTED", [info("RATE_LIMITED"), retry(9)], errors.RateLimited, id="rate"
         ),
         pytest.param(
+            "RESOURCE_EXHAUSTED",
+            [info("INSUFFICIENT_CREDITS")],
+            errors.InsufficientCredits,
+            id="credits",
+        ),
+        pytest.param(
             "RESOURCE_EXHAUSTED", [info("OUT_OF_DEVICE_MEMORY")], errors.ServerError, id="memory"
         ),
         pytest.param("RESOURCE_EXHAUSTED", [], errors.InvalidRequest, id="message-too-large"),

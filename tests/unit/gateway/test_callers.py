@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
+from openapi_spec_validator import validate
 
 from darkroom_server.access.gate import Gate, GateOptions, Need
 from darkroom_server.access.key_format import NewKey, new_key
@@ -160,6 +161,15 @@ async def test_a_caller_sees_how_its_key_stands(http: httpx.AsyncClient, made: N
     assert standing["rateLimit"]["remaining"] == 1
     assert standing["credits"] == {"spent": 1.31072, "budget": 10.0, "left": 8.68928}
     assert made.text not in json.dumps(standing)
+
+
+async def test_the_document_tells_of_the_key(gate: Gate) -> None:
+    document = app_of(Engine(), gate=gate).openapi()
+    validate(document)
+    assert document["components"]["securitySchemes"]["HTTPBearer"]["scheme"] == "bearer"
+    assert document["paths"]["/v1/images/generations"]["post"]["security"] == [{"HTTPBearer": []}]
+    assert "security" not in document["paths"]["/metrics"]["get"]
+    assert "securitySchemes" not in app_of(Engine()).openapi().get("components", {})
 
 
 async def test_where_no_keys_are_needed_that_is_what_is_said() -> None:

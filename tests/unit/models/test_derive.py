@@ -6,12 +6,12 @@ import pytest
 
 from darkroom_server.domain.jobs import Reproducibility, Task
 from darkroom_server.domain.models import BackendKind, DeviceKind, DynamicBatching, Placement
+from darkroom_server.models.combine import combine
 from darkroom_server.models.derive import (
     REQUEST_FIELDS,
     PipelineParts,
     PipelineTraits,
     UnsupportedPipeline,
-    combine,
     derive_traits,
     fake_traits,
 )

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from darkroom_server.domain.memory import MemoryProfile, Offload
-from darkroom_server.models.derive import combine
+from darkroom_server.models.combine import combine
 from darkroom_server.models.settings import ModelSettings
 from tests.unit.models.test_derive import flux, sdxl
 

@@ -195,6 +195,7 @@ const STATUSES: [Code, string, new (message: string) => darkroom.DarkroomError][
   [Code.Unauthenticated, "", darkroom.Unauthenticated],
   [Code.PermissionDenied, "", darkroom.PermissionDenied],
   [Code.ResourceExhausted, "RATE_LIMITED", darkroom.RateLimited],
+  [Code.ResourceExhausted, "INSUFFICIENT_CREDITS", darkroom.InsufficientCredits],
   [Code.ResourceExhausted, "OUT_OF_DEVICE_MEMORY", darkroom.ServerError],
   [Code.ResourceExhausted, "", darkroom.InvalidRequest],
   [Code.Internal, "GENERATION_FAILED", darkroom.ServerError],

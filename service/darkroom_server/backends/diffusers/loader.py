@@ -24,9 +24,10 @@ from darkroom_server.backends.diffusers.families.hidream import HiDreamStepModel
 from darkroom_server.backends.diffusers.families.sd import SdStepModel
 from darkroom_server.backends.diffusers.families.sd3 import Sd3StepModel
 from darkroom_server.backends.diffusers.families.sdxl import SdxlStepModel
+from darkroom_server.backends.diffusers.network_choice import choose_network
 from darkroom_server.backends.diffusers.openvino_request import load_openvino
 from darkroom_server.backends.diffusers.part_progress import telling_parts
-from darkroom_server.backends.diffusers.step_model import DTYPES
+from darkroom_server.backends.diffusers.step_model import DTYPES, DiffusersStepModel
 from darkroom_server.backends.diffusers.whole_request import WholeRequestModel, reason_against
 from darkroom_server.backends.prompt_cache import PromptCache
 from darkroom_server.domain.errors import ModelUnavailable
@@ -40,7 +41,7 @@ class Family(Protocol):
 
     def __call__(
         self, pipeline: Any, *, allowed_schedulers: Sequence[str], prompts: PromptCache
-    ) -> StepModel:
+    ) -> DiffusersStepModel:
         """The step model."""
         ...
 
@@ -111,7 +112,9 @@ def load_model(
     _own_weights(pipeline)
     if family is None:
         return WholeRequestModel(pipeline, allowed_schedulers=model.schedulers)
-    return family(pipeline, allowed_schedulers=model.schedulers, prompts=prompts)
+    made = family(pipeline, allowed_schedulers=model.schedulers, prompts=prompts)
+    choose_network(made, version, device=device, thread_count=thread_count)
+    return made
 
 
 def _own_weights(pipeline: DiffusionPipeline) -> None:

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import platform
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
-from darkroom_server.backends.base import ImageArray
+from darkroom_server.backends.base import CompileCounts, ImageArray
 from darkroom_server.backends.diffusers.first_block import FirstBlockMemory
+from darkroom_server.backends.diffusers.networks.eager import EagerNetwork
+from darkroom_server.backends.diffusers.networks.network import Inputs, Network
 from darkroom_server.backends.diffusers.pictures import keep_unmasked
 from darkroom_server.backends.diffusers.previews import LatentColours, denoised
 from darkroom_server.backends.diffusers.schedule import Schedule, private_scheduler
@@ -83,20 +85,28 @@ class DiffusersTrajectory:
 
 
 class DiffusersStepModel(ABC):
-    """A loaded pipeline as a `StepModel`. `denoiser` is its UNet or transformer."""
+    """A loaded pipeline as a `StepModel`. `module` is its UNet or transformer.
+
+    What computes it is its `network`: the module itself until another one is set.
+    """
 
     strength_rounding: ClassVar[StrengthRounding] = StrengthRounding.DOWN
+    #: Arguments that every call of the module has.
+    constants: ClassVar[Mapping[str, Any]] = {}
+    #: Dimensions of the network's inputs that depend on the image's size; rows always come first.
+    size_axes: ClassVar[Mapping[str, tuple[int, ...]]] = {}
 
     def __init__(
         self,
         pipeline: Any,
-        denoiser: torch.nn.Module,
+        module: torch.nn.Module,
         *,
         allowed_schedulers: Sequence[str],
         prompts: PromptCache,
     ) -> None:
         self._pipeline = pipeline
-        self._denoiser: Any = denoiser
+        self.module: Any = module
+        self.network: Network = EagerNetwork(module, self.constants)
         # Not `pipeline.device`, where the weights lie: they may be taken to the GPU part by part.
         self._device: torch.device = pipeline._execution_device
         self._allowed_schedulers = frozenset(allowed_schedulers)
@@ -125,9 +135,18 @@ class DiffusersStepModel(ABC):
     def gather(self, trajectories: Sequence[DiffusersTrajectory], row_count: int) -> Any:
         """The denoiser's inputs, filled up to `row_count` rows by `filled_up`."""
 
-    @abstractmethod
-    def denoise(self, inputs: Any) -> torch.Tensor:
-        """One evaluation: predictions [rows, …]."""
+    @torch.inference_mode()
+    def denoise(self, inputs: Inputs) -> torch.Tensor:
+        """One evaluation of the network: predictions [rows, …]."""
+        return self.network(inputs)
+
+    def end_warm_up(self) -> None:
+        """Nothing is compiled from now on: steps of other shapes run uncompiled."""
+        self.network.end_warm_up()
+
+    def compile_counts(self) -> CompileCounts:
+        """What has been compiled."""
+        return self.network.compile_counts()
 
     def guided(self, one: DiffusersTrajectory, predicted: torch.Tensor) -> torch.Tensor:
         """One image's prediction [1, …] from its rows: of two, classifier-free guidance."""
@@ -176,8 +195,8 @@ class DiffusersStepModel(ABC):
         return self._evaluations[key]
 
     def memory_bytes(self) -> int:
-        """Bytes of all parameters and buffers."""
-        return weight_bytes(self._pipeline)
+        """Bytes of all parameters and buffers, and of the network's own."""
+        return weight_bytes(self._pipeline) + self.network.memory_bytes()
 
     def device_name(self) -> str:
         """The GPU's name, or the processor's kind and how many threads compute."""
@@ -187,7 +206,7 @@ class DiffusersStepModel(ABC):
 
     def dtype(self) -> Dtype:
         """That of the denoiser."""
-        dtype: torch.dtype = self._denoiser.dtype
+        dtype: torch.dtype = self.module.dtype
         return DTYPES[dtype]
 
     @torch.inference_mode()
@@ -236,12 +255,13 @@ class DiffusersStepModel(ABC):
 
 
 def weight_bytes(pipeline: Any) -> int:
-    """Bytes of all parameters and buffers of a pipeline."""
+    """Bytes of all parameters and buffers of a pipeline that are in memory."""
     modules = [part for part in pipeline.components.values() if isinstance(part, torch.nn.Module)]
     return sum(
         _stored_bytes(tensor)
         for module in modules
         for tensor in (*module.parameters(), *module.buffers())
+        if not tensor.is_meta
     )
 
 

@@ -6,10 +6,31 @@ export class ApiError extends Error {
     super(problem.message);
     this.field = problem.field;
     this.reason = problem.reason;
+    this.retryAfter_s = problem.retryAfter_s;
   }
 }
 
-/** What the page must know of the server: the port of gRPC. */
+const KEY = "darkroom-key";
+
+/** Sends this key from now on, until the tab is closed. */
+export function useKey(key) {
+  sessionStorage.setItem(KEY, key);
+}
+
+export function forgetKey() {
+  sessionStorage.removeItem(KEY);
+}
+
+export function hasKey() {
+  return sessionStorage.getItem(KEY) !== null;
+}
+
+function credentials() {
+  // What is no ASCII could not be sent, and is no key.
+  return hasKey() ? { authorization: `Bearer ${encodeURI(sessionStorage.getItem(KEY))}` } : {};
+}
+
+/** What the page must know of the server: the port of gRPC, and whether it asks for keys. */
 export async function describeServer() {
   return read("/playground/server.json");
 }
@@ -19,8 +40,13 @@ export async function listModels() {
   return (await read("/darkroom/v1/models")).models ?? [];
 }
 
+/** How the key stands: its limits and credits. */
+export async function readStanding() {
+  return read("/darkroom/v1/key");
+}
+
 async function read(path) {
-  const response = await fetch(path);
+  const response = await fetch(path, { headers: credentials() });
   if (!response.ok) throw await refusal(response);
   return response.json();
 }
@@ -29,7 +55,7 @@ async function read(path) {
 export async function run(method, request, signal, tell) {
   const response = await fetch(`/darkroom/v1/${method}`, {
     method: "POST",
-    headers: { "content-type": "application/json" },
+    headers: { "content-type": "application/json", ...credentials() },
     body: JSON.stringify(request),
     signal,
   });
@@ -45,7 +71,8 @@ export async function run(method, request, signal, tell) {
 
 async function refusal(response) {
   const problem = await response.json().then((body) => body.error, () => undefined);
-  return new ApiError(problem ?? { message: `The server answered ${response.status}.` });
+  const retryAfter_s = Number(response.headers.get("retry-after")) || undefined;
+  return new ApiError({ message: `The server answered ${response.status}.`, ...problem, retryAfter_s });
 }
 
 async function* events(body) {

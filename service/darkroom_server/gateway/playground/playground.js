@@ -4,12 +4,15 @@ import { describeServer, listModels, run } from "./api.js";
 import { showChoices } from "./choices.js";
 import { byId, request, showFields, TASKS } from "./form.js";
 import { addImage } from "./gallery.js";
+import { connectKey, showStanding } from "./key.js";
 import { Mask } from "./mask.js";
 import { copy, LANGUAGES, snippet } from "./snippets.js";
 
 const STAGES = { STAGE_LOAD: "loading", STAGE_ENCODE: "reading the prompt", STAGE_DENOISE: "denoising", STAGE_DECODE: "developing", STAGE_COMPRESS: "compressing" };
 const PREVIEW_COUNT = 5;
 const COPIED_MS = 1500;
+// By then the server has noticed that a cancelled request is over, and given back what it did not use.
+const SETTLED_MS = 400;
 
 let server = {};
 let models = [];
@@ -32,7 +35,7 @@ function currentRequest() {
 
 function showSnippet() {
   if (!byId("snippets").open || !model()) return;
-  byId("snippet").textContent = snippet(language, TASKS[task], currentRequest(), server.grpcPort);
+  byId("snippet").textContent = snippet(language, TASKS[task], currentRequest(), server);
 }
 
 function showTasks() {
@@ -101,10 +104,19 @@ async function takeMask(file) {
   }
 }
 
+/** When trying again may help, or what would. */
+function again({ reason, retryAfter_s }) {
+  if (reason === "INSUFFICIENT_CREDITS") return " Fewer steps, pixels or images take fewer credits.";
+  if (!retryAfter_s) return "";
+  const minutes = Math.ceil(retryAfter_s / 60);
+  if (retryAfter_s < 90) return ` Try again in ${retryAfter_s} s.`;
+  return minutes < 90 ? ` Try again in ${minutes} minutes.` : ` Try again in ${Math.ceil(minutes / 60)} hours.`;
+}
+
 /** What went wrong, in words, and the field that is at fault. */
 function showError(error) {
   const field = error.field ? `${error.field.replace(/\.content$/, "").replaceAll("_", " ").replace(" px", "")}: ` : "";
-  byId("error").textContent = field + error.message;
+  byId("error").textContent = field + error.message + again(error);
   byId("error").hidden = false;
   byId("error").scrollIntoView({ block: "nearest" });
   const name = error.field?.split(".")[0];
@@ -157,11 +169,16 @@ async function start() {
   } catch (error) {
     announce("");
     if (error.name === "AbortError") showNotice("Cancelled.");
-    else showError(error instanceof TypeError ? { message: "The server cannot be reached." } : error);
+    else showFailure(error);
   } finally {
     running = null;
     setRunning(false);
   }
+  setTimeout(() => showStanding(server.needsKey).catch(() => {}), SETTLED_MS);
+}
+
+function showFailure(error) {
+  showError(error instanceof TypeError ? { message: "The server cannot be reached." } : error);
 }
 
 function setRunning(isRunning) {
@@ -251,13 +268,15 @@ function connectDrops() {
   });
 }
 
+/** Shows the server's models, once there is a key where one is needed. */
 async function open() {
-  connect();
-  showLanguages();
+  clearMessages();
   try {
-    [server, models] = await Promise.all([describeServer(), listModels()]);
+    server = await describeServer();
+    if (!(await showStanding(server.needsKey))) return;
+    models = await listModels();
   } catch (error) {
-    return showError(error instanceof TypeError ? { message: "The server cannot be reached." } : error);
+    return showFailure(error);
   }
   if (!models.length) return showError({ message: "This server has no model yet." });
   byId("model").replaceChildren(...models.map((each) => new Option(each.displayName || each.name.replace("models/", ""), each.name)));
@@ -266,4 +285,7 @@ async function open() {
   showTasks();
 }
 
+connect();
+connectKey(open);
+showLanguages();
 open();

@@ -19,18 +19,20 @@ function python(value, indent = "") {
   return `{\n${lines.join("")}${indent}}`;
 }
 
+const SHELL_KEY = `  -H "authorization: Bearer $DARKROOM_API_KEY" \\\n`;
+
 export const LANGUAGES = {
-  cURL: ({ method, request }) =>
-    `curl -N ${location.origin}/darkroom/v1/${method} \\\n  -H 'content-type: application/json' \\\n  -d ${quoted(JSON.stringify(request))}`,
-  Python: ({ method, request }) => `import base64
+  cURL: ({ method, request, needsKey }) =>
+    `curl -N ${location.origin}/darkroom/v1/${method} \\\n  -H 'content-type: application/json' \\\n${needsKey ? SHELL_KEY : ""}  -d ${quoted(JSON.stringify(request))}`,
+  Python: ({ method, request, needsKey }) => `import base64
 import json
-import urllib.request
+${needsKey ? "import os\n" : ""}import urllib.request
 
 body = ${python(request)}
 call = urllib.request.Request(
     "${location.origin}/darkroom/v1/${method}",
     data=json.dumps(body).encode(),
-    headers={"content-type": "application/json"},
+    headers={"content-type": "application/json"${needsKey ? `, "authorization": "Bearer " + os.environ["DARKROOM_API_KEY"]` : ""}},
 )
 with urllib.request.urlopen(call) as events:
     for line in events:
@@ -41,9 +43,9 @@ with urllib.request.urlopen(call) as events:
             name = f"image-{image['imageIndex']}.{image['mediaType'].split('/')[1]}"
             with open(name, "wb") as file:
                 file.write(base64.b64decode(image["content"]))`,
-  JavaScript: ({ method, request }) => `const response = await fetch("${location.origin}/darkroom/v1/${method}", {
+  JavaScript: ({ method, request, needsKey }) => `const response = await fetch("${location.origin}/darkroom/v1/${method}", {
   method: "POST",
-  headers: { "content-type": "application/json" },
+  headers: { "content-type": "application/json"${needsKey ? ", authorization: `Bearer ${process.env.DARKROOM_API_KEY}`" : ""} },
   body: JSON.stringify(${JSON.stringify(request, null, 2).replaceAll("\n", "\n  ")}),
 });
 const images = [];
@@ -53,13 +55,13 @@ for (const line of (await response.text()).split("\\n")) {
   if (image) images.push(\`data:\${image.mediaType};base64,\${image.content}\`);
 }
 console.log(images);`,
-  grpcurl: ({ rpc, request, grpcPort }) =>
-    `grpcurl ${location.protocol === "https:" ? "" : "-plaintext "}\\\n  -d ${quoted(JSON.stringify(request))} \\\n  ${location.hostname}:${grpcPort} darkroom.v1.ImageService/${rpc}`,
+  grpcurl: ({ rpc, request, grpcPort, needsKey }) =>
+    `grpcurl ${location.protocol === "http:" ? "-plaintext " : ""}\\\n${needsKey ? SHELL_KEY : ""}  -d ${quoted(JSON.stringify(request))} \\\n  ${location.hostname}:${grpcPort} darkroom.v1.ImageService/${rpc}`,
 };
 
-/** The snippet in a language of `LANGUAGES`; files are left out of it. */
-export function snippet(language, task, request, grpcPort) {
-  return LANGUAGES[language]({ ...task, request: shortened(request), grpcPort });
+/** The snippet in a language of `LANGUAGES`; files are left out of it, and so is the key. */
+export function snippet(language, task, request, server) {
+  return LANGUAGES[language]({ ...task, ...server, request: shortened(request) });
 }
 
 /** Puts the text on the clipboard, also where the page is not trusted with it; false if neither works. */

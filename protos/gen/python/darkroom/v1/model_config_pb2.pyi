@@ -153,6 +153,62 @@ DTYPE_BF16: Dtype.ValueType  # 3
 """bfloat16."""
 Global___Dtype: _TypeAlias = Dtype  # noqa: Y015
 
+class _Denoiser:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DenoiserEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Denoiser.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DENOISER_UNSPECIFIED: _Denoiser.ValueType  # 0
+    """Same as TORCH."""
+    DENOISER_TORCH: _Denoiser.ValueType  # 1
+    """The pipeline's own code."""
+    DENOISER_TORCH_COMPILE: _Denoiser.ValueType  # 2
+    """The same, compiled by torch before the version serves."""
+    DENOISER_ONNXRUNTIME: _Denoiser.ValueType  # 3
+    """ONNX Runtime, with what `darkroom export --to onnx` wrote."""
+    DENOISER_OPENVINO: _Denoiser.ValueType  # 4
+    """OpenVINO, with what `darkroom export --to openvino` wrote."""
+
+class Denoiser(_Denoiser, metaclass=_DenoiserEnumTypeWrapper):
+    """What computes the denoising steps of a model."""
+
+DENOISER_UNSPECIFIED: Denoiser.ValueType  # 0
+"""Same as TORCH."""
+DENOISER_TORCH: Denoiser.ValueType  # 1
+"""The pipeline's own code."""
+DENOISER_TORCH_COMPILE: Denoiser.ValueType  # 2
+"""The same, compiled by torch before the version serves."""
+DENOISER_ONNXRUNTIME: Denoiser.ValueType  # 3
+"""ONNX Runtime, with what `darkroom export --to onnx` wrote."""
+DENOISER_OPENVINO: Denoiser.ValueType  # 4
+"""OpenVINO, with what `darkroom export --to openvino` wrote."""
+Global___Denoiser: _TypeAlias = Denoiser  # noqa: Y015
+
+class _ExportWeights:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ExportWeightsEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ExportWeights.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    EXPORT_WEIGHTS_UNSPECIFIED: _ExportWeights.ValueType  # 0
+    """Same as FP32."""
+    EXPORT_WEIGHTS_FP32: _ExportWeights.ValueType  # 1
+    """As in the pipeline."""
+    EXPORT_WEIGHTS_INT8: _ExportWeights.ValueType  # 2
+    """8-bit integers, by `darkroom export --weights int8`."""
+
+class ExportWeights(_ExportWeights, metaclass=_ExportWeightsEnumTypeWrapper):
+    """Numeric type of the weights of an exported denoiser."""
+
+EXPORT_WEIGHTS_UNSPECIFIED: ExportWeights.ValueType  # 0
+"""Same as FP32."""
+EXPORT_WEIGHTS_FP32: ExportWeights.ValueType  # 1
+"""As in the pipeline."""
+EXPORT_WEIGHTS_INT8: ExportWeights.ValueType  # 2
+"""8-bit integers, by `darkroom export --weights int8`."""
+Global___ExportWeights: _TypeAlias = ExportWeights  # noqa: Y015
+
 class _Backend:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -360,6 +416,8 @@ class ModelConfig(_message.Message):
     UPDATE_POLICY_FIELD_NUMBER: _builtins.int
     TRAFFIC_PERCENT_FIELD_NUMBER: _builtins.int
     MODEL_WARMUP_FIELD_NUMBER: _builtins.int
+    DENOISER_FIELD_NUMBER: _builtins.int
+    DENOISER_OPTIONS_FIELD_NUMBER: _builtins.int
     QUANTIZATION_FIELD_NUMBER: _builtins.int
     STORAGE_DTYPE_FIELD_NUMBER: _builtins.int
     OFFLOAD_FIELD_NUMBER: _builtins.int
@@ -389,6 +447,8 @@ class ModelConfig(_message.Message):
     """How far pixels may depend on what shares the device. Unset: SOLO."""
     update_policy: Global___UpdatePolicy.ValueType
     """How a new version takes the place of an old one. Unset: AVAILABILITY."""
+    denoiser: Global___Denoiser.ValueType
+    """What computes the denoising steps. Unset: TORCH."""
     storage_dtype: Global___StorageDtype.ValueType
     """Type in which the denoiser's weights lie in memory until the layer they
     belong to runs. Unset: `dtype`.
@@ -470,6 +530,10 @@ class ModelConfig(_message.Message):
         """
 
     @_builtins.property
+    def denoiser_options(self) -> Global___DenoiserOptions:
+        """How it does."""
+
+    @_builtins.property
     def quantization(self) -> Global___Quantization:
         """Weights in fewer bits than they are computed in. Unset: none."""
 
@@ -499,15 +563,17 @@ class ModelConfig(_message.Message):
         update_policy: Global___UpdatePolicy.ValueType = ...,
         traffic_percent: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
         model_warmup: _abc.Iterable[Global___ModelWarmup] | None = ...,
+        denoiser: Global___Denoiser.ValueType = ...,
+        denoiser_options: Global___DenoiserOptions | None = ...,
         quantization: Global___Quantization | None = ...,
         storage_dtype: Global___StorageDtype.ValueType = ...,
         offload: Global___Offload.ValueType = ...,
         vae_tiling_above_px: _builtins.int = ...,
         memory_format: Global___MemoryFormat.ValueType = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["defaults", b"defaults", "dynamic_batching", b"dynamic_batching", "fake", b"fake", "hub", b"hub", "limits", b"limits", "quantization", b"quantization", "version_policy", b"version_policy"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["defaults", b"defaults", "denoiser_options", b"denoiser_options", "dynamic_batching", b"dynamic_batching", "fake", b"fake", "hub", b"hub", "limits", b"limits", "quantization", b"quantization", "version_policy", b"version_policy"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "backend", b"backend", "defaults", b"defaults", "display_name", b"display_name", "dtype", b"dtype", "dynamic_batching", b"dynamic_batching", "fake", b"fake", "hub", b"hub", "instance_group", b"instance_group", "license", b"license", "limits", b"limits", "max_batch_size", b"max_batch_size", "max_queue_size", b"max_queue_size", "memory_format", b"memory_format", "model_warmup", b"model_warmup", "name", b"name", "offload", b"offload", "parameters", b"parameters", "quantization", b"quantization", "reproducibility", b"reproducibility", "schedulers", b"schedulers", "storage_dtype", b"storage_dtype", "tasks", b"tasks", "traffic_percent", b"traffic_percent", "update_policy", b"update_policy", "vae_tiling_above_px", b"vae_tiling_above_px", "version_labels", b"version_labels", "version_policy", b"version_policy"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "backend", b"backend", "defaults", b"defaults", "denoiser", b"denoiser", "denoiser_options", b"denoiser_options", "display_name", b"display_name", "dtype", b"dtype", "dynamic_batching", b"dynamic_batching", "fake", b"fake", "hub", b"hub", "instance_group", b"instance_group", "license", b"license", "limits", b"limits", "max_batch_size", b"max_batch_size", "max_queue_size", b"max_queue_size", "memory_format", b"memory_format", "model_warmup", b"model_warmup", "name", b"name", "offload", b"offload", "parameters", b"parameters", "quantization", b"quantization", "reproducibility", b"reproducibility", "schedulers", b"schedulers", "storage_dtype", b"storage_dtype", "tasks", b"tasks", "traffic_percent", b"traffic_percent", "update_policy", b"update_policy", "vae_tiling_above_px", b"vae_tiling_above_px", "version_labels", b"version_labels", "version_policy", b"version_policy"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -922,6 +988,74 @@ class ModelWarmup(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ModelWarmup: _TypeAlias = ModelWarmup  # noqa: Y015
+
+@_typing.final
+class DenoiserOptions(_message.Message):
+    """How a denoiser computes. A field that its kind does not use is refused."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Size(_message.Message):
+        """A size of images."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        WIDTH_PX_FIELD_NUMBER: _builtins.int
+        HEIGHT_PX_FIELD_NUMBER: _builtins.int
+        width_px: _builtins.int
+        """Width."""
+        height_px: _builtins.int
+        """Height."""
+        def __init__(
+            self,
+            *,
+            width_px: _builtins.int = ...,
+            height_px: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["height_px", b"height_px", "width_px", b"width_px"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    WEIGHTS_FIELD_NUMBER: _builtins.int
+    COMPUTE_FIELD_NUMBER: _builtins.int
+    COMPILED_SIZE_FIELD_NUMBER: _builtins.int
+    ATTENTION_BACKEND_FIELD_NUMBER: _builtins.int
+    CUDA_GRAPHS_FIELD_NUMBER: _builtins.int
+    weights: Global___ExportWeights.ValueType
+    """ONNXRUNTIME and OPENVINO: which export. Unset: FP32."""
+    compute: Global___Dtype.ValueType
+    """OPENVINO: numeric type of the arithmetic, FP32 or BF16. Unset: FP32."""
+    attention_backend: _builtins.str
+    """TORCH and TORCH_COMPILE of FLUX: how diffusers computes attention, by its
+    name there. Unset: native.
+    """
+    cuda_graphs: _builtins.bool
+    """TORCH_COMPILE on a GPU: steps are replayed as CUDA graphs."""
+    @_builtins.property
+    def compiled_size(self) -> _containers.RepeatedCompositeFieldContainer[Global___DenoiserOptions.Size]:
+        """TORCH_COMPILE: sizes that are compiled besides the default one. Others run
+        without compilation.
+        """
+
+    def __init__(
+        self,
+        *,
+        weights: Global___ExportWeights.ValueType = ...,
+        compute: Global___Dtype.ValueType = ...,
+        compiled_size: _abc.Iterable[Global___DenoiserOptions.Size] | None = ...,
+        attention_backend: _builtins.str = ...,
+        cuda_graphs: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attention_backend", b"attention_backend", "compiled_size", b"compiled_size", "compute", b"compute", "cuda_graphs", b"cuda_graphs", "weights", b"weights"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DenoiserOptions: _TypeAlias = DenoiserOptions  # noqa: Y015
 
 @_typing.final
 class FakeBackend(_message.Message):

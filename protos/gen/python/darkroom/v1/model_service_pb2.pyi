@@ -113,6 +113,7 @@ class Model(_message.Message):
     DEFAULT_VERSION_FIELD_NUMBER: _builtins.int
     VERSIONS_FIELD_NUMBER: _builtins.int
     REPRODUCIBILITY_FIELD_NUMBER: _builtins.int
+    DENOISER_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Format: models/{model}; {model} is the name of its folder in the model
     repository.
@@ -146,6 +147,10 @@ class Model(_message.Message):
     reproducibility: _image_pb2.Reproducibility.ValueType
     """How far pixels depend on what shares the device, unless a request is
     stricter. Never UNSPECIFIED.
+    """
+    denoiser: _builtins.str
+    """What computes its denoising steps, as fingerprints name it: torch,
+    torch_compile, onnxruntime, onnxruntime-int8, openvino, openvino-bf16, …
     """
     @_builtins.property
     def aliases(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -189,10 +194,11 @@ class Model(_message.Message):
         default_version: _builtins.int = ...,
         versions: _abc.Iterable[Global___ModelVersion] | None = ...,
         reproducibility: _image_pb2.Reproducibility.ValueType = ...,
+        denoiser: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "default_scheduler", b"default_scheduler", "default_version", b"default_version", "dimension_multiple_px", b"dimension_multiple_px", "display_name", b"display_name", "hub_id", b"hub_id", "license", b"license", "max_image_count", b"max_image_count", "max_pixel_count", b"max_pixel_count", "memory_bytes", b"memory_bytes", "name", b"name", "parameters", b"parameters", "queued_request_count", b"queued_request_count", "reproducibility", b"reproducibility", "schedulers", b"schedulers", "state", b"state", "state_message", b"state_message", "tasks", b"tasks", "versions", b"versions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "default_scheduler", b"default_scheduler", "default_version", b"default_version", "denoiser", b"denoiser", "dimension_multiple_px", b"dimension_multiple_px", "display_name", b"display_name", "hub_id", b"hub_id", "license", b"license", "max_image_count", b"max_image_count", "max_pixel_count", b"max_pixel_count", "memory_bytes", b"memory_bytes", "name", b"name", "parameters", b"parameters", "queued_request_count", b"queued_request_count", "reproducibility", b"reproducibility", "schedulers", b"schedulers", "state", b"state", "state_message", b"state_message", "tasks", b"tasks", "versions", b"versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -7,9 +7,9 @@ Every tensor operation and every random draw happens in the order of diffusers' 
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -44,6 +44,9 @@ class Conditioning:
 
 class FluxStepModel(FlowStepModel):
     """A loaded FLUX.1 pipeline as a `StepModel`."""
+
+    constants: ClassVar[Mapping[str, Any]] = {"joint_attention_kwargs": {}}
+    size_axes: ClassVar[Mapping[str, tuple[int, ...]]] = {"hidden_states": (1,), "img_ids": (0,)}
 
     def __init__(
         self, pipeline: Any, *, allowed_schedulers: Sequence[str], prompts: PromptCache
@@ -160,14 +163,11 @@ class FluxStepModel(FlowStepModel):
 
     @torch.inference_mode()
     def denoise(self, inputs: dict[str, Any]) -> torch.Tensor:
-        """One transformer evaluation: velocities [rows, tokens, channels]."""
+        """One evaluation of the network, or of what the feature caches leave of it."""
         inputs = dict(inputs)
         if memories := inputs.pop("memories"):
             return self._first_block.denoise(inputs, memories)
-        predicted: torch.Tensor = self._transformer(
-            **inputs, joint_attention_kwargs={}, return_dict=False
-        )[0]
-        return predicted
+        return self.network(inputs)
 
     def unpacked(self, latents: torch.Tensor, spec: ImageSpec) -> torch.Tensor:
         """Packed latents as the VAE takes them: [1, C, h, w]."""

@@ -110,5 +110,4 @@ class HiDreamStepModel(FlowStepModel):
 
         The transformer predicts them pointing from noise to image; schedulers take the opposite.
         """
-        predicted: torch.Tensor = self._transformer(**inputs, return_dict=False)[0]
-        return -predicted
+        return -self.network(inputs)

@@ -6,9 +6,9 @@ encoder may be absent: its place in the context is zeros then.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from diffusers.pipelines.stable_diffusion_3.pipeline_stable_diffusion_3 import calculate_shift
@@ -31,6 +31,8 @@ class Conditioning:
 
 class Sd3StepModel(FlowStepModel):
     """A loaded Stable Diffusion 3 pipeline as a `StepModel`."""
+
+    constants: ClassVar[Mapping[str, Any]] = {"joint_attention_kwargs": None}
 
     def batch_key(self, spec: ImageSpec) -> Hashable:
         """The latents' size; all prompts are padded to one length."""
@@ -110,11 +112,3 @@ class Sd3StepModel(FlowStepModel):
             "encoder_hidden_states": filled_up(torch.cat([c.context for c in given]), row_count),
             "pooled_projections": filled_up(torch.cat([c.pooled for c in given]), row_count),
         }
-
-    @torch.inference_mode()
-    def denoise(self, inputs: dict[str, Any]) -> torch.Tensor:
-        """One transformer evaluation: velocities [rows, C, height/8, width/8]."""
-        predicted: torch.Tensor = self._transformer(
-            **inputs, joint_attention_kwargs=None, return_dict=False
-        )[0]
-        return predicted

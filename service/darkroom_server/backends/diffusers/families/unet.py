@@ -7,9 +7,9 @@ the stock pipeline's with `torch.Generator("cpu").manual_seed(seed)`.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from diffusers.utils.torch_utils import randn_tensor
@@ -51,6 +51,9 @@ class FillState:
 class UnetStepModel(DiffusersStepModel):
     """A loaded pipeline with a UNet. `fill_pipeline` holds the same parts for filling."""
 
+    constants: ClassVar[Mapping[str, Any]] = {"timestep_cond": None, "cross_attention_kwargs": None}
+    size_axes: ClassVar[Mapping[str, tuple[int, ...]]] = {"sample": (2, 3)}
+
     def __init__(
         self,
         pipeline: Any,
@@ -64,7 +67,6 @@ class UnetStepModel(DiffusersStepModel):
         )
         self._fill_pipeline = fill_pipeline
         self._unet = pipeline.unet
-        self._unet_arguments = {"timestep_cond": None, "cross_attention_kwargs": None}
 
     def batch_key(self, spec: ImageSpec) -> Hashable:
         """The latents' size: tasks differ only before the first step and after each."""
@@ -198,12 +200,6 @@ class UnetStepModel(DiffusersStepModel):
         """What the UNet takes besides texts, from each image's conditioning: nothing."""
         del given, row_count
         return None
-
-    @torch.inference_mode()
-    def denoise(self, inputs: dict[str, Any]) -> torch.Tensor:
-        """One UNet evaluation: predictions [rows, C, height/8, width/8]."""
-        predicted: torch.Tensor = self._unet(**inputs, **self._unet_arguments, return_dict=False)[0]
-        return predicted
 
     @torch.inference_mode()
     def scatter(

@@ -1,0 +1,119 @@
+"""What a step costs by each denoiser that can be had on this machine."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from darkroom_server.backends.base import RequestModel, StepModel
+from darkroom_server.backends.prompt_cache import PromptCache
+from darkroom_server.domain.jobs import Reproducibility
+from darkroom_server.domain.models import (
+    Denoiser,
+    DenoiserKind,
+    DeviceKind,
+    Dtype,
+    ExportWeights,
+    Placement,
+    VersionInfo,
+)
+from darkroom_server.worker.compile_ahead import compile_ahead
+from darkroom_server.worker.trial import trial_spec
+
+#: A size in px and a number of rows.
+Cell = tuple[int, int, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """Seconds of a step by size and rows; `setup_s` is what loading and warming up took."""
+
+    denoiser: Denoiser
+    setup_s: float
+    step_s: Mapping[Cell, float]
+
+
+def candidates() -> Iterator[Denoiser]:
+    """Every denoiser that a configuration can name, the stock one first."""
+    yield Denoiser()
+    yield Denoiser(kind=DenoiserKind.TORCH_COMPILE)
+    for weights in ExportWeights:
+        yield Denoiser(kind=DenoiserKind.ONNXRUNTIME, weights=weights)
+    for weights in ExportWeights:
+        for compute in (Dtype.FP32, Dtype.BF16):
+            yield Denoiser(kind=DenoiserKind.OPENVINO, weights=weights, compute=compute)
+
+
+def profile(
+    version: VersionInfo,
+    denoiser: Denoiser,
+    cells: Sequence[Cell],
+    *,
+    thread_count: int,
+    repeat_count: int,
+    on_cell: Callable[[], None] = lambda: None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Profile:
+    """Measures every cell, the best of some repeats; raises ModelUnavailable with the reason."""
+    # Imported here: only the worker's side needs torch.
+    from darkroom_server.backends.diffusers.loader import load_model
+
+    sizes = tuple(dict.fromkeys((width_px, height_px) for width_px, height_px, _ in cells))
+    compiled = sizes if denoiser.kind is DenoiserKind.TORCH_COMPILE else ()
+    info = dataclasses.replace(
+        version.model,
+        denoiser=dataclasses.replace(denoiser, compiled_sizes=compiled),
+        dtype=Dtype.AUTO,
+        reproducibility=Reproducibility.TOLERANCE,
+    )
+    started_s = clock()
+    model = load_model(
+        dataclasses.replace(version, model=info),
+        Placement(DeviceKind.CPU if denoiser.kind.is_exported else DeviceKind.AUTO),
+        thread_count=thread_count,
+        prompts=PromptCache(max_bytes=64 << 20),
+    )
+    if isinstance(model, RequestModel):
+        raise ValueError("the requests of this pipeline run whole: it has no steps to measure")
+    compile_ahead(model, info)
+    model.end_warm_up()
+    setup_s = clock() - started_s
+    step_s = {}
+    for width_px, height_px, row_count in cells:
+        one = model.begin(spec := trial_spec(info, width_px, height_px), model.encode(spec), 0)
+        step_s[width_px, height_px, row_count] = min(
+            _step_s(model, one, row_count, clock) for _ in range(repeat_count + 1)
+        )
+        on_cell()
+    return Profile(denoiser=denoiser, setup_s=setup_s, step_s=step_s)
+
+
+def _step_s(model: StepModel, one: object, row_count: int, clock: Callable[[], float]) -> float:
+    started_s = clock()
+    model.denoise(model.gather([one], row_count))
+    model.wait()
+    return clock() - started_s
+
+
+def gain(found: Profile, stock: Profile) -> float:
+    """How many times faster than the stock denoiser, the geometric mean over all cells."""
+    logs = [math.log(stock.step_s[cell] / step_s) for cell, step_s in found.step_s.items()]
+    return math.exp(sum(logs) / len(logs))
+
+
+def recommended(profiles: Iterable[Profile], stock: Profile, *, lossy: bool) -> Denoiser:
+    """The fastest; only those with FP32 weights and arithmetic unless `lossy`.
+
+    Something else than the stock denoiser must be 5% faster to be worth it.
+    """
+    best, best_gain = stock.denoiser, 1.05
+    for one in profiles:
+        is_exact = one.denoiser.weights is ExportWeights.FP32 and (
+            one.denoiser.compute is Dtype.FP32
+        )
+        if (is_exact or lossy) and gain(one, stock) > best_gain:
+            best, best_gain = one.denoiser, gain(one, stock)
+    return best
