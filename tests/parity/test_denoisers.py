@@ -111,7 +111,7 @@ def test_exports_draw_what_torch_draws(example: Example, tmp_path: Path) -> None
     stock = staggered(model, asked)
     graphs = {
         ("onnxruntime", "fp32"): example.traced,
-        **converted(example, tmp_path, whole=info.name in WHOLE),
+        **dict(converted(example, tmp_path, whole=info.name in WHOLE)),
     }
     eager = model.network
     for (kind, weights), graph in graphs.items():
