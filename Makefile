@@ -108,7 +108,7 @@ compat-clients: setup ## install those clients, in environments of their own
 	else echo "no npm with Node 20 or newer: Node's clients are left out"; fi
 
 fuzz: compat ## thousands of made-up HTTP requests against a served model
-	FUZZ_EXAMPLES=500 $(BIN)/python -m pytest -q --timeout=1800 tests/compat/test_fuzz.py
+	FUZZ_EXAMPLES=500 $(BIN)/python -m pytest -q -s --timeout=3600 tests/compat/test_fuzz.py
 
 clients-test: setup ## build every client, run the same cases by each, draw a picture (some: ARGS="go ruby")
 	clients/install.sh $(filter-out --%,$(ARGS))

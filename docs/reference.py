@@ -104,7 +104,11 @@ def _commands() -> Iterator[str]:
     group = typer.main.get_command(app)
     yield from _help("darkroom", group)
     for name in COMMANDS:
-        yield from _help(f"darkroom {name}", _command(name))
+        command = _command(name)
+        yield from _help(f"darkroom {name}", command)
+        if isinstance(command, click.Group):
+            for inner, each in command.commands.items():
+                yield from _help(f"darkroom {name} {inner}", each)
 
 
 def _command(name: str) -> click.Command:

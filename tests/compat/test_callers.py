@@ -21,11 +21,13 @@ BUF = Path(sys.executable).with_name("buf")
 INSTALLED = Path(os.environ.get("COMPAT_CLIENTS", Path(__file__).parents[2] / ".compat"))
 
 
-def call(command: list[str | Path], cwd: Path | None = None) -> None:
+def call(command: list[str | Path], cwd: Path | None = None) -> str:
+    """What the program prints; it must succeed."""
     # The test's own import path would reach the other environment.
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, env=environment)
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout
 
 
 def python_of(name: str) -> Path:

@@ -25,9 +25,9 @@ def _leaking_let_go(manager: Manager, *arguments: Any) -> None:
     _let_go(manager, *arguments)
 
 
-def _slower_open(engine: Engine, *arguments: Any) -> Any:
+def _slower_open(engine: Engine, *arguments: Any, **options: Any) -> Any:
     time.sleep(LEAK_S * len(_leaks))
-    return _open(engine, *arguments)
+    return _open(engine, *arguments, **options)
 
 
 if __name__ == "__main__":

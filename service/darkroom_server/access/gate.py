@@ -18,8 +18,9 @@ from darkroom_server.domain.keys import ApiKey, Permission
 
 #: `Bearer KEY`, and `Bearer: KEY`, as some documentation prints it.
 _BEARER = re.compile(r"\s*bearer(?::\s*|\s+)(\S+)\s*", re.IGNORECASE)
-#: What everyone may where no keys are asked for.
+#: What everyone may where no keys are asked for, and who shows none where they are.
 _ANYONE = ApiKey(id="", name="", sha256=b"", permissions=frozenset(Permission))
+_NOBODY = ApiKey(id="", name="", sha256=b"", permissions=frozenset())
 
 
 class Need(enum.Enum):
@@ -74,8 +75,10 @@ class Gate:
 
     def enter(self, authorization: str | None, need: Need) -> Caller:
         """Who calls, by the value of `authorization`; raises InvalidApiKey, PermissionDenied."""
-        if self._keys is None or need is Need.NOTHING:
+        if self._keys is None:
             return Caller(_ANYONE, self._rates, self._ledger)
+        if need is Need.NOTHING:
+            return Caller(_NOBODY, self._rates, self._ledger)
         caller = Caller(self._keys.find(_bearer(authorization)), self._rates, self._ledger)
         if need is Need.MANAGE:
             caller.require(Permission.MANAGE)

@@ -77,7 +77,7 @@ def read_keys(path: Path) -> tuple[ApiKey, ...]:
         raise KeysFileError(f"{path}: {error.strerror}") from None
     except ValidationError as error:
         raise KeysFileError(f"{path}: {_first_problem(error)}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise KeysFileError(f"{path}: {error}") from None
     ids = [entry.id for entry in entries]
     repeated = sorted({one for one in ids if ids.count(one) > 1})

@@ -23,10 +23,11 @@ class FairTurns:
         return min(keys, key=self._time_s)
 
     def charge(self, key: Hashable, duration_s: float, live_keys: Iterable[Hashable]) -> None:
-        """Books a step of `key`; keys that no longer have work are forgotten."""
+        """Books a step of `key`; keys without work are forgotten once the others are level."""
         started_s = self._time_s(key)
         self._floor_s = max(self._floor_s, started_s)
-        kept = {live: self._time_s(live) for live in live_keys}
+        kept = {idle: had_s for idle, had_s in self._had_s.items() if had_s > self._floor_s}
+        kept |= {live: self._time_s(live) for live in live_keys}
         kept[key] = started_s + duration_s
         self._had_s = kept
 

@@ -231,3 +231,13 @@ def test_base64_in_json_is_read_in_a_fill(service: Service) -> None:
     answer = service.http.post("/darkroom.v1.ImageService/Fill", content=body, headers=headers)
     *_, (_, end) = envelopes(answer.content)
     assert json.loads(end) == {}
+
+
+def test_loading_is_refused_where_models_are_not_controlled_by_callers(service: Service) -> None:
+    body = enveloped(b'{"name": "sdxl"}')
+    headers = {"content-type": "application/connect+json"}
+    answer = service.http.post("/darkroom.v1.ModelService/LoadModel", content=body, headers=headers)
+    *told, (_, end) = envelopes(answer.content)
+    # Which models are loaded is not for callers to say unless the server was started so.
+    assert told == []
+    assert json.loads(end)["error"]["code"] == "failed_precondition"

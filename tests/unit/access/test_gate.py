@@ -36,7 +36,10 @@ async def test_anything_else_is_refused_and_what_to_send_is_said(
     gate = Gate(GateOptions(keys_file=file))
     with pytest.raises(InvalidApiKey, match="Bearer KEY"):
         gate.enter(given, Need.KEY)
-    assert gate.enter(given, Need.NOTHING).key.id == ""
+    stranger = gate.enter(given, Need.NOTHING)
+    for permission in Permission:
+        with pytest.raises(PermissionDenied):
+            stranger.require(permission)
     await gate.stop()
 
 

@@ -72,6 +72,7 @@ def test_a_key_is_never_in_the_file(tmp_path: Path) -> None:
         pytest.param(GOOD.replace(HASH, "secret"), "keys.0.sha256: ", id="hash"),
         pytest.param(GOOD + GOOD, "more than one key has the id one", id="twice"),
         pytest.param("\0", "", id="no-text"),
+        pytest.param("keys = " + "[" * 100_000, "recursion", id="too-deep"),
     ],
 )
 def test_what_is_wrong_is_named_in_one_line(tmp_path: Path, content: str, problem: str) -> None:

@@ -31,6 +31,7 @@ from darkroom_server.engine import seat as seat_module
 from darkroom_server.engine.manager import Manager
 from darkroom_server.engine.memory_gate import MemoryGate
 from darkroom_server.engine.model_control import ControlOptions, ModelControl
+from darkroom_server.engine.seat import SeatState
 from darkroom_server.engine.stream import JobStream
 from darkroom_server.engine.supervisor import Supervisor
 from darkroom_server.models.repository import RepositoryModel, RepositoryScan
@@ -317,8 +318,13 @@ class Lifecycle(RuleBasedStateMachine):
     @invariant()
     def what_a_request_holds_is_there(self) -> None:
         for request in self.requests:
-            # It may only leave under a request that was told so.
-            assert request.supervisor.state is not S.UNLOADED or request.error is not None
+            supervisor = request.supervisor
+            # It only leaves under a request that an unload was told not to wait for, and only fails
+            # one of which every worker was given up.
+            was_told = supervisor._is_cut_off
+            assert supervisor.state is not S.UNLOADED or was_told
+            is_given_up = all(seat.state is SeatState.FAILED for seat in supervisor._seats)
+            assert request.error is None or was_told or is_given_up
 
     @invariant()
     def each_edition_is_loaded_once_and_every_process_belongs_to_one(self) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from darkroom_server.domain.jobs import Priority
@@ -167,6 +167,18 @@ def test_a_key_that_was_idle_saves_up_no_turns() -> None:
     assert turns.count("y") == 4
 
 
+def test_a_key_is_not_starved_by_keys_that_come_and_go() -> None:
+    simulation = Simulation()
+    simulation.add("long", "c", steps=9)
+    simulation.step()
+    for number in range(20):
+        simulation.add(f"s{number}", "ab"[number % 2], steps=1)
+        simulation.step()
+    turns = [number for number, batch in enumerate(simulation.batches) if batch.key == "c"]
+    assert len(turns) >= 7
+    assert max(after - before for before, after in itertools.pairwise(turns)) <= 3
+
+
 def test_alone_means_alone_and_takes_turns_with_those_that_share() -> None:
     simulation = Simulation()
     simulation.add("solo", steps=1, images=2, alone=True)
@@ -264,6 +276,7 @@ def test_every_image_ends_and_no_batch_mixes_keys_or_exceeds_the_knee(
 @given(
     st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 9)), min_size=2, max_size=20),
 )
+@example([("c", 2), ("a", 1), ("b", 1), ("a", 1), ("b", 1), ("a", 1)])
 def test_a_key_with_work_waits_for_at_most_two_steps_of_every_other(
     wanted: list[tuple[str, int]],
 ) -> None:
