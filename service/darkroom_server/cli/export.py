@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from darkroom_server.backends.exports import UnusableDenoiser
 from darkroom_server.cli.exits import ExitCode
-from darkroom_server.cli.local_models import local_version
+from darkroom_server.cli.local_models import local_version, quieten
 from darkroom_server.domain.errors import DarkroomError
 from darkroom_server.domain.models import DenoiserKind, ExportWeights, VersionInfo
 from darkroom_server.worker.trial import trial_spec
@@ -64,6 +64,7 @@ def export(
 
     The export is compared with torch, image by image, and is kept only if it is right.
     """
+    quieten()
     info = local_version(model_repository, model, version)
     try:
         with _bar() as bar:

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
+import structlog
 import typer
 
 from darkroom_server.domain.models import VersionInfo
 from darkroom_server.models.repository import ModelRepository
+
+
+def quieten() -> None:
+    """Keeps notices of libraries and of the worker's code out of a command's output."""
+    logging.disable(logging.WARNING)
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
 
 
 def local_version(root: Path, name: str, number: int | None) -> VersionInfo:

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from darkroom_server.cli.exits import ExitCode
-from darkroom_server.cli.local_models import local_version
+from darkroom_server.cli.local_models import local_version, quieten
 from darkroom_server.domain.errors import ModelUnavailable
 from darkroom_server.domain.models import VersionInfo
 from darkroom_server.models.config_edit import NotEdited, write_denoiser
@@ -62,6 +62,7 @@ def profile_command(
     ),
 ) -> None:
     """Measures what a step costs by each denoiser that this machine has, and recommends one."""
+    quieten()
     found = local_version(model_repository, model, version)
     cells = _cells(found, rows, size or [])
     console = Console()

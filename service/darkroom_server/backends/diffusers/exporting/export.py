@@ -143,13 +143,14 @@ def write_graph(
 @contextlib.contextmanager
 def _quietly() -> Iterator[None]:
     """Without the notices, tables and bars that the libraries print on their way."""
+    before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:
-        logging.disable(logging.NOTSET)
+        logging.disable(before)
 
 
 def quantize_onnx(traced: Path, graph: Path) -> None:
