@@ -15,7 +15,7 @@ LAUNCH := MALLOC_MMAP_THRESHOLD_=67108864 MALLOC_TRIM_THRESHOLD_=268435456
 
 PACKAGES := protos/gen/python clients/python service
 
-.PHONY: help setup proto reference docs fmt lint types arch protos-check check test compat compat-clients fuzz clients-test clients-check browser redis demo serve gallery bench bench-report clean soak
+.PHONY: help setup proto reference docs fmt lint types arch protos-check check test compat compat-clients fuzz clients-test clients-check browser redis demo serve gallery bench bench-denoisers bench-report clean soak
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -141,6 +141,9 @@ gallery: setup ## draw the pictures of the README anew
 
 bench: setup ## measure the goals (one tier: make bench ARGS="--tier v", rougher: --quick)
 	$(LAUNCH) $(BIN)/python -m bench $(ARGS)
+
+bench-denoisers: setup ## measure every denoiser against torch's eager one (rougher: ARGS=--quick)
+	$(BIN)/python -m bench.denoisers $(ARGS)
 
 bench-report: setup ## draw docs/performance.md from the newest results
 	$(BIN)/python -m bench.report

@@ -36,7 +36,7 @@ from darkroom_server.scheduling.step_costs import StepCosts
 #: Jobs without a deadline are ordered as if they had to be done within this many times the
 #: geometric mean of the time they take alone and the time that a typical job takes. In proportion
 #: to their own time alone, long jobs that have aged would hold up every short one, or age too late.
-SLACK_FACTOR = 12.0
+SLACK_FACTOR = 10.0
 #: Weight of a new job in what is typical.
 TYPICAL_SHARE = 0.05
 #: A job is taken to miss its deadline when it would take this many times what is forecast.
