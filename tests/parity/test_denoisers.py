@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers.models.attention_dispatch import AttentionBackendName, _AttentionBackendRegistry
 
+from darkroom_server.backends.diffusers import network_choice
 from darkroom_server.backends.diffusers.exporting import export as exporting
 from darkroom_server.backends.diffusers.exporting.export import (
     LEAST_PSNR_DB,
@@ -24,6 +26,7 @@ from darkroom_server.backends.diffusers.network_choice import open_graph
 from darkroom_server.backends.diffusers.networks.compiled import CompiledNetwork
 from darkroom_server.backends.diffusers.step_model import DiffusersStepModel
 from darkroom_server.backends.exports import UnusableDenoiser, export_folder, graph_path
+from darkroom_server.domain.errors import ModelUnavailable
 from darkroom_server.domain.jobs import ImageSpec, Reproducibility
 from darkroom_server.domain.models import (
     Denoiser,
@@ -201,6 +204,34 @@ class TestExport:
         with pytest.raises(KeyboardInterrupt):
             self.exported(version)
         assert not (version.path / "onnx" / "fp32").exists()
+
+
+def test_attention_is_chosen_for_one_model_alone(example: Example) -> None:
+    if not example.version.model.name.startswith("flux"):
+        pytest.skip("diffusers lets one choose the attention of FLUX only")
+    active = _AttentionBackendRegistry.get_active_backend()
+    chosen = Denoiser(attention_backend="_native_math")
+    model = load_as(example.version, chosen, thread_count=1)
+    backends = {
+        part.processor._attention_backend
+        for part in model.module.modules()
+        if hasattr(getattr(part, "processor", None), "_attention_backend")
+    }
+    assert backends == {AttentionBackendName._NATIVE_MATH}
+    assert _AttentionBackendRegistry.get_active_backend() == active
+    with pytest.raises(ModelUnavailable, match=r"'what' cannot be used: .* Known: .*native"):
+        load_as(example.version, Denoiser(attention_backend="what"), thread_count=1)
+
+
+@pytest.mark.parametrize("kind", [DenoiserKind.ONNXRUNTIME, DenoiserKind.OPENVINO])
+def test_without_an_export_or_its_package_a_load_says_what_helps(
+    example: Example, monkeypatch: pytest.MonkeyPatch, kind: DenoiserKind
+) -> None:
+    with pytest.raises(ModelUnavailable, match=r"run darkroom export .* --to"):
+        load_as(example.version, Denoiser(kind=kind), thread_count=1)
+    monkeypatch.setattr(network_choice.importlib.util, "find_spec", lambda name: None)  # noqa: ARG005
+    with pytest.raises(ModelUnavailable, match=r"is not installed: pip install 'darkroom-server"):
+        load_as(example.version, Denoiser(kind=kind), thread_count=1)
 
 
 @pytest.mark.slow

@@ -254,3 +254,59 @@ def test_a_whole_config_has_no_problem(repository: Repository) -> None:
         """,
     )
     assert repository.complaints() == []
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        pytest.param(
+            "denoiser: DENOISER_ONNXRUNTIME denoiser_options { compute: DTYPE_BF16 }",
+            "compute does nothing with DENOISER_ONNXRUNTIME (used there: weights)",
+            id="option-of-another",
+        ),
+        pytest.param(
+            "denoiser: DENOISER_OPENVINO denoiser_options { compute: DTYPE_FP16 }",
+            "compute must be DTYPE_FP32 or DTYPE_BF16",
+            id="fp16",
+        ),
+        pytest.param(
+            "denoiser: DENOISER_OPENVINO dtype: DTYPE_BF16",
+            "dtype must be DTYPE_FP32 or left out with DENOISER_OPENVINO",
+            id="dtype",
+        ),
+        pytest.param(
+            "denoiser: DENOISER_TORCH_COMPILE offload: OFFLOAD_MODEL",
+            "offload needs DENOISER_TORCH, not DENOISER_TORCH_COMPILE",
+            id="offload",
+        ),
+        pytest.param(
+            'denoiser_options { attention_backend: "native" }',
+            "attention_backend is for these: FluxPipeline",
+            id="attention-of-a-unet",
+        ),
+        pytest.param(
+            "denoiser: DENOISER_TORCH_COMPILE "
+            "denoiser_options { compiled_size { width_px: 100 height_px: 64 } }",
+            "100x64 is no size of this model",
+            id="size",
+        ),
+        pytest.param(
+            "denoiser: DENOISER_ONNXRUNTIME",
+            "warning: cannot be loaded: Nothing has been exported for onnxruntime: "
+            "run darkroom export m --version 1 --to onnx.",
+            id="not-exported",
+        ),
+    ],
+)
+def test_denoisers_that_cannot_be(repository: Repository, text: str, expected: str) -> None:
+    repository.pipeline("m", 1)
+    repository.config("m", OTHERS + text + "\n")
+    assert expected in "\n".join(repository.complaints())
+
+
+@pytest.mark.parametrize("kind", ["TORCH_COMPILE", "ONNXRUNTIME", "OPENVINO"])
+def test_hidream_has_torch_only(repository: Repository, kind: str) -> None:
+    repository.pipeline("m", 1, index=HIDREAM_INDEX)
+    repository.config("m", f"denoiser: DENOISER_{kind}\n")
+    expected = f"cannot run with DENOISER_{kind}: torch cannot compile its blocks one by one"
+    assert expected in "\n".join(repository.complaints())
