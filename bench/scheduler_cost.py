@@ -8,13 +8,15 @@ import statistics
 import time
 from dataclasses import dataclass
 
-from bench.ours import MAX_ROWS, job_of, shape_of
+from bench.ours import job_of, shape_of
 from bench.virtual import UNSATURATED
 from bench.workloads import W_MIX
 from darkroom_server.scheduling.step_batcher import StepBatcher
 from darkroom_server.scheduling.step_costs import StepCosts
 
 FEW, MANY = 10, 10_000
+#: Rows of a step: so few that either queue fills it, or the steps would not be alike.
+ROW_COUNT = 8
 #: Steps timed for each size in a round.
 STEP_COUNT = 7
 #: Fits any plan: nobody's deadline comes near, so that both queues are stepped alike.
@@ -44,7 +46,7 @@ def step_cost_ratios(rounds: int) -> CostRatios:
 
 def _batcher(job_count: int) -> StepBatcher:
     """Half of the jobs have deadlines; two sizes wait."""
-    batcher = StepBatcher(StepCosts(max_rows=MAX_ROWS))
+    batcher = StepBatcher(StepCosts(max_rows=ROW_COUNT))
     rng = random.Random(0)
     for one in W_MIX.arrivals(0, job_count):
         deadline_s = FAR_S + rng.random() if one.index % 2 else None
