@@ -36,6 +36,17 @@ class ExportRecord:
     psnr_db: float
 
 
+def is_part(name: str) -> bool:
+    """Whether a file or folder of a version, named relative to it, is a part of the version.
+
+    What a name with a dot holds is not, and denoisers exported from the version are not.
+    """
+    parts = name.split("/")
+    return parts[0] not in EXPORT_FOLDERS.values() and not any(
+        part.startswith(".") for part in parts
+    )
+
+
 def export_folder(version: Path, kind: DenoiserKind, weights: ExportWeights) -> Path:
     """Where an export of a version's folder belongs."""
     return version / EXPORT_FOLDERS[kind] / weights.value

@@ -8,7 +8,7 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-from darkroom_server.backends.exports import EXPORT_FOLDERS
+from darkroom_server.backends.exports import is_part
 from darkroom_server.domain.models import FileStamp
 from darkroom_server.models.problems import ProblemLog, quoted
 
@@ -57,17 +57,6 @@ def list_files(
     walk = _Walk(root, shown, problems)
     walk.enter("", folder, ())
     return dict(sorted(walk.entries.items()))
-
-
-def is_part(name: str) -> bool:
-    """Whether a file or folder of a version, named relative to it, is a part of the version.
-
-    What a name with a dot holds is not, and denoisers exported from the version are not.
-    """
-    parts = name.split("/")
-    return parts[0] not in EXPORT_FOLDERS.values() and not any(
-        part.startswith(".") for part in parts
-    )
 
 
 class _Walk:

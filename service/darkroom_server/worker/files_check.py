@@ -6,6 +6,7 @@ import hashlib
 import os
 from pathlib import Path
 
+from darkroom_server.backends.exports import is_part
 from darkroom_server.domain.errors import ModelUnavailable
 from darkroom_server.domain.models import FileStamp, VersionInfo
 
@@ -44,10 +45,10 @@ def _is_same(path: Path, stamp: FileStamp) -> bool:
 
 
 def _names(folder: Path) -> set[str]:
-    """Files below a folder, links followed; what begins with a dot is left out."""
+    """Files below a folder that are parts of the version, links followed."""
     names = set()
     for at, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
         inside = Path(at).relative_to(folder)
-        names |= {(inside / name).as_posix() for name in files if not name.startswith(".")}
+        folders[:] = [name for name in folders if is_part((inside / name).as_posix())]
+        names |= {name for one in files if is_part(name := (inside / one).as_posix())}
     return names

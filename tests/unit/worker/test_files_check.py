@@ -54,7 +54,10 @@ def test_the_same_content_in_another_file_is_the_same(folder: Path) -> None:
 def test_what_darkroom_keeps_beside_a_version_is_no_file_of_it(folder: Path) -> None:
     version = seen(folder)
     (folder / ".step_costs.json").write_text("{}")
+    (folder / "onnx" / "fp32").mkdir(parents=True)
+    (folder / "onnx" / "fp32" / "denoiser.onnx").write_text("graph")
     require_unchanged(version)
+    assert seen(folder).digest == version.digest
 
 
 @pytest.mark.parametrize(
