@@ -252,12 +252,6 @@ def test_an_unknown_method_is_unimplemented(service: Service, method: str) -> No
     assert refusal(lambda: send(service, b"", method)).code == "UNIMPLEMENTED"
 
 
-@pytest.mark.parametrize("method", ["LoadModel", "UnloadModel"])
-def test_a_method_to_come_is_unimplemented(service: Service, method: str) -> None:
-    refused = refusal(lambda: send(service, b"", f"/darkroom.v1.ModelService/{method}"))
-    assert (refused.code, refused.reason) == ("UNIMPLEMENTED", "UNIMPLEMENTED")
-
-
 @pytest.mark.parametrize(
     ("sent", "kept"),
     [

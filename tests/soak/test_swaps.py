@@ -21,7 +21,7 @@ from darkroom_client import Client
 #: What may be left at the end, of what was there at the start.
 LIMIT = 1.1
 ROUNDS, PAIRS = 10, 200
-LEAKING = (sys.executable, "-m", "tests.soak.leaking_server")
+LEAKING = (sys.executable, str(Path(__file__).with_name("leaking_server.py")))
 FLAGS = ("--model-control", "poll", "--repository-poll", "0.05", "--repository-settle", "0")
 
 
