@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from bench.serving import connected, serving
 from darkroom_client import Client
 from tests.parity.tiny_pipelines import random_sdxl
@@ -13,6 +15,7 @@ from tests.parity.tiny_pipelines import random_sdxl
 CONFIG = "denoiser: DENOISER_ONNXRUNTIME\n"
 
 
+@pytest.mark.timeout(900)  # an export traces and compares pictures: minutes on a busy machine
 def test_an_exported_denoiser_is_served(tmp_path: Path) -> None:
     root = tmp_path / "models"
     random_sdxl(tmp_path / "words").save_pretrained(root / "m" / "1")
