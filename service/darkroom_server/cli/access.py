@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import wraps
 from pathlib import Path
+from typing import Any
 
 from darkroom_client import Client, tls_credentials
+from darkroom_server.cli import options
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,3 +38,37 @@ class ServerAccess:
             api_key=self.api_key,
             credentials=credentials,
         )
+
+
+def with_access(command: Callable[..., None]) -> Callable[..., None]:
+    """Gives a command the options that make a ServerAccess, in place of its parameter `access`."""
+    own = inspect.signature(command, eval_str=True).parameters
+    connection = inspect.signature(_server_access, eval_str=True).parameters
+    parameters: list[inspect.Parameter] = []
+    for one in own.values():
+        parameters += (
+            [option.replace(kind=one.kind) for option in connection.values()]
+            if one.name == "access"
+            else [one]
+        )
+
+    @wraps(command)
+    def with_options(**given: Any) -> None:
+        access = _server_access(**{name: given.pop(name) for name in connection})
+        command(access=access, **given)
+
+    # What typer reads: the options, and their types as they are.
+    with_options.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    with_options.__annotations__ = {one.name: one.annotation for one in parameters}
+    return with_options
+
+
+def _server_access(
+    server: options.Server = options.DEFAULT_SERVER,
+    api_key: options.ApiKey = None,
+    tls: options.Tls = False,
+    tls_ca: options.TlsCa = None,
+    client_certificate: options.ClientCertificate = None,
+    client_key: options.ClientKey = None,
+) -> ServerAccess:
+    return ServerAccess(server, api_key, tls, tls_ca, client_certificate, client_key)

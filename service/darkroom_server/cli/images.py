@@ -21,7 +21,7 @@ from darkroom_client import (
 )
 from darkroom_client.assembly import generation_of
 from darkroom_server.cli import options
-from darkroom_server.cli.access import ServerAccess
+from darkroom_server.cli.access import ServerAccess, with_access
 from darkroom_server.cli.exits import EXIT_CODES_HELP, one_line_errors
 from darkroom_server.cli.outputs import Output
 from darkroom_server.cli.progress import view_for
@@ -29,15 +29,12 @@ from darkroom_server.cli.progress import view_for
 EPILOG = EXIT_CODES_HELP
 
 
+@with_access
 def generate(
     prompt: options.Prompt,
     output: options.OutputPath,
-    server: options.Server = options.DEFAULT_SERVER,
-    api_key: options.ApiKey = None,
-    tls: options.Tls = False,
-    tls_ca: options.TlsCa = None,
-    client_certificate: options.ClientCertificate = None,
-    client_key: options.ClientKey = None,
+    *,
+    access: ServerAccess,
     model: options.Model = "",
     model_version: options.ModelVersion = "",
     negative: options.Negative = None,
@@ -83,7 +80,7 @@ def generate(
         request = GenerateOptions(**shared, image=image, strength=strength)
         target.require_writable()
         _run(
-            ServerAccess(server, api_key, tls, tls_ca, client_certificate, client_key),
+            access,
             lambda client: client.generate_events(prompt, timeout=timeout, **request),
             target=target,
             as_json=as_json,
@@ -91,17 +88,14 @@ def generate(
         )
 
 
+@with_access
 def fill(
     image: options.InputPath,
     mask: options.InputPath,
     prompt: options.Prompt,
     output: options.OutputPath,
-    server: options.Server = options.DEFAULT_SERVER,
-    api_key: options.ApiKey = None,
-    tls: options.Tls = False,
-    tls_ca: options.TlsCa = None,
-    client_certificate: options.ClientCertificate = None,
-    client_key: options.ClientKey = None,
+    *,
+    access: ServerAccess,
     model: options.Model = "",
     model_version: options.ModelVersion = "",
     negative: options.Negative = None,
@@ -154,7 +148,7 @@ def fill(
         )
         target.require_writable()
         _run(
-            ServerAccess(server, api_key, tls, tls_ca, client_certificate, client_key),
+            access,
             lambda client: client.fill_events(image, mask, prompt, timeout=timeout, **request),
             target=target,
             as_json=as_json,

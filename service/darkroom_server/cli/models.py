@@ -15,7 +15,7 @@ from rich.text import Text
 
 from darkroom_client import DeadlineExceeded, Model, Unavailable
 from darkroom_server.cli import options
-from darkroom_server.cli.access import ServerAccess
+from darkroom_server.cli.access import ServerAccess, with_access
 from darkroom_server.cli.exits import EXIT_CODES_HELP, one_line_errors
 from darkroom_server.cli.load_progress import load_view_for
 from darkroom_server.cli.model_table import as_json as json_of
@@ -36,14 +36,11 @@ WATCH_TIMEOUT_S = 5.0
 
 
 @app.callback()
+@with_access
 def models(
     context: typer.Context,
-    server: options.Server = options.DEFAULT_SERVER,
-    api_key: options.ApiKey = None,
-    tls: options.Tls = False,
-    tls_ca: options.TlsCa = None,
-    client_certificate: options.ClientCertificate = None,
-    client_key: options.ClientKey = None,
+    *,
+    access: ServerAccess,
     timeout: options.Timeout = 10.0,
     as_json: options.AsJson = False,
 ) -> None:
@@ -53,16 +50,7 @@ def models(
     """
     command = context.invoked_subcommand
     if command is None:
-        list_models(
-            server,
-            api_key,
-            tls,
-            tls_ca,
-            client_certificate,
-            client_key,
-            timeout,
-            as_json,
-        )
+        _list(access, timeout, as_json=as_json)
         return
     for name in context.params:
         if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
@@ -70,28 +58,19 @@ def models(
 
 
 @app.command("list", epilog=EXIT_CODES_HELP)
+@with_access
 def list_models(
-    server: options.Server = options.DEFAULT_SERVER,
-    api_key: options.ApiKey = None,
-    tls: options.Tls = False,
-    tls_ca: options.TlsCa = None,
-    client_certificate: options.ClientCertificate = None,
-    client_key: options.ClientKey = None,
+    *,
+    access: ServerAccess,
     timeout: options.Timeout = 10.0,
     as_json: options.AsJson = False,
 ) -> None:
     """Lists the server's models."""
-    with one_line_errors():
-        access = ServerAccess(server, api_key, tls, tls_ca, client_certificate, client_key)
-        with access.connect() as client:
-            found = client.list_models(timeout=timeout)
-        if as_json:
-            typer.echo(json.dumps([json_of(model) for model in found]))
-        else:
-            Console().print(model_table(found))
+    _list(access, timeout, as_json=as_json)
 
 
 @app.command(epilog=EXIT_CODES_HELP)
+@with_access
 def load(
     name: Name,
     version: Annotated[
@@ -103,12 +82,8 @@ def load(
     force: Annotated[
         bool, typer.Option("--force", help="Load anew what is loaded with the same files.")
     ] = False,
-    server: options.Server = options.DEFAULT_SERVER,
-    api_key: options.ApiKey = None,
-    tls: options.Tls = False,
-    tls_ca: options.TlsCa = None,
-    client_certificate: options.ClientCertificate = None,
-    client_key: options.ClientKey = None,
+    *,
+    access: ServerAccess,
     timeout: Annotated[
         float | None, typer.Option(min=0.0, help="Seconds to wait; the load goes on after that.")
     ] = None,
@@ -121,7 +96,6 @@ def load(
     """
     view = load_view_for(Console(stderr=True), quiet=quiet)
     with one_line_errors():
-        access = ServerAccess(server, api_key, tls, tls_ca, client_certificate, client_key)
         with access.connect() as client, view:
             model = client.load_model(
                 name,
@@ -135,6 +109,7 @@ def load(
 
 
 @app.command(epilog=EXIT_CODES_HELP)
+@with_access
 def unload(
     name: Name,
     version: Annotated[str, typer.Option(help="A number or a label. [default: all]")] = "",
@@ -145,12 +120,8 @@ def unload(
             help="Seconds that running requests may take to end. [default: as long as they need]",
         ),
     ] = None,
-    server: options.Server = options.DEFAULT_SERVER,
-    api_key: options.ApiKey = None,
-    tls: options.Tls = False,
-    tls_ca: options.TlsCa = None,
-    client_certificate: options.ClientCertificate = None,
-    client_key: options.ClientKey = None,
+    *,
+    access: ServerAccess,
     timeout: Annotated[
         float | None, typer.Option(min=0.0, help="Seconds to wait; it goes on after that.")
     ] = None,
@@ -159,13 +130,13 @@ def unload(
 ) -> None:
     """Unloads a model, or one version of it, and waits until it has left."""
     with one_line_errors():
-        access = ServerAccess(server, api_key, tls, tls_ca, client_certificate, client_key)
         with access.connect() as client:
             model = client.unload_model(name, version=version, drain_s=drain, timeout=timeout)
         _print_model(model, as_json=as_json, quiet=quiet)
 
 
 @app.command(epilog=EXIT_CODES_HELP)
+@with_access
 def label(
     name: Name,
     label: Annotated[str, typer.Argument(show_default=False)],
@@ -181,12 +152,8 @@ def label(
             "[default: as it was]",
         ),
     ] = None,
-    server: options.Server = options.DEFAULT_SERVER,
-    api_key: options.ApiKey = None,
-    tls: options.Tls = False,
-    tls_ca: options.TlsCa = None,
-    client_certificate: options.ClientCertificate = None,
-    client_key: options.ClientKey = None,
+    *,
+    access: ServerAccess,
     timeout: options.Timeout = 10.0,
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
@@ -198,7 +165,6 @@ def label(
     if bool(version) is delete or (delete and traffic is not None):
         raise click.UsageError("give a VERSION, or --delete")
     with one_line_errors():
-        access = ServerAccess(server, api_key, tls, tls_ca, client_certificate, client_key)
         with access.connect() as client:
             if delete:
                 model = client.delete_version_label(name, label, timeout=timeout)
@@ -210,20 +176,16 @@ def label(
 
 
 @app.command(epilog=EXIT_CODES_HELP)
+@with_access
 def watch(
     interval: Annotated[
         float, typer.Option(min=0.1, max=3600.0, help="Seconds between two looks.")
     ] = 1.0,
-    server: options.Server = options.DEFAULT_SERVER,
-    api_key: options.ApiKey = None,
-    tls: options.Tls = False,
-    tls_ca: options.TlsCa = None,
-    client_certificate: options.ClientCertificate = None,
-    client_key: options.ClientKey = None,
+    *,
+    access: ServerAccess,
 ) -> None:
     """Shows every version of every model and what becomes of it, until Ctrl-C."""
     console = Console()
-    access = ServerAccess(server, api_key, tls, tls_ca, client_certificate, client_key)
     found: list[Model] = []
     try:
         with access.connect(max_attempts=1) as client, Live(console=console) as live:
@@ -239,6 +201,16 @@ def watch(
     except KeyboardInterrupt:
         # The usual way to end it.
         return
+
+
+def _list(access: ServerAccess, timeout: float | None, *, as_json: bool) -> None:
+    with one_line_errors():
+        with access.connect() as client:
+            found = client.list_models(timeout=timeout)
+        if as_json:
+            typer.echo(json.dumps([json_of(model) for model in found]))
+        else:
+            Console().print(model_table(found))
 
 
 def _print_model(model: Model, *, as_json: bool, quiet: bool) -> None:
