@@ -2,52 +2,29 @@
 
 from __future__ import annotations
 
-from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
 
 from darkroom_client import LoadReport
+from darkroom_server.cli.displays import BarDisplay, Display, NoDisplay
 from darkroom_server.cli.model_table import stage_text
 
 
-class LoadView(Protocol):
+class LoadView(Display, Protocol):
     """Something that follows one load; a context manager around it."""
-
-    def __enter__(self) -> Self:
-        """Starts showing."""
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Ends showing."""
 
     def show(self, report: LoadReport) -> None:
         """Takes in the next report."""
 
 
-class Lines:
+class Lines(NoDisplay):
     """A line for each new stage, for logs; with no console, nothing."""
 
     def __init__(self, console: Console | None) -> None:
         self._console = console
         self._last = ""
-
-    def __enter__(self) -> Self:
-        """Does nothing."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Does nothing."""
 
     def show(self, report: LoadReport) -> None:
         """Prints what the load does if that has changed."""
@@ -57,39 +34,23 @@ class Lines:
             self._last = text
 
 
-class Bar:
+class Bar(BarDisplay):
     """A progress bar over the bytes of the weights, gone when the load is over."""
 
     def __init__(self, console: Console) -> None:
-        self._bars = Progress(
+        columns = (
             TextColumn("{task.description}", markup=False),
             BarColumn(),
             DownloadColumn(binary_units=True),
             TimeElapsedColumn(),
-            console=console,
-            transient=True,
         )
-        self._task = self._bars.add_task("asking", total=None)
-
-    def __enter__(self) -> Self:
-        """Starts drawing."""
-        self._bars.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Takes the bar away."""
-        self._bars.stop()
+        super().__init__(Progress(*columns, console=console, transient=True), "asking")
 
     def show(self, report: LoadReport) -> None:
         """Moves the bar."""
         progress = report.progress
-        self._bars.update(
-            self._task,
+        self.bars.update(
+            self.task,
             description=stage_text(progress),
             completed=progress.loaded_bytes,
             total=progress.total_bytes or None,

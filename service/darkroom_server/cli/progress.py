@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 
 from darkroom_client import Accepted, Completed, Event, ImageReady, Preview, Progress, Queued, Stage
+from darkroom_server.cli.displays import BarDisplay, Display, NoDisplay
 from darkroom_server.cli.exits import option_of
 
 _STAGES = {
@@ -22,38 +22,15 @@ _STAGES = {
 }
 
 
-class ProgressView(Protocol):
+class ProgressView(Display, Protocol):
     """Something that follows one request; a context manager around it."""
-
-    def __enter__(self) -> Self:
-        """Starts showing."""
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Clears what was shown."""
 
     def show(self, event: Event) -> None:
         """Takes in the next event."""
 
 
-class Silent:
+class Silent(NoDisplay):
     """Shows nothing."""
-
-    def __enter__(self) -> Self:
-        """Does nothing."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Does nothing."""
 
     def show(self, event: Event) -> None:
         """Does nothing."""
@@ -75,43 +52,27 @@ class Plain(Silent):
             self._last = text
 
 
-class Bar:
+class Bar(BarDisplay):
     """A progress bar that is gone when the request is over."""
 
     def __init__(self, console: Console) -> None:
-        self._bars = Bars(
+        columns = (
             TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
-            console=console,
-            transient=True,
         )
-        self._task = self._bars.add_task("sending", total=None)
-
-    def __enter__(self) -> Self:
-        """Starts drawing."""
-        self._bars.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Takes the bar away."""
-        self._bars.stop()
+        super().__init__(Bars(*columns, console=console, transient=True), "sending")
 
     def show(self, event: Event) -> None:
         """Moves the bar; warnings stay above it."""
-        print_warnings(self._bars.console, event)
+        print_warnings(self.bars.console, event)
         text = describe(event)
         if text:
-            self._bars.update(self._task, description=text)
+            self.bars.update(self.task, description=text)
         if isinstance(event, Progress) and event.total_step_count:
-            self._bars.update(
-                self._task, completed=event.completed_step_count, total=event.total_step_count
+            self.bars.update(
+                self.task, completed=event.completed_step_count, total=event.total_step_count
             )
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import onnxruntime
 import torch
 
-from darkroom_server.backends.base import CompileCounts
-from darkroom_server.backends.diffusers.networks.network import Inputs, flat, with_timestep_rows
+from darkroom_server.backends.diffusers.networks.exported import ExportedNetwork
+from darkroom_server.backends.diffusers.networks.network import Inputs
 
 
-class OnnxNetwork:
+class OnnxNetwork(ExportedNetwork):
     """An exported denoiser; any number of rows and any size."""
 
     def __init__(self, graph: Path, *, thread_count: int) -> None:
@@ -24,26 +24,9 @@ class OnnxNetwork:
         self._session = onnxruntime.InferenceSession(
             str(graph), options, providers=["CPUExecutionProvider"]
         )
-        self._names = frozenset(one.name for one in self._session.get_inputs())
-        self._memory_bytes = sum(path.stat().st_size for path in graph.parent.iterdir())
+        super().__init__(graph, (one.name for one in self._session.get_inputs()))
 
     def __call__(self, inputs: Inputs) -> torch.Tensor:
         """Predictions [rows, …], FP32."""
-        given = {
-            name: tensor.contiguous().numpy()
-            for name, tensor in flat(with_timestep_rows(inputs)).items()
-            if name in self._names  # what an exporter found unused is no input of the graph
-        }
-        (predicted,) = self._session.run(None, given)
+        (predicted,) = self._session.run(None, self.given(inputs))
         return torch.from_numpy(predicted)
-
-    def memory_bytes(self) -> int:
-        """Its weights, by the size of the files."""
-        return self._memory_bytes
-
-    def end_warm_up(self) -> None:
-        """Nothing is compiled."""
-
-    def compile_counts(self) -> CompileCounts:
-        """Nothing is compiled."""
-        return CompileCounts()
