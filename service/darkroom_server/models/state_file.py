@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from darkroom_server.access.files import replace_file
 from darkroom_server.models.labels import MovedLabels
 
 _MAX_BYTES = 16 << 20
@@ -88,17 +86,7 @@ class StateFile:
                 for name, one in state.labels.items()
             },
         )
-        number, draft = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.name}.")
-        try:
-            with os.fdopen(number, "w") as file:
-                file.write(content.model_dump_json(indent=1) + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(draft, self.path)
-        except OSError:
-            with contextlib.suppress(OSError):
-                os.unlink(draft)
-            raise
+        replace_file(self.path, content.model_dump_json(indent=1) + "\n")
 
     def set_aside(self) -> Path:
         """Moves a file that cannot be read out of the way, so that it is not written over."""
