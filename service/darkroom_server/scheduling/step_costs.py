@@ -14,6 +14,9 @@ WORTHWHILE_GAIN = 1.10
 #: Weight of a new measurement; small enough that one disturbed step changes little.
 NEW_SHARE = 0.2
 
+#: After this many other steps of its key a measurement is old: a batch size that did not pay is
+#: tried once more, because what was measured may have been a disturbance.
+OLD_AFTER_STEPS = 1000
 #: No step takes less, whatever a coarse clock says.
 CLOCK_TICK_S = 1e-6
 
@@ -37,6 +40,11 @@ class StepCosts:
     _besides_s: dict[Hashable, dict[str, float]] = field(default_factory=dict)
     #: Curves of keys that have not been measured, scaled from those that were.
     _guessed_s: dict[Hashable, Curve] = field(default_factory=dict)
+    #: What is believed: what was measured, and guesses brought into line with it.
+    _curves_s: dict[Hashable, Curve] = field(default_factory=dict)
+    #: Measured steps by key, and how many there were when each bucket had its last.
+    _step_counts: dict[Hashable, int] = field(default_factory=dict)
+    _last_steps: dict[Hashable, dict[int, int]] = field(default_factory=dict)
     _pixel_counts: dict[Hashable, int] = field(default_factory=dict)
 
     def introduce(self, key: Hashable, pixel_count: int) -> None:
@@ -52,6 +60,7 @@ class StepCosts:
         self._guessed_s[key] = {
             bucket: duration_s * scale for bucket, duration_s in self._measured_s[nearest].items()
         }
+        self._curves_s[key] = self._guessed_s[key]
 
     def knows(self, key: Hashable) -> bool:
         """Whether a key's costs rest on a measurement, of its own or of another size."""
@@ -62,11 +71,14 @@ class StepCosts:
         return self._measured_s
 
     def learn(self, key: Hashable, row_count: int, duration_s: float) -> None:
-        """Takes in one measured step."""
-        duration_s = max(duration_s, CLOCK_TICK_S)
-        curve = self._measured_s.setdefault(key, {})
+        """Takes in one measured step; an old measurement is replaced by it."""
         bucket = bucket_of(row_count)
-        curve[bucket] = _blended(curve.get(bucket), duration_s)
+        measured = self._measured_s.setdefault(key, {})
+        known_s = None if self._is_old(key, bucket) else measured.get(bucket)
+        measured[bucket] = _blended(known_s, max(duration_s, CLOCK_TICK_S))
+        self._step_counts[key] = self._step_counts.get(key, 0) + 1
+        self._last_steps.setdefault(key, {})[bucket] = self._step_counts[key]
+        self._curves_s[key] = _in_line(self._guessed_s.get(key, {}), measured)
 
     def learn_besides(self, key: Hashable, part: str, duration_s: float) -> None:
         """Takes in what one image took besides its steps: beginning it, decoding it."""
@@ -78,36 +90,60 @@ class StepCosts:
         return sum(self._besides_s.get(key, {}).values())
 
     def step_s(self, key: Hashable, row_count: int) -> float:
-        """Seconds of a step; between and beyond what was measured, in proportion to the rows."""
-        curve = self._curve(key)
+        """Seconds of a step; between and beyond what is known, in proportion to the rows."""
+        curve = self._curves_s.get(key)
         bucket = bucket_of(row_count)
-        if not curve:
-            return self.unit_s * bucket
-        if bucket in curve:
-            return curve[bucket]
-        nearest = min(curve, key=lambda known: (abs(known - bucket), known))
-        return curve[nearest] * bucket / nearest
+        return _read(curve, bucket) if curve else self.unit_s * bucket
 
     def knee(self, key: Hashable) -> int:
         """Rows up to which a larger batch pays: past it, it only makes everyone wait longer.
 
-        Without measurements, the limit itself: the first steps then measure it.
+        Where it is not known whether twice the rows pay, those: the next step measures it. The
+        limit itself where nothing is known.
         """
-        curve = self._curve(key)
-        best = 0
-        for bucket in sorted(curve):
-            if bucket > self.max_rows:
-                break
-            if not best or pays(curve, best, bucket):
-                best = bucket
-            else:
-                return best
-        measured_all = best and bucket_of(self.max_rows) in curve
-        return best if measured_all else self.max_rows
+        curve = self._curves_s.get(key, {})
+        limit = bucket_of(self.max_rows)
+        bucket = min(curve, default=limit)
+        while bucket < limit:
+            more = 2 * bucket
+            if more in curve and pays(curve, bucket, more):
+                bucket = more
+                continue
+            if more not in curve or self._is_doubtful(key, more):
+                bucket = more
+            break
+        return min(bucket, self.max_rows)
 
-    def _curve(self, key: Hashable) -> Curve:
-        """What was measured, and the guess for the buckets that were not."""
-        return self._guessed_s.get(key, {}) | self._measured_s.get(key, {})
+    def _is_doubtful(self, key: Hashable, bucket: int) -> bool:
+        """Whether a known cost is a guess or old; one that ran out of memory is beyond doubt."""
+        if math.isinf(self._curves_s[key][bucket]):
+            return False
+        return bucket not in self._measured_s.get(key, {}) or self._is_old(key, bucket)
+
+    def _is_old(self, key: Hashable, bucket: int) -> bool:
+        last = self._last_steps.get(key, {}).get(bucket)
+        return last is not None and self._step_counts[key] - last > OLD_AFTER_STEPS
+
+
+def _in_line(guessed: Curve, measured: Curve) -> Curve:
+    """The measured curve; guesses in between and beyond keep their shape, not their height."""
+    believed = dict(measured)
+    for bucket, guess_s in guessed.items():
+        if bucket not in measured:
+            nearest = _nearest(measured, bucket)
+            height = measured[nearest] / _read(guessed, nearest)
+            believed[bucket] = guess_s * height if 0.0 < height < math.inf else guess_s
+    return believed
+
+
+def _read(curve: Curve, bucket: int) -> float:
+    """A curve's seconds; what it lacks is in proportion to the nearest bucket that it has."""
+    nearest = _nearest(curve, bucket)
+    return curve[nearest] * bucket / nearest
+
+
+def _nearest(curve: Curve, bucket: int) -> int:
+    return min(curve, key=lambda known: (abs(known - bucket), known))
 
 
 def pays(curve: Curve, fewer: int, more: int) -> bool:

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 
-from darkroom_server.scheduling.step_costs import StepCosts, bucket_of
+from darkroom_server.scheduling.step_costs import OLD_AFTER_STEPS, StepCosts, bucket_of
 
 
 @pytest.mark.parametrize(
@@ -26,7 +28,10 @@ def costs(**seconds: float) -> StepCosts:
         pytest.param(costs(r1=1.0, r2=1.1, r4=1.2, r8=1.4), 8, id="unsaturated"),
         pytest.param(costs(r1=1.0, r2=1.95, r4=3.9, r8=7.8), 1, id="saturated"),
         pytest.param(costs(r1=1.0, r2=1.2, r4=2.35, r8=4.7), 2, id="knee-at-two"),
-        pytest.param(costs(r1=1.0, r2=1.2), 8, id="still-gaining-measure-on"),
+        pytest.param(costs(r1=1.0, r2=1.2), 4, id="still-gaining-measure-on"),
+        pytest.param(costs(r2=1.0), 4, id="never-run-by-one"),
+        pytest.param(costs(r2=1.0, r8=3.9), 4, id="what-is-between-is-measured-first"),
+        pytest.param(costs(r2=1.0, r4=math.inf), 2, id="out-of-memory"),
     ],
 )
 def test_the_knee_is_where_a_larger_batch_stops_to_pay(known: StepCosts, knee: int) -> None:
@@ -54,3 +59,51 @@ def test_what_an_image_takes_besides_its_steps_is_learnt_by_part() -> None:
     known.learn_besides("k", "decode", 1.0)
     known.learn_besides("k", "decode", 2.0)
     assert known.image_s("k") == pytest.approx(1.7)
+
+
+def small_beside_large(*, larger_s: float) -> StepCosts:
+    """A size with a quarter of the pixels of one whose costs are known."""
+    known = StepCosts(max_rows=8)
+    known.introduce("large", 4)
+    for rows, duration_s in {1: 4.0, 2: 4.4, 4: larger_s}.items():
+        known.learn("large", rows, duration_s)
+    known.introduce("small", 1)
+    return known
+
+
+def test_a_size_that_is_not_known_is_guessed_from_the_nearest() -> None:
+    known = small_beside_large(larger_s=5.0)
+    assert [known.step_s("small", rows) for rows in (1, 2, 4, 8)] == [1.0, 1.1, 1.25, 2.5]
+    assert known.knee("small") == 8
+
+
+def test_guesses_rise_with_what_is_measured() -> None:
+    """Small sizes cost more than their share; a guess left at its height would look unbeatable.
+
+    Requests with guidance never run as one row, so that a guess for it is never corrected.
+    """
+    known = small_beside_large(larger_s=5.0)
+    known.learn("small", 2, 4.4)
+    assert [known.step_s("small", rows) for rows in (1, 2, 4)] == pytest.approx([4.0, 4.4, 5.0])
+    assert known.knee("small") == 8
+
+
+def test_a_batch_that_is_only_guessed_not_to_pay_is_tried_once() -> None:
+    known = small_beside_large(larger_s=8.7)
+    assert known.knee("large") == 2
+    assert known.knee("small") == 4
+    known.learn("small", 2, 1.1)
+    known.learn("small", 4, 2.2)
+    assert known.knee("small") == 2
+
+
+def test_a_batch_that_did_not_pay_is_tried_again_after_long() -> None:
+    known = costs(r1=1.0, r2=1.2, r4=24.0)
+    for _ in range(OLD_AFTER_STEPS):
+        assert known.knee("k") == 2
+        known.learn("k", 2, 1.2)
+    known.learn("k", 2, 1.2)
+    assert known.knee("k") == 4
+    known.learn("k", 4, 1.4)
+    assert known.step_s("k", 4) == 1.4, "what was measured before was a disturbance"
+    assert known.knee("k") == 8
