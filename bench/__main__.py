@@ -6,7 +6,7 @@ import argparse
 
 from bench.goals import Effort, measure_virtual
 from bench.measured import Measured
-from bench.results_table import commit_now, keep, show
+from bench.results_table import commit_now, figure, keep, show
 
 
 def main() -> None:
@@ -26,7 +26,9 @@ def main() -> None:
         # Imported here: tier V needs no torch.
         from bench.cores import measure_cores
 
-        measured += measure_cores(args.model, thread_count=args.threads, quick=args.quick)
+        for one in measure_cores(args.model, thread_count=args.threads, quick=args.quick):
+            print(f"{one.goal} {one.metric}: {figure(one)}", flush=True)
+            measured.append(one)
     show(measured)
     tiers = args.tier or "vc"
     print(f"-> {keep(measured, tiers=tiers, quick=args.quick, commit=commit)}")

@@ -10,6 +10,7 @@ import asyncio
 import dataclasses
 import io
 import time
+from collections.abc import Iterator
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,10 @@ from bench.load import play_server, request
 from bench.measured import Estimate, Measured
 from bench.memory import measure_memory
 from bench.pipelines import PROMPT, Pipeline, play_pipeline
-from bench.previews import preview_cost, time_to_preview
+from bench.previews import INTERVALS_STEPS, preview_cost, time_to_preview
 from bench.scoring import Maker, Run, Setting, ours, percentile, whole
 from bench.serving import Server
-from bench.setup import SATURATED_PX, UNSATURATED_PX, Bench
+from bench.setup import UNSATURATED_PX, Bench, saturated_px
 from bench.virtual import Device
 from bench.workloads import W_HOMOG, W_MIX, Arrival, at_rate
 from darkroom_client import AsyncClient, Client, Progress
@@ -38,25 +39,25 @@ MAX_BUSY_SHARE = 0.8
 RATE_STEP, MAX_RATE_STEPS = 0.9, 8
 
 
-def measure_cores(name: str, *, thread_count: int, quick: bool) -> list[Measured]:
-    """All of tier C that can be measured."""
+def measure_cores(name: str, *, thread_count: int, quick: bool) -> Iterator[Measured]:
+    """All of tier C that can be measured, one after another."""
     model = ROOT / "model_repo" / name
     newest = max(model.glob("[1-9]*"), key=lambda path: int(path.name))
     pipeline = Pipeline(newest, thread_count=thread_count)
-    bench = Bench(model, thread_count, pipeline, quick)
-    measured = []
+    bench = Bench(model, thread_count, pipeline, saturated_px(pipeline), quick)
     with bench.server("SOLO") as (_, client):
-        measured.append(_idle(bench, client))
+        yield _idle(bench, client)
     with bench.server("SOLO") as (server, _):
-        measured.append(_bit_equality(bench, server))
+        yield _bit_equality(bench, server)
+    yield measure_memory(bench)
     with bench.server("TOLERANCE") as (server, client):
-        measured += [_best_batch(bench, server, size) for size in (UNSATURATED_PX, SATURATED_PX)]
-        measured.append(_cancel(bench, server))
-        measured += _under_load(bench, server)
-        measured += [preview_cost(bench, server, size) for size in (UNSATURATED_PX, SATURATED_PX)]
-    measured.append(_solo_goodput(bench))
-    measured.append(measure_memory(bench))
-    return measured
+        for size_px in (UNSATURATED_PX, bench.saturated_px):
+            yield _best_batch(bench, server, size_px)
+            for interval_steps in INTERVALS_STEPS:
+                yield preview_cost(bench, server, size_px, interval_steps)
+        yield _cancel(bench, server)
+        yield from _under_load(bench, server)
+    yield _solo_goodput(bench)
 
 
 def _idle(bench: Bench, client: Client) -> Measured:
@@ -161,28 +162,27 @@ async def _hang_up(address: str, after_steps: int = 5) -> int:
     raise AssertionError("the stream ended without steps")
 
 
-def _under_load(bench: Bench, server: Server) -> list[Measured]:
+def _under_load(bench: Bench, server: Server) -> Iterator[Measured]:
     """G1 and G3 at the small size, played in real time."""
     device = bench.pipeline.calibrated(UNSATURATED_PX)
     count = 120 if bench.quick else 510
     setting = Setting(workload=W_MIX, device=device, request_count=count)
     found = contest(setting, (1,), Effort.quick())
     pair = Pair(bench, server, device, setting)
-    return [
-        pair.goodput(found.policies["B3"]),
-        pair.tail(found.policies["B2"]),
-        time_to_preview(bench, server, setting, found.policies["B2"]),
-    ]
+    for interval_steps in INTERVALS_STEPS:
+        yield time_to_preview(bench, server, setting, found.policies["B2"], interval_steps)
+    yield pair.tail(found.policies["B2"])
+    yield pair.goodput(found.policies["B3"])
 
 
 def _solo_goodput(bench: Bench) -> Measured:
     """G10: the same requests at the rate that shared steps sustain, to a server of either level."""
-    device = bench.pipeline.calibrated(SATURATED_PX)
+    device = bench.pipeline.calibrated(bench.saturated_px)
     setting = Setting(workload=W_MIX, device=device, request_count=60 if bench.quick else 240)
     ratios, shares = [], []
     with bench.server("SOLO") as (solo, _), bench.server("TOLERANCE") as (shared, _):
         for seed in bench.seeds:
-            drawn = W_MIX.arrivals(seed, setting.request_count, size_px=SATURATED_PX)
+            drawn = W_MIX.arrivals(seed, setting.request_count, size_px=bench.saturated_px)
             arrivals = at_rate(drawn, _rate(setting.sustained(ours, seed)))
             limits_s = [
                 one.at_s + setting.objective.allowed_s(one.kind, device) for one in arrivals
@@ -197,7 +197,7 @@ def _solo_goodput(bench: Bench) -> Measured:
     return Measured(
         goal="G10",
         tier="C",
-        metric=f"goodput W-mix, {SATURATED_PX} px, solo / default",
+        metric=f"goodput W-mix, {bench.saturated_px} px, solo / default",
         target=0.90,
         at_least=True,
         estimate=Estimate.of(ratios),

@@ -9,10 +9,10 @@ from pathlib import Path
 from bench.load import play_server
 from bench.measured import Estimate, Measured
 from bench.pipelines import Pipeline
-from bench.setup import SATURATED_PX, Bench
+from bench.setup import Bench
 from bench.workloads import Arrival
 
-IMAGE_COUNT = 8
+IMAGE_COUNT, SIZE_PX = 8, 256
 
 
 def measure_memory(bench: Bench) -> Measured:
@@ -59,7 +59,7 @@ def _batch() -> list[Arrival]:
             at_s=0.0,
             step_count=20,
             guidance_scale=5.0,
-            size_px=SATURATED_PX,
+            size_px=SIZE_PX,
             scheduler="EulerDiscreteScheduler",
             prompt=0,
         )
