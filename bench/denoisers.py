@@ -62,6 +62,8 @@ def repository(folder: Path) -> ModelRepository:
         shutil.copytree(ROOT / "model_repo" / name, folder / name)
         wide = folder / name.replace("tiny", "wide")
         shutil.copytree(folder / name, wide)
+        config_file = wide / "config.pbtxt"
+        config_file.write_text(config_file.read_text().replace(f'"{name}"', f'"{wide.name}"'))
         part, changes = WIDENED[name]
         where = max(wide.glob("[1-9]*"), key=lambda path: int(path.name)) / part
         config = json.loads((where / "config.json").read_text()) | changes
@@ -74,7 +76,9 @@ def repository(folder: Path) -> ModelRepository:
 
 def versions(found: ModelRepository) -> Iterator[VersionInfo]:
     """The newest version of every model."""
-    for model in found.scan().models:
+    scanned = found.scan()
+    assert not scanned.problems, scanned.problems
+    for model in scanned.models:
         yield model.versions[0]
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from diffusers.models.attention_dispatch import AttentionBackendName, _Attention
 
 from darkroom_server.backends.diffusers import network_choice
 from darkroom_server.backends.diffusers.exporting import export as exporting
+from darkroom_server.backends.diffusers.exporting.decoder import keep_if_faster
 from darkroom_server.backends.diffusers.exporting.export import (
     LEAST_PSNR_DB,
     export_denoiser,
@@ -22,10 +25,16 @@ from darkroom_server.backends.diffusers.exporting.export import (
     write_graph,
 )
 from darkroom_server.backends.diffusers.exporting.parity import psnr_db
-from darkroom_server.backends.diffusers.network_choice import open_graph
+from darkroom_server.backends.diffusers.network_choice import use_export
 from darkroom_server.backends.diffusers.networks.compiled import CompiledNetwork
+from darkroom_server.backends.diffusers.networks.exported import ExportedDecoder
 from darkroom_server.backends.diffusers.step_model import DiffusersStepModel
-from darkroom_server.backends.exports import UnusableDenoiser, export_folder, graph_path
+from darkroom_server.backends.exports import (
+    UnusableDenoiser,
+    decoder_path,
+    export_folder,
+    graph_path,
+)
 from darkroom_server.domain.errors import ModelUnavailable
 from darkroom_server.domain.jobs import ImageSpec, Reproducibility
 from darkroom_server.domain.models import (
@@ -84,6 +93,7 @@ def example(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         graph,
         say=lambda stage: None,  # noqa: ARG005
     )
+    exporting.write_decoder(model, DenoiserKind.ONNXRUNTIME, graph.parent)
     return Example(version, model, graph)
 
 
@@ -116,14 +126,14 @@ def test_exports_draw_what_torch_draws(example: Example, tmp_path: Path) -> None
         ("onnxruntime", "fp32"): example.traced,
         **dict(converted(example, tmp_path, whole=info.name in WHOLE)),
     }
-    eager = model.network
+    before = model.network, model.decoder
     for (kind, weights), graph in graphs.items():
         for compute in (Dtype.FP32, Dtype.BF16) if kind == "openvino" else (Dtype.FP32,):
-            model.network = open_graph(graph, DenoiserKind(kind), thread_count=1, compute=compute)
+            use_export(model, graph, DenoiserKind(kind), thread_count=1, compute=compute)
             try:
                 made = staggered(model, asked)
             finally:
-                model.network = eager
+                model.network, model.decoder = before
             least_db = LEAST_PSNR_DB[ExportWeights(weights)]
             least_db = least_db if compute is Dtype.FP32 else BF16_DB
             found_db = min(psnr_db(one, by) for one, by in zip(made, stock, strict=True))
@@ -138,16 +148,67 @@ def converted(
     def made(kind: DenoiserKind, weights: ExportWeights) -> tuple[tuple[str, str], Path]:
         graph = graph_path(folder / f"{kind.value}-{weights.value}", kind)
         graph.parent.mkdir()
+        decoder = decoder_path(graph.parent, kind)
+        traced_decoder = decoder_path(example.traced.parent, DenoiserKind.ONNXRUNTIME)
         if kind is DenoiserKind.ONNXRUNTIME:
             exporting.quantize_onnx(example.traced, graph)
         else:
             exporting.convert(example.traced, graph, weights)
+            exporting.convert(traced_decoder, decoder, ExportWeights.FP32)
         return (kind.value, weights.value), graph
 
     yield made(DenoiserKind.OPENVINO, ExportWeights.FP32)
     if whole:
         yield made(DenoiserKind.OPENVINO, ExportWeights.INT8)
         yield made(DenoiserKind.ONNXRUNTIME, ExportWeights.INT8)
+
+
+class TestDecoder:
+    """Which of the two decoders takes longer is up to the clock here."""
+
+    def kept(self, example: Example, folder: Path, *, torch_s: float, graph_s: float) -> Path:
+        shutil.copytree(example.traced.parent, folder)
+        turns = itertools.cycle((0.0, torch_s, 0.0, graph_s))
+        gain = keep_if_faster(
+            example.model,
+            spec_of(example.version.model),
+            folder,
+            DenoiserKind.ONNXRUNTIME,
+            thread_count=1,
+            clock=lambda: next(turns),
+        )
+        assert gain == (torch_s / graph_s if torch_s > graph_s else None)
+        return decoder_path(folder, DenoiserKind.ONNXRUNTIME)
+
+    def test_a_faster_one_is_kept(self, example: Example, tmp_path: Path) -> None:
+        assert self.kept(example, tmp_path / "new", torch_s=3.0, graph_s=1.5).exists()
+
+    def test_a_slower_one_is_not(self, example: Example, tmp_path: Path) -> None:
+        decoder = self.kept(example, tmp_path / "new", torch_s=1.0, graph_s=1.0)
+        assert not list(decoder.parent.glob("decoder*"))
+        assert list(decoder.parent.glob("denoiser*"))
+
+    def test_images_that_are_decoded_in_tiles_are_torchs(self, example: Example) -> None:
+        model, decoder = example.model, example.model.decoder
+        before = model.network
+        use = partial(
+            use_export,
+            model,
+            example.traced,
+            DenoiserKind.ONNXRUNTIME,
+            thread_count=1,
+            compute=Dtype.FP32,
+        )
+        try:
+            model.vae.enable_tiling()
+            use()
+            assert model.decoder == decoder
+            model.vae.disable_tiling()
+            use()
+            assert isinstance(model.decoder, ExportedDecoder)
+        finally:
+            model.vae.disable_tiling()
+            model.network, model.decoder = before, decoder
 
 
 class TestExport:
@@ -162,6 +223,7 @@ class TestExport:
                 shutil.copy(path, target.parent / path.name)
 
         monkeypatch.setattr(exporting, "write_graph", copied)
+        monkeypatch.setattr(exporting, "write_decoder", lambda *_: None)
         yield example.version
         for name in ("onnx", "openvino"):
             shutil.rmtree(example.version.path / name, ignore_errors=True)

@@ -1,7 +1,8 @@
 """Exported denoisers in a version's folder: where they are, and whether one may be used.
 
-`<version>/onnx/fp32/` and its like hold a graph and a record of what it was made of. They come
-there whole, by one rename, and are no part of the version: its digest leaves them out.
+`<version>/onnx/fp32/` and its like hold a graph, that of the VAE's decoder where it is faster than
+torch, and a record of what they were made of. They come there whole, by one rename, and are no part
+of the version: its digest leaves them out.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from darkroom_server.domain.models import Denoiser, DenoiserKind, ExportWeights,
 #: The folders in a version that hold exports, by what runs them.
 EXPORT_FOLDERS = {DenoiserKind.ONNXRUNTIME: "onnx", DenoiserKind.OPENVINO: "openvino"}
 _GRAPHS = {DenoiserKind.ONNXRUNTIME: "denoiser.onnx", DenoiserKind.OPENVINO: "denoiser.xml"}
+_DECODERS = {DenoiserKind.ONNXRUNTIME: "decoder.onnx", DenoiserKind.OPENVINO: "decoder.xml"}
 _RECORD_NAME = "export.json"
 
 
@@ -55,6 +57,11 @@ def export_folder(version: Path, kind: DenoiserKind, weights: ExportWeights) -> 
 def graph_path(folder: Path, kind: DenoiserKind) -> Path:
     """The graph in an export's folder."""
     return folder / _GRAPHS[kind]
+
+
+def decoder_path(folder: Path, kind: DenoiserKind) -> Path:
+    """The decoder's graph in an export's folder, if there is one."""
+    return folder / _DECODERS[kind]
 
 
 def write_record(folder: Path, *, digest: str, packages: dict[str, str], psnr_db: float) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -18,6 +18,9 @@ from darkroom_server.domain.errors import DarkroomError
 from darkroom_server.domain.models import DenoiserKind, ExportWeights, VersionInfo
 from darkroom_server.worker.trial import trial_spec
 
+if TYPE_CHECKING:
+    from darkroom_server.backends.diffusers.exporting.export import Exported
+
 EPILOG = (
     "Serve it with denoiser: DENOISER_ONNXRUNTIME or DENOISER_OPENVINO in config.pbtxt. "
     "Exit codes: 0 done, 1 it could not be exported, 130 interrupted; then nothing has changed."
@@ -25,7 +28,8 @@ EPILOG = (
 
 #: A prompt that every model may be asked.
 PROMPT = "a red circle on a blue background"
-_STAGE_COUNT = 4
+#: Stages of which an export tells, at most.
+_STAGE_COUNT = 6
 
 
 class Target(enum.Enum):
@@ -79,15 +83,17 @@ def export(
     except KeyboardInterrupt:
         typer.echo("darkroom export: interrupted; nothing has changed", err=True)
         raise typer.Exit(ExitCode.INTERRUPTED) from None
+    gain = exported.decoder_gain
+    decoder = "" if gain is None else f", with a decoder {gain:.1f} times as fast"
     typer.echo(
-        f"{exported[0]}: {exported[1] / 2**20:.1f} MiB, images within {exported[2]:.1f} dB PSNR of"
-        " torch's"
+        f"{exported.folder}: {exported.size_bytes / 2**20:.1f} MiB, images within "
+        f"{exported.psnr_db:.1f} dB PSNR of torch's{decoder}"
     )
 
 
 def _export(
     version: VersionInfo, kind: DenoiserKind, weights: ExportWeights, threads: int, bar: Progress
-) -> tuple[Path, int, float]:
+) -> Exported:
     # Imported here: --help needs no torch.
     from darkroom_server.backends.diffusers.exporting.export import export_denoiser
 
@@ -108,8 +114,7 @@ def _export(
         prompt=PROMPT,
         guidance_scale=defaults.guidance_scale,
     )
-    made = export_denoiser(version, kind, weights, spec=spec, thread_count=threads, say=say)
-    return made.folder, made.size_bytes, made.psnr_db
+    return export_denoiser(version, kind, weights, spec=spec, thread_count=threads, say=say)
 
 
 def _bar() -> Progress:

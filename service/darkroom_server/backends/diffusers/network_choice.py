@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -12,9 +13,13 @@ from diffusers.models.attention_dispatch import (
 )
 
 from darkroom_server.backends.diffusers.networks.compile_cache import use_compile_cache
-from darkroom_server.backends.diffusers.networks.network import Network
+from darkroom_server.backends.diffusers.networks.exported import (
+    ExportedDecoder,
+    ExportedNetwork,
+    Graph,
+)
 from darkroom_server.backends.diffusers.step_model import DiffusersStepModel
-from darkroom_server.backends.exports import UnusableDenoiser, usable_graph
+from darkroom_server.backends.exports import UnusableDenoiser, decoder_path, usable_graph
 from darkroom_server.domain.errors import ModelUnavailable
 from darkroom_server.domain.models import Denoiser, DenoiserKind, Dtype, VersionInfo
 
@@ -96,20 +101,37 @@ def _run_export(
     graph = usable_graph(version, denoiser)
     # The runtime has weights of its own: torch's leave before they come.
     model.module.to("meta")
-    model.network = open_graph(
-        graph, denoiser.kind, thread_count=thread_count, compute=denoiser.compute
-    )
+    use_export(model, graph, denoiser.kind, thread_count=thread_count, compute=denoiser.compute)
+    if isinstance(model.decoder, ExportedDecoder):
+        model.vae.decoder.to("meta")
 
 
-def open_graph(graph: Path, kind: DenoiserKind, *, thread_count: int, compute: Dtype) -> Network:
-    """An exported denoiser in its runtime, which is imported here: the others need it not."""
+def use_export(
+    model: DiffusersStepModel,
+    graph: Path,
+    kind: DenoiserKind,
+    *,
+    thread_count: int,
+    compute: Dtype,
+) -> None:
+    """Has an exported denoiser run, and the decoder that lies beside it, unless it is to tile."""
+    opened = partial(open_graph, kind=kind, thread_count=thread_count, compute=compute)
+    memory_bytes = sum(path.stat().st_size for path in graph.parent.iterdir())
+    model.network = ExportedNetwork(opened(graph), memory_bytes=memory_bytes)
+    decoder = decoder_path(graph.parent, kind)
+    if decoder.exists() and not getattr(model.vae, "use_tiling", False):
+        model.decoder = ExportedDecoder(opened(decoder))
+
+
+def open_graph(path: Path, kind: DenoiserKind, *, thread_count: int, compute: Dtype) -> Graph:
+    """An exported graph in its runtime, which is imported here: the others need it not."""
     if kind is DenoiserKind.ONNXRUNTIME:
-        from darkroom_server.backends.diffusers.networks.onnx import OnnxNetwork
+        from darkroom_server.backends.diffusers.networks.onnx import OnnxGraph
 
-        return OnnxNetwork(graph, thread_count=thread_count)
-    from darkroom_server.backends.diffusers.networks.openvino import OpenvinoNetwork
+        return OnnxGraph(path, thread_count=thread_count)
+    from darkroom_server.backends.diffusers.networks.openvino import OpenvinoGraph
 
-    return OpenvinoNetwork(graph, thread_count=thread_count, compute=compute)
+    return OpenvinoGraph(path, thread_count=thread_count, compute=compute)
 
 
 def _set_attention_backend(module: torch.nn.Module, name: str) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import platform
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -87,7 +87,8 @@ class DiffusersTrajectory:
 class DiffusersStepModel(ABC):
     """A loaded pipeline as a `StepModel`. `module` is its UNet or transformer.
 
-    What computes it is its `network`: the module itself until another one is set.
+    What computes it is its `network`: the module itself until another one is set. `decoder` is what
+    the VAE does with latents.
     """
 
     strength_rounding: ClassVar[StrengthRounding] = StrengthRounding.DOWN
@@ -107,6 +108,9 @@ class DiffusersStepModel(ABC):
         self._pipeline = pipeline
         self.module: Any = module
         self.network: Network = EagerNetwork(module, self.constants)
+        self.vae: Any = pipeline.vae
+        #: Pixels [1, 3, height, width] of scaled latents [1, C, h, w].
+        self.decoder: Callable[[torch.Tensor], torch.Tensor] = self._decoded_by_vae
         # Not `pipeline.device`, where the weights lie: they may be taken to the GPU part by part.
         self._device: torch.device = pipeline._execution_device
         self._allowed_schedulers = frozenset(allowed_schedulers)
@@ -227,6 +231,10 @@ class DiffusersStepModel(ABC):
         """Waits for the GPU; a processor has always finished."""
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
+
+    def _decoded_by_vae(self, latents: torch.Tensor) -> torch.Tensor:
+        decoded: torch.Tensor = self.vae.decode(latents, return_dict=False)[0]
+        return decoded
 
     @torch.inference_mode()
     def preview(self, trajectory: DiffusersTrajectory) -> ImageArray:

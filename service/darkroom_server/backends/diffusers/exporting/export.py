@@ -14,13 +14,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from darkroom_server.backends.diffusers.exporting.graph import write_onnx
+from darkroom_server.backends.diffusers.exporting.decoder import keep_if_faster
+from darkroom_server.backends.diffusers.exporting.graph import write_decoder_onnx, write_onnx
 from darkroom_server.backends.diffusers.exporting.parity import lowest_psnr_db
 from darkroom_server.backends.diffusers.loader import load_model
 from darkroom_server.backends.diffusers.network_choice import missing_runtime
 from darkroom_server.backends.diffusers.step_model import DiffusersStepModel
 from darkroom_server.backends.exports import (
     UnusableDenoiser,
+    decoder_path,
     export_folder,
     graph_path,
     write_record,
@@ -50,11 +52,15 @@ _TOOLS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exported:
-    """An export that was kept: where, how large, and how close its images came to torch's."""
+    """An export that was kept: where, how large, and how close its images came to torch's.
+
+    `decoder_gain`: how many times as fast as torch's its decoder is; None where it has none.
+    """
 
     folder: Path
     size_bytes: int
     psnr_db: float
+    decoder_gain: float | None
 
 
 def export_denoiser(
@@ -82,6 +88,10 @@ def export_denoiser(
         model = load_as(version, Denoiser(), thread_count=thread_count)
         with _quietly():
             write_graph(model, spec, kind, weights, graph, say=say)
+            say("exporting the decoder")
+            write_decoder(model, kind, graph.parent)
+        say("measuring the decoder")
+        decoder_gain = keep_if_faster(model, spec, graph.parent, kind, thread_count=thread_count)
         say("comparing images")
         psnr_db = lowest_psnr_db(model, spec, graph, kind, thread_count=thread_count)
         if psnr_db < LEAST_PSNR_DB[weights]:
@@ -97,7 +107,9 @@ def export_denoiser(
     finally:
         shutil.rmtree(work, ignore_errors=True)
     size_bytes = sum(path.stat().st_size for path in target.iterdir())
-    return Exported(folder=target, size_bytes=size_bytes, psnr_db=psnr_db)
+    return Exported(
+        folder=target, size_bytes=size_bytes, psnr_db=psnr_db, decoder_gain=decoder_gain
+    )
 
 
 def load_as(version: VersionInfo, denoiser: Denoiser, *, thread_count: int) -> DiffusersStepModel:
@@ -138,6 +150,17 @@ def write_graph(
     else:
         say("converting the graph")
         convert(traced, graph, weights)
+
+
+def write_decoder(model: DiffusersStepModel, kind: DenoiserKind, folder: Path) -> None:
+    """The decoder of the model's VAE for a runtime, beside its denoiser; its weights stay FP32."""
+    decoder = decoder_path(folder, kind)
+    if kind is DenoiserKind.ONNXRUNTIME:
+        write_decoder_onnx(model.vae, decoder)
+        return
+    traced = folder.parent / "traced_decoder.onnx"
+    write_decoder_onnx(model.vae, traced)
+    convert(traced, decoder, ExportWeights.FP32)
 
 
 @contextlib.contextmanager

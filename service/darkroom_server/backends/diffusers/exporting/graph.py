@@ -1,4 +1,4 @@
-"""A denoiser as an ONNX graph: any number of rows, any size, a timestep for each row."""
+"""ONNX graphs: of a denoiser, for any rows and sizes and a timestep a row, and of a decoder."""
 
 from __future__ import annotations
 
@@ -17,6 +17,19 @@ from darkroom_server.backends.diffusers.step_model import DiffusersStepModel
 
 #: Latents of which no UNet's stages halve evenly: only then is what they do about it in the graph.
 _ODD_HEIGHT, _ODD_WIDTH = 33, 25
+
+
+class _Decoder(torch.nn.Module):
+    """What the pipeline calls of its VAE to have pixels."""
+
+    def __init__(self, vae: Any) -> None:
+        super().__init__()
+        self._vae = vae
+
+    def forward(self, latents: torch.Tensor) -> torch.Tensor:
+        """Pixels [1, 3, height, width]."""
+        decoded: torch.Tensor = self._vae.decode(latents, return_dict=False)[0]
+        return decoded
 
 
 class _Flat(torch.nn.Module):
@@ -63,13 +76,32 @@ def write_onnx(model: DiffusersStepModel, inputs: Inputs, target: Path) -> None:
     )
     # Tensors made for inference only cannot be traced.
     given = tuple(tensor.detach().clone() for tensor in tensors.values())
+    # The module takes them as one tuple of any length, whose shapes are one entry.
+    _write(_Flat(model, inputs), given, list(tensors), "predicted", (open_axes,), target)
+
+
+def write_decoder_onnx(vae: Any, target: Path) -> None:
+    """Writes the decoder of a VAE, for one image of any size, and its weights beside it."""
+    latents = torch.randn(1, vae.config.latent_channels, _ODD_HEIGHT, _ODD_WIDTH)
+    open_axes = dict.fromkeys((2, 3), torch.export.Dim.AUTO)
+    _write(_Decoder(vae), (latents,), ["latents"], "pixels", (open_axes,), target)
+
+
+def _write(
+    module: torch.nn.Module,
+    given: tuple[torch.Tensor, ...],
+    input_names: list[str],
+    output_name: str,
+    open_axes: tuple[Any, ...],
+    target: Path,
+) -> None:
     with torch.no_grad():
         program = torch.onnx.export(
-            _Flat(model, inputs).eval(),
+            module.eval(),
             given,
-            input_names=list(tensors),
-            output_names=["predicted"],
-            dynamic_shapes=(open_axes,),
+            input_names=input_names,
+            output_names=[output_name],
+            dynamic_shapes=open_axes,
             dynamo=True,
             verbose=False,
         )

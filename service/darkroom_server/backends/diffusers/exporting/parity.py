@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from darkroom_server.backends.base import ImageArray
-from darkroom_server.backends.diffusers.network_choice import open_graph
+from darkroom_server.backends.diffusers.network_choice import use_export
 from darkroom_server.backends.diffusers.step_model import DiffusersStepModel
 from darkroom_server.domain.jobs import ImageSpec
 from darkroom_server.domain.models import DenoiserKind, Dtype
@@ -36,14 +36,14 @@ def lowest_psnr_db(
     *,
     thread_count: int,
 ) -> float:
-    """The PSNR of a request's image by the graph, against the model as it is; the model keeps it.
+    """The PSNR of a request's image by an export, against the model as it is; the model keeps that.
 
     Raises whatever the runtime raises of a graph that it cannot run.
     """
     by_torch = made_by(model, spec)
-    before = model.network
-    model.network = open_graph(graph, kind, thread_count=thread_count, compute=Dtype.FP32)
+    before = model.network, model.decoder
+    use_export(model, graph, kind, thread_count=thread_count, compute=Dtype.FP32)
     try:
         return psnr_db(made_by(model, spec), by_torch)
     finally:
-        model.network = before
+        model.network, model.decoder = before

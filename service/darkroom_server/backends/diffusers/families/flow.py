@@ -76,7 +76,5 @@ class FlowStepModel(DiffusersStepModel):
 
     def to_image(self, latents: torch.Tensor) -> torch.Tensor:
         """Runs the VAE."""
-        vae = self._pipeline.vae
-        scaled = (latents / vae.config.scaling_factor) + vae.config.shift_factor
-        decoded: torch.Tensor = vae.decode(scaled, return_dict=False)[0]
-        return decoded
+        config = self.vae.config
+        return self.decoder((latents / config.scaling_factor) + config.shift_factor)

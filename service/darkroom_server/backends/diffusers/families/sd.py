@@ -71,11 +71,7 @@ class SdStepModel(UnetStepModel):
 
     def to_image(self, latents: torch.Tensor) -> torch.Tensor:
         """Runs the VAE."""
-        vae = self._pipeline.vae
-        decoded: torch.Tensor = vae.decode(latents / vae.config.scaling_factor, return_dict=False)[
-            0
-        ]
-        return decoded
+        return self.decoder(latents / self.vae.config.scaling_factor)
 
     def objects_to(self, decoded: torch.Tensor) -> bool:
         """What the pipeline's safety checker says, if it has one. It may change its argument."""

@@ -140,7 +140,7 @@ class SdxlStepModel(UnetStepModel):
 
     def to_image(self, latents: torch.Tensor) -> torch.Tensor:
         """Runs the VAE, in FP32 where FP16 would overflow."""
-        vae = self._pipeline.vae
+        vae = self.vae
         upcast = vae.dtype == torch.float16 and vae.config.force_upcast
         if upcast:
             vae.to(dtype=torch.float32)
@@ -151,7 +151,7 @@ class SdxlStepModel(UnetStepModel):
         else:
             mean, std = statistics
             scaled = latents * std / vae.config.scaling_factor + mean
-        decoded: torch.Tensor = vae.decode(scaled, return_dict=False)[0]
+        decoded = self.decoder(scaled)
         if upcast:
             vae.to(dtype=torch.float16)
         return decoded
