@@ -15,7 +15,8 @@ _INTRODUCTION = """\
 # Performance
 
 Written by `make bench-report` from `bench/results/`; not edited by hand. `make bench` measures
-(`ARGS="--tier v"` or `--tier c` for one tier, `--quick` for a rougher figure).
+(`ARGS="--tier v"` or `--tier c` for one tier, `--quick` for a rougher figure), and
+`make bench-denoisers` the last table.
 
 Tier V plays seeded requests through the service's own scheduler on a virtual device: a table of
 step costs. It says what the scheduling is worth, not how fast a machine is. Its devices gain
@@ -34,9 +35,22 @@ except where a line says solo. A model that sets nothing runs in solo mode, whic
 - **Sustaining nothing**: a system that cannot keep the objective at a hundredth of the one-by-one
   load has no goodput, and no ratio is given.
 - **0.7 load**: arrivals a second times the mean isolated latency is 0.7.
+- **Saturated** in tier C is the first of 256, 384 and 512 px at which a batch gains little on the
+  processor that measured.
 - The interval is the 95% bootstrap interval of the median over seeds (tier V) or rounds (tier C).
   A goal is met when the median meets it.
 """
+
+_DENOISERS = """\
+## Denoisers
+
+Images a second by each [denoiser](denoisers.md) over the same model's by torch's eager one, in one
+run on two processor cores: eight requests that all wait, in batches of up to eight rows, from
+prompt to pixels. The `wide` models are the embedded ones with a widened random denoiser. PSNR is of
+one request's picture against torch in FP32.
+"""
+
+_VERDICTS = {True: "met", False: "missed", None: ""}
 
 #: Why a goal is missed, by the beginning of its metric.
 _CAUSES = {
@@ -58,7 +72,8 @@ _CAUSES = {
 def main() -> None:
     """Writes the page and its picture."""
     newest = [found for tier in ("v", "c") if (found := newest_result(RESULTS, tier))]
-    PAGE.write_text(page(newest), encoding="utf-8")
+    denoisers = newest_result(RESULTS, "d")
+    PAGE.write_text(page(newest, denoisers), encoding="utf-8")
     figures = [one for result in newest for one in result["figures"]]
     PICTURE.write_text(bars(figures), encoding="utf-8")
     print(f"-> {PAGE}, {PICTURE}")
@@ -80,15 +95,11 @@ def _age(path: Path) -> tuple[str, float]:
     return path.name[: len("2026-01-31")], path.stat().st_mtime
 
 
-def page(results: list[dict[str, Any]]) -> str:
-    """The text of the page."""
+def page(results: list[dict[str, Any]], denoisers: dict[str, Any] | None = None) -> str:
+    """The text of the page: a section for each tier, and one for the denoisers."""
     parts = [_INTRODUCTION, "![Goodput against the baselines](pictures/goodput.svg)\n"]
     for result in results:
-        tier = result["figures"][0]["tier"]
-        quick = ", a quick run" if result["quick"] else ""
-        parts.append(
-            f"## Tier {tier}\n\nMeasured on {result['date']} at commit {result['commit']}{quick}.\n"
-        )
+        parts.append(f"## Tier {result['figures'][0]['tier']}\n\n{_when(result)}\n")
         parts.append(
             "| goal | metric | target | measured (95% interval) | |\n|---|---|---|---|---|"
         )
@@ -103,20 +114,56 @@ def page(results: list[dict[str, Any]]) -> str:
         if causes:
             parts.append("Why goals are missed:\n")
             parts += [*causes[:-1], causes[-1] + "\n"]
+    if denoisers is not None:
+        parts += _denoiser_section(denoisers)
     return "\n".join(parts).rstrip() + "\n"
+
+
+def _when(result: dict[str, Any]) -> str:
+    quick = ", a quick run" if result["quick"] else ""
+    return f"Measured on {result['date']} at commit {result['commit']}{quick}."
+
+
+def _denoiser_section(result: dict[str, Any]) -> list[str]:
+    """What each denoiser gains, and the goals."""
+    goals = [one for one in result["figures"] if one["target"] is not None]
+    others = [one for one in result["figures"] if one["target"] is None]
+    lines = [
+        _DENOISERS,
+        _when(result),
+        "",
+        "| model | denoiser | gain | PSNR |",
+        "|---|---|---|---|",
+    ]
+    for one in others:
+        found = one["details"]
+        size = f"{found['parameter_count'] / 1e6:.1f} M"
+        lines.append(
+            f"| {found['model']} ({size}) | {found['denoiser']} | {_figure(one['estimate'])} "
+            f"| {found['psnr_db']:.0f} dB |"
+        )
+    lines += ["", "| goal | target | measured | |", "|---|---|---|---|"]
+    for one in goals:
+        by = f", {one['details']['denoiser']}" if one["details"] else ""
+        lines.append(
+            f"| {one['metric'].removeprefix('images a second, ')} | ≥ {one['target']:g} "
+            f"| {_figure(one['estimate'])}{by} | {_VERDICTS[one['met']]} |"
+        )
+    return lines
 
 
 def _row(one: dict[str, Any]) -> str:
     sign = "≥" if one["at_least"] else "≤"
     target = "" if one["target"] is None else f"{sign} {one['target']:g}"
-    estimate = one["estimate"]
-    measured = "not measured"
-    if estimate is not None:
-        measured = f"{estimate['median']:.3g}"
-        if estimate["count"] > 1:
-            measured += f" ({estimate['low']:.3g} to {estimate['high']:.3g})"
-    verdict = {True: "met", False: "missed", None: ""}[one["met"]]
+    measured, verdict = _figure(one["estimate"]), _VERDICTS[one["met"]]
     return f"| {one['goal']} | {one['metric']} | {target} | {measured} | {verdict} |"
+
+
+def _figure(estimate: dict[str, Any] | None) -> str:
+    if estimate is None:
+        return "not measured"
+    interval = f" ({estimate['low']:.3g} to {estimate['high']:.3g})"
+    return f"{estimate['median']:.3g}" + (interval if estimate["count"] > 1 else "")
 
 
 def bars(figures: list[dict[str, Any]]) -> str:

@@ -37,12 +37,12 @@ _OPEN = re.compile(
 )
 _RPC = re.compile(r"/darkroom\.v1\.[^/]+/.*")
 #: How errors look where no route has been found yet; elsewhere they are Hugging Face's.
-_RENDERS: tuple[tuple[str, Render], ...] = (
-    ("/api/v1/", nebula.render),
-    ("/v1/image/", hyperbolic.render),
-    *((f"{prefix}/v1/images/", openai.render) for prefix in openai.PROVIDERS),
-    ("/v1/models", openai.render),
-    ("/v1/predictions", replicate.render),
+_RENDERS: tuple[tuple[re.Pattern[str], Render], ...] = (
+    (re.compile("/api/v1/"), nebula.render),
+    (re.compile("/v1/image/"), hyperbolic.render),
+    *((re.compile(f"{prefix}/v1/images/"), openai.render) for prefix in openai.PROVIDERS),
+    (re.compile("/v1/predictions|/v1/models/.+/predictions$"), replicate.render),
+    (re.compile("/v1/models"), openai.render),
 )
 
 
@@ -87,7 +87,7 @@ def refused(path: str, error: DarkroomError) -> Response:
     """The answer to a caller that is not let in, in the shape of the dialect at the path."""
     if path.startswith("/darkroom/"):
         return events.refused(error)
-    found = (render for prefix, render in _RENDERS if path.startswith(prefix))
+    found = (render for beginning, render in _RENDERS if beginning.match(path))
     return refusal(problem_of(error), next(found, huggingface.render))
 
 

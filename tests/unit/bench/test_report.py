@@ -57,3 +57,24 @@ def test_the_picture_is_well_formed_and_has_a_bar_a_goodput(tmp_path: Path) -> N
     figures = _result(tmp_path, 3.0)["figures"]
     tree = ElementTree.fromstring(bars([*figures, figures[0] | {"metric": "latency"}]))
     assert len(tree.findall(".//{http://www.w3.org/2000/svg}rect")) == 1
+
+
+def test_denoisers_are_a_table_of_gains_and_one_of_goals(tmp_path: Path) -> None:
+    details = {"model": "m", "denoiser": "openvino", "parameter_count": 2_500_000, "psnr_db": 91.2}
+    estimate = Estimate(1.4, 1.3, 1.5, 8)
+    measured = [
+        Measured(
+            goal="D",
+            tier="C",
+            metric=metric,
+            target=target,
+            at_least=True,
+            estimate=estimate,
+            details=details,
+        )
+        for metric, target in (("images a second, one", None), ("images a second, best", 1.5))
+    ]
+    path = keep(measured, tiers="d", quick=False, commit="abc", folder=tmp_path)
+    text = page([_result(tmp_path, 3.0)], json.loads(path.read_text()))
+    assert "| m (2.5 M) | openvino | 1.4 (1.3 to 1.5) | 91 dB |" in text
+    assert "| best | ≥ 1.5 | 1.4 (1.3 to 1.5), openvino | missed |" in text
