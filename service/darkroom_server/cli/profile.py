@@ -146,17 +146,25 @@ def _measure(
 
 
 def _table(profiles: Sequence[Profile], cells: Sequence[Cell]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold", title="milliseconds a step")
+    table = Table(
+        box=None,
+        pad_edge=False,
+        header_style="bold",
+        title="milliseconds a step, and of decoding an image",
+    )
     table.add_column("denoiser")
     for width_px, height_px, row_count in cells:
         noun = "row" if row_count == 1 else "rows"
         table.add_column(f"{width_px}x{height_px}\n{row_count} {noun}", justify="right")
-    table.add_column("times torch", justify="right")
+    for width_px, height_px in profiles[0].decode_s:
+        table.add_column(f"{width_px}x{height_px}\ndecoding", justify="right")
+    table.add_column("images,\ntimes torch", justify="right")
     table.add_column("set up in s", justify="right")
     for one in profiles:
         table.add_row(
             Text(one.denoiser.label),
             *(f"{one.step_s[cell] * 1e3:.1f}" for cell in cells),
+            *(f"{decode_s * 1e3:.1f}" for decode_s in one.decode_s.values()),
             f"{gain(one, profiles[0]):.2f}",
             f"{one.setup_s:.1f}",
         )

@@ -1,4 +1,4 @@
-"""What a step costs by each denoiser that can be had on this machine."""
+"""What steps and images cost by each denoiser that can be had on this machine."""
 
 from __future__ import annotations
 
@@ -17,23 +17,32 @@ from darkroom_server.domain.models import (
     DeviceKind,
     Dtype,
     ExportWeights,
+    ModelInfo,
     Placement,
     VersionInfo,
 )
 from darkroom_server.worker.compile_ahead import compile_ahead
 from darkroom_server.worker.trial import trial_spec
 
+#: A size in px.
+Size = tuple[int, int]
 #: A size in px and a number of rows.
 Cell = tuple[int, int, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
-    """Seconds of a step by size and rows; `setup_s` is what loading and warming up took."""
+    """Seconds of a step by size and rows, of decoding by size, and of an image in such steps.
+
+    The image has the model's default steps and guidance. `setup_s` is what loading and warming up
+    took.
+    """
 
     denoiser: Denoiser
     setup_s: float
     step_s: Mapping[Cell, float]
+    decode_s: Mapping[Size, float]
+    image_s: Mapping[Cell, float]
 
 
 def candidates() -> Iterator[Denoiser]:
@@ -81,26 +90,44 @@ def profile(
     compile_ahead(model, info)
     model.end_warm_up()
     setup_s = clock() - started_s
-    step_s = {}
-    for width_px, height_px, row_count in cells:
-        one = model.begin(spec := trial_spec(info, width_px, height_px), model.encode(spec), 0)
-        step_s[width_px, height_px, row_count] = min(
-            _step_s(model, one, row_count, clock) for _ in range(repeat_count + 1)
+    step_s, decode_s, image_s = {}, {}, {}
+    for cell in cells:
+        step_s[cell], decode_s[cell[:2]], image_s[cell] = _measured(
+            model, info, cell, repeat_count=repeat_count, clock=clock
         )
         on_cell()
-    return Profile(denoiser=denoiser, setup_s=setup_s, step_s=step_s)
+    return Profile(
+        denoiser=denoiser, setup_s=setup_s, step_s=step_s, decode_s=decode_s, image_s=image_s
+    )
 
 
-def _step_s(model: StepModel, one: object, row_count: int, clock: Callable[[], float]) -> float:
+def _measured(
+    model: StepModel, info: ModelInfo, cell: Cell, *, repeat_count: int, clock: Callable[[], float]
+) -> tuple[float, float, float]:
+    """Seconds of a step, of decoding, and of a default image that is made so."""
+    size, row_count = cell[:2], cell[2]
+    one = model.begin(spec := trial_spec(info, *size), model.encode(spec), 0)
+
+    def least_s(work: Callable[[], object]) -> float:
+        return min(_duration_s(model, work, clock) for _ in range(repeat_count + 1))
+
+    step_s = least_s(lambda: model.denoise(model.gather([one], row_count)))
+    decode_s = least_s(lambda: model.decode(one))
+    guided = trial_spec(info, *size, guidance_scale=info.defaults.guidance_scale)
+    share = model.rows(guided) / row_count
+    return step_s, decode_s, model.evaluations(guided) * share * step_s + decode_s
+
+
+def _duration_s(model: StepModel, work: Callable[[], object], clock: Callable[[], float]) -> float:
     started_s = clock()
-    model.denoise(model.gather([one], row_count))
+    work()
     model.wait()
     return clock() - started_s
 
 
 def gain(found: Profile, stock: Profile) -> float:
-    """How many times faster than the stock denoiser, the geometric mean over all cells."""
-    logs = [math.log(stock.step_s[cell] / step_s) for cell, step_s in found.step_s.items()]
+    """How many times as fast images are as by the stock denoiser: the geometric mean of cells."""
+    logs = [math.log(stock.image_s[cell] / image_s) for cell, image_s in found.image_s.items()]
     return math.exp(sum(logs) / len(logs))
 
 

@@ -12,8 +12,14 @@ ONNX = Denoiser(kind=DenoiserKind.ONNXRUNTIME)
 BF16 = Denoiser(kind=DenoiserKind.OPENVINO, compute=Dtype.BF16)
 
 
-def measured(denoiser: Denoiser, *step_s: float) -> Profile:
-    return Profile(denoiser=denoiser, setup_s=0.0, step_s=dict(zip(CELLS, step_s, strict=True)))
+def measured(denoiser: Denoiser, *image_s: float) -> Profile:
+    return Profile(
+        denoiser=denoiser,
+        setup_s=0.0,
+        step_s=dict.fromkeys(CELLS, 1.0),
+        decode_s={(64, 64): 0.1},
+        image_s=dict(zip(CELLS, image_s, strict=True)),
+    )
 
 
 STOCK = measured(Denoiser(), 1.0, 2.0)
