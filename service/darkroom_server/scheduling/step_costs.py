@@ -17,6 +17,9 @@ NEW_SHARE = 0.2
 #: After this many other steps of its key a measurement is old: a batch size that did not pay is
 #: tried once more, because what was measured may have been a disturbance.
 OLD_AFTER_STEPS = 1000
+#: A bucket is measured first by a step that fills this share of it: what the rows that one lacks
+#: would have added is not clear.
+LEAST_FILL = 0.75
 #: No step takes less, whatever a coarse clock says.
 CLOCK_TICK_S = 1e-6
 
@@ -71,11 +74,20 @@ class StepCosts:
         return self._measured_s
 
     def learn(self, key: Hashable, row_count: int, duration_s: float) -> None:
-        """Takes in one measured step; an old measurement is replaced by it."""
+        """Takes in one measured step; an old measurement is replaced by it.
+
+        Of a step with fewer rows than its bucket has, what a full one would have taken.
+        """
         bucket = bucket_of(row_count)
         measured = self._measured_s.setdefault(key, {})
         known_s = None if self._is_old(key, bucket) else measured.get(bucket)
-        measured[bucket] = _blended(known_s, max(duration_s, CLOCK_TICK_S))
+        if known_s is not None and not math.isinf(known_s):
+            full_s = duration_s * known_s / _read(self._curves_s[key], row_count)
+        elif row_count >= LEAST_FILL * bucket or not measured:
+            full_s = duration_s * bucket / row_count
+        else:
+            return
+        measured[bucket] = _blended(known_s, max(full_s, CLOCK_TICK_S))
         self._step_counts[key] = self._step_counts.get(key, 0) + 1
         self._last_steps.setdefault(key, {})[bucket] = self._step_counts[key]
         self._curves_s[key] = _in_line(self._guessed_s.get(key, {}), measured)
@@ -90,10 +102,9 @@ class StepCosts:
         return sum(self._besides_s.get(key, {}).values())
 
     def step_s(self, key: Hashable, row_count: int) -> float:
-        """Seconds of a step; between and beyond what is known, in proportion to the rows."""
+        """Seconds of a step; a straight line between what is known, in proportion beyond."""
         curve = self._curves_s.get(key)
-        bucket = bucket_of(row_count)
-        return _read(curve, bucket) if curve else self.unit_s * bucket
+        return _read(curve, row_count) if curve else self.unit_s * row_count
 
     def knee(self, key: Hashable) -> int:
         """Rows up to which a larger batch pays: past it, it only makes everyone wait longer.
@@ -130,20 +141,23 @@ def _in_line(guessed: Curve, measured: Curve) -> Curve:
     believed = dict(measured)
     for bucket, guess_s in guessed.items():
         if bucket not in measured:
-            nearest = _nearest(measured, bucket)
+            nearest = min(measured, key=lambda known: (abs(known - bucket), known))
             height = measured[nearest] / _read(guessed, nearest)
             believed[bucket] = guess_s * height if 0.0 < height < math.inf else guess_s
     return believed
 
 
-def _read(curve: Curve, bucket: int) -> float:
-    """A curve's seconds; what it lacks is in proportion to the nearest bucket that it has."""
-    nearest = _nearest(curve, bucket)
-    return curve[nearest] * bucket / nearest
-
-
-def _nearest(curve: Curve, bucket: int) -> int:
-    return min(curve, key=lambda known: (abs(known - bucket), known))
+def _read(curve: Curve, row_count: int) -> float:
+    """Seconds of a step by a curve that is not empty."""
+    if row_count in curve:
+        return curve[row_count]
+    fewer = max((known for known in curve if known < row_count), default=None)
+    more = min((known for known in curve if known > row_count), default=None)
+    if fewer is None or more is None:
+        nearest = fewer or more or row_count
+        return curve[nearest] * row_count / nearest
+    share = (row_count - fewer) / (more - fewer)
+    return curve[fewer] + share * (curve[more] - curve[fewer])
 
 
 def pays(curve: Curve, fewer: int, more: int) -> bool:

@@ -38,12 +38,28 @@ def test_the_knee_is_where_a_larger_batch_stops_to_pay(known: StepCosts, knee: i
     assert known.knee("k") == knee
 
 
-def test_costs_in_between_are_in_proportion_to_the_nearest_known_bucket() -> None:
-    known = costs(r2=1.0)
-    assert known.step_s("k", 2) == 1.0
-    assert known.step_s("k", 4) == 2.0
-    assert known.step_s("k", 1) == 0.5
-    assert known.step_s("other", 4) == 4 * known.unit_s
+def test_costs_in_between_are_on_a_straight_line_and_beyond_in_proportion() -> None:
+    known = costs(r2=1.0, r4=1.4)
+    assert [known.step_s("k", rows) for rows in (1, 2, 3, 4, 8)] == pytest.approx(
+        [0.5, 1.0, 1.2, 1.4, 2.8]
+    )
+    assert known.step_s("other", 3) == 3 * known.unit_s
+
+
+def test_a_step_that_does_not_fill_its_bucket_tells_of_a_full_one() -> None:
+    """Otherwise buckets would look cheap by steps of little more than half their rows."""
+    known = costs(r4=2.0, r8=4.0)
+    known.learn("k", 5, 2.5)
+    assert known.step_s("k", 8) == pytest.approx(4.0)
+    known.learn("k", 5, 5.0)
+    assert known.step_s("k", 8) == pytest.approx(4.0 + 0.2 * 4.0)
+
+
+@pytest.mark.parametrize(("rows", "knee"), [(5, 8), (6, 4)])
+def test_an_unknown_bucket_is_measured_by_a_nearly_full_step(rows: int, knee: int) -> None:
+    known = costs(r1=1.0, r2=1.2, r4=1.6)
+    known.learn("k", rows, rows * 0.4)
+    assert known.knee("k") == knee
 
 
 def test_one_disturbed_step_moves_the_estimate_little() -> None:
