@@ -177,7 +177,8 @@ class StepBatcher:
     ) -> None:
         """Books a batch that was run, and drops the images that it finished.
 
-        `learns` False: its duration tells nothing of the key's cost, as it did not run whole.
+        `learns` False: its duration tells nothing of the key's cost: it did not run whole, or was
+        the first of its shape.
         """
         self._running = frozenset()
         if learns:

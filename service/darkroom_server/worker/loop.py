@@ -12,7 +12,7 @@ import itertools
 import math
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 from typing import Any, assert_never
 
@@ -85,6 +85,8 @@ class WorkerLoop:
         self._exact_rows = bucket_of(exact_row_count or max_batch_size)
         self._costs = costs or StepCosts(max_rows=max_batch_size)
         self._batcher = StepBatcher(self._costs)
+        #: Keys and rows of steps that were taken.
+        self._ran: set[tuple[Hashable, int]] = set()
         self._jobs: dict[str, RunningJob] = {}
         self._lane = lane or CompressLane(emit, clock)
         self._counters = WorkerCounters(prompts, model.compile_counts)
@@ -202,10 +204,22 @@ class WorkerLoop:
         finished = [image for image in stepped if image.trajectory.finished]
         with self._lock:
             steps = [image.step for image in finished]
-            self._batcher.commit(batch, steps, duration_s, learns=is_whole)
+            learns = is_whole and self._tells_cost(batch)
+            self._batcher.commit(batch, steps, duration_s, learns=learns)
         self._tell_progress(stepped, duration_s)
         for image in finished:
             self._finish(image)
+
+    def _tells_cost(self, batch: Batch) -> bool:
+        """Whether a step's duration is what such steps take.
+
+        The first one of a shape also prepares the device's libraries for it. Where nothing is
+        known, even that tells something.
+        """
+        shape = (batch.key, batch.row_count)
+        is_first = shape not in self._ran
+        self._ran.add(shape)
+        return not (is_first and self._costs.knows(batch.key))
 
     def _tell_progress(self, stepped: Sequence[RunningImage], duration_s: float) -> None:
         """Books the step with its jobs, and reports what they want to know."""
