@@ -133,6 +133,24 @@ def test_beginning_and_decoding_are_part_of_the_estimate() -> None:
     assert estimates(bench, "b") == [4.5]
 
 
+def test_the_first_step_of_a_shape_tells_nothing_of_its_cost() -> None:
+    """Libraries prepare themselves in it, which no later one does."""
+    clock, known = Clock(), StepCosts(max_rows=MAX_BATCH_SIZE)
+    known.learn(KEY, 1, 1.0)
+
+    class Warming(FakeStepModel):
+        def denoise(self, inputs: list[FakeTrajectory]) -> list[int]:
+            clock.now_s += 3.0
+            return super().denoise(inputs)
+
+    bench = Bench(Warming(), costs=known, clock=clock)
+    bench.loop.post(shared("a", step_count=3))
+    bench.ticks(1)
+    assert known.step_s(KEY, 1) == 1.0
+    bench.ticks(1)
+    assert known.step_s(KEY, 1) == pytest.approx(1.0 + 0.2 * 2.0)
+
+
 def test_jobs_are_admitted_and_cancelled_while_a_step_runs() -> None:
     step_runs, may_end = threading.Event(), threading.Event()
 
