@@ -107,7 +107,7 @@ async def _pictures(address: str, arrivals: list[Arrival]) -> list[np.ndarray[An
 
 def _best_batch(bench: Bench, server: Server, size_px: int) -> Measured:
     """G4: equal requests that all wait, images a second, over the pipeline's best batch."""
-    count = 16 if bench.quick else 48
+    count = bench.waiting_count(size_px)
     drawn = W_HOMOG.arrivals(1, count, size_px=size_px)
     waiting = [dataclasses.replace(one, at_s=0.0) for one in drawn]
 

@@ -76,7 +76,7 @@ async def _first_pictures(
 
 def preview_cost(bench: Bench, server: Server, size_px: int, interval_steps: int) -> Measured:
     """Equal requests that all wait: time with previews over time without, less one."""
-    count = 16 if bench.quick else 48
+    count = bench.waiting_count(size_px)
     drawn = W_HOMOG.arrivals(1, count, size_px=size_px)
     waiting = [dataclasses.replace(one, at_s=0.0) for one in drawn]
 
