@@ -83,11 +83,12 @@ class StepCosts:
         bucket = bucket_of(row_count)
         measured = self._measured_s.setdefault(key, {})
         known_s = None if self._is_old(key, bucket) else measured.get(bucket)
+        # It takes no less than this one did, and no more than in proportion.
+        full_s = duration_s * bucket / row_count
         if known_s is not None and not math.isinf(known_s):
-            full_s = duration_s * known_s / _read(self._curves_s[key], row_count)
-        elif row_count >= LEAST_FILL * bucket or not measured:
-            full_s = duration_s * bucket / row_count
-        else:
+            likely_s = duration_s * known_s / _read(self._curves_s[key], row_count)
+            full_s = min(full_s, max(duration_s, likely_s))
+        elif row_count < LEAST_FILL * bucket and measured:
             return
         measured[bucket] = _blended(known_s, max(full_s, CLOCK_TICK_S))
         self._step_counts[key] = self._step_counts.get(key, 0) + 1

@@ -3,6 +3,8 @@ from __future__ import annotations
 import math
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from darkroom_server.scheduling.step_costs import OLD_AFTER_STEPS, StepCosts, bucket_of
 
@@ -53,6 +55,18 @@ def test_a_step_that_does_not_fill_its_bucket_tells_of_a_full_one() -> None:
     assert known.step_s("k", 8) == pytest.approx(4.0)
     known.learn("k", 5, 5.0)
     assert known.step_s("k", 8) == pytest.approx(4.0 + 0.2 * 4.0)
+
+
+@given(st.lists(st.tuples(st.integers(1, 8), st.floats(0.001, 10.0)), max_size=40))
+def test_no_cost_leaves_what_was_seen(steps: list[tuple[int, float]]) -> None:
+    """However uneven steps are, a full one takes no less than the shortest of its bucket."""
+    known = costs(r1=1.0, r2=1.0, r4=1.0, r8=1.0)
+    for rows, duration_s in steps:
+        known.learn("k", rows, duration_s)
+    durations_s = [duration_s for _, duration_s in steps]
+    for rows in (1, 2, 4, 8):
+        assert min([1.0, *durations_s]) <= known.step_s("k", rows) * 1.000001
+        assert known.step_s("k", rows) <= 2 * max([1.0, *durations_s])
 
 
 @pytest.mark.parametrize(("rows", "knee"), [(5, 8), (6, 4)])
