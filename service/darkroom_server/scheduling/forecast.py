@@ -130,7 +130,8 @@ class RecentArrivals:
         """Seconds until a job is done that would be in `done_s`, were nothing else to come.
 
         `place_s`: the time by which it is ordered; what comes with an earlier one overtakes it.
-        Solves `t = done_s + work that overtakes it within t` from below.
+        Solves `t = done_s + work that overtakes it within t` from below. What came lately is
+        expected for as long as it has been seen: a burst of seconds does not fill five minutes.
         """
         if len(self._recent) < LEAST_COUNT:
             return done_s
@@ -141,7 +142,7 @@ class RecentArrivals:
         for _ in range(RECENT_COUNT):
             before_s, found_s = found_s, done_s
             for one in self._recent:
-                overtaking_s = min(before_s, place_s - now_s - one.allowed_s)
+                overtaking_s = min(before_s, window_s, place_s - now_s - one.allowed_s)
                 found_s += rate * one.work_s * max(0.0, overtaking_s)
             if found_s - before_s < 0.01 * found_s:
                 break

@@ -93,6 +93,14 @@ def test_a_burst_is_expected_once_more_at_most() -> None:
     assert 10.0 + most_s <= expected_s <= 10.0 + most_s * 1.05
 
 
+def test_more_than_a_device_can_do_is_not_expected_for_longer_than_it_was_seen() -> None:
+    """Else a busy spell of seconds would have a deadline in five minutes refused."""
+    recent = steady(20, work_s=2.0)
+    window_s = 20.0
+    most_s = 1.0 + forecast.EXPECTED_SHARE * 20 * 2.0
+    assert recent.delayed_s(1.0, now_s=window_s, place_s=300.0) <= most_s
+
+
 def test_after_few_jobs_nothing_is_expected() -> None:
     recent = steady(LEAST_COUNT - 1, work_s=9.0)
     assert recent.delayed_s(10.0, now_s=20.0, place_s=1000.0) == 10.0
