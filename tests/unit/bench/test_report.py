@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from pathlib import Path
@@ -78,3 +79,11 @@ def test_denoisers_are_a_table_of_gains_and_one_of_goals(tmp_path: Path) -> None
     text = page([_result(tmp_path, 3.0)], json.loads(path.read_text()))
     assert "| m (2.5 M) | openvino | 1.4 (1.3 to 1.5) | 91 dB |" in text
     assert "| best | ≥ 1.5 | 1.4 (1.3 to 1.5), openvino | missed |" in text
+
+
+def test_a_latency_of_what_was_never_made_is_told(tmp_path: Path) -> None:
+    never = dataclasses.replace(
+        _measured(1.0), at_least=False, estimate=Estimate(float("inf"), 0.5, float("inf"), 2)
+    )
+    path = keep([never], tiers="v", quick=False, commit="abc", folder=tmp_path)
+    assert "| infinite (0.5 to infinite) | missed |" in page([json.loads(path.read_text())])
