@@ -163,7 +163,7 @@ async def _hang_up(address: str, after_steps: int = 5) -> int:
 
 
 def _under_load(bench: Bench, server: Server) -> Iterator[Measured]:
-    """G1 and G3 at the small size, played in real time."""
+    """G1, G3 and G6 at the small size, played in real time."""
     device = bench.pipeline.calibrated(UNSATURATED_PX)
     count = 120 if bench.quick else 510
     setting = Setting(workload=W_MIX, device=device, request_count=count)

@@ -154,11 +154,12 @@ def _read(curve: Curve, row_count: int) -> float:
     """Seconds of a step by a curve that is not empty."""
     if row_count in curve:
         return curve[row_count]
-    fewer = max((known for known in curve if known < row_count), default=None)
-    more = min((known for known in curve if known > row_count), default=None)
-    if fewer is None or more is None:
-        nearest = fewer or more or row_count
+    below = [known for known in curve if known < row_count]
+    above = [known for known in curve if known > row_count]
+    if not (below and above):
+        nearest = max(below) if below else min(above)
         return curve[nearest] * row_count / nearest
+    fewer, more = max(below), min(above)
     share = (row_count - fewer) / (more - fewer)
     return curve[fewer] + share * (curve[more] - curve[fewer])
 

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from darkroom_server.backends.base import RequestModel, StepModel
 from darkroom_server.backends.prompt_cache import PromptCache
@@ -17,7 +18,6 @@ from darkroom_server.domain.models import (
     DeviceKind,
     Dtype,
     ExportWeights,
-    ModelInfo,
     Placement,
     VersionInfo,
 )
@@ -90,39 +90,44 @@ def profile(
     compile_ahead(model, info)
     model.end_warm_up()
     setup_s = clock() - started_s
-    step_s, decode_s, image_s = {}, {}, {}
+    least_s = partial(_least_s, model, repeat_count=repeat_count, clock=clock)
+    step_s: dict[Cell, float] = {}
+    decode_s: dict[Size, float] = {}
+    image_s: dict[Cell, float] = {}
     for cell in cells:
-        step_s[cell], decode_s[cell[:2]], image_s[cell] = _measured(
-            model, info, cell, repeat_count=repeat_count, clock=clock
-        )
+        size, row_count = cell[:2], cell[2]
+        one = model.begin(spec := trial_spec(info, *size), model.encode(spec), 0)
+        step_s[cell] = least_s(partial(_take_step, model, one, row_count))
+        if size not in decode_s:
+            decode_s[size] = least_s(partial(model.decode, one))
+        guided = trial_spec(info, *size, guidance_scale=info.defaults.guidance_scale)
+        share = model.rows(guided) / row_count
+        image_s[cell] = model.evaluations(guided) * share * step_s[cell] + decode_s[size]
         on_cell()
     return Profile(
         denoiser=denoiser, setup_s=setup_s, step_s=step_s, decode_s=decode_s, image_s=image_s
     )
 
 
-def _measured(
-    model: StepModel, info: ModelInfo, cell: Cell, *, repeat_count: int, clock: Callable[[], float]
-) -> tuple[float, float, float]:
-    """Seconds of a step, of decoding, and of a default image that is made so."""
-    size, row_count = cell[:2], cell[2]
-    one = model.begin(spec := trial_spec(info, *size), model.encode(spec), 0)
-
-    def least_s(work: Callable[[], object]) -> float:
-        return min(_duration_s(model, work, clock) for _ in range(repeat_count + 1))
-
-    step_s = least_s(lambda: model.denoise(model.gather([one], row_count)))
-    decode_s = least_s(lambda: model.decode(one))
-    guided = trial_spec(info, *size, guidance_scale=info.defaults.guidance_scale)
-    share = model.rows(guided) / row_count
-    return step_s, decode_s, model.evaluations(guided) * share * step_s + decode_s
+def _take_step(model: StepModel, one: object, row_count: int) -> None:
+    model.denoise(model.gather([one], row_count))
 
 
-def _duration_s(model: StepModel, work: Callable[[], object], clock: Callable[[], float]) -> float:
-    started_s = clock()
-    work()
-    model.wait()
-    return clock() - started_s
+def _least_s(
+    model: StepModel,
+    work: Callable[[], object],
+    *,
+    repeat_count: int,
+    clock: Callable[[], float],
+) -> float:
+    """The best of some repeats and one that warms up."""
+    durations_s = []
+    for _ in range(repeat_count + 1):
+        started_s = clock()
+        work()
+        model.wait()
+        durations_s.append(clock() - started_s)
+    return min(durations_s)
 
 
 def gain(found: Profile, stock: Profile) -> float:

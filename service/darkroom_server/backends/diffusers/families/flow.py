@@ -52,7 +52,7 @@ class FlowStepModel(DiffusersStepModel):
 
     def _noise(self, spec: ImageSpec, schedule: Schedule, dtype: torch.dtype) -> torch.Tensor:
         noise: torch.Tensor = randn_tensor(
-            (1, self._pipeline.vae.config.latent_channels, *self._latent_size(spec)),
+            (1, self.vae.config.latent_channels, *self._latent_size(spec)),
             generator=schedule.generator,
             device=self._device,
             dtype=dtype,
@@ -69,7 +69,7 @@ class FlowStepModel(DiffusersStepModel):
         return noised
 
     def _image_latents(self, image: torch.Tensor, schedule: Schedule) -> torch.Tensor:
-        vae = self._pipeline.vae
+        vae = self.vae
         latents = retrieve_latents(vae.encode(image), generator=schedule.generator)
         scaled: torch.Tensor = (latents - vae.config.shift_factor) * vae.config.scaling_factor
         return scaled
