@@ -15,7 +15,7 @@ LAUNCH := MALLOC_MMAP_THRESHOLD_=67108864 MALLOC_TRIM_THRESHOLD_=268435456
 
 PACKAGES := protos/gen/python clients/python service
 
-.PHONY: help setup proto reference docs fmt lint types arch protos-check check test compat compat-clients fuzz clients-test clients-check browser redis demo serve gallery bench bench-denoisers bench-report clean soak
+.PHONY: help setup proto reference docs fmt lint types arch protos-check check test compat compat-clients fuzz clients-test clients-check browser redis demo serve gallery bench bench-denoisers bench-gpu bench-report test-gpu clean soak
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -85,6 +85,11 @@ check: lint types protos-check arch ## format, lint, types, layers, protos: ever
 test: setup ## all tests
 	$(BIN)/pytest $(ARGS)
 
+test-gpu: setup ## parity with the stock pipelines on a GPU
+	DARKROOM_PARITY_DEVICE=cuda $(BIN)/pytest tests/parity/test_shared_steps.py tests/parity/test_sdxl_steps.py \
+	  tests/parity/test_flux.py tests/parity/test_sd.py tests/parity/test_sd3.py \
+	  tests/parity/test_hidream.py tests/parity/test_gpu.py $(ARGS)
+
 soak: setup ## swap versions 500 times and look what is left: some minutes
 	$(BIN)/pytest -m slow -rP tests/soak $(ARGS)
 
@@ -144,6 +149,9 @@ bench: setup ## measure the goals (one tier: make bench ARGS="--tier v", rougher
 
 bench-denoisers: setup ## measure every denoiser against torch's eager one (rougher: ARGS=--quick)
 	$(BIN)/python -m bench.denoisers $(ARGS)
+
+bench-gpu: setup ## full-size models on a GPU: step costs, compiling, the server (ARGS="costs" for a part)
+	$(LAUNCH) $(BIN)/python -m bench.gpu $(ARGS)
 
 bench-report: setup ## draw docs/performance.md from the newest results
 	$(BIN)/python -m bench.report

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from bench.goals import Effort, measure_virtual
 from bench.measured import Measured
 from bench.results_table import commit_now, figure, keep, show
+from bench.virtual import IMAGINED, measured_devices
 
 
 def main() -> None:
@@ -16,12 +18,18 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="fewer seeds, coarser tuning")
     parser.add_argument("--threads", type=int, default=1, help="of the worker and the baselines")
     parser.add_argument("--model", default="tiny-sdxl")
+    parser.add_argument(
+        "--devices",
+        type=Path,
+        help="tier V on a GPU's step costs, as `bench.gpu devices` kept them",
+    )
     args = parser.parse_args()
     commit = commit_now()  # before: files may change while it runs
     measured: list[Measured] = []
     if args.tier in (None, "v"):
         effort = Effort.quick() if args.quick else Effort()
-        measured += measure_virtual(effort, with_other_workloads=not args.quick)
+        devices = measured_devices(args.devices) if args.devices else IMAGINED
+        measured += measure_virtual(effort, devices, with_other_workloads=not args.quick)
     if args.tier in (None, "c"):
         # Imported here: tier V needs no torch.
         from bench.cores import measure_cores
@@ -30,7 +38,7 @@ def main() -> None:
             print(f"{one.goal} {one.metric}: {figure(one)}", flush=True)
             measured.append(one)
     show(measured)
-    tiers = args.tier or "vc"
+    tiers = (args.tier or "vc") + ("g" if args.devices else "")
     print(f"-> {keep(measured, tiers=tiers, quick=args.quick, commit=commit)}")
 
 

@@ -1,310 +1,71 @@
-"""Tier C: the real server against the stock pipeline, on this machine's cores with a small model.
-
-Systems take turns, A B A B, and never run at once. Deadlines and the baselines' tuning come from a
-virtual device calibrated with the pipeline, on the machine, just before.
-"""
+"""Tier C: the real server on this machine's cores with an embedded model."""
 
 from __future__ import annotations
 
-import asyncio
-import dataclasses
-import io
-import time
 from collections.abc import Iterator
-from contextlib import aclosing
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from PIL import Image
-
-from bench import overhead
-from bench.goals import Effort, contest
-from bench.load import play_server, request
-from bench.measured import Estimate, Measured
+from bench import served
+from bench.measured import Measured
 from bench.memory import measure_memory
-from bench.pipelines import PROMPT, Pipeline, play_pipeline
-from bench.previews import INTERVALS_STEPS, first_pictures_s, preview_cost, time_to_preview
-from bench.scoring import Maker, Run, Setting, ours, percentile, whole
-from bench.serving import Server
-from bench.setup import UNSATURATED_PX, Bench, saturated_px
-from bench.virtual import Device
-from bench.workloads import W_HOMOG, W_MIX, Arrival, at_rate
-from darkroom_client import AsyncClient, Client, Progress
+from bench.overhead import idle_latency
+from bench.pipelines import Pipeline
+from bench.previews import preview_cost
+from bench.setup import Bench, Plays, Targets, saturated_px
 
 ROOT = Path(__file__).parents[1]
-#: At 0.7 load a baseline works at most this share of the time, or the calibration was off.
-MAX_BUSY_SHARE = 0.8
-#: How a sustained rate is sought: by steps of this factor, so many at most.
-RATE_STEP, MAX_RATE_STEPS = 0.9, 8
+#: The least size of the embedded models, of which a batch gains much; and what they make unasked.
+UNSATURATED_PX, DEFAULT_PX = 64, 256
+
+TARGETS = Targets(
+    goodput=2.5,
+    tail=0.20,
+    idle_latency=1.05,
+    throughput=0.93,
+    first_preview=0.10,
+    preview_cost=0.03,
+    cancel_steps=2.0,
+    memory=1.10,
+    solo_goodput=0.90,
+)
+QUICK = Plays(
+    seeds=(1, 2),
+    request_count=120,
+    solo_request_count=60,
+    waiting_counts=(16, 16),
+    pair_count=10,
+    round_count=3,
+    preview_round_count=4,
+    memory_round_count=1,
+    equality_count=16,
+    hang_up_count=20,
+)
 
 
 def measure_cores(name: str, *, thread_count: int, quick: bool) -> Iterator[Measured]:
-    """All of tier C that can be measured, one after another."""
+    """All of tier C, one after another."""
     model = ROOT / "model_repo" / name
     newest = max(model.glob("[1-9]*"), key=lambda path: int(path.name))
-    pipeline = Pipeline(newest, thread_count=thread_count)
-    bench = Bench(model, thread_count, pipeline, saturated_px(pipeline), quick)
-    with bench.server("SOLO") as (_, client):
-        yield _idle(bench, client)
-    with bench.server("SOLO") as (server, _):
-        yield _bit_equality(bench, server)
-    yield measure_memory(bench)
-    with bench.server("TOLERANCE") as (server, client):
-        for size_px in (UNSATURATED_PX, bench.saturated_px):
-            yield _best_batch(bench, server, size_px)
-            for interval_steps in INTERVALS_STEPS:
+    pipeline = Pipeline.of(newest, thread_count=thread_count)
+    bench = Bench(
+        tier="C",
+        targets=TARGETS,
+        plays=QUICK if quick else Plays(),
+        model=model,
+        pipeline=pipeline,
+        unsaturated_px=UNSATURATED_PX,
+        saturated_px=saturated_px(pipeline),
+        thread_count=thread_count,
+    )
+    with bench.server("SOLO") as (server, client):
+        yield idle_latency(bench, client, DEFAULT_PX)
+        yield served.bit_equality(bench, server)
+    yield measure_memory(bench, newest)
+    with bench.server("TOLERANCE") as (server, _):
+        for size_px in (bench.unsaturated_px, bench.saturated_px):
+            yield served.best_batch(bench, server, size_px)
+            for interval_steps in bench.plays.preview_intervals:
                 yield preview_cost(bench, server, size_px, interval_steps)
-        yield _cancel(bench, server)
-        yield from _under_load(bench, server)
-    yield _solo_goodput(bench)
-
-
-def _idle(bench: Bench, client: Client) -> Measured:
-    found = overhead.measure(
-        client, bench.version, threads=bench.thread_count, pairs=10 if bench.quick else 40
-    )
-    low, high = found["ratio_interval_95"]
-    return Measured(
-        goal="G4",
-        tier="C",
-        metric="idle latency, ours / bare diffusers",
-        target=1.05,
-        at_least=False,
-        estimate=Estimate(found["ratio_median"], low, high, found["pairs"]),
-        details=found,
-    )
-
-
-def _bit_equality(bench: Bench, server: Server) -> Measured:
-    """G10: mixed requests at once in solo mode, each against the stock pipeline alone."""
-    count = 16 if bench.quick else 64
-    arrivals = [
-        dataclasses.replace(one, at_s=0.0)
-        for one in W_MIX.arrivals(1, count, size_px=UNSATURATED_PX)
-    ]
-    served = asyncio.run(_pictures(server.address, arrivals))
-    equal = [
-        float(np.array_equal(pixels, bench.pipeline.run([one])[0]))
-        for one, pixels in zip(arrivals, served, strict=True)
-    ]
-    share = sum(equal) / count
-    return Measured(
-        goal="G10",
-        tier="C",
-        metric=f"images of solo mode bit-equal to bare diffusers, of {count}",
-        target=1.0,
-        at_least=True,
-        estimate=Estimate(share, share, share, 1),
-    )
-
-
-async def _pictures(address: str, arrivals: list[Arrival]) -> list[np.ndarray[Any, Any]]:
-    async with AsyncClient(address) as client:
-        files = await asyncio.gather(*(request(client, one) for one in arrivals))
-    return [np.asarray(Image.open(io.BytesIO(file))) for file in files]
-
-
-def _best_batch(bench: Bench, server: Server, size_px: int) -> Measured:
-    """G4: equal requests that all wait, images a second, over the pipeline's best batch."""
-    count = bench.waiting_count(size_px)
-    drawn = W_HOMOG.arrivals(1, count, size_px=size_px)
-    waiting = [dataclasses.replace(one, at_s=0.0) for one in drawn]
-
-    def bare_s(images: int) -> float:
-        batches = [waiting[at : at + images] for at in range(0, count, images)]
-        return sum(bench.pipeline.timed_s(batch) for batch in batches)
-
-    best = min((1, 2, 4, 8, 16), key=bare_s)
-    ratios = []
-    for _ in range(3 if bench.quick else 8):
-        trace = play_server(server.address, waiting, [None] * count)
-        assert len(trace.finished_s) == count
-        ratios.append(bare_s(best) / trace.end_s)
-    return Measured(
-        goal="G4",
-        tier="C",
-        metric=f"throughput at {size_px} px, ours / bare diffusers' best batch ({best} images)",
-        target=0.93,
-        at_least=True,
-        estimate=Estimate.of(ratios),
-    )
-
-
-def _cancel(bench: Bench, server: Server) -> Measured:
-    """G7: steps that a job still took after the caller had seen one and hung up."""
-    steps = []
-    for _ in range(20 if bench.quick else 200):
-        logged = len(server.log)
-        seen = asyncio.run(_hang_up(server.address))
-        stopped = server.until("job stopped", after=logged)
-        steps.append(float(stopped["completed_step_count"] - seen))
-    tail = percentile(sorted(steps), 0.99)
-    return Measured(
-        goal="G7",
-        tier="C",
-        metric="cancel to slot freed, p99, in steps",
-        target=2.0,
-        at_least=False,
-        estimate=Estimate(tail, min(steps), max(steps), len(steps)),
-    )
-
-
-async def _hang_up(address: str, after_steps: int = 5) -> int:
-    """Hangs up after so many steps; the steps that the caller knew of."""
-    async with (
-        AsyncClient(address) as client,
-        aclosing(client.generate_events(PROMPT, steps=100, seed=1)) as events,
-    ):
-        async for event in events:
-            if isinstance(event, Progress) and event.completed_step_count >= after_steps:
-                return event.completed_step_count
-    raise AssertionError("the stream ended without steps")
-
-
-def _under_load(bench: Bench, server: Server) -> Iterator[Measured]:
-    """G1, G3 and G6 at the small size, played in real time."""
-    device = bench.pipeline.calibrated(UNSATURATED_PX)
-    count = 120 if bench.quick else 510
-    setting = Setting(workload=W_MIX, device=device, request_count=count)
-    found = contest(setting, (1,), Effort.quick())
-    pair = Pair(bench, server, device, setting)
-    yield from pair.moderate_load(found.policies["B2"])
-    yield pair.goodput(found.policies["B3"])
-
-
-def _solo_goodput(bench: Bench) -> Measured:
-    """G10: the same requests at the rate that shared steps sustain, to a server of either level."""
-    device = bench.pipeline.calibrated(bench.saturated_px)
-    setting = Setting(workload=W_MIX, device=device, request_count=60 if bench.quick else 120)
-    ratios, shares = [], []
-    with bench.server("SOLO") as (solo, _), bench.server("TOLERANCE") as (shared, _):
-        for seed in bench.seeds:
-            drawn = W_MIX.arrivals(seed, setting.request_count, size_px=bench.saturated_px)
-            arrivals = at_rate(drawn, _rate(setting.sustained(ours, seed)))
-            limits_s = [
-                one.at_s + setting.objective.allowed_s(one.kind, device) for one in arrivals
-            ]
-            runs = {}
-            for server in (solo, shared) if seed % 2 else (shared, solo):
-                trace = play_server(server.address, arrivals, [*limits_s])
-                runs[server] = Run(arrivals, limits_s, trace)
-                time.sleep(1.0)  # what was turned away is gone before the other begins
-            ratios.append(runs[solo].goodput_per_s() / runs[shared].goodput_per_s())
-            shares.append([round(runs[one].attainment(), 3) for one in (solo, shared)])
-    return Measured(
-        goal="G10",
-        tier="C",
-        metric=f"goodput W-mix, {bench.saturated_px} px, solo / default",
-        target=0.90,
-        at_least=True,
-        estimate=Estimate.of(ratios),
-        details={"met_solo_default": shares, "device": dataclasses.asdict(device)},
-    )
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Pair:
-    """Ours on the server and a baseline in this process, on one sequence of requests each round."""
-
-    bench: Bench
-    server: Server
-    device: Device
-    setting: Setting
-
-    def goodput(self, policy: Any) -> Measured:
-        """Each at the highest rate at which it keeps the objective, sought by steps of a tenth.
-
-        The search begins at the rate that its virtual twin sustains; no figure where it finds none.
-        """
-        ratios, shares = [], []
-        for seed in self.bench.seeds:
-            mine = self._sustained(ours, None, seed)
-            theirs = self._sustained(whole(policy), policy, seed)
-            if mine is None or theirs is None:
-                break
-            ratios.append(mine.goodput_per_s() / theirs.goodput_per_s())
-            shares.append([round(run.goodput_per_s(), 3) for run in (mine, theirs)])
-        return Measured(
-            goal="G1",
-            tier="C",
-            metric=f"goodput W-mix, {self.device.size_px} px, ours / B3, sustained for real",
-            target=2.5,
-            at_least=True,
-            estimate=Estimate.of(ratios) if len(ratios) == len(self.bench.seeds) else None,
-            details={"ours_b3_per_s": shares, "device": dataclasses.asdict(self.device)},
-        )
-
-    def _sustained(self, maker: Maker, policy: Any, seed: int) -> Run | None:
-        """The run at the highest rate of the search that keeps the objective."""
-        rate = _rate(self.setting.sustained(maker, seed))
-        best = self._run(policy, rate, seed, told=True)
-        keeps = best.keeps(self.setting.objective)
-        for _ in range(MAX_RATE_STEPS):
-            rate = rate / RATE_STEP if keeps else rate * RATE_STEP
-            run = self._run(policy, rate, seed, told=True)
-            if run.keeps(self.setting.objective) != keeps:
-                return best if keeps else run
-            best = run
-        return best if keeps else None
-
-    def moderate_load(self, policy: Any) -> Iterator[Measured]:
-        """G3 for 4 steps, and G6, at 0.7 load; nobody is told a deadline.
-
-        No figure of G3 where the baseline was busier than the load allows: it was another load.
-        """
-        tails_s, busy_shares = [], []
-        pictures_s: dict[int, list[tuple[float, float]]] = {one: [] for one in INTERVALS_STEPS}
-        for seed in self.bench.seeds:
-            rate = 0.7 * self.setting.one_by_one_per_s(seed)
-            mine, theirs = self._both(policy, rate, seed)
-            tails_s.append([percentile(run.latencies_s(4), 0.99) for run in (mine, theirs)])
-            busy_shares.append(theirs.trace.busy_s / theirs.trace.end_s)
-            for interval_steps, medians_s in pictures_s.items():
-                medians_s.append(first_pictures_s(self.server, theirs, interval_steps))
-        yield Measured(
-            goal="G3",
-            tier="C",
-            metric=f"p99 of 4 steps at 0.7 load, {self.device.size_px} px, ours / B2",
-            target=0.20,
-            at_least=False,
-            estimate=Estimate.of([mine / theirs for mine, theirs in tails_s])
-            if max(busy_shares) <= MAX_BUSY_SHARE
-            else None,
-            details={
-                "ours_b2_s": tails_s,
-                "b2_busy_shares": busy_shares,
-                "policy": dataclasses.asdict(policy),
-            },
-        )
-        for interval_steps, medians_s in pictures_s.items():
-            yield time_to_preview(medians_s, interval_steps, self.device.size_px)
-
-    def _both(self, policy: Any, rate: float, seed: int) -> tuple[Run, Run]:
-        """Ours and the baseline's, at one rate; nobody is told a deadline."""
-        order = (None, policy) if seed % 2 else (policy, None)
-        runs = [self._run(one, rate, seed, told=False) for one in order]
-        first, second = runs
-        return (first, second) if seed % 2 else (second, first)
-
-    def _run(self, policy: Any, rate: float, seed: int, *, told: bool) -> Run:
-        """One playing in real time by a baseline, or by the server where `policy` is None."""
-        drawn = self.setting.workload.arrivals(
-            seed, self.setting.request_count, size_px=self.device.size_px
-        )
-        arrivals = at_rate(drawn, rate)
-        limits_s = [
-            one.at_s + self.setting.objective.allowed_s(one.kind, self.device) for one in arrivals
-        ]
-        known: list[float | None] = [*limits_s] if told else [None] * len(arrivals)
-        if policy is None:
-            trace = play_server(self.server.address, arrivals, known)
-        else:
-            trace = play_pipeline(self.bench.pipeline, policy, self.device, arrivals, known)
-        time.sleep(1.0)  # what was turned away is gone before the next begins
-        return Run(arrivals, limits_s, trace)
-
-
-def _rate(run: Run | None) -> float:
-    assert run is not None
-    return len(run.arrivals) / run.arrivals[-1].at_s
+        yield served.cancel(bench, server)
+        yield from served.under_load(bench, server)
+    yield served.solo_goodput(bench)

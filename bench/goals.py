@@ -27,7 +27,7 @@ from bench.scoring import (
     percentile,
     whole,
 )
-from bench.virtual import SATURATED, UNSATURATED, Device, play
+from bench.virtual import Device, Devices, play
 from bench.workloads import W_BURST, W_CANCEL, W_HOMOG, W_MIX, W_OVER, W_SESSION, W_SIZE, Workload
 
 #: Load of the tail measurement: arrivals a second times the mean isolated latency.
@@ -156,12 +156,12 @@ def contest(setting: Setting, seeds: tuple[int, ...], effort: Effort) -> Contest
     return Contest(setting, policies, runs)
 
 
-def goodput(effort: Effort) -> list[Measured]:
+def goodput(effort: Effort, devices: Devices) -> list[Measured]:
     """G1 and the first half of G2, for every objective; only the first one has targets."""
     measured = []
     for goal, device, limits in (
-        ("G1", UNSATURATED, {"B3": 2.5, "B2": 3.0}),
-        ("G2", SATURATED, {"B3": 1.3, "B2": None}),
+        ("G1", devices.unsaturated, {"B3": devices.goodput, "B2": 3.0}),
+        ("G2", devices.saturated, {"B3": 1.3, "B2": None}),
     ):
         for objective in OBJECTIVES:
             is_goal = objective is OBJECTIVES[0]
@@ -172,7 +172,7 @@ def goodput(effort: Effort) -> list[Measured]:
                 measured.append(
                     Measured(
                         goal=goal,
-                        tier="V",
+                        tier=devices.tier,
                         metric=f"goodput W-mix, {device.name}, ours / {other}, {objective.name}",
                         target=limit if is_goal else None,
                         at_least=True,
@@ -183,16 +183,16 @@ def goodput(effort: Effort) -> list[Measured]:
     return measured
 
 
-def other_workloads(effort: Effort) -> list[Measured]:
+def other_workloads(effort: Effort, devices: Devices) -> list[Measured]:
     """Goodput of ours over B3's on the other workloads, unsaturated; for information."""
     measured = []
     for workload in (W_SIZE, W_BURST, W_SESSION, W_CANCEL):
-        setting = _setting(workload, UNSATURATED, effort)
+        setting = _setting(workload, devices.unsaturated, effort)
         found = contest(setting, effort.other_seeds, effort)
         measured.append(
             Measured(
                 goal="G1",
-                tier="V",
+                tier=devices.tier,
                 metric=f"goodput {workload.name}, unsaturated, ours / B3",
                 target=None,
                 at_least=True,
@@ -203,20 +203,21 @@ def other_workloads(effort: Effort) -> list[Measured]:
     return measured
 
 
-def homogeneous(effort: Effort) -> Measured:
+def homogeneous(effort: Effort, devices: Devices) -> Measured:
     """G2: equal requests that all wait from the start, images a second of ours over B1's."""
-    ratios = []
+    device, ratios = devices.saturated, []
     for seed in effort.seeds:
-        drawn = W_HOMOG.arrivals(seed, 200, size_px=SATURATED.size_px)
+        drawn = W_HOMOG.arrivals(seed, 200, size_px=device.size_px)
         waiting = [dataclasses.replace(one, at_s=0.0) for one in drawn]
         never: list[float | None] = [None] * len(waiting)
         ends_s = [
-            play(maker(SATURATED), waiting, SATURATED, never).end_s for maker in (ours, whole(B1))
+            play(maker(devices.saturated), waiting, devices.saturated, never).end_s
+            for maker in (ours, whole(B1))
         ]
         ratios.append(ends_s[1] / ends_s[0])
     return Measured(
         goal="G2",
-        tier="V",
+        tier=devices.tier,
         metric="throughput W-homog, saturated, ours / B1",
         target=0.97,
         at_least=True,
@@ -224,10 +225,13 @@ def homogeneous(effort: Effort) -> Measured:
     )
 
 
-def tails(effort: Effort) -> list[Measured]:
+def tails(effort: Effort, devices: Devices) -> list[Measured]:
     """G3: no deadlines are told; 4-step tail and 50-step tail of ours over tuned B2's."""
     measured = []
-    for device in (UNSATURATED, SATURATED):
+    for device, most in (
+        (devices.unsaturated, devices.unsaturated_tail),
+        (devices.saturated, devices.saturated_tail),
+    ):
         setting = dataclasses.replace(_setting(W_MIX, device, effort), told=False)
 
         def tail_s(
@@ -241,7 +245,7 @@ def tails(effort: Effort) -> list[Measured]:
             effort,
             lambda one, seed, tail_s=tail_s: -tail_s(whole(one), seed),
         )
-        for step_count, limit in ((4, 0.20), (LATER_STEPS, 1.25)):
+        for step_count, limit in ((4, most), (LATER_STEPS, 1.25)):
             pairs = [
                 (tail_s(ours, seed, step_count), tail_s(whole(policy), seed, step_count))
                 for seed in effort.seeds
@@ -249,7 +253,7 @@ def tails(effort: Effort) -> list[Measured]:
             measured.append(
                 Measured(
                     goal="G3",
-                    tier="V",
+                    tier=devices.tier,
                     metric=f"p99 of {step_count} steps at {TAIL_LOAD} load, {device.name}, "
                     "ours / B2",
                     target=limit,
@@ -265,9 +269,9 @@ def tails(effort: Effort) -> list[Measured]:
     return measured
 
 
-def overload(effort: Effort) -> list[Measured]:
+def overload(effort: Effort, devices: Devices) -> list[Measured]:
     """G5 at 1.5 times the load that ours sustains."""
-    setting = _setting(W_OVER, UNSATURATED, effort)
+    setting = _setting(W_OVER, devices.unsaturated, effort)
     misses, errors, refused_shares = [], [], []
     for seed in effort.other_seeds:
         at_best = setting.sustained(ours, seed, halvings=effort.halvings)
@@ -288,7 +292,7 @@ def overload(effort: Effort) -> list[Measured]:
     return [
         Measured(
             goal="G5",
-            tier="V",
+            tier=devices.tier,
             metric=f"misses among admitted at {W_OVER.load} x load",
             target=0.05,
             at_least=False,
@@ -297,7 +301,7 @@ def overload(effort: Effort) -> list[Measured]:
         ),
         Measured(
             goal="G5",
-            tier="V",
+            tier=devices.tier,
             metric="p95 error of the estimate given at admission, of those made",
             target=0.25,
             at_least=False,
@@ -306,16 +310,16 @@ def overload(effort: Effort) -> list[Measured]:
     ]
 
 
-def cancels(effort: Effort) -> Measured:
+def cancels(effort: Effort, devices: Devices) -> Measured:
     """G7: from hanging up until the device works on it no more, in turns of the device."""
-    setting = _setting(W_CANCEL, UNSATURATED, effort)
+    setting = _setting(W_CANCEL, devices.unsaturated, effort)
     tails_of_seeds = []
     for seed in effort.seeds:
         run = setting.run(ours, setting.one_by_one_per_s(seed), seed)
         tails_of_seeds.append(percentile(sorted(run.trace.cancel_turns), 0.99))
     return Measured(
         goal="G7",
-        tier="V",
+        tier=devices.tier,
         metric="cancel to slot freed, p99, in steps",
         target=2.0,
         at_least=False,
@@ -337,9 +341,9 @@ def scheduler_cost(effort: Effort) -> Measured:
     )
 
 
-def solo(effort: Effort) -> Measured:
+def solo(effort: Effort, devices: Devices) -> Measured:
     """G10: goodput with no step shared over the default, where sharing gains little."""
-    setting = _setting(W_MIX, SATURATED, effort)
+    setting = _setting(W_MIX, devices.saturated, effort)
     ratios = [
         setting.sustained_goodput_per_s(ours_solo, seed, halvings=effort.halvings)
         / setting.sustained_goodput_per_s(ours, seed, halvings=effort.halvings)
@@ -347,7 +351,7 @@ def solo(effort: Effort) -> Measured:
     ]
     return Measured(
         goal="G10",
-        tier="V",
+        tier=devices.tier,
         metric="goodput W-mix, saturated, solo / default",
         target=0.90,
         at_least=True,
@@ -355,17 +359,19 @@ def solo(effort: Effort) -> Measured:
     )
 
 
-def measure_virtual(effort: Effort, *, with_other_workloads: bool) -> list[Measured]:
-    """All of tier V."""
+def measure_virtual(
+    effort: Effort, devices: Devices, *, with_other_workloads: bool
+) -> list[Measured]:
+    """All that can be measured on virtual devices."""
     return [
-        *goodput(effort),
-        homogeneous(effort),
-        *tails(effort),
-        *overload(effort),
-        cancels(effort),
+        *goodput(effort, devices),
+        homogeneous(effort, devices),
+        *tails(effort, devices),
+        *overload(effort, devices),
+        cancels(effort, devices),
         scheduler_cost(effort),
-        solo(effort),
-        *(other_workloads(effort) if with_other_workloads else ()),
+        solo(effort, devices),
+        *(other_workloads(effort, devices) if with_other_workloads else ()),
     ]
 
 

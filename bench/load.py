@@ -6,10 +6,12 @@ Latency counts from the scheduled arrival, so a generator that falls behind hide
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Unpack
 
 from bench.pipelines import PROMPT
 from bench.virtual import Trace
@@ -50,9 +52,11 @@ async def _play(
     return trace
 
 
-async def request(client: AsyncClient, one: Arrival, timeout_s: float = GIVE_UP_S) -> bytes:
+async def request(
+    client: AsyncClient, one: Arrival, timeout_s: float = GIVE_UP_S, **more: Unpack[GenerateOptions]
+) -> bytes:
     """The PNG of one request."""
-    made = await client.generate(PROMPT, timeout=timeout_s, **options(one))
+    made = await client.generate(PROMPT, timeout=timeout_s, **options(one), **more)
     return made.images[0].content
 
 
@@ -71,9 +75,18 @@ def options(one: Arrival) -> GenerateOptions:
 def repository_with(folder: Path, model: Path, reproducibility: str) -> Path:
     """A repository in `folder` with a copy of one model, its level written."""
     copy = folder / model.name
-    shutil.copytree(model, copy)  # links out of a repository are refused
+    # What a server keeps beside the weights has a dot, and is written in place.
+    shutil.copytree(model, copy, copy_function=_linked, ignore=shutil.ignore_patterns(".*"))
     config = (model / "config.pbtxt").read_text(encoding="utf-8")
     level = f"reproducibility: REPRODUCIBILITY_{reproducibility}\n"
     queue = "max_queue_size: 4096\n"
     (copy / "config.pbtxt").write_text(config + "\n" + level + queue, encoding="utf-8")
     return folder
+
+
+def _linked(source: str, target: str) -> None:
+    """Links a file, which may have gigabytes, or copies it from another disk."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)

@@ -15,10 +15,10 @@ from bench.workloads import Arrival
 IMAGE_COUNT, SIZE_PX = 8, 256
 
 
-def measure_memory(bench: Bench) -> Measured:
+def measure_memory(bench: Bench, version: Path) -> Measured:
     """Peaks of resident memory of two fresh processes, the libraries of both in them."""
     ratios, peaks = [], []
-    for _ in range(1 if bench.quick else 3):
+    for _ in range(bench.plays.memory_round_count):
         with bench.server("TOLERANCE") as (server, _):
             trace = play_server(server.address, _batch(), [None] * IMAGE_COUNT)
             assert len(trace.finished_s) == IMAGE_COUNT
@@ -27,7 +27,7 @@ def measure_memory(bench: Bench) -> Measured:
             sys.executable,
             "-m",
             "bench.memory",
-            str(bench.version),
+            str(version),
             str(bench.thread_count),
         ]
         bare = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -36,9 +36,9 @@ def measure_memory(bench: Bench) -> Measured:
         peaks.append([mine, theirs])
     return Measured(
         goal="G9",
-        tier="C",
+        tier=bench.tier,
         metric=f"peak memory of {IMAGE_COUNT} images at once, ours / bare diffusers",
-        target=1.10,
+        target=bench.targets.memory,
         at_least=False,
         estimate=Estimate.of(ratios),
         details={"ours_bare_bytes": peaks},
@@ -70,7 +70,7 @@ def _batch() -> list[Arrival]:
 def main() -> None:
     """The stock pipeline alone, in this process: prints its peak."""
     version, thread_count = sys.argv[1:]
-    Pipeline(Path(version), thread_count=int(thread_count)).run(_batch())
+    Pipeline.of(Path(version), thread_count=int(thread_count)).run(_batch())
     print(peak_bytes("self"))
 
 

@@ -24,17 +24,26 @@ PROMPT = "a red circle on a blue background"
 class Pipeline:
     """`pipe(...)` with lists: what every baseline calls."""
 
-    def __init__(self, version: Path, *, thread_count: int) -> None:
-        torch.set_num_threads(thread_count)
-        self._pipe = StableDiffusionXLPipeline.from_pretrained(version, torch_dtype=torch.float32)
+    def __init__(self, pipe: StableDiffusionXLPipeline) -> None:
+        self._pipe = pipe
         self._pipe.set_progress_bar_config(disable=True)
-        self._config = self._pipe.scheduler.config
+        self._config = pipe.scheduler.config
+
+    @classmethod
+    def of(
+        cls, version: Path, *, thread_count: int, dtype: torch.dtype = torch.float32
+    ) -> Pipeline:
+        """Reads a version's folder; in FP32 it stays on the processor, else it goes to the GPU."""
+        torch.set_num_threads(thread_count)
+        pipe = StableDiffusionXLPipeline.from_pretrained(version, torch_dtype=dtype)
+        return cls(pipe if dtype is torch.float32 else pipe.to("cuda"))
 
     def run(self, batch: Sequence[Arrival]) -> list[np.ndarray[Any, Any]]:
         """Images of requests with equal parameters; a seed is a request's index."""
         first = batch[0]
-        scheduler = getattr(diffusers, first.scheduler)
-        self._pipe.scheduler = scheduler.from_config(self._config)
+        if type(self._pipe.scheduler).__name__ != first.scheduler:
+            scheduler = getattr(diffusers, first.scheduler)
+            self._pipe.scheduler = scheduler.from_config(self._config)
         made = self._pipe(
             [PROMPT] * len(batch),
             num_inference_steps=first.step_count,

@@ -17,9 +17,6 @@ from bench.setup import Bench
 from bench.workloads import W_HOMOG, Arrival
 from darkroom_client import AsyncClient, ImageReady, Preview
 
-#: Steps between previews: how often they are asked for is up to the caller.
-INTERVALS_STEPS = (1, 5)
-
 
 def first_pictures_s(server: Server, baseline: Run, interval_steps: int) -> tuple[float, float]:
     """Median time from arrival to the first picture of any kind: ours, and the baseline's only one.
@@ -36,15 +33,15 @@ def first_pictures_s(server: Server, baseline: Run, interval_steps: int) -> tupl
 
 
 def time_to_preview(
-    medians_s: Sequence[tuple[float, float]], interval_steps: int, size_px: int
+    bench: Bench, medians_s: Sequence[tuple[float, float]], interval_steps: int
 ) -> Measured:
     """G6 of what `first_pictures_s` found, B2 being the baseline."""
     return Measured(
         goal="G6",
-        tier="C",
-        metric=f"time to first preview, {_every(interval_steps)}, at 0.7 load, {size_px} px, "
-        "ours / B2's image",
-        target=0.10,
+        tier=bench.tier,
+        metric=f"time to first preview, {_every(interval_steps)}, at 0.7 load, "
+        f"{bench.unsaturated_px} px, ours / B2's image",
+        target=bench.targets.first_preview,
         at_least=False,
         estimate=Estimate.of([mine / theirs for mine, theirs in medians_s]),
         details={"ours_b2_s": medians_s},
@@ -91,12 +88,12 @@ def preview_cost(bench: Bench, server: Server, size_px: int, interval_steps: int
         return time.perf_counter() - started_s
 
     with_s(), without_s()
-    costs = [with_s() / without_s() - 1.0 for _ in range(4 if bench.quick else 12)]
+    costs = [with_s() / without_s() - 1.0 for _ in range(bench.plays.preview_round_count)]
     return Measured(
         goal="G6",
-        tier="C",
+        tier=bench.tier,
         metric=f"throughput cost of previews, {_every(interval_steps)}, {size_px} px",
-        target=0.03,
+        target=bench.targets.preview_cost,
         at_least=False,
         estimate=Estimate.of(costs),
     )

@@ -1,4 +1,4 @@
-"""What tier C's measurements share: the model, the stock pipeline, and servers of the model."""
+"""What measurements of a real server share: the model, the stock pipeline, servers of the model."""
 
 from __future__ import annotations
 
@@ -13,22 +13,59 @@ from bench.pipelines import PROMPT, Pipeline
 from bench.serving import Server, connected, serving
 from darkroom_client import Client
 
-#: The least size of the model, of which a batch gains much.
-UNSATURATED_PX = 64
 #: The first of these at which four times the rows of a guided image gain at most a quarter is taken
 #: as the saturated size: which it is depends on the processor.
 SATURATED_SIZES_PX, SATURATED_GAIN = (256, 384, 512), 1.25
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Targets:
+    """What a tier asks for: limits that ratios must reach (goodput, throughput) or keep below."""
+
+    goodput: float
+    tail: float
+    idle_latency: float
+    throughput: float
+    first_preview: float
+    preview_cost: float
+    cancel_steps: float
+    memory: float
+    solo_goodput: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Plays:
+    """How much is measured."""
+
+    seeds: tuple[int, ...] = (1, 2, 3)
+    #: Requests of a workload, of it in solo mode, and such as wait when throughput is measured, at
+    #: the unsaturated size and at the saturated one.
+    request_count: int = 510
+    solo_request_count: int = 120
+    waiting_counts: tuple[int, int] = (48, 16)
+    #: Requests one by one, ours and the pipeline's in turn, and rounds of many at once.
+    pair_count: int = 40
+    round_count: int = 8
+    preview_round_count: int = 12
+    memory_round_count: int = 3
+    equality_count: int = 64
+    hang_up_count: int = 200
+    #: Steps between previews under load: how often they are asked for is up to the caller.
+    preview_intervals: tuple[int, ...] = (1, 5)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Bench:
     """What the measurements share."""
 
+    tier: str
+    targets: Targets
+    plays: Plays
     model: Path
-    thread_count: int
     pipeline: Pipeline
+    unsaturated_px: int
     saturated_px: int
-    quick: bool
+    thread_count: int
 
     @contextmanager
     def server(self, reproducibility: str) -> Iterator[tuple[Server, Client]]:
@@ -40,19 +77,10 @@ class Bench:
                 client.generate(PROMPT, steps=4, seed=0)
                 yield server, client
 
-    @property
-    def seeds(self) -> tuple[int, ...]:
-        """Of the workloads that are played in turn."""
-        return (1, 2) if self.quick else (1, 2, 3)
-
     def waiting_count(self, size_px: int) -> int:
         """Requests that wait when throughput is measured; large images take long enough in few."""
-        return 16 if self.quick or size_px > UNSATURATED_PX else 48
-
-    @property
-    def version(self) -> Path:
-        """The newest version of the model."""
-        return max(self.model.glob("[1-9]*"), key=lambda path: int(path.name))
+        small, large = self.plays.waiting_counts
+        return large if size_px > self.unsaturated_px else small
 
 
 def saturated_px(pipeline: Pipeline) -> int:

@@ -9,9 +9,11 @@ from __future__ import annotations
 import bisect
 import heapq
 import itertools
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from pathlib import Path
+from typing import Any, Protocol
 
 from bench.workloads import Arrival, RequestClass
 
@@ -75,6 +77,47 @@ SATURATED = Device(
     gains=((1, 1.0), (2, 1.04), (4, 1.07), (8, 1.10), (16, 1.10)),
     size_px=1024,
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Devices:
+    """What a tier is played on, and what is asked of goodput (over B3's) and of tails there."""
+
+    tier: str
+    unsaturated: Device
+    saturated: Device
+    goodput: float
+    unsaturated_tail: float
+    saturated_tail: float
+
+
+IMAGINED = Devices(
+    tier="V",
+    unsaturated=UNSATURATED,
+    saturated=SATURATED,
+    goodput=2.5,
+    unsaturated_tail=0.20,
+    saturated_tail=0.20,
+)
+
+
+def measured_devices(result: Path) -> Devices:
+    """A GPU's, of what `bench.gpu devices` kept: the smallest size is the unsaturated one."""
+    figures = json.loads(result.read_text(encoding="utf-8"))["figures"]
+    found = sorted((_device(one["details"]) for one in figures), key=lambda one: one.size_px)
+    return Devices(
+        tier="VG",
+        unsaturated=found[0],
+        saturated=found[-1],
+        goodput=2.0,
+        unsaturated_tail=0.15,
+        saturated_tail=0.25,
+    )
+
+
+def _device(kept: dict[str, Any]) -> Device:
+    gains = tuple((rows, gain) for rows, gain in kept["gains"])
+    return Device(**kept | {"gains": gains, "name": f"GPU at {kept['size_px']} px"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from transformers import (
     T5EncoderModel,
 )
 
+from tests.parity.device import placed
 from tests.parity.tiny_pipelines import byte_tokenizer
 
 LATENT_CHANNELS = 4
@@ -63,8 +64,7 @@ def _small_vae() -> AutoencoderTiny:
 def _quiet(pipeline: Any) -> Any:
     # Built and not loaded, a T5 encoder drops out values at random.
     pipeline.text_encoder_2.eval()
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline
+    return placed(pipeline)
 
 
 def _parts(folder: Path, *, guided: bool, dynamic: bool, channels: int) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from transformers import (
     T5EncoderModel,
 )
 
+from tests.parity.device import placed
 from tests.parity.tiny_flux import byte_t5_tokenizer
 from tests.parity.tiny_pipelines import byte_tokenizer, text_config
 
@@ -68,8 +69,7 @@ def random_hidream(folder: Path, scheduler: SchedulerMixin) -> HiDreamImagePipel
         scheduler=scheduler,
     )
     pipeline.default_sample_size = EDGE_PX // 8
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline
+    return placed(pipeline)
 
 
 def _transformer() -> HiDreamImageTransformer2DModel:

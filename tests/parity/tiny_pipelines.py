@@ -29,6 +29,8 @@ from transformers import (
     CLIPVisionConfig,
 )
 
+from tests.parity.device import placed
+
 
 def byte_tokenizer(folder: Path) -> CLIPTokenizer:
     """A CLIP tokenizer that knows single bytes only."""
@@ -71,8 +73,7 @@ def random_sdxl(
     }
     kind = StableDiffusionXLPipeline if unet_channels == 4 else StableDiffusionXLInpaintPipeline
     pipeline = kind(**parts, force_zeros_for_empty_prompt=True, add_watermarker=False)
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline
+    return placed(pipeline)
 
 
 def random_sd(
@@ -111,8 +112,7 @@ def random_sd(
         else None,
         requires_safety_checker=False,
     )
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline
+    return placed(pipeline)
 
 
 def _safety_checker() -> StableDiffusionSafetyChecker:

@@ -13,6 +13,7 @@ from diffusers import (
 )
 from transformers import CLIPTextModelWithProjection, T5Config, T5EncoderModel
 
+from tests.parity.device import placed
 from tests.parity.tiny_flux import byte_t5_tokenizer
 from tests.parity.tiny_pipelines import byte_tokenizer, text_config
 
@@ -62,5 +63,4 @@ def random_sd3(
         ),
         scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=dynamic),
     )
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline
+    return placed(pipeline)

@@ -18,6 +18,7 @@ from diffusers import (
 )
 from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
 
+from tests.parity.device import placed
 from tests.parity.tiny_flux import byte_t5_tokenizer
 from tests.parity.tiny_pipelines import byte_tokenizer
 
@@ -26,20 +27,20 @@ def random_lcm(folder: Path) -> LatentConsistencyModelPipeline:
     """Tells of its steps by `callback_on_step_end`; takes no negative prompt."""
     parts = _clip_parts(folder, unet_channels=4, time_cond_proj_dim=16)
     scheduler = LCMScheduler(beta_schedule="scaled_linear")
-    return _quiet(LatentConsistencyModelPipeline(**parts, scheduler=scheduler))
+    return placed(LatentConsistencyModelPipeline(**parts, scheduler=scheduler))
 
 
 def random_inpainting(folder: Path) -> StableDiffusionInpaintPipeline:
     """Nine UNet channels; the VAE samples."""
     parts = _clip_parts(folder, unet_channels=9, time_cond_proj_dim=None)
     scheduler = DPMSolverMultistepScheduler(beta_schedule="scaled_linear", steps_offset=1)
-    return _quiet(StableDiffusionInpaintPipeline(**parts, scheduler=scheduler))
+    return placed(StableDiffusionInpaintPipeline(**parts, scheduler=scheduler))
 
 
 def random_pixart() -> PixArtSigmaPipeline:
     """Tells of its steps by `callback`; makes 256 x 256 px and scales them to what is asked for."""
     torch.manual_seed(0)
-    return _quiet(
+    return placed(
         PixArtSigmaPipeline(
             tokenizer=byte_t5_tokenizer(),
             text_encoder=T5EncoderModel(
@@ -60,11 +61,6 @@ def random_pixart() -> PixArtSigmaPipeline:
             scheduler=DPMSolverMultistepScheduler(),
         )
     )
-
-
-def _quiet(pipeline: Any) -> Any:
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline
 
 
 def _clip_parts(
