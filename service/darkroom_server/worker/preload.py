@@ -3,6 +3,12 @@
 Nothing here may touch a device or start a thread: every worker is forked from this process.
 """
 
-from darkroom_server.backends.diffusers import loader
+import os
+
+# diffusers asks torch for a GPU when it is imported. Asked of the runtime, every process forked
+# from this one could use none any more; asked of the driver's library, nothing is touched.
+os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"
+
+from darkroom_server.backends.diffusers import loader  # noqa: E402
 
 __all__ = ["loader"]
