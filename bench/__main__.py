@@ -21,7 +21,7 @@ def main() -> None:
     parser.add_argument(
         "--devices",
         type=Path,
-        help="tier V on a GPU's step costs, as `bench.gpu devices` kept them",
+        help="tier V on a GPU's step costs, as `bench.gpu costs` kept them",
     )
     args = parser.parse_args()
     commit = commit_now()  # before: files may change while it runs

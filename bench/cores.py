@@ -29,7 +29,7 @@ TARGETS = Targets(
     solo_goodput=0.90,
 )
 QUICK = Plays(
-    seeds=(1, 2),
+    seeds=(1,),
     request_count=120,
     solo_request_count=60,
     waiting_counts=(16, 16),

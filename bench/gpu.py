@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -38,8 +39,8 @@ SIZES_PX, UNSATURATED_PX, SATURATED_PX = (512, 768, 1024), 512, 1024
 ROWS = (1, 2, 4, 8, 16)
 #: What a fault leaves free of the GPU's memory, besides what the worker has.
 LITTLE_BYTES = 512 << 20
-#: Each step is taken this often after two that warm up; the median counts.
-REPEATS = 5
+#: Each step is taken this often after one that warms up; the median counts.
+REPEATS = 4
 
 TARGETS = Targets(
     goodput=2.0,
@@ -56,10 +57,10 @@ PLAYS = Plays(
     seeds=(1,),
     request_count=100,
     waiting_counts=(16, 8),
-    pair_count=8,
+    pair_count=6,
     round_count=2,
-    equality_count=8,
-    hang_up_count=15,
+    equality_count=6,
+    hang_up_count=12,
     preview_intervals=(),
 )
 CONFIG = """\
@@ -96,16 +97,15 @@ def flux() -> DiffusersStepModel:
 
 
 def costs() -> Iterator[Measured]:
-    """Steps by rows and decodings of both models, and the virtual devices that SDXL is like."""
-    for name, build, scheduler in (
-        ("SDXL", sdxl, "EulerDiscreteScheduler"),
-        ("FLUX.1 schnell", flux, "FlowMatchEulerDiscreteScheduler"),
+    """Steps by rows and decodings of both models: what tier V takes for a GPU (`--devices`)."""
+    for name, build, scheduler, rows in (
+        ("SDXL", sdxl, "EulerDiscreteScheduler", ROWS),
+        ("FLUX.1 schnell", flux, "FlowMatchEulerDiscreteScheduler", ROWS[:-1]),
     ):
         model = build()
         for size_px in SIZES_PX:
             spec = _spec(size_px, scheduler)
-            yield _steps(f"{name}, {size_px} px, eager", model, spec)
-            yield _decoding(f"{name}, {size_px} px", model, spec)
+            yield _steps(f"{name}, {size_px} px, eager", model, spec, rows)
         if name == "SDXL":
             model.module.to(memory_format=torch.channels_last)
             for size_px in (UNSATURATED_PX, SATURATED_PX):
@@ -113,19 +113,6 @@ def costs() -> Iterator[Measured]:
                 yield _steps(f"{name}, {size_px} px, eager, channels last", model, spec)
         del model
         torch.cuda.empty_cache()
-
-
-def devices() -> Iterator[Measured]:
-    """The stock pipeline's calls as virtual devices, for tier V (`--device`)."""
-    pipeline = Pipeline(full_size.sdxl(device(), DTYPE))
-    for size_px in (UNSATURATED_PX, SATURATED_PX):
-        found = pipeline.calibrated(size_px)
-        gain = dict(found.gains)[8]
-        yield _told(
-            f"SDXL by the stock pipeline, {size_px} px: rows a second of 8 / of 1",
-            gain,
-            dataclasses.asdict(found),
-        )
 
 
 def compiled() -> Iterator[Measured]:
@@ -149,7 +136,7 @@ def compiled() -> Iterator[Measured]:
 
 
 def serving() -> Iterator[Measured]:
-    """G4, G10, G7, G3 and G1 on the real server, by the size at which rows pay first."""
+    """G4, G10, G7, a fault, G3 and G1 on the real server."""
     pipe = full_size.sdxl(device(), DTYPE)
     with tempfile.TemporaryDirectory() as folder:
         model = Path(folder) / "sdxl"
@@ -166,14 +153,14 @@ def serving() -> Iterator[Measured]:
             thread_count=torch.get_num_threads(),
         )
         with bench.server("TOLERANCE") as (server, client):
-            yield idle_latency(bench, client, UNSATURATED_PX)
-            yield served.best_batch(bench, server, UNSATURATED_PX)
             yield served.bit_equality(bench, server)
             yield served.cancel(bench, server)
-            yield from served.under_load(bench, server)
+            yield idle_latency(bench, client, UNSATURATED_PX)
+            yield served.best_batch(bench, server, UNSATURATED_PX)
             yield idle_latency(bench, client, SATURATED_PX)
-            yield served.best_batch(bench, server, SATURATED_PX)
             yield _with_little_memory(server)
+            yield served.best_batch(bench, server, SATURATED_PX)
+            yield from served.under_load(bench, server)
 
 
 def _with_little_memory(server: Server) -> Measured:
@@ -200,7 +187,6 @@ def _with_little_memory(server: Server) -> Measured:
 
 PARTS: dict[str, Callable[[], Iterator[Measured]]] = {
     "costs": costs,
-    "devices": devices,
     "compiled": compiled,
     "serving": serving,
 }
@@ -209,41 +195,41 @@ PARTS: dict[str, Callable[[], Iterator[Measured]]] = {
 def _steps(
     name: str, model: DiffusersStepModel, spec: ImageSpec, rows: tuple[int, ...] = ROWS
 ) -> Measured:
-    """Milliseconds of a step by rows; the figure is what more rows gain."""
-    one = model.begin(spec, model.encode(spec), 0)
-    step_ms = {
-        count: _median_ms(lambda count=count: model.denoise(model.gather([one], count)), model)
-        for count in rows
-    }
-    few, many = rows[0], rows[-2]
-    gain = many * step_ms[few] / (few * step_ms[many])
-    metric = f"{name}: rows a second of {many} / of {few}"
-    return _told(metric, gain, {"step_ms": step_ms, "device": model.device_name()})
+    """Milliseconds of a step by rows, of the VAE, and of a whole decoding to pixels in memory.
 
-
-def _decoding(name: str, model: DiffusersStepModel, spec: ImageSpec) -> Measured:
-    """Milliseconds that the VAE takes, and until pixels are in memory; over one row's step."""
+    The figure is what more rows gain.
+    """
     one = model.begin(spec, model.encode(spec), 0)
 
     @torch.inference_mode()
     def vae() -> None:
         model.to_image(model.unpacked(one.latents, spec))
 
-    step_ms = _median_ms(lambda: model.denoise(model.gather([one], 1)), model)
-    vae_ms = _median_ms(vae, model)
-    decode_ms = _median_ms(lambda: model.decode(one), model)
-    details = {"vae_ms": vae_ms, "decode_ms": decode_ms, "step_ms": step_ms}
-    return _told(f"{name}: decoding / a step of one row", decode_ms / step_ms, details)
+    step_ms = {
+        count: _median_ms(lambda count=count: model.denoise(model.gather([one], count)), model)
+        for count in rows
+    }
+    details = {
+        "size_px": spec.width_px,
+        "step_ms": step_ms,
+        "vae_ms": _median_ms(vae, model),
+        "decode_ms": _median_ms(lambda: model.decode(one), model),
+        "device": model.device_name(),
+    }
+    few, many = rows[0], min(rows[-1], 8)
+    gain = many * step_ms[few] / (few * step_ms[many])
+    metric = f"{name}: rows a second of {many} / of {few}"
+    return _told(metric, gain, details)
 
 
 def _median_ms(work: Callable[[], Any], model: DiffusersStepModel) -> float:
     durations_ms = []
-    for _ in range(2 + REPEATS):
+    for _ in range(1 + REPEATS):
         started_s = time.perf_counter()
         work()
         model.wait()
         durations_ms.append((time.perf_counter() - started_s) * 1e3)
-    return round(statistics.median(durations_ms[2:]), 3)
+    return round(statistics.median(durations_ms[1:]), 3)
 
 
 def _told(metric: str, value: float, details: dict[str, Any]) -> Measured:
@@ -278,13 +264,18 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help="all by default")
     args = parser.parse_args()
     commit = commit_now()
+    sys.stdout.reconfigure(line_buffering=True)
     for part in args.parts or PARTS:
         measured: list[Measured] = []
         started_s = time.monotonic()
         for one in PARTS[part]():
             measured.append(one)
             elapsed_s = time.monotonic() - started_s
-            print(f"[{elapsed_s:.0f} s] {one.goal} {one.metric}: {figure(one)}", flush=True)
+            print(
+                f"[{elapsed_s:.0f} s] {one.goal} {one.metric}: {figure(one)}",
+                one.details,
+                flush=True,
+            )
             path = keep(measured, tiers=f"g-{part}", quick=False, commit=commit)
         show(measured)
         print(f"-> {path}")

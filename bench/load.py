@@ -75,8 +75,9 @@ def options(one: Arrival) -> GenerateOptions:
 def repository_with(folder: Path, model: Path, reproducibility: str) -> Path:
     """A repository in `folder` with a copy of one model, its level written."""
     copy = folder / model.name
-    # What a server keeps beside the weights has a dot, and is written in place.
-    shutil.copytree(model, copy, copy_function=_linked, ignore=shutil.ignore_patterns(".*"))
+    # What is written below, or by a server (which has a dot), must not be the model's own file.
+    written = shutil.ignore_patterns(".*", "config.pbtxt")
+    shutil.copytree(model, copy, copy_function=_linked, ignore=written)
     config = (model / "config.pbtxt").read_text(encoding="utf-8")
     level = f"reproducibility: REPRODUCIBILITY_{reproducibility}\n"
     queue = "max_queue_size: 4096\n"

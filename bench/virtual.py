@@ -10,6 +10,7 @@ import bisect
 import heapq
 import itertools
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -102,9 +103,10 @@ IMAGINED = Devices(
 
 
 def measured_devices(result: Path) -> Devices:
-    """A GPU's, of what `bench.gpu devices` kept: the smallest size is the unsaturated one."""
+    """A GPU's, of what `bench.gpu costs` kept of SDXL: its smallest size is the unsaturated one."""
     figures = json.loads(result.read_text(encoding="utf-8"))["figures"]
-    found = sorted((_device(one["details"]) for one in figures), key=lambda one: one.size_px)
+    eager = [one for one in figures if re.match(r"SDXL, \d+ px, eager:", one["metric"])]
+    found = sorted((_device(one["details"]) for one in eager), key=lambda one: one.size_px)
     return Devices(
         tier="VG",
         unsaturated=found[0],
@@ -116,8 +118,14 @@ def measured_devices(result: Path) -> Devices:
 
 
 def _device(kept: dict[str, Any]) -> Device:
-    gains = tuple((rows, gain) for rows, gain in kept["gains"])
-    return Device(**kept | {"gains": gains, "name": f"GPU at {kept['size_px']} px"})
+    steps_ms = {int(rows): step_ms for rows, step_ms in kept["step_ms"].items()}
+    return Device(
+        name=f"GPU at {kept['size_px']} px",
+        row_s=steps_ms[1] / 1e3,
+        decode_unit_s=kept["decode_ms"] / 1e3,
+        gains=tuple((rows, rows * steps_ms[1] / step_ms) for rows, step_ms in steps_ms.items()),
+        size_px=kept["size_px"],
+    )
 
 
 @dataclass(frozen=True, slots=True)

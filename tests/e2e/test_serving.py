@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import subprocess
 import threading
 from pathlib import Path
 
 import pytest
 
-from bench.serving import connected, serving
+from bench.serving import DARKROOM, connected, serving
 from darkroom_client import Client, DeadlineExceeded, Progress, Unavailable
 from darkroom_client.errors import DarkroomError
 from darkroom_client.events import Completed, Event
@@ -136,3 +138,23 @@ def test_what_lies_where_the_server_was_started_is_not_imported(
     monkeypatch.chdir(tmp_path)
     with serving(repository) as server, connected(server) as client:
         assert client.generate("anything", seed=3).images[0].seed == 3
+
+
+def test_it_stops_in_order_when_nobody_reads_its_log(tmp_path: Path) -> None:
+    command = [*DARKROOM, "serve", "--model-repository", str(fake_repository(tmp_path))]
+    process = subprocess.Popen(
+        [*command, "--grpc-port", "0", "--http-port", "0", "--log-format", "json"],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        assert process.stderr is not None
+        assert any('"worker ready"' in line for line in process.stderr)
+        process.stderr.close()
+        process.terminate()
+        assert process.wait(timeout=30) == 0
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()

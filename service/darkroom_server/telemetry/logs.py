@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
+from typing import TextIO, cast
 
 import structlog
 
@@ -33,6 +35,23 @@ def configure_logs() -> None:
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         # One write a line: the lines of several processes must not run into each other.
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(cast("TextIO", _Lossy(sys.stderr))),
         cache_logger_on_first_use=True,
     )
+
+
+class _Lossy:
+    """Writes lines while anybody reads them: a server goes on, and stops, when nobody does."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, line: str) -> None:
+        """Writes a line, or nothing."""
+        with contextlib.suppress(OSError):
+            self._stream.write(line)
+
+    def flush(self) -> None:
+        """Flushes what was written, or nothing."""
+        with contextlib.suppress(OSError):
+            self._stream.flush()

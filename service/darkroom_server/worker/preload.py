@@ -9,6 +9,6 @@ import os
 # from this one could use none any more; asked of the driver's library, nothing is touched.
 os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"
 
-from darkroom_server.backends.diffusers import loader  # noqa: E402
+from darkroom_server.backends.diffusers import loader
 
 __all__ = ["loader"]
