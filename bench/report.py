@@ -16,12 +16,14 @@ _INTRODUCTION = """\
 
 Written by `make bench-report` from `bench/results/`; not edited by hand. `make bench` measures
 (`ARGS="--tier v"` or `--tier c` for one tier, `--quick` for a rougher figure), and
-`make bench-denoisers` the last table.
+`make bench-denoisers` and `make bench-gpu` the last tables.
 
 Tier V plays seeded requests through the service's own scheduler on a virtual device: a table of
 step costs. It says what the scheduling is worth, not how fast a machine is. Its devices gain
 three times (unsaturated) and 1.1 times (saturated) the throughput from eight rows. Tier C runs
-the real server against the stock pipeline on CPU cores with the embedded model.
+the real server against the stock pipeline on CPU cores with the embedded model. Tier G does on
+one GPU, with full-size models of random weights (`make bench-gpu`), and tier VG plays tier V on
+the step costs measured there.
 
 Ours is measured at `reproducibility: REPRODUCIBILITY_TOLERANCE`, where requests share steps,
 except where a line says solo. A model that sets nothing runs in solo mode, which shares none.
@@ -35,8 +37,8 @@ except where a line says solo. A model that sets nothing runs in solo mode, whic
 - **Sustaining nothing**: a system that cannot keep the objective at a hundredth of the one-by-one
   load has no goodput, and no ratio is given.
 - **0.7 load**: arrivals a second times the mean isolated latency is 0.7.
-- **Saturated** in tier C is the first of 256, 384 and 512 px at which a batch gains little on the
-  processor that measured.
+- **Saturated** in tier C is 256 px where a batch gains little there, else 384 px: it depends on the
+  processor that measures.
 - The interval is the 95% bootstrap interval of the median over seeds (tier V) or rounds (tier C).
   A goal is met when the median meets it.
 """
@@ -48,6 +50,14 @@ Images a second by each [denoiser](denoisers.md) over the same model's by torch'
 run on two processor cores: eight requests that all wait, in batches of up to eight rows, from
 prompt to pixels. The `wide` models are the embedded ones with a widened random denoiser. PSNR is of
 one request's picture against torch in FP32.
+"""
+
+_COSTS = """\
+## Step costs on a GPU
+
+Full-size models with random weights in bfloat16 (`make bench-gpu`): milliseconds of a denoising
+step by rows, and of the VAE. Up to four rows the processor, which launches the GPU's kernels one by
+one, takes the time and not the GPU, and it takes it unevenly: more rows are then as good as free.
 """
 
 _VERDICTS = {True: "met", False: "missed", None: ""}
@@ -82,9 +92,10 @@ _CAUSES = {
 
 def main() -> None:
     """Writes the page and its picture."""
-    newest = [found for tier in ("v", "c") if (found := newest_result(RESULTS, tier))]
-    denoisers = newest_result(RESULTS, "d")
-    PAGE.write_text(page(newest, denoisers), encoding="utf-8")
+    tiers = ("v", "vg", "c", "g-serving")
+    newest = [found for tier in tiers if (found := newest_result(RESULTS, tier))]
+    denoisers, costs = newest_result(RESULTS, "d"), newest_result(RESULTS, "g-costs")
+    PAGE.write_text(page(newest, denoisers, costs), encoding="utf-8")
     figures = [one for result in newest for one in result["figures"]]
     PICTURE.write_text(bars(figures), encoding="utf-8")
     print(f"-> {PAGE}, {PICTURE}")
@@ -106,8 +117,12 @@ def _age(path: Path) -> tuple[str, float]:
     return path.name[: len("2026-01-31")], path.stat().st_mtime
 
 
-def page(results: list[dict[str, Any]], denoisers: dict[str, Any] | None = None) -> str:
-    """The text of the page: a section for each tier, and one for the denoisers."""
+def page(
+    results: list[dict[str, Any]],
+    denoisers: dict[str, Any] | None = None,
+    costs: dict[str, Any] | None = None,
+) -> str:
+    """The text of the page: a section for each tier, one for the denoisers, and one for a GPU."""
     parts = [_INTRODUCTION, "![Goodput against the baselines](pictures/goodput.svg)\n"]
     for result in results:
         parts.append(f"## Tier {result['figures'][0]['tier']}\n\n{_when(result)}\n")
@@ -126,7 +141,9 @@ def page(results: list[dict[str, Any]], denoisers: dict[str, Any] | None = None)
             parts.append("Why goals are missed:\n")
             parts += [*causes[:-1], causes[-1] + "\n"]
     if denoisers is not None:
-        parts += _denoiser_section(denoisers)
+        parts += [*_denoiser_section(denoisers), ""]
+    if costs is not None:
+        parts += _cost_section(costs)
     return "\n".join(parts).rstrip() + "\n"
 
 
@@ -160,6 +177,28 @@ def _denoiser_section(result: dict[str, Any]) -> list[str]:
             f"| {one['metric'].removeprefix('images a second, ')} | ≥ {one['target']:g} "
             f"| {_figure(one['estimate'])}{by} | {_VERDICTS[one['met']]} |"
         )
+    return lines
+
+
+def _cost_section(result: dict[str, Any]) -> list[str]:
+    """A line for each model and size."""
+    details = [one["details"] for one in result["figures"]]
+    counts = sorted({int(rows) for one in details for rows in one["step_ms"]})
+    heads = [f"{count} rows" if count > 1 else "1 row" for count in counts]
+    lines = [
+        _COSTS,
+        f"{_when(result)[:-1]} on one {details[0]['device']}.",
+        "",
+        f"| model | {' | '.join(heads)} | VAE |",
+        "|---" * (len(counts) + 2) + "|",
+    ]
+    for one in result["figures"]:
+        steps_ms = one["details"]["step_ms"]
+        cells = [
+            f"{steps_ms[key]:.0f}" if (key := str(count)) in steps_ms else "" for count in counts
+        ]
+        name = one["metric"].partition(":")[0]
+        lines.append(f"| {name} | {' | '.join(cells)} | {one['details']['vae_ms']:.0f} |")
     return lines
 
 

@@ -15,7 +15,7 @@ from darkroom_client import Client
 
 #: The first of these at which four times the rows of a guided image gain at most a quarter is taken
 #: as the saturated size: which it is depends on the processor.
-SATURATED_SIZES_PX, SATURATED_GAIN = (256, 384, 512), 1.25
+SATURATED_SIZES_PX, SATURATED_GAIN = (256, 384), 1.25
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,12 +44,12 @@ class Plays:
     solo_request_count: int = 120
     waiting_counts: tuple[int, int] = (48, 16)
     #: Requests one by one, ours and the pipeline's in turn, and rounds of many at once.
-    pair_count: int = 40
-    round_count: int = 8
-    preview_round_count: int = 12
-    memory_round_count: int = 3
+    pair_count: int = 24
+    round_count: int = 6
+    preview_round_count: int = 6
+    memory_round_count: int = 2
     equality_count: int = 64
-    hang_up_count: int = 200
+    hang_up_count: int = 100
     #: Steps between previews under load: how often they are asked for is up to the caller.
     preview_intervals: tuple[int, ...] = (1, 5)
 

@@ -23,6 +23,7 @@ from darkroom_server.domain.jobs import (
     SourceSpec,
     Task,
 )
+from tests.parity.device import draws_on_the_processor
 from tests.parity.shared import (
     assert_equal_among_any_neighbours,
     assert_within_tolerance,
@@ -138,6 +139,7 @@ def test_image_to_image_equals_stock(pipelines: dict[str, Any], name: str, stren
     )
 
 
+@draws_on_the_processor
 @pytest.mark.parametrize("name", ["schnell", "dev", "fill"])
 @pytest.mark.parametrize("strength", [1.0, 0.6])
 def test_a_folder_that_comes_with_lcm_equals_stock(

@@ -20,6 +20,7 @@ from darkroom_server.backends.diffusers.loader import load_model
 from darkroom_server.backends.prompt_cache import PromptCache
 from darkroom_server.domain.jobs import ImageSpec, PreviewSpec, Reproducibility
 from darkroom_server.domain.models import Placement
+from tests.parity.device import draws_on_the_processor, loads_onto_the_processor
 from tests.parity.shared import assert_within_tolerance, staggered, stepped
 from tests.parity.test_sdxl_steps import image_spec
 from tests.parity.test_whole_request import version_of
@@ -34,6 +35,12 @@ SCHEDULERS = {
     "euler": FlowMatchEulerDiscreteScheduler(shift=3.0),
     "dynamic": FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True),
 }
+
+#: The same, to be tried on a GPU too but for one.
+NAMES = [
+    pytest.param(name, marks=draws_on_the_processor) if name == "lcm" else name
+    for name in SCHEDULERS
+]
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +75,7 @@ def stock(pipeline: Any, spec: ImageSpec) -> np.ndarray:
     )
 
 
-@pytest.mark.parametrize("name", [*SCHEDULERS, "bf16"])
+@pytest.mark.parametrize("name", [*NAMES, "bf16"])
 @pytest.mark.parametrize(
     "changes",
     [
@@ -108,7 +115,7 @@ def mixed(pipeline: Any, level: Reproducibility) -> list[ImageSpec]:
     return [hidream_spec(pipeline, **one, reproducibility=level) for one in changes]
 
 
-@pytest.mark.parametrize("name", SCHEDULERS)
+@pytest.mark.parametrize("name", NAMES)
 def test_solo_is_bit_equal_to_stock_among_any_neighbours(
     pipelines: dict[str, Any], name: str
 ) -> None:
@@ -117,13 +124,14 @@ def test_solo_is_bit_equal_to_stock_among_any_neighbours(
         np.testing.assert_array_equal(made, stock(pipelines[name], spec))
 
 
-@pytest.mark.parametrize("name", SCHEDULERS)
+@pytest.mark.parametrize("name", NAMES)
 def test_shared_steps_stay_within_the_tolerance(pipelines: dict[str, Any], name: str) -> None:
     specs = mixed(pipelines[name], Reproducibility.TOLERANCE)
     for made, spec in zip(staggered(build(pipelines[name]), specs), specs, strict=True):
         assert_within_tolerance(made, stock(pipelines[name], spec))
 
 
+@loads_onto_the_processor
 @pytest.mark.parametrize("name", ["unipc", "lcm"])
 def test_a_folder_is_found_loaded_and_run(
     pipelines: dict[str, Any], tmp_path: Path, name: str

@@ -21,6 +21,7 @@ from darkroom_server.domain.jobs import ImageSpec, Job, JobImage, Reproducibilit
 from darkroom_server.domain.models import Placement
 from darkroom_server.worker.loop import WorkerLoop
 from darkroom_server.worker.messages import JobReport, Report, SubmitJob
+from tests.parity.device import loads_onto_the_processor
 from tests.parity.shared import (
     assert_equal_among_any_neighbours,
     assert_within_tolerance,
@@ -142,6 +143,7 @@ def test_in_bf16_it_equals_stock(pipelines: dict[str, Any], changes: dict[str, A
     assert_alone_equals_stock(pipelines["bf16"], image_spec(step_count=7, **changes))
 
 
+@loads_onto_the_processor
 @pytest.mark.parametrize("objects", [True, False])
 def test_what_the_safety_checker_objects_to_is_black_as_in_stock(
     tmp_path: Path, objects: bool
@@ -184,6 +186,7 @@ def test_the_answer_tells_which_images_the_safety_checker_made_black(
         assert np.asarray(Image.open(io.BytesIO(image.content))).any() != objects
 
 
+@loads_onto_the_processor
 @pytest.mark.parametrize("name", ["v_prediction", "nine-channels"])
 def test_a_folder_is_found_loaded_and_run(
     pipelines: dict[str, Any], tmp_path: Path, name: str

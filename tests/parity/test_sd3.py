@@ -16,6 +16,7 @@ from darkroom_server.backends.diffusers.pictures import picture
 from darkroom_server.backends.prompt_cache import PromptCache
 from darkroom_server.domain.jobs import ImageSpec, PreviewSpec, Reproducibility, Task
 from darkroom_server.domain.models import Placement
+from tests.parity.device import draws_on_the_processor, loads_onto_the_processor
 from tests.parity.shared import (
     assert_equal_among_any_neighbours,
     assert_within_tolerance,
@@ -100,6 +101,7 @@ def test_image_to_image_equals_stock(pipelines: dict[str, Any], name: str, stren
     )
 
 
+@draws_on_the_processor
 @pytest.mark.parametrize(
     "changes", [{}, {"task": Task.IMAGE_TO_IMAGE, "source": source_spec(strength=0.6)}]
 )
@@ -147,6 +149,7 @@ def test_bucket_exact_has_equal_bytes_across_neighbour_schedules(
     assert_equal_among_any_neighbours(lambda: build(pipelines[name]), specs)
 
 
+@loads_onto_the_processor
 @pytest.mark.parametrize("name", ["with-t5", "without-t5"])
 def test_a_folder_is_found_loaded_and_run(
     pipelines: dict[str, Any], tmp_path: Path, name: str

@@ -87,3 +87,20 @@ def test_a_latency_of_what_was_never_made_is_told(tmp_path: Path) -> None:
     )
     path = keep([never], tiers="v", quick=False, commit="abc", folder=tmp_path)
     assert "| infinite (0.5 to infinite) | missed |" in page([json.loads(path.read_text())])
+
+
+def test_step_costs_are_a_line_for_each_model_and_size(tmp_path: Path) -> None:
+    figures = [
+        dataclasses.replace(
+            _measured(3.0),
+            metric=f"{name}, 512 px, eager: rows a second of 8 / of 1",
+            details={"step_ms": step_ms, "vae_ms": 24.3, "device": "A GPU"},
+        )
+        for name, step_ms in (("SDXL", {1: 20.1, 8: 40.0, 16: 75.2}), ("FLUX", {1: 50.0}))
+    ]
+    path = keep(figures, tiers="g-costs", quick=False, commit="abc", folder=tmp_path)
+    text = page([], None, json.loads(path.read_text()))
+    assert "at commit abc on one A GPU." in text
+    assert "| model | 1 row | 8 rows | 16 rows | VAE |" in text
+    assert "| SDXL, 512 px, eager | 20 | 40 | 75 | 24 |" in text
+    assert "| FLUX, 512 px, eager | 50 |  |  | 24 |" in text
