@@ -30,6 +30,7 @@ def main() -> None:
         effort = Effort.quick() if args.quick else Effort()
         devices = measured_devices(args.devices) if args.devices else IMAGINED
         measured += measure_virtual(effort, devices, with_other_workloads=not args.quick)
+    tiers = (args.tier or "vc") + ("g" if args.devices else "")
     if args.tier in (None, "c"):
         # Imported here: tier V needs no torch.
         from bench.cores import measure_cores
@@ -37,8 +38,9 @@ def main() -> None:
         for one in measure_cores(args.model, thread_count=args.threads, quick=args.quick):
             print(f"{one.goal} {one.metric}: {figure(one)}", flush=True)
             measured.append(one)
+            # An hour's work is not lost with its end.
+            keep(measured, tiers=tiers, quick=args.quick, commit=commit)
     show(measured)
-    tiers = (args.tier or "vc") + ("g" if args.devices else "")
     print(f"-> {keep(measured, tiers=tiers, quick=args.quick, commit=commit)}")
 
 

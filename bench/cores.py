@@ -11,6 +11,7 @@ from bench.memory import measure_memory
 from bench.overhead import idle_latency
 from bench.pipelines import Pipeline
 from bench.previews import preview_cost
+from bench.serving import Server
 from bench.setup import Bench, Plays, Targets, saturated_px
 
 ROOT = Path(__file__).parents[1]
@@ -32,7 +33,7 @@ QUICK = Plays(
     seeds=(1,),
     request_count=120,
     solo_request_count=60,
-    waiting_counts=(16, 16),
+    waiting_counts=(16, 8),
     pair_count=10,
     round_count=3,
     preview_round_count=4,
@@ -62,10 +63,14 @@ def measure_cores(name: str, *, thread_count: int, quick: bool) -> Iterator[Meas
         yield served.bit_equality(bench, server)
     yield measure_memory(bench, newest)
     with bench.server("TOLERANCE") as (server, _):
-        for size_px in (bench.unsaturated_px, bench.saturated_px):
-            yield served.best_batch(bench, server, size_px)
-            for interval_steps in bench.plays.preview_intervals:
-                yield preview_cost(bench, server, size_px, interval_steps)
         yield served.cancel(bench, server)
+        yield from _throughput(bench, server, bench.unsaturated_px)
         yield from served.under_load(bench, server)
+        yield from _throughput(bench, server, bench.saturated_px)
     yield served.solo_goodput(bench)
+
+
+def _throughput(bench: Bench, server: Server, size_px: int) -> Iterator[Measured]:
+    yield served.best_batch(bench, server, size_px)
+    for interval_steps in bench.plays.preview_intervals:
+        yield preview_cost(bench, server, size_px, interval_steps)

@@ -42,13 +42,13 @@ class Plays:
     #: the unsaturated size and at the saturated one.
     request_count: int = 510
     solo_request_count: int = 120
-    waiting_counts: tuple[int, int] = (48, 16)
+    waiting_counts: tuple[int, int] = (48, 8)
     #: Requests one by one, ours and the pipeline's in turn, and rounds of many at once.
-    pair_count: int = 24
+    pair_count: int = 16
     round_count: int = 6
     preview_round_count: int = 6
     memory_round_count: int = 2
-    equality_count: int = 64
+    equality_count: int = 32
     hang_up_count: int = 100
     #: Steps between previews under load: how often they are asked for is up to the caller.
     preview_intervals: tuple[int, ...] = (1, 5)
