@@ -1,7 +1,7 @@
 """`make bench-gpu`: tier G, full-size SDXL and FLUX.1 schnell with random weights on one GPU.
 
 In bfloat16. Parts are measured one by one, and kept as they come: `costs` of steps and decodings,
-eager; `compiled`, the same by torch.compile; `served`, the real server against the stock pipeline.
+eager; `compiled`, the same by torch.compile; `serving`, the real server against the stock pipeline.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from bench.measured import Estimate, Measured
-from bench.report import bars, newest_result, page
+from bench.report import bars, newest_result, page, results_of
 from bench.results_table import keep
 
 
@@ -52,6 +52,17 @@ def test_a_full_run_is_preferred_to_a_newer_quick_one(tmp_path: Path) -> None:
     assert found is not None
     assert found["quick"] is False
     assert newest_result(tmp_path, "c") is None
+
+
+def test_what_a_full_run_did_not_get_to_is_shown_of_a_quick_one(tmp_path: Path) -> None:
+    other = dataclasses.replace(_measured(1.0), metric="throughput")
+    keep([_measured(3.0)], tiers="v", quick=False, commit="abc", folder=tmp_path)
+    assert len(results_of(tmp_path, "v")) == 1
+    keep([_measured(1.0), other], tiers="v", quick=True, commit="abc", folder=tmp_path)
+    full, quick = results_of(tmp_path, "v")
+    assert [one["estimate"]["median"] for one in full["figures"]] == [3.0]
+    assert [one["metric"] for one in quick["figures"]] == ["throughput"]
+    assert results_of(tmp_path, "c") == []
 
 
 def test_the_picture_is_well_formed_and_has_a_bar_a_goodput(tmp_path: Path) -> None:
