@@ -6,6 +6,8 @@ encoder has one layer. Tokenizers are the embedded models', padded to the publis
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +88,7 @@ FLUX: dict[str, Any] = {
 def sdxl(device: torch.device, dtype: torch.dtype) -> StableDiffusionXLPipeline:
     """SDXL 1.0 base: 2.6 billion parameters in its UNet."""
     words = _clip_tokenizer("tiny-sdxl")
-    with _Made(device, dtype):
+    with _made(device, dtype):
         parts = {
             "text_encoder": CLIPTextModel(_clip_config(words, CLIP_L)),
             "text_encoder_2": CLIPTextModelWithProjection(_clip_config(words, CLIP_G)),
@@ -109,7 +111,7 @@ def flux_schnell(device: torch.device, dtype: torch.dtype) -> FluxPipeline:
     letters = PreTrainedTokenizerFast.from_pretrained(
         MODELS / "tiny-flux-schnell" / "1" / "tokenizer_2", model_max_length=T5_TOKENS
     )
-    with _Made(device, dtype):
+    with _made(device, dtype):
         parts = {
             "text_encoder": CLIPTextModel(_clip_config(words, CLIP_L)),
             "text_encoder_2": T5EncoderModel(
@@ -140,21 +142,17 @@ def flux_schnell(device: torch.device, dtype: torch.dtype) -> FluxPipeline:
     return pipeline
 
 
-class _Made:
+@contextmanager
+def _made(device: torch.device, dtype: torch.dtype) -> Iterator[None]:
     """Modules made within are of a dtype and on a device, and always the same."""
-
-    def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
-        self._device, self._dtype = device, dtype
-
-    def __enter__(self) -> None:
-        self._before = torch.get_default_dtype()
-        torch.manual_seed(0)
-        torch.set_default_dtype(self._dtype)
-        self._device.__enter__()
-
-    def __exit__(self, *failure: Any) -> None:
-        self._device.__exit__(*failure)
-        torch.set_default_dtype(self._before)
+    before = torch.get_default_dtype()
+    torch.manual_seed(0)
+    torch.set_default_dtype(dtype)
+    try:
+        with device:
+            yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def _clip_tokenizer(model: str) -> CLIPTokenizer:

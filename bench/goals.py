@@ -28,7 +28,17 @@ from bench.scoring import (
     whole,
 )
 from bench.virtual import Device, Devices, play
-from bench.workloads import W_BURST, W_CANCEL, W_HOMOG, W_MIX, W_OVER, W_SESSION, W_SIZE, Workload
+from bench.workloads import (
+    W_BURST,
+    W_CANCEL,
+    W_HOMOG,
+    W_MIX,
+    W_OVER,
+    W_SESSION,
+    W_SIZE,
+    Workload,
+    at_once,
+)
 
 #: Load of the tail measurement: arrivals a second times the mean isolated latency.
 TAIL_LOAD = 0.7
@@ -208,11 +218,9 @@ def homogeneous(effort: Effort, devices: Devices) -> Measured:
     device, ratios = devices.saturated, []
     for seed in effort.seeds:
         drawn = W_HOMOG.arrivals(seed, 200, size_px=device.size_px)
-        waiting = [dataclasses.replace(one, at_s=0.0) for one in drawn]
-        never: list[float | None] = [None] * len(waiting)
+        never: list[float | None] = [None] * len(drawn)
         ends_s = [
-            play(maker(devices.saturated), waiting, devices.saturated, never).end_s
-            for maker in (ours, whole(B1))
+            play(maker(device), at_once(drawn), device, never).end_s for maker in (ours, whole(B1))
         ]
         ratios.append(ends_s[1] / ends_s[0])
     return Measured(

@@ -7,7 +7,6 @@ eager; `compiled`, the same by torch.compile; `serving`, the real server against
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import statistics
 import sys
 import tempfile
@@ -26,7 +25,7 @@ from bench.pipelines import Pipeline
 from bench.results_table import commit_now, figure, keep, show
 from bench.serving import Server
 from bench.setup import Bench, Plays, Targets
-from bench.workloads import W_HOMOG
+from bench.workloads import W_HOMOG, at_once
 from darkroom_server.backends.diffusers.families.flux import FluxStepModel
 from darkroom_server.backends.diffusers.families.sdxl import SdxlStepModel
 from darkroom_server.backends.diffusers.networks.compiled import CompiledNetwork
@@ -165,8 +164,7 @@ def serving() -> Iterator[Measured]:
 
 def _with_little_memory(server: Server) -> Measured:
     """Requests made at once of eight large ones, while this process leaves the GPU little room."""
-    arrivals = W_HOMOG.arrivals(1, 8, size_px=SATURATED_PX)
-    waiting = [dataclasses.replace(one, at_s=0.0) for one in arrivals]
+    waiting = at_once(W_HOMOG.arrivals(1, 8, size_px=SATURATED_PX))
     torch.cuda.empty_cache()
     free_bytes, _ = torch.cuda.mem_get_info()
     taken = torch.empty(max(0, free_bytes - LITTLE_BYTES), dtype=torch.uint8, device=device())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import statistics
 import time
 from collections.abc import Sequence
@@ -14,7 +13,7 @@ from bench.pipelines import PROMPT
 from bench.scoring import Run
 from bench.serving import Server
 from bench.setup import Bench
-from bench.workloads import W_HOMOG, Arrival
+from bench.workloads import W_HOMOG, Arrival, at_once
 from darkroom_client import AsyncClient, ImageReady, Preview
 
 
@@ -74,8 +73,7 @@ async def _first_pictures(
 def preview_cost(bench: Bench, server: Server, size_px: int, interval_steps: int) -> Measured:
     """Equal requests that all wait: time with previews over time without, less one."""
     count = bench.waiting_count(size_px)
-    drawn = W_HOMOG.arrivals(1, count, size_px=size_px)
-    waiting = [dataclasses.replace(one, at_s=0.0) for one in drawn]
+    waiting = at_once(W_HOMOG.arrivals(1, count, size_px=size_px))
 
     def with_s() -> float:
         started_s = time.perf_counter()

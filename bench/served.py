@@ -26,7 +26,7 @@ from bench.scoring import Maker, Run, Setting, ours, percentile, whole
 from bench.serving import Server
 from bench.setup import Bench
 from bench.virtual import Device
-from bench.workloads import W_HOMOG, W_MIX, Arrival, at_rate
+from bench.workloads import W_HOMOG, W_MIX, Arrival, at_once, at_rate
 from darkroom_client import AsyncClient, Progress
 
 #: At 0.7 load a baseline works at most this share of the time, or the calibration was off.
@@ -38,10 +38,7 @@ RATE_STEP, MAX_RATE_STEPS = 0.9, 8
 def bit_equality(bench: Bench, server: Server) -> Measured:
     """G10: mixed requests at once in solo mode, each against the stock pipeline alone."""
     count = bench.plays.equality_count
-    arrivals = [
-        dataclasses.replace(one, at_s=0.0)
-        for one in W_MIX.arrivals(1, count, size_px=bench.unsaturated_px)
-    ]
+    arrivals = at_once(W_MIX.arrivals(1, count, size_px=bench.unsaturated_px))
     served = asyncio.run(_pictures(server.address, arrivals))
     equal = [
         float(np.array_equal(pixels, bench.pipeline.run([one])[0]))
@@ -69,8 +66,7 @@ async def _pictures(address: str, arrivals: list[Arrival]) -> list[np.ndarray[An
 def best_batch(bench: Bench, server: Server, size_px: int) -> Measured:
     """G4: equal requests that all wait, images a second, over the pipeline's best batch."""
     count = bench.waiting_count(size_px)
-    drawn = W_HOMOG.arrivals(1, count, size_px=size_px)
-    waiting = [dataclasses.replace(one, at_s=0.0) for one in drawn]
+    waiting = at_once(W_HOMOG.arrivals(1, count, size_px=size_px))
 
     def bare_s(images: int) -> float:
         batches = [waiting[at : at + images] for at in range(0, count, images)]

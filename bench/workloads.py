@@ -138,6 +138,11 @@ def at_rate(arrivals: Sequence[Arrival], rate_per_s: float) -> list[Arrival]:
     return [dataclasses.replace(one, at_s=one.at_s / rate_per_s) for one in arrivals]
 
 
+def at_once(arrivals: Sequence[Arrival]) -> list[Arrival]:
+    """The same requests, all there from the start."""
+    return [dataclasses.replace(one, at_s=0.0) for one in arrivals]
+
+
 W_MIX = Workload(name="W-mix")
 W_SIZE = Workload(name="W-size", size_count=4)
 W_HOMOG = Workload(
