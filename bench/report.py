@@ -163,7 +163,8 @@ def page(
 
 def _when(result: dict[str, Any]) -> str:
     quick = ", a quick run" if result["quick"] else ""
-    return f"Measured on {result['date']} at commit {result['commit']}{quick}."
+    note = f" {result['note']}" if "note" in result else ""
+    return f"Measured on {result['date']} at commit {result['commit']}{quick}.{note}"
 
 
 def _denoiser_section(result: dict[str, Any]) -> list[str]:
@@ -219,8 +220,14 @@ def _cost_section(result: dict[str, Any]) -> list[str]:
 def _row(one: dict[str, Any]) -> str:
     sign = "≥" if one["at_least"] else "≤"
     target = "" if one["target"] is None else f"{sign} {one['target']:g}"
-    measured, verdict = _figure(one["estimate"]), _VERDICTS[one["met"]]
+    idle = [name for name, found in one["details"].items() if _sustains_nothing(found)]
+    measured = f"{' and '.join(idle)} sustain nothing" if idle else _figure(one["estimate"])
+    verdict = _VERDICTS[one["met"]]
     return f"| {one['goal']} | {one['metric']} | {target} | {measured} | {verdict} |"
+
+
+def _sustains_nothing(found: Any) -> bool:
+    return isinstance(found, dict) and found.get("sustained_seed_count") == 0
 
 
 def _figure(estimate: dict[str, Any] | None) -> str:

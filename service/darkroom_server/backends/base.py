@@ -106,6 +106,10 @@ class StepModel(Protocol):
         """Memory that the weights take."""
         ...
 
+    def peak_memory_bytes(self) -> int:
+        """The most device memory that was taken so far; 0 where the device does not tell."""
+        ...
+
     def device_name(self) -> str:
         """What it runs on, for telling measurements of different machines apart."""
         ...
@@ -146,6 +150,10 @@ class RequestModel(Protocol):
 
     def memory_bytes(self) -> int:
         """Memory that the weights take."""
+        ...
+
+    def peak_memory_bytes(self) -> int:
+        """The most device memory that was taken so far; 0 where the device does not tell."""
         ...
 
     def dtype(self) -> Dtype:

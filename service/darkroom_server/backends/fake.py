@@ -118,6 +118,10 @@ class FakeStepModel:
         """None to speak of."""
         return 0
 
+    def peak_memory_bytes(self) -> int:
+        """No device tells."""
+        return 0
+
     def device_name(self) -> str:
         """Nothing."""
         return "fake"

@@ -121,7 +121,9 @@ AsJson = Annotated[
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
 Strength = Annotated[
     float | None,
-    typer.Option(help="How far from the original, 0 to 1. [default: the model's]"),
+    typer.Option(
+        help="How far from the original, 0 to 1. [default: 0.6; to fill, the model's]",
+    ),
 ]
 PreserveUnmasked = Annotated[
     bool, typer.Option(help="Keep every pixel outside the mask exactly as it was.")

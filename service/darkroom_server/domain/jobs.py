@@ -232,9 +232,10 @@ class JobImage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobTimings:
-    """Where the time of a job went, in seconds."""
+    """Where the time of a job went, in seconds. A worker knows of no loading."""
 
     queue_s: float = 0.0
+    load_s: float = 0.0
     encode_s: float = 0.0
     denoise_s: float = 0.0
     decode_s: float = 0.0
@@ -246,7 +247,7 @@ class JobTimings:
 class BatchShare:
     """The fullest step that a job took part in.
 
-    `batch_id` names it in the worker's log; `request_image_count` of its `batch_image_count` images
+    `batch_id` names it within its worker; `request_image_count` of its `batch_image_count` images
     were the job's own.
     """
 

@@ -70,13 +70,7 @@ class Instance:
         Raises OSError or EOFError when no process can be started.
         """
         async with self._starting:
-            starting = asyncio.ensure_future(asyncio.to_thread(self._start))
-            try:
-                await asyncio.shield(starting)
-            except asyncio.CancelledError:
-                # The process comes all the same; whoever stops this instance must find it.
-                await asyncio.wait({starting})
-                raise
+            await _to_its_end(self._start)
 
     def _start(self) -> None:
         context = multiprocessing.get_context("forkserver")
@@ -136,7 +130,7 @@ class Instance:
                 self.send(StopWorker())
             self._stopped = True
             self._writer.shutdown(wait=False)
-            await asyncio.to_thread(self._stop, 0.0 if by_force else STOP_TIMEOUT_S)
+            await _to_its_end(self._stop, 0.0 if by_force else STOP_TIMEOUT_S)
 
     def _stop(self, patience_s: float) -> None:
         process = self._process
@@ -158,3 +152,16 @@ class Instance:
         # Not left to a collection of garbage: it holds a file.
         self._process = None
         process.close()
+
+
+async def _to_its_end(work: Callable[..., None], *args: float) -> None:
+    """Runs blocking work in a thread; also when cancelled, it returns only once that is done.
+
+    A process that is being started must be found by whoever stops it, and be stopped once.
+    """
+    working = asyncio.ensure_future(asyncio.to_thread(work, *args))
+    try:
+        await asyncio.shield(working)
+    except asyncio.CancelledError:
+        await asyncio.wait({working})
+        raise

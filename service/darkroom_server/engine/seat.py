@@ -59,11 +59,38 @@ class ActiveJob:
     stream: JobStream
     #: When it was admitted, on the monotonic clock.
     admitted_s: float
+    #: When a worker was last given it, and how long it has waited for one that could take it.
+    given_s: float = 0.0
+    load_s: float = 0.0
+    #: Since when it waits for a worker that can take it.
+    waits_since_s: float | None = None
     #: Times that a worker died while it was at work on this.
     attempt_count: int = 0
     is_begun: bool = False
     #: Whether anything was told of it: then its caller knows that it is accepted.
     is_promised: bool = False
+
+    def wait(self, now_s: float) -> None:
+        """There is no worker that can take it."""
+        if self.waits_since_s is None:
+            self.waits_since_s = now_s
+
+    def give(self, now_s: float) -> None:
+        """A worker is given it."""
+        if self.waits_since_s is not None:
+            self.load_s += now_s - self.waits_since_s
+        self.given_s, self.waits_since_s, self.is_begun = now_s, None, False
+
+    def completed(self, told: JobCompleted, now_s: float) -> JobCompleted:
+        """What a worker told of it, with the time that passed before it was given it."""
+        before_s = self.given_s - self.admitted_s
+        timings = replace(
+            told.timings,
+            queue_s=told.timings.queue_s + before_s - self.load_s,
+            load_s=self.load_s,
+            total_s=now_s - self.admitted_s,
+        )
+        return replace(told, timings=timings)
 
 
 class SeatState(enum.Enum):
@@ -219,13 +246,14 @@ class Seat:
             self._give(self.jobs[job_id])
 
     def _give(self, active: ActiveJob) -> None:
-        active.is_begun = False
+        active.give(time.monotonic())
         if self._instance is not None:
             self._instance.send(SubmitJob(active.job, active.is_promised))
 
     def _tell_loading(self, active: ActiveJob) -> None:
         ahead_count = list(self.jobs).index(active.job.job_id)
         active.is_promised = True
+        active.wait(time.monotonic())
         active.stream.put(JobQueued(ahead_count, model_loading=True))
 
     def _on_report(self, report: Report) -> None:
@@ -258,6 +286,9 @@ class Seat:
     def _fail(self, job_id: str, error: DarkroomError) -> None:
         if job_id in self.jobs:
             self.jobs[job_id].stream.fail(error)
+            if self._instance is not None:
+                # Of a job whose image could not be encoded, others may still be made.
+                self._instance.send(CancelJob(job_id))
             self._end(job_id)
 
     def _on_event(self, job_id: str, event: JobEvent) -> None:
@@ -265,6 +296,8 @@ class Seat:
         if active is None:
             return
         active.is_promised = True
+        if isinstance(event, JobCompleted):
+            event = active.completed(event, time.monotonic())
         active.stream.put(event)
         if isinstance(event, JobProgress) and not active.is_begun:
             active.is_begun = True

@@ -1,8 +1,9 @@
 """A job's events on their way to its caller: ordered, and bounded for a slow reader.
 
 Loop-bound. Images are never dropped; progress and previews are, oldest first, once too many wait.
-Events are filtered so that a caller always sees `queued*, (progress|preview)*, image*, completed`,
-also when the job is run again after its worker died.
+Events are filtered so that a caller always sees `queued*, (progress|preview|image)*, completed`,
+progress that only grows, and previews of no image that it has, also when the job is run again after
+its worker died.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ class JobStream:
         self._completed_step_count = -1
         self._progress_seen = False
         self._images_seen: set[int] = set()
+        #: By image, the steps after which its last preview was.
+        self._previews_seen: dict[int, int] = {}
 
     def put(self, event: JobEvent) -> None:
         """Appends an event, unless it repeats or reorders what was put before."""
@@ -62,13 +65,16 @@ class JobStream:
             case JobQueued():
                 return not self._progress_seen
             case JobProgress(completed_step_count=count, total_step_count=total):
-                news = not self._images_seen and count > self._completed_step_count
+                news = count > self._completed_step_count
                 if news:
                     self._completed_step_count, self._progress_seen = count, True
                     self.progress = (count, total)
                 return news
-            case JobPreview():
-                return not self._images_seen
+            case JobPreview(image_index=index, completed_step_count=count):
+                news = index not in self._images_seen and count > self._previews_seen.get(index, 0)
+                if news:
+                    self._previews_seen[index] = count
+                return news
             case JobImage(image_index=index):
                 news = index not in self._images_seen
                 self._images_seen.add(index)

@@ -204,7 +204,8 @@ class Supervisor:
         if self.job_count >= limit:
             raise QueueFull(
                 f"{self.job_count} requests are running or waiting; the limit is {limit}.",
-                retry_after_s=max(0.1, self._job_s),
+                # Of so many, one ends about every so often.
+                retry_after_s=max(0.1, self._job_s / self.job_count),
             )
 
     def cancel(self, job_id: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable
 from dataclasses import dataclass
 
@@ -57,6 +58,20 @@ class Entry:
     def group(self) -> Hashable:
         """What takes turns: the key, apart for images that share steps and images that do not."""
         return (self.shape.key, self.shape.alone)
+
+    def image_order(self) -> list[int]:
+        """Its images, the next to take a step first.
+
+        Where steps are shared they advance side by side; alone, one is made before the next begins,
+        so that it is there sooner.
+        """
+        sign = 1 if self.shape.alone else -1
+        return sorted(self.remaining, key=lambda index: (sign * self.remaining[index], index))
+
+    def least_step_count(self, side_by_side: int) -> int:
+        """Steps that are needed at least, where so many of its images may share one."""
+        counts = self.remaining.values()
+        return max(max(counts, default=0), math.ceil(sum(counts) / side_by_side))
 
     def load(self, running: frozenset[Step]) -> Load:
         """Work left once the steps that run now are taken."""

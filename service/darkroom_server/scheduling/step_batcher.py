@@ -72,6 +72,8 @@ class StepBatcher:
     costs: StepCosts
     _entries: dict[str, Entry] = field(default_factory=dict)
     _groups: dict[Hashable, Ranking[Entry]] = field(default_factory=dict)
+    #: Those that gave way, first the one that did longest ago.
+    _lost: dict[str, Entry] = field(default_factory=dict)
     _deadlines: list[tuple[float, str]] = field(default_factory=list)
     _turns: FairTurns = field(default_factory=FairTurns)
     _numbers: Iterator[int] = field(default_factory=itertools.count)
@@ -154,6 +156,7 @@ class StepBatcher:
         """The next batch, or None when there is nothing to do. Planned twice, it is the same."""
         if not self._entries:
             return None
+        self._find_again(now_s)
         for group in self._groups.values():
             self._settle_first(group, now_s)
         highest = min(group.first.rank[0] for group in self._groups.values())
@@ -193,7 +196,8 @@ class StepBatcher:
                 entry.remaining.pop(step.image_index, None)
                 if not entry.remaining:
                     self.remove(step.job_id)
-        self._turns.charge(batch.group, duration_s, self._groups)
+        made_s = len(finished) * self.costs.image_s(batch.key)
+        self._turns.charge(batch.group, duration_s + made_s, self._groups)
 
     def _entry(self, job: Job, shape: Shape, now_s: float) -> Entry:
         sort_s = job.deadline_s
@@ -209,11 +213,14 @@ class StepBatcher:
         return shape.evaluations * image_count * self.costs.step_s(shape.key, shape.rows)
 
     def _learn_typical(self, alone_s: float) -> None:
+        if not math.isfinite(alone_s):
+            return
         if self._typical_s is None:
             self._typical_s = alone_s
         self._typical_s += TYPICAL_SHARE * (alone_s - self._typical_s)
 
     def _withdraw(self, entry: Entry) -> None:
+        self._lost.pop(entry.job.job_id, None)
         group = self._groups[entry.group]
         group.remove(entry)
         if not group:
@@ -222,12 +229,27 @@ class StepBatcher:
     def _settle_first(self, group: Ranking[Entry], now_s: float) -> None:
         """Sends entries that have become late from the front to behind those that have not."""
         while not group.first.is_lost and self._is_late(group.first, now_s):
-            self._give_way(group, group.first)
+            self._give_way(group.first, is_lost=True)
 
-    def _give_way(self, group: Ranking[Entry], entry: Entry) -> None:
+    def _find_again(self, now_s: float) -> None:
+        """Gives some of those that were found late their places back, where that was an error.
+
+        It is when a step was disturbed, and its key seemed to cost more than it does.
+        """
+        for entry in list(itertools.islice(self._lost.values(), MAX_LOOKED_PAST)):
+            if not self._is_late(entry, now_s):
+                self._give_way(entry, is_lost=False)
+
+    def _give_way(self, entry: Entry, *, is_lost: bool) -> None:
+        """Puts an entry behind those that can make their deadlines, or back among them."""
+        group = self._groups[entry.group]
         group.remove(entry)
-        entry.is_lost = True
+        entry.is_lost = is_lost
         group.add(entry)
+        if is_lost:
+            self._lost[entry.job.job_id] = entry
+        else:
+            del self._lost[entry.job.job_id]
 
     def _choose_group(self, groups: dict[Hashable, Ranking[Entry]], now_s: float) -> Hashable:
         """The group whose turn it is, unless a deadline of another cannot wait for its turn."""
@@ -245,7 +267,8 @@ class StepBatcher:
         """Time an entry can still wait; infinite without a deadline, negative when lost."""
         if entry.job.deadline_s is None:
             return math.inf
-        left_s = max(entry.remaining.values(), default=0) * self._step_s(entry)
+        side_by_side = max(1, self._room(entry.shape) // entry.shape.rows)
+        left_s = entry.least_step_count(side_by_side) * self._step_s(entry)
         return entry.job.deadline_s - now_s - left_s
 
     def _is_late(self, entry: Entry, now_s: float) -> bool:
@@ -334,8 +357,7 @@ class StepBatcher:
         for entry in self._in_order(group, now_s):
             if row_count + entry.shape.rows > room:
                 looked_past_count += 1
-            # The images of a job advance side by side: those with the most steps left go first.
-            for index in sorted(entry.remaining, key=lambda i: (-entry.remaining[i], i)):
+            for index in entry.image_order():
                 if row_count + entry.shape.rows <= room:
                     steps.append(Step(entry.job.job_id, index))
                     row_count += entry.shape.rows

@@ -62,8 +62,11 @@ class StepCosts:
             return
         nearest = min(known, key=lambda other: abs(self._pixel_counts[other] - pixel_count))
         scale = pixel_count / self._pixel_counts[nearest]
+        # What ran out of memory says nothing of a smaller size.
         self._guessed_s[key] = {
-            bucket: duration_s * scale for bucket, duration_s in self._measured_s[nearest].items()
+            bucket: duration_s * scale
+            for bucket, duration_s in self._measured_s[nearest].items()
+            if scale >= 1.0 or math.isfinite(duration_s)
         }
         self._curves_s[key] = self._guessed_s[key]
 

@@ -21,6 +21,7 @@ from darkroom_server.domain.jobs import (
     JobQueued,
     JobTimings,
     OutputSpec,
+    Reproducibility,
     Stage,
 )
 from darkroom_server.wire.notices import Notice
@@ -48,6 +49,7 @@ class RunningModel:
     """Which model version runs a job. `digest` is that of its files, `dtype` its weights' type.
 
     `runtime` computes the pixels; `variant` names what else of the configuration changes them.
+    Steps at BUCKET_EXACT have `exact_row_count` rows.
     """
 
     name: str
@@ -56,6 +58,13 @@ class RunningModel:
     dtype: str
     runtime: str = "torch"
     variant: tuple[str, ...] = ()
+    exact_row_count: int = 8
+
+    def level(self, asked: Reproducibility) -> str:
+        """An exactness level's name, with what it depends on."""
+        name = asked.name.lower()
+        is_exact = asked is Reproducibility.BUCKET_EXACT
+        return f"{name}-{self.exact_row_count}" if is_exact else name
 
 
 class EventWriter:
@@ -149,7 +158,7 @@ def _effective(resolved: Resolved, model: RunningModel) -> image_pb2.EffectivePa
                 model.digest[:12],
                 model.dtype,
                 model.runtime,
-                spec.reproducibility.name.lower(),
+                model.level(spec.reproducibility),
                 *model.variant,
                 *((spec.feature_cache.name,) if spec.feature_cache else ()),
             )
@@ -217,6 +226,7 @@ def _completed(completed: JobCompleted) -> GenerationEvent.Completed:
 def _timings(timings: JobTimings) -> image_pb2.Timings:
     return image_pb2.Timings(
         queue_duration=_duration(timings.queue_s),
+        load_duration=_duration(timings.load_s),
         encode_duration=_duration(timings.encode_s),
         denoise_duration=_duration(timings.denoise_s),
         decode_duration=_duration(timings.decode_s),

@@ -110,7 +110,8 @@ def resolve(
         priority=request.priority,
         feature_cache=request.feature_cache,
     )
-    return Resolved(spec=spec, strength=strength, notices=notices + size_notices)
+    notices += size_notices + _without_guidance(spec, model)
+    return Resolved(spec=spec, strength=strength, notices=notices)
 
 
 def _check_task(task: Task, model: ModelInfo) -> None:
@@ -136,6 +137,15 @@ def _without_unsupported(
             text = f"{field} has no effect on models/{model.name}"
             notices.append(Notice(NoticeReason.PARAMETER_WITHOUT_EFFECT, text, field))
     return request, tuple(notices)
+
+
+def _without_guidance(spec: ImageSpec, model: ModelInfo) -> tuple[Notice, ...]:
+    """A negative prompt is what guidance leads away from; up to 1 there is none."""
+    takes_it = model.parameters.get("negative_prompt")
+    if not (takes_it and spec.negative_prompt) or spec.guidance_scale > 1:
+        return ()
+    text = f"negative_prompt has no effect at a guidance_scale of {spec.guidance_scale:g}"
+    return (Notice(NoticeReason.PARAMETER_WITHOUT_EFFECT, text, "negative_prompt"),)
 
 
 def _asked(request: ImageRequest) -> tuple[str, ...]:

@@ -94,8 +94,8 @@ def _measure(
         case Reproducibility.TOLERANCE:
             most = bucket_of(info.max_batch_size)
         case Reproducibility.BUCKET_EXACT:
-            most = bucket_of(info.exact_row_count)
-            return dict.fromkeys(_buckets(most), _step_s(model, one, most, clock))
+            rows = max(info.exact_row_count, model.rows(spec))
+            return dict.fromkeys(_buckets(bucket_of(rows)), _step_s(model, one, rows, clock))
     curve: Curve = {}
     for rows in _buckets(most):
         found = attempt(partial(_step_s, model, one, rows, clock))

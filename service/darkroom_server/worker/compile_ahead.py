@@ -9,7 +9,6 @@ import structlog
 from darkroom_server.backends.base import StepModel
 from darkroom_server.domain.jobs import Reproducibility
 from darkroom_server.domain.models import DenoiserKind, ModelInfo
-from darkroom_server.scheduling.step_costs import bucket_of
 from darkroom_server.worker.trial import trial_spec
 
 log = structlog.get_logger(__name__)
@@ -38,7 +37,7 @@ def row_counts(info: ModelInfo) -> list[int]:
     """One row, two (from there on a graph leaves the number open), and the largest batch."""
     if info.reproducibility is Reproducibility.SOLO:
         return [1, 2]
-    return sorted({1, 2, info.max_batch_size, bucket_of(info.exact_row_count)})
+    return sorted({1, 2, info.max_batch_size, info.exact_row_count})
 
 
 def _sizes(info: ModelInfo) -> list[tuple[int, int]]:

@@ -13,6 +13,14 @@ log = structlog.get_logger(__name__)
 
 Result = TypeVar("Result")
 
+#: What is said where memory runs out and the error has no kind of its own: by CUDA, by its
+#: libraries (of their work space), and by torch on a processor.
+_OUT_OF_MEMORY = (
+    "CUDA error: out of memory",
+    "_STATUS_ALLOC_FAILED",
+    "DefaultCPUAllocator: can't allocate memory",
+)
+
 
 class DeviceLost(BaseException):
     """The device's context is unusable: whatever this process asks of it from now on fails.
@@ -52,7 +60,7 @@ def _is_out_of_memory(error: Exception) -> bool:
     return (
         isinstance(error, MemoryError)
         or type(error).__name__ == "OutOfMemoryError"
-        or "CUDA error: out of memory" in str(error)
+        or any(words in str(error) for words in _OUT_OF_MEMORY)
     )
 
 

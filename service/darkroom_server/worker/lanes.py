@@ -32,6 +32,7 @@ class JobRecord:
     denoise_s: float = 0.0
     decode_s: float = 0.0
     compress_s: float = 0.0
+    peak_memory_bytes: int = 0
     sent_image_count: int = 0
     cancelled: bool = False
     #: The fullest step so far.
@@ -148,4 +149,5 @@ def _completed(record: JobRecord, now_s: float) -> JobCompleted:
             total_s=now_s - record.submitted_s,
         ),
         batch=record.batch,
+        peak_device_memory_bytes=record.peak_memory_bytes,
     )

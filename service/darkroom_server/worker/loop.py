@@ -38,7 +38,7 @@ from darkroom_server.domain.jobs import (
 )
 from darkroom_server.scheduling.entry import Shape, Step
 from darkroom_server.scheduling.step_batcher import Batch, Forecast, StepBatcher
-from darkroom_server.scheduling.step_costs import StepCosts, bucket_of
+from darkroom_server.scheduling.step_costs import StepCosts
 from darkroom_server.worker.calibration import cost_key
 from darkroom_server.worker.counters import WorkerCounters
 from darkroom_server.worker.failures import attempt
@@ -82,7 +82,7 @@ class WorkerLoop:
         self._emit = emit
         self._clock = clock
         #: Rows of a step whose results must not depend on how many of them are in use.
-        self._exact_rows = bucket_of(exact_row_count or max_batch_size)
+        self._exact_rows = exact_row_count or max_batch_size
         self._costs = costs or StepCosts(max_rows=max_batch_size)
         self._batcher = StepBatcher(self._costs)
         #: Keys and rows of steps that were taken.
@@ -153,6 +153,8 @@ class WorkerLoop:
             return
         forecast = self._batcher.forecast(job, shape, now_s)
         refusal = self._refusal(job, forecast, now_s, is_promised=is_promised)
+        if not math.isfinite(self._costs.step_s(shape.key, shape.rows)):
+            refusal = OutOfDeviceMemory("The device has not enough memory for a step of this size.")
         if refusal is not None:
             self._emit(JobFailed(job.job_id, refusal))
             return
@@ -295,7 +297,8 @@ class WorkerLoop:
         if len(images) == 1:
             self._fail(images[0].step.job_id, outputs)
             return False
-        if isinstance(outputs, OutOfDeviceMemory):
+        # Steps of a fixed number of rows are none the smaller for fewer images.
+        if isinstance(outputs, OutOfDeviceMemory) and not _is_exact(images):
             self._costs.max_rows = max(1, sum(image.row_count for image in images) // 2)
             log.warning("out of memory", max_batch_size=self._costs.max_rows)
         half = len(images) // 2
@@ -305,7 +308,7 @@ class WorkerLoop:
 
     def _evaluate(self, images: Sequence[RunningImage]) -> Any:
         row_count = sum(image.row_count for image in images)
-        if images[0].running.job.spec.reproducibility is Reproducibility.BUCKET_EXACT:
+        if _is_exact(images):
             row_count = max(row_count, self._exact_rows)
         trajectories = [image.trajectory for image in images]
         return self._model.denoise(self._model.gather(trajectories, row_count))
@@ -329,6 +332,7 @@ class WorkerLoop:
             return
         duration_s = self._clock() - started_s
         running.record.decode_s += duration_s
+        running.record.peak_memory_bytes = self._model.peak_memory_bytes()
         self._learn_besides(running, "decode", duration_s)
         index = image.step.image_index
         finished = FinishedImage(index, pixels, image.trajectory.is_filtered)
@@ -382,3 +386,8 @@ class WorkerLoop:
 
     def _report(self, running: RunningJob, event: JobEvent) -> None:
         self._emit(JobReport(running.job.job_id, event))
+
+
+def _is_exact(images: Sequence[RunningImage]) -> bool:
+    """Whether a step has a fixed number of rows; all images of one are of the same level."""
+    return images[0].running.job.spec.reproducibility is Reproducibility.BUCKET_EXACT

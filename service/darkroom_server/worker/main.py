@@ -114,12 +114,20 @@ def run_worker(connection: Connection, spec: WorkerSpec) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     configure_logs()
+    threading.excepthook = _end_worker
     try:
         _work(connection, spec)
     except DeviceLost:
         log.error("device lost", model=spec.version.model.name, pid=os.getpid())
         # Without the clean-up that would ask the device once more. The server starts another.
         os._exit(1)
+
+
+def _end_worker(failure: threading.ExceptHookArgs) -> None:
+    """A worker that has lost a thread hears nothing any more; the server starts another."""
+    known = failure.exc_value
+    log.error("thread failed", exc_info=known and (failure.exc_type, known, failure.exc_traceback))
+    os._exit(1)
 
 
 def _work(connection: Connection, spec: WorkerSpec) -> None:

@@ -39,11 +39,9 @@ class RunningJob:
 
     @property
     def completed_step_count(self) -> int:
-        """Steps that all images of the job have taken."""
-        if len(self.trajectories) < len(self.job.spec.seeds):
-            return 0
-        least: int = min(one.completed_step_count for one in self.trajectories.values())
-        return least
+        """Steps that the job's images have taken, on the average, rounded down."""
+        taken: int = sum(one.completed_step_count for one in self.trajectories.values())
+        return taken // len(self.job.spec.seeds)
 
     def news(self, now_s: float) -> JobProgress | None:
         """Progress not reported yet, unless the last report was a moment ago; the end always."""

@@ -11,7 +11,6 @@ from dataclasses import replace
 from darkroom_server.backends.base import RequestModel, StepModel
 from darkroom_server.domain.jobs import ImageSpec, Reproducibility
 from darkroom_server.domain.models import ModelInfo
-from darkroom_server.scheduling.step_costs import bucket_of
 from darkroom_server.worker.trial import trial_spec
 
 
@@ -54,7 +53,7 @@ def _step(model: StepModel, spec: ImageSpec, info: ModelInfo) -> None:
         case Reproducibility.SOLO:
             together, row_count = 1, rows
         case Reproducibility.BUCKET_EXACT:
-            row_count = max(rows, bucket_of(info.exact_row_count))
+            row_count = max(rows, info.exact_row_count)
             together = row_count // rows
         case Reproducibility.TOLERANCE:
             together, row_count = max(1, info.max_batch_size // rows), 0

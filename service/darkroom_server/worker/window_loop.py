@@ -301,6 +301,7 @@ class WindowLoop:
             waiting.made_count += 1
             if waiting.made_count == len(waiting.job.spec.seeds):
                 del self._jobs[place.job_id]
+        waiting.record.peak_memory_bytes = self._model.peak_memory_bytes()
         self._lane.submit(waiting.record, FinishedImage(place.image_index, pixels))
 
     def _tell_counts(self) -> None:

@@ -8,6 +8,7 @@ from darkroom_server.domain.jobs import (
     JobCompleted,
     JobEvent,
     JobImage,
+    JobPreview,
     JobProgress,
     JobQueued,
     JobTimings,
@@ -18,6 +19,12 @@ from darkroom_server.engine.stream import MAX_WAITING_DROPPABLE, JobStream
 
 def progress(count: int) -> JobProgress:
     return JobProgress(stage=Stage.DENOISE, completed_step_count=count, total_step_count=99)
+
+
+def preview(index: int, count: int = 1) -> JobPreview:
+    return JobPreview(
+        image_index=index, completed_step_count=count, content=b"", width_px=1, height_px=1
+    )
 
 
 def image(index: int = 0) -> JobImage:
@@ -53,7 +60,19 @@ async def read(stream: JobStream) -> list[JobEvent]:
         ),
         pytest.param([image(0), image(0), image(1)], [image(0), image(1)], id="each-image-once"),
         pytest.param(
-            [progress(1), image(0), progress(2)], [progress(1), image(0)], id="images-end-progress"
+            [progress(1), image(0), progress(2)],
+            [progress(1), image(0), progress(2)],
+            id="images-come-when-they-are-made",
+        ),
+        pytest.param(
+            [preview(0), image(0), preview(0, 2), preview(1)],
+            [preview(0), image(0), preview(1)],
+            id="no-preview-of-what-is-made",
+        ),
+        pytest.param(
+            [preview(0), preview(0, 2), preview(0), preview(0, 2), preview(0, 3)],
+            [preview(0), preview(0, 2), preview(0, 3)],
+            id="run-again-repeats-no-preview",
         ),
         pytest.param([COMPLETED, progress(1), image()], [COMPLETED], id="nothing-after-the-end"),
     ],

@@ -25,6 +25,7 @@ from darkroom_server.domain.jobs import (
     JobTimings,
     OutputSpec,
     Pixels,
+    Reproducibility,
     Stage,
     Task,
 )
@@ -105,6 +106,14 @@ def test_the_fingerprint_names_the_memory_profile_and_the_feature_cache() -> Non
     model = replace(MODEL, variant=("int8-weights",))
     told = writer().accepted("job-1", resolved, model).accepted.parameters.fingerprint
     assert told == "0123456789ab/fp32/torch/solo/int8-weights/first-block-0.1"
+
+
+def test_the_fingerprint_names_the_rows_that_bytes_depend_on() -> None:
+    spec = replace(SPEC, reproducibility=Reproducibility.BUCKET_EXACT)
+    resolved = Resolved(spec=spec, strength=1.0, notices=())
+    model = replace(MODEL, exact_row_count=16)
+    told = writer().accepted("job-1", resolved, model).accepted.parameters.fingerprint
+    assert told == "0123456789ab/fp32/torch/bucket_exact-16"
 
 
 @pytest.mark.parametrize(
@@ -213,13 +222,14 @@ def test_chunks(size_bytes: int, lengths: list[int]) -> None:
 def test_completed() -> None:
     completed = JobCompleted(
         image_count=2,
-        timings=JobTimings(queue_s=0.25, denoise_s=1.5, total_s=2.0),
+        timings=JobTimings(queue_s=0.25, load_s=0.125, denoise_s=1.5, total_s=2.0),
         batch=BatchShare(batch_id="7", batch_image_count=8, request_image_count=2),
         peak_device_memory_bytes=10**10,
     )
     (event,) = writer().write(completed)
     assert event.completed.image_count == 2
     assert event.completed.timings.queue_duration.ToMilliseconds() == 250
+    assert event.completed.timings.load_duration.ToMilliseconds() == 125
     assert event.completed.timings.denoise_duration.ToMilliseconds() == 1500
     assert event.completed.timings.total_duration.ToMilliseconds() == 2000
     assert event.completed.batch == BatchInfo(

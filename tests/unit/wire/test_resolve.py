@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 
@@ -208,6 +208,23 @@ def test_a_parameter_without_effect_is_passed_on_with_a_warning() -> None:
     assert [(notice.reason, notice.field) for notice in result.notices] == [
         (NoticeReason.PARAMETER_WITHOUT_EFFECT, "guidance_scale")
     ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_told"),
+    [
+        pytest.param({"guidance_scale": 1.0}, True, id="without-guidance"),
+        pytest.param({"guidance_scale": 1.5}, False, id="with-guidance"),
+        pytest.param({"guidance_scale": 1.0, "negative_prompt": None}, False, id="not-given"),
+    ],
+)
+def test_a_negative_prompt_without_guidance_is_warned_about(
+    changes: dict[str, Any], is_told: bool
+) -> None:
+    result = resolved(replace(PROMPT, **{"negative_prompt": "blue"} | changes), SDXL)
+    told = [(notice.reason, notice.field) for notice in result.notices]
+    expected = (NoticeReason.PARAMETER_WITHOUT_EFFECT, "negative_prompt")
+    assert told == ([expected] if is_told else [])
 
 
 def test_previews_without_effect_are_not_made() -> None:

@@ -33,6 +33,7 @@ class Bench:
         *,
         costs: StepCosts | None = None,
         clock: Clock | None = None,
+        exact_row_count: int | None = None,
     ) -> None:
         self.reports: list[Report] = []
         self.clock = clock or Clock()
@@ -41,6 +42,7 @@ class Bench:
             model or FakeStepModel(),
             self.reports.append,
             max_batch_size=MAX_BATCH_SIZE,
+            exact_row_count=exact_row_count,
             costs=costs,
             lane=self.lane,
             clock=self.clock,

@@ -33,10 +33,20 @@ def raising(error: Exception) -> object:
         pytest.param(
             AcceleratorError("CUDA error: out of memory"), OutOfDeviceMemory, id="of-its-driver"
         ),
+        pytest.param(
+            RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate`"),
+            OutOfDeviceMemory,
+            id="of-its-libraries",
+        ),
     ],
 )
 def test_a_failure_of_one_request_is_its_own(error: Exception, kind: type[DarkroomError]) -> None:
     assert isinstance(raising(error), kind)
+
+
+def test_torch_says_on_a_processor_too_that_memory_ran_out() -> None:
+    torch = pytest.importorskip("torch")
+    assert isinstance(attempt(lambda: torch.empty(1 << 60)), OutOfDeviceMemory)
 
 
 @pytest.mark.parametrize(

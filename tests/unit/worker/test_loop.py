@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -18,6 +19,8 @@ from darkroom_server.domain.jobs import (
     Reproducibility,
     Stage,
 )
+from darkroom_server.scheduling.step_costs import StepCosts
+from darkroom_server.worker.calibration import cost_key
 from darkroom_server.worker.messages import CancelJob, JobFailed, JobReport, SubmitJob
 from tests.unit.specs import job
 from tests.unit.worker.loop_bench import MAX_BATCH_SIZE, Bench, shared
@@ -46,7 +49,7 @@ def test_a_job_reports_its_stages_then_its_image_then_its_end(bench: Bench) -> N
     assert (image.seed, pixels.shape, set(pixels.flat)) == (10, (8, 16, 3), {13})
 
 
-def test_images_of_a_job_use_their_own_seeds_and_progress_is_that_of_the_slowest(
+def test_images_of_a_job_use_their_own_seeds_and_progress_is_their_mean(
     bench: Bench,
 ) -> None:
     bench.loop.post(SubmitJob(job(step_count=2, seeds=(10, 20))))
@@ -60,6 +63,19 @@ def test_images_of_a_job_use_their_own_seeds_and_progress_is_that_of_the_slowest
         if isinstance(e, JobImage)
     }
     assert values == {0: 12, 1: 22}
+
+
+def test_the_end_tells_how_much_memory_was_taken() -> None:
+    class Telling(FakeStepModel):
+        def peak_memory_bytes(self) -> int:
+            return 5 << 30
+
+    bench = Bench(Telling())
+    bench.loop.post(SubmitJob(job("a", step_count=1)))
+    bench.ticks(1)
+    completed = bench.events()[-1]
+    assert isinstance(completed, JobCompleted)
+    assert completed.peak_device_memory_bytes == 5 << 30
 
 
 def test_waiting_jobs_learn_their_place(bench: Bench) -> None:
@@ -173,6 +189,40 @@ def test_bucket_exact_steps_always_have_as_many_rows() -> None:
     bench.ticks(2)
     assert set(model.rows_taken) == {MAX_BATCH_SIZE}
     assert finished(bench, "a", "b")
+
+
+def test_bucket_exact_steps_have_as_many_rows_as_are_configured() -> None:
+    model = Watched()
+    bench = Bench(model, exact_row_count=3)
+    for name in ("a", "b", "c", "d"):
+        bench.loop.post(shared(name, step_count=1, reproducibility=Reproducibility.BUCKET_EXACT))
+    bench.ticks(2)
+    assert model.rows_taken == [3, 3]
+    assert finished(bench, "a", "b", "c", "d")
+
+
+def test_bucket_exact_steps_that_do_not_fit_make_no_others_smaller() -> None:
+    model = Watched(memory_rows=MAX_BATCH_SIZE - 1)
+    bench = Bench(model)
+    for name in ("a", "b"):
+        bench.loop.post(shared(name, reproducibility=Reproducibility.BUCKET_EXACT))
+    bench.ticks(1)
+    assert bench.failures() == {"a": OutOfDeviceMemory, "b": OutOfDeviceMemory}
+    model.memory_rows = MAX_BATCH_SIZE
+    names = [str(number) for number in range(MAX_BATCH_SIZE)]
+    for name in names:
+        bench.loop.post(shared(name, step_count=1))
+    bench.ticks(1)
+    assert model.rows_taken == [MAX_BATCH_SIZE]
+    assert finished(bench, *names)
+
+
+def test_a_request_whose_steps_are_known_not_to_fit_is_refused() -> None:
+    model, costs = Watched(), StepCosts(max_rows=MAX_BATCH_SIZE)
+    costs.learn(cost_key(model, shared("a").job.spec), 1, math.inf)
+    bench = Bench(model, costs=costs)
+    bench.loop.post(shared("a"))
+    assert bench.failures() == {"a": OutOfDeviceMemory}
 
 
 def test_only_the_guilty_one_of_a_batch_fails() -> None:

@@ -109,6 +109,9 @@ class Whole:
     def memory_bytes(self) -> int:
         return 0
 
+    def peak_memory_bytes(self) -> int:
+        return 0
+
     def dtype(self) -> Dtype:
         return Dtype.FP32
 

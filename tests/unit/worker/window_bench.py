@@ -59,6 +59,9 @@ class FakeRequestModel:
     def memory_bytes(self) -> int:
         return 0
 
+    def peak_memory_bytes(self) -> int:
+        return 0
+
     def dtype(self) -> Dtype:
         return Dtype.FP32
 

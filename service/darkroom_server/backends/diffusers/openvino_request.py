@@ -34,6 +34,10 @@ class OpenVinoModel(WholeRequestModel):
         """Bytes of the arrays, which OpenVINO holds about once."""
         return self._version.weight_bytes
 
+    def peak_memory_bytes(self) -> int:
+        """OpenVINO does not tell."""
+        return 0
+
     def dtype(self) -> Dtype:
         """What it computes in."""
         dtype = self._version.model.dtype

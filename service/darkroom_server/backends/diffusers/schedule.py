@@ -46,6 +46,7 @@ class Schedule:
     """The timesteps that one image goes through, and how far it is.
 
     The first `skipped_step_count` steps are left out; `set_timesteps` is given the scheduler.
+    Raises InvalidParameter for fewer steps than the scheduler can take.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Schedule:
         set_timesteps: Callable[[Any], None],
         skipped_step_count: int = 0,
     ) -> None:
+        _check_step_count(scheduler, step_count)
         set_timesteps(scheduler)
         self.scheduler = scheduler
         self.generator = generator
@@ -100,6 +102,17 @@ class Schedule:
     def advance(self) -> None:
         """Goes to the next evaluation."""
         self.evaluation_count += 1
+
+
+def _check_step_count(scheduler: Any, step_count: int) -> None:
+    """PNDM begins with Runge-Kutta over its first steps, unless the configuration skips that."""
+    if not isinstance(scheduler, diffusers.PNDMScheduler) or scheduler.config.skip_prk_steps:
+        return
+    least: int = scheduler.pndm_order
+    if step_count < least:
+        raise InvalidParameter(
+            "step_count", f"{step_count} is below the {least} that PNDMScheduler needs here"
+        )
 
 
 def _step_arguments(scheduler: Any, generator: torch.Generator) -> dict[str, Any]:

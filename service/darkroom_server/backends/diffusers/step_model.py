@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import platform
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import numpy as np
@@ -191,7 +192,8 @@ class DiffusersStepModel(ABC):
 
     def evaluations(self, spec: ImageSpec) -> int:
         """Denoiser evaluations of one image: Heun's are twice its steps, less one."""
-        key = (spec.scheduler, spec.step_count, spec.strength)
+        run_step_count = self.strength_rounding.run_step_count(spec.step_count, spec.strength)
+        key = (spec.scheduler, spec.step_count, run_step_count)
         if key not in self._evaluations:
             self._evaluations[key] = len(self.schedule(spec, 0).timesteps)
         return self._evaluations[key]
@@ -199,6 +201,10 @@ class DiffusersStepModel(ABC):
     def memory_bytes(self) -> int:
         """Bytes of all parameters and buffers, and of the network's own."""
         return weight_bytes(self._pipeline) + self.network.memory_bytes()
+
+    def peak_memory_bytes(self) -> int:
+        """The most that torch has taken of a GPU."""
+        return peak_memory_bytes(self._device)
 
     def device_name(self) -> str:
         """The GPU's name, or the processor's kind and how many threads compute."""
@@ -244,11 +250,11 @@ class DiffusersStepModel(ABC):
     def decode(self, trajectory: DiffusersTrajectory) -> ImageArray:
         """Runs the VAE; black if a content filter objects.
 
-        Raises GenerationFailed for latents that are not finite.
+        Raises GenerationFailed for latents or pixels that are not finite.
         """
-        if not bool(torch.isfinite(trajectory.latents).all()):
-            raise GenerationFailed("The model produced values that are not finite.")
+        _require_finite(trajectory.latents)
         decoded = self.to_image(self.unpacked(trajectory.latents, trajectory.spec))
+        _require_finite(decoded)
         if self.objects_to(decoded):
             trajectory.is_filtered = True
             decoded = torch.full_like(decoded, -1.0)
@@ -258,6 +264,30 @@ class DiffusersStepModel(ABC):
         if fill is None or not fill.preserve_unmasked or trajectory.is_filtered:
             return pixels
         return keep_unmasked(pixels, fill)
+
+
+@contextmanager
+def kept_dtype(module: Any) -> Iterator[None]:
+    """Sees to it that a module which work upcasts is as before, also when the work fails."""
+    if not isinstance(module, torch.nn.Module):
+        yield
+        return
+    dtype: Any = module.dtype
+    try:
+        yield
+    finally:
+        if module.dtype != dtype:
+            module.to(dtype=dtype)
+
+
+def _require_finite(values: torch.Tensor) -> None:
+    if not bool(torch.isfinite(values).all()):
+        raise GenerationFailed("The model produced values that are not finite.")
+
+
+def peak_memory_bytes(device: torch.device) -> int:
+    """The most of a GPU's memory that tensors have taken; 0 for a processor."""
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0
 
 
 def weight_bytes(pipeline: Any) -> int:

@@ -18,7 +18,12 @@ from diffusers import DiffusionPipeline
 from darkroom_server.backends.base import ImageArray
 from darkroom_server.backends.diffusers.pictures import keep_unmasked, picture
 from darkroom_server.backends.diffusers.schedule import PrivateSchedulers
-from darkroom_server.backends.diffusers.step_model import DTYPES, weight_bytes
+from darkroom_server.backends.diffusers.step_model import (
+    DTYPES,
+    kept_dtype,
+    peak_memory_bytes,
+    weight_bytes,
+)
 from darkroom_server.domain.errors import GenerationFailed, UnsupportedParameter
 from darkroom_server.domain.jobs import ImageSpec, Task
 from darkroom_server.domain.models import Dtype
@@ -80,14 +85,19 @@ class WholeRequestModel:
         pipeline, first = self._pipeline, specs[0]
         # A fresh one: a run that was stopped leaves its scheduler somewhere on the way.
         pipeline.scheduler = self._schedulers.make(first.scheduler)
-        made = pipeline(**self._arguments(specs), **self._reporting(first, on_step)).images
-        rows = iter([np.asarray(image.convert("RGB"), dtype=np.uint8) for image in made])
+        with kept_dtype(getattr(pipeline, "vae", None)):
+            made = pipeline(**self._arguments(specs), **self._reporting(first, on_step)).images
+        rows = iter([_pixels(image) for image in made])
         images = [[next(rows) for _ in spec.seeds] for spec in specs]
         return [_finished(spec, own) for spec, own in zip(specs, images, strict=True)]
 
     def memory_bytes(self) -> int:
         """Bytes of all parameters and buffers."""
         return weight_bytes(self._pipeline)
+
+    def peak_memory_bytes(self) -> int:
+        """The most that torch has taken of a GPU."""
+        return peak_memory_bytes(self._pipeline._execution_device)
 
     def dtype(self) -> Dtype:
         """That of the pipeline's parts."""
@@ -103,7 +113,8 @@ class WholeRequestModel:
             "height": first.height_px,
             "num_inference_steps": first.step_count,
             "generator": [torch.Generator("cpu").manual_seed(seed) for _, seed in rows],
-            "output_type": "pil",
+            # Not pictures: in those, what is not finite is black.
+            "output_type": "np",
         }
         if first.negative_prompt is not None:
             arguments["negative_prompt"] = [spec.negative_prompt for spec, _ in rows]
@@ -133,6 +144,13 @@ class WholeRequestModel:
         if "callback_on_step_end" in self._accepted:
             return {"callback_on_step_end": on_step_end}
         return {"callback": callback} if "callback" in self._accepted else {}
+
+
+def _pixels(image: Any) -> ImageArray:
+    """Of floats from 0 to 1 [height, width, 3], rounded as the pipelines' own pictures are."""
+    if not np.isfinite(image).all():
+        raise GenerationFailed("The model produced values that are not finite.")
+    return (np.asarray(image) * 255).round().astype(np.uint8)
 
 
 def _finished(spec: ImageSpec, images: list[ImageArray]) -> list[ImageArray]:

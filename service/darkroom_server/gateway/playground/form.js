@@ -25,6 +25,8 @@ export function showFields(model, task) {
   for (const field of NUMBERS) limit(byId(field), specs.get(field) ?? {});
   for (const field of ["width_px", "height_px"])
     if (takesImage) Object.assign(byId(field), { value: "", placeholder: "auto" });
+  // Unlike a fill's, its default is no model's.
+  if (task === "TASK_IMAGE_TO_IMAGE") Object.assign(byId("strength"), { value: "", placeholder: "auto" });
   byId("mask-tools").hidden = byId("mask-hint").hidden = byId("mask").hidden = task !== "TASK_FILL";
   byId("scheduler").replaceChildren(
     ...(model.schedulers ?? []).map((name) => new Option(name.replace(/Scheduler$/, ""), name, name === model.defaultScheduler, name === model.defaultScheduler)),

@@ -146,10 +146,10 @@ class _PriorityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Priority.Val
     PRIORITY_NORMAL: _Priority.ValueType  # 2
     """The default."""
     PRIORITY_HIGH: _Priority.ValueType  # 3
-    """Ahead of NORMAL; may need a permission."""
+    """Ahead of NORMAL."""
 
 class Priority(_Priority, metaclass=_PriorityEnumTypeWrapper):
-    """Scheduling class of a request. Never reorders within a class."""
+    """Scheduling class of a request. Within one, the earlier deadline goes first."""
 
 PRIORITY_UNSPECIFIED: Priority.ValueType  # 0
 """Same as NORMAL."""
@@ -158,7 +158,7 @@ PRIORITY_LOW: Priority.ValueType  # 1
 PRIORITY_NORMAL: Priority.ValueType  # 2
 """The default."""
 PRIORITY_HIGH: Priority.ValueType  # 3
-"""Ahead of NORMAL; may need a permission."""
+"""Ahead of NORMAL."""
 Global___Priority: _TypeAlias = Priority  # noqa: Y015
 
 class _Reproducibility:
@@ -218,7 +218,7 @@ class OutputOptions(_message.Message):
     lossless: _builtins.bool
     """WebP only."""
     embed_metadata: _builtins.bool
-    """Write prompt, seed and model into the file's metadata (a PNG text chunk,
+    """Write prompt, seed and steps into the file's metadata (a PNG text chunk,
     EXIF otherwise).
     """
     def __init__(
@@ -409,11 +409,11 @@ class Timings(_message.Message):
     TOTAL_DURATION_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def queue_duration(self) -> _duration_pb2.Duration:
-        """From acceptance to the first GPU work."""
+        """From acceptance to the first GPU work, but for loading."""
 
     @_builtins.property
     def load_duration(self) -> _duration_pb2.Duration:
-        """Loading or swapping weights for this request."""
+        """Waiting for the model to be loaded, or for its worker to be started anew."""
 
     @_builtins.property
     def encode_duration(self) -> _duration_pb2.Duration:
@@ -433,7 +433,7 @@ class Timings(_message.Message):
 
     @_builtins.property
     def total_duration(self) -> _duration_pb2.Duration:
-        """From acceptance to the last byte handed to the transport."""
+        """From acceptance until the last image was made."""
 
     def __init__(
         self,
@@ -468,7 +468,7 @@ class BatchInfo(_message.Message):
     request_image_count: _builtins.int
     """This request's images among them."""
     batch_id: _builtins.str
-    """Opaque batch id for logs."""
+    """Names the step within its worker: requests with equal ones shared it."""
     def __init__(
         self,
         *,

@@ -255,7 +255,7 @@ class FillRequest(_message.Message):
     mask_polarity: _image_pb2.MaskPolarity.ValueType
     """How to read the mask."""
     strength: _builtins.float
-    """How far from the original, 0 to 1. Unset: 1."""
+    """How far from the original, 0 to 1. Unset: the model's default."""
     preserve_unmasked: _builtins.bool
     """Paste the untouched pixels of the input back over the result, so that
     black-mask pixels are bit-exact rather than VAE round-tripped.
@@ -383,15 +383,15 @@ class GenerationEvent(_message.Message):
         STAGE_UNSPECIFIED: GenerationEvent._Stage.ValueType  # 0
         """Unused."""
         STAGE_LOAD: GenerationEvent._Stage.ValueType  # 1
-        """Weights are being loaded."""
+        """Weights are being loaded: not told of here, but in `queued`."""
         STAGE_ENCODE: GenerationEvent._Stage.ValueType  # 2
         """Prompts, and for Fill the image, are being encoded."""
         STAGE_DENOISE: GenerationEvent._Stage.ValueType  # 3
         """Denoising."""
         STAGE_DECODE: GenerationEvent._Stage.ValueType  # 4
-        """The VAE decoder."""
+        """The VAE decoder: not told of, `image` follows."""
         STAGE_COMPRESS: GenerationEvent._Stage.ValueType  # 5
-        """PNG, JPEG or WebP compression."""
+        """PNG, JPEG or WebP compression: not told of, `image` follows."""
 
     class Stage(_Stage, metaclass=_StageEnumTypeWrapper):
         """A part of the work."""
@@ -399,15 +399,15 @@ class GenerationEvent(_message.Message):
     STAGE_UNSPECIFIED: GenerationEvent.Stage.ValueType  # 0
     """Unused."""
     STAGE_LOAD: GenerationEvent.Stage.ValueType  # 1
-    """Weights are being loaded."""
+    """Weights are being loaded: not told of here, but in `queued`."""
     STAGE_ENCODE: GenerationEvent.Stage.ValueType  # 2
     """Prompts, and for Fill the image, are being encoded."""
     STAGE_DENOISE: GenerationEvent.Stage.ValueType  # 3
     """Denoising."""
     STAGE_DECODE: GenerationEvent.Stage.ValueType  # 4
-    """The VAE decoder."""
+    """The VAE decoder: not told of, `image` follows."""
     STAGE_COMPRESS: GenerationEvent.Stage.ValueType  # 5
-    """PNG, JPEG or WebP compression."""
+    """PNG, JPEG or WebP compression: not told of, `image` follows."""
 
     class _FinishReason:
         ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -659,8 +659,8 @@ class GenerationEvent(_message.Message):
         image_count: _builtins.int
         """Images sent."""
         peak_device_memory_bytes: _builtins.int
-        """High-water mark of device memory for the batch; 0 when the device does
-        not tell, as a processor does not.
+        """High-water mark of the worker's device memory up to now; 0 when the
+        device does not tell, as a processor does not.
         """
         @_builtins.property
         def timings(self) -> _image_pb2.Timings:

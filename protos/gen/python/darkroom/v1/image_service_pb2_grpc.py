@@ -29,7 +29,8 @@ class ImageServiceStub(object):
     """Makes images.
 
     Both methods stream. The order of events is fixed:
-    accepted, queued*, (progress | preview)*, (image, chunk+)*, completed
+    accepted, queued*, (progress | preview | (image, chunk+))*, completed
+    An image comes as soon as it is made, after the previews of it.
     `accepted` is always first, `completed` is always last and is sent exactly
     once, only on success. Failures are gRPC statuses with google.rpc details,
     never events. A client that does not know an event skips it.
@@ -60,7 +61,8 @@ class ImageServiceServicer(object):
     """Makes images.
 
     Both methods stream. The order of events is fixed:
-    accepted, queued*, (progress | preview)*, (image, chunk+)*, completed
+    accepted, queued*, (progress | preview | (image, chunk+))*, completed
+    An image comes as soon as it is made, after the previews of it.
     `accepted` is always first, `completed` is always last and is sent exactly
     once, only on success. Failures are gRPC statuses with google.rpc details,
     never events. A client that does not know an event skips it.
@@ -108,7 +110,8 @@ class ImageService(object):
     """Makes images.
 
     Both methods stream. The order of events is fixed:
-    accepted, queued*, (progress | preview)*, (image, chunk+)*, completed
+    accepted, queued*, (progress | preview | (image, chunk+))*, completed
+    An image comes as soon as it is made, after the previews of it.
     `accepted` is always first, `completed` is always last and is sent exactly
     once, only on success. Failures are gRPC statuses with google.rpc details,
     never events. A client that does not know an event skips it.

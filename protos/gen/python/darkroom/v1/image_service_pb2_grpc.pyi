@@ -30,7 +30,8 @@ class ImageServiceStub:
     """Makes images.
 
     Both methods stream. The order of events is fixed:
-      accepted, queued*, (progress | preview)*, (image, chunk+)*, completed
+      accepted, queued*, (progress | preview | (image, chunk+))*, completed
+    An image comes as soon as it is made, after the previews of it.
     `accepted` is always first, `completed` is always last and is sent exactly
     once, only on success. Failures are gRPC statuses with google.rpc details,
     never events. A client that does not know an event skips it.
@@ -53,7 +54,8 @@ class ImageServiceAsyncStub(ImageServiceStub):
     """Makes images.
 
     Both methods stream. The order of events is fixed:
-      accepted, queued*, (progress | preview)*, (image, chunk+)*, completed
+      accepted, queued*, (progress | preview | (image, chunk+))*, completed
+    An image comes as soon as it is made, after the previews of it.
     `accepted` is always first, `completed` is always last and is sent exactly
     once, only on success. Failures are gRPC statuses with google.rpc details,
     never events. A client that does not know an event skips it.
@@ -72,7 +74,8 @@ class ImageServiceServicer(metaclass=_abc_1.ABCMeta):
     """Makes images.
 
     Both methods stream. The order of events is fixed:
-      accepted, queued*, (progress | preview)*, (image, chunk+)*, completed
+      accepted, queued*, (progress | preview | (image, chunk+))*, completed
+    An image comes as soon as it is made, after the previews of it.
     `accepted` is always first, `completed` is always last and is sent exactly
     once, only on success. Failures are gRPC statuses with google.rpc details,
     never events. A client that does not know an event skips it.

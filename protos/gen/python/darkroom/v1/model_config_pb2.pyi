@@ -434,7 +434,7 @@ class ModelConfig(_message.Message):
     REPRODUCIBILITY_BUCKET_EXACT, and 8 images.
     """
     max_queue_size: _builtins.int
-    """Requests that may wait for a version before others are turned away.
+    """Requests that may run on a version or wait for it; more are turned away.
     Unset: the server's choice.
     """
     dtype: Global___Dtype.ValueType

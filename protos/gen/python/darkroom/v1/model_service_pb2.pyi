@@ -139,7 +139,7 @@ class Model(_message.Message):
     memory_bytes: _builtins.int
     """Memory held now by all its versions; 0 when none is loaded."""
     queued_request_count: _builtins.int
-    """Requests waiting for it."""
+    """Requests that run on it or wait for it."""
     license: _builtins.str
     """SPDX id or a name."""
     default_version: _builtins.int
@@ -366,7 +366,7 @@ class ParameterSpec(_message.Message):
     max_value: _builtins.float
     """Highest value."""
     default_value: _builtins.float
-    """Used when unset."""
+    """Used when unset. Of `strength`, by Fill; image to image has 0.6."""
     step_value: _builtins.float
     """Granularity."""
     def __init__(

@@ -16,10 +16,14 @@ from diffusers import (
     StableDiffusionXLPipeline,
 )
 
-from darkroom_server.backends.diffusers.families.unet import UnetStepModel
+from darkroom_server.backends.diffusers.families.unet import TextConditioning, UnetStepModel
 from darkroom_server.backends.diffusers.previews import latent_statistics
 from darkroom_server.backends.diffusers.schedule import Schedule
-from darkroom_server.backends.diffusers.step_model import filled_up
+from darkroom_server.backends.diffusers.step_model import (
+    DiffusersTrajectory,
+    filled_up,
+    kept_dtype,
+)
 from darkroom_server.backends.prompt_cache import PromptCache
 from darkroom_server.domain.jobs import ImageSpec
 
@@ -141,17 +145,21 @@ class SdxlStepModel(UnetStepModel):
     def to_image(self, latents: torch.Tensor) -> torch.Tensor:
         """Runs the VAE, in FP32 where FP16 would overflow."""
         vae = self.vae
-        upcast = vae.dtype == torch.float16 and vae.config.force_upcast
-        if upcast:
-            vae.to(dtype=torch.float32)
-            latents = latents.float()
-        statistics = latent_statistics(vae, latents)
-        if statistics is None:
-            scaled = latents / vae.config.scaling_factor
-        else:
-            mean, std = statistics
-            scaled = latents * std / vae.config.scaling_factor + mean
-        decoded = self.decoder(scaled)
-        if upcast:
-            vae.to(dtype=torch.float16)
-        return decoded
+        with kept_dtype(vae):
+            if vae.dtype == torch.float16 and vae.config.force_upcast:
+                vae.to(dtype=torch.float32)
+                latents = latents.float()
+            statistics = latent_statistics(vae, latents)
+            if statistics is None:
+                scaled = latents / vae.config.scaling_factor
+            else:
+                mean, std = statistics
+                scaled = latents * std / vae.config.scaling_factor + mean
+            return self.decoder(scaled)
+
+    def begin(
+        self, spec: ImageSpec, encoded: TextConditioning, image_index: int
+    ) -> DiffusersTrajectory:
+        """As of all UNets; the pipelines, too, encode an image in FP32."""
+        with kept_dtype(self.vae):
+            return super().begin(spec, encoded, image_index)
