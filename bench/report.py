@@ -37,6 +37,7 @@ except where a line says solo. A model that sets nothing runs in solo mode, whic
 - **Sustaining nothing**: a system that cannot keep the objective at a hundredth of the one-by-one
   load has no goodput, and no ratio is given.
 - **0.7 load**: arrivals a second times the mean isolated latency is 0.7.
+- G2 is played on tier V alone: at a saturated size one playing on two cores takes most of an hour.
 - **Saturated** in tier C is 256 px where a batch gains little there, else 384 px: it depends on the
   processor that measures.
 - The interval is the 95% bootstrap interval of the median over seeds (tier V) or rounds (tier C).
@@ -58,6 +59,9 @@ _COSTS = """\
 Full-size models with random weights in bfloat16 (`make bench-gpu`): milliseconds of a denoising
 step by rows, and of the VAE. Where more rows take no more time, the processor takes it, launching
 the GPU's kernels one by one, and unevenly: more rows are then as good as free.
+
+Not reached on a GPU so far, for want of time on one: compiled steps, FLUX at 1024 px, and on the
+real server G1, G3, throughput, previews and memory. `make bench-gpu` measures them.
 """
 
 _VERDICTS = {True: "met", False: "missed", None: ""}

@@ -6,7 +6,7 @@ import (
 	"darkroom/darkroomv1"
 )
 
-// Event is what a stream reports, in this order: Accepted, Queued*, (Progress | Preview)*, Image*,
+// Event is what a stream reports, in this order: Accepted, Queued*, (Progress | Preview | Image)*,
 // Completed. Progress and previews may be left out for a slow reader. It is one of *Accepted, *Queued,
 // *Progress, *Preview, *Image and *Completed.
 type Event interface{ event() }

@@ -34,10 +34,20 @@ def test_statistics_of_the_latents_do_not_change_colours(tmp_path: Path) -> None
     assert statistics is not None
     mean, std = statistics
     with torch.inference_mode():
-        wanted = LatentColours(plain).paint(latents * 0.5)
-        made = LatentColours(with_statistics).paint((latents - mean) * 0.5 / std)
+        (wanted,) = LatentColours(plain).paint(latents * 0.5)
+        (made,) = LatentColours(with_statistics).paint((latents - mean) * 0.5 / std)
     assert wanted.std() > 5
     assert np.abs(made.astype(int) - wanted.astype(int)).max() <= 1
+
+
+def test_images_are_painted_together_as_they_are_alone(tmp_path: Path) -> None:
+    latents = torch.randn((3, 4, 8, 8), generator=torch.manual_seed(0))
+    with torch.inference_mode():
+        colours = LatentColours(random_sdxl(tmp_path).vae)
+        together = colours.paint(latents)
+        alone = [colours.paint(one[None])[0] for one in latents]
+    assert len(together) == 3
+    np.testing.assert_allclose(together, alone, atol=1)
 
 
 def previewed(model: SdxlStepModel, spec: ImageSpec) -> tuple[list[np.ndarray], np.ndarray]:
@@ -46,7 +56,7 @@ def previewed(model: SdxlStepModel, spec: ImageSpec) -> tuple[list[np.ndarray], 
     previews = []
     while not one.finished:
         model.scatter(one, model.denoise(model.gather([one], model.rows(spec))), 0)
-        previews.append(model.preview(one))
+        previews.append(model.previews([one])[0])
     image = model.decode(one).reshape(16, 16, 16, 16, 3).mean(axis=(1, 3))
     return previews, image
 

@@ -75,9 +75,7 @@ class EventAssembler:
             generation_id=accepted.generation_id,
             request_id=self._request_id,
             parameters=_parameters(accepted.parameters),
-            warnings=tuple(
-                Warning(each.reason, each.description, each.field) for each in accepted.warnings
-            ),
+            warnings=_warnings(accepted.warnings),
         )
 
     def _image(self, image: _Message.Image) -> ImageReady | None:
@@ -140,7 +138,12 @@ class EventAssembler:
                 image_count=completed.batch.batch_image_count,
                 request_image_count=completed.batch.request_image_count,
             )
-        return Completed(completed.image_count, _timings(completed.timings), batch)
+        return Completed(
+            completed.image_count,
+            _timings(completed.timings),
+            batch,
+            _warnings(completed.warnings),
+        )
 
     def _require_whole(self) -> None:
         image = self._announced
@@ -181,11 +184,15 @@ def generation_of(events: Iterable[Event]) -> Generation:
     return Generation(
         images=tuple(sorted(images, key=lambda image: image.image_index)),
         parameters=accepted.parameters,
-        warnings=accepted.warnings,
+        warnings=accepted.warnings + completed.warnings,
         timings=completed.timings,
         generation_id=accepted.generation_id,
         request_id=accepted.request_id,
     )
+
+
+def _warnings(told: Iterable[image_pb2.Warning]) -> tuple[Warning, ...]:
+    return tuple(Warning(each.reason, each.description, each.field) for each in told)
 
 
 def _progress(progress: _Message.Progress) -> Progress:

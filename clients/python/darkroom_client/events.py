@@ -81,6 +81,8 @@ class Completed:
     image_count: int
     timings: Timings
     batch: Batch | None = None
+    #: What became clear only while it ran.
+    warnings: tuple[Warning, ...] = ()
 
 
 Event = Accepted | Queued | Progress | Preview | ImageReady | Completed

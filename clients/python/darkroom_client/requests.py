@@ -95,12 +95,12 @@ class ImageOptions(TypedDict, total=False):
     quality: int | None
     #: For WebP.
     lossless: bool
-    #: Write prompt, seed and model into the file.
+    #: Write prompt, seed and steps into the file.
     embed_metadata: bool
     #: A Preview after every so many steps; 0 for none.
     preview_interval_steps: int | None
     preview_max_edge: int | None
-    priority: Priority
+    priority: Priority | None
     #: How far pixels may depend on what shares the device, if not as far as the model allows.
     reproducibility: Reproducibility | None
     #: Above 0 to 1: skip work of the denoiser that would change little; 0.1 is cautious.

@@ -99,12 +99,12 @@ export class EventAssembler {
 
   #complete(completed: GenerationEvent_Completed): Completed {
     this.#requireWhole();
-    const { imageCount, timings, batch } = completed;
+    const { imageCount, timings, batch, warnings } = completed;
     if (imageCount !== this.#imageIndices.size) {
       throw this.#corrupt(`${this.#imageIndices.size} images came instead of ${imageCount}`);
     }
     this.#completed = true;
-    return { kind: "completed", imageCount, timings, batch };
+    return { kind: "completed", imageCount, timings, batch, warnings };
   }
 
   #requireWhole(): void {

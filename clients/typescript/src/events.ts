@@ -1,6 +1,6 @@
 /**
  * What a streaming call reports, in the order of the stream:
- * accepted, queued*, (progress | preview)*, image*, completed.
+ * accepted, queued*, (progress | preview | image)*, completed.
  * Progress and previews may be left out for a slow reader.
  */
 
@@ -52,6 +52,8 @@ export interface Completed {
   imageCount: number;
   timings: Timings | undefined;
   batch: BatchInfo | undefined;
+  /** What became clear only while it ran. */
+  warnings: Warning[];
 }
 
 export type Event = Accepted | Queued | Progress | Preview | ImageReady | Completed;

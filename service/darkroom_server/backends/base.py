@@ -70,6 +70,10 @@ class StepModel(Protocol):
         """Runs the text encoders; what all images of a request share."""
         ...
 
+    def cut_fields(self, spec: ImageSpec) -> tuple[str, ...]:
+        """Which of a request's texts are longer than the text encoders read."""
+        ...
+
     def begin(self, spec: ImageSpec, encoded: Any, image_index: int) -> Any:
         """A fresh `Trajectory` for one image, its noise drawn from `spec.seeds[image_index]`."""
         ...
@@ -94,8 +98,11 @@ class StepModel(Protocol):
         """Returns when the device has done what it was asked: until then durations mean nothing."""
         ...
 
-    def preview(self, trajectory: Any) -> ImageArray:
-        """What the image looks like so far, rough and cheap: uint8 [h, w, 3], a pixel a latent."""
+    def previews(self, trajectories: Sequence[Any]) -> list[ImageArray]:
+        """What images look like so far, rough and cheap: uint8 [h, w, 3], a pixel a latent.
+
+        All of trajectories with equal keys.
+        """
         ...
 
     def decode(self, trajectory: Any) -> ImageArray:

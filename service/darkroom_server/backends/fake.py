@@ -65,6 +65,11 @@ class FakeStepModel:
     def encode(self, spec: ImageSpec) -> None:
         """Nothing to encode."""
 
+    def cut_fields(self, spec: ImageSpec) -> tuple[str, ...]:
+        """It reads none, and so cuts none."""
+        del spec
+        return ()
+
     def begin(self, spec: ImageSpec, encoded: None, image_index: int) -> FakeTrajectory:
         """A fresh trajectory."""
         del encoded
@@ -94,11 +99,16 @@ class FakeStepModel:
     def wait(self) -> None:
         """Nothing is under way."""
 
-    def preview(self, trajectory: FakeTrajectory) -> ImageArray:
-        """A flat picture an eighth as wide, of the value reached so far."""
-        spec = trajectory.spec
-        value = (trajectory.seed + trajectory.completed_step_count) % 256
-        return np.full((spec.height_px // 8, spec.width_px // 8, 3), value, dtype=np.uint8)
+    def previews(self, trajectories: Sequence[FakeTrajectory]) -> list[ImageArray]:
+        """Flat pictures, an eighth as wide, of the values reached so far."""
+        return [
+            np.full(
+                (one.spec.height_px // 8, one.spec.width_px // 8, 3),
+                (one.seed + one.completed_step_count) % 256,
+                dtype=np.uint8,
+            )
+            for one in trajectories
+        ]
 
     def decode(self, trajectory: FakeTrajectory) -> ImageArray:
         """A flat picture: uint8 [height, width, 3]."""

@@ -13,6 +13,7 @@ from darkroom_client import ImageOptions
 from darkroom_server.cli.outputs import Format
 
 Exactness = Literal["tolerance", "bucket-exact", "solo"]
+PriorityClass = Literal["low", "normal", "high"]
 
 DEFAULT_SERVER = "127.0.0.1:8001"
 
@@ -100,6 +101,10 @@ Exact = Annotated[
     Exactness | None,
     typer.Option(help="How exactly pixels repeat; stricter than the model's own level only."),
 ]
+Priority = Annotated[
+    PriorityClass | None,
+    typer.Option(help="Goes before, or after, requests of other priorities. [default: normal]"),
+]
 FeatureCache = Annotated[
     float | None,
     typer.Option(
@@ -145,6 +150,7 @@ def request_options(
     count: int,
     scheduler: str | None,
     exact: Exactness | None,
+    priority: PriorityClass | None,
     preview_every: int | None,
     feature_cache: float | None,
 ) -> ImageOptions:
@@ -163,6 +169,7 @@ def request_options(
         count=count,
         scheduler=scheduler,
         reproducibility=exact,
+        priority=priority,
         preview_interval_steps=preview_every,
         feature_cache_threshold=feature_cache,
     )

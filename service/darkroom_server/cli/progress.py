@@ -85,7 +85,7 @@ def view_for(console: Console, *, quiet: bool) -> ProgressView:
 
 def print_warnings(console: Console, event: Event) -> None:
     """Prints what the service changed or ignored, a line each."""
-    if isinstance(event, Accepted):
+    if isinstance(event, Accepted | Completed):
         for warning in event.warnings:
             at_field = f"{option_of(warning.field)}: " if warning.field else ""
             _print_line(console, f"warning: {at_field}{warning.description}")

@@ -258,12 +258,16 @@ class BatchShare:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobCompleted:
-    """All images were sent. Always a successful job's last event."""
+    """All images were sent. Always a successful job's last event.
+
+    `cut_fields` are those of its texts whose end the model did not read.
+    """
 
     image_count: int
     timings: JobTimings
     batch: BatchShare | None = None
     peak_device_memory_bytes: int = 0
+    cut_fields: tuple[str, ...] = ()
 
 
 JobEvent = JobQueued | JobProgress | JobPreview | JobImage | JobCompleted

@@ -35,7 +35,7 @@ class Outcome:
     @property
     def inference_s(self) -> float:
         """Time the request took, less its waiting."""
-        return max(0.0, self.timings.total_s - self.timings.queue_s)
+        return max(0.0, self.timings.total_s - self.timings.queue_s - self.timings.load_s)
 
 
 async def run(
@@ -53,6 +53,8 @@ async def run(
                 images.append(happened)
             elif isinstance(happened, JobCompleted):
                 timings = happened.timings
+                # What became clear while it ran is told with the rest.
+                accepted.warnings.extend(next(iter(messages)).completed.warnings)
     return Outcome(accepted=accepted, images=tuple(images), timings=timings)
 
 
@@ -87,6 +89,7 @@ def outcome_headers(outcome: Outcome, unknown: tuple[str, ...] = ()) -> dict[str
     timings = outcome.timings
     stages = {
         "queue": timings.queue_s,
+        "load": timings.load_s,
         "encode": timings.encode_s,
         "denoise": timings.denoise_s,
         "decode": timings.decode_s,

@@ -81,6 +81,8 @@ def _check_ranges(config: ConfigFile, problems: ProblemLog) -> None:
             config.error(
                 problems, f"{path[-1]} must be {low:.15g} to {high:.15g}, not {value:.15g}", *path
             )
+    if defaults.strength == 0:
+        config.error(problems, "strength must be above 0, or no step runs", "defaults", "strength")
     policy = settings.version_policy
     if isinstance(policy, LatestVersions) and policy.count < 1:
         path = ("version_policy", "latest", "num_versions")

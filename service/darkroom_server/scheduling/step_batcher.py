@@ -213,8 +213,6 @@ class StepBatcher:
         return shape.evaluations * image_count * self.costs.step_s(shape.key, shape.rows)
 
     def _learn_typical(self, alone_s: float) -> None:
-        if not math.isfinite(alone_s):
-            return
         if self._typical_s is None:
             self._typical_s = alone_s
         self._typical_s += TYPICAL_SHARE * (alone_s - self._typical_s)

@@ -19,6 +19,9 @@ NEW_SHARE = 0.2
 #: tried once more, because what was measured may have been a disturbance. That costs little: the
 #: one step takes longer, but does as much more.
 OLD_AFTER_STEPS = 100
+#: After this many steps of its key, what did not fit into memory is tried again: it may have been
+#: others that took it. That costs one failed step.
+RETRY_AFTER_STEPS = 1000
 #: A bucket is measured first by a step that fills this share of it: what the rows that one lacks
 #: would have added is not clear.
 LEAST_FILL = 0.75
@@ -51,6 +54,8 @@ class StepCosts:
     _step_counts: dict[Hashable, int] = field(default_factory=dict)
     _last_steps: dict[Hashable, dict[int, int]] = field(default_factory=dict)
     _pixel_counts: dict[Hashable, int] = field(default_factory=dict)
+    #: The smallest bucket of a key that ran out of memory, and the key's steps by then.
+    _too_large: dict[Hashable, tuple[float, int]] = field(default_factory=dict)
 
     def introduce(self, key: Hashable, pixel_count: int) -> None:
         """Makes a key known; until it is measured it costs what the nearest size does, to scale."""
@@ -62,11 +67,8 @@ class StepCosts:
             return
         nearest = min(known, key=lambda other: abs(self._pixel_counts[other] - pixel_count))
         scale = pixel_count / self._pixel_counts[nearest]
-        # What ran out of memory says nothing of a smaller size.
         self._guessed_s[key] = {
-            bucket: duration_s * scale
-            for bucket, duration_s in self._measured_s[nearest].items()
-            if scale >= 1.0 or math.isfinite(duration_s)
+            bucket: duration_s * scale for bucket, duration_s in self._measured_s[nearest].items()
         }
         self._curves_s[key] = self._guessed_s[key]
 
@@ -88,15 +90,25 @@ class StepCosts:
         known_s = None if self._is_old(key, bucket) else measured.get(bucket)
         # It takes no less than this one did, and no more than in proportion.
         full_s = duration_s * bucket / row_count
-        if known_s is not None and not math.isinf(known_s):
+        if known_s is not None:
             likely_s = duration_s * known_s / _read(self._curves_s[key], row_count)
             full_s = min(full_s, max(duration_s, likely_s))
         elif row_count < LEAST_FILL * bucket and measured:
             return
         measured[bucket] = _blended(known_s, max(full_s, CLOCK_TICK_S))
+        if bucket >= self._too_large.get(key, (math.inf, 0))[0]:
+            del self._too_large[key]
         self._step_counts[key] = self._step_counts.get(key, 0) + 1
         self._last_steps.setdefault(key, {})[bucket] = self._step_counts[key]
         self._curves_s[key] = _in_line(self._guessed_s.get(key, {}), measured)
+
+    def ran_out(self, key: Hashable, row_count: int) -> None:
+        """A step of so many rows did not fit into memory: until it is tried again none is larger
+        than half its bucket.
+        """
+        smallest, _ = self._too_large.get(key, (math.inf, 0))
+        bucket = min(smallest, bucket_of(row_count))
+        self._too_large[key] = (bucket, self._step_counts.get(key, 0))
 
     def learn_besides(self, key: Hashable, part: str, duration_s: float) -> None:
         """Takes in what one image took besides its steps: beginning it, decoding it."""
@@ -119,22 +131,23 @@ class StepCosts:
         limit itself where nothing is known.
         """
         curve = self._curves_s.get(key, {})
-        limit = bucket_of(self.max_rows)
-        bucket = min(curve, default=limit)
-        while bucket < limit:
-            more = 2 * bucket
-            if more in curve and pays(curve, bucket, more):
-                bucket = more
-                continue
-            if more not in curve or self._is_doubtful(key, more):
-                bucket = more
-            break
-        return min(bucket, self.max_rows)
+        limit_rows = self._limit_rows(key)
+        limit = bucket_of(limit_rows)
+        bucket = worthwhile(curve, limit)
+        more = 2 * bucket
+        if more <= limit and (more not in curve or self._is_doubtful(key, more)):
+            bucket = more
+        return min(bucket, limit_rows)
+
+    def _limit_rows(self, key: Hashable) -> int:
+        """Rows that are allowed and, as far as is known, fit into memory."""
+        bucket, at_step = self._too_large.get(key, (math.inf, 0))
+        if math.isinf(bucket) or self._step_counts.get(key, 0) - at_step > RETRY_AFTER_STEPS:
+            return self.max_rows
+        return max(1, min(self.max_rows, int(bucket) // 2))
 
     def _is_doubtful(self, key: Hashable, bucket: int) -> bool:
-        """Whether a known cost is a guess or old; one that ran out of memory is beyond doubt."""
-        if math.isinf(self._curves_s[key][bucket]):
-            return False
+        """Whether a known cost is a guess or old."""
         return bucket not in self._measured_s.get(key, {}) or self._is_old(key, bucket)
 
     def _is_old(self, key: Hashable, bucket: int) -> bool:
@@ -149,7 +162,7 @@ def _in_line(guessed: Curve, measured: Curve) -> Curve:
         if bucket not in measured:
             nearest = min(measured, key=lambda known: (abs(known - bucket), known))
             height = measured[nearest] / _read(guessed, nearest)
-            believed[bucket] = guess_s * height if 0.0 < height < math.inf else guess_s
+            believed[bucket] = guess_s * height
     return believed
 
 
@@ -167,12 +180,26 @@ def _read(curve: Curve, row_count: int) -> float:
     return curve[fewer] + share * (curve[more] - curve[fewer])
 
 
+def worthwhile(curve: Curve, limit: int) -> int:
+    """The smallest bucket up to a limit over which no larger one pays; the limit of none.
+
+    Costs are uneven: one row may be cheap by itself, two cost more than twice that, and four less
+    than two. So the next larger one that pays need not be the next.
+    """
+    best, *others = sorted(bucket for bucket in curve if bucket <= limit) or [limit]
+    for more in others:
+        if pays(curve, best, more):
+            best = more
+    return best
+
+
 def pays(curve: Curve, fewer: int, more: int) -> bool:
-    """Whether the larger of two batches makes enough more rows a second."""
-    return more / curve[more] >= WORTHWHILE_GAIN * fewer / curve[fewer]
+    """Whether the larger of two batches makes enough more rows a second, for each doubling."""
+    gain: float = WORTHWHILE_GAIN ** math.log2(more / fewer)
+    return more / curve[more] >= gain * fewer / curve[fewer]
 
 
 def _blended(known_s: float | None, duration_s: float) -> float:
-    if known_s is None or math.isinf(known_s):
+    if known_s is None:
         return duration_s
     return known_s + NEW_SHARE * (duration_s - known_s)

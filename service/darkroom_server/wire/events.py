@@ -24,7 +24,7 @@ from darkroom_server.domain.jobs import (
     Reproducibility,
     Stage,
 )
-from darkroom_server.wire.notices import Notice
+from darkroom_server.wire.notices import Notice, NoticeReason
 from darkroom_server.wire.resolve import Resolved
 
 #: Far below the 4 MiB that stock clients receive, and cheap to send.
@@ -216,6 +216,9 @@ def _completed(completed: JobCompleted) -> GenerationEvent.Completed:
         timings=_timings(completed.timings),
         peak_device_memory_bytes=completed.peak_device_memory_bytes,
     )
+    for field in completed.cut_fields:
+        text = f"{field} is longer than the model's text encoders read; its end was left out"
+        event.warnings.append(_warning(Notice(NoticeReason.PROMPT_TRUNCATED, text, field)))
     if completed.batch is not None:
         event.batch.batch_id = completed.batch.batch_id
         event.batch.batch_image_count = completed.batch.batch_image_count

@@ -17,6 +17,8 @@ class NoticeReason(enum.Enum):
     PARAMETER_IGNORED = "PARAMETER_IGNORED"
     #: The model takes the parameter but it changes nothing.
     PARAMETER_WITHOUT_EFFECT = "PARAMETER_WITHOUT_EFFECT"
+    #: A text is longer than the model's text encoders read.
+    PROMPT_TRUNCATED = "PROMPT_TRUNCATED"
     #: The file's EXIF orientation was applied to its pixels.
     IMAGE_ROTATED = "IMAGE_ROTATED"
     #: The image was scaled to the output's size.

@@ -20,7 +20,7 @@ from darkroom_server.backends.base import StepModel
 from darkroom_server.domain.errors import DarkroomError, OutOfDeviceMemory
 from darkroom_server.domain.jobs import ImageSpec, Reproducibility
 from darkroom_server.domain.models import ModelInfo
-from darkroom_server.scheduling.step_costs import Curve, StepCosts, bucket_of, pays
+from darkroom_server.scheduling.step_costs import Curve, StepCosts, bucket_of, worthwhile
 from darkroom_server.worker.failures import attempt
 from darkroom_server.worker.trial import trial_spec
 
@@ -30,6 +30,9 @@ log = structlog.get_logger(__name__)
 FILE_NAME = ".step_costs.json"
 #: A measurement under way is finished; no other is begun after this long.
 BUDGET_S = 10.0
+#: One row may be cheaper than its share of two. So where twice the rows do not pay, four times are
+#: measured too, unless a step takes longer than this.
+SHORT_STEP_S = 0.25
 #: Each step is taken this often after one that warms up; the quickest counts.
 REPEATS = 2
 
@@ -57,7 +60,10 @@ def calibrated_costs(
             kept[name] = _measure(model, spec, info, clock)
         costs.introduce(key, spec.width_px * spec.height_px)
         for bucket, duration_s in kept[name].items():
-            costs.learn(key, bucket, duration_s)
+            if math.isinf(duration_s):
+                costs.ran_out(key, bucket)
+            else:
+                costs.learn(key, bucket, duration_s)
     _keep(path, conditions, kept)
     log.info("step costs", measured_s=round(clock() - started_s, 3), knees=_knees(costs))
     return costs
@@ -83,7 +89,7 @@ def _specs(info: ModelInfo) -> Iterator[ImageSpec]:
 def _measure(
     model: StepModel, spec: ImageSpec, info: ModelInfo, clock: Callable[[], float]
 ) -> Curve:
-    """Seconds of a step by rows: powers of two, while more rows pay and the level allows them.
+    """Seconds of a step by rows: powers of two, until more rows do not pay or are not allowed.
 
     Rows that do not fit into memory take for ever.
     """
@@ -105,7 +111,8 @@ def _measure(
             raise found
         else:
             curve[rows] = found
-        if rows > 1 and not pays(curve, rows // 2, rows):
+        best = worthwhile(curve, most)
+        if rows >= 4 * best or (rows > best and curve[rows] > SHORT_STEP_S):
             break
     return curve
 

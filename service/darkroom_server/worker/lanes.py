@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -33,6 +34,7 @@ class JobRecord:
     decode_s: float = 0.0
     compress_s: float = 0.0
     peak_memory_bytes: int = 0
+    cut_fields: tuple[str, ...] = ()
     sent_image_count: int = 0
     cancelled: bool = False
     #: The fullest step so far.
@@ -45,8 +47,8 @@ class JobRecord:
             self.batch = share
 
 
-#: Previews that may wait for the lane; more are left out, so that they never hold up images.
-MAX_WAITING_PREVIEWS = 8
+#: Previews that may wait for the lane: no more are painted, so that they never hold up images.
+MAX_WAITING_PREVIEWS = 16
 PREVIEW_QUALITY = 80
 
 
@@ -65,17 +67,27 @@ class CompressLane:
     def __init__(self, emit: Callable[[Report], None], clock: Callable[[], float]) -> None:
         self._emit = emit
         self._clock = clock
-        self._waiting_previews = threading.BoundedSemaphore(MAX_WAITING_PREVIEWS)
+        self._preview_room = threading.BoundedSemaphore(MAX_WAITING_PREVIEWS)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="compress")
 
     def submit(self, record: JobRecord, image: FinishedImage) -> None:
         """Takes an image; from the loop's thread."""
         self._thread.submit(self._run, record, image)
 
+    def reserve_previews(self, count: int) -> int:
+        """How many of so many previews there is room for, and which must be submitted."""
+        places = itertools.takewhile(
+            bool, (self._preview_room.acquire(blocking=False) for _ in range(count))
+        )
+        return sum(places)
+
+    def give_back_previews(self, count: int) -> None:
+        """Gives back the room of previews that will not be submitted."""
+        self._preview_room.release(count)
+
     def submit_preview(self, record: JobRecord, image: FinishedImage, step_count: int) -> None:
-        """Takes a preview after so many steps, or leaves it out when too many wait."""
-        if self._waiting_previews.acquire(blocking=False):
-            self._thread.submit(self._run_preview, record, image, step_count)
+        """Takes a preview after so many steps, for which room was reserved."""
+        self._thread.submit(self._run_preview, record, image, step_count)
 
     def close(self) -> None:
         """Finishes what it has taken."""
@@ -90,7 +102,7 @@ class CompressLane:
             self._emit(JobFailed(record.job.job_id, failed))
 
     def _run_preview(self, record: JobRecord, image: FinishedImage, step_count: int) -> None:
-        self._waiting_previews.release()
+        self._preview_room.release()
         spec = record.job.spec
         if record.cancelled or spec.preview is None:
             return
@@ -150,4 +162,5 @@ def _completed(record: JobRecord, now_s: float) -> JobCompleted:
         ),
         batch=record.batch,
         peak_device_memory_bytes=record.peak_memory_bytes,
+        cut_fields=record.cut_fields,
     )

@@ -153,8 +153,6 @@ class WorkerLoop:
             return
         forecast = self._batcher.forecast(job, shape, now_s)
         refusal = self._refusal(job, forecast, now_s, is_promised=is_promised)
-        if not math.isfinite(self._costs.step_s(shape.key, shape.rows)):
-            refusal = OutOfDeviceMemory("The device has not enough memory for a step of this size.")
         if refusal is not None:
             self._emit(JobFailed(job.job_id, refusal))
             return
@@ -239,17 +237,22 @@ class WorkerLoop:
             )
             if (news := running.news(now_s)) is not None:
                 self._report(running, news)
-        for image in stepped:
-            if image.wants_preview:
-                self._preview(image)
+        wanted = [image for image in stepped if image.wants_preview]
+        self._preview(wanted[: self._lane.reserve_previews(len(wanted))])
 
-    def _preview(self, image: RunningImage) -> None:
-        """Paints what an image looks like so far; one that fails is left out."""
-        pixels = attempt(lambda: self._model.preview(image.trajectory))
-        if not isinstance(pixels, DarkroomError):
-            step_count = image.trajectory.completed_step_count
+    def _preview(self, images: Sequence[RunningImage]) -> None:
+        """Paints what images look like so far; where that fails they go without."""
+        if not images:
+            return
+        painted = attempt(lambda: self._model.previews([image.trajectory for image in images]))
+        if isinstance(painted, DarkroomError):
+            self._lane.give_back_previews(len(images))
+            return
+        for image, pixels in zip(images, painted, strict=True):
             self._lane.submit_preview(
-                image.running.record, FinishedImage(image.step.image_index, pixels), step_count
+                image.running.record,
+                FinishedImage(image.step.image_index, pixels),
+                image.trajectory.completed_step_count,
             )
 
     def _still_here(self, images: Sequence[RunningImage]) -> list[RunningImage]:
@@ -274,6 +277,7 @@ class WorkerLoop:
             running.record.started_s = started_s
             self._report(running, JobProgress(stage=Stage.ENCODE, total_step_count=spec.step_count))
             running.encoded = self._model.encode(spec)
+            running.record.cut_fields = self._model.cut_fields(spec)
         running.trajectories[image_index] = self._model.begin(spec, running.encoded, image_index)
         duration_s = self._clock() - started_s
         running.record.encode_s += duration_s
@@ -299,8 +303,10 @@ class WorkerLoop:
             return False
         # Steps of a fixed number of rows are none the smaller for fewer images.
         if isinstance(outputs, OutOfDeviceMemory) and not _is_exact(images):
-            self._costs.max_rows = max(1, sum(image.row_count for image in images) // 2)
-            log.warning("out of memory", max_batch_size=self._costs.max_rows)
+            row_count = sum(image.row_count for image in images)
+            log.warning("out of memory", row_count=row_count)
+            with self._lock:
+                self._costs.ran_out(images[0].running.shape.key, row_count)
         half = len(images) // 2
         self._denoise(images[:half])
         self._denoise(images[half:])

@@ -123,11 +123,13 @@ def test_generate_begins_with_an_image_when_one_is_given(
     server.images.scripts = [GOOD]
     (tmp_path / "in.png").write_bytes(b"a picture")
     options = f"--image {tmp_path / 'in.png'} --strength 0.4 --exact solo --preview-every 3"
+    options += " --priority high"
     result = darkroom("generate", "a cat", "-o", "out.png", *options.split())
     assert result.exit_code == 0, result.output
     (request,) = server.images.requests
     assert (request.image.content, request.strength) == (b"a picture", 0.4)
     assert request.reproducibility == image_pb2.REPRODUCIBILITY_SOLO
+    assert request.priority == image_pb2.PRIORITY_HIGH
     assert request.preview.interval_step_count == 3
 
 

@@ -27,6 +27,7 @@ OTHERS = 'license: "MIT"\n'
         pytest.param("defaults { guidance_scale: nan }", "0 to 100, not nan", id="guidance-nan"),
         pytest.param("defaults { guidance_scale: inf }", "0 to 100, not inf", id="guidance-inf"),
         pytest.param("defaults { strength: 1.5 }", "strength must be 0 to 1", id="strength"),
+        pytest.param("defaults { strength: 0 }", "strength must be above 0", id="no-strength"),
         pytest.param("max_queue_size: 0", "max_queue_size must be 1 to", id="queue"),
         pytest.param(
             "max_batch_size: 4 dynamic_batching { preferred_batch_size: [4, 5] }",

@@ -6,7 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from darkroom_server.scheduling.step_costs import OLD_AFTER_STEPS, StepCosts, bucket_of
+from darkroom_server.scheduling.step_costs import (
+    OLD_AFTER_STEPS,
+    RETRY_AFTER_STEPS,
+    StepCosts,
+    bucket_of,
+)
 
 
 @pytest.mark.parametrize(
@@ -32,12 +37,48 @@ def costs(**seconds: float) -> StepCosts:
         pytest.param(costs(r1=1.0, r2=1.2, r4=2.35, r8=4.7), 2, id="knee-at-two"),
         pytest.param(costs(r1=1.0, r2=1.2), 4, id="still-gaining-measure-on"),
         pytest.param(costs(r2=1.0), 4, id="never-run-by-one"),
+        pytest.param(costs(r1=0.6, r2=1.4, r4=1.1, r8=1.6), 8, id="one-row-is-cheap-by-itself"),
+        pytest.param(costs(r1=1.0, r2=1.1, r4=2.3, r8=2.4), 8, id="four-rows-are-dear"),
+        pytest.param(costs(r1=1.0, r2=1.92, r4=3.74, r8=7.2), 1, id="a-little-with-each-doubling"),
         pytest.param(costs(r2=1.0, r8=3.9), 4, id="what-is-between-is-measured-first"),
-        pytest.param(costs(r2=1.0, r4=math.inf), 2, id="out-of-memory"),
     ],
 )
 def test_the_knee_is_where_a_larger_batch_stops_to_pay(known: StepCosts, knee: int) -> None:
     assert known.knee("k") == knee
+
+
+@pytest.mark.parametrize(
+    ("known", "rows", "knee"),
+    [
+        pytest.param(costs(), 8, 4, id="nothing-known"),
+        pytest.param(costs(), 5, 4, id="not-full"),
+        pytest.param(costs(r1=1.0, r2=1.1, r4=1.2), 4, 2, id="although-it-would-pay"),
+        pytest.param(costs(r4=1.0), 2, 1, id="and-never-run-by-fewer"),
+        pytest.param(costs(r1=1.0), 1, 1, id="of-one"),
+    ],
+)
+def test_what_ran_out_of_memory_bounds_the_knee_of_its_key(
+    known: StepCosts, rows: int, knee: int
+) -> None:
+    known.ran_out("k", rows)
+    assert known.knee("k") == knee
+    assert known.knee("other") == 8
+    assert all(math.isfinite(known.step_s("k", count)) for count in range(1, 9))
+
+
+def test_what_ran_out_of_memory_is_tried_again_after_long() -> None:
+    known = costs(r1=1.0, r2=1.1)
+    known.ran_out("k", 8)
+    known.ran_out("k", 4)
+    for _ in range(RETRY_AFTER_STEPS):
+        known.learn("k", 2, 1.1)
+        assert known.knee("k") == 2
+    known.learn("k", 2, 1.1)
+    assert known.knee("k") == 4
+    known.ran_out("k", 4)
+    assert known.knee("k") == 2
+    known.learn("k", 4, 1.2)
+    assert known.knee("k") == 8, "it fits after all"
 
 
 def test_costs_in_between_are_on_a_straight_line_and_beyond_in_proportion() -> None:

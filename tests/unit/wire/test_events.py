@@ -225,6 +225,7 @@ def test_completed() -> None:
         timings=JobTimings(queue_s=0.25, load_s=0.125, denoise_s=1.5, total_s=2.0),
         batch=BatchShare(batch_id="7", batch_image_count=8, request_image_count=2),
         peak_device_memory_bytes=10**10,
+        cut_fields=("negative_prompt",),
     )
     (event,) = writer().write(completed)
     assert event.completed.image_count == 2
@@ -237,6 +238,9 @@ def test_completed() -> None:
     )
     assert event.completed.batch.request_image_count == 2
     assert event.completed.peak_device_memory_bytes == 10**10
+    assert [(one.reason, one.field) for one in event.completed.warnings] == [
+        ("PROMPT_TRUNCATED", "negative_prompt")
+    ]
 
 
 def test_a_checked_request_completes_without_images() -> None:

@@ -114,22 +114,32 @@ def test_a_model_that_only_fills_is_measured_by_a_fill(model: Timed, tmp_path: P
 class Small(Timed):
     """More than four rows do not fit; batches gain all or nothing."""
 
-    def __init__(self, *, gains: bool) -> None:
+    def __init__(self, *, gains: bool, row_s: float = 0.01) -> None:
         super().__init__()
         self.gains = gains
+        self.row_s = row_s
 
     def denoise(self, inputs: list[FakeTrajectory]) -> list[int]:
         self.evaluated.append(len(inputs))
         if len(inputs) > 4:
             raise MemoryError
-        self.now_s += 0.01 * (1 if self.gains else len(inputs))
+        self.now_s += self.row_s * (1 if self.gains else len(inputs))
         return FakeStepModel.denoise(self, inputs)
 
 
-def test_no_larger_batch_is_measured_once_one_does_not_pay(tmp_path: Path) -> None:
-    model = Small(gains=False)
+@pytest.mark.parametrize(
+    ("row_s", "most"),
+    [
+        pytest.param(0.01, 4, id="short-steps-are-measured-once-more"),
+        pytest.param(0.2, 2, id="long-ones-are-not"),
+    ],
+)
+def test_no_larger_batch_is_measured_once_one_does_not_pay(
+    tmp_path: Path, row_s: float, most: int
+) -> None:
+    model = Small(gains=False, row_s=row_s)
     costs = calibrate(model, tmp_path, replace(INFO, max_batch_size=32))
-    assert max(model.evaluated) == 2
+    assert max(model.evaluated) == most
     assert costs.knee(default_key(INFO)) == 1
 
 

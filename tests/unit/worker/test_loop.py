@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import io
-import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -19,8 +18,6 @@ from darkroom_server.domain.jobs import (
     Reproducibility,
     Stage,
 )
-from darkroom_server.scheduling.step_costs import StepCosts
-from darkroom_server.worker.calibration import cost_key
 from darkroom_server.worker.messages import CancelJob, JobFailed, JobReport, SubmitJob
 from tests.unit.specs import job
 from tests.unit.worker.loop_bench import MAX_BATCH_SIZE, Bench, shared
@@ -65,17 +62,21 @@ def test_images_of_a_job_use_their_own_seeds_and_progress_is_their_mean(
     assert values == {0: 12, 1: 22}
 
 
-def test_the_end_tells_how_much_memory_was_taken() -> None:
+def test_the_end_tells_how_much_memory_was_taken_and_what_was_not_read() -> None:
     class Telling(FakeStepModel):
         def peak_memory_bytes(self) -> int:
             return 5 << 30
 
+        def cut_fields(self, spec: ImageSpec) -> tuple[str, ...]:
+            return ("prompt",) if spec.prompt == "long" else ()
+
     bench = Bench(Telling())
-    bench.loop.post(SubmitJob(job("a", step_count=1)))
+    bench.loop.post(SubmitJob(job("a", step_count=1, prompt="long")))
     bench.ticks(1)
     completed = bench.events()[-1]
     assert isinstance(completed, JobCompleted)
     assert completed.peak_device_memory_bytes == 5 << 30
+    assert completed.cut_fields == ("prompt",)
 
 
 def test_waiting_jobs_learn_their_place(bench: Bench) -> None:
@@ -217,12 +218,23 @@ def test_bucket_exact_steps_that_do_not_fit_make_no_others_smaller() -> None:
     assert finished(bench, *names)
 
 
-def test_a_request_whose_steps_are_known_not_to_fit_is_refused() -> None:
-    model, costs = Watched(), StepCosts(max_rows=MAX_BATCH_SIZE)
-    costs.learn(cost_key(model, shared("a").job.spec), 1, math.inf)
-    bench = Bench(model, costs=costs)
-    bench.loop.post(shared("a"))
-    assert bench.failures() == {"a": OutOfDeviceMemory}
+def test_out_of_memory_bounds_the_steps_of_its_size_alone() -> None:
+    class SmallMemory(Watched):
+        def denoise(self, inputs: list[FakeTrajectory]) -> list[int]:
+            if inputs[0].spec.width_px == 32 and len(inputs) > 1:
+                raise MemoryError
+            return super().denoise(inputs)
+
+    model = SmallMemory()
+    bench = Bench(model)
+    for name in ("a", "b"):
+        bench.loop.post(shared(name, step_count=1, width_px=32))
+    bench.ticks(1)
+    for name in ("c", "d"):
+        bench.loop.post(shared(name, step_count=1))
+    bench.ticks(1)
+    assert model.rows_taken == [1, 1, 2]
+    assert finished(bench, "a", "b", "c", "d")
 
 
 def test_only_the_guilty_one_of_a_batch_fails() -> None:

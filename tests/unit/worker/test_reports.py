@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
@@ -13,6 +14,7 @@ from darkroom_server.domain.jobs import (
     JobProgress,
     PreviewSpec,
 )
+from darkroom_server.worker.lanes import MAX_WAITING_PREVIEWS
 from darkroom_server.worker.running import PROGRESS_INTERVAL_S
 from tests.unit.worker.loop_bench import Bench, shared
 
@@ -45,13 +47,32 @@ def test_a_preview_shows_what_the_image_has_come_to() -> None:
 
 def test_a_failing_preview_costs_the_job_nothing() -> None:
     class Unpaintable(FakeStepModel):
-        def preview(self, trajectory: FakeTrajectory) -> np.ndarray:
-            raise ValueError(trajectory)
+        def previews(self, trajectories: Sequence[FakeTrajectory]) -> list[np.ndarray]:
+            raise ValueError(trajectories)
 
     bench = Bench(Unpaintable())
-    bench.loop.post(shared("a", step_count=3, preview=PreviewSpec(interval_step_count=1)))
-    bench.ticks(3)
+    step_count = 2 * MAX_WAITING_PREVIEWS
+    bench.loop.post(shared("a", step_count=step_count, preview=PreviewSpec(interval_step_count=1)))
+    bench.ticks(step_count)
+    assert bench.lane.reserve_previews(MAX_WAITING_PREVIEWS + 1) == MAX_WAITING_PREVIEWS
     assert isinstance(bench.events()[-1], JobCompleted)
+
+
+def test_no_more_previews_are_painted_than_there_is_room_for() -> None:
+    painted_counts = []
+
+    class Watched(FakeStepModel):
+        def previews(self, trajectories: Sequence[FakeTrajectory]) -> list[np.ndarray]:
+            painted_counts.append(len(trajectories))
+            return super().previews(trajectories)
+
+    bench = Bench(Watched())
+    wanted = PreviewSpec(interval_step_count=1)
+    bench.loop.post(shared("a", step_count=3, seeds=(1, 2, 3), preview=wanted))
+    taken = bench.lane.reserve_previews(MAX_WAITING_PREVIEWS - 2)
+    bench.ticks(1)
+    bench.lane.give_back_previews(taken)
+    assert painted_counts == [2]
 
 
 def test_a_job_tells_the_fullest_step_that_it_shared() -> None:

@@ -34,11 +34,14 @@ class LatentColours:
         #: [channels + 1, 3]; the last row is the offset.
         self._matrix = solved.float()
 
-    def paint(self, latents: torch.Tensor) -> ImageArray:
-        """The picture of latents [1, channels, h, w]: uint8 [h, w, 3]."""
-        colours = _with_ones(latents) @ self._matrix
-        levels = ((colours.clamp(-1, 1) + 1) * 127.5).round().reshape(*latents.shape[-2:], 3)
-        return np.asarray(levels.cpu(), dtype=np.uint8)
+    def paint(self, latents: torch.Tensor) -> list[ImageArray]:
+        """The pictures of latents [n, channels, h, w]: uint8 [h, w, 3] each.
+
+        All at once, since each one brought back from a GPU waits for it.
+        """
+        colours = latents.float().movedim(1, -1) @ self._matrix[:-1] + self._matrix[-1]
+        levels = ((colours.clamp(-1, 1) + 1) * 127.5).round()
+        return list(np.asarray(levels.cpu(), dtype=np.uint8))
 
 
 def latent_statistics(vae: Any, latents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor] | None:

@@ -23,6 +23,7 @@ from darkroom_server.backends.diffusers.networks.network import Inputs, Network
 from darkroom_server.backends.diffusers.pictures import keep_unmasked
 from darkroom_server.backends.diffusers.previews import LatentColours, denoised
 from darkroom_server.backends.diffusers.schedule import PrivateSchedulers, Schedule
+from darkroom_server.backends.diffusers.token_limits import is_cut, token_limits
 from darkroom_server.backends.prompt_cache import PromptCache
 from darkroom_server.domain.errors import GenerationFailed
 from darkroom_server.domain.jobs import ImageSpec, StrengthRounding
@@ -95,6 +96,9 @@ class DiffusersStepModel(ABC):
     strength_rounding: ClassVar[StrengthRounding] = StrengthRounding.DOWN
     #: Arguments that every call of the module has.
     constants: ClassVar[Mapping[str, Any]] = {}
+    #: Tokens of a text that encoders read, by the component that makes them, where it is less than
+    #: the tokenizer's own limit.
+    token_counts: ClassVar[Mapping[str, int]] = {}
     #: Dimensions of the network's inputs that depend on the image's size; rows always come first.
     size_axes: ClassVar[Mapping[str, tuple[int, ...]]] = {}
 
@@ -116,6 +120,7 @@ class DiffusersStepModel(ABC):
         self._device: torch.device = pipeline._execution_device
         self._schedulers = PrivateSchedulers(pipeline.scheduler, allowed=allowed_schedulers)
         self._prompts = prompts
+        self._token_limits = token_limits(pipeline, self.token_counts)
         self._evaluations: dict[Hashable, int] = {}
         with torch.inference_mode():
             self._colours = LatentColours(pipeline.vae)
@@ -131,6 +136,11 @@ class DiffusersStepModel(ABC):
     @abstractmethod
     def encode(self, spec: ImageSpec) -> Any:
         """What all images of a request share; texts seen before come from the prompt cache."""
+
+    def cut_fields(self, spec: ImageSpec) -> tuple[str, ...]:
+        """Which of a request's texts no text encoder reads to the end."""
+        texts = {"prompt": spec.prompt, "negative_prompt": spec.negative_prompt or ""}
+        return tuple(field for field, text in texts.items() if is_cut(text, self._token_limits))
 
     @abstractmethod
     def begin(self, spec: ImageSpec, encoded: Any, image_index: int) -> DiffusersTrajectory:
@@ -241,10 +251,13 @@ class DiffusersStepModel(ABC):
         return decoded
 
     @torch.inference_mode()
-    def preview(self, trajectory: DiffusersTrajectory) -> ImageArray:
-        """What the last step aimed at: uint8 [h, w, 3], a pixel a latent."""
-        latents = trajectory.latents if trajectory.denoised is None else trajectory.denoised
-        return self._colours.paint(self.unpacked(latents, trajectory.spec))
+    def previews(self, trajectories: Sequence[DiffusersTrajectory]) -> list[ImageArray]:
+        """What the last step of each aimed at: uint8 [h, w, 3], a pixel a latent."""
+        rows = [
+            self.unpacked(one.latents if one.denoised is None else one.denoised, one.spec)
+            for one in trajectories
+        ]
+        return self._colours.paint(torch.cat(rows))
 
     @torch.inference_mode()
     def decode(self, trajectory: DiffusersTrajectory) -> ImageArray:

@@ -200,8 +200,7 @@ function listen(prompt) {
   return (name, event) => {
     if (name === "accepted") {
       parameters = event.accepted.parameters;
-      const warnings = event.accepted.warnings.map((each) => each.description);
-      if (warnings.length) showNotice(warnings.join(" "));
+      showWarnings(event.accepted);
       showProgress("accepted");
     } else if (name === "queued") {
       const { aheadCount, modelLoading } = event.queued;
@@ -219,8 +218,14 @@ function listen(prompt) {
       const duration_s = (performance.now() - started_ms) / 1000;
       announce(`Image ready, seed ${lastSeed}`);
       addImage({ image: event.image, parameters, prompt, duration_s, use: useAsInput, reuse: setSeed });
+    } else if (name === "completed") {
+      showWarnings(event.completed);
     }
   };
+}
+
+function showWarnings({ warnings = [] }) {
+  if (warnings.length) showNotice(warnings.map((each) => each.description).join(" "));
 }
 
 function connect() {

@@ -656,6 +656,7 @@ class GenerationEvent(_message.Message):
         TIMINGS_FIELD_NUMBER: _builtins.int
         BATCH_FIELD_NUMBER: _builtins.int
         PEAK_DEVICE_MEMORY_BYTES_FIELD_NUMBER: _builtins.int
+        WARNINGS_FIELD_NUMBER: _builtins.int
         image_count: _builtins.int
         """Images sent."""
         peak_device_memory_bytes: _builtins.int
@@ -670,6 +671,10 @@ class GenerationEvent(_message.Message):
         def batch(self) -> _image_pb2.BatchInfo:
             """How the device was shared."""
 
+        @_builtins.property
+        def warnings(self) -> _containers.RepeatedCompositeFieldContainer[_image_pb2.Warning]:
+            """What became clear only while it ran."""
+
         def __init__(
             self,
             *,
@@ -677,10 +682,11 @@ class GenerationEvent(_message.Message):
             timings: _image_pb2.Timings | None = ...,
             batch: _image_pb2.BatchInfo | None = ...,
             peak_device_memory_bytes: _builtins.int = ...,
+            warnings: _abc.Iterable[_image_pb2.Warning] | None = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "timings", b"timings"]  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "image_count", b"image_count", "peak_device_memory_bytes", b"peak_device_memory_bytes", "timings", b"timings"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "image_count", b"image_count", "peak_device_memory_bytes", b"peak_device_memory_bytes", "timings", b"timings", "warnings", b"warnings"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -55,6 +55,8 @@ class FluxStepModel(FlowStepModel):
         self._is_guided = bool(pipeline.transformer.config.guidance_embeds)
         longest = GUIDED_TOKENS if self._is_guided else SCHNELL_TOKENS
         self._token_count = min(longest, pipeline.tokenizer_2.model_max_length)
+        # CLIP reads less, but gives no more than a summary.
+        self._token_limits = [(pipeline.tokenizer_2, self._token_count)]
         self._first_block = FirstBlockCache(pipeline.transformer)
 
     def batch_key(self, spec: ImageSpec) -> Hashable:

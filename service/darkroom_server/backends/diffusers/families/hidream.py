@@ -7,9 +7,9 @@ size. And a scheduler that draws noise draws from the image's generator, not fro
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from diffusers import UniPCMultistepScheduler
@@ -38,6 +38,10 @@ class HiDreamStepModel(FlowStepModel):
     Its experts each compute the tokens of all rows that chose them, so that a row's last bits
     depend on its neighbours however many rows there are.
     """
+
+    token_counts: ClassVar[Mapping[str, int]] = dict.fromkeys(
+        ("tokenizer", "tokenizer_2", "tokenizer_3", "tokenizer_4"), 128
+    )
 
     def batch_key(self, spec: ImageSpec) -> Hashable:
         """The latents' size: those that are not square are padded, with tokens set to zero."""

@@ -33,6 +33,7 @@ class Sd3StepModel(FlowStepModel):
     """A loaded Stable Diffusion 3 pipeline as a `StepModel`."""
 
     constants: ClassVar[Mapping[str, Any]] = {"joint_attention_kwargs": None}
+    token_counts: ClassVar[Mapping[str, int]] = {"tokenizer_3": 256}
 
     def batch_key(self, spec: ImageSpec) -> Hashable:
         """The latents' size; all prompts are padded to one length."""
