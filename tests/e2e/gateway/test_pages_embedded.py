@@ -226,3 +226,11 @@ def test_page_2_row_6_a_negative_prompt_changes_the_picture(http: httpx.Client) 
     )
     assert without.content != avoiding.content
     assert avoiding.content == listed.content
+
+
+@pytest.mark.parametrize(("count", "told"), [(5, None), (100, "PROMPT_TRUNCATED prompt")])
+def test_a_text_longer_than_the_model_reads_is_told(
+    http: httpx.Client, count: int, told: str | None
+) -> None:
+    answer = ask(http, {"model_name": SDXL, "prompt": "cat " * count})
+    assert answer.headers.get("x-darkroom-warning") == told
