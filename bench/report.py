@@ -230,7 +230,9 @@ def _row(one: dict[str, Any]) -> str:
     sign = "≥" if one["at_least"] else "≤"
     target = "" if one["target"] is None else f"{sign} {one['target']:g}"
     idle = [name for name, found in one["details"].items() if _sustains_nothing(found)]
-    measured = f"{' and '.join(idle)} sustain nothing" if idle else _figure(one["estimate"])
+    measured = _figure(one["estimate"])
+    if one["estimate"] is None and idle:
+        measured = f"{' and '.join(idle)} sustain nothing"
     verdict = _VERDICTS[one["met"]]
     return f"| {one['goal']} | {one['metric']} | {target} | {measured} | {verdict} |"
 
