@@ -20,6 +20,12 @@ from multiprocessing.process import BaseProcess
 from darkroom_server.worker.main import run_worker
 from darkroom_server.worker.messages import Command, Report, StopWorker, WorkerSpec
 
+#: What workers tell glibc, unless the server's environment says otherwise: to keep what is freed
+#: for the next step. It would give each large tensor back to the kernel and fetch it anew.
+ALLOCATOR = {
+    "MALLOC_MMAP_THRESHOLD_": str(64 << 20),
+    "MALLOC_TRIM_THRESHOLD_": str(256 << 20),
+}
 #: How long a worker may take to leave once told to.
 STOP_TIMEOUT_S = 5.0
 #: How long its end of the pipe may stay open after it is said to have left.
@@ -32,6 +38,8 @@ def prepare_fork_server(*, preload_torch: bool) -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     # Otherwise a folder `triton` or a file `torch.py` where the server began would be imported.
     os.environ["PYTHONSAFEPATH"] = "1"
+    for name, value in ALLOCATOR.items():
+        os.environ.setdefault(name, value)
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
         ["darkroom_server.worker.preload" if preload_torch else "darkroom_server.worker.main"]

@@ -6,6 +6,7 @@ and how latents become pixels (`to_image`). Thread-bound to the worker's model t
 
 from __future__ import annotations
 
+import functools
 import platform
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
@@ -23,7 +24,7 @@ from darkroom_server.backends.diffusers.networks.network import Inputs, Network
 from darkroom_server.backends.diffusers.pictures import keep_unmasked
 from darkroom_server.backends.diffusers.previews import LatentColours, denoised
 from darkroom_server.backends.diffusers.schedule import PrivateSchedulers, Schedule
-from darkroom_server.backends.diffusers.token_limits import is_cut, token_limits
+from darkroom_server.backends.diffusers.token_limits import CutTexts, TokenLimits, token_limits
 from darkroom_server.backends.prompt_cache import PromptCache
 from darkroom_server.domain.errors import GenerationFailed
 from darkroom_server.domain.jobs import ImageSpec, StrengthRounding
@@ -120,7 +121,6 @@ class DiffusersStepModel(ABC):
         self._device: torch.device = pipeline._execution_device
         self._schedulers = PrivateSchedulers(pipeline.scheduler, allowed=allowed_schedulers)
         self._prompts = prompts
-        self._token_limits = token_limits(pipeline, self.token_counts)
         self._evaluations: dict[Hashable, int] = {}
         with torch.inference_mode():
             self._colours = LatentColours(pipeline.vae)
@@ -140,7 +140,15 @@ class DiffusersStepModel(ABC):
     def cut_fields(self, spec: ImageSpec) -> tuple[str, ...]:
         """Which of a request's texts no text encoder reads to the end."""
         texts = {"prompt": spec.prompt, "negative_prompt": spec.negative_prompt or ""}
-        return tuple(field for field, text in texts.items() if is_cut(text, self._token_limits))
+        return tuple(field for field, text in texts.items() if text in self._cut_texts)
+
+    def token_limits(self) -> TokenLimits:
+        """The tokenizers whose encoders read a text, each with the tokens that they read."""
+        return token_limits(self._pipeline, self.token_counts)
+
+    @functools.cached_property
+    def _cut_texts(self) -> CutTexts:
+        return CutTexts(self.token_limits())
 
     @abstractmethod
     def begin(self, spec: ImageSpec, encoded: Any, image_index: int) -> DiffusersTrajectory:
@@ -285,11 +293,12 @@ def kept_dtype(module: Any) -> Iterator[None]:
     if not isinstance(module, torch.nn.Module):
         yield
         return
-    dtype: Any = module.dtype
+    # Of the first parameter: diffusers' own `dtype` looks at every part, for every image.
+    dtype = next(module.parameters()).dtype
     try:
         yield
     finally:
-        if module.dtype != dtype:
+        if next(module.parameters()).dtype != dtype:
             module.to(dtype=dtype)
 
 

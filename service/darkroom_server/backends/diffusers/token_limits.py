@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
 #: Tokenizers of a pipeline, each with the tokens that its text encoder reads.
 TokenLimits = list[tuple[Any, int]]
+
+#: Texts come again and again, and to split a long one takes a part of a short step.
+KEPT_ANSWER_COUNT = 256
 
 
 def token_limits(pipeline: Any, counts: Mapping[str, int]) -> TokenLimits:
@@ -18,9 +22,18 @@ def token_limits(pipeline: Any, counts: Mapping[str, int]) -> TokenLimits:
     ]
 
 
-def is_cut(text: str, limits: TokenLimits) -> bool:
-    """Whether none of the text encoders reads a text to its end."""
-    return bool(limits) and all(
-        len(tokenizer(text, truncation=False, verbose=False).input_ids) > count
-        for tokenizer, count in limits
-    )
+class CutTexts:
+    """Tells texts that none of the text encoders reads to the end. Thread-bound."""
+
+    def __init__(self, limits: TokenLimits) -> None:
+        self._limits = limits
+        self._answer = functools.lru_cache(KEPT_ANSWER_COUNT)(self._is_cut)
+
+    def __contains__(self, text: str) -> bool:
+        return self._answer(text)
+
+    def _is_cut(self, text: str) -> bool:
+        return bool(self._limits) and all(
+            len(tokenizer(text, truncation=False, verbose=False).input_ids) > count
+            for tokenizer, count in self._limits
+        )

@@ -22,6 +22,7 @@ from darkroom_server.backends.diffusers.first_block import (
 )
 from darkroom_server.backends.diffusers.schedule import Schedule
 from darkroom_server.backends.diffusers.step_model import DiffusersTrajectory, filled_up
+from darkroom_server.backends.diffusers.token_limits import TokenLimits
 from darkroom_server.backends.prompt_cache import PromptCache
 from darkroom_server.domain.jobs import ImageSpec
 
@@ -55,9 +56,11 @@ class FluxStepModel(FlowStepModel):
         self._is_guided = bool(pipeline.transformer.config.guidance_embeds)
         longest = GUIDED_TOKENS if self._is_guided else SCHNELL_TOKENS
         self._token_count = min(longest, pipeline.tokenizer_2.model_max_length)
-        # CLIP reads less, but gives no more than a summary.
-        self._token_limits = [(pipeline.tokenizer_2, self._token_count)]
         self._first_block = FirstBlockCache(pipeline.transformer)
+
+    def token_limits(self) -> TokenLimits:
+        """T5's alone: CLIP reads less, but gives no more than a summary."""
+        return [(self._pipeline.tokenizer_2, self._token_count)]
 
     def batch_key(self, spec: ImageSpec) -> Hashable:
         """The latents' size; all prompts are padded to one length.

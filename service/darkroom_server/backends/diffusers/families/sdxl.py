@@ -146,7 +146,7 @@ class SdxlStepModel(UnetStepModel):
         """Runs the VAE, in FP32 where FP16 would overflow."""
         vae = self.vae
         with kept_dtype(vae):
-            if vae.dtype == torch.float16 and vae.config.force_upcast:
+            if vae.config.force_upcast and vae.dtype == torch.float16:
                 vae.to(dtype=torch.float32)
                 latents = latents.float()
             statistics = latent_statistics(vae, latents)
