@@ -73,8 +73,8 @@ schedulers: [
 
 
 def device() -> torch.device:
-    """The GPU; on a machine without one everything runs, slowly, and says nothing."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """The GPU."""
+    return torch.device("cuda")
 
 
 def sdxl() -> DiffusersStepModel:
@@ -261,6 +261,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="bench.gpu", description=__doc__)
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help="all by default")
     args = parser.parse_args()
+    if not torch.cuda.is_available():
+        parser.error("torch finds no GPU here; `make bench` measures the processor")
     commit = commit_now()
     sys.stdout.reconfigure(line_buffering=True)
     for part in args.parts or PARTS:

@@ -31,6 +31,15 @@ except where a line says solo. A model that sets nothing runs in solo mode, whic
 - **Goodput**: requests a second that meet their deadline, at the highest load at which 90% meet
   five times the isolated latency of their class. The lines with 99% within 10x and 90% within 10
   s show how far the ratio hangs on that choice.
+- **Workloads.** W-mix: 4, 20 or 50 steps (40, 40 and 20%), no guidance, 5 or 7.5 (25, 45 and 30%),
+  the Euler, DPM-Solver++ or ancestral Euler scheduler (60, 25 and 15%), one size, arrivals
+  of a Poisson process. Each other one differs from it in one thing: W-size has four sizes, W-homog
+  one kind of request (20 steps, guidance 5, Euler), W-burst gaps that vary three times as much,
+  W-session users who stay with a prompt, W-cancel callers of whom 15% hang up, W-over 1.5 times
+  the load that is sustained.
+- **Goals.** G1 goodput at a size where more rows pay, G2 where they pay little, G3 the tail of
+  short requests, G4 latency and throughput against the bare pipeline, G5 refusals and estimates, G6
+  previews, G7 cancelling, G9 what scheduling and memory cost, G10 exactness and its price.
 - **B0** a plain pipeline loop, **B1** first come first served, **B2** batches of equal parameters
   (batch and delay tuned by a sweep on seeds of their own), **B3** shortest job first with such
   batches.

@@ -44,9 +44,10 @@ func (c *Client) waitBeforeNext(ctx context.Context, err error, trailer metadata
 
 // backOff is drawn from below its limit, so that callers who failed together do not return together.
 func backOff(attempt int) time.Duration {
-	limit := firstWait << (attempt - 1)
-	if limit > longestWait {
-		limit = longestWait
+	limit := longestWait
+	// Shifted further, it would overflow.
+	if shift := attempt - 1; shift < 10 && firstWait<<shift < longestWait {
+		limit = firstWait << shift
 	}
 	return time.Duration(rand.Int63n(int64(limit)))
 }

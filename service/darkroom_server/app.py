@@ -106,6 +106,7 @@ def _engine_options(config: ServerConfig) -> EngineOptions:
     return EngineOptions(
         model_repository=config.location,
         threads_per_worker=config.threads_per_worker,
+        prompt_cache_bytes=config.prompt_cache_bytes,
         hang_limit_s=config.worker_hang_limit_s,
         aliases=config.aliases,
         memory=SystemMemory() if config.memory_check else None,

@@ -14,7 +14,12 @@ MAX_FUNCTION_LINES = 50
 VAGUE_NAMES = {"utils", "util", "common", "helpers", "helper", "misc"}
 
 #: Everything unforeseen ends in one of these: an edge's interceptor and the worker's tick.
-CATCH_ALL_FILES = {"rpc/interceptors.py", "gateway/connect_calls.py", "worker/failures.py"}
+CATCH_ALL_FILES = {
+    "rpc/interceptors.py",
+    "gateway/bugs.py",
+    "gateway/connect_calls.py",
+    "worker/failures.py",
+}
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 

@@ -28,6 +28,15 @@ def scraped(server: Server) -> dict[str, float]:
     }
 
 
+def told(server: Server, *, step_count: int) -> dict[str, float]:
+    """What is scraped once a worker has told of so many steps."""
+    values, until_s = scraped(server), time.monotonic() + WAIT_S
+    while values["darkroom_steps_total"] < step_count and time.monotonic() < until_s:
+        time.sleep(0.1)
+        values = scraped(server)
+    return values
+
+
 def asked_over_http(server: Server) -> None:
     """One call that the model's limits refuse: its route and its model are counted, no step is."""
     port = server.until("listening")["http_port"]
@@ -47,10 +56,7 @@ def test_two_requests_of_one_text_are_seen_in_every_metric() -> None:
             ]
             for seed in (1, 2)
         ]
-        values, until_s = scraped(server), time.monotonic() + WAIT_S
-        while values["darkroom_steps_total"] < 2 * STEP_COUNT and time.monotonic() < until_s:
-            time.sleep(0.1)
-            values = scraped(server)
+        values = told(server, step_count=2 * STEP_COUNT)
     named = {name.removesuffix("_count").removesuffix("_sum") for name in values}
     of_models = {metric.name for metric in METRICS if "model" in metric.labels}
     assert of_models <= named
@@ -69,3 +75,14 @@ def test_two_requests_of_one_text_are_seen_in_every_metric() -> None:
     assert values["darkroom_images_total"] == 2
     assert values["darkroom_image_bytes_total"] == sum(len(one.content) for one in pictures)
     assert values["darkroom_worker_restarts_total"] == 0
+
+
+def test_a_prompt_cache_without_room_keeps_no_text() -> None:
+    flags = ("--model-control", "explicit", "--load-model", "tiny-sdxl")
+    with serving(REPOSITORY, *flags, "--prompt-cache-bytes", "0") as server:
+        with connected(server) as client:
+            for seed in (1, 2):
+                client.generate("a red circle", model="tiny-sdxl", seed=seed, steps=1)
+        values = told(server, step_count=2)
+    assert values["darkroom_prompt_cache_hits_total"] == 0
+    assert values["darkroom_prompt_cache_bytes"] == 0

@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import threading
 from pathlib import Path
 
+import httpx
 import pytest
 
-from bench.serving import DARKROOM, connected, serving
+from bench.serving import DARKROOM, Server, connected, serving
 from darkroom_client import Client, DeadlineExceeded, Progress, Unavailable
 from darkroom_client.errors import DarkroomError
 from darkroom_client.events import Completed, Event
@@ -117,6 +119,35 @@ def test_no_call_is_left_without_a_status(tmp_path: Path, flags: tuple[str, ...]
         with pytest.raises(DarkroomError):
             list(events)
         assert server.process.wait(30) == 0
+
+
+def half_a_call(server: Server) -> socket.socket:
+    """A connection over which a body is promised, and not sent whole."""
+    port = server.until("listening")["http_port"]
+    connection = socket.create_connection(("127.0.0.1", port))
+    head = "POST /v1/images/generations HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n"
+    connection.sendall(f'{head}{{"'.encode())
+    return connection
+
+
+def test_a_caller_that_stands_still_does_not_keep_it_from_ending(tmp_path: Path) -> None:
+    with serving(fake_repository(tmp_path)) as server:
+        server.until("model", state="ready")
+        with half_a_call(server):
+            # Answered after the half was read: the server is in the middle of the call.
+            port = server.until("listening")["http_port"]
+            assert httpx.get(f"http://127.0.0.1:{port}/v2/health/live").is_success
+            server.process.send_signal(signal.SIGTERM)
+            assert server.process.wait(30) == 0
+        assert "unhandled error" not in {one.get("event") for one in server.log}
+
+
+def test_a_caller_that_leaves_in_the_middle_of_its_body_is_no_bug(tmp_path: Path) -> None:
+    with serving(fake_repository(tmp_path)) as server:
+        server.until("model", state="ready")
+        half_a_call(server).close()
+        server.until("http call", status=499)
+        assert "unhandled error" not in {one.get("event") for one in server.log}
 
 
 def test_a_signal_to_all_processes_also_ends_a_worker_that_still_loads(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """What a streaming call reports, in the order of the stream.
 
-Accepted, Queued*, (Progress | Preview)*, ImageReady*, Completed. Progress and previews may be left
+Accepted, Queued*, (Progress | Preview | ImageReady)*, Completed. Progress and previews may be left
 out for a slow reader.
 """
 

@@ -48,8 +48,9 @@ class GeneratedImage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parameters:
-    """What the model ran with, after defaults and rounding. `strength` is None but for Fill.
+    """What the model ran with, after defaults and rounding.
 
+    `strength` is None where images begin with noise.
     `seeds` has one for every image. Two servers with one `fingerprint` give one picture.
     """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from typing import Annotated
@@ -187,20 +188,22 @@ def watch(
     """Shows every version of every model and what becomes of it, until Ctrl-C."""
     console = Console()
     found: list[Model] = []
-    try:
-        with access.connect(max_attempts=1) as client, Live(console=console) as live:
-            while True:
-                notice = Text()
-                try:
-                    found = client.list_models(timeout=WATCH_TIMEOUT_S)
-                except (Unavailable, DeadlineExceeded) as error:
-                    # A server that restarts is worth watching too.
-                    notice = Text(str(error), style="red")
-                live.update(Group(version_table(found), notice), refresh=True)
-                time.sleep(interval)
-    except KeyboardInterrupt:
-        # The usual way to end it.
-        return
+    # Ctrl-C is the usual way to end it.
+    with (
+        one_line_errors(),
+        contextlib.suppress(KeyboardInterrupt),
+        access.connect(max_attempts=1) as client,
+        Live(console=console) as live,
+    ):
+        while True:
+            notice = Text()
+            try:
+                found = client.list_models(timeout=WATCH_TIMEOUT_S)
+            except (Unavailable, DeadlineExceeded) as error:
+                # A server that restarts is worth watching too.
+                notice = Text(str(error), style="red")
+            live.update(Group(version_table(found), notice), refresh=True)
+            time.sleep(interval)
 
 
 def _list(access: ServerAccess, timeout: float | None, *, as_json: bool) -> None:

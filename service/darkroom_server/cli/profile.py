@@ -139,8 +139,9 @@ def _measure(
                     on_cell=lambda: bar.advance(task),
                 )
                 profiles.append(one)
-            except (ModelUnavailable, ValueError) as error:
-                reasons[denoiser.label] = str(error)
+            except (ModelUnavailable, ValueError, RuntimeError, MemoryError) as error:
+                # RuntimeError is torch's: out of memory, for one, at so many rows.
+                reasons[denoiser.label] = str(error).partition("\n")[0] or type(error).__name__
             bar.update(task, completed=number * len(cells))
     return profiles, reasons
 

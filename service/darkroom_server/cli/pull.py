@@ -10,6 +10,7 @@ import typer
 from darkroom_server.cli.exits import ExitCode
 from darkroom_server.models.catalogue import catalogue
 from darkroom_server.models.hub import HubError
+from darkroom_server.models.naming import is_model_name
 from darkroom_server.models.pull import PullOrder, model_name
 from darkroom_server.models.pull import pull as pull_model
 from darkroom_server.models.remote_store import is_url
@@ -84,8 +85,10 @@ def pull(
 
 def _folder(name: str | None, repo_id: str) -> str:
     folder = name or model_name(repo_id)
-    if not folder or "/" in folder or folder.startswith("."):
-        raise typer.BadParameter("is not a folder's name", param_hint="--as")
+    if not is_model_name(folder):
+        raise typer.BadParameter(
+            "is no name for a model: letters, digits, '.', '_' and '-' only", param_hint="--as"
+        )
     return folder
 
 

@@ -188,11 +188,21 @@ def serve(
             help=_help("Threads of each worker; 0: an equal share.", "worker_thread_count")
         ),
     ] = None,
+    prompt_cache_bytes: Annotated[
+        int | None,
+        typer.Option(
+            help=_help(
+                "Most that prompt embeddings kept by a worker take; 0: none are kept.",
+                "prompt_cache_bytes",
+            )
+        ),
+    ] = None,
     worker_hang_limit: Annotated[
         float | None,
         typer.Option(
             help=_help(
-                "Seconds of silence with work in hand after which a worker is restarted; 0: never.",
+                "Seconds of silence with work in hand after which a worker is restarted, and three "
+                "times as many while it loads; 0: never.",
                 "worker_hang_limit_s",
             )
         ),
@@ -251,6 +261,7 @@ def serve(
         "tls_client_ca": tls_client_ca,
         "insecure": insecure,
         "worker_thread_count": worker_thread_count,
+        "prompt_cache_bytes": prompt_cache_bytes,
         "worker_hang_limit_s": worker_hang_limit,
         "max_receive_bytes": max_receive_bytes,
         "max_concurrent_streams": max_concurrent_streams,

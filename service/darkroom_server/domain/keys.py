@@ -19,6 +19,7 @@ class Permission(enum.Enum):
 
     GENERATE = "generate"
     FILL = "fill"
+    PRIORITIZE = "prioritize"
     MANAGE = "manage"
 
 

@@ -46,13 +46,14 @@ WATCH_INTERVAL_S = 0.5
 class EngineOptions:
     """Where the models are, and how many threads each worker computes with, by worker count.
 
-    A worker that is silent for `hang_limit_s` with work in hand is ended; 0: never. `aliases` are
-    names by which models may be asked for besides their own. Without `memory` it is not looked
-    whether models fit into it.
+    A worker keeps up to `prompt_cache_bytes` of prompt embeddings. One that is silent for
+    `hang_limit_s` with work in hand is ended; 0: never. `aliases` are names by which models may be
+    asked for besides their own. Without `memory` it is not looked whether models fit into it.
     """
 
     model_repository: Path | RemoteLocation
     threads_per_worker: Callable[[int], int]
+    prompt_cache_bytes: int = 0
     hang_limit_s: float = 0.0
     control: ControlOptions = field(default_factory=ControlOptions)
     aliases: Mapping[str, str] = field(default_factory=dict)
@@ -162,6 +163,7 @@ class Engine:
         return Supervisor(
             version,
             thread_count=self._options.threads_per_worker(worker_count),
+            prompt_cache_bytes=self._options.prompt_cache_bytes,
             metrics=self._metrics,
             on_change=on_change,
             hang_limit_s=self._options.hang_limit_s,

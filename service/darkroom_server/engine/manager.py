@@ -12,6 +12,7 @@ import structlog
 
 from darkroom_server.domain.errors import ModelUnavailable, NotEnoughMemory
 from darkroom_server.domain.models import (
+    ModelInfo,
     ModelStatus,
     UpdatePolicy,
     VersionInfo,
@@ -62,6 +63,8 @@ class Manager:
         self._labels: dict[str, dict[str, int]] = {}
         self._moved: Mapping[str, MovedLabels] = {}
         self._reload_count: Counter[tuple[str, int]] = Counter()
+        #: How versions were configured when they were last seen, but for what labels say.
+        self._configs: dict[tuple[str, int], ModelInfo] = {}
         #: How often loads failed and were tried again.
         self._retry_count: dict[tuple[str, Edition], int] = {}
         #: What requests are resolved against: `serving` are loaded versions, the default first.
@@ -77,13 +80,25 @@ class Manager:
         """Takes what should be loaded now, and begins whatever follows of it.
 
         `moved` are the labels that requests moved, as before if None. Models and versions of
-        `reload` are loaded anew.
+        `reload` are loaded anew, and those that are configured otherwise than before.
         """
         self.scan = scan
         if moved is not None:
             self._moved = moved
         self._reload_count.update(reload)
+        self._reload_count.update(self._reconfigured(scan))
         self._reconcile()
+
+    def _reconfigured(self, scan: RepositoryScan) -> list[tuple[str, int]]:
+        """Versions whose configuration is another than when they were last seen."""
+        changed = []
+        for version in (one for model in scan.models for one in model.versions):
+            key = (version.model.name, version.version)
+            config = replace(version.model, version_labels={}, traffic_percent={})
+            if self._configs.setdefault(key, config) != config:
+                self._configs[key] = config
+                changed.append(key)
+        return changed
 
     def _changed(self) -> None:
         """A version's status is another: what follows of it is begun soon, once for many."""
@@ -117,7 +132,8 @@ class Manager:
             for version in model.versions
             if version.version in model.serving
         }
-        plan = self._plan(name, tuple(wanted), model)
+        policy = self._policy(name, tuple(wanted), model)
+        plan = self._plan(name, tuple(wanted), policy)
         for edition in plan.leave:
             self._let_go(name, edition)
         for edition in plan.load:
@@ -125,12 +141,12 @@ class Manager:
                 # It failed, and is tried again.
                 self._retry_count[name, edition] = self._retry_count.get((name, edition), 0) + 1
                 self._let_go(name, edition)
-            self._load(name, wanted[edition], after=())
-        for edition in plan.wait:
+        for edition in plan.load + plan.wait:
             going = [task for one, task in self._leaving.items() if _name(one) == name]
-            self._load(name, wanted[edition], after=going)
+            is_beside = policy is not UpdatePolicy.RESOURCE
+            self._load(name, wanted[edition], after=() if is_beside else going)
 
-    def _plan(self, name: str, wanted: tuple[Edition, ...], model: RepositoryModel) -> Plan:
+    def _plan(self, name: str, wanted: tuple[Edition, ...], policy: UpdatePolicy) -> Plan:
         live = [
             Live(
                 edition=edition,
@@ -139,7 +155,7 @@ class Manager:
             )
             for edition, supervisor in self._live.get(name, {}).items()
         ]
-        return plan_update(wanted, live, policy=self._policy(name, wanted, model))
+        return plan_update(wanted, live, policy=policy)
 
     def _policy(
         self, name: str, wanted: tuple[Edition, ...], model: RepositoryModel
@@ -171,7 +187,7 @@ class Manager:
             waited_for = tuple(after)
             if waited_for:
                 await asyncio.wait(waited_for)
-            if supervisor.state is not VersionState.LOADING:
+            if not supervisor.is_needed:
                 return
             others = (one for one in self.supervisors() if one is not supervisor)
             try:
@@ -215,12 +231,14 @@ class Manager:
             if by_version[number].state is state
         ]
         ready = [number for number in order if by_version[number].state is VersionState.READY]
+        hopeful = [one for one in order if by_version[one].state is not VersionState.FAILED]
         moved = self._moved.get(name, MovedLabels())
         labels = in_force(
             moved.over(model.info.version_labels),
             self._labels.get(name, {}),
             ready=ready,
-            loaded=order,
+            # Where all have failed, the reason why is what its requests are told.
+            loaded=hopeful or order,
         )
         self._labels[name] = labels
         shares = {

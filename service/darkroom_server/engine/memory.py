@@ -58,8 +58,8 @@ class SystemMemory:
             machine = int(psutil.virtual_memory().available)
             return machine if left is None else min(machine, left)
         with _nvml() as is_there:
-            if is_there:
-                handle = pynvml.nvmlDeviceGetHandleByIndex(_visible()[device])
+            if is_there and device < len(visible := _visible()):
+                handle = pynvml.nvmlDeviceGetHandleByIndex(visible[device])
                 return int(pynvml.nvmlDeviceGetMemoryInfo(handle).free)
         return None
 

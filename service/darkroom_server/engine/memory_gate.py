@@ -96,13 +96,16 @@ class MemoryGate:
     ) -> int:
         """Beside its weights, of a worker on the processor: the largest peak of what serves."""
         measured = [
-            (probe.held_bytes(one.worker_pids) + probe.growth_bytes(one.worker_pids) - weights)
-            // len(one.worker_pids)
+            (probe.held_bytes(pids) + probe.growth_bytes(pids)) // len(pids) - weights
             for one in others
             if one.version.model.backend is backend
             and one.state is VersionState.READY
-            and one.worker_pids
-            and (weights := self._weights(probe, one).get(None))
+            and (pids := one.worker_pids)
+            # Of a worker: not all of them may be up.
+            and (
+                weights := self._weights(probe, one).get(None, 0)
+                // len(one.version.model.placements)
+            )
         ]
         return max(0, *measured) if measured else DEFAULT_OVERHEAD_BYTES[backend]
 

@@ -375,6 +375,7 @@ class ModelControl:
 
 def _failure(loading: Iterable[Supervisor]) -> Exception:
     """What the load of some versions, none of which is on its way any more, failed of."""
+    name = "The version"
     for one in loading:
         name = f"{one.version.model.name}/{one.version.version}"
         if one.failure is not None:

@@ -49,6 +49,8 @@ MAX_JOB_ATTEMPTS = 3
 MAX_DEATHS = 5
 STABLE_S = 30.0
 FIRST_RESTART_DELAY_S, MAX_RESTART_DELAY_S = 0.1, 10.0
+#: A load may be silent for so many times as long as a worker with work in hand: compiling is.
+LOAD_PATIENCE = 3.0
 
 
 @dataclass(slots=True, eq=False)
@@ -171,6 +173,7 @@ class Seat:
 
         instance = Instance(self._spec, on_report=on_report, on_exit=on_exit)
         self._instance = instance
+        self._heard_s = time.monotonic()
         try:
             await instance.start()
         except (OSError, EOFError):
@@ -217,11 +220,13 @@ class Seat:
         return released
 
     def check_hang(self, now_s: float) -> None:
-        """Kills a worker that has been silent for too long with work in hand."""
-        is_at_work = self.state is SeatState.READY and bool(self.jobs)
-        if not is_at_work or self._hang_limit_s <= 0:
+        """Kills a worker that has been silent for too long with work in hand, or while it loads."""
+        is_loading = self.state in (SeatState.LOADING, SeatState.RESTARTING)
+        is_busy = is_loading or (self.state is SeatState.READY and bool(self.jobs))
+        limit_s = self._hang_limit_s * (LOAD_PATIENCE if is_loading else 1.0)
+        if self._instance is None or not is_busy or limit_s <= 0:
             self._heard_s = now_s
-        elif now_s - self._heard_s > self._hang_limit_s and self._instance is not None:
+        elif now_s - self._heard_s > limit_s:
             log.error("worker hangs", model=self._name(), silent_s=round(now_s - self._heard_s, 1))
             self._heard_s = now_s
             self._instance.kill()

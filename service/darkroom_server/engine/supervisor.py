@@ -52,6 +52,7 @@ class Supervisor:
         version: VersionInfo,
         *,
         thread_count: int,
+        prompt_cache_bytes: int,
         metrics: Metrics,
         on_change: Callable[[], None],
         hang_limit_s: float,
@@ -83,7 +84,12 @@ class Supervisor:
         self._seats = [
             Seat(
                 index,
-                WorkerSpec(version=version, thread_count=thread_count, placement=placement),
+                WorkerSpec(
+                    version=version,
+                    thread_count=thread_count,
+                    placement=placement,
+                    prompt_cache_bytes=prompt_cache_bytes,
+                ),
                 metrics=self._metrics,
                 owner=self,
                 hang_limit_s=hang_limit_s,
@@ -134,12 +140,22 @@ class Supervisor:
         """Whether no request holds it."""
         return not self._lease_count
 
+    @property
+    def is_needed(self) -> bool:
+        """Whether a load that has not been started still should be: also one on its way out, which
+        another edition overtook, is if requests wait for it.
+        """
+        is_leaving = self._state is VersionState.UNLOADING
+        waits = is_leaving and not self.is_idle and not self._is_cut_off
+        return self._state is VersionState.LOADING or waits
+
     def refuse(self, failure: ModelPrecondition) -> None:
         """Gives up a load that has not been started."""
         self.failure = failure
         self.failed_at_s = time.monotonic()
         self._fail_all(failure)
-        self._happen(LifeEvent.GIVE_UP, str(failure))
+        if self._state is VersionState.LOADING:
+            self._happen(LifeEvent.GIVE_UP, str(failure))
 
     async def start(self) -> None:
         """Starts the workers; returns before the model is loaded."""
@@ -243,7 +259,9 @@ class Supervisor:
         elif len(failed) == len(self._seats):
             self.failed_at_s = time.monotonic()
             self._happen(LifeEvent.GIVE_UP, failed[0].message)
-        elif self._state is not VersionState.UNAVAILABLE and seat.state is SeatState.RESTARTING:
+        elif self._state is VersionState.READY or (
+            self._state is VersionState.LOADING and seat.state is SeatState.RESTARTING
+        ):
             self._loaded_at_s = None
             self._happen(LifeEvent.LOSE, seat.message)
         else:

@@ -10,8 +10,8 @@ from darkroom_server.domain.jobs import FeatureCache, ImageFormat, PreviewSpec, 
 from darkroom_server.domain.models import ModelRef
 from darkroom_server.gateway.fields import Fields, whole
 from darkroom_server.gateway.pictures import picture_bytes
-from darkroom_server.wire.images import ImageLimits, says_alpha
-from darkroom_server.wire.limits import check_limits, check_name
+from darkroom_server.wire.images import ImageLimits, says_alpha, shows_through
+from darkroom_server.wire.limits import check_limits, check_name, check_strength
 from darkroom_server.wire.requests import (
     FillInput,
     ImageRequest,
@@ -84,27 +84,29 @@ def _given(
 ) -> tuple[Task, FillInput | None, SourceInput | None]:
     """The task that the images sent along make of the request."""
     image, mask = fields.raw("image.content"), fields.raw("mask.content")
+    strength, chosen = fields.number("strength"), fields.choice("mask_polarity", _POLARITIES)
+    preserve_unmasked = fields.flag("preserve_unmasked")
     if image is None and mask is None:
+        check_strength(strength)
+        fields.ignore("strength", "mask_polarity", "preserve_unmasked")
         return Task.TEXT_TO_IMAGE, None, None
-    strength = fields.number("strength")
     name = fields.name("image.content")
     content = b"" if image is None else picture_bytes(image, name)
-    chosen = fields.choice("mask_polarity", _POLARITIES)
     polarity = manner.mask_polarity if chosen is None else _POLARITIES[chosen]
     if mask is None and chosen is None:
-        has_alpha = says_alpha(content, name, image_limits)
         only_fills = Task.FILL in tasks and Task.IMAGE_TO_IMAGE not in tasks
         by_colour = polarity is MaskPolarity.WHITE_REPAINTS
-        if not only_fills and (by_colour or not has_alpha):
+        if not only_fills and (by_colour or not shows_through(content, name, image_limits)):
+            fields.ignore("preserve_unmasked")
             return Task.IMAGE_TO_IMAGE, None, SourceInput(image=content, strength=strength)
-        if has_alpha:
+        if says_alpha(content, name, image_limits):
             polarity = MaskPolarity.TRANSPARENT_REPAINTS
     fill = FillInput(
         image=content,
         mask=None if mask is None else picture_bytes(mask, fields.name("mask.content")),
         mask_polarity=polarity,
         strength=strength,
-        preserve_unmasked=fields.flag("preserve_unmasked"),
+        preserve_unmasked=preserve_unmasked,
     )
     return Task.FILL, fill, None
 

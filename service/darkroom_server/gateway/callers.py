@@ -38,10 +38,11 @@ _OPEN = re.compile(
 _RPC = re.compile(r"/darkroom\.v1\.[^/]+/.*")
 #: How errors look where no route has been found yet; elsewhere they are Hugging Face's.
 _RENDERS: tuple[tuple[re.Pattern[str], Render], ...] = (
+    (re.compile("/darkroom/"), events.render),
     (re.compile("/api/v1/"), nebula.render),
     (re.compile("/v1/image/"), hyperbolic.render),
     *((re.compile(f"{prefix}/v1/images/"), openai.render) for prefix in openai.PROVIDERS),
-    (re.compile("/v1/predictions|/v1/models/.+/predictions$"), replicate.render),
+    (re.compile("(/replicate)?/v1/(predictions|models/.+/predictions$)"), replicate.render),
     (re.compile("/v1/models"), openai.render),
 )
 
@@ -85,10 +86,13 @@ def need_of(method: str, path: str) -> Need:
 
 def refused(path: str, error: DarkroomError) -> Response:
     """The answer to a caller that is not let in, in the shape of the dialect at the path."""
-    if path.startswith("/darkroom/"):
-        return events.refused(error)
+    return refusal(problem_of(error), render_of(path))
+
+
+def render_of(path: str) -> Render:
+    """How errors look at the path."""
     found = (render for beginning, render in _RENDERS if beginning.match(path))
-    return refusal(problem_of(error), next(found, huggingface.render))
+    return next(found, huggingface.render)
 
 
 def standing_headers(caller: Caller) -> dict[str, str]:

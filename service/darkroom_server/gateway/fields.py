@@ -56,8 +56,8 @@ class Fields:
                 if body.get(name) is not None:
                     self._put(field, name, body[name])
         known = {name for names in NAMES.values() for name in names} | _SILENT
-        #: Names that nothing is known of.
-        self.unknown: tuple[str, ...] = tuple(name for name in body if name not in known)
+        #: Names in the body that change nothing, those last of which nothing is known.
+        self.ignored: list[str] = [name for name in body if name not in known]
 
     def _put(self, field: str, name: str, value: Any) -> None:
         if field in self._values and self._values[field] != value:
@@ -66,6 +66,11 @@ class Fields:
             )
         if field not in self._values:
             self._values[field], self.written[field] = value, name
+
+    def ignore(self, *fields: str) -> None:
+        """Notes of each that it was asked for in vain; false asks for nothing."""
+        asked = [field for field in fields if self.raw(field) not in (None, "false")]
+        self.ignored[:0] = [self.name(field) for field in asked if self.raw(field) is not False]
 
     def name(self, field: str) -> str:
         """What the caller calls the field, or would."""

@@ -6,10 +6,8 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
-import structlog
-from fastapi import FastAPI, Request, Response
+from fastapi import Request, Response
 
 from darkroom.v1.image_service_pb2 import GenerationEvent
 from darkroom_server.domain.errors import DarkroomError, FieldError
@@ -19,19 +17,10 @@ from darkroom_server.engine.engine import Engine
 from darkroom_server.gateway.asking import Manner, read_request
 from darkroom_server.gateway.fields import Fields
 from darkroom_server.gateway.outcome import Outcome, run, unless_gone
-from darkroom_server.gateway.problems import (
-    Problem,
-    Render,
-    internal_problem,
-    problem_of,
-    refusal,
-)
-from darkroom_server.gateway.request_ids import REQUEST_ID_HEADER, request_id_of
+from darkroom_server.gateway.problems import Render, problem_of, refusal
 from darkroom_server.wire.generation import Told, generation_events
 from darkroom_server.wire.images import ImageLimits
 from darkroom_server.wire.requests import ImageRequest
-
-log = structlog.get_logger("darkroom.gateway")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,20 +79,3 @@ async def answering(request: Request, render: Render, work: Awaitable[Response])
         return await work
     except DarkroomError as error:
         return refusal(problem_of(error), render)
-
-
-def add_bug_handler(app: FastAPI) -> None:
-    """Bugs are logged whole and answered with their request's id alone."""
-
-    @app.exception_handler(Exception)
-    async def answer(request: Request, error: Exception) -> Response:
-        request_id = request_id_of(request)
-        log.error("unhandled error", exc_info=error, request_id=request_id)
-        render: Render = getattr(request.state, "render", _plain)
-        response = refusal(internal_problem(request_id), render)
-        response.headers[REQUEST_ID_HEADER] = request_id
-        return response
-
-
-def _plain(problem: Problem) -> dict[str, Any]:
-    return {"error": problem.message}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -81,10 +81,10 @@ async def _disconnect(request: Request) -> None:
         pass
 
 
-def outcome_headers(outcome: Outcome, unknown: tuple[str, ...] = ()) -> dict[str, str]:
+def outcome_headers(outcome: Outcome, ignored: Sequence[str] = ()) -> dict[str, str]:
     """Seed, model, timings and warnings, as every dialect sends them with its images.
 
-    `unknown` are names in the body that mean nothing here.
+    `ignored` are names in the body that change nothing.
     """
     timings = outcome.timings
     stages = {
@@ -97,11 +97,11 @@ def outcome_headers(outcome: Outcome, unknown: tuple[str, ...] = ()) -> dict[str
         "total": timings.total_s,
     }
     told = ", ".join(f"{name};dur={s * 1000:.1f}" for name, s in stages.items())
-    return {**accepted_headers(outcome.accepted, unknown), "server-timing": told}
+    return {**accepted_headers(outcome.accepted, ignored), "server-timing": told}
 
 
 def accepted_headers(
-    accepted: GenerationEvent.Accepted, unknown: tuple[str, ...] = ()
+    accepted: GenerationEvent.Accepted, ignored: Sequence[str] = ()
 ) -> dict[str, str]:
     """Seed, model and warnings: what is known before the images are."""
     parameters = accepted.parameters
@@ -112,7 +112,7 @@ def accepted_headers(
     }
     warnings = [f"{one.reason} {one.field}".strip() for one in accepted.warnings]
     # A caller's own words stay out of headers unless they are plain names.
-    sane = [name for name in unknown if _SANE_NAME.fullmatch(name)][:16]
+    sane = [name for name in ignored if _SANE_NAME.fullmatch(name)][:16]
     warnings += [f"PARAMETER_IGNORED {name}" for name in sane]
     if warnings:
         headers["x-darkroom-warning"] = ", ".join(warnings)

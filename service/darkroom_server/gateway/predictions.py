@@ -17,6 +17,7 @@ from typing import Any
 from darkroom_server.domain.errors import DarkroomError
 from darkroom_server.domain.jobs import JobImage
 from darkroom_server.gateway.making import Begun
+from darkroom_server.gateway.problems import words_of
 
 #: How long an ended prediction and its images can be asked for.
 KEPT_S = 3600.0
@@ -108,7 +109,7 @@ class Predictions:
                         self._keep(made, happened)
             made.status = PredictionStatus.SUCCEEDED
         except DarkroomError as error:
-            made.status, made.error = PredictionStatus.FAILED, str(error)
+            made.status, made.error = PredictionStatus.FAILED, words_of(error)
         except asyncio.CancelledError:
             made.status = PredictionStatus.CANCELED
             raise
@@ -117,6 +118,7 @@ class Predictions:
                 # A bug, which the loop reports.
                 made.status, made.error = PredictionStatus.FAILED, "the server failed"
             made.completed_s = self._now()
+            self._forget()
 
     def _keep(self, made: Prediction, image: JobImage) -> None:
         image_id = f"{secrets.token_hex(16)}.{image.format.value.removeprefix('image/')}"

@@ -11,7 +11,7 @@ from fastapi import Response
 from fastapi.responses import JSONResponse
 
 from darkroom_server.domain.errors import DarkroomError, Draining, FieldError, TryLater
-from darkroom_server.wire.status import INTERNAL_REASON, kind_of
+from darkroom_server.wire.status import INTERNAL_REASON, MAX_MESSAGE_BYTES, cut, kind_of
 
 _INVALID = "invalid_request_error"
 
@@ -47,15 +47,24 @@ TYPES: Mapping[str, tuple[str, str]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """An error in words that may be sent. `param` is the field at fault, as its caller calls it."""
+    """An error in words that may be sent. `param` is the field at fault, as its caller calls it.
+
+    `code` is gRPC's name of what has happened.
+    """
 
     http_status: int
+    code: str
     reason: str
-    message: str
+    text: str
     param: str | None = None
     retryable: bool = False
     retry_after_s: float | None = None
     closing: bool = False
+
+    @property
+    def message(self) -> str:
+        """The text, with the field at fault."""
+        return self.text if self.param is None else f"{self.param}: {self.text}"
 
     @property
     def openai(self) -> dict[str, Any]:
@@ -70,22 +79,27 @@ Render = Callable[[Problem], dict[str, Any]]
 def problem_of(error: DarkroomError) -> Problem:
     """The error as a problem."""
     kind = kind_of(error)
-    param = error.field if isinstance(error, FieldError) else None
     return Problem(
         http_status=kind.http_status,
+        code=kind.code.name,
         reason=kind.reason,
-        message=str(error) if param is None else f"{param}: {error}",
-        param=param,
+        text=words_of(error),
+        param=error.field if isinstance(error, FieldError) else None,
         retryable=kind.retryable,
         retry_after_s=error.retry_after_s if isinstance(error, TryLater) else None,
         closing=isinstance(error, Draining),
     )
 
 
+def words_of(error: DarkroomError) -> str:
+    """What the error says; callers' own words in it may be long, or no Unicode."""
+    return cut(str(error), MAX_MESSAGE_BYTES)
+
+
 def internal_problem(request_id: str) -> Problem:
     """The problem of a bug: says nothing but the id to look for in the logs."""
     text = f"the server failed on this request; its logs have the cause under id {request_id}"
-    return Problem(http_status=500, reason=INTERNAL_REASON, message=text)
+    return Problem(http_status=500, code="INTERNAL", reason=INTERNAL_REASON, text=text)
 
 
 def refusal(problem: Problem, render: Render) -> Response:

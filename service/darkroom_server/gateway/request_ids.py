@@ -64,7 +64,6 @@ class RequestIds:
         self._metrics.observe(HTTP_SECONDS, (method, route), duration_s)
         quiet = scope["path"].startswith(_QUIET_PATHS)
         write = log.debug if quiet else log.info
-        told = {"model": notes.model, "code": notes.code}
         write(
             "http call",
             method=scope["method"],
@@ -72,7 +71,7 @@ class RequestIds:
             status=status,
             duration_ms=round(duration_s * 1000, 1),
             request_id=notes.request_id,
-            **{name: value for name, value in told.items() if value},
+            **notes.told(),
         )
 
 

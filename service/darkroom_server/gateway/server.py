@@ -15,6 +15,7 @@ from fastapi.security import HTTPBearer
 
 from darkroom_server.access.gate import Gate
 from darkroom_server.engine.engine import Engine
+from darkroom_server.gateway.bugs import Bugs, add_bug_handler
 from darkroom_server.gateway.callers import STANDING_HEADERS, Callers
 from darkroom_server.gateway.connect import Servicers, add_connect
 from darkroom_server.gateway.dialects.events import events_router
@@ -24,12 +25,15 @@ from darkroom_server.gateway.dialects.nebula import nebula_router
 from darkroom_server.gateway.dialects.openai import openai_router
 from darkroom_server.gateway.dialects.replicate import replicate_router
 from darkroom_server.gateway.key_route import key_router
-from darkroom_server.gateway.making import ImageMaker, add_bug_handler
+from darkroom_server.gateway.making import ImageMaker
 from darkroom_server.gateway.playground_routes import playground_router
 from darkroom_server.gateway.request_ids import RequestIds
 from darkroom_server.telemetry.metrics import Metrics
 from darkroom_server.wire.images import ImageLimits
 from darkroom_server.wire.tls import TlsFiles
+
+#: How long a connection that stands still may hold up the end: what ran has ended before.
+_STOP_S = 5
 
 #: What a page of another origin may read besides the body.
 _EXPOSED_HEADERS = (
@@ -72,6 +76,7 @@ class HttpServer:
             app,
             log_config=None,
             access_log=False,
+            timeout_graceful_shutdown=_STOP_S,
             ssl_certfile=None if tls is None else tls.certificate,
             ssl_keyfile=None if tls is None else tls.key,
         )
@@ -85,7 +90,7 @@ class HttpServer:
         self._task = asyncio.create_task(self._server.serve(sockets=[self._listener]))
 
     async def stop(self) -> None:
-        """Ends after the calls that run."""
+        """Ends after the calls that run, or those that stand still after a while."""
         self._server.should_exit = True
         if self._task is not None:
             await self._task
@@ -138,6 +143,7 @@ def build_app(
     app.include_router(key_router(), dependencies=scheme)
     app.include_router(playground_router(options.grpc_port, needs_key=gate.asks_for_keys))
     add_connect(app, servicers, metrics, gate)
+    app.add_middleware(Bugs)
     app.add_middleware(Callers, gate=gate)
     if options.cors_origins:
         app.add_middleware(

@@ -1,12 +1,21 @@
-"""Strings that more than one model of a repository claims."""
+"""What models of a repository are called, and strings that more than one of them claims."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from darkroom_server.domain.models import ModelInfo
 from darkroom_server.models.config_file import ConfigFile
 from darkroom_server.models.problems import ProblemLog, quoted
+
+_MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+def is_model_name(name: str) -> bool:
+    """Whether a folder so named can be a model."""
+    return _MODEL_NAME.fullmatch(name) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,3 +57,10 @@ def find_lost_aliases(folders: list[str], models: list[NamedModel]) -> dict[str,
                     index=i,
                 )
     return lost
+
+
+def renamed(info: ModelInfo, lost: set[str], added: Mapping[str, str]) -> ModelInfo:
+    """A model without the aliases that it lost, and with those of `added` that name it."""
+    kept = [alias for alias in info.aliases if alias not in lost]
+    more = [alias for alias, name in added.items() if name == info.name and alias not in kept]
+    return replace(info, aliases=(*kept, *more))

@@ -84,7 +84,7 @@ def pull(root: Path, order: PullOrder, *, say: Callable[[str], None]) -> Pulled:
     of_parts = {part: part_files(other, part) for part, other in others.items()}
     byte_count = sum(listing.sizes_bytes[one] for one in wanted)
     byte_count += sum(others[part].sizes_bytes[n] for part, ns in of_parts.items() for n in ns)
-    _check_room(root, byte_count)
+    _check_room(version, byte_count)
     file_count = len(wanted) + sum(len(names) for names in of_parts.values())
     say(f"{file_count} files, {byte_count / 1e6:,.1f} MB, commit {listing.commit[:12]}")
     fetch(listing, wanted, version)
@@ -127,11 +127,14 @@ def _next_version(folder: Path) -> int:
     return max(numbers, default=0) + 1
 
 
-def _check_room(root: Path, byte_count: int) -> None:
-    free_bytes = shutil.disk_usage(root).free
-    if free_bytes < byte_count:
+def _check_room(version: Path, byte_count: int) -> None:
+    """What an interrupted pull has left in the folder is not needed once more."""
+    held_bytes = sum(path.stat().st_size for path in version.rglob("*") if path.is_file())
+    missing_bytes, free_bytes = byte_count - held_bytes, shutil.disk_usage(version).free
+    if free_bytes < missing_bytes:
         raise HubError(
-            f"{byte_count / 1e9:.1f} GB are needed, {free_bytes / 1e9:.1f} GB are free in {root}"
+            f"{missing_bytes / 1e9:.1f} GB more are needed, {free_bytes / 1e9:.1f} GB are free "
+            f"in {version}"
         )
 
 
@@ -148,7 +151,8 @@ def _manifest(version: Path, names: list[str]) -> str:
 
 def _version_with(folder: Path, manifest: str) -> int | None:
     for path in folder.glob(f"[1-9]*/{MANIFEST_NAME}"):
-        if path.read_text(encoding="utf-8") == manifest:
+        is_version = path.parent.name.isdecimal()
+        if is_version and path.read_text(encoding="utf-8") == manifest:
             return int(path.parent.name)
     return None
 

@@ -106,6 +106,7 @@ class RemoteRepository:
 
     def close(self) -> None:
         """Ends what is being fetched, and leaves the copy to others. Blocking."""
+        self._copy.close()
         self._fetcher.close()
         self._cache.close()
 

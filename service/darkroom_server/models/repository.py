@@ -28,7 +28,12 @@ from darkroom_server.models.derive import (
     derive_traits,
     fake_traits,
 )
-from darkroom_server.models.naming import NamedModel, find_lost_aliases
+from darkroom_server.models.naming import (
+    NamedModel,
+    find_lost_aliases,
+    is_model_name,
+    renamed,
+)
 from darkroom_server.models.openvino_weights import ARRAYS_NAME
 from darkroom_server.models.pipeline_folder import PipelineFolder
 from darkroom_server.models.problems import Problem, ProblemLog, Severity, quoted
@@ -47,7 +52,6 @@ from darkroom_server.models.version_files import (
     version_digest,
 )
 
-_MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _VERSION_NAME = re.compile(r"[1-9][0-9]*")
 _MAX_VERSION = 2**63 - 1
 _MAX_MANIFEST_BYTES = 16 << 20
@@ -130,7 +134,11 @@ class ModelRepository:
         self._digests.begin_scan()
         try:
             root = self._root.resolve(strict=True)
-            names = sorted(path.name for path in root.iterdir() if not path.name.startswith("."))
+            names = sorted(
+                path.name
+                for path in root.iterdir()
+                if not path.name.startswith(".") and (path.is_symlink() or path.is_dir())
+            )
         except (OSError, RuntimeError) as error:
             log = ProblemLog("")
             log.error(".", f"the model repository cannot be read: {_reason(error)}")
@@ -138,11 +146,7 @@ class ModelRepository:
                 models=(), broken=(), problems=tuple(log.problems), is_readable=False
             )
         settled_before_ns = time.time_ns() - self._settle_ns
-        scans = [
-            _ModelScan(root, name, self._digests, settled_before_ns)
-            for name in names
-            if (root / name).is_dir() or (root / name).is_symlink()
-        ]
+        scans = [_ModelScan(root, name, self._digests, settled_before_ns) for name in names]
         models = [model for scan in scans if (model := scan.run()) is not None]
         known = {model.info.name for model in models}
         named = [
@@ -166,7 +170,8 @@ class ModelRepository:
         )
 
     def close(self) -> None:
-        """Nothing is under way between two looks."""
+        """Ends a look that is under way."""
+        self._digests.stop()
 
     def _aliases_of_nothing(self, known: set[str]) -> list[Problem]:
         log = ProblemLog("")
@@ -194,7 +199,7 @@ class _ModelScan:
 
     def run(self) -> RepositoryModel | None:
         """The model, or None with problems, or None without when the folder is not meant as one."""
-        if not _MODEL_NAME.fullmatch(self.name):
+        if not is_model_name(self.name):
             self.problems.error(
                 self.name, "is no name for a model: letters, digits, '.', '_' and '-' only"
             )
@@ -202,10 +207,12 @@ class _ModelScan:
         if not self._stays_inside(self._folder, self.name):
             return None
         try:
-            children = sorted(self._folder.iterdir())
+            return self._read(sorted(self._folder.iterdir()))
         except OSError as error:
             self.problems.error(self.name, f"cannot be read: {_reason(error)}")
             return None
+
+    def _read(self, children: list[Path]) -> RepositoryModel | None:
         numbers = self._version_numbers(children)
         has_config = any(child.name == CONFIG_NAME for child in children)
         self.config = self._read_config() if has_config else None
@@ -383,13 +390,8 @@ def _keep_labels(info: ModelInfo, numbers: list[int]) -> ModelInfo:
 
 
 def _rename(model: RepositoryModel, lost: set[str], added: Mapping[str, str]) -> RepositoryModel:
-    def renamed(info: ModelInfo) -> ModelInfo:
-        kept = [alias for alias in info.aliases if alias not in lost]
-        more = [alias for alias, name in added.items() if name == info.name and alias not in kept]
-        return replace(info, aliases=(*kept, *more))
-
-    versions = tuple(replace(version, model=renamed(version.model)) for version in model.versions)
-    return replace(model, info=renamed(model.info), versions=versions)
+    versions = (replace(one, model=renamed(one.model, lost, added)) for one in model.versions)
+    return replace(model, info=renamed(model.info, lost, added), versions=tuple(versions))
 
 
 def _reason(error: OSError | RuntimeError | UnicodeDecodeError) -> str:

@@ -119,7 +119,8 @@ class _Call:
         self._metrics.count(REQUESTS, (self._method, self.notes.model, code.name))
         duration_ms = round((time.monotonic() - self._started_s) * 1000, 1)
         write = self.log.debug if self._quiet else self.log.info
-        write("call", code=code.name, duration_ms=duration_ms)
+        self.notes.code = code.name
+        write("call", duration_ms=duration_ms, **self.notes.told())
 
 
 def _first(details: grpc.HandlerCallDetails, wanted: str) -> str | None:

@@ -24,6 +24,7 @@ IMAGE_FIELD = "image.content"
 MASK_FIELD = "mask.content"
 #: Lightest grey that counts as black is one less: half of full scale.
 MASK_THRESHOLD = 128
+_OPAQUE = "nothing in it is transparent, so there is no mask"
 
 
 def decode_fill(
@@ -41,6 +42,9 @@ def decode_fill(
         mask_picture, mask_field = decode(fill.mask, MASK_FIELD, limits), MASK_FIELD
         notices += mask_picture.notices + _mask_notices(mask_picture, picture, fill.mask_polarity)
     mask = _black_and_white(mask_picture, mask_field, fill.mask_polarity)
+    # A mask of its own may well keep everything; an image's transparency that does is none.
+    if fill.mask is None and mask.getbbox() is None:
+        raise InvalidImage(IMAGE_FIELD, _OPAQUE)
     spec = FillSpec(
         image=_pixels(rgb),
         mask=_pixels(_scaled(mask, size, Image.Resampling.NEAREST)),
@@ -89,7 +93,7 @@ def _black_and_white(mask: Picture, field: str, polarity: MaskPolarity) -> Image
             repaint = np.asarray(to_grey(mask)) < MASK_THRESHOLD
         case MaskPolarity.TRANSPARENT_REPAINTS:
             if not has_alpha(mask):
-                raise InvalidImage(field, "nothing in it is transparent, so there is no mask")
+                raise InvalidImage(field, _OPAQUE)
             repaint = np.asarray(alpha_of(mask)) == 0
     return Image.fromarray(np.where(repaint, np.uint8(255), np.uint8(0)))
 

@@ -9,8 +9,8 @@ from typing import TypeAlias
 
 from darkroom.v1.image_service_pb2 import GenerationEvent
 from darkroom_server.access.caller import current_caller
-from darkroom_server.domain.jobs import JobEvent
-from darkroom_server.domain.keys import cost_pixel_steps
+from darkroom_server.domain.jobs import JobEvent, Priority
+from darkroom_server.domain.keys import Permission, cost_pixel_steps
 from darkroom_server.domain.models import ModelRef
 from darkroom_server.engine.engine import Engine
 from darkroom_server.wire.calls import current_call
@@ -40,8 +40,10 @@ async def generation_events(
     writer = EventWriter(time.time_ns)
     call, caller = current_call(), current_caller()
     await caller.begin(request.task)
+    if request.priority is Priority.HIGH:
+        caller.require(Permission.PRIORITIZE)
     async with engine.open(ref, request.task, request_id=call.request_id) as session:
-        call.model = session.model.name
+        call.model, call.job_id = session.model.name, session.job_id
         caller.require_model(session.model)
         if not request.validate_only:
             session.require_room()

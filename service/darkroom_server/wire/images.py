@@ -112,6 +112,14 @@ def says_alpha(content: bytes, field: str, limits: ImageLimits) -> bool:
     return bool(_open(content, field, limits).has_transparency_data)
 
 
+def shows_through(content: bytes, field: str, limits: ImageLimits) -> bool:
+    """Whether a pixel is fully transparent; raises as `decode`."""
+    if not says_alpha(content, field, limits):
+        return False
+    lowest, _ = alpha_of(decode(content, field, limits)).getextrema()
+    return lowest == 0
+
+
 def has_alpha(picture: Picture) -> bool:
     """Whether the file says how transparent each pixel is."""
     return bool(picture.pixels.has_transparency_data)

@@ -62,6 +62,11 @@ def check_name(field: str, name: str, *, required: bool = False) -> None:
         raise InvalidParameter(field, f"longer than {MAX_NAME_LENGTH} characters")
 
 
+def check_strength(strength: float | None) -> None:
+    """Raises InvalidParameter when it is out of its bounds."""
+    _check_float("strength", strength, 1.0)
+
+
 def _check_text(field: str, text: str) -> None:
     # A lone surrogate, which JSON can smuggle in, has no UTF-8 form; it is counted, then refused.
     encoded = text.encode("utf-8", "surrogatepass")
@@ -107,7 +112,7 @@ def _check_threshold(threshold: float) -> None:
 def _check_source(source: SourceInput) -> None:
     if not source.image:
         raise InvalidParameter("image.content", "give the image to begin with")
-    _check_float("strength", source.strength, 1.0)
+    check_strength(source.strength)
 
 
 def _check_fill(fill: FillInput) -> None:
@@ -115,4 +120,4 @@ def _check_fill(fill: FillInput) -> None:
         raise InvalidParameter("image.content", "give the image to change")
     if not fill.mask and fill.mask_polarity is not MaskPolarity.TRANSPARENT_REPAINTS:
         raise InvalidParameter("mask.content", "give a mask that says which part to change")
-    _check_float("strength", fill.strength, 1.0)
+    check_strength(fill.strength)

@@ -74,7 +74,7 @@ def kind_of(error: DarkroomError) -> ErrorKind:
 def status_of(error: DarkroomError, request_id: str) -> status_pb2.Status:
     """The error as a status with details."""
     kind = kind_of(error)
-    message = _cut(str(error), MAX_MESSAGE_BYTES)
+    message = cut(str(error), MAX_MESSAGE_BYTES)
     if isinstance(error, errors.FieldError):
         message = f"{error.field}: {message}"
     info = error_details_pb2.ErrorInfo(reason=kind.reason, domain=ERROR_DOMAIN)
@@ -83,10 +83,10 @@ def status_of(error: DarkroomError, request_id: str) -> status_pb2.Status:
         info.metadata["field"] = error.field
         details.append(_bad_request(error, kind))
     elif isinstance(error, errors.ModelNotFound):
-        info.metadata["model"] = _cut(error.name, MAX_DETAIL_BYTES)
+        info.metadata["model"] = cut(error.name, MAX_DETAIL_BYTES)
         details.append(_resource(error))
     elif isinstance(error, errors.ModelPrecondition):
-        info.metadata["model"] = _cut(error.name, MAX_DETAIL_BYTES)
+        info.metadata["model"] = cut(error.name, MAX_DETAIL_BYTES)
         details.append(_precondition(error, kind))
     elif isinstance(error, errors.RateLimited | errors.InsufficientCredits):
         info.metadata["key"] = error.key_id
@@ -143,7 +143,7 @@ def _status(code: grpc.StatusCode, message: str, details: list[Message]) -> stat
 def _bad_request(error: errors.FieldError, kind: ErrorKind) -> error_details_pb2.BadRequest:
     violation = error_details_pb2.BadRequest.FieldViolation(
         field=error.field,
-        description=_cut(str(error), MAX_MESSAGE_BYTES),
+        description=cut(str(error), MAX_MESSAGE_BYTES),
         reason=kind.reason,
     )
     return error_details_pb2.BadRequest(field_violations=[violation])
@@ -152,8 +152,8 @@ def _bad_request(error: errors.FieldError, kind: ErrorKind) -> error_details_pb2
 def _resource(error: errors.ModelNotFound) -> error_details_pb2.ResourceInfo:
     return error_details_pb2.ResourceInfo(
         resource_type="darkroom.v1.Model",
-        resource_name=_cut(error.name, MAX_DETAIL_BYTES),
-        description=_cut(str(error), MAX_MESSAGE_BYTES),
+        resource_name=cut(error.name, MAX_DETAIL_BYTES),
+        description=cut(str(error), MAX_MESSAGE_BYTES),
     )
 
 
@@ -162,8 +162,8 @@ def _precondition(
 ) -> error_details_pb2.PreconditionFailure:
     violation = error_details_pb2.PreconditionFailure.Violation(
         type=kind.reason,
-        subject=_cut(error.name, MAX_DETAIL_BYTES),
-        description=_cut(str(error), MAX_MESSAGE_BYTES),
+        subject=cut(error.name, MAX_DETAIL_BYTES),
+        description=cut(str(error), MAX_MESSAGE_BYTES),
     )
     return error_details_pb2.PreconditionFailure(violations=[violation])
 
@@ -172,7 +172,7 @@ def _quota(
     error: errors.RateLimited | errors.InsufficientCredits,
 ) -> error_details_pb2.QuotaFailure:
     violation = error_details_pb2.QuotaFailure.Violation(
-        subject=f"key:{error.key_id}", description=_cut(str(error), MAX_MESSAGE_BYTES)
+        subject=f"key:{error.key_id}", description=cut(str(error), MAX_MESSAGE_BYTES)
     )
     return error_details_pb2.QuotaFailure(violations=[violation])
 
@@ -183,7 +183,8 @@ def _retry(error: errors.TryLater) -> error_details_pb2.RetryInfo:
     return retry
 
 
-def _cut(text: str, length_bytes: int) -> str:
+def cut(text: str, length_bytes: int) -> str:
+    """The text as Unicode that can be sent, and no longer than that."""
     encoded = text.encode("utf-8", "replace")
     if len(encoded) <= length_bytes:
         return encoded.decode()

@@ -43,9 +43,6 @@ from darkroom_server.worker.window_loop import WindowLoop
 
 log = structlog.get_logger(__name__)
 
-#: Room for prompt embeddings; SDXL's take 0.6 MiB in FP32, FLUX's with 512 tokens 8 MiB.
-_PROMPT_CACHE_BYTES = 256 << 20
-
 #: Reports of a fake load.
 _FAKE_PARTS = 10
 
@@ -134,7 +131,7 @@ def _end_worker(failure: threading.ExceptHookArgs) -> None:
 def _work(connection: Connection, spec: WorkerSpec) -> None:
     pipe = Pipe(connection)
     name = f"{spec.version.model.name}/{spec.version.version}"
-    prompts = PromptCache(max_bytes=_PROMPT_CACHE_BYTES)
+    prompts = PromptCache(max_bytes=spec.prompt_cache_bytes)
     telling = _LoadTeller(pipe, spec.version.weight_bytes)
     model = attempt(lambda: _load(spec, prompts, telling))
     # Also after a failure, of which it is the better explanation.

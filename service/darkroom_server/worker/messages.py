@@ -118,3 +118,4 @@ class WorkerSpec:
     version: VersionInfo
     thread_count: int
     placement: Placement
+    prompt_cache_bytes: int

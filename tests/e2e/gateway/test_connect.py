@@ -185,6 +185,10 @@ def test_packed_requests_are_unpacked_up_to_the_limit(service: Service) -> None:
     bomb = gzip.compress(b" " * (97 << 20), compresslevel=1)
     answer = service.http.post(LIST, content=bomb, headers=headers)
     assert answer.json()["code"] == "resource_exhausted"
+    # Minutes of the event loop's time, were they unpacked one after the other.
+    row = gzip.compress(b"") * 1_000_000
+    answer = service.http.post(LIST, content=row, headers=headers)
+    assert answer.json()["code"] == "invalid_argument"
 
 
 @pytest.mark.parametrize(

@@ -298,7 +298,7 @@ async def test_a_worker_that_hangs_is_replaced_and_its_request_given_up_in_the_e
     tmp_path: Path,
 ) -> None:
     repository = fake_repository(tmp_path, step_s=600.0)
-    async with running(repository, hang_limit_s=0.3) as engine:
+    async with running(repository, hang_limit_s=1.0) as engine:
         await until(engine, VersionState.READY)
         pids = set(engine.worker_pids())
         with pytest.raises(WorkerLost):

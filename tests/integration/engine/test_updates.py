@@ -195,6 +195,20 @@ async def test_what_is_still_being_written_is_not_loaded_and_what_serves_goes_on
         await serves(engine, 2)
 
 
+async def test_another_configuration_is_taken_like_a_new_version(root: Path) -> None:
+    async with polling(root) as engine:
+        await serves(engine, 1)
+        [before] = engine.worker_pids()
+        write_config(root, 'version_labels { key: "stable" value: 1 }')
+        await until(engine, lambda: engine.get_model("fake").model.version_labels == {"stable": 1})
+        assert engine.worker_pids() == (before,)
+        write_config(root, "defaults { step_count: 7 }")
+        await until(engine, lambda: engine.get_model("fake").model.defaults.step_count == 7)
+        await until(engine, lambda: before not in engine.worker_pids())
+        assert states(engine) == {1: VersionState.READY}
+        assert (await picture(engine, 1))[0] == 1
+
+
 async def test_a_label_moves_when_its_version_serves(root: Path) -> None:
     policy = "version_policy { all {} }"
     write_config(root, f'{policy} version_labels {{ key: "stable" value: 1 }}')

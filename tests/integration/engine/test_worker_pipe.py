@@ -25,7 +25,9 @@ WAIT_S = 30.0
 )
 def test_a_worker_that_cannot_hear_ends(tmp_path: Path, sent: bytes | None, exit_code: int) -> None:
     [model] = ModelRepository(fake_repository(tmp_path)).scan().models
-    spec = WorkerSpec(version=model.versions[0], thread_count=1, placement=Placement())
+    spec = WorkerSpec(
+        version=model.versions[0], thread_count=1, placement=Placement(), prompt_cache_bytes=0
+    )
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     worker = context.Process(target=run_worker, args=(theirs, spec))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import struct
 import subprocess
 import sys
@@ -12,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from darkroom_server.models.hub import HubError
+from darkroom_server.models.pull import _check_room
 from darkroom_server.models.repository import ModelRepository
 from tests.integration.models.hub_server import COMMIT, Hub, serving_hub
 from tests.unit.models.builders import FLUX_INDEX, HIDREAM_INDEX, SDXL_INDEX, pipeline_files
@@ -193,6 +196,27 @@ def test_a_download_that_breaks_off_goes_on_where_it_was(hub: Hub, root: Path) -
     assert (root / "tiny.xl" / "1" / UNET).read_bytes() == hub.files[REPO][UNET]
     # At most a chunk of 10 MB is fetched twice; from the start it would have been 39 MB.
     assert hub.sent_bytes[UNET] < WEIGHT_BYTES + 12_000_000
+
+
+def test_what_an_interrupted_pull_left_needs_no_room_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = shutil.disk_usage(tmp_path)._replace(free=30)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: free)
+    (tmp_path / "unet").mkdir()
+    (tmp_path / "unet" / "half").write_bytes(bytes(20))
+    _check_room(tmp_path, 50)
+    with pytest.raises(HubError, match="are needed"):
+        _check_room(tmp_path, 51)
+
+
+def test_a_name_that_no_model_can_have_is_refused_before_anything_is_fetched(
+    hub: Hub, root: Path
+) -> None:
+    done = pull(hub, root, REPO, "--as", "my model")
+    assert done.returncode == 2
+    assert "is no name for a model" in done.stderr
+    assert not hub.sent_bytes
 
 
 @pytest.mark.parametrize(

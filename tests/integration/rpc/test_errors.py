@@ -168,11 +168,14 @@ async def test_without_a_sane_request_id_one_is_made(images, sent):
 
 async def test_every_call_leaves_one_line(images):
     with structlog.testing.capture_logs() as logs:
-        assert [r async for r in images.Generate(PROMPT)]
+        [accepted, *_] = [r.event async for r in images.Generate(PROMPT)]
         await failure_of(images.Generate(GenerateRequest()))
     lines = [line for line in logs if line["event"] == "call"]
     assert [line["code"] for line in lines] == ["OK", "INVALID_ARGUMENT"]
     assert all(line["method"] == "/darkroom.v1.ImageService/Generate" for line in lines)
+    # By the job's id the worker's lines are found.
+    job_id = accepted.accepted.generation_id
+    assert (lines[0]["model"], lines[0]["job_id"]) == ("sdxl", job_id)
 
 
 async def test_images_of_a_request_that_has_no_room_are_not_even_decoded(engine, images):

@@ -14,6 +14,7 @@ from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
+from darkroom.v1.image_pb2 import PRIORITY_HIGH
 from darkroom.v1.image_service_pb2 import FillRequest, GenerateRequest
 from darkroom.v1.model_service_pb2 import ListModelsRequest, LoadModelRequest, UnloadModelRequest
 from darkroom_server.access.gate import Gate, GateOptions
@@ -146,6 +147,15 @@ async def test_a_key_is_for_what_it_says(engine, images, shown, permissions, mod
     metadata = shown(permissions=frozenset(permissions), models=model_patterns)
     assert (await refusal(images.Generate(REQUEST, metadata=metadata)))[:2] == (code, code)
     assert all(session.spec is None for session in engine.sessions)
+
+
+async def test_only_a_key_that_may_goes_ahead_of_others(engine, images, shown):
+    urgent = GenerateRequest(prompt="x", priority=PRIORITY_HIGH)
+    code, reason, _, _ = await refusal(images.Generate(urgent, metadata=shown()))
+    assert (code, reason) == ("PERMISSION_DENIED", "PERMISSION_DENIED")
+    assert engine.sessions == []
+    may = shown(permissions=frozenset({Permission.GENERATE, Permission.PRIORITIZE}))
+    assert (await drain(images.Generate(urgent, metadata=may)))[-1] == "completed"
 
 
 @pytest.mark.parametrize("permission", Permission)

@@ -9,7 +9,7 @@ from darkroom_server.domain.keys import ApiKey, Permission
 
 
 def api_key(made: NewKey | None = None, **changes: Any) -> ApiKey:
-    """A key that may do all but manage, without limits."""
+    """A key that may generate and fill, without limits."""
     made = made or new_key()
     values: dict[str, Any] = {
         "id": made.id,

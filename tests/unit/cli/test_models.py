@@ -171,3 +171,9 @@ def test_watch_shows_every_version_until_it_is_interrupted(
     result = darkroom("models", "watch", "--interval", "3")
     assert (result.exit_code, looks) == (0, [3.0, 3.0])
     assert ["tiny", "2*", "ready"] in [line.split()[:3] for line in result.stdout.splitlines()]
+
+
+def test_watch_fails_in_one_line(darkroom: Darkroom) -> None:
+    result = darkroom("models", "watch", "--tls-ca", "nowhere.pem")
+    assert result.exit_code == 1
+    assert result.stderr.splitlines() == ["darkroom: nowhere.pem: No such file or directory"]

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Collection
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -32,91 +30,16 @@ from darkroom_server.engine.manager import Manager
 from darkroom_server.engine.memory_gate import MemoryGate
 from darkroom_server.engine.model_control import ControlOptions, ModelControl
 from darkroom_server.engine.seat import SeatState
-from darkroom_server.engine.stream import JobStream
 from darkroom_server.engine.supervisor import Supervisor
-from darkroom_server.models.repository import RepositoryModel, RepositoryScan
 from darkroom_server.models.resolution import resolve
 from darkroom_server.telemetry.metrics import Metrics
 from darkroom_server.worker.messages import JobReport, Report, WorkerFailed, WorkerReady
-from tests.unit.specs import job
-from tests.unit.wire.example_models import SDXL
+from tests.unit.engine.scripted import NAME, Request, ScriptedInstance, ToldRepository
 
 S = VersionState
-NAME = "m"
 VERSIONS = st.integers(1, 3)
 LABELS = st.sampled_from(["stable", "canary"])
 FIRST = st.integers(0, 5)
-
-
-class ScriptedInstance:
-    """A worker process that does what the machine says; `running` holds those not stopped."""
-
-    running: list[ScriptedInstance]
-
-    def __init__(
-        self, spec: Any, *, on_report: Callable[[Report], None], on_exit: Callable[[], None]
-    ) -> None:
-        self.version = spec.version.version
-        self.say, self.die = on_report, on_exit
-        self.is_ready = self.is_dead = False
-        self.pid = 1
-
-    async def start(self) -> None:
-        ScriptedInstance.running.append(self)
-
-    async def stop(self, *, by_force: bool) -> None:
-        del by_force
-        if self in ScriptedInstance.running:
-            ScriptedInstance.running.remove(self)
-
-    def send(self, command: object) -> None:
-        """Taken, and done when the machine says so."""
-
-    def kill(self) -> None:
-        """Never: nothing hangs here."""
-
-
-class ToldRepository:
-    """What the repository holds is what the machine puts there."""
-
-    def __init__(self, policy: UpdatePolicy) -> None:
-        self.digests: dict[int, str] = {1: "a"}
-        self._policy = policy
-
-    def scan(self, in_use: Collection[Path] = ()) -> RepositoryScan:
-        del in_use
-        model = replace(SDXL, name=NAME, update_policy=self._policy, max_queue_size=1000)
-        versions = tuple(
-            VersionInfo(
-                model=model,
-                version=number,
-                path=Path(),
-                digest=self.digests[number],
-                weight_bytes=0,
-            )
-            for number in sorted(self.digests, reverse=True)
-        )
-        found = RepositoryModel(
-            info=model, versions=versions, serving=tuple(one.version for one in versions[:1])
-        )
-        return RepositoryScan(models=(found,) if versions else (), broken=(), problems=())
-
-    def close(self) -> None:
-        """Nothing is under way."""
-
-
-class Request:
-    """A request that holds a version."""
-
-    def __init__(self, job_id: str, supervisor: Supervisor) -> None:
-        self.job_id = job_id
-        self.supervisor = supervisor
-        supervisor.acquire()
-        self.stream: JobStream = supervisor.submit(job(job_id))
-
-    @property
-    def error(self) -> DarkroomError | None:
-        return self.stream._error
 
 
 async def at_once(function: Callable[..., Any], *arguments: Any) -> Any:
@@ -168,7 +91,12 @@ class Lifecycle(RuleBasedStateMachine):
 
             def supervise(version: VersionInfo, on_change: Callable[[], None]) -> Supervisor:
                 return Supervisor(
-                    version, thread_count=1, metrics=metrics, on_change=on_change, hang_limit_s=0.0
+                    version,
+                    thread_count=1,
+                    prompt_cache_bytes=0,
+                    metrics=metrics,
+                    on_change=on_change,
+                    hang_limit_s=0.0,
                 )
 
             self.repository = ToldRepository(self.policy)
@@ -291,8 +219,12 @@ class Lifecycle(RuleBasedStateMachine):
         self, first: int, fits: Callable[[ScriptedInstance], bool]
     ) -> list[ScriptedInstance]:
         """One worker that fits, or none."""
-        alive = [one for one in ScriptedInstance.running if not one.is_dead and fits(one)]
+        alive = [one for one in self.alive() if fits(one)]
         return alive[first % len(alive) :][:1] if alive else []
+
+    def alive(self) -> list[ScriptedInstance]:
+        """Workers that run."""
+        return [one for one in ScriptedInstance.running if not one.is_dead]
 
     async def report(self, worker: ScriptedInstance, report: Report) -> None:
         worker.say(report)
@@ -355,8 +287,15 @@ class Lifecycle(RuleBasedStateMachine):
             self.patches.undo()
 
     def wind_up(self) -> None:
-        for request in list(self.requests):
-            self.finish(request)
+        while self.requests:
+            for worker in list(ScriptedInstance.running):
+                if not worker.is_ready and not worker.is_dead:
+                    self.do(self.report(worker, WorkerReady(1, Dtype.FP32)))
+                    worker.is_ready = True
+            ended = [one for one in self.requests if one.error or one.supervisor.is_started]
+            assert ended, "requests wait for what nobody starts"
+            for request in ended:
+                self.finish(request)
         self.repository.digests.clear()
         if self.is_explicit:
             self.begin(self.control.unload(NAME)) if self.manager.view.models else None

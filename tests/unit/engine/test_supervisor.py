@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +22,15 @@ from darkroom_server.worker.messages import (
     JobReport,
     Report,
     SubmitJob,
+    WorkerFailed,
     WorkerReady,
 )
 from tests.unit.specs import job
 from tests.unit.wire.example_models import SDXL
 
 VERSION = VersionInfo(model=SDXL, version=1, path=Path("unused"), digest="ab" * 32, weight_bytes=0)
+
+HANG_LIMIT_S = 10.0
 
 
 class ScriptedInstance:
@@ -48,6 +53,9 @@ class ScriptedInstance:
     def send(self, command: Command) -> None:
         self.commands.append(command)
 
+    def kill(self) -> None:
+        self.die()
+
     @property
     def given(self) -> list[str]:
         """The jobs it was handed, in order."""
@@ -67,8 +75,17 @@ async def supervisor(monkeypatch: pytest.MonkeyPatch) -> Supervisor:
     started = asyncio.Queue()
     monkeypatch.setattr(seat_module, "Instance", ScriptedInstance)
     monkeypatch.setattr(seat_module, "FIRST_RESTART_DELAY_S", 0.0)
+    return supervised(VERSION)
+
+
+def supervised(version: VersionInfo) -> Supervisor:
     return Supervisor(
-        VERSION, thread_count=1, metrics=Metrics(), on_change=lambda: None, hang_limit_s=0.0
+        version,
+        thread_count=1,
+        prompt_cache_bytes=0,
+        metrics=Metrics(),
+        on_change=lambda: None,
+        hang_limit_s=HANG_LIMIT_S,
     )
 
 
@@ -165,3 +182,33 @@ async def test_jobs_that_come_meanwhile_wait_for_the_suspects(supervisor: Superv
     assert worker.given == ["a", "c"]
     worker.complete("c")
     assert worker.given == ["a", "c", "d", "e"]
+
+
+async def test_a_load_that_says_nothing_for_long_is_begun_anew(supervisor: Supervisor) -> None:
+    await supervisor.start()
+    await started.get()
+    now_s = time.monotonic()
+    supervisor.check_hang(now_s + 2 * HANG_LIMIT_S)
+    assert supervisor.state is VersionState.LOADING
+    supervisor.check_hang(now_s + 4 * HANG_LIMIT_S)
+    assert supervisor.state is VersionState.UNAVAILABLE
+    (await started.get()).say(ready())
+    assert supervisor.state is VersionState.READY
+    # Without work in hand nothing is expected of a worker.
+    supervisor.check_hang(now_s + 100 * HANG_LIMIT_S)
+    assert supervisor.state is VersionState.READY
+
+
+@pytest.mark.usefixtures("supervisor")
+async def test_a_version_none_of_whose_workers_is_up_does_not_count_as_ready() -> None:
+    model = replace(SDXL, placements=SDXL.placements * 2)
+    supervisor = supervised(replace(VERSION, model=model))
+    await supervisor.start()
+    first, second = [await started.get(), await started.get()]
+    first.say(ready())
+    second.say(ready())
+    second.die()
+    assert supervisor.state is VersionState.READY
+    # The other one cannot be loaded again, while this one is still being restarted.
+    first.say(WorkerFailed("broken"))
+    assert supervisor.state is VersionState.UNAVAILABLE

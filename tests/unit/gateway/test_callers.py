@@ -115,6 +115,7 @@ async def test_every_other_route_turns_away_who_has_no_key(
         ("/v1/image/generation", lambda body: body["error"]["code"]),
         ("/darkroom/v1/generate", lambda body: body["error"]["reason"].lower()),
         ("/v1/predictions", lambda body: body["status"] == 401 and "invalid_api_key"),
+        ("/replicate/v1/predictions", lambda body: body["status"] == 401 and "invalid_api_key"),
         ("/v1/models/org/name/predictions", lambda body: body["detail"] and "invalid_api_key"),
         ("/models/org/name", lambda body: body["error"] and "invalid_api_key"),
         ("/", lambda body: body["error"] and "invalid_api_key"),

@@ -104,6 +104,19 @@ async def test_the_oldest_goes_when_there_is_too_much(
     assert [store.find(one.id) for one in (first, second, third)] == [None, second, third]
 
 
+async def test_images_are_let_go_when_one_ends_whoever_asks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(predictions, "MAX_IMAGE_BYTES", len(b"picture"))
+    store, may_end = Predictions(Clock()), asyncio.Event()
+    first = store.start("m", {}, begun(image(), COMPLETED))
+    second = store.start("m", {}, begun(may_end, image(), COMPLETED))
+    await store.wait(first, timeout_s=5)
+    may_end.set()
+    await store.wait(second, timeout_s=5)
+    assert list(store._images) == second.image_ids
+
+
 async def test_one_that_runs_is_never_forgotten() -> None:
     clock = Clock()
     store = Predictions(clock)

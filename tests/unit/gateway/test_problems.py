@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import json
+
 from darkroom_server.domain.errors import Draining, InvalidParameter, QueueFull
+from darkroom_server.gateway.dialects import nebula
 from darkroom_server.gateway.problems import TYPES, problem_of, refusal
-from darkroom_server.wire.status import ERROR_KINDS, INTERNAL_REASON
+from darkroom_server.wire.status import ERROR_KINDS, INTERNAL_REASON, MAX_MESSAGE_BYTES
 
 
 def test_every_reason_has_a_type_and_a_code() -> None:
@@ -18,6 +21,11 @@ def test_a_full_queue_is_no_503_which_some_clients_repeat_at_once() -> None:
 def test_a_server_that_stops_closes_the_connection() -> None:
     answer = refusal(problem_of(Draining("stopping", retry_after_s=0)), lambda _: {})
     assert (answer.status_code, answer.headers["connection"]) == (503, "close")
+
+
+def test_a_caller_s_words_are_made_fit_to_be_sent() -> None:
+    answer = refusal(problem_of(InvalidParameter("width", "\ud800" * 5000)), nebula.render)
+    assert len(json.loads(bytes(answer.body))["message"]) <= MAX_MESSAGE_BYTES + len("width: ")
 
 
 def test_a_wrong_field_is_named_and_not_to_be_repeated() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import hashlib
 import shutil
 from pathlib import Path
@@ -128,6 +129,26 @@ def test_one_broken_model_never_hides_the_others(repository: Repository) -> None
     assert scan.broken == ("broken-config", "broken-files", "no-version", "not a name")
     errors = {problem.model for problem in scan.problems if problem.severity is Severity.ERROR}
     assert errors == set(scan.broken)
+
+
+def test_a_folder_that_may_not_be_looked_into_is_a_problem_of_its_model(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository.fake("good")
+    repository.fake("locked")
+    is_dir = Path.is_dir
+
+    def is_dir_unless_locked(path: Path) -> bool:
+        # What an account other than root's gets below a folder that has `r` and lacks `x`.
+        if path.parent.name == "locked":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return is_dir(path)
+
+    monkeypatch.setattr(Path, "is_dir", is_dir_unless_locked)
+    scan = repository.scan()
+    assert [model.info.name for model in scan.models] == ["good"]
+    assert scan.broken == ("locked",)
+    assert "cannot be read: Permission denied" in scan.problems[0].message
 
 
 def test_what_is_no_model_is_left_alone(repository: Repository) -> None:

@@ -129,6 +129,16 @@ def test_a_file_that_changes_while_it_is_read_has_no_digest(tmp_path: Path) -> N
         DigestCache().sha256(entry)
 
 
+def test_a_scan_of_a_server_that_ends_reads_nothing_more(tmp_path: Path) -> None:
+    read, unread = (entry_of(write(tmp_path / name, "content")) for name in "ab")
+    cache = DigestCache()
+    known = cache.sha256(read)
+    cache.stop()
+    with pytest.raises(OSError, match="cancel"):
+        cache.sha256(unread)
+    assert cache.sha256(read) == known
+
+
 A, B = "a" * 64, "b" * 64
 
 

@@ -120,6 +120,19 @@ def test_a_mask_of_transparency_needs_some(fill: FillInput, blamed: str) -> None
     assert caught.value.field == blamed
 
 
+@pytest.mark.parametrize("alpha", [1, 255])
+def test_an_image_that_is_opaque_is_no_mask_of_its_own(alpha: int) -> None:
+    image = encoded(Image.new("RGBA", (24, 16), (9, 9, 9, alpha)))
+    with pytest.raises(InvalidImage, match="nothing in it is transparent") as caught:
+        spec_of(FillInput(image=image, mask=None, mask_polarity=TRANSPARENT))
+    assert caught.value.field == "image.content"
+
+
+def test_a_mask_that_is_opaque_keeps_everything() -> None:
+    spec, _ = spec_of(fill_with(encoded(Image.new("RGBA", (24, 16), "white")), TRANSPARENT))
+    assert set(spec.mask.data) == {0}
+
+
 def test_transparency_of_a_black_and_white_mask_plays_no_part() -> None:
     spec, notices = spec_of(fill_with(encoded(see_through())))
     assert set(spec.mask.data) == {0}

@@ -19,24 +19,19 @@ from google.protobuf.message import Message
 
 from darkroom.v1.image_service_pb2 import FillRequest, GenerateRequest, GenerationEvent
 from darkroom.v1.model_service_pb2 import ListModelsResponse
-from darkroom_server.domain.errors import (
-    DarkroomError,
-    FieldError,
-    InvalidParameter,
-)
+from darkroom_server.domain.errors import DarkroomError, InvalidParameter
 from darkroom_server.domain.jobs import JobImage
 from darkroom_server.domain.models import ModelRef
 from darkroom_server.engine.engine import Engine
 from darkroom_server.gateway.bodies import read_body
 from darkroom_server.gateway.event_stream import EventStream, event_text
 from darkroom_server.gateway.outcome import accepted_headers
-from darkroom_server.gateway.problems import problem_of, refusal_headers
+from darkroom_server.gateway.problems import Problem, problem_of, refusal
 from darkroom_server.wire.generation import Told, generation_events
 from darkroom_server.wire.images import ImageLimits
 from darkroom_server.wire.messages import parse_fill, parse_generate
 from darkroom_server.wire.model_messages import model_message
 from darkroom_server.wire.requests import ImageRequest
-from darkroom_server.wire.status import kind_of
 
 _Event: TypeAlias = "tuple[str, dict[str, Any]]"
 _Message = TypeVar("_Message", bound=Message)
@@ -86,12 +81,10 @@ async def _answer(
     except DarkroomError as error:
         return refused(error)
     first = list(messages)
-    return EventStream(
-        _render((happened, first), told), headers=accepted_headers(first[0].accepted)
-    )
+    return EventStream(_texts((happened, first), told), headers=accepted_headers(first[0].accepted))
 
 
-async def _render(first: Told, told: AsyncGenerator[Told, None]) -> AsyncGenerator[str, None]:
+async def _texts(first: Told, told: AsyncGenerator[Told, None]) -> AsyncGenerator[str, None]:
     """The events as text; a failure after admission is the last of them."""
     async with aclosing(told):
         for name, data in _events(first):
@@ -101,7 +94,7 @@ async def _render(first: Told, told: AsyncGenerator[Told, None]) -> AsyncGenerat
                 for name, data in _events(one):
                     yield event_text(name, data)
         except DarkroomError as error:
-            yield event_text("error", {"error": _problem(error)})
+            yield event_text("error", render(problem_of(error)))
 
 
 def _events(told: Told) -> Iterator[_Event]:
@@ -140,22 +133,17 @@ def _parse(body: bytearray, message: _Message) -> _Message:
 
 def refused(error: DarkroomError) -> Response:
     """The answer to a request that was not admitted."""
-    problem = problem_of(error)
-    return JSONResponse(
-        {"error": _problem(error)},
-        status_code=problem.http_status,
-        headers=refusal_headers(problem),
-    )
+    return refusal(problem_of(error), render)
 
 
-def _problem(error: DarkroomError) -> dict[str, Any]:
-    kind = kind_of(error)
-    problem: dict[str, Any] = {
-        "code": kind.code.name,
-        "reason": kind.reason,
-        "message": str(error),
-        "retryable": kind.retryable,
+def render(problem: Problem) -> dict[str, Any]:
+    """The error's body, and an event's data."""
+    told: dict[str, Any] = {
+        "code": problem.code,
+        "reason": problem.reason,
+        "message": problem.text,
+        "retryable": problem.retryable,
     }
-    if isinstance(error, FieldError):
-        problem["field"] = error.field
-    return problem
+    if problem.param is not None:
+        told["field"] = problem.param
+    return {"error": told}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -9,10 +10,10 @@ from fastapi.responses import JSONResponse
 
 from darkroom_server.domain.errors import InvalidParameter
 from darkroom_server.domain.jobs import ImageFormat, Task
-from darkroom_server.domain.models import VersionState
+from darkroom_server.domain.models import ModelStatus, VersionState
 from darkroom_server.gateway.asking import Manner
 from darkroom_server.gateway.bodies import parse_object, read_body
-from darkroom_server.gateway.fields import Fields
+from darkroom_server.gateway.fields import NAMES, Fields
 from darkroom_server.gateway.making import ImageMaker, answering
 from darkroom_server.gateway.outcome import outcome_headers
 from darkroom_server.gateway.problems import Problem
@@ -21,8 +22,10 @@ from darkroom_server.gateway.schemas import hugging_face_schema, json_body
 _MODEL_PATHS = ("/models/{model:path}", "/hf-inference/models/{model:path}")
 #: Whether a request waits for a model that is being loaded; it does unless this is "false".
 _WAIT_HEADER = "x-wait-for-model"
-#: When to ask again for one, in seconds.
-_LOADING_S = "5"
+#: When to ask again for one.
+_LOADING_S = 5
+#: What the clients call a mask; the image is in `inputs`.
+_MASK_NAME = "parameters.mask_image"
 #: A body that begins so is an image; JSON never does.
 _MAGICS = (b"\x89PNG", b"\xff\xd8\xff", b"RIFF")
 
@@ -96,7 +99,7 @@ def _add_state_routes(router: APIRouter, maker: ImageMaker) -> None:
 async def _infer(maker: ImageMaker, request: Request, model: str) -> Response:
     body = bytes(await read_body(request.stream()))
     if body.startswith(_MAGICS):
-        return await _image(maker, request, Fields({"image": body, "model": model or None}))
+        return await _image(maker, request, _fields({"image": body, "model": model or None}, {}))
     return await infer_json(maker, request, parse_object(body), model)
 
 
@@ -108,22 +111,46 @@ async def infer_json(
 
 
 async def _image(maker: ImageMaker, request: Request, fields: Fields) -> Response:
-    model = fields.text("model")
-    if model and request.headers.get(_WAIT_HEADER) == "false" and _is_loading(maker, model):
-        text = f"Model {model} is currently loading"
-        # Without the header a request waits: some clients would repeat it at once, without end.
-        return JSONResponse({"error": text}, status_code=503, headers={"retry-after": _LOADING_S})
+    # Without the header a request waits: some clients would repeat it at once, without end.
+    if request.headers.get(_WAIT_HEADER) == "false":
+        found = _meant(maker, fields)
+        shown = None if found is None else found.shown_version
+        if found is not None and shown is not None and shown.state is VersionState.LOADING:
+            return _loading(fields.text("model") or found.model.name)
     image_format = format_accepted(",".join(request.headers.getlist("accept")))
     outcome = await maker.make(request, fields, Manner(format=image_format))
     # Only the first can be given back: the answer is the image itself.
     image = outcome.images[0]
-    headers = outcome_headers(outcome, fields.unknown)
+    headers = outcome_headers(outcome, fields.ignored)
     return Response(image.content, media_type=image.format.value, headers=headers)
 
 
-def _is_loading(maker: ImageMaker, model: str) -> bool:
-    shown = maker.engine.get_model(model).shown_version
-    return shown is not None and shown.state is VersionState.LOADING
+def _meant(maker: ImageMaker, fields: Fields) -> ModelStatus | None:
+    """The model named, or the one that the task would get; raises ModelNotFound."""
+    name = fields.text("model")
+    if name:
+        return maker.engine.get_model(name)
+    task = Task.TEXT_TO_IMAGE
+    if fields.raw("image.content") is not None:
+        has_mask = fields.raw("mask.content") is not None
+        task = Task.FILL if has_mask else Task.IMAGE_TO_IMAGE
+    able = (one for one in maker.engine.list_models() if task in one.model.tasks)
+    return next((one for one in able if one.default_version is not None), None)
+
+
+def _loading(name: str) -> Response:
+    text = f"Model {name} is currently loading"
+    return JSONResponse(
+        {"error": text, "estimated_time": float(_LOADING_S)},
+        status_code=503,
+        headers={"retry-after": str(_LOADING_S)},
+    )
+
+
+def _fields(values: dict[str, Any], shown: Mapping[str, str]) -> Fields:
+    """The fields; a mask that is missed is called as the clients would send it."""
+    has_mask = any(values.get(name) is not None for name in NAMES["mask.content"])
+    return Fields(values, shown=shown if has_mask else {"mask.content": _MASK_NAME, **shown})
 
 
 def read_inputs(body: dict[str, Any], model: str, maker: ImageMaker) -> Fields:
@@ -144,8 +171,8 @@ def read_inputs(body: dict[str, Any], model: str, maker: ImageMaker) -> Fields:
     about_image = any(values.get(name) is not None for name in ("prompt", "mask", "mask_image"))
     named = values["model"] if isinstance(values["model"], str) else None
     if about_image or Task.TEXT_TO_IMAGE not in maker.tasks_of(named):
-        return Fields({**values, "image": inputs}, shown={"image.content": "inputs"})
-    return Fields({**values, "prompt": inputs}, shown={"prompt": "inputs"})
+        return _fields({**values, "image": inputs}, {"image.content": "inputs"})
+    return _fields({**values, "prompt": inputs}, {"prompt": "inputs"})
 
 
 def format_accepted(accept: str) -> ImageFormat:

@@ -46,7 +46,7 @@ async def infer(maker: ImageMaker, request: Request, body: dict[str, Any]) -> Re
         }
         for image in outcome.images
     ]
-    headers = outcome_headers(outcome, fields.unknown)
+    headers = outcome_headers(outcome, fields.ignored)
     return JSONResponse({"images": images, "inference_time": outcome.inference_s}, headers=headers)
 
 

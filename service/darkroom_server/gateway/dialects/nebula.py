@@ -29,7 +29,7 @@ def nebula_router(maker: ImageMaker) -> APIRouter:
         async def work() -> Response:
             fields = Fields(await read_object(request.stream()))
             outcome = await maker.make(request, fields, Manner())
-            headers = outcome_headers(outcome, fields.unknown)
+            headers = outcome_headers(outcome, fields.ignored)
             return JSONResponse(_answer(outcome, fields), headers=headers)
 
         return await answering(request, render, work())

@@ -103,7 +103,7 @@ async def _images(
     if flag(body.get("stream"), "stream"):
         return await stream_images(maker, fields, manner, kind, body.get("partial_images"))
     outcome = await maker.make(request, fields, manner)
-    headers = outcome_headers(outcome, fields.unknown)
+    headers = outcome_headers(outcome, fields.ignored)
     return JSONResponse(_answer(fields, outcome.accepted, outcome.images), headers=headers)
 
 

@@ -50,7 +50,7 @@ async def stream_images(
         preview = PreviewSpec(interval_step_count=interval, max_edge_px=_PARTIAL_EDGE_PX)
         manner = Manner(format=manner.format, mask_polarity=manner.mask_polarity, preview=preview)
     begun = await maker.begin(fields, manner)
-    headers = accepted_headers(begun.accepted, fields.unknown)
+    headers = accepted_headers(begun.accepted, fields.ignored)
     return EventStream(_events(begun, kind, partial_count), headers)
 
 

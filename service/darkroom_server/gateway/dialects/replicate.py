@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,18 +13,27 @@ from fastapi.responses import JSONResponse
 from darkroom_server.domain.errors import InvalidParameter
 from darkroom_server.gateway.asking import Manner
 from darkroom_server.gateway.bodies import read_object
-from darkroom_server.gateway.fields import Fields
+from darkroom_server.gateway.fields import NAMES, Fields
 from darkroom_server.gateway.making import ImageMaker, answering
 from darkroom_server.gateway.outcome import accepted_headers
 from darkroom_server.gateway.predictions import Prediction, Predictions
 from darkroom_server.gateway.problems import Problem
 from darkroom_server.gateway.schemas import json_body, prediction_schema
+from darkroom_server.wire.limits import MAX_PROMPT_BYTES
+from darkroom_server.wire.status import MAX_DETAIL_BYTES, cut
 
 _PREFER_WAIT = re.compile(r"\bwait(?:=(\d{1,4}))?\b")
 #: How long a call that prefers to wait does so, and at most.
 _WAIT_S = 60.0
 #: Names of one field, all of which some clients send at once.
 _IMAGE_NAMES = ("image", "input_image", "images", "input_images")
+#: What comes back of an input, and how long a text of it may be.
+_ECHO_BYTES: Mapping[str, int] = {
+    name: MAX_PROMPT_BYTES if "prompt" in field else MAX_DETAIL_BYTES
+    for field, names in NAMES.items()
+    if field not in ("image.content", "mask.content")
+    for name in names
+}
 
 
 def replicate_router(maker: ImageMaker) -> APIRouter:
@@ -39,22 +49,33 @@ def replicate_router(maker: ImageMaker) -> APIRouter:
         return await answering(request, render, work())
 
     @router.post("/v1/models/{model:path}/predictions", openapi_extra=body, status_code=201)
+    @router.post(
+        "/replicate/v1/models/{model:path}/predictions", openapi_extra=body, status_code=201
+    )
     async def of_model(request: Request, model: str) -> Response:
         """Begins a prediction by a model; with `Prefer: wait`, answers when it has ended."""
         return await predict(request, model)
 
     @router.post("/v1/predictions", openapi_extra=body, status_code=201)
+    @router.post("/replicate/v1/predictions", openapi_extra=body, status_code=201)
     async def of_version(request: Request) -> Response:
         """The same by the model that `version` names."""
         return await predict(request, "")
 
+    _add_kept_routes(router, predictions)
+    return router
+
+
+def _add_kept_routes(router: APIRouter, predictions: Predictions) -> None:
     @router.get("/v1/predictions/{prediction_id}")
+    @router.get("/replicate/v1/predictions/{prediction_id}")
     async def look(request: Request, prediction_id: str) -> Response:
         """How a prediction stands."""
         found = predictions.find(prediction_id)
         return _missing() if found is None else JSONResponse(_shown(found, request))
 
     @router.post("/v1/predictions/{prediction_id}/cancel")
+    @router.post("/replicate/v1/predictions/{prediction_id}/cancel")
     async def cancel(request: Request, prediction_id: str) -> Response:
         """Stops a prediction that runs."""
         found = predictions.find(prediction_id)
@@ -71,8 +92,6 @@ def replicate_router(maker: ImageMaker) -> APIRouter:
             return _missing()
         return Response(image.content, media_type=image.format.value)
 
-    return router
-
 
 async def _predict(
     maker: ImageMaker, predictions: Predictions, request: Request, model: str
@@ -88,13 +107,11 @@ async def _predict(
         model = version.partition(":")[0]
     fields = Fields({**_with_one_image(given), "model": model})
     begun = await maker.begin(fields, Manner())
-    # Images are neither kept for as long nor sent back.
-    shown = {name: value for name, value in given.items() if name not in (*_IMAGE_NAMES, "mask")}
-    made = predictions.start(model, shown, begun)
+    made = predictions.start(model, _echoed(given), begun)
     wait = _PREFER_WAIT.search(request.headers.get("prefer", ""))
     if wait:
         await predictions.wait(made, min(float(wait[1] or _WAIT_S), _WAIT_S))
-    headers = accepted_headers(begun.accepted, fields.unknown)
+    headers = accepted_headers(begun.accepted, fields.ignored)
     return JSONResponse(_shown(made, request), status_code=201, headers=headers)
 
 
@@ -102,6 +119,15 @@ def _with_one_image(given: dict[str, Any]) -> dict[str, Any]:
     named = [name for name in _IMAGE_NAMES if given.get(name)]
     rest = {name: value for name, value in given.items() if name not in _IMAGE_NAMES}
     return rest | {"image": given[named[0]]} if named else rest
+
+
+def _echoed(given: dict[str, Any]) -> dict[str, Any]:
+    """What is kept of an input and sent back: no images, and nothing that is long."""
+    return {
+        name: cut(value, _ECHO_BYTES[name]) if isinstance(value, str) else value
+        for name, value in given.items()
+        if name in _ECHO_BYTES and isinstance(value, str | int | float)
+    }
 
 
 def _shown(made: Prediction, request: Request) -> dict[str, Any]:

@@ -146,7 +146,7 @@ class _PriorityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Priority.Val
     PRIORITY_NORMAL: _Priority.ValueType  # 2
     """The default."""
     PRIORITY_HIGH: _Priority.ValueType  # 3
-    """Ahead of NORMAL."""
+    """Ahead of NORMAL. A key needs the permission `prioritize` for it."""
 
 class Priority(_Priority, metaclass=_PriorityEnumTypeWrapper):
     """Scheduling class of a request. Within one, the earlier deadline goes first."""
@@ -158,7 +158,7 @@ PRIORITY_LOW: Priority.ValueType  # 1
 PRIORITY_NORMAL: Priority.ValueType  # 2
 """The default."""
 PRIORITY_HIGH: Priority.ValueType  # 3
-"""Ahead of NORMAL."""
+"""Ahead of NORMAL. A key needs the permission `prioritize` for it."""
 Global___Priority: _TypeAlias = Priority  # noqa: Y015
 
 class _Reproducibility:

@@ -435,7 +435,7 @@ class ModelConfig(_message.Message):
     """
     max_queue_size: _builtins.int
     """Requests that may run on a version or wait for it; more are turned away.
-    Unset: the server's choice.
+    Unset: 64.
     """
     dtype: Global___Dtype.ValueType
     """Numeric type of the weights in memory."""

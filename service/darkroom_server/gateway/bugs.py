@@ -1,0 +1,53 @@
+"""Bugs: logged whole, and answered with their request's id alone."""
+
+from __future__ import annotations
+
+import structlog
+from fastapi import FastAPI, Request, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from darkroom_server.gateway.callers import render_of
+from darkroom_server.gateway.problems import internal_problem, refusal
+from darkroom_server.gateway.request_ids import REQUEST_ID_HEADER, request_id_of
+
+log = structlog.get_logger("darkroom.gateway")
+
+
+class Bugs:
+    """The innermost middleware: what the others add to an answer is added to this one too."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers one call; raises what happens once its answer has begun."""
+        has_begun = False
+
+        async def noting_send(message: Message) -> None:
+            nonlocal has_begun
+            has_begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noting_send)
+        except Exception as error:
+            if has_begun or scope["type"] != "http":
+                raise
+            await _answer(Request(scope), error)(scope, receive, send)
+
+
+def add_bug_handler(app: FastAPI) -> None:
+    """For what happens outside of `Bugs`, and what it raises."""
+
+    @app.exception_handler(Exception)
+    async def answer(request: Request, error: Exception) -> Response:
+        response = _answer(request, error)
+        response.headers[REQUEST_ID_HEADER] = request_id_of(request)
+        return response
+
+
+def _answer(request: Request, error: Exception) -> Response:
+    request_id = request_id_of(request)
+    log.error("unhandled error", exc_info=error, request_id=request_id)
+    render = getattr(request.state, "render", None) or render_of(request.scope["path"])
+    return refusal(internal_problem(request_id), render)

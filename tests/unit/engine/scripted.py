@@ -1,0 +1,90 @@
+"""Worker processes, a repository and requests that do what a test says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from darkroom_server.domain.errors import DarkroomError
+from darkroom_server.domain.models import UpdatePolicy, VersionInfo
+from darkroom_server.engine.stream import JobStream
+from darkroom_server.engine.supervisor import Supervisor
+from darkroom_server.models.repository import RepositoryModel, RepositoryScan
+from darkroom_server.worker.messages import Report
+from tests.unit.specs import job
+from tests.unit.wire.example_models import SDXL
+
+NAME = "m"
+
+
+class ScriptedInstance:
+    """A worker process that does what the machine says; `running` holds those not stopped."""
+
+    running: list[ScriptedInstance]
+
+    def __init__(
+        self, spec: Any, *, on_report: Callable[[Report], None], on_exit: Callable[[], None]
+    ) -> None:
+        self.version = spec.version.version
+        self.say, self.die = on_report, on_exit
+        self.is_ready = self.is_dead = False
+        self.pid = 1
+
+    async def start(self) -> None:
+        ScriptedInstance.running.append(self)
+
+    async def stop(self, *, by_force: bool) -> None:
+        del by_force
+        if self in ScriptedInstance.running:
+            ScriptedInstance.running.remove(self)
+
+    def send(self, command: object) -> None:
+        """Taken, and done when the machine says so."""
+
+    def kill(self) -> None:
+        """Never: nothing hangs here."""
+
+
+class ToldRepository:
+    """What the repository holds is what the machine puts there."""
+
+    def __init__(self, policy: UpdatePolicy) -> None:
+        self.digests: dict[int, str] = {1: "a"}
+        self._policy = policy
+
+    def scan(self, in_use: Collection[Path] = ()) -> RepositoryScan:
+        del in_use
+        model = replace(SDXL, name=NAME, update_policy=self._policy, max_queue_size=1000)
+        versions = tuple(
+            VersionInfo(
+                model=model,
+                version=number,
+                path=Path(),
+                digest=self.digests[number],
+                weight_bytes=0,
+            )
+            for number in sorted(self.digests, reverse=True)
+        )
+        found = RepositoryModel(
+            info=model, versions=versions, serving=tuple(one.version for one in versions[:1])
+        )
+        return RepositoryScan(models=(found,) if versions else (), broken=(), problems=())
+
+    def close(self) -> None:
+        """Nothing is under way."""
+
+
+class Request:
+    """A request that holds a version."""
+
+    def __init__(self, job_id: str, supervisor: Supervisor) -> None:
+        self.job_id = job_id
+        self.supervisor = supervisor
+        supervisor.acquire()
+        self.stream: JobStream = supervisor.submit(job(job_id))
+
+    @property
+    def error(self) -> DarkroomError | None:
+        return self.stream._error

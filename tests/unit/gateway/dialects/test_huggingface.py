@@ -1,0 +1,66 @@
+"""Hugging Face's routes: models that are being loaded, and masks that are missed."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import replace
+
+import pytest
+from PIL import Image
+
+from darkroom_server.domain.jobs import Task
+from darkroom_server.domain.models import ModelStatus, VersionState, VersionStatus
+from tests.integration.rpc.fake_engine import FakeEngine
+from tests.unit.gateway.http_calls import posted
+from tests.unit.wire.example_models import SDXL
+from tests.unit.wire.pictures import encoded
+
+IMPATIENT = {"x-wait-for-model": "false"}
+FILL_ONLY = frozenset({Task.FILL})
+PICTURE = base64.b64encode(encoded(Image.new("RGB", (64, 64)))).decode()
+
+
+def status(name: str, state: VersionState, tasks: frozenset[Task] = SDXL.tasks) -> ModelStatus:
+    return ModelStatus(
+        model=replace(SDXL, name=name, tasks=tasks),
+        versions=(VersionStatus(version=3, state=state),),
+        default_version=None if state is VersionState.UNLOADED else 3,
+    )
+
+
+@pytest.mark.parametrize("path", ["/", "/v1", "/models/late"])
+async def test_who_will_not_wait_is_told_when_to_ask_again(path: str) -> None:
+    engine = FakeEngine()
+    engine.models = (
+        status("fills", VersionState.READY, FILL_ONLY),
+        status("gone", VersionState.UNLOADED),
+        status("late", VersionState.LOADING),
+    )
+    answer = await posted(engine, path, json={"inputs": "x"}, headers=IMPATIENT)
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+    assert answer.json() == {"error": "Model late is currently loading", "estimated_time": 5.0}
+    assert engine.sessions == []
+
+
+async def test_a_default_model_that_serves_is_not_waited_for() -> None:
+    engine = FakeEngine()
+    engine.models = (status("early", VersionState.READY), status("late", VersionState.LOADING))
+    answer = await posted(engine, "/", json={"inputs": "x"}, headers=IMPATIENT)
+    assert answer.status_code == 200
+
+
+async def test_a_mask_that_is_missed_is_called_as_the_clients_send_it() -> None:
+    engine = FakeEngine()
+    engine.models = (status("fills", VersionState.READY, FILL_ONLY),)
+    body = {"inputs": PICTURE, "parameters": {"prompt": "x"}}
+    answer = await posted(engine, "/models/fills", json=body)
+    assert (answer.status_code, answer.json()["error"]) == (
+        400,
+        "parameters.mask_image: give a mask that says which part to change",
+    )
+
+
+async def test_a_mask_that_was_sent_keeps_its_name() -> None:
+    body = {"inputs": PICTURE, "parameters": {"prompt": "x", "mask": "%"}}
+    answer = await posted(FakeEngine(), "/models/sdxl", json=body)
+    assert (answer.status_code, answer.json()["error"]) == (400, "mask: is no base64")

@@ -1,0 +1,102 @@
+"""What the images sent along make of a request, and what is asked of them in vain."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from darkroom_server.domain.errors import InvalidParameter
+from darkroom_server.domain.jobs import Task
+from darkroom_server.gateway.asking import Manner, read_request
+from darkroom_server.gateway.fields import Fields
+from darkroom_server.wire.images import ImageLimits
+from darkroom_server.wire.requests import ImageRequest, MaskPolarity
+from tests.unit.wire.pictures import encoded
+
+EDIT = Manner(mask_polarity=MaskPolarity.TRANSPARENT_REPAINTS)
+EVERY_TASK = frozenset(Task)
+
+
+def base64_of(alpha: int | None) -> str:
+    """A picture of one grey, with one pixel of this opacity, or without opacity."""
+    picture = Image.new("RGB" if alpha is None else "RGBA", (64, 64), "grey")
+    if alpha is not None:
+        picture.putpixel((5, 5), (0, 0, 0, alpha))
+    return base64.b64encode(encoded(picture)).decode()
+
+
+IMAGE = {"image": base64_of(None)}
+
+
+def read(
+    body: dict[str, Any], manner: Manner, tasks: frozenset[Task] = EVERY_TASK
+) -> tuple[ImageRequest, list[str]]:
+    """The request and the names that change nothing."""
+    fields = Fields({"prompt": "x", **body})
+    _, request = read_request(fields, manner, tasks, ImageLimits())
+    return request, list(fields.ignored)
+
+
+@pytest.mark.parametrize(
+    ("alpha", "task"),
+    [
+        pytest.param(None, Task.IMAGE_TO_IMAGE, id="none"),
+        pytest.param(255, Task.IMAGE_TO_IMAGE, id="opaque"),
+        pytest.param(1, Task.IMAGE_TO_IMAGE, id="nearly-transparent"),
+        pytest.param(0, Task.FILL, id="transparent"),
+    ],
+)
+@pytest.mark.parametrize("tasks", [EVERY_TASK, EVERY_TASK - {Task.FILL}])
+def test_only_what_is_transparent_can_be_filled(
+    alpha: int | None, task: Task, tasks: frozenset[Task]
+) -> None:
+    request, _ = read({"image": base64_of(alpha)}, EDIT, tasks)
+    assert request.task is task
+
+
+def test_a_model_that_only_fills_goes_by_the_opacity_that_there_is() -> None:
+    request, _ = read({"image": base64_of(255)}, Manner(), frozenset({Task.FILL}))
+    assert request.fill is not None
+    assert request.fill.mask_polarity is MaskPolarity.TRANSPARENT_REPAINTS
+
+
+@pytest.mark.parametrize("image", [{}, IMAGE], ids=["text", "image"])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("strength", 1.5), ("strength", "a"), ("mask_polarity", "a"), ("preserve_unmasked", "a")],
+)
+def test_a_value_is_refused_where_it_would_change_nothing_too(
+    image: dict[str, Any], name: str, value: Any
+) -> None:
+    with pytest.raises(InvalidParameter) as caught:
+        read({**image, name: value}, Manner())
+    assert caught.value.field == name
+
+
+@pytest.mark.parametrize(
+    ("body", "ignored"),
+    [
+        pytest.param({"strength": 0}, ["strength"], id="strength"),
+        pytest.param({"mask_polarity": "white"}, ["mask_polarity"], id="polarity"),
+        pytest.param({"preserve_unmasked": True}, ["preserve_unmasked"], id="preserve"),
+        pytest.param({"preserve_unmasked": False, "strength": None}, [], id="nothing"),
+        pytest.param({"foo": 1, "strength": 0.5}, ["strength", "foo"], id="before-the-unknown"),
+        pytest.param(
+            IMAGE | {"strength": 0.5, "preserve_unmasked": "true"},
+            ["preserve_unmasked"],
+            id="image",
+        ),
+        pytest.param(
+            IMAGE
+            | {"mask": base64_of(None), "strength": 0.5}
+            | {"preserve_unmasked": True, "mask_polarity": "white"},
+            [],
+            id="mask",
+        ),
+    ],
+)
+def test_what_is_asked_in_vain_is_told(body: dict[str, Any], ignored: list[str]) -> None:
+    assert read(body, Manner())[1] == ignored
