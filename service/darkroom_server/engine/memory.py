@@ -6,7 +6,7 @@ import contextlib
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import psutil
 import pynvml
@@ -33,8 +33,8 @@ class MemoryProbe(Protocol):
         """Memory that is left on a device; None when it cannot be told."""
         ...
 
-    def held_bytes(self, pids: Iterable[int]) -> int:
-        """Memory of the machine that processes have for themselves."""
+    def held_bytes(self, pids: Iterable[int], device: Device = None) -> int:
+        """Memory of a device that processes have for themselves."""
         ...
 
     def growth_bytes(self, pids: Iterable[int]) -> int:
@@ -58,13 +58,16 @@ class SystemMemory:
             machine = int(psutil.virtual_memory().available)
             return machine if left is None else min(machine, left)
         with _nvml() as is_there:
-            if is_there and device < len(visible := _visible()):
-                handle = pynvml.nvmlDeviceGetHandleByIndex(visible[device])
-                return int(pynvml.nvmlDeviceGetMemoryInfo(handle).free)
+            if is_there and (gpu := _gpu(device)) is not None:
+                return int(pynvml.nvmlDeviceGetMemoryInfo(gpu).free)
         return None
 
-    def held_bytes(self, pids: Iterable[int]) -> int:
-        """Pages that no other process shares."""
+    def held_bytes(self, pids: Iterable[int], device: Device = None) -> int:
+        """Of the machine pages that no other process shares; of a GPU what the driver says, which
+        is nothing where it sees processes by other numbers.
+        """
+        if device is not None:
+            return _held_on_gpu_bytes(set(pids), device)
         held = 0
         for pid in pids:
             with contextlib.suppress(psutil.Error, OSError):
@@ -91,6 +94,23 @@ def _nvml() -> Iterator[bool]:
         return
     finally:
         pynvml.nvmlShutdown()
+
+
+def _gpu(number: int) -> Any:
+    """The driver's handle of a GPU by the number that workers know it by; None if it is not there.
+
+    Raises NVMLError.
+    """
+    visible = _visible()
+    return pynvml.nvmlDeviceGetHandleByIndex(visible[number]) if number < len(visible) else None
+
+
+def _held_on_gpu_bytes(pids: set[int], number: int) -> int:
+    with _nvml() as is_there:
+        if is_there and (gpu := _gpu(number)) is not None:
+            running = pynvml.nvmlDeviceGetComputeRunningProcesses(gpu)
+            return sum(one.usedGpuMemory or 0 for one in running if one.pid in pids)
+    return 0
 
 
 def _visible() -> list[int]:

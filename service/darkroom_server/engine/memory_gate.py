@@ -128,10 +128,9 @@ class MemoryGate:
             if left is not None:
                 available[device] = left
         for one in others:
-            if one.is_started and one.state is VersionState.LOADING:
-                taken = probe.held_bytes(one.worker_pids)
+            if one.is_taking_memory:
                 for device, weights in self._weights(probe, one).items():
-                    yet = weights - taken if device is None else weights
+                    yet = weights - probe.held_bytes(one.worker_pids, device)
                     if device in available:
                         available[device] -= max(0, yet)
         return available

@@ -141,6 +141,12 @@ class Supervisor:
         return not self._lease_count
 
     @property
+    def is_taking_memory(self) -> bool:
+        """Whether a worker of it is on its way up, beside others or not."""
+        coming = (SeatState.LOADING, SeatState.RESTARTING)
+        return self.is_started and any(seat.state in coming for seat in self._seats)
+
+    @property
     def is_needed(self) -> bool:
         """Whether a load that has not been started still should be: also one on its way out, which
         another edition overtook, is if requests wait for it.

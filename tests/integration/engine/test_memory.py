@@ -42,7 +42,8 @@ class ToldMemory:
         assert device is None
         return self.available
 
-    def held_bytes(self, pids: Iterable[int]) -> int:
+    def held_bytes(self, pids: Iterable[int], device: Device = None) -> int:
+        assert device is None
         return self.held * len(tuple(pids))
 
     def growth_bytes(self, pids: Iterable[int]) -> int:

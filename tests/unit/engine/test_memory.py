@@ -1,13 +1,28 @@
-"""What control groups leave, from files as the kernel writes them."""
+"""What control groups and drivers say of memory, and what is made of it."""
 
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from darkroom_server.domain.errors import NotEnoughMemory
+from darkroom_server.domain.models import BackendKind, DeviceKind, Placement, VersionInfo
+from darkroom_server.engine import memory as memory_module
+from darkroom_server.engine import seat as seat_module
 from darkroom_server.engine.memory import SystemMemory, cgroup_available_bytes
+from darkroom_server.engine.memory_gate import MemoryGate
+from darkroom_server.engine.supervisor import Supervisor
+from darkroom_server.telemetry.metrics import Metrics
+from tests.unit.engine.scripted import ScriptedInstance
+from tests.unit.wire.example_models import SDXL
+
+GIB = 1 << 30
 
 
 def group(folder: Path, **content: str) -> None:
@@ -54,4 +69,82 @@ def test_this_machine_has_memory_and_this_process_holds_some() -> None:
 
 def test_a_gpu_that_is_not_there_is_not_known() -> None:
     memory = SystemMemory()
-    assert memory.available_bytes(memory.gpu_count() + 5) is None
+    absent = memory.gpu_count() + 5
+    assert memory.available_bytes(absent) is None
+    assert memory.held_bytes([os.getpid()], absent) == 0
+
+
+class Driver:
+    """A GPU's driver with one GPU, on which two processes run."""
+
+    NVMLError = RuntimeError
+
+    def __getattr__(self, name: str) -> Any:
+        answers = {
+            "nvmlDeviceGetCount": 1,
+            "nvmlDeviceGetHandleByIndex": "gpu",
+            "nvmlDeviceGetMemoryInfo": SimpleNamespace(free=50 * GIB),
+            "nvmlDeviceGetComputeRunningProcesses": [
+                SimpleNamespace(pid=1, usedGpuMemory=30 * GIB),
+                # As where the driver may not tell.
+                SimpleNamespace(pid=1, usedGpuMemory=None),
+                SimpleNamespace(pid=2, usedGpuMemory=GIB),
+            ],
+        }
+        return lambda *_: answers.get(name)
+
+
+@pytest.fixture
+def gpu_memory(monkeypatch: pytest.MonkeyPatch) -> SystemMemory:
+    monkeypatch.setattr(memory_module, "pynvml", Driver())
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    return SystemMemory()
+
+
+def test_of_a_gpu_the_driver_says_what_is_free_and_who_has_it(gpu_memory: SystemMemory) -> None:
+    assert (gpu_memory.available_bytes(0), gpu_memory.available_bytes(1)) == (50 * GIB, None)
+    assert gpu_memory.held_bytes([1, 7], 0) == 30 * GIB
+
+
+def with_weights(folder: Path, size_gib: int) -> Path:
+    """A version whose file is all hole: one that cannot be read counts with its size."""
+    path = folder / str(size_gib)
+    path.mkdir(exist_ok=True)
+    with (path / "w.safetensors").open("wb") as file:
+        file.truncate(size_gib * GIB)
+    return path
+
+
+@pytest.mark.parametrize(("weights", "fits"), [(46, True), (47, False)])
+async def test_what_a_load_has_taken_of_a_gpu_is_not_counted_twice(
+    gpu_memory: SystemMemory,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    weights: int,
+    fits: bool,
+) -> None:
+    """Of 80 GiB a first version of 33 has read 30, and needs 3 more of the 50 that are free; a
+    worker takes 1 beside its weights.
+    """
+    monkeypatch.setattr(seat_module, "Instance", ScriptedInstance)
+    ScriptedInstance.running = []
+    gpu = Placement(DeviceKind.GPU, 0)
+    model = replace(SDXL, placements=(gpu,), backend=BackendKind.DIFFUSERS)
+    first, second = (
+        VersionInfo(
+            model=model, version=1, path=with_weights(tmp_path, size), digest="", weight_bytes=0
+        )
+        for size in (33, weights)
+    )
+    loading = Supervisor(
+        first,
+        thread_count=1,
+        prompt_cache_bytes=0,
+        metrics=Metrics(),
+        on_change=lambda: None,
+        hang_limit_s=0.0,
+    )
+    await loading.start()
+    gate = MemoryGate(gpu_memory)
+    with nullcontext() if fits else pytest.raises(NotEnoughMemory):
+        gate.check(second, [loading])
