@@ -90,6 +90,10 @@ _CAUSES = {
         "image is there in the median after 0.63 s in one round (and 1.7 s in the other). Asked "
         "for at every step it is met."
     ),
+    "throughput cost of previews, every step, 384 px": (
+        "Six rounds that differ by five times what is asked for; two earlier runs "
+        "gave 0.018 and 0.029."
+    ),
     "throughput cost of previews": (
         "Steps are short at this size, 1 to 2 ms an image, and every preview is a message that the "
         "server and the client, on the same two cores, handle one by one."
