@@ -10,7 +10,7 @@ import typer
 from darkroom_server.cli.exits import ExitCode
 from darkroom_server.models.catalogue import catalogue
 from darkroom_server.models.hub import HubError
-from darkroom_server.models.naming import is_model_name
+from darkroom_server.models.naming import NO_MODEL_NAME, is_model_name
 from darkroom_server.models.pull import PullOrder, model_name
 from darkroom_server.models.pull import pull as pull_model
 from darkroom_server.models.remote_store import is_url
@@ -86,9 +86,7 @@ def pull(
 def _folder(name: str | None, repo_id: str) -> str:
     folder = name or model_name(repo_id)
     if not is_model_name(folder):
-        raise typer.BadParameter(
-            "is no name for a model: letters, digits, '.', '_' and '-' only", param_hint="--as"
-        )
+        raise typer.BadParameter(NO_MODEL_NAME, param_hint="--as")
     return folder
 
 

@@ -141,10 +141,10 @@ class Manager:
                 # It failed, and is tried again.
                 self._retry_count[name, edition] = self._retry_count.get((name, edition), 0) + 1
                 self._let_go(name, edition)
+        going = [task for one, task in self._leaving.items() if _name(one) == name]
+        after = going if policy is UpdatePolicy.RESOURCE else ()
         for edition in plan.load + plan.wait:
-            going = [task for one, task in self._leaving.items() if _name(one) == name]
-            is_beside = policy is not UpdatePolicy.RESOURCE
-            self._load(name, wanted[edition], after=() if is_beside else going)
+            self._load(name, wanted[edition], after=after)
 
     def _plan(self, name: str, wanted: tuple[Edition, ...], policy: UpdatePolicy) -> Plan:
         live = [

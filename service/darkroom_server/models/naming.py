@@ -11,6 +11,7 @@ from darkroom_server.models.config_file import ConfigFile
 from darkroom_server.models.problems import ProblemLog, quoted
 
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+NO_MODEL_NAME = "is no name for a model: letters, digits, '.', '_' and '-' only"
 
 
 def is_model_name(name: str) -> bool:

@@ -29,6 +29,7 @@ from darkroom_server.models.derive import (
     fake_traits,
 )
 from darkroom_server.models.naming import (
+    NO_MODEL_NAME,
     NamedModel,
     find_lost_aliases,
     is_model_name,
@@ -200,9 +201,7 @@ class _ModelScan:
     def run(self) -> RepositoryModel | None:
         """The model, or None with problems, or None without when the folder is not meant as one."""
         if not is_model_name(self.name):
-            self.problems.error(
-                self.name, "is no name for a model: letters, digits, '.', '_' and '-' only"
-            )
+            self.problems.error(self.name, NO_MODEL_NAME)
             return None
         if not self._stays_inside(self._folder, self.name):
             return None
