@@ -204,7 +204,7 @@ def _steps(
         model.to_image(model.unpacked(one.latents, spec))
 
     step_ms = {
-        count: _median_ms(lambda count=count: model.denoise(model.gather([one], count)), model)
+        count: _median_ms(lambda count=count: model.denoise(model.gather([one] * count)), model)
         for count in rows
     }
     details = {

@@ -55,9 +55,9 @@ def test_previews_come_before_the_image(client: Client) -> None:
     assert Image.open(io.BytesIO(previews[0].content)).format == "JPEG"
 
 
-def test_a_request_may_ask_not_to_share(client: Client) -> None:
-    level = client.generate("anything", reproducibility="solo").parameters.fingerprint
-    assert level.endswith("/solo")
+def test_a_request_may_be_stricter_than_its_model(client: Client) -> None:
+    level = client.generate("anything", reproducibility="exact").parameters.fingerprint
+    assert level.endswith("/exact")
     assert client.generate("anything").parameters.fingerprint.endswith("/tolerance")
 
 

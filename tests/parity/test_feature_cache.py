@@ -134,14 +134,14 @@ def test_a_step_that_fails_is_forgotten(pipelines: dict[str, Any]) -> None:
     pipeline = pipelines["dev"]
     model, spec = build(pipeline), cached_spec("dev", threshold=1e-9)
     one = model.begin(spec, model.encode(spec), 0)
-    model.scatter(one, model.denoise(model.gather([one], 1)), 0)
+    model.scatter(one, model.denoise(model.gather([one])), 0)
     assert one.memory is not None
     before = one.memory.added
 
     def fail(*_: Any) -> None:
         raise MemoryError
 
-    inputs = model.gather([one], 1)
+    inputs = model.gather([one])
     handle = pipeline.transformer.proj_out.register_forward_hook(fail)
     with pytest.raises(MemoryError):
         model.denoise(inputs)

@@ -27,6 +27,7 @@ from tests.parity.device import draws_on_the_processor
 from tests.parity.shared import (
     assert_equal_among_any_neighbours,
     assert_within_tolerance,
+    shared_exactly,
     staggered,
     stepped,
 )
@@ -173,12 +174,13 @@ def mixed(name: str, level: Reproducibility) -> list[ImageSpec]:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_solo_is_bit_equal_to_stock_among_any_neighbours(
-    pipelines: dict[str, Any], name: str
+def test_exact_steps_are_shared_and_bit_equal_to_stock(
+    pipelines: dict[str, Any], name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    specs = mixed(name, Reproducibility.SOLO)
-    for made, spec in zip(staggered(build(pipelines[name]), specs), specs, strict=True):
-        np.testing.assert_array_equal(made, stock(pipelines[name], spec))
+    specs = mixed(name, Reproducibility.EXACT)
+    made = shared_exactly(build(pipelines[name]), specs, monkeypatch)
+    for one, spec in zip(made, specs, strict=True):
+        np.testing.assert_array_equal(one, stock(pipelines[name], spec))
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -189,10 +191,10 @@ def test_shared_steps_stay_within_the_tolerance(pipelines: dict[str, Any], name:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_bucket_exact_has_equal_bytes_across_neighbour_schedules(
+def test_exact_images_have_equal_bytes_across_neighbour_schedules(
     pipelines: dict[str, Any], name: str
 ) -> None:
-    specs = mixed(name, Reproducibility.BUCKET_EXACT)
+    specs = mixed(name, Reproducibility.EXACT)
     assert_equal_among_any_neighbours(lambda: build(pipelines[name]), specs)
 
 
@@ -211,7 +213,7 @@ def test_the_last_preview_is_of_the_final_latents(pipelines: dict[str, Any], nam
     one = model.begin(spec, model.encode(spec), 0)
     previews = []
     while not one.finished:
-        model.scatter(one, model.denoise(model.gather([one], 1)), 0)
+        model.scatter(one, model.denoise(model.gather([one])), 0)
         previews.append(model.previews([one])[0])
     one.denoised = None
     assert previews[-1].shape == (8, 12, 3)

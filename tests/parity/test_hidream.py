@@ -116,10 +116,10 @@ def mixed(pipeline: Any, level: Reproducibility) -> list[ImageSpec]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_solo_is_bit_equal_to_stock_among_any_neighbours(
+def test_exact_is_bit_equal_to_stock_among_any_neighbours(
     pipelines: dict[str, Any], name: str
 ) -> None:
-    specs = mixed(pipelines[name], Reproducibility.SOLO)
+    specs = mixed(pipelines[name], Reproducibility.EXACT)
     for made, spec in zip(staggered(build(pipelines[name]), specs), specs, strict=True):
         np.testing.assert_array_equal(made, stock(pipelines[name], spec))
 
@@ -170,7 +170,7 @@ def test_the_last_preview_is_of_the_final_latents(pipelines: dict[str, Any], nam
     one = model.begin(spec, model.encode(spec), 0)
     previews = []
     while not one.finished:
-        model.scatter(one, model.denoise(model.gather([one], model.rows(spec))), 0)
+        model.scatter(one, model.denoise(model.gather([one])), 0)
         previews.append(model.previews([one])[0])
     one.denoised = None
     assert previews[-1].shape == (4, 12, 3)

@@ -136,7 +136,7 @@ def test_together_every_image_is_within_the_tolerance(model: RequestModel) -> No
         for seed, prompt in enumerate(("a red circle", "a house", ""))
     ]
     for one, spec in zip(served(model, specs), specs, strict=True):
-        alone = dataclasses.replace(spec, reproducibility=Reproducibility.SOLO)
+        alone = dataclasses.replace(spec, reproducibility=Reproducibility.EXACT)
         assert_within_tolerance(one, served(model, [alone])[0])
 
 
@@ -175,7 +175,7 @@ def test_it_is_served_and_listed(repository: Path, version: VersionInfo) -> None
         seeds=(7,),
     )
     np.testing.assert_array_equal(made, made_by_optimum(version, spec))
-    assert parameters.fingerprint.split("/")[1:] == ["fp32", "openvino", "solo"]
+    assert parameters.fingerprint.split("/")[1:] == ["fp32", "openvino", "exact"]
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from darkroom_server.domain.jobs import ImageSpec, Reproducibility, Task
 from tests.parity.shared import (
     assert_equal_among_any_neighbours,
     assert_within_tolerance,
+    shared_exactly,
     staggered,
 )
 from tests.parity.test_sdxl_steps import (
@@ -58,9 +59,11 @@ def stock(pipeline: Any, specs: list[ImageSpec]) -> list[np.ndarray]:
     return made
 
 
-def test_solo_is_bit_equal_to_stock_among_any_neighbours(pipeline: Any) -> None:
-    specs = mixed(Reproducibility.SOLO)
-    made = staggered(build(pipeline), specs)
+def test_exact_steps_are_shared_and_bit_equal_to_stock(
+    pipeline: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    specs = mixed(Reproducibility.EXACT)
+    made = shared_exactly(build(pipeline), specs, monkeypatch)
     for one, wanted in zip(made, stock(pipeline, specs), strict=True):
         np.testing.assert_array_equal(one, wanted)
 
@@ -72,6 +75,6 @@ def test_shared_steps_stay_within_the_tolerance(pipeline: Any) -> None:
         assert_within_tolerance(one, wanted)
 
 
-def test_bucket_exact_has_equal_bytes_across_neighbour_schedules(pipeline: Any) -> None:
-    specs = mixed(Reproducibility.BUCKET_EXACT)
+def test_exact_images_have_equal_bytes_across_neighbour_schedules(pipeline: Any) -> None:
+    specs = mixed(Reproducibility.EXACT)
     assert_equal_among_any_neighbours(lambda: build(pipeline), specs)

@@ -126,7 +126,7 @@ def together(pipeline: Any, level: Reproducibility) -> list[ImageSpec]:
 
 
 def test_alone_every_image_equals_the_stock_pipelines(pipeline: Any) -> None:
-    specs = together(pipeline, Reproducibility.SOLO)
+    specs = together(pipeline, Reproducibility.EXACT)
     made, run_image_counts = served(pipeline, specs)
     wanted = [image for spec in specs for image in made_by_stock(pipeline, spec)]
     assert run_image_counts == [1, 1, 1, 1]

@@ -16,7 +16,7 @@ T = TypeVar("T")
 ImageFormat = Literal["png", "jpeg", "webp"]
 MaskPolarity = Literal["white", "black", "transparent"]
 Priority = Literal["low", "normal", "high"]
-Reproducibility = Literal["tolerance", "bucket-exact", "solo"]
+Reproducibility = Literal["tolerance", "exact"]
 
 #: An encoded image (PNG, JPEG, WebP): its path, its bytes, or a file open for reading bytes.
 ImageInput = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
@@ -67,8 +67,7 @@ _PRIORITIES = {
 
 _LEVELS = {
     "tolerance": image_pb2.REPRODUCIBILITY_TOLERANCE,
-    "bucket-exact": image_pb2.REPRODUCIBILITY_BUCKET_EXACT,
-    "solo": image_pb2.REPRODUCIBILITY_SOLO,
+    "exact": image_pb2.REPRODUCIBILITY_EXACT,
 }
 
 

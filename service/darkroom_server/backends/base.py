@@ -12,7 +12,7 @@ Pipelines that no family takes apart are a `RequestModel`, which runs requests f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -23,6 +23,9 @@ from darkroom_server.domain.jobs import ImageSpec
 from darkroom_server.domain.models import Dtype
 
 ImageArray = npt.NDArray[np.uint8]
+
+#: Names of the parts of a denoiser that exact steps compute for each image by itself, by size.
+SharingPlan = dict[str, list[str]]
 
 
 class Trajectory(Protocol):
@@ -78,16 +81,31 @@ class StepModel(Protocol):
         """A fresh `Trajectory` for one image, its noise drawn from `spec.seeds[image_index]`."""
         ...
 
-    def gather(self, trajectories: Sequence[Any], row_count: int) -> Any:
-        """The denoiser's inputs for the next step of trajectories with equal keys.
-
-        Filled up to `row_count` rows with copies of a live one: a fixed number of rows makes a
-        row's result independent of its neighbours.
-        """
+    def gather(self, trajectories: Sequence[Any]) -> Any:
+        """The denoiser's inputs for the next step of trajectories with equal keys."""
         ...
 
     def denoise(self, inputs: Any) -> Any:
-        """One evaluation of the denoiser."""
+        """One evaluation of the denoiser.
+
+        At EXACT each image gets the bits that it gets alone, if such a step was proved.
+        """
+        ...
+
+    def prove(self, inputs: Any, alone: Sequence[Any]) -> Iterator[bool | None]:
+        """Whether an exact step of these inputs has what `denoise` returned for each image `alone`.
+
+        What must be computed for each image by itself is found out and kept. Yields None before
+        each evaluation of the denoiser, and at last the answer.
+        """
+        ...
+
+    def sharing_plan(self) -> SharingPlan:
+        """What exact steps compute for each image by itself."""
+        ...
+
+    def use_sharing_plan(self, plan: SharingPlan) -> None:
+        """Takes over what was found before; raises KeyError where it is of another denoiser."""
         ...
 
     def scatter(self, trajectory: Any, outputs: Any, first_row: int) -> None:

@@ -8,11 +8,11 @@ stands in for a real model wherever something other than the model is tested.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 
 import numpy as np
 
-from darkroom_server.backends.base import CompileCounts, ImageArray
+from darkroom_server.backends.base import CompileCounts, ImageArray, SharingPlan
 from darkroom_server.domain.errors import GenerationFailed
 from darkroom_server.domain.jobs import ImageSpec
 from darkroom_server.domain.models import Dtype
@@ -75,12 +75,9 @@ class FakeStepModel:
         del encoded
         return FakeTrajectory(spec, image_index)
 
-    def gather(
-        self, trajectories: Sequence[FakeTrajectory], row_count: int
-    ) -> list[FakeTrajectory]:
-        """The trajectory of each row; the last fills up."""
-        rows = [one for one in trajectories for _ in range(self.rows(one.spec))]
-        return rows + [rows[-1]] * (row_count - len(rows))
+    def gather(self, trajectories: Sequence[FakeTrajectory]) -> list[FakeTrajectory]:
+        """The trajectory of each row."""
+        return [one for one in trajectories for _ in range(self.rows(one.spec))]
 
     def denoise(self, inputs: list[FakeTrajectory]) -> list[int]:
         """One step; raises GenerationFailed or AcceleratorError for the prompts that ask for it."""
@@ -91,6 +88,23 @@ class FakeStepModel:
         if any(one.spec.prompt == POISONING_PROMPT for one in inputs):
             raise AcceleratorError("CUDA error: the fake device was asked to fail")
         return [one.completed_step_count + 1 for one in inputs]
+
+    def prove(
+        self, inputs: list[FakeTrajectory], alone: Sequence[list[int]]
+    ) -> Iterator[bool | None]:
+        """Equal: no row depends on another."""
+        yield None
+        together = self.denoise(inputs)
+        yield together == [count for one in alone for count in one]
+
+    def sharing_plan(self) -> SharingPlan:
+        """Nothing is computed by image."""
+        return {}
+
+    def use_sharing_plan(self, plan: SharingPlan) -> None:
+        """There is none to take over."""
+        if plan:
+            raise KeyError(next(iter(plan)))
 
     def scatter(self, trajectory: FakeTrajectory, outputs: list[int], first_row: int) -> None:
         """Takes over the step count."""

@@ -12,7 +12,7 @@ import typer
 from darkroom_client import ImageOptions
 from darkroom_server.cli.outputs import Format
 
-Exactness = Literal["tolerance", "bucket-exact", "solo"]
+Exactness = Literal["tolerance", "exact"]
 PriorityClass = Literal["low", "normal", "high"]
 
 DEFAULT_SERVER = "127.0.0.1:8001"

@@ -35,10 +35,8 @@ class Reproducibility(enum.IntEnum):
 
     #: Equal within a tolerance, whatever the neighbours.
     TOLERANCE = 0
-    #: Steps always have the same number of rows, filled up: equal bytes, whatever the neighbours.
-    BUCKET_EXACT = 1
-    #: Steps are never shared: equal bytes to the stock pipeline's.
-    SOLO = 2
+    #: The bytes of the image made alone: steps are shared as far as that was proved.
+    EXACT = 1
 
 
 class StrengthRounding(enum.Enum):
@@ -159,7 +157,7 @@ class ImageSpec:
     priority: Priority = Priority.NORMAL
     fill: FillSpec | None = None
     source: SourceSpec | None = None
-    reproducibility: Reproducibility = Reproducibility.SOLO
+    reproducibility: Reproducibility = Reproducibility.EXACT
     feature_cache: FeatureCache | None = None
 
     @property

@@ -6,7 +6,6 @@ import enum
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
 
 from darkroom_server.domain.jobs import Priority, Reproducibility, StrengthRounding, Task
 from darkroom_server.domain.memory import MemoryProfile
@@ -202,10 +201,6 @@ class QueuePolicy:
     max_queue_size: int | None = None
 
 
-#: Rows of a step whose number must be fixed, where no configuration says otherwise.
-EXACT_ROW_COUNT: Final = 8
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DynamicBatching:
     """When requests that run whole run together, in images a batch; as in Triton.
@@ -251,8 +246,7 @@ class ModelInfo:
     """A model's configuration, complete: nothing in it is left to a default.
 
     `parameters` maps every request field that the model accepts to whether it has an effect;
-    a field missing there is one the model cannot honour. Without `has_exact_buckets`, images
-    that share steps cannot have equal bytes whatever their neighbours.
+    a field missing there is one the model cannot honour.
     """
 
     name: str
@@ -275,7 +269,6 @@ class ModelInfo:
     reproducibility: Reproducibility
     version_labels: dict[str, int]
     strength_rounding: StrengthRounding = StrengthRounding.DOWN
-    has_exact_buckets: bool = True
     dynamic_batching: DynamicBatching = DynamicBatching()
     memory: MemoryProfile = field(default_factory=MemoryProfile)
     #: Requests that each label is given of those that name no version.
@@ -295,13 +288,6 @@ class ModelInfo:
     def runtime_label(self) -> str:
         """The same, with all of the denoiser's choice that pixels depend on."""
         return self.denoiser.label if self.runtime == "torch" else self.runtime
-
-    @property
-    def exact_row_count(self) -> int:
-        """Rows of each step at BUCKET_EXACT, where every one is paid for, used or not."""
-        if self.reproducibility is Reproducibility.BUCKET_EXACT:
-            return self.max_batch_size
-        return min(EXACT_ROW_COUNT, self.max_batch_size)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

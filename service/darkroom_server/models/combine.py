@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from darkroom_server.domain.jobs import Reproducibility
 from darkroom_server.domain.models import (
-    EXACT_ROW_COUNT,
     BackendKind,
     Defaults,
     DenoiserKind,
@@ -54,7 +52,7 @@ def combine(name: str, settings: ModelSettings, traits: PipelineTraits) -> Model
         pipeline_class=traits.pipeline_class,
         backend=settings.backend,
         dtype=settings.dtype,
-        max_batch_size=settings.max_batch_size or _default_batch_size(settings, traits),
+        max_batch_size=settings.max_batch_size or _default_batch_size(traits),
         reproducibility=settings.reproducibility,
         placements=_placements(settings.instance_groups),
         defaults=defaults,
@@ -66,7 +64,6 @@ def combine(name: str, settings: ModelSettings, traits: PipelineTraits) -> Model
         traffic_percent={label: percent for label, percent in settings.traffic_percent if percent},
         warmups=_warmups(settings, defaults),
         strength_rounding=traits.strength_rounding,
-        has_exact_buckets=traits.has_exact_buckets,
         dynamic_batching=settings.dynamic_batching,
         memory=settings.memory,
         update_policy=settings.update_policy,
@@ -76,11 +73,9 @@ def combine(name: str, settings: ModelSettings, traits: PipelineTraits) -> Model
     )
 
 
-def _default_batch_size(settings: ModelSettings, traits: PipelineTraits) -> int:
+def _default_batch_size(traits: PipelineTraits) -> int:
     if traits.runs_whole:
         return bounds.MAX_BATCH_SIZE
-    if settings.reproducibility is Reproducibility.BUCKET_EXACT:
-        return EXACT_ROW_COUNT
     return bounds.MAX_ROW_COUNT
 
 

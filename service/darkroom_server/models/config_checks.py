@@ -221,11 +221,11 @@ def _check_memory(config: ConfigFile, problems: ProblemLog) -> None:
         config.error(problems, "quantization needs a method", "quantization")
     if memory.quantization is not None and memory.storage is not None:
         config.error(problems, "storage_dtype and quantization exclude each other", "storage_dtype")
-    if memory.channels_last and settings.reproducibility is Reproducibility.SOLO:
+    if memory.channels_last and settings.reproducibility is Reproducibility.EXACT:
         config.error(
             problems,
             "MEMORY_FORMAT_CHANNELS_LAST has not the bytes of the diffusers pipeline, "
-            "which REPRODUCIBILITY_SOLO promises: set another reproducibility",
+            "which REPRODUCIBILITY_EXACT promises: set REPRODUCIBILITY_TOLERANCE",
             "memory_format",
         )
 
@@ -278,7 +278,6 @@ def check_against_traits(config: ConfigFile, traits: PipelineTraits, problems: P
             "denoising steps instead",
             "dynamic_batching",
         )
-    _check_level(config, traits, problems)
     check_denoiser_of(config, traits, problems)
     for i, task in enumerate(settings.tasks):
         if task not in traits.tasks:
@@ -315,20 +314,6 @@ def check_against_traits(config: ConfigFile, traits: PipelineTraits, problems: P
         info = combine(problems.model, settings, traits)
         _check_consistency(config, info, problems)
         _check_warmup_sizes(config, info, problems)
-
-
-def _check_level(config: ConfigFile, traits: PipelineTraits, problems: ProblemLog) -> None:
-    if (
-        config.settings.reproducibility is Reproducibility.BUCKET_EXACT
-        and not traits.has_exact_buckets
-    ):
-        config.error(
-            problems,
-            f"a {traits.pipeline_class} cannot be BUCKET_EXACT: its experts compute tokens of all "
-            "rows together, so that bytes depend on the neighbours; take REPRODUCIBILITY_SOLO "
-            "or REPRODUCIBILITY_TOLERANCE",
-            "reproducibility",
-        )
 
 
 def _check_consistency(config: ConfigFile, info: ModelInfo, problems: ProblemLog) -> None:

@@ -57,10 +57,9 @@ _DTYPES = {
     model_config_pb2.DTYPE_BF16: Dtype.BF16,
 }
 _REPRODUCIBILITIES = {
-    image_pb2.REPRODUCIBILITY_UNSPECIFIED: Reproducibility.SOLO,
+    image_pb2.REPRODUCIBILITY_UNSPECIFIED: Reproducibility.EXACT,
     image_pb2.REPRODUCIBILITY_TOLERANCE: Reproducibility.TOLERANCE,
-    image_pb2.REPRODUCIBILITY_BUCKET_EXACT: Reproducibility.BUCKET_EXACT,
-    image_pb2.REPRODUCIBILITY_SOLO: Reproducibility.SOLO,
+    image_pb2.REPRODUCIBILITY_EXACT: Reproducibility.EXACT,
 }
 _UPDATE_POLICIES = {
     model_config_pb2.UPDATE_POLICY_UNSPECIFIED: UpdatePolicy.AVAILABILITY,

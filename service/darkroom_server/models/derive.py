@@ -95,7 +95,6 @@ class PipelineTraits:
     #: Whether no config can raise the number of pixels.
     bounds_area: bool = False
     #: Whether rows of a fixed number can have equal bytes whatever their neighbours.
-    has_exact_buckets: bool = True
     #: What can compute its denoising steps.
     denoisers: frozenset[DenoiserKind] = frozenset({DenoiserKind.TORCH})
 
@@ -146,7 +145,6 @@ def derive_traits(parts: PipelineParts) -> PipelineTraits:
         | {"preview": "safety_checker" not in parts.components},
         strength_rounding=family.strength_rounding,
         bounds_area=family.bounds_area,
-        has_exact_buckets=family.has_exact_buckets,
         denoisers=family.denoisers,
     )
 

@@ -44,8 +44,7 @@ class Family:
     changing visibly). With `embeds_guidance`, a denoiser whose config lacks `guidance_embeds`
     is a distilled one of few steps without guidance. With `bounds_area`, no image has more
     pixels than the square that the denoiser was made for. A pipeline's folder must hold
-    `text_encoders`, and come with one of `folder_schedulers` (empty: any). Without
-    `has_exact_buckets`, bytes of images that share steps depend on their neighbours. With
+    `text_encoders`, and come with one of `folder_schedulers` (empty: any). With
     `caches_features`, requests may ask for a feature cache. `denoisers` can compute its steps.
     """
 
@@ -60,7 +59,6 @@ class Family:
     embeds_guidance: bool = False
     strength_rounding: StrengthRounding = StrengthRounding.DOWN
     bounds_area: bool = False
-    has_exact_buckets: bool = True
     caches_features: bool = False
     text_encoders: tuple[str, ...] = ()
     folder_schedulers: tuple[str, ...] = ()
@@ -156,7 +154,6 @@ FAMILIES: dict[str, Family] = {
         guidance_scale=5.0,
         strength_rounding=StrengthRounding.UP,
         bounds_area=True,
-        has_exact_buckets=False,
         # Published without Llama, which its license keeps apart; nothing runs without it.
         text_encoders=("text_encoder", "text_encoder_2", "text_encoder_3", "text_encoder_4"),
         folder_schedulers=(*_FLOW_FOLDERS, "UniPCMultistepScheduler"),

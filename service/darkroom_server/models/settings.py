@@ -101,7 +101,7 @@ class ModelSettings:
     name: str = ""
     display_name: str = ""
     max_batch_size: int | None = None
-    reproducibility: Reproducibility = Reproducibility.SOLO
+    reproducibility: Reproducibility = Reproducibility.EXACT
     version_policy: VersionPolicy = LatestVersions()
     instance_groups: tuple[InstanceGroupSettings, ...] = ()
     max_queue_size: int | None = None

@@ -17,7 +17,7 @@ class Shape:
     `key`: images with equal keys may share a step. `rows`: denoiser rows of one image.
     `evaluations`: denoiser evaluations of one image. `pixel_count`: its size, for guessing costs.
     `alone`: no image of it shares a step, so that its pixels are those of a batch of one.
-    `max_rows`: rows of the largest batch that it may be in, if not every size will do.
+    `exact`: it shares only steps that were proved to change nothing.
     """
 
     key: Hashable
@@ -25,7 +25,7 @@ class Shape:
     evaluations: int
     pixel_count: int = 1
     alone: bool = False
-    max_rows: int | None = None
+    exact: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,7 @@ from darkroom_server.scheduling.forecast import (
     finish_times_s,
 )
 from darkroom_server.scheduling.ranking import Ranking
+from darkroom_server.scheduling.shared_rows import SharedRows
 from darkroom_server.scheduling.step_costs import StepCosts
 
 #: Jobs without a deadline are ordered as if they had to be done within this many times the
@@ -70,6 +71,7 @@ class StepBatcher:
     """The jobs of one worker."""
 
     costs: StepCosts
+    shared: SharedRows = field(default_factory=SharedRows)
     _entries: dict[str, Entry] = field(default_factory=dict)
     _groups: dict[Hashable, Ranking[Entry]] = field(default_factory=dict)
     #: Those that gave way, first the one that did longest ago.
@@ -287,7 +289,7 @@ class StepBatcher:
         if shape.alone:
             return 0
         knee = self.costs.knee(shape.key)
-        return knee if shape.max_rows is None else min(knee, shape.max_rows)
+        return self.shared.most(shape.key, knee) if shape.exact else knee
 
     def _done_times_s(self, now_s: float, extra: Entry | None = None) -> dict[str, float]:
         """Seconds until each job is done if nothing else comes, `extra` among them.
@@ -351,6 +353,7 @@ class StepBatcher:
         # Alone, the most urgent runs on to its end: taking turns would make everyone wait longer.
         room = max(self._room(first.shape), first.shape.rows)
         steps: list[Step] = []
+        image_rows: list[int] = []
         row_count, looked_past_count = 0, 0
         for entry in self._in_order(group, now_s):
             if row_count + entry.shape.rows > room:
@@ -358,9 +361,13 @@ class StepBatcher:
             for index in entry.image_order():
                 if row_count + entry.shape.rows <= room:
                     steps.append(Step(entry.job.job_id, index))
+                    image_rows.append(entry.shape.rows)
                     row_count += entry.shape.rows
             if row_count == room or looked_past_count == MAX_LOOKED_PAST:
                 break
+        if first.shape.exact:
+            count = self.shared.longest(first.shape.key, image_rows)
+            steps, row_count = steps[:count], sum(image_rows[:count])
         return Batch(
             key=first.shape.key, group=first.group, steps=tuple(steps), row_count=row_count
         )

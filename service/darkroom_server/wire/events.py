@@ -21,7 +21,6 @@ from darkroom_server.domain.jobs import (
     JobQueued,
     JobTimings,
     OutputSpec,
-    Reproducibility,
     Stage,
 )
 from darkroom_server.wire.notices import Notice, NoticeReason
@@ -49,7 +48,6 @@ class RunningModel:
     """Which model version runs a job. `digest` is that of its files, `dtype` its weights' type.
 
     `runtime` computes the pixels; `variant` names what else of the configuration changes them.
-    Steps at BUCKET_EXACT have `exact_row_count` rows.
     """
 
     name: str
@@ -58,13 +56,6 @@ class RunningModel:
     dtype: str
     runtime: str = "torch"
     variant: tuple[str, ...] = ()
-    exact_row_count: int = 8
-
-    def level(self, asked: Reproducibility) -> str:
-        """An exactness level's name, with what it depends on."""
-        name = asked.name.lower()
-        is_exact = asked is Reproducibility.BUCKET_EXACT
-        return f"{name}-{self.exact_row_count}" if is_exact else name
 
 
 class EventWriter:
@@ -158,7 +149,7 @@ def _effective(resolved: Resolved, model: RunningModel) -> image_pb2.EffectivePa
                 model.digest[:12],
                 model.dtype,
                 model.runtime,
-                model.level(spec.reproducibility),
+                spec.reproducibility.name.lower(),
                 *model.variant,
                 *((spec.feature_cache.name,) if spec.feature_cache else ()),
             )

@@ -57,7 +57,6 @@ async def generation_events(
             dtype=session.dtype.value,
             runtime=session.model.runtime_label,
             variant=session.model.memory.names(),
-            exact_row_count=session.model.exact_row_count,
         )
         if request.validate_only:
             yield None, [writer.accepted(session.job_id, resolved, model), writer.validated()]

@@ -64,8 +64,7 @@ _MASK_POLARITIES: Mapping[int, MaskPolarity] = {
 _LEVELS: Mapping[int, Reproducibility | None] = {
     image_pb2.REPRODUCIBILITY_UNSPECIFIED: None,
     image_pb2.REPRODUCIBILITY_TOLERANCE: Reproducibility.TOLERANCE,
-    image_pb2.REPRODUCIBILITY_BUCKET_EXACT: Reproducibility.BUCKET_EXACT,
-    image_pb2.REPRODUCIBILITY_SOLO: Reproducibility.SOLO,
+    image_pb2.REPRODUCIBILITY_EXACT: Reproducibility.EXACT,
 }
 
 

@@ -42,8 +42,7 @@ _STAGES: Mapping[LoadStage, pb.LoadProgress.Stage.ValueType] = {
 }
 _LEVELS: Mapping[Reproducibility, image_pb2.Reproducibility.ValueType] = {
     Reproducibility.TOLERANCE: image_pb2.REPRODUCIBILITY_TOLERANCE,
-    Reproducibility.BUCKET_EXACT: image_pb2.REPRODUCIBILITY_BUCKET_EXACT,
-    Reproducibility.SOLO: image_pb2.REPRODUCIBILITY_SOLO,
+    Reproducibility.EXACT: image_pb2.REPRODUCIBILITY_EXACT,
 }
 
 

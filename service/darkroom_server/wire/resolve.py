@@ -205,16 +205,8 @@ def _check_strength(
 
 
 def _reproducibility(request: ImageRequest, model: ModelInfo) -> Reproducibility:
-    """The stricter of the two, or one stricter still where there is no such level.
-
-    With a feature cache rows leave a step in its middle, so that their number is never fixed.
-    """
-    asked = request.reproducibility or Reproducibility.TOLERANCE
-    level = max(model.reproducibility, asked)
-    has_buckets = model.has_exact_buckets and request.feature_cache is None
-    if level is Reproducibility.BUCKET_EXACT and not has_buckets:
-        return Reproducibility.SOLO
-    return level
+    """The stricter of the two."""
+    return max(model.reproducibility, request.reproducibility or Reproducibility.TOLERANCE)
 
 
 def _scheduler(asked: str | None, model: ModelInfo) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -71,7 +71,7 @@ def calibrated_costs(
 
 def cost_key(model: StepModel, spec: ImageSpec) -> Hashable:
     """What the cost of a request's steps depends on, besides the rows."""
-    return (model.batch_key(spec), spec.reproducibility is Reproducibility.BUCKET_EXACT)
+    return (model.batch_key(spec), spec.reproducibility is Reproducibility.EXACT)
 
 
 def _specs(info: ModelInfo) -> Iterator[ImageSpec]:
@@ -83,7 +83,10 @@ def _specs(info: ModelInfo) -> Iterator[ImageSpec]:
         height_px = defaults.height_px // part // grid_px * grid_px
         if min(width_px, height_px) < limits.min_size_px:
             return
-        yield trial_spec(info, width_px, height_px)
+        # Of exact steps, those of images with guidance have less to compute by image.
+        is_exact = info.reproducibility is Reproducibility.EXACT
+        guidance_scale = defaults.guidance_scale if is_exact else 1.0
+        yield trial_spec(info, width_px, height_px, guidance_scale=guidance_scale)
 
 
 def _measure(
@@ -94,17 +97,13 @@ def _measure(
     Rows that do not fit into memory take for ever.
     """
     one = model.begin(spec, model.encode(spec), 0)
-    match spec.reproducibility:
-        case Reproducibility.SOLO:
-            most = 2
-        case Reproducibility.TOLERANCE:
-            most = bucket_of(info.max_batch_size)
-        case Reproducibility.BUCKET_EXACT:
-            rows = max(info.exact_row_count, model.rows(spec))
-            return dict.fromkeys(_buckets(bucket_of(rows)), _step_s(model, one, rows, clock))
+    image_rows = model.rows(spec)
+    most = bucket_of(info.max_batch_size)
     curve: Curve = {}
     for rows in _buckets(most):
-        found = attempt(partial(_step_s, model, one, rows, clock))
+        if rows < image_rows:
+            continue
+        found = attempt(partial(_step_s, model, [one] * (rows // image_rows), clock))
         if isinstance(found, OutOfDeviceMemory) and curve:
             curve[rows] = math.inf
         elif isinstance(found, DarkroomError):
@@ -121,11 +120,11 @@ def _buckets(most: int) -> list[int]:
     return [1 << power for power in range(most.bit_length())]
 
 
-def _step_s(model: StepModel, one: Any, row_count: int, clock: Callable[[], float]) -> float:
+def _step_s(model: StepModel, images: Sequence[Any], clock: Callable[[], float]) -> float:
     durations_s = []
     for _ in range(1 + REPEATS):
         started_s = clock()
-        model.denoise(model.gather([one], row_count))
+        model.denoise(model.gather(images))
         model.wait()
         durations_s.append(clock() - started_s)
     return min(durations_s[1:])

@@ -7,7 +7,6 @@ import time
 import structlog
 
 from darkroom_server.backends.base import StepModel
-from darkroom_server.domain.jobs import Reproducibility
 from darkroom_server.domain.models import DenoiserKind, ModelInfo
 from darkroom_server.worker.trial import trial_spec
 
@@ -23,7 +22,7 @@ def compile_ahead(model: StepModel, info: ModelInfo) -> None:
         spec = trial_spec(info, width_px, height_px)
         one = model.begin(spec, model.encode(spec), 0)
         for row_count in row_counts(info):
-            model.denoise(model.gather([one], row_count))
+            model.denoise(model.gather([one] * row_count))
     model.wait()
     log.info(
         "compiled",
@@ -35,9 +34,7 @@ def compile_ahead(model: StepModel, info: ModelInfo) -> None:
 
 def row_counts(info: ModelInfo) -> list[int]:
     """One row, two (from there on a graph leaves the number open), and the largest batch."""
-    if info.reproducibility is Reproducibility.SOLO:
-        return [1, 2]
-    return sorted({1, 2, info.max_batch_size, info.exact_row_count})
+    return sorted({1, 2, info.max_batch_size})
 
 
 def _sizes(info: ModelInfo) -> list[tuple[int, int]]:

@@ -37,6 +37,7 @@ from darkroom_server.domain.jobs import (
     Stage,
 )
 from darkroom_server.scheduling.entry import Shape, Step
+from darkroom_server.scheduling.shared_rows import SharedRows
 from darkroom_server.scheduling.step_batcher import Batch, Forecast, StepBatcher
 from darkroom_server.scheduling.step_costs import StepCosts
 from darkroom_server.worker.calibration import cost_key
@@ -52,6 +53,7 @@ from darkroom_server.worker.messages import (
     StopWorker,
     SubmitJob,
 )
+from darkroom_server.worker.proving import Prover
 from darkroom_server.worker.refusal import late_refusal
 from darkroom_server.worker.running import DecodedTrajectory, RunningImage, RunningJob
 
@@ -59,6 +61,9 @@ log = structlog.get_logger(__name__)
 
 #: Waiting jobs are told their place at most this often.
 PLACES_INTERVAL_S = 0.25
+#: Device time that proofs may take beside steps, in parts of these: below what promises of
+#: deadlines leave for disturbances.
+PROVING_SHARE = 0.1
 #: Jobs further back learn their place when they come nearer.
 MAX_TOLD_PLACES = 32
 
@@ -72,7 +77,7 @@ class WorkerLoop:
         emit: Callable[[Report], None],
         *,
         max_batch_size: int,
-        exact_row_count: int | None = None,
+        prover: Prover | None = None,
         costs: StepCosts | None = None,
         lane: CompressLane | None = None,
         prompts: PromptCache | None = None,
@@ -81,10 +86,14 @@ class WorkerLoop:
         self._model = model
         self._emit = emit
         self._clock = clock
-        #: Rows of a step whose results must not depend on how many of them are in use.
-        self._exact_rows = exact_row_count or max_batch_size
         self._costs = costs or StepCosts(max_rows=max_batch_size)
-        self._batcher = StepBatcher(self._costs)
+        self._prover = prover
+        self._shared = prover.shared if prover is not None else SharedRows()
+        self._batcher = StepBatcher(self._costs, self._shared)
+        if prover is not None:
+            prover.useful_rows = self._costs.knee
+        #: Device time of steps, and of proving that more of them may be shared.
+        self._stepping_s = self._proving_s = 0.0
         #: Keys and rows of steps that were taken.
         self._ran: set[tuple[Hashable, int]] = set()
         self._jobs: dict[str, RunningJob] = {}
@@ -114,14 +123,17 @@ class WorkerLoop:
         """Ticks until a StopWorker command, sleeping while there is nothing to do."""
         while True:
             with self._lock:
-                due_s = self._counters.due_s()
-                self._posted.wait_for(
-                    lambda: self._stopping or len(self._batcher),
-                    timeout=None if math.isinf(due_s) else max(0.0, due_s - self._clock()),
-                )
+                if self._is_proving_done:
+                    due_s = self._counters.due_s()
+                    self._posted.wait_for(
+                        lambda: self._stopping or len(self._batcher),
+                        timeout=None if math.isinf(due_s) else max(0.0, due_s - self._clock()),
+                    )
                 if self._stopping:
                     break
             self.tick()
+        if self._prover is not None:
+            self._prover.keep()
         self._lane.close()
 
     def run_to_end(self) -> None:
@@ -141,8 +153,25 @@ class WorkerLoop:
             batch = self._batcher.plan(now_s)
         if batch is not None:
             self._take(batch)
+        self._prove(is_idle=batch is None)
         if (stats := self._counters.news(self._clock())) is not None:
             self._emit(stats)
+
+    @property
+    def _is_proving_done(self) -> bool:
+        return self._prover is None or self._prover.is_done
+
+    def _prove(self, *, is_idle: bool) -> None:
+        """A part of a proof while there is nothing else to do; beside steps, a share of the time.
+
+        Requests of sizes that are not proved run alone until then.
+        """
+        if self._prover is None or self._prover.is_done:
+            return
+        if is_idle or self._proving_s <= PROVING_SHARE * self._stepping_s:
+            started_s = self._clock()
+            self._prover.advance()
+            self._proving_s += self._clock() - started_s
 
     def _admit(self, job: Job, *, is_promised: bool) -> None:
         """Takes a job in, or refuses it when its deadline cannot be met or others' would not be."""
@@ -183,14 +212,13 @@ class WorkerLoop:
         return None
 
     def _shape(self, spec: ImageSpec) -> Shape:
-        is_exact = spec.reproducibility is Reproducibility.BUCKET_EXACT
+        is_exact = spec.reproducibility is Reproducibility.EXACT
         return Shape(
             key=cost_key(self._model, spec),
             rows=self._model.rows(spec),
             evaluations=self._model.evaluations(spec),
             pixel_count=spec.width_px * spec.height_px,
-            alone=spec.reproducibility is Reproducibility.SOLO,
-            max_rows=self._exact_rows if is_exact else None,
+            exact=is_exact,
         )
 
     def _take(self, batch: Batch) -> None:
@@ -200,6 +228,7 @@ class WorkerLoop:
         started_s = self._clock()
         is_whole = self._denoise(started) and len(started) == len(batch.steps)
         duration_s = self._clock() - started_s
+        self._stepping_s += duration_s
         stepped = self._still_here(started)
         finished = [image for image in stepped if image.trajectory.finished]
         with self._lock:
@@ -275,6 +304,8 @@ class WorkerLoop:
         spec, started_s = running.job.spec, self._clock()
         if not running.has_begun:
             running.record.started_s = started_s
+            if self._prover is not None and running.shape.exact:
+                self._prover.ask(spec)
             self._report(running, JobProgress(stage=Stage.ENCODE, total_step_count=spec.step_count))
             running.encoded = self._model.encode(spec)
             running.record.cut_fields = self._model.cut_fields(spec)
@@ -290,6 +321,10 @@ class WorkerLoop:
         """
         if not images:
             return False
+        if (count := self._exact_count(images)) < len(images):
+            self._denoise(images[:count])
+            self._denoise(images[count:])
+            return False
         outputs = attempt(lambda: self._evaluate(images))
         if not isinstance(outputs, DarkroomError):
             self._scatter(images, outputs)
@@ -301,8 +336,7 @@ class WorkerLoop:
         if len(images) == 1:
             self._fail(images[0].step.job_id, outputs)
             return False
-        # Steps of a fixed number of rows are none the smaller for fewer images.
-        if isinstance(outputs, OutOfDeviceMemory) and not _is_exact(images):
+        if isinstance(outputs, OutOfDeviceMemory):
             row_count = sum(image.row_count for image in images)
             log.warning("out of memory", row_count=row_count)
             with self._lock:
@@ -313,11 +347,14 @@ class WorkerLoop:
         return False
 
     def _evaluate(self, images: Sequence[RunningImage]) -> Any:
-        row_count = sum(image.row_count for image in images)
-        if _is_exact(images):
-            row_count = max(row_count, self._exact_rows)
-        trajectories = [image.trajectory for image in images]
-        return self._model.denoise(self._model.gather(trajectories, row_count))
+        return self._model.denoise(self._model.gather([image.trajectory for image in images]))
+
+    def _exact_count(self, images: Sequence[RunningImage]) -> int:
+        """How many images, from the first on, may share a step: some may have left the batch."""
+        shape = images[0].running.shape
+        if not shape.exact:
+            return len(images)
+        return self._shared.longest(shape.key, [image.row_count for image in images])
 
     def _scatter(self, images: Sequence[RunningImage], outputs: Any) -> None:
         first_row = 0
@@ -392,8 +429,3 @@ class WorkerLoop:
 
     def _report(self, running: RunningJob, event: JobEvent) -> None:
         self._emit(JobReport(running.job.job_id, event))
-
-
-def _is_exact(images: Sequence[RunningImage]) -> bool:
-    """Whether a step has a fixed number of rows; all images of one are of the same level."""
-    return images[0].running.job.spec.reproducibility is Reproducibility.BUCKET_EXACT

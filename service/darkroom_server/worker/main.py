@@ -21,10 +21,13 @@ from darkroom_server.backends.base import RequestModel, StepModel
 from darkroom_server.backends.fake import FakeStepModel
 from darkroom_server.backends.prompt_cache import PromptCache
 from darkroom_server.domain.errors import DarkroomError, ModelUnavailable, OutOfDeviceMemory
+from darkroom_server.domain.jobs import Reproducibility
 from darkroom_server.domain.models import BackendKind, LoadProgress, LoadStage, ModelInfo
+from darkroom_server.scheduling.shared_rows import SharedRows
 from darkroom_server.scheduling.step_costs import StepCosts
 from darkroom_server.telemetry.logs import configure_logs
-from darkroom_server.worker.calibration import FILE_NAME, calibrated_costs
+from darkroom_server.worker.calibration import FILE_NAME as COSTS_FILE_NAME
+from darkroom_server.worker.calibration import calibrated_costs
 from darkroom_server.worker.compile_ahead import compile_ahead
 from darkroom_server.worker.failures import DeviceLost, attempt
 from darkroom_server.worker.files_check import require_unchanged
@@ -38,6 +41,10 @@ from darkroom_server.worker.messages import (
     WorkerReady,
     WorkerSpec,
 )
+from darkroom_server.worker.proof_file import FILE_NAME as PROOF_FILE_NAME
+from darkroom_server.worker.proof_file import ProofFile
+from darkroom_server.worker.proving import Prover
+from darkroom_server.worker.trial import trial_spec
 from darkroom_server.worker.warmup import warm_up
 from darkroom_server.worker.window_loop import WindowLoop
 
@@ -45,6 +52,9 @@ log = structlog.get_logger(__name__)
 
 #: Reports of a fake load.
 _FAKE_PARTS = 10
+
+#: Proving before a version serves: what is left is proved while there is nothing to do.
+FIRST_PROOFS_S = 1.0
 
 _SEE_LOG = "the server's log has the cause."
 
@@ -161,16 +171,43 @@ def _loop(
         return WindowLoop(
             model, pipe.send, max_batch_size=info.max_batch_size, batching=info.dynamic_batching
         )
+    prover = _prover(model, spec)
+    # The first proofs find what calibration has to compute by image.
+    prover.spend(FIRST_PROOFS_S)
     costs = attempt(lambda: _costs(model, spec))
     return WorkerLoop(
         model,
         pipe.send,
         max_batch_size=info.max_batch_size,
-        exact_row_count=info.exact_row_count,
+        prover=prover,
         # A model that cannot take its first step is told of its failure by the requests for it.
         costs=None if isinstance(costs, DarkroomError) else costs,
         prompts=prompts,
     )
+
+
+def _prover(model: StepModel, spec: WorkerSpec) -> Prover:
+    """Proves the default size at a level that needs it, and what requests ask for."""
+    info = spec.version.model
+    file = ProofFile(spec.version.path / PROOF_FILE_NAME, _conditions(model, spec))
+    prover = Prover(
+        model,
+        SharedRows(),
+        max_rows=info.max_batch_size,
+        tasks=info.tasks,
+        file=None if info.backend is BackendKind.FAKE else file,
+    )
+    if info.reproducibility is Reproducibility.EXACT:
+        defaults = info.defaults
+        prover.ask(
+            trial_spec(
+                info,
+                defaults.width_px,
+                defaults.height_px,
+                guidance_scale=defaults.guidance_scale,
+            )
+        )
+    return prover
 
 
 def _costs(model: StepModel, spec: WorkerSpec) -> StepCosts | None:
@@ -178,18 +215,25 @@ def _costs(model: StepModel, spec: WorkerSpec) -> StepCosts | None:
     info = spec.version.model
     if info.backend is BackendKind.FAKE:
         return None
-    conditions = {
+    conditions = _conditions(model, spec) | {
+        "max_batch_size": str(info.max_batch_size),
+        "reproducibility": info.reproducibility.name,
+    }
+    path = spec.version.path / COSTS_FILE_NAME
+    return calibrated_costs(model, info, path=path, conditions=conditions)
+
+
+def _conditions(model: StepModel, spec: WorkerSpec) -> dict[str, str]:
+    """What has to be the same for what was measured before to be true now."""
+    info = spec.version.model
+    return {
         "digest": spec.version.digest,
         "dtype": model.dtype().value,
         "device": model.device_name(),
-        "max_batch_size": str(info.max_batch_size),
-        "reproducibility": info.reproducibility.name,
         "memory": repr(info.memory),
-        "denoiser": info.denoiser.label,
-        "torch": importlib.metadata.version("torch"),
+        "denoiser": f"{info.denoiser.label} {info.denoiser.attention_backend}",
+        **{name: importlib.metadata.version(name) for name in ("torch", "diffusers")},
     }
-    path = spec.version.path / FILE_NAME
-    return calibrated_costs(model, info, path=path, conditions=conditions)
 
 
 def _load(spec: WorkerSpec, prompts: PromptCache, telling: _LoadTeller) -> StepModel | RequestModel:

@@ -110,7 +110,7 @@ def profile(
 
 
 def _take_step(model: StepModel, one: object, row_count: int) -> None:
-    model.denoise(model.gather([one], row_count))
+    model.denoise(model.gather([one] * row_count))
 
 
 def _least_s(

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from darkroom_server.backends.base import RequestModel, StepModel
-from darkroom_server.domain.jobs import ImageSpec, Reproducibility
+from darkroom_server.domain.jobs import ImageSpec
 from darkroom_server.domain.models import ModelInfo
 from darkroom_server.worker.trial import trial_spec
 
@@ -49,19 +49,12 @@ def _step(model: StepModel, spec: ImageSpec, info: ModelInfo) -> None:
     encoded = model.encode(spec)
     images = [model.begin(spec, encoded, index) for index in range(len(spec.seeds))]
     rows = model.rows(spec)
-    match spec.reproducibility:
-        case Reproducibility.SOLO:
-            together, row_count = 1, rows
-        case Reproducibility.BUCKET_EXACT:
-            row_count = max(rows, info.exact_row_count)
-            together = row_count // rows
-        case Reproducibility.TOLERANCE:
-            together, row_count = max(1, info.max_batch_size // rows), 0
+    together = max(1, info.max_batch_size // rows)
     for first in range(0, len(images), together):
         batch = images[first : first + together]
-        outputs = model.denoise(model.gather(batch, max(row_count, rows * len(batch))))
-        for place, image in enumerate(batch):
-            model.scatter(image, outputs, place * rows)
+        outputs = model.denoise(model.gather(batch))
+        for index, image in enumerate(batch):
+            model.scatter(image, outputs, index * rows)
     for image in images:
         model.decode(image)
     model.wait()

@@ -128,7 +128,7 @@ def test_generate_begins_with_an_image_when_one_is_given(
     assert result.exit_code == 0, result.output
     (request,) = server.images.requests
     assert (request.image.content, request.strength) == (b"a picture", 0.4)
-    assert request.reproducibility == image_pb2.REPRODUCIBILITY_SOLO
+    assert request.reproducibility == image_pb2.REPRODUCIBILITY_EXACT
     assert request.priority == image_pb2.PRIORITY_HIGH
     assert request.preview.interval_step_count == 3
 

@@ -130,12 +130,12 @@ def test_generate_can_begin_with_an_image(tmp_path: Path) -> None:
         "a cat",
         image=tmp_path / "in.png",
         strength=0.5,
-        reproducibility="bucket-exact",
+        reproducibility="exact",
         feature_cache_threshold=0.5,
     )
     assert (request.image.content, request.strength) == (b"i", 0.5)
     assert request.feature_cache.threshold == 0.5
-    assert request.reproducibility == image_pb2.REPRODUCIBILITY_BUCKET_EXACT
+    assert request.reproducibility == image_pb2.REPRODUCIBILITY_EXACT
     assert not generate_request("a cat").HasField("image")
 
 

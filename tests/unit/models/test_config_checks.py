@@ -78,7 +78,7 @@ OTHERS = 'license: "MIT"\n'
         ),
         pytest.param(
             "memory_format: MEMORY_FORMAT_CHANNELS_LAST",
-            "which REPRODUCIBILITY_SOLO promises",
+            "which REPRODUCIBILITY_EXACT promises",
             id="channels-last-and-solo",
         ),
         pytest.param(
@@ -198,14 +198,11 @@ def test_a_pipeline_is_not_asked_for_what_it_cannot_do(
     assert expected in error
 
 
-def test_experts_cannot_promise_equal_bytes_among_neighbours(repository: Repository) -> None:
+@pytest.mark.parametrize("level", ["EXACT", "TOLERANCE"])
+def test_experts_take_every_level(repository: Repository, level: str) -> None:
     repository.pipeline("m", index=HIDREAM_INDEX)
-    repository.config("m", OTHERS + "reproducibility: REPRODUCIBILITY_BUCKET_EXACT")
-    (error,) = repository.errors()
-    assert "m/config.pbtxt:2:18: error: a HiDreamImagePipeline cannot be BUCKET_EXACT" in error
-    for level in ("SOLO", "TOLERANCE"):
-        repository.config("m", f"reproducibility: REPRODUCIBILITY_{level}")
-        assert repository.errors() == []
+    repository.config("m", OTHERS + f"reproducibility: REPRODUCIBILITY_{level}")
+    assert repository.errors() == []
 
 
 @pytest.mark.parametrize(

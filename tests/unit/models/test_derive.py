@@ -233,26 +233,14 @@ def test_no_setting_raises_the_area_of_a_transformer_that_pads(
 
 
 @pytest.mark.parametrize(
-    ("level", "most", "expected"),
-    [
-        pytest.param(Reproducibility.TOLERANCE, None, (32, 8), id="as many as pay"),
-        pytest.param(Reproducibility.BUCKET_EXACT, None, (8, 8), id="all are paid for"),
-        pytest.param(Reproducibility.BUCKET_EXACT, 16, (16, 16), id="as configured"),
-        pytest.param(Reproducibility.TOLERANCE, 4, (4, 4), id="fewer"),
-    ],
+    ("most", "expected"),
+    [pytest.param(None, 32, id="as many as pay"), pytest.param(4, 4, id="fewer")],
 )
-def test_rows_of_a_step_by_level(
-    level: Reproducibility, most: int | None, expected: tuple[int, int]
-) -> None:
+@pytest.mark.parametrize("level", Reproducibility)
+def test_rows_of_a_step(level: Reproducibility, most: int | None, expected: int) -> None:
     settings = ModelSettings(reproducibility=level, max_batch_size=most)
-    info = combine("m", settings, derive_traits(parts()))
-    assert (info.max_batch_size, info.exact_row_count) == expected
+    assert combine("m", settings, derive_traits(parts())).max_batch_size == expected
     assert combine("m", settings, derive_traits(whole())).max_batch_size == (most or 8)
-
-
-def test_experts_rule_out_exact_buckets() -> None:
-    assert not combine("m", ModelSettings(), hidream()).has_exact_buckets
-    assert combine("m", ModelSettings(), flux()).has_exact_buckets
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,7 @@ SDXL = ModelInfo(
     schedulers=("DDIMScheduler", "DPMSolverMultistepScheduler", "EulerDiscreteScheduler"),
     parameters=dict.fromkeys((*COMMON_PARAMETERS, "negative_prompt", *FILL_PARAMETERS), True),
     max_batch_size=8,
-    reproducibility=Reproducibility.SOLO,
+    reproducibility=Reproducibility.EXACT,
     max_queue_size=8,
     version_labels={},
 )

@@ -25,7 +25,6 @@ from darkroom_server.domain.jobs import (
     JobTimings,
     OutputSpec,
     Pixels,
-    Reproducibility,
     Stage,
     Task,
 )
@@ -91,7 +90,7 @@ def test_accepted_echoes_what_will_run() -> None:
         scheduler="DDIMScheduler",
         seeds=[5, 6],
         output=image_pb2.OutputOptions(format=image_pb2.OUTPUT_FORMAT_PNG),
-        fingerprint="0123456789ab/fp32/torch/solo",
+        fingerprint="0123456789ab/fp32/torch/exact",
     )
     assert list(message.warnings) == [
         image_pb2.Warning(
@@ -105,15 +104,7 @@ def test_the_fingerprint_names_the_memory_profile_and_the_feature_cache() -> Non
     resolved = Resolved(spec=spec, strength=1.0, notices=())
     model = replace(MODEL, variant=("int8-weights",))
     told = writer().accepted("job-1", resolved, model).accepted.parameters.fingerprint
-    assert told == "0123456789ab/fp32/torch/solo/int8-weights/first-block-0.1"
-
-
-def test_the_fingerprint_names_the_rows_that_bytes_depend_on() -> None:
-    spec = replace(SPEC, reproducibility=Reproducibility.BUCKET_EXACT)
-    resolved = Resolved(spec=spec, strength=1.0, notices=())
-    model = replace(MODEL, exact_row_count=16)
-    told = writer().accepted("job-1", resolved, model).accepted.parameters.fingerprint
-    assert told == "0123456789ab/fp32/torch/bucket_exact-16"
+    assert told == "0123456789ab/fp32/torch/exact/int8-weights/first-block-0.1"
 
 
 @pytest.mark.parametrize(

@@ -275,7 +275,7 @@ def test_generate_with_an_image_begins_with_it() -> None:
     ("sent", "expected"),
     [
         (image_pb2.REPRODUCIBILITY_UNSPECIFIED, None),
-        (image_pb2.REPRODUCIBILITY_SOLO, Reproducibility.SOLO),
+        (image_pb2.REPRODUCIBILITY_EXACT, Reproducibility.EXACT),
     ],
 )
 def test_the_level_asked_for(

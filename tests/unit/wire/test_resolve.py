@@ -297,40 +297,6 @@ def test_a_request_may_be_stricter_than_its_model(
     assert spec.reproducibility is Reproducibility(expected)
 
 
-@pytest.mark.parametrize(
-    ("asked", "expected"),
-    [
-        (None, Reproducibility.TOLERANCE),
-        (Reproducibility.BUCKET_EXACT, Reproducibility.SOLO),
-        (Reproducibility.SOLO, Reproducibility.SOLO),
-    ],
-)
-def test_exact_buckets_asked_of_a_model_without_are_solo(
-    asked: Reproducibility | None, expected: Reproducibility
-) -> None:
-    model = replace(SDXL, reproducibility=Reproducibility.TOLERANCE, has_exact_buckets=False)
-    spec = resolved(replace(PROMPT, reproducibility=asked), model).spec
-    assert spec.reproducibility is expected
-
-
-@pytest.mark.parametrize(
-    ("asked", "expected"),
-    [
-        (None, Reproducibility.TOLERANCE),
-        (Reproducibility.BUCKET_EXACT, Reproducibility.SOLO),
-        (Reproducibility.SOLO, Reproducibility.SOLO),
-    ],
-)
-def test_exact_buckets_with_a_feature_cache_are_solo(
-    asked: Reproducibility | None, expected: Reproducibility
-) -> None:
-    known = SDXL.parameters | {"feature_cache": True}
-    model = replace(SDXL, reproducibility=Reproducibility.TOLERANCE, parameters=known)
-    request = replace(PROMPT, reproducibility=asked, feature_cache=FeatureCache())
-    spec = resolved(request, model).spec
-    assert (spec.reproducibility, spec.feature_cache) == (expected, FeatureCache())
-
-
 def test_image_to_image_follows_its_image_and_has_a_strength() -> None:
     model = replace(SDXL, tasks=frozenset({Task.IMAGE_TO_IMAGE}))
     request = replace(PROMPT, task=Task.IMAGE_TO_IMAGE, source=SourceInput(image=b"i"))

@@ -10,6 +10,7 @@ from darkroom_server.scheduling.step_costs import StepCosts
 from darkroom_server.worker.lanes import CompressLane
 from darkroom_server.worker.loop import WorkerLoop
 from darkroom_server.worker.messages import JobFailed, JobReport, Report, SubmitJob
+from darkroom_server.worker.proving import Prover
 from tests.unit.specs import job
 
 MAX_BATCH_SIZE = 4
@@ -33,7 +34,7 @@ class Bench:
         *,
         costs: StepCosts | None = None,
         clock: Clock | None = None,
-        exact_row_count: int | None = None,
+        prover: Prover | None = None,
     ) -> None:
         self.reports: list[Report] = []
         self.clock = clock or Clock()
@@ -42,7 +43,7 @@ class Bench:
             model or FakeStepModel(),
             self.reports.append,
             max_batch_size=MAX_BATCH_SIZE,
-            exact_row_count=exact_row_count,
+            prover=prover,
             costs=costs,
             lane=self.lane,
             clock=self.clock,

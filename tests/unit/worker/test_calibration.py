@@ -91,21 +91,6 @@ def test_no_measurement_is_begun_after_the_budget(model: Timed, tmp_path: Path) 
     assert len(json.loads((tmp_path / FILE_NAME).read_text())["step_s"]) == 1
 
 
-def test_solo_needs_no_batches(model: Timed, tmp_path: Path) -> None:
-    calibrate(model, tmp_path, replace(INFO, reproducibility=Reproducibility.SOLO))
-    assert max(model.evaluated) == 2
-
-
-def test_fixed_batches_cost_the_same_however_few_rows_are_used(
-    model: Timed, tmp_path: Path
-) -> None:
-    info = replace(INFO, reproducibility=Reproducibility.BUCKET_EXACT)
-    costs = calibrate(model, tmp_path, info)
-    assert set(model.evaluated) == {4}
-    key = ((info.defaults.width_px, info.defaults.height_px), True)
-    assert costs.measured()[key] == {1: 2.5, 2: 2.5, 4: 2.5}
-
-
 def test_a_model_that_only_fills_is_measured_by_a_fill(model: Timed, tmp_path: Path) -> None:
     info = replace(INFO, tasks=frozenset({Task.FILL}))
     assert calibrate(model, tmp_path, info).knows(default_key(info))

@@ -20,7 +20,7 @@ from darkroom_server.domain.jobs import (
 )
 from darkroom_server.worker.messages import CancelJob, JobFailed, JobReport, SubmitJob
 from tests.unit.specs import job
-from tests.unit.worker.loop_bench import MAX_BATCH_SIZE, Bench, shared
+from tests.unit.worker.loop_bench import Bench, shared
 
 
 @pytest.fixture
@@ -171,51 +171,14 @@ def test_requests_share_steps_when_they_may() -> None:
     assert finished(bench, "a", "b")
 
 
-def test_solo_requests_take_turns_and_share_nothing() -> None:
+def test_exact_requests_share_nothing_before_it_is_proved() -> None:
     model = Watched()
     bench = Bench(model)
     for name in ("a", "b"):
-        bench.loop.post(shared(name, step_count=2, reproducibility=Reproducibility.SOLO))
+        bench.loop.post(shared(name, step_count=2, reproducibility=Reproducibility.EXACT))
     bench.ticks(4)
     assert model.rows_taken == [1, 1, 1, 1]
     assert finished(bench, "a", "b")
-
-
-def test_bucket_exact_steps_always_have_as_many_rows() -> None:
-    model = Watched()
-    bench = Bench(model)
-    bench.loop.post(shared("a", step_count=2, reproducibility=Reproducibility.BUCKET_EXACT))
-    bench.ticks(1)
-    bench.loop.post(shared("b", step_count=1, reproducibility=Reproducibility.BUCKET_EXACT))
-    bench.ticks(2)
-    assert set(model.rows_taken) == {MAX_BATCH_SIZE}
-    assert finished(bench, "a", "b")
-
-
-def test_bucket_exact_steps_have_as_many_rows_as_are_configured() -> None:
-    model = Watched()
-    bench = Bench(model, exact_row_count=3)
-    for name in ("a", "b", "c", "d"):
-        bench.loop.post(shared(name, step_count=1, reproducibility=Reproducibility.BUCKET_EXACT))
-    bench.ticks(2)
-    assert model.rows_taken == [3, 3]
-    assert finished(bench, "a", "b", "c", "d")
-
-
-def test_bucket_exact_steps_that_do_not_fit_make_no_others_smaller() -> None:
-    model = Watched(memory_rows=MAX_BATCH_SIZE - 1)
-    bench = Bench(model)
-    for name in ("a", "b"):
-        bench.loop.post(shared(name, reproducibility=Reproducibility.BUCKET_EXACT))
-    bench.ticks(1)
-    assert bench.failures() == {"a": OutOfDeviceMemory, "b": OutOfDeviceMemory}
-    model.memory_rows = MAX_BATCH_SIZE
-    names = [str(number) for number in range(MAX_BATCH_SIZE)]
-    for name in names:
-        bench.loop.post(shared(name, step_count=1))
-    bench.ticks(1)
-    assert model.rows_taken == [MAX_BATCH_SIZE]
-    assert finished(bench, *names)
 
 
 def test_out_of_memory_bounds_the_steps_of_its_size_alone() -> None:

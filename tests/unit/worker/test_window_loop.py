@@ -89,7 +89,7 @@ def test_requests_that_are_alike_run_together_and_each_gets_its_own_images() -> 
     assert (share.batch_id, share.batch_image_count, share.request_image_count) == ("1", 3, 2)
 
 
-@pytest.mark.parametrize("level", [Reproducibility.SOLO, Reproducibility.BUCKET_EXACT])
+@pytest.mark.parametrize("level", [Reproducibility.EXACT])
 def test_images_whose_bytes_must_not_depend_on_others_run_one_by_one(
     level: Reproducibility,
 ) -> None:
@@ -132,7 +132,7 @@ def test_what_cannot_meet_its_deadline_behind_what_waits_is_refused_with_an_esti
                 name,
                 step_count=4,
                 deadline_s=bench.clock() + (60 if name == "a" else within_s),
-                reproducibility=Reproducibility.SOLO,
+                reproducibility=Reproducibility.EXACT,
                 priority=Priority.HIGH if name == "a" else Priority.NORMAL,
             )
         )
@@ -148,7 +148,7 @@ def test_the_queue_policy_turns_away_what_is_too_many_and_what_waited_too_long()
     policy = QueuePolicy(timeout_s=1.0, max_queue_size=2)
     bench = WindowBench(batching=DynamicBatching(default_queue_policy=policy))
     for name in ("a", "b", "c"):
-        bench.loop.post(named(name, reproducibility=Reproducibility.SOLO))
+        bench.loop.post(named(name, reproducibility=Reproducibility.EXACT))
     assert bench.failures() == {"c": QueueFull}
     bench.ticks(2)
     # While the first ran for 1.5 s, the second waited too long.
@@ -160,7 +160,7 @@ def test_the_queue_policy_turns_away_what_is_too_many_and_what_waited_too_long()
 def test_waiting_jobs_learn_their_place() -> None:
     bench = WindowBench()
     for name in ("a", "b", "c"):
-        bench.loop.post(named(name, reproducibility=Reproducibility.SOLO))
+        bench.loop.post(named(name, reproducibility=Reproducibility.EXACT))
     bench.ticks(3)
     places = [event for event in bench.events("c") if isinstance(event, JobQueued)]
     assert [event.ahead_count for event in places] == [2, 1]

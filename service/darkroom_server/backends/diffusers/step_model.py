@@ -1,6 +1,6 @@
 """What all families of diffusers pipelines share: private schedules, the step, checks, sizes.
 
-A family says what its denoiser takes (`gather`, `denoise`), what an image begins with (`begin`),
+A family says what its denoiser takes (`arguments`, `predict`), what an image begins with (`begin`),
 and how latents become pixels (`to_image`). Thread-bound to the worker's model thread.
 """
 
@@ -11,15 +11,17 @@ import platform
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
-from darkroom_server.backends.base import CompileCounts, ImageArray
+from darkroom_server.backends.base import CompileCounts, ImageArray, SharingPlan
 from darkroom_server.backends.diffusers.first_block import FirstBlockMemory
 from darkroom_server.backends.diffusers.networks.eager import EagerNetwork
+from darkroom_server.backends.diffusers.networks.exact import ExactSharing, ImageRows
 from darkroom_server.backends.diffusers.networks.network import Inputs, Network
 from darkroom_server.backends.diffusers.pictures import keep_unmasked
 from darkroom_server.backends.diffusers.previews import LatentColours, denoised
@@ -27,7 +29,7 @@ from darkroom_server.backends.diffusers.schedule import PrivateSchedulers, Sched
 from darkroom_server.backends.diffusers.token_limits import CutTexts, TokenLimits, token_limits
 from darkroom_server.backends.prompt_cache import PromptCache
 from darkroom_server.domain.errors import GenerationFailed
-from darkroom_server.domain.jobs import ImageSpec, StrengthRounding
+from darkroom_server.domain.jobs import ImageSpec, Reproducibility, StrengthRounding
 from darkroom_server.domain.models import Dtype
 
 DTYPES = {
@@ -87,6 +89,16 @@ class DiffusersTrajectory:
         return self.schedule.finished
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepInputs:
+    """What a step evaluates: the denoiser's arguments, the size, and the rows of each image."""
+
+    arguments: Inputs
+    is_exact: bool
+    size: str
+    image_rows: ImageRows
+
+
 class DiffusersStepModel(ABC):
     """A loaded pipeline as a `StepModel`. `module` is its UNet or transformer.
 
@@ -97,6 +109,9 @@ class DiffusersStepModel(ABC):
     strength_rounding: ClassVar[StrengthRounding] = StrengthRounding.DOWN
     #: Arguments that every call of the module has.
     constants: ClassVar[Mapping[str, Any]] = {}
+    #: Whether what is computed of a row does not depend on the other rows' content. Where it does,
+    #: no proof by examples holds.
+    has_independent_rows: ClassVar[bool] = True
     #: Tokens of a text that encoders read, by the component that makes them, where it is less than
     #: the tokenizer's own limit.
     token_counts: ClassVar[Mapping[str, int]] = {}
@@ -113,7 +128,7 @@ class DiffusersStepModel(ABC):
     ) -> None:
         self._pipeline = pipeline
         self.module: Any = module
-        self.network: Network = EagerNetwork(module, self.constants)
+        self.network = EagerNetwork(module, self.constants)
         self.vae: Any = pipeline.vae
         #: Pixels [1, 3, height, width] of scaled latents [1, C, h, w].
         self.decoder: Callable[[torch.Tensor], torch.Tensor] = self._decoded_by_vae
@@ -155,13 +170,60 @@ class DiffusersStepModel(ABC):
         """Draws the noise, in the order of the stock pipeline, and prepares a private schedule."""
 
     @abstractmethod
-    def gather(self, trajectories: Sequence[DiffusersTrajectory], row_count: int) -> Any:
-        """The denoiser's inputs, filled up to `row_count` rows by `filled_up`."""
+    def arguments(self, trajectories: Sequence[DiffusersTrajectory]) -> Inputs:
+        """The denoiser's arguments for the next step of trajectories with equal keys."""
+
+    def predict(self, arguments: Inputs) -> torch.Tensor:
+        """What the scheduler takes, of all rows: the network's predictions [rows, …]."""
+        return self.network(arguments)
+
+    def gather(self, trajectories: Sequence[DiffusersTrajectory]) -> StepInputs:
+        """What the next step of trajectories with equal keys and of one level evaluates."""
+        spec = trajectories[0].spec
+        return StepInputs(
+            arguments=self.arguments(trajectories),
+            is_exact=spec.reproducibility is Reproducibility.EXACT,
+            size=repr(self.batch_key(spec)),
+            image_rows=tuple(self.rows(one.spec) for one in trajectories),
+        )
 
     @torch.inference_mode()
-    def denoise(self, inputs: Inputs) -> torch.Tensor:
-        """One evaluation of the network: predictions [rows, …]."""
-        return self.network(inputs)
+    def denoise(self, inputs: StepInputs) -> torch.Tensor:
+        """One evaluation: predictions [rows, …]; at EXACT kept apart as was found needed."""
+        if not inputs.is_exact:
+            return self.predict(inputs.arguments)
+        with self._sharing.sharing(inputs.size, inputs.image_rows):
+            return self.predict(inputs.arguments)
+
+    def prove(self, inputs: StepInputs, alone: Sequence[torch.Tensor]) -> Iterator[bool | None]:
+        """Whether images that take this step together have the predictions of each `alone`."""
+
+        @torch.inference_mode()
+        def evaluate() -> torch.Tensor:
+            return self.predict(inputs.arguments)
+
+        if not self.has_independent_rows:
+            return iter([False])
+        return self._sharing.prove(inputs.size, inputs.image_rows, alone, evaluate)
+
+    def sharing_plan(self) -> SharingPlan:
+        """What is computed for each image by itself in exact steps, by size."""
+        return self._sharing.plan()
+
+    def use_sharing_plan(self, plan: SharingPlan) -> None:
+        """Takes over what was found before; raises KeyError where it is of another denoiser."""
+        self._sharing.use(plan)
+
+    @property
+    def network(self) -> Network:
+        """What computes the denoiser."""
+        return self._network
+
+    @network.setter
+    def network(self, network: Network) -> None:
+        self._network = network
+        is_divisible = isinstance(network, EagerNetwork)
+        self._sharing = ExactSharing(self.module if is_divisible else None)
 
     def end_warm_up(self) -> None:
         """Nothing is compiled from now on: steps of other shapes run uncompiled."""
@@ -329,9 +391,3 @@ def _stored_bytes(tensor: torch.Tensor) -> int:
         return tensor.numel() * tensor.element_size()
     names, _ = tensor.__tensor_flatten__()
     return sum(_stored_bytes(getattr(tensor, name)) for name in names)
-
-
-def filled_up(rows: torch.Tensor, row_count: int) -> torch.Tensor:
-    """The rows, and copies of the last up to `row_count`: zeros could turn into values like nan."""
-    missing = row_count - len(rows)
-    return torch.cat([rows, rows[-1:].expand(missing, *rows.shape[1:])]) if missing > 0 else rows

@@ -168,36 +168,30 @@ class _Reproducibility:
 class _ReproducibilityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reproducibility.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     REPRODUCIBILITY_UNSPECIFIED: _Reproducibility.ValueType  # 0
-    """The model's own level; in a model's configuration, SOLO."""
+    """The model's own level; in a model's configuration, EXACT."""
     REPRODUCIBILITY_TOLERANCE: _Reproducibility.ValueType  # 1
     """Requests share denoising steps; an image is equal within a tolerance,
     whatever shares them.
     """
-    REPRODUCIBILITY_BUCKET_EXACT: _Reproducibility.ValueType  # 2
-    """Requests share denoising steps of a fixed number of rows, filled up: an
-    image has equal bytes, whatever shares them.
-    """
-    REPRODUCIBILITY_SOLO: _Reproducibility.ValueType  # 3
-    """Requests take turns, step by step, and share none: an image has equal
-    bytes to one that the diffusers pipeline makes alone.
+    REPRODUCIBILITY_EXACT: _Reproducibility.ValueType  # 2
+    """An image has the bytes that it has when it is made alone: with the stock
+    denoiser, those of the diffusers pipeline. Requests share the denoising
+    steps that were proved to change nothing.
     """
 
 class Reproducibility(_Reproducibility, metaclass=_ReproducibilityEnumTypeWrapper):
     """How far an image's pixels may depend on what shares the device."""
 
 REPRODUCIBILITY_UNSPECIFIED: Reproducibility.ValueType  # 0
-"""The model's own level; in a model's configuration, SOLO."""
+"""The model's own level; in a model's configuration, EXACT."""
 REPRODUCIBILITY_TOLERANCE: Reproducibility.ValueType  # 1
 """Requests share denoising steps; an image is equal within a tolerance,
 whatever shares them.
 """
-REPRODUCIBILITY_BUCKET_EXACT: Reproducibility.ValueType  # 2
-"""Requests share denoising steps of a fixed number of rows, filled up: an
-image has equal bytes, whatever shares them.
-"""
-REPRODUCIBILITY_SOLO: Reproducibility.ValueType  # 3
-"""Requests take turns, step by step, and share none: an image has equal
-bytes to one that the diffusers pipeline makes alone.
+REPRODUCIBILITY_EXACT: Reproducibility.ValueType  # 2
+"""An image has the bytes that it has when it is made alone: with the stock
+denoiser, those of the diffusers pipeline. Requests share the denoising
+steps that were proved to change nothing.
 """
 Global___Reproducibility: _TypeAlias = Reproducibility  # noqa: Y015
 

@@ -430,8 +430,7 @@ class ModelConfig(_message.Message):
     max_batch_size: _builtins.int
     """Largest number of denoiser rows in one step; an image with guidance takes
     two. For pipelines that run whole requests, of images in one run. Unset:
-    32 rows, of which as many are used as are measured to pay, 8 at
-    REPRODUCIBILITY_BUCKET_EXACT, and 8 images.
+    32 rows, of which as many are used as are measured to pay, and 8 images.
     """
     max_queue_size: _builtins.int
     """Requests that may run on a version or wait for it; more are turned away.
@@ -444,7 +443,7 @@ class ModelConfig(_message.Message):
     backend: Global___Backend.ValueType
     """What runs the model. Unset: DIFFUSERS."""
     reproducibility: _image_pb2.Reproducibility.ValueType
-    """How far pixels may depend on what shares the device. Unset: SOLO."""
+    """How far pixels may depend on what shares the device. Unset: EXACT."""
     update_policy: Global___UpdatePolicy.ValueType
     """How a new version takes the place of an old one. Unset: AVAILABILITY."""
     denoiser: Global___Denoiser.ValueType

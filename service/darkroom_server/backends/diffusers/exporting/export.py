@@ -140,7 +140,8 @@ def write_graph(
     """The graph for a runtime, with weights of a type, of the step that a request begins with."""
     say("tracing the denoiser")
     one = model.begin(spec, model.encode(spec), 0)
-    inputs = {name: value for name, value in model.gather([one], 2).items() if name != "memories"}
+    arguments = model.arguments([one, one])
+    inputs = {name: value for name, value in arguments.items() if name != "memories"}
     if kind is DenoiserKind.ONNXRUNTIME and weights is ExportWeights.FP32:
         write_onnx(model, inputs, graph)
         return

@@ -24,7 +24,7 @@ def made_by(model: DiffusersStepModel, spec: ImageSpec) -> ImageArray:
     """The image of one request by itself."""
     one = model.begin(spec, model.encode(spec), 0)
     while not one.finished:
-        model.scatter(one, model.denoise(model.gather([one], model.rows(spec))), 0)
+        model.scatter(one, model.denoise(model.gather([one])), 0)
     return model.decode(one)
 
 

@@ -21,7 +21,7 @@ from darkroom_server.backends.diffusers.first_block import (
     FirstBlockMemory,
 )
 from darkroom_server.backends.diffusers.schedule import Schedule
-from darkroom_server.backends.diffusers.step_model import DiffusersTrajectory, filled_up
+from darkroom_server.backends.diffusers.step_model import DiffusersTrajectory
 from darkroom_server.backends.diffusers.token_limits import TokenLimits
 from darkroom_server.backends.prompt_cache import PromptCache
 from darkroom_server.domain.jobs import ImageSpec
@@ -136,7 +136,7 @@ class FluxStepModel(FlowStepModel):
         return packed
 
     @torch.inference_mode()
-    def gather(self, trajectories: Sequence[DiffusersTrajectory], row_count: int) -> dict[str, Any]:
+    def arguments(self, trajectories: Sequence[DiffusersTrajectory]) -> dict[str, Any]:
         """Transformer inputs; ids are shared by the batch, whose sizes are all equal."""
         first, given = trajectories[0], [one.conditioning for one in trajectories]
         dtype = first.latents.dtype
@@ -145,16 +145,13 @@ class FluxStepModel(FlowStepModel):
         if self._is_guided:
             scales = [one.spec.guidance_scale for one in trajectories]
             guidance = torch.tensor(scales, device=self._device, dtype=torch.float32)
-            guidance = filled_up(guidance, row_count)
         height, width = self._latent_size(first.spec)
         return {
-            "hidden_states": filled_up(
-                torch.cat([self._model_input(one) for one in trajectories]), row_count
-            ),
-            "timestep": filled_up(timesteps, row_count) / 1000,
+            "hidden_states": torch.cat([self._model_input(one) for one in trajectories]),
+            "timestep": timesteps / 1000,
             "guidance": guidance,
-            "pooled_projections": filled_up(torch.cat([c.pooled for c in given]), row_count),
-            "encoder_hidden_states": filled_up(torch.cat([c.context for c in given]), row_count),
+            "pooled_projections": torch.cat([c.pooled for c in given]),
+            "encoder_hidden_states": torch.cat([c.context for c in given]),
             "txt_ids": given[0].text_ids,
             "img_ids": self._pipeline._prepare_latent_image_ids(
                 1, height // 2, width // 2, self._device, dtype
@@ -167,7 +164,7 @@ class FluxStepModel(FlowStepModel):
         return one.latents
 
     @torch.inference_mode()
-    def denoise(self, inputs: dict[str, Any]) -> torch.Tensor:
+    def predict(self, inputs: dict[str, Any]) -> torch.Tensor:
         """One evaluation of the network, or of what the feature caches leave of it."""
         inputs = dict(inputs)
         if memories := inputs.pop("memories"):

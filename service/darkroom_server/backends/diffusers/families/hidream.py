@@ -16,7 +16,7 @@ from diffusers import UniPCMultistepScheduler
 from diffusers.pipelines.hidream_image.pipeline_hidream_image import calculate_shift
 
 from darkroom_server.backends.diffusers.families.flow import FlowStepModel
-from darkroom_server.backends.diffusers.step_model import DiffusersTrajectory, filled_up
+from darkroom_server.backends.diffusers.step_model import DiffusersTrajectory
 from darkroom_server.domain.jobs import ImageSpec
 
 
@@ -39,6 +39,7 @@ class HiDreamStepModel(FlowStepModel):
     depend on its neighbours however many rows there are.
     """
 
+    has_independent_rows: ClassVar[bool] = False
     token_counts: ClassVar[Mapping[str, int]] = dict.fromkeys(
         ("tokenizer", "tokenizer_2", "tokenizer_3", "tokenizer_4"), 128
     )
@@ -93,23 +94,23 @@ class HiDreamStepModel(FlowStepModel):
         return DiffusersTrajectory(spec, schedule, latents, encoded)
 
     @torch.inference_mode()
-    def gather(self, trajectories: Sequence[DiffusersTrajectory], row_count: int) -> dict[str, Any]:
+    def arguments(self, trajectories: Sequence[DiffusersTrajectory]) -> dict[str, Any]:
         """Transformer inputs; rows of one trajectory stand together, negative before positive."""
         given = [one.conditioning for one in trajectories]
         rows = [(one, self.rows(one.spec)) for one in trajectories]
         latents = torch.cat([one.latents.expand(n, -1, -1, -1) for one, n in rows])
         timesteps = torch.cat([one.schedule.timestep.expand(n).float() for one, n in rows])
-        llama = filled_up(torch.cat([c.llama for c in given]), row_count)
+        llama = torch.cat([c.llama for c in given])
         return {
-            "hidden_states": filled_up(latents, row_count),
-            "timesteps": filled_up(timesteps, row_count),
-            "encoder_hidden_states_t5": filled_up(torch.cat([c.t5 for c in given]), row_count),
+            "hidden_states": latents,
+            "timesteps": timesteps,
+            "encoder_hidden_states_t5": torch.cat([c.t5 for c in given]),
             "encoder_hidden_states_llama3": llama.transpose(0, 1),
-            "pooled_embeds": filled_up(torch.cat([c.pooled for c in given]), row_count),
+            "pooled_embeds": torch.cat([c.pooled for c in given]),
         }
 
     @torch.inference_mode()
-    def denoise(self, inputs: dict[str, Any]) -> torch.Tensor:
+    def predict(self, inputs: dict[str, Any]) -> torch.Tensor:
         """One transformer evaluation: velocities [rows, C, height/8, width/8].
 
         The transformer predicts them pointing from noise to image; schedulers take the opposite.

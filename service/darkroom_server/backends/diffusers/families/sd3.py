@@ -14,7 +14,7 @@ import torch
 from diffusers.pipelines.stable_diffusion_3.pipeline_stable_diffusion_3 import calculate_shift
 
 from darkroom_server.backends.diffusers.families.flow import FlowStepModel
-from darkroom_server.backends.diffusers.step_model import DiffusersTrajectory, filled_up
+from darkroom_server.backends.diffusers.step_model import DiffusersTrajectory
 from darkroom_server.domain.jobs import ImageSpec
 
 
@@ -97,7 +97,7 @@ class Sd3StepModel(FlowStepModel):
         return DiffusersTrajectory(spec, schedule, latents, encoded)
 
     @torch.inference_mode()
-    def gather(self, trajectories: Sequence[DiffusersTrajectory], row_count: int) -> dict[str, Any]:
+    def arguments(self, trajectories: Sequence[DiffusersTrajectory]) -> dict[str, Any]:
         """Transformer inputs; rows of one trajectory stand together, negative before positive."""
         given = [one.conditioning for one in trajectories]
         rows = [self.rows(one.spec) for one in trajectories]
@@ -108,8 +108,8 @@ class Sd3StepModel(FlowStepModel):
             one.schedule.timestep.expand(n) for one, n in zip(trajectories, rows, strict=True)
         ]
         return {
-            "hidden_states": filled_up(torch.cat(repeated), row_count),
-            "timestep": filled_up(torch.cat(timesteps), row_count),
-            "encoder_hidden_states": filled_up(torch.cat([c.context for c in given]), row_count),
-            "pooled_projections": filled_up(torch.cat([c.pooled for c in given]), row_count),
+            "hidden_states": torch.cat(repeated),
+            "timestep": torch.cat(timesteps),
+            "encoder_hidden_states": torch.cat([c.context for c in given]),
+            "pooled_projections": torch.cat([c.pooled for c in given]),
         }

@@ -21,7 +21,6 @@ from darkroom_server.backends.diffusers.previews import latent_statistics
 from darkroom_server.backends.diffusers.schedule import Schedule
 from darkroom_server.backends.diffusers.step_model import (
     DiffusersTrajectory,
-    filled_up,
     kept_dtype,
 )
 from darkroom_server.backends.prompt_cache import PromptCache
@@ -126,13 +125,11 @@ class SdxlStepModel(UnetStepModel):
             )
         return torch.cat([negative_ids, ids], dim=0) if guided else ids
 
-    def added_conditions(
-        self, given: Sequence[Conditioning], row_count: int
-    ) -> dict[str, torch.Tensor]:
+    def added_conditions(self, given: Sequence[Conditioning]) -> dict[str, torch.Tensor]:
         """Pooled texts and sizes."""
         return {
-            "text_embeds": filled_up(torch.cat([c.pooled for c in given]), row_count),
-            "time_ids": filled_up(torch.cat([c.time_ids for c in given]), row_count),
+            "text_embeds": torch.cat([c.pooled for c in given]),
+            "time_ids": torch.cat([c.time_ids for c in given]),
         }
 
     def _source_latents(self, image: torch.Tensor, schedule: Schedule) -> torch.Tensor:

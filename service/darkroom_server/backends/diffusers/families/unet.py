@@ -19,7 +19,6 @@ from darkroom_server.backends.diffusers.schedule import Schedule
 from darkroom_server.backends.diffusers.step_model import (
     DiffusersStepModel,
     DiffusersTrajectory,
-    filled_up,
 )
 from darkroom_server.backends.prompt_cache import PromptCache
 from darkroom_server.domain.jobs import FillSpec, ImageSpec, Pixels, SourceSpec
@@ -170,7 +169,7 @@ class UnetStepModel(DiffusersStepModel):
         return DiffusersTrajectory(spec, schedule, latents, encoded, state)
 
     @torch.inference_mode()
-    def gather(self, trajectories: Sequence[DiffusersTrajectory], row_count: int) -> dict[str, Any]:
+    def arguments(self, trajectories: Sequence[DiffusersTrajectory]) -> dict[str, Any]:
         """UNet inputs; rows of one trajectory stand together, negative before positive."""
         rows, steps = [], []
         for one in trajectories:
@@ -182,23 +181,20 @@ class UnetStepModel(DiffusersStepModel):
             rows.append(row)
             # Schedulers differ in the type of their timesteps; a UNet takes them as floats.
             steps.append(schedule.timestep.expand(len(row)).float())
-        sample = torch.cat(rows)
         # One trajectory keeps its timestep a scalar, as the stock pipeline passes it.
-        alone = len(trajectories) == 1 and row_count <= len(sample)
+        alone = len(trajectories) == 1
         timestep = trajectories[0].schedule.timestep if alone else torch.cat(steps)
         given = [one.conditioning for one in trajectories]
         return {
-            "sample": filled_up(sample, row_count),
-            "timestep": timestep if alone else filled_up(timestep, row_count),
-            "encoder_hidden_states": filled_up(torch.cat([c.context for c in given]), row_count),
-            "added_cond_kwargs": self.added_conditions(given, row_count),
+            "sample": torch.cat(rows),
+            "timestep": timestep,
+            "encoder_hidden_states": torch.cat([c.context for c in given]),
+            "added_cond_kwargs": self.added_conditions(given),
         }
 
-    def added_conditions(
-        self, given: Sequence[Any], row_count: int
-    ) -> dict[str, torch.Tensor] | None:
+    def added_conditions(self, given: Sequence[Any]) -> dict[str, torch.Tensor] | None:
         """What the UNet takes besides texts, from each image's conditioning: nothing."""
-        del given, row_count
+        del given
         return None
 
     @torch.inference_mode()
