@@ -27,12 +27,12 @@ TARGETS = Targets(
     preview_cost=0.03,
     cancel_steps=2.0,
     memory=1.10,
-    solo_goodput=0.90,
+    exact_goodput=0.90,
 )
 QUICK = Plays(
     seeds=(1,),
     request_count=120,
-    solo_request_count=60,
+    exact_request_count=60,
     waiting_counts=(16, 8),
     pair_count=10,
     round_count=3,
@@ -58,16 +58,16 @@ def measure_cores(name: str, *, thread_count: int, quick: bool) -> Iterator[Meas
         saturated_px=saturated_px(pipeline),
         thread_count=thread_count,
     )
-    with bench.server("SOLO") as (server, client):
+    with bench.server("EXACT") as (server, client):
         yield idle_latency(bench, client, DEFAULT_PX)
         yield served.bit_equality(bench, server)
     yield measure_memory(bench, newest)
-    with bench.server("TOLERANCE") as (server, _):
+    with bench.server("EXACT") as (server, _):
         yield served.cancel(bench, server)
         yield from _throughput(bench, server, bench.unsaturated_px)
         yield from served.under_load(bench, server)
         yield from _throughput(bench, server, bench.saturated_px)
-    yield served.solo_goodput(bench)
+    yield served.exact_goodput(bench)
 
 
 def _throughput(bench: Bench, server: Server, size_px: int) -> Iterator[Measured]:

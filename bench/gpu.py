@@ -50,7 +50,7 @@ TARGETS = Targets(
     preview_cost=0.01,
     cancel_steps=1.0,
     memory=1.05,
-    solo_goodput=0.95,
+    exact_goodput=0.95,
 )
 PLAYS = Plays(
     seeds=(1,),

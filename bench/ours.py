@@ -127,6 +127,6 @@ def job_of(arrival: Arrival, deadline_s: float | None, *, solo: bool = False) ->
         guidance_scale=arrival.guidance_scale,
         scheduler=arrival.scheduler,
         seeds=(arrival.index,),
-        reproducibility=Reproducibility.SOLO if solo else Reproducibility.TOLERANCE,
+        reproducibility=Reproducibility.EXACT if solo else Reproducibility.TOLERANCE,
     )
     return Job(job_id=str(arrival.index), spec=spec, deadline_s=deadline_s)

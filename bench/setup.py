@@ -30,7 +30,7 @@ class Targets:
     preview_cost: float
     cancel_steps: float
     memory: float
-    solo_goodput: float
+    exact_goodput: float
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,10 +38,10 @@ class Plays:
     """How much is measured."""
 
     seeds: tuple[int, ...] = (1, 2)
-    #: Requests of a workload, of it in solo mode, and such as wait when throughput is measured, at
+    #: Requests of a workload, of it at EXACT, and such as wait when throughput is measured, at
     #: the unsaturated size and at the saturated one.
     request_count: int = 510
-    solo_request_count: int = 120
+    exact_request_count: int = 120
     waiting_counts: tuple[int, int] = (48, 8)
     #: Requests one by one, ours and the pipeline's in turn, and rounds of many at once.
     pair_count: int = 16

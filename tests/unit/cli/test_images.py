@@ -122,7 +122,7 @@ def test_generate_begins_with_an_image_when_one_is_given(
 ) -> None:
     server.images.scripts = [GOOD]
     (tmp_path / "in.png").write_bytes(b"a picture")
-    options = f"--image {tmp_path / 'in.png'} --strength 0.4 --exact solo --preview-every 3"
+    options = f"--image {tmp_path / 'in.png'} --strength 0.4 --exact exact --preview-every 3"
     options += " --priority high"
     result = darkroom("generate", "a cat", "-o", "out.png", *options.split())
     assert result.exit_code == 0, result.output

@@ -48,7 +48,7 @@ class Simulation:
         steps: int = 2,
         images: int = 1,
         alone: bool = False,
-        max_rows: int | None = None,
+        exact: bool = False,
         priority: Priority = Priority.NORMAL,
         within_s: float | None = None,
     ) -> None:
@@ -60,7 +60,7 @@ class Simulation:
             deadline_s=None if within_s is None else self.now_s + within_s,
         )
         self.left |= {Step(name, index): steps for index in range(images)}
-        shape = Shape(key=key, rows=rows, evaluations=steps, alone=alone, max_rows=max_rows)
+        shape = Shape(key=key, rows=rows, evaluations=steps, alone=alone, exact=exact)
         self.batcher.add(made, shape, self.now_s)
 
     def step(self) -> Batch | None:
@@ -107,11 +107,20 @@ def test_a_batch_stops_at_the_knee_and_looks_past_what_does_not_fit() -> None:
     assert simulation.run() == [["x", "y", "w"], ["z"]]
 
 
-def test_a_batch_stops_at_the_rows_that_its_images_may_share() -> None:
+def test_exact_steps_are_shared_as_far_as_was_proved() -> None:
     simulation = Simulation()
-    for name in ("x", "y", "z"):
-        simulation.add(name, steps=1, max_rows=2)
-    assert simulation.run() == [["x", "y"], ["z"]]
+    for kinds, row_count in (((1,), 2), ((1, 2), 3)):
+        simulation.batcher.shared.allow("a", kinds, row_count)
+    for name, rows in (("x", 1), ("y", 1), ("z", 1), ("w", 2)):
+        simulation.add(name, steps=1, rows=rows, exact=True)
+    assert simulation.run() == [["x", "y"], ["z", "w"]]
+
+
+def test_exact_steps_of_which_none_was_proved_have_one_image() -> None:
+    simulation = Simulation()
+    for name in ("x", "y"):
+        simulation.add(name, steps=1, exact=True)
+    assert simulation.run() == [["x"], ["y"]]
 
 
 def test_an_image_wider_than_the_knee_runs_by_itself() -> None:

@@ -1,0 +1,136 @@
+"""Parts of a denoiser that depend on the number of rows are found, and images stay as alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from darkroom_server.backends.diffusers.networks.exact import ExactSharing
+from darkroom_server.domain.jobs import ImageSpec, Reproducibility
+from tests.parity.shared import shared_exactly
+from tests.parity.test_sdxl_steps import image_spec, made_by_stock
+from tests.parity.test_shared_steps import build
+from tests.parity.tiny_pipelines import random_sdxl
+
+ROWS, WIDTH = 4, 32
+
+
+class Uneven(torch.nn.Module):
+    """What it computes of a row depends on how many rows there are."""
+
+    def __init__(self, inner: torch.nn.Module) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.tensor(1.0))
+        self._compute = [inner.forward]
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        made: torch.Tensor = self._compute[0](rows) * (self.weight + 0.01 * (len(rows) - 1))
+        return made
+
+
+class Layers(torch.nn.Module):
+    """Two layers of one shape, of which the second may be uneven; then rows that meet."""
+
+    def __init__(self, *, is_uneven: bool, meet: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.first = torch.nn.Linear(WIDTH, WIDTH)
+        self.second = torch.nn.Linear(WIDTH, WIDTH)
+        if is_uneven:
+            self.second.forward = Uneven(self.second).forward  # type: ignore[method-assign]
+        self.meeting = Meeting(meet)
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        # Tokens, so that the layers themselves do not depend on the number of rows.
+        tokens = rows[:, None, :].expand(-1, 64, -1)
+        made: torch.Tensor = self.meeting(self.second(self.first(tokens)))
+        return made
+
+
+class Meeting(torch.nn.Module):
+    """Computes by itself, and by a part that does nothing."""
+
+    def __init__(self, meet: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self._meet = meet
+        self.nothing = torch.nn.Identity()
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        met: torch.Tensor = self.nothing(self._meet(tokens))
+        return met
+
+
+def proved(layers: torch.nn.Module, image_rows: tuple[int, ...]) -> tuple[bool, ExactSharing]:
+    """Whether a step of images is exact, and what it took; the plan must also hold without trying."""
+    torch.manual_seed(0)
+    sharing = ExactSharing(layers)
+    rows = torch.randn(sum(image_rows), WIDTH)
+    with torch.inference_mode():
+        alone = [layers(one.clone()) for one in rows.split(list(image_rows))]
+        *_, answer = sharing.prove("size", image_rows, alone, lambda: layers(rows))
+        if answer:
+            with sharing.sharing("size", image_rows):
+                torch.testing.assert_close(layers(rows), torch.cat(alone), rtol=0, atol=0)
+    return answer is True, sharing
+
+
+@pytest.mark.parametrize("image_rows", [(1, 1), (2, 2), (1, 2, 1)])
+def test_a_part_that_depends_on_the_rows_is_computed_by_image(image_rows: tuple[int, ...]) -> None:
+    is_equal, sharing = proved(Layers(is_uneven=True, meet=lambda rows: rows), image_rows)
+    assert is_equal
+    assert {name for names in sharing.plan().values() for name in names} == {"second"}
+    assert set(sharing.plan()) == {f"size {rows}" for rows in image_rows}
+
+
+def test_parts_that_do_not_are_shared() -> None:
+    is_equal, sharing = proved(Layers(is_uneven=False, meet=lambda rows: rows), (2, 2))
+    assert (is_equal, sharing.plan()) == (True, {})
+
+
+def test_what_differs_between_parts_is_found_in_what_holds_them() -> None:
+    uneven = Layers(is_uneven=False, meet=lambda rows: rows * (1 + 0.01 * len(rows)))
+    is_equal, sharing = proved(uneven, (2, 2))
+    assert (is_equal, sharing.plan()) == (True, {"size 2": ["meeting"]})
+
+
+def test_a_denoiser_that_cannot_be_divided_is_not_shared_where_it_differs() -> None:
+    torch.manual_seed(0)
+    rows = torch.randn(ROWS, WIDTH)
+    uneven = Uneven(torch.nn.Identity())
+    for image_rows, expected in (((2, 2), False), ((4,), True)):
+        alone = [uneven(one) for one in rows.split(list(image_rows))]
+        *_, answer = ExactSharing(None).prove("size", image_rows, alone, lambda: uneven(rows))
+        assert answer is expected
+
+
+def test_a_plan_is_taken_over_and_one_of_another_denoiser_is_refused() -> None:
+    layers = Layers(is_uneven=True, meet=lambda rows: rows)
+    _, sharing = proved(layers, (2, 2))
+    again = ExactSharing(layers)
+    again.use(sharing.plan())
+    assert again.plan() == sharing.plan()
+    with pytest.raises(KeyError):
+        again.use({"size 2": ["third"]})
+
+
+def test_images_of_an_uneven_denoiser_are_shared_and_bit_equal_to_stock(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The positive control: one layer of a UNet is made to depend on the rows of the step."""
+    torch.set_num_threads(1)
+    pipeline: Any = random_sdxl(tmp_path_factory.mktemp("tokenizer"))
+    model = build(pipeline)
+    layer = pipeline.unet.mid_block.resnets[0].conv1
+    monkeypatch.setattr(layer, "forward", Uneven(layer).forward)
+    specs: Sequence[ImageSpec] = [
+        image_spec(seeds=(seed,), guidance_scale=scale, reproducibility=Reproducibility.EXACT)
+        for seed, scale in ((1, 5.0), (2, 5.0), (3, 1.0), (4, 7.0))
+    ]
+    stock = [made_by_stock(pipeline, spec) for spec in specs]
+    for made, wanted in zip(shared_exactly(model, specs, monkeypatch), stock, strict=True):
+        np.testing.assert_array_equal(made, wanted)
+    apart = {name for names in model.sharing_plan().values() for name in names}
+    assert "mid_block.resnets.0.conv1" in apart
