@@ -15,7 +15,7 @@ LAUNCH := MALLOC_MMAP_THRESHOLD_=67108864 MALLOC_TRIM_THRESHOLD_=268435456
 
 PACKAGES := protos/gen/python clients/python service
 
-.PHONY: help setup proto reference docs fmt lint types arch protos-check check test compat compat-clients fuzz clients-test clients-check browser redis demo serve gallery bench bench-denoisers bench-gpu bench-report test-gpu clean soak
+.PHONY: help setup proto reference docs fmt lint types arch protos-check check test compat compat-clients fuzz clients-test clients-check browser redis demo serve gallery bench bench-denoisers bench-gpu bench-report test-gpu clean exact soak
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -89,6 +89,9 @@ test-gpu: setup ## parity with the stock pipelines on a GPU
 	DARKROOM_PARITY_DEVICE=cuda $(BIN)/pytest tests/parity/test_shared_steps.py tests/parity/test_sdxl_steps.py \
 	  tests/parity/test_flux.py tests/parity/test_sd.py tests/parity/test_sd3.py \
 	  tests/parity/test_hidream.py tests/parity/test_gpu.py $(ARGS)
+
+exact: setup ## a thousand mixed images of every family under load, each against the pipeline alone
+	DARKROOM_EXACT_IMAGES=80 $(BIN)/pytest -rP --timeout=3600 tests/parity/test_exact_load.py $(ARGS)
 
 soak: setup ## swap versions 500 times and look what is left: some minutes
 	$(BIN)/pytest -m slow -rP tests/soak $(ARGS)

@@ -64,7 +64,7 @@ class Meeting(torch.nn.Module):
 
 
 def proved(layers: torch.nn.Module, image_rows: tuple[int, ...]) -> tuple[bool, ExactSharing]:
-    """Whether a step of images is exact, and what it took; the plan must also hold without trying."""
+    """Whether a step of images is exact, and what it took; the plan also holds without trying."""
     torch.manual_seed(0)
     sharing = ExactSharing(layers)
     rows = torch.randn(sum(image_rows), WIDTH)

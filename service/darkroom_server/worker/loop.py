@@ -94,6 +94,7 @@ class WorkerLoop:
             prover.useful_rows = self._costs.knee
         #: Device time of steps, and of proving that more of them may be shared.
         self._stepping_s = self._proving_s = 0.0
+        self._proving_pause_s = 0.0
         #: Keys and rows of steps that were taken.
         self._ran: set[tuple[Hashable, int]] = set()
         self._jobs: dict[str, RunningJob] = {}
@@ -123,12 +124,9 @@ class WorkerLoop:
         """Ticks until a StopWorker command, sleeping while there is nothing to do."""
         while True:
             with self._lock:
-                if self._is_proving_done:
-                    due_s = self._counters.due_s()
-                    self._posted.wait_for(
-                        lambda: self._stopping or len(self._batcher),
-                        timeout=None if math.isinf(due_s) else max(0.0, due_s - self._clock()),
-                    )
+                self._posted.wait_for(
+                    lambda: self._stopping or len(self._batcher), timeout=self._idle_s()
+                )
                 if self._stopping:
                     break
             self.tick()
@@ -157,21 +155,25 @@ class WorkerLoop:
         if (stats := self._counters.news(self._clock())) is not None:
             self._emit(stats)
 
-    @property
-    def _is_proving_done(self) -> bool:
-        return self._prover is None or self._prover.is_done
+    def _idle_s(self) -> float | None:
+        """How long to wait for a command before something else is to be done; None: for ever."""
+        if self._prover is not None and not self._prover.is_done:
+            return self._proving_pause_s
+        due_s = self._counters.due_s()
+        return None if math.isinf(due_s) else max(0.0, due_s - self._clock())
 
     def _prove(self, *, is_idle: bool) -> None:
-        """A part of a proof while there is nothing else to do; beside steps, a share of the time.
-
-        Requests of sizes that are not proved run alone until then.
+        """A part of a proof: while there is nothing else to do, with a pause as long after it for
+        others on the machine; beside steps, in a share of the time.
         """
         if self._prover is None or self._prover.is_done:
             return
         if is_idle or self._proving_s <= PROVING_SHARE * self._stepping_s:
             started_s = self._clock()
             self._prover.advance()
-            self._proving_s += self._clock() - started_s
+            duration_s = self._clock() - started_s
+            self._proving_s += duration_s
+            self._proving_pause_s = duration_s
 
     def _admit(self, job: Job, *, is_promised: bool) -> None:
         """Takes a job in, or refuses it when its deadline cannot be met or others' would not be."""

@@ -1,0 +1,181 @@
+"""Crowds of mixed requests at EXACT: every image bit-equal to the stock pipeline's, alone.
+
+A short form by default; `make exact` draws a thousand images. A crowd mixes tasks, sizes, steps,
+guidance, schedulers and prompts, comes staggered, and some of it is cancelled on the way. Beside
+it the same crowd at TOLERANCE, where everything is shared: exact steps must be nearly as full.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import os
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from darkroom_server.backends.base import StepModel
+from darkroom_server.domain.jobs import ImageSpec, Job, JobImage, Reproducibility, Task
+from darkroom_server.worker.loop import WorkerLoop
+from darkroom_server.worker.messages import CancelJob, JobReport, Report, SubmitJob
+from darkroom_server.worker.proving import Prover
+from tests.parity import test_flux, test_sd, test_sd3, test_sdxl_steps, test_shared_steps
+from tests.parity.shared import MAX_BATCH_SIZE, proved
+from tests.parity.tiny_flux import random_flux, random_flux_fill
+from tests.parity.tiny_pipelines import random_sd, random_sdxl
+from tests.parity.tiny_sd3 import random_sd3
+
+#: Images of a crowd.
+IMAGE_COUNT = int(os.environ.get("DARKROOM_EXACT_IMAGES", "12"))
+#: Of rows a step at TOLERANCE, what exact steps have at least.
+LEAST_SHARE = 0.8
+CANCELLED_SHARE = 0.1
+SIZES_PX = [(64, 64), (64, 64), (96, 64)]
+
+Mixed = Callable[[Reproducibility], list[ImageSpec]]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A pipeline, what drives it, what the stock one makes, and requests of every kind."""
+
+    pipeline: Callable[[Path], Any]
+    build: Callable[[Any], StepModel]
+    stock: Callable[[Any, ImageSpec], np.ndarray]
+    mixed: Mixed
+
+
+def of_sd(name: str, pipeline: Callable[[Path], Any]) -> Case:
+    return Case(pipeline, test_sd.build, test_sd.stock, lambda level: test_sd.mixed(name, level))
+
+
+def of_flux(name: str, pipeline: Callable[[Path], Any]) -> Case:
+    return Case(
+        pipeline, test_flux.build, test_flux.stock, lambda level: test_flux.mixed(name, level)
+    )
+
+
+def of_sdxl(pipeline: Callable[[Path], Any]) -> Case:
+    return Case(
+        pipeline,
+        test_shared_steps.build,
+        test_sdxl_steps.made_by_stock,
+        test_shared_steps.mixed,
+    )
+
+
+def of_sd3(pipeline: Callable[[Path], Any]) -> Case:
+    return Case(pipeline, test_sd3.build, test_sd3.stock, test_sd3.mixed)
+
+
+BF16 = torch.bfloat16
+CASES = {
+    "sdxl": of_sdxl(random_sdxl),
+    "sdxl-bf16": of_sdxl(lambda folder: random_sdxl(folder).to(BF16)),
+    "sd": of_sd("epsilon", random_sd),
+    "sd-v": of_sd("v_prediction", lambda folder: random_sd(folder, prediction="v_prediction")),
+    "sd-inpainting": of_sd("nine-channels", lambda folder: random_sd(folder, unet_channels=9)),
+    "sd-bf16": of_sd("epsilon", lambda folder: random_sd(folder).to(BF16)),
+    "sd3": of_sd3(random_sd3),
+    "sd3-bf16": of_sd3(lambda folder: random_sd3(folder).to(BF16)),
+    "flux-schnell": of_flux(
+        "schnell", lambda folder: random_flux(folder, guided=False, dynamic=False)
+    ),
+    "flux-dev": of_flux("dev", lambda folder: random_flux(folder, guided=True)),
+    "flux-dev-bf16": of_flux("dev", lambda folder: random_flux(folder, guided=True).to(BF16)),
+    "flux-fill": of_flux("fill", random_flux_fill),
+    "flux-fill-bf16": of_flux("fill", lambda folder: random_flux_fill(folder).to(BF16)),
+}
+
+
+def crowd(mixed: Mixed, rng: random.Random) -> list[ImageSpec]:
+    """Requests drawn from those of every kind, each with a seed of its own."""
+    kinds = mixed(Reproducibility.EXACT)
+    drawn = []
+    for seed in range(IMAGE_COUNT):
+        one = kinds[seed] if seed < len(kinds) else rng.choice(kinds)
+        changes: dict[str, Any] = {"seeds": (seed,), "step_count": rng.randint(2, 6)}
+        if one.task is Task.TEXT_TO_IMAGE:
+            changes["width_px"], changes["height_px"] = rng.choice(SIZES_PX)
+        if rng.random() < 0.3:
+            changes["guidance_scale"] = rng.choice([1.0, 3.0, 7.5])
+        drawn.append(dataclasses.replace(one, **changes))
+    return drawn
+
+
+@dataclass
+class Served:
+    """Images by job, and how many rows each step had."""
+
+    images: dict[int, np.ndarray]
+    rows: list[int]
+
+    @property
+    def mean_rows(self) -> float:
+        """Rows of a step, in the mean."""
+        return sum(self.rows) / len(self.rows)
+
+
+def serve(model: StepModel, specs: Sequence[ImageSpec], prover: Prover, seed: int) -> Served:
+    """A crowd that comes staggered, of which some are cancelled."""
+    rng = random.Random(seed)
+    reports: list[Report] = []
+    loop = WorkerLoop(model, reports.append, max_batch_size=MAX_BATCH_SIZE, prover=prover)
+    rows: list[int] = []
+    denoise = model.denoise
+
+    def watched(inputs: Any) -> Any:
+        outputs = denoise(inputs)
+        rows.append(len(outputs))
+        return outputs
+
+    model.denoise = watched  # type: ignore[method-assign]
+    try:
+        for number, spec in enumerate(specs):
+            loop.post(SubmitJob(Job(job_id=str(number), spec=spec)))
+            if rng.random() < CANCELLED_SHARE:
+                loop.post(CancelJob(str(rng.choice(range(number + 1)))))
+            for _ in range(rng.choice([0, 0, 1, 2])):
+                loop.tick()
+        loop.run_to_end()
+    finally:
+        model.denoise = denoise  # type: ignore[method-assign]
+    images = {
+        int(report.job_id): np.asarray(Image.open(io.BytesIO(report.event.content)))
+        for report in reports
+        if isinstance(report, JobReport) and isinstance(report.event, JobImage)
+    }
+    return Served(images, rows)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_crowd_has_the_bytes_of_each_alone(
+    name: str, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    torch.set_num_threads(1)
+    case, rng = CASES[name], random.Random(name)
+    pipeline = case.pipeline(tmp_path)
+    model = case.build(pipeline)
+    specs = crowd(case.mixed, rng)
+    prover = proved(model, specs)
+    exact = serve(model, specs, prover, seed=1)
+    laxer = [dataclasses.replace(one, reproducibility=Reproducibility.TOLERANCE) for one in specs]
+    tolerant = serve(model, laxer, prover, seed=1)
+    for number, made in exact.images.items():
+        np.testing.assert_array_equal(made, case.stock(pipeline, specs[number]), str(specs[number]))
+    assert len(exact.images) >= 0.7 * len(specs)
+    record_property("image_count", len(exact.images))
+    record_property("mean_rows", round(exact.mean_rows, 2))
+    record_property("mean_rows_tolerance", round(tolerant.mean_rows, 2))
+    print(
+        f"{name}: {len(exact.images)} images bit-equal, {exact.mean_rows:.2f} rows a step "
+        f"({tolerant.mean_rows:.2f} at TOLERANCE)"
+    )
+    assert exact.mean_rows >= LEAST_SHARE * tolerant.mean_rows
