@@ -276,6 +276,8 @@ class ModelInfo:
     version_labels: dict[str, int]
     strength_rounding: StrengthRounding = StrengthRounding.DOWN
     has_exact_buckets: bool = True
+    #: Whether requests run from end to end, with the pipeline's own code.
+    runs_whole: bool = False
     dynamic_batching: DynamicBatching = DynamicBatching()
     memory: MemoryProfile = field(default_factory=MemoryProfile)
     #: Requests that each label is given of those that name no version.

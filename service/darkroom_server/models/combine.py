@@ -67,6 +67,7 @@ def combine(name: str, settings: ModelSettings, traits: PipelineTraits) -> Model
         warmups=_warmups(settings, defaults),
         strength_rounding=traits.strength_rounding,
         has_exact_buckets=traits.has_exact_buckets,
+        runs_whole=traits.runs_whole,
         dynamic_batching=settings.dynamic_batching,
         memory=settings.memory,
         update_policy=settings.update_policy,

@@ -18,6 +18,7 @@ from darkroom_server.models.denoiser_checks import (
 from darkroom_server.models.derive import REQUEST_FIELDS, PipelineTraits
 from darkroom_server.models.labels import label_fault
 from darkroom_server.models.problems import ProblemLog, quoted
+from darkroom_server.models.scheduler_checks import check_schedulers
 from darkroom_server.models.settings import LatestVersions, SpecificVersions
 
 _MAX_COUNT = 1_000_000
@@ -285,16 +286,7 @@ def check_against_traits(config: ConfigFile, traits: PipelineTraits, problems: P
             config.error(
                 problems, f"a {traits.pipeline_class} cannot do {task.value}", "tasks", index=i
             )
-    for i, scheduler in enumerate(settings.schedulers):
-        if scheduler not in traits.schedulers:
-            config.error(
-                problems,
-                f"{quoted(scheduler)} does not fit a {traits.pipeline_class}"
-                f"{did_you_mean(scheduler, traits.schedulers)} "
-                f"(allowed: {', '.join(traits.schedulers)})",
-                "schedulers",
-                index=i,
-            )
+    check_schedulers(config, traits, problems)
     for i, field in enumerate(settings.parameters):
         if field not in REQUEST_FIELDS:
             config.error(

@@ -15,10 +15,14 @@ class BadJson(ValueError):
         self.at = at
 
 
-def parse_object(content: bytes) -> dict[str, object]:
-    """The JSON object in UTF-8 text; raises BadJson."""
+def parse_object(content: bytes, *, allows_infinity: bool = False) -> dict[str, object]:
+    """The JSON object in UTF-8 text; raises BadJson.
+
+    With `allows_infinity`, Infinity, -Infinity and NaN are numbers, as Python's own json writes.
+    """
+    constant = float if allows_infinity else _refuse_constant
     try:
-        value = json.loads(content.decode("utf-8"), parse_constant=_refuse_constant)
+        value = json.loads(content.decode("utf-8"), parse_constant=constant)
     except UnicodeDecodeError as error:
         raise BadJson("it is not UTF-8 text") from error
     except json.JSONDecodeError as error:

@@ -31,6 +31,7 @@ _SAFETY_CHECKER = ("stable_diffusion", "StableDiffusionSafetyChecker")
 #: Names of optimum's classes begin so; the rest is the name of diffusers' class.
 OPENVINO_PREFIX = "OV"
 _OPENVINO_DECODER = "vae_decoder"
+_SCHEDULER_CONFIG = "scheduler_config.json"
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _WEIGHT_INDEX = re.compile(r".*\.safetensors\.index(\.[^./]+)?\.json")
 _MAX_JSON_BYTES = 16 << 20
@@ -78,7 +79,14 @@ class PipelineFolder:
         self._check_weights()
         if self.problems.error_count > before or class_name is None:
             return None
-        return PipelineParts(class_name=class_name, components=components, configs=configs)
+        options = {
+            name: value
+            for name, value in index.items()
+            if not name.startswith("_") and not isinstance(value, list)
+        }
+        return PipelineParts(
+            class_name=class_name, components=components, configs=configs, options=options
+        )
 
     @property
     def _is_openvino(self) -> bool:
@@ -94,7 +102,9 @@ class PipelineFolder:
             self._error(name, f"is larger than {_MAX_JSON_BYTES} bytes")
             return None
         try:
-            return parse_object(entry.path.read_bytes())
+            # Schedulers have settings that are infinite, and save them so.
+            allows_infinity = name.endswith(f"/{_SCHEDULER_CONFIG}")
+            return parse_object(entry.path.read_bytes(), allows_infinity=allows_infinity)
         except BadJson as error:
             self.problems.error(f"{self.shown}/{name}", f"is not valid: {error}", at=error.at)
         except OSError as error:
@@ -146,7 +156,7 @@ class PipelineFolder:
             self._error(name, f"is missing, but {INDEX_NAME} names it: copy it again")
             return {}
         if "Scheduler" in kind:
-            return self._part_config(name, "scheduler_config.json")
+            return self._part_config(name, _SCHEDULER_CONFIG)
         if "Tokenizer" in kind:
             if not {"tokenizer.json", "vocab.json", "spiece.model"} & set(inside):
                 self._error(name, "has no vocabulary (tokenizer.json, vocab.json or spiece.model)")

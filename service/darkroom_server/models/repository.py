@@ -22,12 +22,8 @@ from darkroom_server.models.config_file import (
     read_config,
 )
 from darkroom_server.models.denoiser_checks import check_export
-from darkroom_server.models.derive import (
-    PipelineTraits,
-    UnsupportedPipeline,
-    derive_traits,
-    fake_traits,
-)
+from darkroom_server.models.derive import PipelineTraits, fake_traits
+from darkroom_server.models.folder_traits import traits_of_folder
 from darkroom_server.models.naming import (
     NO_MODEL_NAME,
     NamedModel,
@@ -36,7 +32,6 @@ from darkroom_server.models.naming import (
     renamed,
 )
 from darkroom_server.models.openvino_weights import ARRAYS_NAME
-from darkroom_server.models.pipeline_folder import PipelineFolder
 from darkroom_server.models.problems import Problem, ProblemLog, Severity, quoted
 from darkroom_server.models.settings import (
     LatestVersions,
@@ -319,14 +314,7 @@ class _ModelScan:
     ) -> PipelineTraits | None:
         if settings.backend is BackendKind.FAKE:
             return fake_traits()
-        parts = PipelineFolder(files, shown, self.problems).read()
-        if parts is None:
-            return None
-        try:
-            return derive_traits(parts)
-        except UnsupportedPipeline as error:
-            self.problems.error(f"{shown}/{error.file}", str(error))
-            return None
+        return traits_of_folder(files, shown, self.problems)
 
     def _hash_files(self, files: dict[str, FileEntry], shown: str) -> dict[str, str] | None:
         """SHA-256 of every file by name, compared with the manifest if there is one."""

@@ -15,6 +15,7 @@ from darkroom_server.models.derive import (
     derive_traits,
     fake_traits,
 )
+from darkroom_server.models.honoured import HONOURED
 from darkroom_server.models.settings import (
     DefaultSettings,
     InstanceGroupSettings,
@@ -23,6 +24,10 @@ from darkroom_server.models.settings import (
 )
 
 FILL_FIELDS = {"image", "mask", "mask_polarity", "strength", "preserve_unmasked"}
+
+
+#: The classes of denoisers that families step, by the pipeline's class.
+DENOISERS = {name: next(iter(rules.denoisers)) for name, rules in HONOURED.items()}
 
 
 def parts(
@@ -37,14 +42,16 @@ def parts(
     name = "transformer" if flows else "unet"
     own = "FlowMatchEulerDiscreteScheduler" if flows else "EulerDiscreteScheduler"
     components = {
-        name: ("diffusers", "Denoiser"),
+        name: ("diffusers", DENOISERS.get(class_name, "Denoiser")),
         "vae": ("diffusers", "AutoencoderKL"),
         "scheduler": ("diffusers", scheduler or own),
         **{f"text_encoder{k}": ("transformers", "Encoder") for k in ("", "_2", "_3", "_4")},
     }
     components.pop(without, None)
     vae = {"block_out_channels": [1, 2, 3, 4]} if vae is None else vae
-    configs: dict[str, dict[str, object]] = {name: denoiser or {}, "vae": vae, "scheduler": {}}
+    flow: dict[str, object] = {"use_flow_sigmas": True, "prediction_type": "flow_prediction"}
+    own_config = flow if flows and not scheduler.startswith("Flow") else {}
+    configs = {name: denoiser or {}, "vae": vae, "scheduler": own_config}
     return PipelineParts(class_name=class_name, components=components, configs=configs)
 
 
@@ -202,7 +209,7 @@ def test_the_own_scheduler_is_the_default_and_allowed(scheduler: str, other: str
 
 @pytest.mark.parametrize(
     "class_name",
-    ["FluxPipeline", "FluxFillPipeline", "StableDiffusion3Pipeline", "HiDreamImagePipeline"],
+    ["FluxPipeline", "FluxFillPipeline", "HiDreamImagePipeline"],
 )
 def test_a_scheduler_that_a_family_cannot_run_is_refused_with_those_it_can(class_name: str) -> None:
     bad = parts(class_name, scheduler="FlowMatchHeunDiscreteScheduler")

@@ -78,7 +78,7 @@ def load_model(
     torch.set_num_threads(thread_count)
     if model.runtime == "openvino":
         return load_openvino(version, placement, thread_count=thread_count)
-    family = FAMILIES.get(model.pipeline_class)
+    family = None if model.runs_whole else FAMILIES.get(model.pipeline_class)
     if family is None:
         reason = reason_against(getattr(diffusers, model.pipeline_class, None))
         if reason is not None:
