@@ -162,7 +162,7 @@ class Schedulers:
         return None
 
     def _reason_against_flow_sigmas(self, name: str) -> str | None:
-        if self.config.get("use_flow_sigmas") is not True:
+        if self.config.get("use_flow_sigmas", True) is not True:
             return "it steps velocities with use_flow_sigmas only"
         if "mu" in self._given and not self._shifts and name != _IGNORES_SHIFT:
             return "it takes the pipeline's mu with use_dynamic_shifting only"
@@ -191,8 +191,9 @@ class Schedulers:
     def _predicted(self) -> str:
         if self.kind is SchedulerKind.FLOW and not self._steps_by_flow_sigmas:
             return "epsilon"  # said by none of them: they know velocities only
-        predicted = self.config.get("prediction_type", "epsilon")
-        return predicted if isinstance(predicted, str) else "epsilon"
+        unsaid = "flow_prediction" if self._steps_by_flow_sigmas else "epsilon"
+        predicted = self.config.get("prediction_type", unsaid)
+        return predicted if isinstance(predicted, str) else unsaid
 
     @property
     def _shifts(self) -> bool:

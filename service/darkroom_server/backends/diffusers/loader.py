@@ -58,6 +58,9 @@ FAMILIES: dict[str, Family] = {
     "HiDreamImagePipeline": HiDreamStepModel,
 }
 
+#: Bytes of the widest vectors that processors compute with.
+_VECTOR_BYTES = 64
+
 _TORCH_DTYPES = {dtype: of_torch for of_torch, dtype in DTYPES.items()}
 
 
@@ -120,14 +123,27 @@ def load_model(
 def _own_weights(pipeline: DiffusionPipeline) -> None:
     """Copies what is still the file on disk: a file that is rewritten in place would change it.
 
-    Weights that are on the processor and in the dtype they were saved in are mapped, not read.
+    Weights that are on the processor and in the dtype they were saved in are mapped, not read. The
+    copies lie as the file's do to the width of the widest vectors: kernels may round by that, and
+    pictures are to be those of the weights as `from_pretrained` gives them.
     """
     for part in pipeline.components.values():
         if isinstance(part, torch.nn.Module):
             for tensor in (*part.parameters(), *part.buffers()):
                 # Quantized ones were computed from the file, and are never a part of it.
                 if tensor.device.type == "cpu" and not is_traceable_wrapper_subclass(tensor):
-                    tensor.data = tensor.data.clone()
+                    tensor.data = _copied_in_place_of(tensor.data)
+
+
+def _copied_in_place_of(tensor: torch.Tensor) -> torch.Tensor:
+    """A copy whose address has the same remainder by the alignment of vectors."""
+    byte_count = tensor.numel() * tensor.element_size()
+    buffer = torch.empty(byte_count + _VECTOR_BYTES, dtype=torch.uint8)
+    start = (tensor.data_ptr() - buffer.data_ptr()) % _VECTOR_BYTES
+    if start % tensor.element_size() or not tensor.is_contiguous():
+        return tensor.clone()
+    copy = buffer[start : start + byte_count].view(tensor.dtype).view(tensor.shape)
+    return copy.copy_(tensor)
 
 
 def _components(folder: Path) -> dict[str, list[str | None]]:
