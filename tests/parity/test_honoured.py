@@ -211,7 +211,7 @@ def test_a_setting_that_nobody_knows_runs_whole_with_the_pictures_of_the_pipelin
     repository = changed(saved, tmp_path, file, **settings).scan()
     (warning,) = [one for one in repository.problems if one.severity is Severity.WARNING]
     assert "of_a_later_diffusers" in warning.message
-    assert warning.file.endswith(file)
+    assert warning.path.endswith(file)
     version = repository.models[0].versions[0]
     assert version.model.runs_whole
     assert version.model.tasks == {Task.TEXT_TO_IMAGE}
@@ -266,7 +266,7 @@ def test_a_setting_that_no_pipeline_could_honour_is_refused_by_name(
 ) -> None:
     repository = changed(saved, tmp_path, file, **settings).scan()
     assert not repository.models
-    told = "\n".join(f"{one.file}: {one.message}" for one in repository.problems)
+    told = "\n".join(f"{one.path}: {one.message}" for one in repository.problems)
     assert all(str(value) in told for value in settings.values())
 
 

@@ -166,22 +166,23 @@ def stock_sd(folder: Path, parts: dict[str, Any], spec: ImageSpec) -> np.ndarray
     )
 
 
-def shared_parts(folder: Path) -> dict[str, Any]:
-    pipeline = StableDiffusionPipeline.from_pretrained(folder)
+@pytest.fixture(scope="module")
+def parts(saved_sd: Path) -> dict[str, Any]:
+    """All of the saved pipeline but its scheduler, loaded once."""
+    pipeline = StableDiffusionPipeline.from_pretrained(saved_sd)
     return {name: part for name, part in pipeline.components.items() if name != "scheduler"}
 
 
 @loads_onto_the_processor
 @pytest.mark.parametrize("name", UNET.usable())
 def test_a_saved_scheduler_is_loaded_and_its_pictures_equal_the_pipelines(
-    saved_sd: Path, tmp_path: Path, name: str
+    saved_sd: Path, parts: dict[str, Any], tmp_path: Path, name: str
 ) -> None:
     root = with_scheduler(saved_sd, tmp_path, getattr(diffusers, name)())
     model, tasks = loaded(root), only_version(root).model.tasks
     assert (
         (Task.FILL in tasks) == (Task.IMAGE_TO_IMAGE in tasks) == UNET.can_begin_with_images(name)
     )
-    parts = shared_parts(root / "m" / "1")
     for task in sorted(tasks, key=list(Task).index):
         spec = image_spec(task=task, scheduler=name, **TASKS[task])
         wanted = stock_sd(root / "m" / "1", parts, spec)
@@ -218,7 +219,7 @@ def any_model(any_scheduler: Path) -> DiffusersStepModel:
 @loads_onto_the_processor
 @pytest.mark.parametrize("name", UNET.usable())
 def test_a_config_may_allow_every_scheduler_that_can_step_its_model(
-    any_scheduler: Path, any_model: DiffusersStepModel, name: str
+    any_scheduler: Path, parts: dict[str, Any], any_model: DiffusersStepModel, name: str
 ) -> None:
     folder = any_scheduler / "m" / "1"
     for task in (Task.TEXT_TO_IMAGE, Task.IMAGE_TO_IMAGE):
@@ -227,7 +228,7 @@ def test_a_config_may_allow_every_scheduler_that_can_step_its_model(
             with pytest.raises(InvalidParameter, match=f"{name} cannot begin with an image"):
                 any_model.begin(spec, any_model.encode(spec), 0)
             continue
-        wanted = stock_sd(folder, shared_parts(folder), spec)
+        wanted = stock_sd(folder, parts, spec)
         np.testing.assert_array_equal(stepped(any_model, spec), wanted, err_msg=task.value)
 
 
