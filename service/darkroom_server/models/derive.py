@@ -16,10 +16,10 @@ from darkroom_server.domain.models import (
     DenoiserKind,
     Limits,
 )
-from darkroom_server.models import bounds
 from darkroom_server.models.families import FAMILIES, Family
 from darkroom_server.models.honoured import HONOURED, Unhonoured
 from darkroom_server.models.schedulers import Schedulers
+from darkroom_server.models.sizes import edge_px_of, limits_of, most_px_of, trained_edge_px
 
 _Value = TypeVar("_Value", int, float, str)
 
@@ -121,7 +121,7 @@ def fake_traits() -> PipelineTraits:
         defaults=Defaults(
             width_px=64, height_px=64, step_count=4, guidance_scale=5.0, scheduler="FakeScheduler"
         ),
-        limits=_limits(edge_px=512, multiple_px=8),
+        limits=limits_of(edge_px=512, multiple_px=8),
         schedulers=("FakeScheduler",),
         usable_schedulers=("FakeScheduler",),
         noising_schedulers=frozenset({"FakeScheduler"}),
@@ -173,8 +173,8 @@ def _derive_steps(parts: PipelineParts, family: Family, schedulers: Schedulers) 
     denoiser = parts.configs[family.denoiser]
     vae_factor = _vae_factor(parts.configs["vae"])
     multiple_px = vae_factor * family.packing
-    most_px = _most_px(denoiser, multiple_px)
-    edge_px = min(_edge_px(denoiser, vae_factor, family), most_px)
+    most_px = most_px_of(denoiser, multiple_px)
+    edge_px = min(edge_px_of(denoiser, vae_factor, family), most_px)
     usable = schedulers.usable()
     noising = frozenset(name for name in usable if schedulers.can_begin_with_images(name))
     begins_with_images = schedulers.can_begin_with_images(schedulers.own)
@@ -191,7 +191,7 @@ def _derive_steps(parts: PipelineParts, family: Family, schedulers: Schedulers) 
             guidance_scale=family.guidance_scale if guided else 0.0,
             scheduler=schedulers.own,
         ),
-        limits=_limits(
+        limits=limits_of(
             edge_px=edge_px,
             multiple_px=multiple_px,
             bounds_area=family.bounds_area,
@@ -314,7 +314,7 @@ def _derive_whole(parts: PipelineParts) -> PipelineTraits:
     vae_factor = _any_vae_factor(parts.configs["vae"])
     multiple_px = vae_factor * _UNKNOWN_PACKING
     denoiser = parts.configs.get("transformer") or parts.configs.get("unet") or {}
-    edge_px = _trained_edge_px(denoiser, vae_factor, _UNKNOWN_EDGE_PX)
+    edge_px = trained_edge_px(denoiser, vae_factor, _UNKNOWN_EDGE_PX)
     edge_px = max(multiple_px, edge_px // multiple_px * multiple_px)
     tasks = frozenset({_task_of_class(parts.class_name)})
     parameters = dict.fromkeys((*_COMMON_PARAMETERS, "negative_prompt"), True)
@@ -334,7 +334,7 @@ def _derive_whole(parts: PipelineParts) -> PipelineTraits:
             guidance_scale=family.guidance_scale if family else _UNKNOWN_GUIDANCE_SCALE,
             scheduler=scheduler,
         ),
-        limits=_limits(edge_px=edge_px, multiple_px=multiple_px),
+        limits=limits_of(edge_px=edge_px, multiple_px=multiple_px),
         schedulers=(scheduler,),
         usable_schedulers=(scheduler,),
         noising_schedulers=frozenset({scheduler}),
@@ -365,56 +365,6 @@ def _any_vae_factor(config: dict[str, object]) -> int:
         if isinstance(widths, list) and 1 <= len(widths) <= 8:
             return int(2 ** (len(widths) - 1))
     return _UNKNOWN_VAE_FACTOR
-
-
-def _edge_px(denoiser: dict[str, object], vae_factor: int, family: Family) -> int:
-    """The size the denoiser was trained at, where its config says so and it is a sensible one."""
-    if family.bounds_area:
-        match denoiser.get("max_resolution"):
-            case [edge, _]:
-                return _latents_px(edge, vae_factor, family.edge_px)
-    if family.denoiser != "unet":
-        return family.edge_px
-    return _trained_edge_px(denoiser, vae_factor, family.edge_px)
-
-
-def _trained_edge_px(denoiser: dict[str, object], vae_factor: int, otherwise_px: int) -> int:
-    return _latents_px(denoiser.get("sample_size"), vae_factor, otherwise_px)
-
-
-def _latents_px(sample_size: object, vae_factor: int, otherwise_px: int) -> int:
-    if type(sample_size) is not int:
-        return otherwise_px
-    edge_px = sample_size * vae_factor
-    return edge_px if bounds.MIN_SIZE_PX <= edge_px <= bounds.MAX_SIZE_PX else otherwise_px
-
-
-def _most_px(denoiser: dict[str, object], multiple_px: int) -> int:
-    """The longest edge of which a transformer with a table of positions knows every token."""
-    tokens = denoiser.get("pos_embed_max_size")
-    if type(tokens) is not int or not 0 < tokens * multiple_px <= bounds.MAX_SIZE_PX:
-        return bounds.MAX_SIZE_PX
-    return tokens * multiple_px
-
-
-def _limits(
-    *,
-    edge_px: int,
-    multiple_px: int,
-    bounds_area: bool = False,
-    most_px: int = bounds.MAX_SIZE_PX,
-) -> Limits:
-    """Up to twice the trained edge, on the grid; steps and images as many as a request may ask."""
-    smallest_px = -(-bounds.MIN_SIZE_PX // multiple_px) * multiple_px
-    largest_px = max(smallest_px, min(2 * edge_px, most_px) // multiple_px * multiple_px)
-    return Limits(
-        min_size_px=smallest_px,
-        max_size_px=largest_px,
-        size_multiple_px=multiple_px,
-        max_pixel_count=edge_px**2 if bounds_area else largest_px**2,
-        max_step_count=bounds.MAX_STEP_COUNT,
-        max_image_count=bounds.MAX_IMAGE_COUNT,
-    )
 
 
 def _parameters(

@@ -51,6 +51,11 @@ class Unhonoured:
     is_refused: bool
 
 
+#: Entries of `model_index.json` that are no parts: each pipeline's class honours its own, and
+#: ignores what is another's, step by step as by its own code.
+OPTIONS = frozenset(
+    {"requires_safety_checker", "force_zeros_for_empty_prompt", "requires_aesthetics_score"}
+)
 #: Characters of a value in a message.
 _MAX_SHOWN = 60
 
@@ -149,14 +154,10 @@ _FLOW_VAES = _vaes(is_shifted=True)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FamilyRules:
-    """What a family's step-by-step code honours: classes of denoisers and VAEs with their rules.
-
-    `options` are entries of `model_index.json` that are no parts.
-    """
+    """What a family's step-by-step code honours: classes of denoisers and VAEs with their rules."""
 
     denoisers: Mapping[str, PartRules]
     vaes: Mapping[str, PartRules]
-    options: frozenset[str] = frozenset()
 
     def unhonoured(
         self,
@@ -167,7 +168,7 @@ class FamilyRules:
     ) -> Iterator[Unhonoured]:
         """Every setting that is not honoured; `denoiser` is the name of that part."""
         for name, value in options.items():
-            if name not in self.options and not _is_off(value):
+            if name not in OPTIONS and not _is_off(value):
                 yield Unhonoured("model_index.json", _unknown(name, value), False)
         for name in sorted(components.keys() - _OTHER_PARTS - {denoiser, "vae", "scheduler"}):
             yield Unhonoured("model_index.json", f"'{name}' is no part that is used", False)
@@ -213,12 +214,10 @@ def _shown(value: object) -> str:
 _SD = FamilyRules(
     denoisers={"UNet2DConditionModel": _unet(added=(None, "text"))},
     vaes=_UNET_VAES,
-    options=frozenset({"requires_safety_checker"}),
 )
 _SDXL = FamilyRules(
     denoisers={"UNet2DConditionModel": _unet(added=(None, "text", "text_time"))},
     vaes=_UNET_VAES,
-    options=frozenset({"force_zeros_for_empty_prompt", "requires_aesthetics_score"}),
 )
 _FLUX = FamilyRules(
     denoisers={

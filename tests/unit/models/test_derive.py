@@ -15,19 +15,15 @@ from darkroom_server.models.derive import (
     derive_traits,
     fake_traits,
 )
-from darkroom_server.models.honoured import HONOURED
 from darkroom_server.models.settings import (
     DefaultSettings,
     InstanceGroupSettings,
     LimitSettings,
     ModelSettings,
 )
+from tests.unit.models.builders import denoiser_class
 
 FILL_FIELDS = {"image", "mask", "mask_polarity", "strength", "preserve_unmasked"}
-
-
-#: The classes of denoisers that families step, by the pipeline's class.
-DENOISERS = {name: next(iter(rules.denoisers)) for name, rules in HONOURED.items()}
 
 
 def parts(
@@ -42,16 +38,14 @@ def parts(
     name = "transformer" if flows else "unet"
     own = "FlowMatchEulerDiscreteScheduler" if flows else "EulerDiscreteScheduler"
     components = {
-        name: ("diffusers", DENOISERS.get(class_name, "Denoiser")),
+        name: ("diffusers", denoiser_class(class_name)),
         "vae": ("diffusers", "AutoencoderKL"),
         "scheduler": ("diffusers", scheduler or own),
         **{f"text_encoder{k}": ("transformers", "Encoder") for k in ("", "_2", "_3", "_4")},
     }
     components.pop(without, None)
     vae = {"block_out_channels": [1, 2, 3, 4]} if vae is None else vae
-    flow: dict[str, object] = {"use_flow_sigmas": True, "prediction_type": "flow_prediction"}
-    own_config = flow if flows and not scheduler.startswith("Flow") else {}
-    configs = {name: denoiser or {}, "vae": vae, "scheduler": own_config}
+    configs: dict[str, dict[str, object]] = {name: denoiser or {}, "vae": vae, "scheduler": {}}
     return PipelineParts(class_name=class_name, components=components, configs=configs)
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from darkroom_server.models.json_files import BadJson, parse_object
@@ -8,6 +10,14 @@ from darkroom_server.models.problems import Position
 
 def test_an_object_is_read() -> None:
     assert parse_object(b'{"a": [1, null]}') == {"a": [1, None]}
+
+
+def test_schedulers_save_numbers_that_are_infinite() -> None:
+    text = b'{"lambda_min_clipped": -Infinity, "s_tmax": Infinity}'
+    with pytest.raises(BadJson, match="'-Infinity'"):
+        parse_object(text)
+    read = parse_object(text, allows_infinity=True)
+    assert read == {"lambda_min_clipped": -math.inf, "s_tmax": math.inf}
 
 
 @pytest.mark.parametrize(
