@@ -201,10 +201,7 @@ def test_the_own_scheduler_is_the_default_and_allowed(scheduler: str, other: str
     assert "FlowMatchEulerDiscreteScheduler" not in traits.schedulers
 
 
-@pytest.mark.parametrize(
-    "class_name",
-    ["FluxPipeline", "FluxFillPipeline", "HiDreamImagePipeline"],
-)
+@pytest.mark.parametrize("class_name", ["FluxPipeline", "FluxFillPipeline", "HiDreamImagePipeline"])
 def test_a_scheduler_that_a_family_cannot_run_is_refused_with_those_it_can(class_name: str) -> None:
     bad = parts(class_name, scheduler="FlowMatchHeunDiscreteScheduler")
     with pytest.raises(UnsupportedPipeline, match="FlowMatchEulerDiscreteScheduler") as caught:
