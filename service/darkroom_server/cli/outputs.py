@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from darkroom_client import FieldViolation, GeneratedImage, InvalidRequest, Preview
-from darkroom_server.access.files import PUBLIC, naming, replace_file
+from darkroom_client.files import write_whole
 
 Format = Literal["png", "jpeg", "webp"]
 
@@ -46,14 +46,7 @@ class Output:
 
     def save(self, image: GeneratedImage) -> Path:
         """Writes one image whole, over what is there. Raises OSError, and ValueError if empty."""
-        path = self.path_of(image.image_index)
-        # A pipe or a device is no file that could be replaced, and some folders are closed.
-        is_replaceable = path.is_file() or not path.exists()
-        if not image.content or not is_replaceable or not os.access(path.parent, os.W_OK):
-            with naming(path):
-                return image.save(path)
-        replace_file(path, image.content, mode=PUBLIC)
-        return path
+        return image.save(self.path_of(image.image_index))
 
     def preview_path_of(self, image_index: int) -> Path:
         """Where previews of an image go, each over the last."""
@@ -62,8 +55,7 @@ class Output:
 
     def save_preview(self, preview: Preview) -> None:
         """Writes a preview whole, so that a viewer never sees half of one. Raises OSError."""
-        path = self.preview_path_of(preview.image_index)
-        replace_file(path, preview.content, mode=PUBLIC)
+        write_whole(self.preview_path_of(preview.image_index), preview.content)
 
     def remove_previews(self) -> None:
         """Removes what previews there are."""
