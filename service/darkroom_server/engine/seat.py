@@ -343,7 +343,10 @@ class Seat:
         ended of the same. It is tried again until there is.
         """
         self._failed_start_count += 1
-        why = getattr(error, "strerror", None) or "what starts workers has ended"
+        if isinstance(error, EOFError | ConnectionError):
+            why = "what starts workers has ended"
+        else:
+            why = error.strerror or str(error)
         log.error("worker not started", model=self._name(), problem=why)
         message = f"No process can be started for the worker ({why}); it is tried again."
         self._start_later(self._failed_start_count, message)
