@@ -16,8 +16,8 @@ from darkroom_server.domain.errors import BodyTimeout, QueueFull
 
 #: Most that bodies hold together until they are parsed.
 MAX_HELD_BYTES = 512 << 20
-#: How long a body may take, and how much longer for what has come of it: a slow line is served, a
-#: caller that sends a byte now and then is not.
+#: How long a body may take, and how much longer for what has come of it, and how long it may pause:
+#: a slow line is served, a caller that sends a byte now and then is not.
 BODY_TIMEOUT_S = 30.0
 MIN_BYTES_PER_S = 16 << 10
 #: What a caller is told to wait whose body had no room.
@@ -29,6 +29,8 @@ class Hold:
     """What is held of one body. Mutable: it grows as the body comes."""
 
     began_s: float
+    #: When the last piece came.
+    last_s: float = 0.0
     held_bytes: int = 0
     is_whole: bool = False
     #: Waits for more of it.
@@ -37,7 +39,8 @@ class Hold:
 
     def due_s(self) -> float:
         """When the next piece must have come."""
-        return self.began_s + BODY_TIMEOUT_S + self.held_bytes / MIN_BYTES_PER_S
+        whole_s = self.began_s + BODY_TIMEOUT_S + self.held_bytes / MIN_BYTES_PER_S
+        return min(whole_s, max(self.began_s, self.last_s) + BODY_TIMEOUT_S)
 
 
 class Holds:
@@ -131,5 +134,6 @@ class BodyHolds:
             hold.waiting = None
         if message["type"] == "http.request":
             hold.is_whole = not message.get("more_body", False)
+            hold.last_s = time.monotonic()
             self._holds.grow(hold, len(message.get("body", b"")))
         return message

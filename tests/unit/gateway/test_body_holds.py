@@ -108,9 +108,12 @@ async def test_a_body_that_does_not_come_ends(monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_slow_line_has_the_time_that_it_takes_and_a_trickle_has_not() -> None:
     began_s = 1000.0
-    slow, trickle = Hold(began_s, held_bytes=32 << 20), Hold(began_s, held_bytes=60)
-    assert slow.due_s() - began_s > 2000
-    assert trickle.due_s() - began_s < 31
+    slow = Hold(began_s, last_s=2000.0, held_bytes=32 << 20)
+    trickle = Hold(began_s, last_s=1029.0, held_bytes=60)
+    stopped = Hold(began_s, last_s=1001.0, held_bytes=32 << 20)
+    assert slow.due_s() == 2030
+    assert 1030 < trickle.due_s() < 1031
+    assert stopped.due_s() == 1031
 
 
 async def test_what_comes_after_the_body_may_take_any_time(monkeypatch: pytest.MonkeyPatch) -> None:
