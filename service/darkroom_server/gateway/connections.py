@@ -7,14 +7,13 @@ request's head letter by letter, is only seen here. Bound to the event loop.
 from __future__ import annotations
 
 import asyncio
-import ssl
 import time
 from typing import Any
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-#: How long a connection may take to shake hands and to say what it asks for.
+#: How long a connection may take to shake hands, and then to say what it asks for.
 HEAD_TIMEOUT_S = 10.0
 MAX_HEAD_BYTES = 64 << 10
 #: How long the rest of a body is taken, and thrown away, that was answered before it had come.
@@ -76,69 +75,34 @@ class Connections:
 
 
 class HttpConnection(H11Protocol):
-    """A connection that shakes hands itself, so that it is counted before."""
+    """A connection, over TLS once hands are shaken, that knows since when it is as it is."""
 
-    def __init__(
-        self, *args: Any, registry: Connections, tls: ssl.SSLContext | None, **named: Any
-    ) -> None:
+    def __init__(self, *args: Any, registry: Connections, **named: Any) -> None:
         super().__init__(*args, **named)
         self._registry = registry
-        self._tls = tls
         self.conn = _BoundedChunks(h11.SERVER, MAX_HEAD_BYTES)
-        #: Since when it is as it is: silent, answered, or unread.
+        #: Since when it is as it is: silent, or answered.
         self.since_s = time.monotonic()
         #: Whether it has been answered before.
         self.has_asked = False
         self._unread_since_s: float | None = None
-        self._socket: asyncio.Transport | None = None
-        self._handshake: asyncio.Task[None] | None = None
-        #: What came with the last of the handshake.
-        self._early = bytearray()
 
     @property
     def is_idle(self) -> bool:
         """Whether no request of it is being answered or has begun to come whole."""
-        return self.transport is None or self.conn.their_state is h11.IDLE
+        return self.conn.their_state is h11.IDLE
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """The socket is there."""
-        self._socket = transport
+        """It is there."""
+        super().connection_made(transport)
+        self.since_s = time.monotonic()
         if not self._registry.add(self):
             transport.abort()
-        elif self._tls is None:
-            super().connection_made(transport)
-        else:
-            transport.pause_reading()
-            self._handshake = self.loop.create_task(self._secure(transport, self._tls))
-
-    async def _secure(self, transport: asyncio.Transport, tls: ssl.SSLContext) -> None:
-        try:
-            secured = await self.loop.start_tls(
-                transport, self, tls, server_side=True, ssl_handshake_timeout=HEAD_TIMEOUT_S
-            )
-        except OSError:
-            secured = None
-        if secured is None or transport.is_closing():
-            self._registry.closed(self)
-            transport.abort()
-            return
-        super().connection_made(secured)
-        if self._early:
-            super().data_received(bytes(self._early))
-            self._early.clear()
-
-    def data_received(self, data: bytes) -> None:
-        """Bytes of a request."""
-        if self.transport is None:
-            self._early += data
-        else:
-            super().data_received(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """It is closed, by whomever."""
         self._registry.closed(self)
-        if self.transport is not None:
-            super().connection_lost(exc)
+        super().connection_lost(exc)
 
     def on_response_complete(self) -> None:
         """An answer is sent: a request may follow."""
@@ -168,15 +132,11 @@ class HttpConnection(H11Protocol):
 
     def cut_off(self) -> None:
         """Closes it; who had begun to ask is told that it was too late."""
-        if self._handshake is not None:
-            self._handshake.cancel()
-        if self._socket is None or self._socket.is_closing():
-            return
-        if self.transport is not None and self.is_idle and self.conn.trailing_data[0]:
+        if self.is_idle and self.conn.trailing_data[0]:
             self.transport.write(_LATE)
             self.transport.close()
         else:
-            self._socket.abort()
+            self.transport.abort()
 
 
 class _BoundedChunks(h11.Connection):

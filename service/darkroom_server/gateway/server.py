@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import functools
 import socket
-import ssl
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from darkroom_server.gateway.body_holds import BodyHolds, Holds
 from darkroom_server.gateway.bugs import Bugs, add_bug_handler
 from darkroom_server.gateway.callers import STANDING_HEADERS, Callers
 from darkroom_server.gateway.connect import Servicers, add_connect
-from darkroom_server.gateway.connections import Connections, HttpConnection
+from darkroom_server.gateway.connections import HEAD_TIMEOUT_S, Connections, HttpConnection
 from darkroom_server.gateway.dialects.events import events_router
 from darkroom_server.gateway.dialects.huggingface import huggingface_router
 from darkroom_server.gateway.dialects.hyperbolic import hyperbolic_router
@@ -71,7 +70,30 @@ class HttpOptions:
 
 
 class _Uvicorn(uvicorn.Server):
-    """Leaves signals to the application."""
+    """Leaves signals to the application, and does not wait long for TLS."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """As the library's with sockets, which has no setting for the time of a handshake."""
+        await self.lifespan.startup()
+        connection: Any = self.config.http_protocol_class
+        made = functools.partial(
+            connection,
+            config=self.config,
+            server_state=self.server_state,
+            app_state=self.lifespan.state,
+        )
+        loop, tls = asyncio.get_running_loop(), self.config.ssl
+        self.servers = [
+            await loop.create_server(
+                made,
+                sock=one,
+                ssl=tls,
+                ssl_handshake_timeout=None if tls is None else HEAD_TIMEOUT_S,
+                backlog=self.config.backlog,
+            )
+            for one in sockets or ()
+        ]
+        self.started = True
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -85,8 +107,8 @@ class HttpServer:
     def __init__(self, app: FastAPI, listener: socket.socket, options: HttpOptions) -> None:
         self._listener = listener
         self._connections = Connections(options.max_connection_count)
-        tls = None if options.tls is None else _tls_context(options.tls)
-        connection: Any = functools.partial(HttpConnection, registry=self._connections, tls=tls)
+        tls = options.tls
+        connection: Any = functools.partial(HttpConnection, registry=self._connections)
         config = uvicorn.Config(
             app,
             http=connection,
@@ -96,6 +118,8 @@ class HttpServer:
             # What waits to be accepted is no connection of ours yet.
             backlog=_BACKLOG,
             timeout_graceful_shutdown=_STOP_S,
+            ssl_certfile=None if tls is None else tls.certificate,
+            ssl_keyfile=None if tls is None else tls.key,
         )
         self._server = _Uvicorn(config)
         self._task: asyncio.Task[None] | None = None
@@ -121,12 +145,6 @@ class HttpServer:
         while True:
             await asyncio.sleep(_WATCH_INTERVAL_S)
             self._connections.check(time.monotonic())
-
-
-def _tls_context(files: TlsFiles) -> ssl.SSLContext:
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(files.certificate, files.key)
-    return context
 
 
 def build_http_server(
