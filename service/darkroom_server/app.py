@@ -15,6 +15,7 @@ from darkroom_server.config import ServerConfig
 from darkroom_server.engine.engine import Engine, EngineOptions
 from darkroom_server.engine.memory import SystemMemory
 from darkroom_server.engine.model_control import ControlOptions
+from darkroom_server.engine.open_files import raise_open_files_limit
 from darkroom_server.gateway.connect import Servicers
 from darkroom_server.gateway.server import HttpOptions, build_http_server
 from darkroom_server.rpc.server import GrpcOptions, build_server, servicers
@@ -35,6 +36,7 @@ async def serve(config: ServerConfig) -> None:
     tls = config.tls_files()
     if tls is not None:
         tls.check()
+    open_files_count = raise_open_files_limit()
     metrics = Metrics()
     gate = Gate(config.gate_options())
     engine = Engine(_engine_options(config), metrics)
@@ -45,7 +47,7 @@ async def serve(config: ServerConfig) -> None:
     server = build_server(engine, _grpc_options(config, tls), metrics, gate)
     http_server = build_http_server(
         engine,
-        HttpOptions(config.host, config.http_port, server.port, tuple(config.cors_origins), tls),
+        _http_options(config, server.port, tls, open_files_count),
         metrics,
         gate,
         Servicers(*servicers(engine, ImageLimits())),
@@ -117,6 +119,21 @@ def _engine_options(config: ServerConfig) -> EngineOptions:
             poll_s=config.repository_poll_s if config.model_control == "poll" else 0.0,
             settle_s=config.repository_settle_s,
         ),
+    )
+
+
+def _http_options(
+    config: ServerConfig, grpc_port: int, tls: TlsFiles | None, open_files_count: int
+) -> HttpOptions:
+    return HttpOptions(
+        host=config.host,
+        port=config.http_port,
+        grpc_port=grpc_port,
+        cors_origins=tuple(config.cors_origins),
+        allowed_hosts=tuple(config.allowed_hosts),
+        # The other half is for gRPC, the workers and files.
+        max_connection_count=min(config.max_http_connections, open_files_count // 2),
+        tls=tls,
     )
 
 

@@ -62,6 +62,16 @@ class ServerConfig(BaseSettings):
         description="Origins whose pages may call the HTTP port, such as https://example.com; "
         "* is every one.",
     )
+    allowed_hosts: list[str] = Field(
+        default=[],
+        description="Names that a server without keys may be called by over HTTP, besides those of "
+        "this machine; where it listens beyond loopback, any name will do without this.",
+    )
+    max_http_connections: Annotated[int, Field(ge=1)] = Field(
+        default=4096,
+        description="HTTP connections at a time, at most half of the files that the process may "
+        "have open. Beyond it those go that ask for nothing.",
+    )
     keys_file: Path | None = None
     limits_storage: Annotated[str, AfterValidator(_redis_url)] = "memory"
     reflection_needs_key: bool = False

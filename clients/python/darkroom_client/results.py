@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from darkroom_client.files import write_whole
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
@@ -30,11 +32,11 @@ class GeneratedImage:
     content_filtered: bool = False
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Writes the file as it is, over what is there. Raises OSError, and ValueError if empty."""
+        """Writes the file whole, over what is there. Raises OSError, and ValueError if empty."""
         if not self.content:
             raise ValueError("the image was withheld by the service's content filter")
         target = Path(path)
-        target.write_bytes(self.content)
+        write_whole(target, self.content)
         return target
 
     def pil(self) -> Image:

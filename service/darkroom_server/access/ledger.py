@@ -11,7 +11,7 @@ from typing import IO, Protocol
 import structlog
 
 from darkroom_server.access.account import Account, Balance, Reservation
-from darkroom_server.access.files import hold_lock, replace_file
+from darkroom_server.access.files import hold_lock, in_file_thread, replace_file
 from darkroom_server.domain.keys import ApiKey
 
 _FIELD = "spent_pixel_steps"
@@ -113,7 +113,7 @@ class FileLedger:
             spent = {key_id: one.spent for key_id, one in self._accounts.items() if one.spent}
             text = json.dumps({_FIELD: spent}, indent=2) + "\n"
             try:
-                await asyncio.to_thread(replace_file, self._path, text)
+                await in_file_thread(replace_file, self._path, text)
             except OSError as error:
                 # It is in memory still, and goes with the next write.
                 log.error("credits not written", file=str(self._path), problem=error.strerror)

@@ -11,6 +11,7 @@ import typer
 from darkroom_server.access.keys_file import KeysFileError
 from darkroom_server.access.ledger import LedgerError
 from darkroom_server.app import run
+from darkroom_server.cli.exits import file_problem
 from darkroom_server.config import CONFIG_VARIABLE, ConfigError, ServerConfig, load_config
 from darkroom_server.models.remote_repository import RemoteLocation
 from darkroom_server.models.remote_store import RemoteError, RemoteStore
@@ -278,7 +279,7 @@ def serve(
     try:
         run(settings)
     except OSError as error:
-        typer.echo(f"darkroom serve: {error.strerror or error}", err=True)
+        typer.echo(f"darkroom serve: {file_problem(error)}", err=True)
         raise typer.Exit(1) from None
     except (ConfigError, KeysFileError, LedgerError, TlsError) as error:
         typer.echo(f"darkroom serve: {error}", err=True)

@@ -52,6 +52,10 @@ class RequestTooLarge(DarkroomError):
     """The request has more bytes than the service takes."""
 
 
+class BodyTimeout(DarkroomError):
+    """The request did not arrive within the time that it may take."""
+
+
 class WrongTask(FieldError):
     """The model exists but does not do what the method asks."""
 

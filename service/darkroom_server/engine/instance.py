@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import multiprocessing
 import os
 import signal
@@ -91,10 +92,14 @@ class Instance:
             process.start()
             undo.pop_all()
         self._process, self._connection = process, ours
-        self._reader = threading.Thread(
-            target=self._read, args=(ours,), name="pipe-reader", daemon=True
-        )
-        self._reader.start()
+        reader = threading.Thread(target=self._read, args=(ours,), name="pipe-reader", daemon=True)
+        try:
+            reader.start()
+        except RuntimeError as error:
+            # As the thread module says it when the system has no room for another.
+            process.kill()
+            raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN)) from error
+        self._reader = reader
 
     def _read(self, connection: Connection) -> None:
         """Runs in the reader thread until the worker's end of the pipe closes."""

@@ -148,6 +148,8 @@ class Seat:
         self._suspects: list[str] = []
         self._death_count = 0
         self._restart_count = 0
+        #: Starts in a row that the system refused.
+        self._failed_start_count = 0
         self._ready_since_s = 0.0
         self._heard_s = 0.0
         self._restart: asyncio.Task[None] | None = None
@@ -176,9 +178,11 @@ class Seat:
         self._heard_s = time.monotonic()
         try:
             await instance.start()
-        except (OSError, EOFError):
-            log.exception("worker not started", model=self._name())
-            on_exit()
+        except (OSError, EOFError) as error:
+            if instance is self._instance:
+                self._on_not_started(error)
+        else:
+            self._failed_start_count = 0
 
     async def stop(self) -> None:
         """Ends the worker; jobs still here are left to the owner."""
@@ -330,9 +334,29 @@ class Seat:
             self._give_up(f"The worker died {self._death_count} times in a row.")
             return
         self._metrics.worker_restarted()
-        delay_s = min(MAX_RESTART_DELAY_S, FIRST_RESTART_DELAY_S * 2.0 ** (self._restart_count - 1))
+        self._start_later(self._restart_count, "The worker died and is being restarted.")
+
+    def _on_not_started(self, error: OSError | EOFError) -> None:
+        """There is no process: nothing of the version has run, so that it is not to blame.
+
+        The system may have no room for one now (files, processes, memory), or what starts them has
+        ended of the same. It is tried again until there is.
+        """
+        self._failed_start_count += 1
+        if isinstance(error, EOFError | ConnectionError):
+            why = "what starts workers has ended"
+        else:
+            why = error.strerror or str(error)
+        log.error("worker not started", model=self._name(), problem=why)
+        message = f"No process can be started for the worker ({why}); it is tried again."
+        self._start_later(self._failed_start_count, message)
+
+    def _start_later(self, attempt_count: int, message: str) -> None:
+        """Starts anew after a while, the longer the more often it was tried before."""
+        exponent = min(attempt_count - 1, 10)
+        delay_s = min(MAX_RESTART_DELAY_S, FIRST_RESTART_DELAY_S * 2.0**exponent)
         self._restart = asyncio.create_task(self._start_again(delay_s))
-        self._move(SeatState.RESTARTING, "The worker died and is being restarted.")
+        self._move(SeatState.RESTARTING, message)
         for active in self.jobs.values():
             self._tell_loading(active)
 

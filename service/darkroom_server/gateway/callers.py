@@ -48,7 +48,7 @@ _RENDERS: tuple[tuple[re.Pattern[str], Render], ...] = (
 
 
 class Callers:
-    """Middleware: finds the key, before a byte of the body is read.
+    """Middleware: finds the key and counts the request, before a byte of the body is read.
 
     Remote procedure calls are left to their interceptor, which knows how they tell errors.
     """
@@ -59,14 +59,15 @@ class Callers:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one call."""
-        if scope["type"] != "http" or _RPC.fullmatch(scope["path"]):
+        if scope["type"] != "http" or is_rpc(scope["path"]):
             await self._app(scope, receive, send)
             return
-        need = need_of(scope["method"], scope["path"])
+        method, path = scope["method"], scope["path"]
         try:
-            caller = self._gate.enter(Headers(scope=scope).get("authorization"), need)
+            authorization = Headers(scope=scope).get("authorization")
+            caller = self._gate.enter(authorization, need_of(method, path))
         except DarkroomError as error:
-            await refused(scope["path"], error)(scope, receive, send)
+            await refused(path, error)(scope, receive, send)
             return
         set_caller(caller)
 
@@ -75,13 +76,29 @@ class Callers:
                 MutableHeaders(scope=message).update(standing_headers(caller))
             await send(message)
 
+        try:
+            if asks_for_images(method, path):
+                await caller.count()
+        except DarkroomError as error:
+            await refused(path, error)(scope, receive, send_with_standing)
+            return
         await self._app(scope, receive, send_with_standing)
+
+
+def is_rpc(path: str) -> bool:
+    """Whether a remote procedure call is made there."""
+    return _RPC.fullmatch(path) is not None
 
 
 def need_of(method: str, path: str) -> Need:
     """What a call needs; everything that is not known to be open needs a key."""
     is_open = method in ("GET", "HEAD") and _OPEN.fullmatch(path)
     return Need.NOTHING if is_open else Need.KEY
+
+
+def asks_for_images(method: str, path: str) -> bool:
+    """Whether the call counts towards the rate of its key, whatever its body turns out to be."""
+    return method == "POST" and not path.endswith("/cancel")
 
 
 def refused(path: str, error: DarkroomError) -> Response:

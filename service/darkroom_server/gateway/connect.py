@@ -20,7 +20,7 @@ from darkroom_server.access.gate import Gate
 from darkroom_server.gateway.bodies import MAX_BODY_BYTES
 from darkroom_server.gateway.connect_calls import ConnectInterceptor, DoorInterceptor
 from darkroom_server.gateway.connect_codecs import BinaryCodec, JsonCodec
-from darkroom_server.gateway.connect_gzip import OneMemberGzip
+from darkroom_server.gateway.connect_gzip import LateGzip
 from darkroom_server.telemetry.metrics import Metrics
 
 _Context = RequestContext[Any, Any]
@@ -86,7 +86,7 @@ def add_connect(app: FastAPI, servicers: Servicers, metrics: Metrics, gate: Gate
     options: dict[str, Any] = {
         "interceptors": [DoorInterceptor(metrics, gate), ConnectInterceptor(metrics)],
         "codecs": [BinaryCodec(), JsonCodec()],
-        "compressions": [OneMemberGzip()],
+        "compressions": [LateGzip()],
         "read_max_bytes": MAX_BODY_BYTES,
     }
     services: tuple[ConnectASGIApplication[Any], ...] = (

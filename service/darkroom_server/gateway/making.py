@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from darkroom_server.domain.jobs import Task
 from darkroom_server.domain.models import ModelRef
 from darkroom_server.engine.engine import Engine
 from darkroom_server.gateway.asking import Manner, read_request
+from darkroom_server.gateway.bodies import off_loop
 from darkroom_server.gateway.fields import Fields
 from darkroom_server.gateway.outcome import Outcome, run, unless_gone
 from darkroom_server.gateway.problems import Render, problem_of, refusal
@@ -55,7 +55,7 @@ class ImageMaker:
 
     async def _parse(self, fields: Fields, manner: Manner) -> tuple[ModelRef, ImageRequest]:
         tasks = self.tasks_of(fields.text("model"))
-        return await asyncio.to_thread(read_request, fields, manner, tasks, self._image_limits)
+        return await off_loop(read_request, fields, manner, tasks, self._image_limits)
 
     def tasks_of(self, model: str | None) -> frozenset[Task]:
         """What the model can do; every task where none is named. Raises ModelNotFound."""

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
 from typing import Any
 
 from darkroom_server.domain.errors import InvalidImage
+from darkroom_server.gateway.base64_text import base64_bytes
 
 _DATA_URL = re.compile(r"data:[^,]{0,256},", re.IGNORECASE)
-_SPACE = re.compile(r"\s+")
 
 
 def picture_bytes(value: Any, field: str) -> bytes:
@@ -30,9 +28,7 @@ def picture_bytes(value: Any, field: str) -> bytes:
     if value[:8].lower().startswith(("http:", "https:", "file:", "ftp:")):
         raise InvalidImage(field, "is an address, and none is fetched; send the file as base64")
     prefix = _DATA_URL.match(value)
-    text = _SPACE.sub("", value[prefix.end() :] if prefix else value).rstrip("=")
-    text = text.replace("-", "+").replace("_", "/")
     try:
-        return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
-    except (binascii.Error, ValueError) as error:
+        return base64_bytes(value[prefix.end() :] if prefix else value)
+    except ValueError as error:
         raise InvalidImage(field, "is no base64") from error

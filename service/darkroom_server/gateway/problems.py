@@ -22,6 +22,7 @@ TYPES: Mapping[str, tuple[str, str]] = {
     "INVALID_IMAGE": (_INVALID, "invalid_image"),
     "IMAGE_TOO_LARGE": (_INVALID, "invalid_image"),
     "REQUEST_TOO_LARGE": (_INVALID, "request_too_large"),
+    "BODY_TIMEOUT": ("timeout_error", "request_timeout"),
     "WRONG_TASK": (_INVALID, "wrong_task"),
     "MODEL_NOT_FOUND": (_INVALID, "model_not_found"),
     "MODEL_UNAVAILABLE": (_INVALID, "model_unavailable"),

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import socket
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import uvicorn
 from fastapi import APIRouter, Depends, FastAPI, Request, Response, Security
@@ -15,9 +18,11 @@ from fastapi.security import HTTPBearer
 
 from darkroom_server.access.gate import Gate
 from darkroom_server.engine.engine import Engine
+from darkroom_server.gateway.body_holds import BodyHolds, Holds
 from darkroom_server.gateway.bugs import Bugs, add_bug_handler
 from darkroom_server.gateway.callers import STANDING_HEADERS, Callers
 from darkroom_server.gateway.connect import Servicers, add_connect
+from darkroom_server.gateway.connections import HEAD_TIMEOUT_S, Connections, HttpConnection
 from darkroom_server.gateway.dialects.events import events_router
 from darkroom_server.gateway.dialects.huggingface import huggingface_router
 from darkroom_server.gateway.dialects.hyperbolic import hyperbolic_router
@@ -26,6 +31,7 @@ from darkroom_server.gateway.dialects.openai import openai_router
 from darkroom_server.gateway.dialects.replicate import replicate_router
 from darkroom_server.gateway.key_route import key_router
 from darkroom_server.gateway.making import ImageMaker
+from darkroom_server.gateway.pages import PageRules, Pages, is_of_this_machine
 from darkroom_server.gateway.playground_routes import playground_router
 from darkroom_server.gateway.request_ids import RequestIds
 from darkroom_server.telemetry.metrics import Metrics
@@ -34,6 +40,8 @@ from darkroom_server.wire.tls import TlsFiles
 
 #: How long a connection that stands still may hold up the end: what ran has ended before.
 _STOP_S = 5
+_BACKLOG = 128
+_WATCH_INTERVAL_S = 1.0
 
 #: What a page of another origin may read besides the body.
 _EXPOSED_HEADERS = (
@@ -48,18 +56,44 @@ class HttpOptions:
     """How the edge listens. Port 0 takes any free one.
 
     `grpc_port` is where gRPC listens, which the playground tells. `cors_origins` are the origins
-    whose pages may call it; `*` is every one.
+    whose pages may call it; `*` is every one. `allowed_hosts` are names that it may be called by
+    besides those of this machine, `max_connection_count` is how many connections may be open.
     """
 
     host: str
     port: int
     grpc_port: int
     cors_origins: tuple[str, ...] = ()
+    allowed_hosts: tuple[str, ...] = ()
+    max_connection_count: int = 512
     tls: TlsFiles | None = None
 
 
 class _Uvicorn(uvicorn.Server):
-    """Leaves signals to the application."""
+    """Leaves signals to the application, and does not wait long for TLS."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """As the library's with sockets, which has no setting for the time of a handshake."""
+        await self.lifespan.startup()
+        connection: Any = self.config.http_protocol_class
+        made = functools.partial(
+            connection,
+            config=self.config,
+            server_state=self.server_state,
+            app_state=self.lifespan.state,
+        )
+        loop, tls = asyncio.get_running_loop(), self.config.ssl
+        self.servers = [
+            await loop.create_server(
+                made,
+                sock=one,
+                ssl=tls,
+                ssl_handshake_timeout=None if tls is None else HEAD_TIMEOUT_S,
+                backlog=self.config.backlog,
+            )
+            for one in sockets or ()
+        ]
+        self.started = True
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -70,30 +104,47 @@ class _Uvicorn(uvicorn.Server):
 class HttpServer:
     """A server that is bound to its port. Belongs to the event loop that starts it."""
 
-    def __init__(self, app: FastAPI, listener: socket.socket, tls: TlsFiles | None) -> None:
+    def __init__(self, app: FastAPI, listener: socket.socket, options: HttpOptions) -> None:
         self._listener = listener
+        self._connections = Connections(options.max_connection_count)
+        tls = options.tls
+        connection: Any = functools.partial(HttpConnection, registry=self._connections)
         config = uvicorn.Config(
             app,
+            http=connection,
+            ws="none",
             log_config=None,
             access_log=False,
+            # What waits to be accepted is no connection of ours yet.
+            backlog=_BACKLOG,
             timeout_graceful_shutdown=_STOP_S,
             ssl_certfile=None if tls is None else tls.certificate,
             ssl_keyfile=None if tls is None else tls.key,
         )
         self._server = _Uvicorn(config)
         self._task: asyncio.Task[None] | None = None
+        self._watch: asyncio.Task[None] | None = None
         #: The port in use.
         self.port: int = listener.getsockname()[1]
 
     def start(self) -> None:
         """Begins to answer."""
         self._task = asyncio.create_task(self._server.serve(sockets=[self._listener]))
+        self._watch = asyncio.create_task(self._close_late())
 
     async def stop(self) -> None:
         """Ends after the calls that run, or those that stand still after a while."""
         self._server.should_exit = True
         if self._task is not None:
             await self._task
+        if self._watch is not None:
+            self._watch.cancel()
+        self._connections.close()
+
+    async def _close_late(self) -> None:
+        while True:
+            await asyncio.sleep(_WATCH_INTERVAL_S)
+            self._connections.check(time.monotonic())
 
 
 def build_http_server(
@@ -103,7 +154,16 @@ def build_http_server(
     family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
     listener = socket.create_server((options.host, options.port), family=family)
     app = build_app(engine, metrics, gate, servicers, options)
-    return HttpServer(app, listener, options.tls)
+    return HttpServer(app, listener, options)
+
+
+def page_rules(options: HttpOptions) -> PageRules:
+    """Which pages may call. Where other machines may, nobody here knows by which names."""
+    hosts = frozenset(name.lower() for name in options.allowed_hosts)
+    is_local = is_of_this_machine(options.host)
+    return PageRules(
+        hosts=hosts | {options.host} if is_local or hosts else None, origins=options.cors_origins
+    )
 
 
 def build_app(
@@ -143,8 +203,19 @@ def build_app(
     app.include_router(key_router(), dependencies=scheme)
     app.include_router(playground_router(options.grpc_port, needs_key=gate.asks_for_keys))
     add_connect(app, servicers, metrics, gate)
+    _add_layers(app, metrics, gate, options)
+    add_bug_handler(app)
+    return app
+
+
+def _add_layers(app: FastAPI, metrics: Metrics, gate: Gate, options: HttpOptions) -> None:
+    """What every call passes, from the inside outwards."""
     app.add_middleware(Bugs)
+    app.add_middleware(BodyHolds, holds=Holds())
     app.add_middleware(Callers, gate=gate)
+    if not gate.asks_for_keys:
+        # A page has no key, and so does nothing where one is asked for.
+        app.add_middleware(Pages, rules=page_rules(options))
     if options.cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -154,8 +225,6 @@ def build_app(
             expose_headers=_EXPOSED_HEADERS,
         )
     app.add_middleware(RequestIds, metrics=metrics)
-    add_bug_handler(app)
-    return app
 
 
 def image_router(engine: Engine, image_limits: ImageLimits) -> APIRouter:

@@ -22,7 +22,7 @@ from darkroom_server.access.gate import Gate
 from darkroom_server.domain.errors import DarkroomError, InvalidParameter
 from darkroom_server.telemetry.metrics import REQUESTS, Metrics
 from darkroom_server.wire.calls import CallNotes, begin_call
-from darkroom_server.wire.needs import let_in
+from darkroom_server.wire.needs import count_call, let_in
 from darkroom_server.wire.status import (
     internal_status,
     retry_pushback_ms,
@@ -95,7 +95,7 @@ class _Call:
         gate: Gate,
         names_peers: bool,
     ) -> None:
-        self._method = details.method
+        self.method = details.method
         self._metrics = metrics
         self._gate = gate
         self._names_peers = names_peers
@@ -112,11 +112,11 @@ class _Call:
         if self._names_peers:
             name = next(iter(context.auth_context().get("x509_common_name", ())), b"")
             self.log = self.log.bind(peer=name.decode("utf-8", "replace"))
-        let_in(self._gate, self._method, self._authorization)
+        let_in(self._gate, self.method, self._authorization)
 
     def ended(self, code: grpc.StatusCode) -> None:
         """Counts the call and writes the access line."""
-        self._metrics.count(REQUESTS, (self._method, self.notes.model, code.name))
+        self._metrics.count(REQUESTS, (self.method, self.notes.model, code.name))
         duration_ms = round((time.monotonic() - self._started_s) * 1000, 1)
         write = self.log.debug if self._quiet else self.log.info
         self.notes.code = code.name
@@ -187,6 +187,7 @@ async def _answering(call: _Call, context: _Context) -> AsyncIterator[None]:
     begin_call(call.notes)
     try:
         call.enter(context)
+        await count_call(call.method)
         yield
     except DarkroomError as error:
         await _abort(call, context, status_of(error, call.request_id), retry_pushback_ms(error))

@@ -41,6 +41,7 @@ ERROR_KINDS: Mapping[type[DarkroomError], ErrorKind] = {
     errors.InvalidImage: ErrorKind(_Code.INVALID_ARGUMENT, 400, "INVALID_IMAGE"),
     errors.ImageTooLarge: ErrorKind(_Code.INVALID_ARGUMENT, 400, "IMAGE_TOO_LARGE"),
     errors.RequestTooLarge: ErrorKind(_Code.RESOURCE_EXHAUSTED, 413, "REQUEST_TOO_LARGE"),
+    errors.BodyTimeout: ErrorKind(_Code.DEADLINE_EXCEEDED, 408, "BODY_TIMEOUT"),
     errors.WrongTask: ErrorKind(_Code.INVALID_ARGUMENT, 400, "WRONG_TASK"),
     errors.ModelNotFound: ErrorKind(_Code.NOT_FOUND, 404, "MODEL_NOT_FOUND"),
     errors.ModelUnavailable: ErrorKind(_Code.FAILED_PRECONDITION, 409, "MODEL_UNAVAILABLE"),

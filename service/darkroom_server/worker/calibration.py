@@ -16,6 +16,7 @@ from typing import Any
 
 import structlog
 
+from darkroom_server.access.files import PUBLIC, replace_file
 from darkroom_server.backends.base import StepModel
 from darkroom_server.domain.errors import DarkroomError, OutOfDeviceMemory
 from darkroom_server.domain.jobs import ImageSpec, Reproducibility
@@ -148,7 +149,7 @@ def _kept(path: Path, conditions: dict[str, str]) -> dict[str, Curve]:
 def _keep(path: Path, conditions: dict[str, str], curves: dict[str, Curve]) -> None:
     content = {"conditions": conditions, "step_s": curves}
     try:
-        path.write_text(json.dumps(content, indent=1) + "\n")
+        replace_file(path, json.dumps(content, indent=1) + "\n", mode=PUBLIC)
     except OSError as error:
         # A repository may be read-only: then every start measures anew.
         log.info("step costs not kept", reason=error.strerror)

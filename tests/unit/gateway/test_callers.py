@@ -207,3 +207,67 @@ async def test_an_rpc_is_turned_away_before_its_body_is_read(
     scope |= {"headers": [(b"content-type", content_type)], "query_string": b"", "root_path": ""}
     await app_of(Engine(), gate=gate)(scope, receive, send)
     assert b'"unauthenticated"' in b"".join(one.get("body", b"") for one in sent)
+
+
+@pytest.mark.parametrize(
+    ("path", "given"),
+    [
+        pytest.param("/v1/images/generations", {"content": b"[],"}, id="no-json"),
+        pytest.param("/v1/images/generations", {"json": {"prompt": ""}}, id="no-prompt"),
+        pytest.param("/v1/images/generations", {"json": {"model": "nobody"}}, id="no-model"),
+        pytest.param("/v1/images/edits", {"data": {"prompt": "a"}}, id="no-form"),
+        pytest.param("/darkroom/v1/fill", {"json": {"promt": "a"}}, id="no-field"),
+        pytest.param("/models/sdxl", {"json": {}}, id="no-inputs"),
+        pytest.param("/v1/predictions", {"json": {}}, id="no-input"),
+        pytest.param("/api/v1/images/generation", {"json": []}, id="no-object"),
+        pytest.param("/darkroom.v1.ImageService/Generate", {}, id="no-message"),
+        pytest.param("/darkroom.v1.ImageService/Fill", {"content": b"{}"}, id="no-envelope"),
+    ],
+)
+async def test_a_request_counts_whatever_it_turns_out_to_be(
+    http: httpx.AsyncClient, made: NewKey, path: str, given: dict[str, Any]
+) -> None:
+    shown = {"authorization": f"Bearer {made.text}"}
+    if path.startswith("/darkroom.v1."):
+        shown |= {"content-type": "application/connect+json", "connect-protocol-version": "1"}
+    for left in (1, 0):
+        assert (await http.post(path, headers=shown, **given)).status_code != 429
+        standing = (await http.get("/darkroom/v1/key", headers=shown)).json()
+        assert standing["rateLimit"]["remaining"] == left
+    answer = await http.post(path, headers=shown, **given)
+    assert answer.status_code == 429 or b"resource_exhausted" in answer.content
+    assert b"2 requests in 1 hour" in answer.content
+
+
+async def test_a_call_that_asks_for_no_image_does_not_count(
+    http: httpx.AsyncClient, made: NewKey
+) -> None:
+    shown = {"authorization": f"Bearer {made.text}"}
+    await http.get("/v1/models", headers=shown)
+    await http.post("/v1/predictions/nothing/cancel", headers=shown)
+    await http.post("/darkroom.v1.ModelService/ListModels", headers=shown, json={})
+    standing = (await http.get("/darkroom/v1/key", headers=shown)).json()
+    assert standing["rateLimit"]["remaining"] == 2
+
+
+@pytest.mark.parametrize("path", ["/v1/images/generations", "/darkroom/v1/fill", "/nothing/here"])
+@pytest.mark.parametrize("is_known", [False, True], ids=["without-a-key", "without-a-request-left"])
+async def test_who_is_turned_away_is_so_before_its_body_is_read(
+    gate: Gate, made: NewKey, path: str, is_known: bool
+) -> None:
+    async def receive() -> Any:
+        raise AssertionError("the body was asked for")
+
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    headers = [(b"authorization", f"Bearer {made.text}".encode())] if is_known else []
+    if is_known:
+        for _ in range(2):
+            await gate.enter(f"Bearer {made.text}", Need.KEY).count()
+    scope = {"type": "http", "method": "POST", "path": path}
+    scope |= {"headers": headers, "query_string": b"", "root_path": ""}
+    await app_of(Engine(), gate=gate)(scope, receive, send)
+    assert sent[0]["status"] == (429 if is_known else 401)

@@ -6,7 +6,6 @@ but that an image comes whole, with its bytes, and not in chunks.
 
 from __future__ import annotations
 
-import asyncio
 import base64
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import aclosing
@@ -23,7 +22,7 @@ from darkroom_server.domain.errors import DarkroomError, InvalidParameter
 from darkroom_server.domain.jobs import JobImage
 from darkroom_server.domain.models import ModelRef
 from darkroom_server.engine.engine import Engine
-from darkroom_server.gateway.bodies import read_body
+from darkroom_server.gateway.bodies import off_loop, read_body, require_few_values
 from darkroom_server.gateway.event_stream import EventStream, event_text
 from darkroom_server.gateway.outcome import accepted_headers
 from darkroom_server.gateway.problems import Problem, problem_of, refusal
@@ -121,10 +120,11 @@ def _json(event: GenerationEvent) -> dict[str, Any]:
 async def _read(request: Request, message: _Message) -> _Message:
     """The body as a message; raises InvalidParameter. Large ones are parsed off the loop."""
     body = await read_body(request.stream())
-    return await asyncio.to_thread(_parse, body, message)
+    return await off_loop(_parse, body, message)
 
 
 def _parse(body: bytearray, message: _Message) -> _Message:
+    require_few_values(body)
     try:
         return json_format.Parse(bytes(body), message)
     except (json_format.ParseError, UnicodeDecodeError, RecursionError) as error:

@@ -12,7 +12,7 @@ from darkroom_server.domain.errors import InvalidParameter
 from darkroom_server.domain.jobs import ImageFormat, Task
 from darkroom_server.domain.models import ModelStatus, VersionState
 from darkroom_server.gateway.asking import Manner
-from darkroom_server.gateway.bodies import parse_object, read_body
+from darkroom_server.gateway.bodies import off_loop, parse_object, read_body
 from darkroom_server.gateway.fields import NAMES, Fields
 from darkroom_server.gateway.making import ImageMaker, answering
 from darkroom_server.gateway.outcome import outcome_headers
@@ -100,7 +100,7 @@ async def _infer(maker: ImageMaker, request: Request, model: str) -> Response:
     body = bytes(await read_body(request.stream()))
     if body.startswith(_MAGICS):
         return await _image(maker, request, _fields({"image": body, "model": model or None}, {}))
-    return await infer_json(maker, request, parse_object(body), model)
+    return await infer_json(maker, request, await off_loop(parse_object, body), model)
 
 
 async def infer_json(
