@@ -45,7 +45,14 @@ async def serve(config: ServerConfig) -> None:
     server = build_server(engine, _grpc_options(config, tls), metrics, gate)
     http_server = build_http_server(
         engine,
-        HttpOptions(config.host, config.http_port, server.port, tuple(config.cors_origins), tls),
+        HttpOptions(
+            config.host,
+            config.http_port,
+            server.port,
+            tuple(config.cors_origins),
+            tls,
+            config.public_url,
+        ),
         metrics,
         gate,
         Servicers(*servicers(engine, ImageLimits())),

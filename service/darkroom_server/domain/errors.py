@@ -52,6 +52,18 @@ class RequestTooLarge(DarkroomError):
     """The request has more bytes than the service takes."""
 
 
+class UnknownRoute(DarkroomError):
+    """Nothing is served at the address of an HTTP call."""
+
+
+class MethodNotAllowed(DarkroomError):
+    """Something is served at the address of an HTTP call, but not by this method."""
+
+
+class UnsupportedEncoding(DarkroomError):
+    """The body of an HTTP call is packed, where none is unpacked."""
+
+
 class WrongTask(FieldError):
     """The model exists but does not do what the method asks."""
 
