@@ -42,7 +42,7 @@ _RPC = re.compile(r"/darkroom\.v1\.[^/]+/.*")
 _RENDERS: tuple[tuple[re.Pattern[str], Render], ...] = (
     (re.compile("/darkroom/"), events.render),
     (_RPC, connect.render),
-    (re.compile("(/queue)?/fal-ai/"), fal.render),
+    (re.compile("(/queue)?/fal-ai(/|$)"), fal.render),
     (re.compile("/api/v1/"), nebula.render),
     (re.compile("/v1/image/"), hyperbolic.render),
     (re.compile("/replicate/|/files/"), replicate.render),

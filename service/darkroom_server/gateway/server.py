@@ -120,7 +120,7 @@ def build_app(
     engine: Engine, metrics: Metrics, gate: Gate, servicers: Servicers, options: HttpOptions
 ) -> FastAPI:
     """The routes."""
-    app = FastAPI(title="Darkroom", docs_url=None, redoc_url=None)
+    app = FastAPI(title="Darkroom", docs_url=None, redoc_url=None, redirect_slashes=False)
 
     @app.get("/v2/health/live")
     async def live() -> Response:

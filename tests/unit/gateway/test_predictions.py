@@ -161,7 +161,7 @@ async def test_how_it_stands_is_told_as_it_changes() -> None:
         elif one.ahead_count is None:
             may_end.set()
     assert seen[-1] == (True, None)
-    assert [(False, 2), (False, None)] == [one for one in seen if one[1] != 0 and not one[0]]
+    assert [one for one in seen if one[1] != 0 and not one[0]] == [(False, 2), (False, None)]
 
 
 async def test_one_that_runs_is_never_forgotten() -> None:
