@@ -82,9 +82,10 @@ def data_url(image_format: ImageFormat, content: bytes) -> str:
 
 
 def render(problem: Problem) -> dict[str, Any]:
-    """The error's body: `detail` for one client, `message` for another."""
+    """The error's body: each member is what one of the clients reads."""
     code = problem.openai["code"]
     detail: Any = problem.message
     if problem.param is not None:
         detail = [{"loc": ["body", problem.param], "msg": problem.text, "type": code}]
-    return {"detail": detail, "message": problem.message, "error_type": code}
+    text = problem.message
+    return {"detail": detail, "message": text, "error": text, "error_type": code}
