@@ -154,6 +154,14 @@ def build_app(
     app.include_router(key_router(), dependencies=scheme)
     app.include_router(playground_router(options.grpc_port, needs_key=gate.asks_for_keys))
     add_connect(app, servicers, metrics, gate)
+    _add_layers(app, metrics, gate, options)
+    add_route_errors(app)
+    add_bug_handler(app)
+    return app
+
+
+def _add_layers(app: FastAPI, metrics: Metrics, gate: Gate, options: HttpOptions) -> None:
+    """What every call goes through, the innermost first."""
     app.add_middleware(Bugs)
     app.add_middleware(PackedBodies)
     app.add_middleware(Callers, gate=gate)
@@ -168,9 +176,6 @@ def build_app(
             expose_headers=_EXPOSED_HEADERS,
         )
     app.add_middleware(RequestIds, metrics=metrics)
-    add_route_errors(app)
-    add_bug_handler(app)
-    return app
 
 
 def image_router(

@@ -47,31 +47,7 @@ async def submitted(
 
 def add_queue_routes(router: APIRouter, predictions: Predictions) -> None:
     """What can be asked of a request that was handed in, by its id; the model in it is not read."""
-
-    @router.get(f"{_REQUEST}/status/stream")
-    @router.get(f"/queue{_REQUEST}/status/stream")
-    async def follow(request: Request, app: str, request_id: str) -> Response:
-        """How a request stands, as server-sent events, until it has ended."""
-        del app
-
-        async def work() -> Response:
-            made = _found(predictions, request_id)
-            return EventStream(_standings(predictions, made, request), {_ID_HEADER: made.id})
-
-        return await answering(request, render, work())
-
-    @router.get(f"{_REQUEST}/status")
-    @router.get(f"/queue{_REQUEST}/status")
-    async def look(request: Request, app: str, request_id: str) -> Response:
-        """How a request stands."""
-        del app
-
-        async def work() -> Response:
-            made = _found(predictions, request_id)
-            status_code = 200 if made.has_ended else 202
-            return _answer(_standing(predictions, made, request), status_code, made)
-
-        return await answering(request, render, work())
+    _add_standing_routes(router, predictions)
 
     @router.put(f"{_REQUEST}/cancel")
     @router.put(f"/queue{_REQUEST}/cancel")
@@ -96,6 +72,33 @@ def add_queue_routes(router: APIRouter, predictions: Predictions) -> None:
 
         async def work() -> Response:
             return _result(predictions, _found(predictions, request_id), request)
+
+        return await answering(request, render, work())
+
+
+def _add_standing_routes(router: APIRouter, predictions: Predictions) -> None:
+    @router.get(f"{_REQUEST}/status/stream")
+    @router.get(f"/queue{_REQUEST}/status/stream")
+    async def follow(request: Request, app: str, request_id: str) -> Response:
+        """How a request stands, as server-sent events, until it has ended."""
+        del app
+
+        async def work() -> Response:
+            made = _found(predictions, request_id)
+            return EventStream(_standings(predictions, made, request), {_ID_HEADER: made.id})
+
+        return await answering(request, render, work())
+
+    @router.get(f"{_REQUEST}/status")
+    @router.get(f"/queue{_REQUEST}/status")
+    async def look(request: Request, app: str, request_id: str) -> Response:
+        """How a request stands."""
+        del app
+
+        async def work() -> Response:
+            made = _found(predictions, request_id)
+            status_code = 200 if made.has_ended else 202
+            return _answer(_standing(predictions, made, request), status_code, made)
 
         return await answering(request, render, work())
 
