@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from darkroom_server.domain.errors import InvalidImage
+from darkroom_server.gateway import pictures
 from darkroom_server.gateway.pictures import picture_bytes
 from tests.unit.wire.pictures import encoded
 
@@ -38,13 +39,28 @@ def test_a_file_is_read_however_it_is_written(text: str) -> None:
     assert picture_bytes(text, "image") == FILE
 
 
+@pytest.mark.parametrize("shift", range(4))
+def test_escapes_are_whole_wherever_a_text_is_cut(
+    monkeypatch: pytest.MonkeyPatch, shift: int
+) -> None:
+    monkeypatch.setattr(pictures, "_PIECE_BYTES", 50 + shift)
+    text = "".join(f"%{b:02X}" if b % 3 else quote(bytes([b])) for b in FILE)
+    assert picture_bytes(f"data:image/png,{text}", "image") == FILE
+
+
+def test_every_byte_may_be_escaped_or_as_it_is() -> None:
+    content = bytes(range(256))
+    bare = "".join(map(chr, range(32, 128))).replace("%", "").replace(",", "")
+    assert picture_bytes("data:," + quote(content, safe=bare), "image") == content
+
+
 @pytest.mark.parametrize("text", ["http://a.example/b.png", "HTTPS://a.example/%20", "file:///a"])
 def test_addresses_are_refused(text: str) -> None:
     with pytest.raises(InvalidImage, match="address"):
         picture_bytes(text, "image")
 
 
-@pytest.mark.parametrize("text", ["%", "%ff%fe", "data:image/png;base64,%00", "a", "ä"])
+@pytest.mark.parametrize("text", ["%zz", "%ff%fe", "data:image/png;base64,%00", "a", "ä"])
 def test_what_is_no_base64_is_refused(text: str) -> None:
     with pytest.raises(InvalidImage, match="base64"):
         picture_bytes(text, "image")
