@@ -88,7 +88,7 @@ async def _asked(maker: ImageMaker, request: Request, app: str) -> fal_answers.A
     of_models = NAMES["model"]
     given = {name: value for name, value in body.items() if name not in of_models}
     fields = Fields({**given, "model": model}, knobs=FAL, own=("sync_mode",))
-    # The address names the model; what comes of the image is told by its own url alone.
+    # The address names the model, and nobody is called back.
     fields.ignored += [name for name in body if name in of_models]
     fields.ignored += [name for name in request.query_params if name == "fal_webhook"]
     return fal_answers.Asked(
