@@ -134,6 +134,7 @@ def _http_options(
         # The other half is for gRPC, the workers and files.
         max_connection_count=min(config.max_http_connections, open_files_count // 2),
         tls=tls,
+        public_url=config.public_url,
     )
 
 

@@ -8,6 +8,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 from pydantic_settings import (
@@ -32,6 +33,13 @@ def _redis_url(text: str) -> str:
     if text != "memory" and not text.startswith(("redis://", "rediss://")):
         raise ValueError("give memory, redis://HOST:PORT/DATABASE or rediss://…")
     return text
+
+
+def _web_url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.netloc or parts.query or parts.fragment:
+        raise ValueError("give http://HOST or https://HOST, with a path where there is one")
+    return text.rstrip("/") + "/"
 
 
 Port = Annotated[int, Field(ge=0, le=65535)]
@@ -71,6 +79,11 @@ class ServerConfig(BaseSettings):
         default=4096,
         description="HTTP connections at a time, at most half of the files that the process may "
         "have open. Beyond it those go that ask for nothing.",
+    )
+    public_url: Annotated[str, AfterValidator(_web_url)] | None = Field(
+        default=None,
+        description="Where callers reach the HTTP port, such as https://example.com/images: "
+        "addresses of images begin so. Unset, they begin as the address that was called.",
     )
     keys_file: Path | None = None
     limits_storage: Annotated[str, AfterValidator(_redis_url)] = "memory"

@@ -16,8 +16,8 @@ from darkroom_server.access.redis_ledger import RedisLedger
 from darkroom_server.domain.errors import InvalidApiKey
 from darkroom_server.domain.keys import ApiKey, Permission
 
-#: `Bearer KEY`, and `Bearer: KEY`, as some documentation prints it.
-_BEARER = re.compile(r"\s*bearer(?::\s*|\s+)(\S+)\s*", re.IGNORECASE)
+#: `Bearer KEY`, and `Bearer: KEY`, as some documentation prints it; `Key KEY` as fal's clients do.
+_BEARER = re.compile(r"\s*(?:bearer|key)(?::\s*|\s+)(\S+)\s*", re.IGNORECASE)
 #: What everyone may where no keys are asked for, and who shows none where they are.
 _ANYONE = ApiKey(id="", name="", sha256=b"", permissions=frozenset(Permission))
 _NOBODY = ApiKey(id="", name="", sha256=b"", permissions=frozenset())

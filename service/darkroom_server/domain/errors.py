@@ -56,6 +56,18 @@ class BodyTimeout(DarkroomError):
     """The request did not arrive within the time that it may take."""
 
 
+class UnknownRoute(DarkroomError):
+    """Nothing is served at the address of an HTTP call."""
+
+
+class MethodNotAllowed(DarkroomError):
+    """Something is served at the address of an HTTP call, but not by this method."""
+
+
+class UnsupportedEncoding(DarkroomError):
+    """The body of an HTTP call is packed, where none is unpacked."""
+
+
 class WrongTask(FieldError):
     """The model exists but does not do what the method asks."""
 

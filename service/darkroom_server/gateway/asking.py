@@ -29,15 +29,28 @@ FORMATS = {
 }
 _POLARITIES = {polarity.value: polarity for polarity in MaskPolarity}
 _SIZE = re.compile(r"(\d{1,6})x(\d{1,6})", re.IGNORECASE | re.ASCII)
+#: Sizes that have a name at fal.
+_NAMED_SIZES = {
+    "square_hd": (1024, 1024),
+    "square": (512, 512),
+    "portrait_4_3": (768, 1024),
+    "portrait_16_9": (576, 1024),
+    "landscape_4_3": (1024, 768),
+    "landscape_16_9": (1024, 576),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manner:
-    """How a dialect means what its bodies leave open."""
+    """How a dialect means what its bodies leave open.
+
+    `needs_image`: the route changes images, so that one without would draw something else.
+    """
 
     format: ImageFormat = ImageFormat.PNG
     mask_polarity: MaskPolarity = MaskPolarity.WHITE_REPAINTS
     preview: PreviewSpec | None = None
+    needs_image: bool = False
 
 
 def read_request(
@@ -83,15 +96,17 @@ def _given(
     fields: Fields, manner: Manner, tasks: frozenset[Task], image_limits: ImageLimits
 ) -> tuple[Task, FillInput | None, SourceInput | None]:
     """The task that the images sent along make of the request."""
-    image, mask = fields.raw("image.content"), fields.raw("mask.content")
+    image, mask = fields.picture("image.content"), fields.picture("mask.content")
     strength, chosen = fields.number("strength"), fields.choice("mask_polarity", _POLARITIES)
     preserve_unmasked = fields.flag("preserve_unmasked")
-    if image is None and mask is None:
+    if image is None:
+        if manner.needs_image or mask is not None:
+            raise InvalidParameter("image.content", "give the image to change")
         check_strength(strength)
         fields.ignore("strength", "mask_polarity", "preserve_unmasked")
         return Task.TEXT_TO_IMAGE, None, None
     name = fields.name("image.content")
-    content = b"" if image is None else picture_bytes(image, name)
+    content = picture_bytes(image, name)
     polarity = manner.mask_polarity if chosen is None else _POLARITIES[chosen]
     if mask is None and chosen is None:
         only_fills = Task.FILL in tasks and Task.IMAGE_TO_IMAGE not in tasks
@@ -121,9 +136,13 @@ def _size(fields: Fields) -> tuple[int | None, int | None]:
         size = whole(value.get("width"), name), whole(value.get("height"), name)
     else:
         match = _SIZE.fullmatch(value) if isinstance(value, str) else None
-        if match is None:
-            raise InvalidParameter(name, 'is no size such as "1024x768"')
-        size = int(match[1]), int(match[2])
+        if match is not None:
+            size = int(match[1]), int(match[2])
+        elif isinstance(value, str) and value in _NAMED_SIZES:
+            size = _NAMED_SIZES[value]
+        else:
+            known = ", ".join(_NAMED_SIZES)
+            raise InvalidParameter(name, f'is no size such as "1024x768", nor one of: {known}')
     if any(one is not None and one != other for one, other in zip(own, size, strict=True)):
         raise InvalidParameter(name, "says something else than width and height")
     return size
@@ -133,7 +152,12 @@ def _output(fields: Fields, default: ImageFormat) -> OutputRequest:
     asked = fields.choice("output.format", FORMATS)
     chosen = default if asked is None else FORMATS[asked]
     quality = fields.whole("output.quality")
+    if quality is not None and not 0 <= quality <= 100:
+        raise InvalidParameter("output.quality", f"{quality} is not between 0 and 100")
     if quality == 0:
         quality = 1  # OpenAI's scale begins at 0, encoders' at 1
-    # Callers send a compression along with PNG too, where it means nothing.
-    return OutputRequest(format=chosen, quality=None if chosen is ImageFormat.PNG else quality)
+    if chosen is ImageFormat.PNG:
+        # Callers send a compression along with PNG too, where it means nothing.
+        fields.ignore("output.quality")
+        quality = None
+    return OutputRequest(format=chosen, quality=quality)

@@ -13,8 +13,10 @@ from darkroom_server.access.caller import Caller, set_caller
 from darkroom_server.access.gate import Gate, Need
 from darkroom_server.domain.errors import DarkroomError
 from darkroom_server.domain.keys import in_credits
+from darkroom_server.gateway import connect
 from darkroom_server.gateway.dialects import (
     events,
+    fal,
     huggingface,
     hyperbolic,
     nebula,
@@ -39,11 +41,13 @@ _RPC = re.compile(r"/darkroom\.v1\.[^/]+/.*")
 #: How errors look where no route has been found yet; elsewhere they are Hugging Face's.
 _RENDERS: tuple[tuple[re.Pattern[str], Render], ...] = (
     (re.compile("/darkroom/"), events.render),
+    (_RPC, connect.render),
+    (re.compile("(/queue)?/fal-ai(/|$)"), fal.render),
     (re.compile("/api/v1/"), nebula.render),
     (re.compile("/v1/image/"), hyperbolic.render),
-    *((re.compile(f"{prefix}/v1/images/"), openai.render) for prefix in openai.PROVIDERS),
-    (re.compile("(/replicate)?/v1/(predictions|models/.+/predictions$)"), replicate.render),
-    (re.compile("/v1/models"), openai.render),
+    (re.compile("/replicate/|/files/"), replicate.render),
+    (re.compile("/v1/(predictions|models/.+/predictions$)"), replicate.render),
+    *((re.compile(f"{prefix}/v1/"), openai.render) for prefix in openai.PROVIDERS),
 )
 
 
@@ -99,6 +103,11 @@ def need_of(method: str, path: str) -> Need:
 def asks_for_images(method: str, path: str) -> bool:
     """Whether the call counts towards the rate of its key, whatever its body turns out to be."""
     return method == "POST" and not path.endswith("/cancel")
+
+
+def is_rpc(path: str) -> bool:
+    """Whether a remote procedure is called there."""
+    return _RPC.fullmatch(path) is not None
 
 
 def refused(path: str, error: DarkroomError) -> Response:

@@ -35,7 +35,12 @@ class Outcome:
     @property
     def inference_s(self) -> float:
         """Time the request took, less its waiting."""
-        return max(0.0, self.timings.total_s - self.timings.queue_s - self.timings.load_s)
+        return inference_s(self.timings)
+
+
+def inference_s(timings: JobTimings) -> float:
+    """Time that a request took, less its waiting."""
+    return max(0.0, timings.total_s - timings.queue_s - timings.load_s)
 
 
 async def run(

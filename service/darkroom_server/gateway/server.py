@@ -23,17 +23,25 @@ from darkroom_server.gateway.bugs import Bugs, add_bug_handler
 from darkroom_server.gateway.callers import STANDING_HEADERS, Callers
 from darkroom_server.gateway.connect import Servicers, add_connect
 from darkroom_server.gateway.connections import HEAD_TIMEOUT_S, Connections, HttpConnection
+from darkroom_server.gateway.dialects import replicate
 from darkroom_server.gateway.dialects.events import events_router
+from darkroom_server.gateway.dialects.fal import fal_router
 from darkroom_server.gateway.dialects.huggingface import huggingface_router
 from darkroom_server.gateway.dialects.hyperbolic import hyperbolic_router
 from darkroom_server.gateway.dialects.nebula import nebula_router
 from darkroom_server.gateway.dialects.openai import openai_router
 from darkroom_server.gateway.dialects.replicate import replicate_router
+from darkroom_server.gateway.head_calls import HeadCalls
+from darkroom_server.gateway.kept_images import KeptImages, files_router
 from darkroom_server.gateway.key_route import key_router
 from darkroom_server.gateway.making import ImageMaker
 from darkroom_server.gateway.pages import PageRules, Pages, is_of_this_machine
+from darkroom_server.gateway.packed_bodies import PackedBodies
 from darkroom_server.gateway.playground_routes import playground_router
+from darkroom_server.gateway.predictions import Predictions
 from darkroom_server.gateway.request_ids import RequestIds
+from darkroom_server.gateway.trailing_slashes import TrailingSlashes
+from darkroom_server.gateway.unknown_routes import add_route_errors
 from darkroom_server.telemetry.metrics import Metrics
 from darkroom_server.wire.images import ImageLimits
 from darkroom_server.wire.tls import TlsFiles
@@ -58,6 +66,7 @@ class HttpOptions:
     `grpc_port` is where gRPC listens, which the playground tells. `cors_origins` are the origins
     whose pages may call it; `*` is every one. `allowed_hosts` are names that it may be called by
     besides those of this machine, `max_connection_count` is how many connections may be open.
+    `public_url` is where callers reach it, None: by the address that each call has.
     """
 
     host: str
@@ -67,6 +76,7 @@ class HttpOptions:
     allowed_hosts: tuple[str, ...] = ()
     max_connection_count: int = 512
     tls: TlsFiles | None = None
+    public_url: str | None = None
 
 
 class _Uvicorn(uvicorn.Server):
@@ -170,7 +180,7 @@ def build_app(
     engine: Engine, metrics: Metrics, gate: Gate, servicers: Servicers, options: HttpOptions
 ) -> FastAPI:
     """The routes."""
-    app = FastAPI(title="Darkroom", docs_url=None, redoc_url=None)
+    app = FastAPI(title="Darkroom", docs_url=None, redoc_url=None, redirect_slashes=False)
 
     @app.get("/v2/health/live")
     async def live() -> Response:
@@ -199,43 +209,54 @@ def build_app(
 
     # For the OpenAPI document alone: `Callers` has seen to the key before.
     scheme = [Security(HTTPBearer(auto_error=False))] if gate.asks_for_keys else []
-    app.include_router(image_router(engine, ImageLimits()), dependencies=scheme)
+    images = image_router(engine, ImageLimits(), options.public_url)
+    app.include_router(images, dependencies=scheme)
     app.include_router(key_router(), dependencies=scheme)
     app.include_router(playground_router(options.grpc_port, needs_key=gate.asks_for_keys))
     add_connect(app, servicers, metrics, gate)
     _add_layers(app, metrics, gate, options)
+    add_route_errors(app)
     add_bug_handler(app)
     return app
 
 
 def _add_layers(app: FastAPI, metrics: Metrics, gate: Gate, options: HttpOptions) -> None:
-    """What every call passes, from the inside outwards."""
+    """What every call goes through, the innermost first."""
     app.add_middleware(Bugs)
     app.add_middleware(BodyHolds, holds=Holds())
+    app.add_middleware(PackedBodies)
     app.add_middleware(Callers, gate=gate)
     if not gate.asks_for_keys:
         # A page has no key, and so does nothing where one is asked for.
         app.add_middleware(Pages, rules=page_rules(options))
+    app.add_middleware(HeadCalls)
+    app.add_middleware(TrailingSlashes)
     if options.cors_origins:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=options.cors_origins,
-            allow_methods=["GET", "POST"],
+            allow_methods=["GET", "POST", "PUT"],
             allow_headers=["*"],
             expose_headers=_EXPOSED_HEADERS,
         )
     app.add_middleware(RequestIds, metrics=metrics)
 
 
-def image_router(engine: Engine, image_limits: ImageLimits) -> APIRouter:
+def image_router(
+    engine: Engine, image_limits: ImageLimits, public_url: str | None = None
+) -> APIRouter:
     """Every route that makes images or tells of models."""
     maker = ImageMaker(engine, image_limits)
+    kept = KeptImages(public_url)
+    predictions = Predictions(kept)
     # Until the repository has been read, a model that is in it would be unknown.
     router = APIRouter(dependencies=[Depends(engine.scanned)])
     router.include_router(events_router(engine, image_limits))
     router.include_router(nebula_router(maker))
-    router.include_router(openai_router(maker))
+    router.include_router(openai_router(maker, kept))
     router.include_router(hyperbolic_router(maker))
-    router.include_router(replicate_router(maker))
+    router.include_router(replicate_router(maker, predictions))
+    router.include_router(fal_router(maker, predictions))
+    router.include_router(files_router(kept, replicate.render))
     router.include_router(huggingface_router(maker))
     return router

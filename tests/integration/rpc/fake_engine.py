@@ -130,6 +130,9 @@ class FakeEngine:
     def is_leaving(self) -> bool:
         return self.leaving
 
+    def is_ready(self) -> bool:
+        return not self.leaving
+
     def is_draining(self) -> bool:
         return self.leaving
 

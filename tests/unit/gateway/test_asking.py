@@ -100,3 +100,26 @@ def test_a_value_is_refused_where_it_would_change_nothing_too(
 )
 def test_what_is_asked_in_vain_is_told(body: dict[str, Any], ignored: list[str]) -> None:
     assert read(body, Manner())[1] == ignored
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        ("square_hd", (1024, 1024)),
+        ("square", (512, 512)),
+        ("portrait_4_3", (768, 1024)),
+        ("portrait_16_9", (576, 1024)),
+        ("landscape_4_3", (1024, 768)),
+        ("landscape_16_9", (1024, 576)),
+    ],
+)
+def test_a_size_may_have_a_name(name: str, size: tuple[int, int]) -> None:
+    request, _ = read({"image_size": name}, Manner())
+    assert (request.width_px, request.height_px) == size
+
+
+@pytest.mark.parametrize("quality", [101, -1, "a"])
+@pytest.mark.parametrize("form", ["png", "jpeg"])
+def test_a_quality_is_looked_at_where_it_changes_nothing_too(quality: Any, form: str) -> None:
+    with pytest.raises(InvalidParameter):
+        read({"output_quality": quality, "output_format": form}, Manner())

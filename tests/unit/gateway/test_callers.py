@@ -66,6 +66,10 @@ async def http(gate: Gate) -> AsyncIterator[httpx.AsyncClient]:
         ("GET", "/models/org/name/health", Need.NOTHING),
         ("GET", "/hf-inference/models/org/name/health", Need.NOTHING),
         ("GET", "/files/0123.png", Need.NOTHING),
+        ("HEAD", "/files/0123.png", Need.NOTHING),
+        ("HEAD", "/v1/models", Need.KEY),
+        ("GET", "/fal-ai/x/requests/0123", Need.KEY),
+        ("GET", "/queue/fal-ai/x/requests/0123/status", Need.KEY),
         ("GET", "/v1/predictions/0123", Need.KEY),
         ("POST", "/", Need.KEY),
         ("POST", "/models/x/health", Need.KEY),
@@ -105,6 +109,16 @@ async def test_every_other_route_turns_away_who_has_no_key(
         assert (answer.status_code == 401) is not is_open, (method, path)
 
 
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer:", "Key", "key"])
+async def test_a_key_may_be_shown_as_fal_s_clients_do(
+    http: httpx.AsyncClient, made: NewKey, scheme: str
+) -> None:
+    shown = {"authorization": f"{scheme} {made.text}"}
+    assert (await http.get("/v1/models", headers=shown)).status_code == 200
+    assert (await http.head("/v1/models/", headers=shown)).status_code == 200
+    assert (await http.head("/v1/models")).status_code == 401
+
+
 @pytest.mark.parametrize(
     ("path", "told"),
     [
@@ -117,6 +131,8 @@ async def test_every_other_route_turns_away_who_has_no_key(
         ("/v1/predictions", lambda body: body["status"] == 401 and "invalid_api_key"),
         ("/replicate/v1/predictions", lambda body: body["status"] == 401 and "invalid_api_key"),
         ("/v1/models/org/name/predictions", lambda body: body["detail"] and "invalid_api_key"),
+        ("/fal-ai/name", lambda body: body["detail"] and body["error_type"]),
+        ("/queue/fal-ai/name", lambda body: body["message"] and body["error_type"]),
         ("/models/org/name", lambda body: body["error"] and "invalid_api_key"),
         ("/", lambda body: body["error"] and "invalid_api_key"),
     ],

@@ -26,6 +26,8 @@ _WAIT_HEADER = "x-wait-for-model"
 _LOADING_S = 5
 #: What the clients call a mask; the image is in `inputs`.
 _MASK_NAME = "parameters.mask_image"
+#: What a body has besides the parameters.
+_BODY_NAMES = ("inputs", "parameters", "model")
 #: A body that begins so is an image; JSON never does.
 _MAGICS = (b"\x89PNG", b"\xff\xd8\xff", b"RIFF")
 
@@ -98,7 +100,8 @@ def _add_state_routes(router: APIRouter, maker: ImageMaker) -> None:
 
 async def _infer(maker: ImageMaker, request: Request, model: str) -> Response:
     body = bytes(await read_body(request.stream()))
-    if body.startswith(_MAGICS):
+    is_said_image = request.headers.get("content-type", "").lower().startswith("image/")
+    if is_said_image or body.startswith(_MAGICS):
         return await _image(maker, request, _fields({"image": body, "model": model or None}, {}))
     return await infer_json(maker, request, await off_loop(parse_object, body), model)
 
@@ -167,7 +170,13 @@ def read_inputs(body: dict[str, Any], model: str, maker: ImageMaker) -> Fields:
     inputs = body.get("inputs")
     if not isinstance(inputs, str) or not inputs.strip():
         raise InvalidParameter("inputs", "give the text to draw, or the image to change")
-    values = {**parameters, "model": model or body.get("model")}
+    fields = _of_inputs(inputs, parameters, model or body.get("model"), maker)
+    fields.ignored += [name for name in body if name not in _BODY_NAMES]
+    return fields
+
+
+def _of_inputs(inputs: str, parameters: dict[str, Any], model: Any, maker: ImageMaker) -> Fields:
+    values = {**parameters, "model": model}
     about_image = any(values.get(name) is not None for name in ("prompt", "mask", "mask_image"))
     named = values["model"] if isinstance(values["model"], str) else None
     if about_image or Task.TEXT_TO_IMAGE not in maker.tasks_of(named):
