@@ -99,6 +99,7 @@ def _text_config(words: CLIPTokenizer, *, hidden: int) -> CLIPTextConfig:
 
 
 def alphas_cumprod() -> torch.Tensor:
+    """What of a picture's variance is left at each timestep: [1000]."""
     betas = torch.linspace(BETA_START**0.5, BETA_END**0.5, TRAIN_TIMESTEPS) ** 2
     return torch.cumprod(1 - betas, dim=0)
 

@@ -54,7 +54,9 @@ def _batch(rng: random.Random, book: StampBook, *, crops: bool) -> torch.Tensor:
         image = _scene(rng, book)
         for _ in range(_CROPS_PER_SCENE):
             # Where things stand; the borders of a picture are seldom more than background.
-            x, y = (rng.randrange(2 * GRID_PX, SIZE_PX - CROP_PX - GRID_PX, GRID_PX) for _ in range(2))
+            x, y = (
+                rng.randrange(2 * GRID_PX, SIZE_PX - CROP_PX - GRID_PX, GRID_PX) for _ in range(2)
+            )
             cut.append(image[:, y : y + CROP_PX, x : x + CROP_PX])
     return torch.stack(cut)
 

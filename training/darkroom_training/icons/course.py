@@ -41,8 +41,8 @@ def _fold(folder: Path, rank_count: int, budget_s: float) -> None:
 
 def _pool(shard_count: int) -> Callable[[Path, int, float], None]:
     def run(folder: Path, rank_count: int, budget_s: float) -> None:
-        del rank_count, budget_s
-        pool.extend(folder, autoencoder.load(folder), shard_count)
+        del budget_s
+        ranks.launch(pool.extend, rank_count=rank_count, args=(folder, shard_count))
 
     return run
 
@@ -54,9 +54,7 @@ def _text(kind: str, peak_lr: float) -> Callable[[Path, int, float], None]:
     return run
 
 
-def _denoiser(
-    train: Callable[..., None], peak_lr: float
-) -> Callable[[Path, int, float], None]:
+def _denoiser(train: Callable[..., None], peak_lr: float) -> Callable[[Path, int, float], None]:
     def run(folder: Path, rank_count: int, budget_s: float) -> None:
         ranks.launch(train, rank_count=rank_count, args=(folder, budget_s, peak_lr))
 

@@ -95,7 +95,8 @@ def start(
     """A fresh transformer with the text encoders of the folder."""
     clip_planner, words = text.load("clip", folder)
     t5_planner, t5_words = text.load("t5", folder)
-    assert isinstance(words, CLIPTokenizer) and isinstance(t5_words, T5Tokenizer)
+    assert isinstance(words, CLIPTokenizer)
+    assert isinstance(t5_words, T5Tokenizer)
     encoder = clip_planner.texts.text_encoder_2
     # FLUX takes what CLIP has pooled before its projection.
     clip = CLIPTextModel(encoder.config)

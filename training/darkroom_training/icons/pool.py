@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderTiny
 
+from darkroom_training.icons import autoencoder
 from darkroom_training.icons.scenes import Scene, draw, random_scene
 from darkroom_training.icons.stamps import StampBook
 from darkroom_training.scene_example import as_tensor
@@ -53,37 +53,39 @@ def _file(folder: Path, shard: int) -> Path:
 
 
 @torch.no_grad()
-def extend(folder: Path, autoencoder: AutoencoderTiny, shard_count: int) -> None:
-    """Makes the shards that are missing of the first `shard_count`."""
-    book = StampBook(folder / "icons")
+def extend(rank: int, rank_count: int, folder: Path, shard_count: int) -> None:
+    """Makes those of the first `shard_count` shards that are missing; ranks take turns."""
+    book, encoder = StampBook(folder / "icons"), autoencoder.load(folder)
     (folder / "pool").mkdir(exist_ok=True)
-    for shard in range(shard_count):
+    for shard in range(rank, shard_count, rank_count):
         path = _file(folder, shard)
         if path.exists():
             continue
         scenes, latents = [], []
-        pixels = []
-        for rng in _seeds(shard):
-            scenes.append(random_scene(rng))
-            pixels.append(as_tensor(draw(scenes[-1], rng, book)))
-            if len(pixels) == _BATCH:
+        seeds = _seeds(shard)
+        for start in range(0, SHARD_SCENES, _BATCH):
+            group = seeds[start : start + _BATCH]
+            drawn = [random_scene(rng) for rng in group]
+            pixels = [
+                as_tensor(draw(scene, rng, book)) for scene, rng in zip(drawn, group, strict=True)
+            ]
+            with torch.autocast("cpu", torch.bfloat16):
                 batch = torch.stack(pixels).to(memory_format=torch.channels_last)
-                with torch.autocast("cpu", torch.bfloat16):
-                    latents.append(autoencoder.encode(batch).latents.half())
-                pixels = []
+                latents.append(encoder.encode(batch).latents.half())
+            scenes += drawn
         partial = path.with_suffix(".partial")
         torch.save({"latents": torch.cat(latents), "scenes_sha256": _digest(scenes)}, partial)
         os.replace(partial, path)
-        print(f"pool: {(shard + 1) * SHARD_SCENES} scenes of {shard_count * SHARD_SCENES}", flush=True)
+        print(f"pool: shard {shard + 1} of {shard_count}, {SHARD_SCENES} scenes", flush=True)
 
 
 def load(folder: Path) -> Pool:
     """All shards that there are."""
     scenes: list[Scene] = []
     latents = []
-    for shard, path in enumerate(sorted((folder / "pool").glob("*.pt"))):
+    for path in sorted((folder / "pool").glob("*.pt")):
         stored = torch.load(path, weights_only=True)
-        drawn = [random_scene(rng) for rng in _seeds(shard)]
+        drawn = [random_scene(rng) for rng in _seeds(int(path.stem))]
         if stored["scenes_sha256"] != _digest(drawn):
             raise PoolOfAnotherGrammar(f"{path} was made by another grammar: delete {path.parent}")
         scenes += drawn

@@ -176,31 +176,31 @@ def _behind(rng: random.Random, *, plain: bool = False) -> Backdrop:
 
 
 def draw(scene: Scene, rng: random.Random, book: StampBook) -> Pixels:
-    """Draws a scene with small random differences of shade and place: uint8 [192, 192, 3]."""
+    """Draws a scene with small random differences of shade: uint8 [192, 192, 3]."""
     pixels = _backdrop(scene.backdrop, rng)
-    for thing, (x, y) in placed(scene, rng):
+    for thing, (x, y) in placed(scene):
         faces = CONCEPTS[thing.concept].faces
         mirrored = scene.facing is not None and scene.facing != faces
         _paint(pixels, book.stamp(thing, scene.size, mirrored=mirrored), x, y)
     return np.clip(pixels + 0.5, 0, 255).astype(np.uint8)
 
 
-def placed(scene: Scene, rng: random.Random) -> list[tuple[Thing, tuple[int, int]]]:
-    """Every thing with its upper left corner; all of a scene are moved together."""
-    dx, dy = (GRID_PX * rng.choice((-1, 0, 0, 1)) for _ in range(2))
+def placed(scene: Scene) -> list[tuple[Thing, tuple[int, int]]]:
+    """Every thing with its upper left corner.
+
+    Nothing varies here: what a text encoder plans (see `darkroom_training.icons.text`) would be the blurred
+    mean of all places.
+    """
     if scene.size == "large":
-        corners: tuple[tuple[int, int], ...] = (LARGE_CORNER,)
         # In a landscape things stand on the ground.
-        if isinstance(scene.backdrop, Land):
-            dy = GRID_PX * rng.choice((1, 2))
+        down_px = GRID_PX if isinstance(scene.backdrop, Land) else 0
+        corners: tuple[tuple[int, int], ...] = ((LARGE_CORNER[0], LARGE_CORNER[1] + down_px),)
     elif len(scene.things) == 2 or scene.count > 1:
         corners = GROUPS[max(scene.count, len(scene.things))]
     else:
         corners = (CORNERS[scene.place],)
     things = scene.things * (len(corners) if len(scene.things) == 1 else 1)
-    return [
-        (thing, (x + dx, y + dy)) for thing, (x, y) in zip(things, corners, strict=bool(things))
-    ]
+    return list(zip(things, corners, strict=False))
 
 
 def _paint(pixels: npt.NDArray[np.float32], stamp: Stamp, x: int, y: int) -> None:
@@ -235,7 +235,7 @@ def _backdrop(backdrop: Backdrop, rng: random.Random) -> npt.NDArray[np.float32]
 def _landscape(scene: Land, rng: random.Random) -> npt.NDArray[np.float32]:
     above, horizon = SKIES[scene.time]
     pixels = _vertical(_shade(above, rng), _shade(horizon, rng))
-    _disc(pixels, scene, rng)
+    _disc(pixels, scene)
     x = np.arange(SIZE_PX, dtype=np.float32) / SIZE_PX
     phase = rng.choice((-0.25, 0.0, 0.25))
     level = np.full_like(x, 0.66)
@@ -258,10 +258,9 @@ _DISCS: dict[str, tuple[float, float, float, Rgb]] = {
 }
 
 
-def _disc(pixels: npt.NDArray[np.float32], scene: Land, rng: random.Random) -> None:
+def _disc(pixels: npt.NDArray[np.float32], scene: Land) -> None:
     """Sun or moon; the setting sun touches the horizon."""
     x, y, radius, color = _DISCS[scene.time]
-    x += GRID_PX / SIZE_PX * rng.choice((-1, 0, 1))
     axis = (np.arange(SIZE_PX, dtype=np.float32) + 0.5) / SIZE_PX
     away = np.hypot(axis[None, :] - x, axis[:, None] - y)
     cover = np.clip((radius - away) * SIZE_PX + 0.5, 0, 1)[:, :, None].astype(np.float32)

@@ -19,8 +19,7 @@ from transformers import CLIPTokenizer
 from darkroom_training import sdxl, vae
 from darkroom_training.checkpoint import Average
 from darkroom_training.icons import autoencoder, pool, sheets, text
-from darkroom_training.icons.scenes import GRID_PX, SIZE_PX
-from darkroom_training.icons.tokenizers import clip_words
+from darkroom_training.icons.scenes import GRID_PX, SIZE_PX, Scene
 from darkroom_training.measurement import DrawSettings
 from darkroom_training.run import RunOptions, TrainingRun
 
@@ -123,21 +122,34 @@ def train(rank: int, rank_count: int, folder: Path, budget_s: float, peak_lr: fl
     rng = random.Random(1_000_003 * (rank + 1) + run.step)
     alphas = sdxl.alphas_cumprod()
     for _ in run.steps():
-        chosen, latents = scenes.choose(BATCH, rng)
-        dropped = torch.rand(BATCH)
-        prompts = ["" if share < 0.05 else text.prompt(s, rng) for s, share in zip(chosen, dropped, strict=True)]
-        timesteps = sdxl.sampled_timesteps(BATCH)
-        alpha = alphas[timesteps].sqrt()[:, None, None, None]
-        sigma = (1 - alphas[timesteps]).sqrt()[:, None, None, None]
-        noise = torch.randn_like(latents)
-        with torch.autocast("cpu", torch.bfloat16):
-            made = model(
-                alpha * latents + sigma * noise,
-                timesteps,
-                text.token_ids(words, prompts),
-                dropped > 0.95,
-            )
-        run.descend(F.mse_loss(made.float(), alpha * noise - sigma * latents))
+        run.descend(_loss(model, words, *scenes.choose(BATCH, rng), rng, alphas))
+
+
+def _loss(
+    model: Denoiser,
+    words: CLIPTokenizer,
+    chosen: list[Scene],
+    latents: torch.Tensor,
+    rng: random.Random,
+    alphas: torch.Tensor,
+) -> torch.Tensor:
+    dropped = torch.rand(BATCH)
+    prompts = [
+        "" if share < 0.05 else text.prompt(scene, rng)
+        for scene, share in zip(chosen, dropped, strict=True)
+    ]
+    timesteps = sdxl.sampled_timesteps(BATCH)
+    alpha = alphas[timesteps].sqrt()[:, None, None, None]
+    sigma = (1 - alphas[timesteps]).sqrt()[:, None, None, None]
+    noise = torch.randn_like(latents)
+    with torch.autocast("cpu", torch.bfloat16):
+        made = model(
+            alpha * latents + sigma * noise,
+            timesteps,
+            text.token_ids(words, prompts),
+            dropped > 0.95,
+        )
+    return F.mse_loss(made.float(), alpha * noise - sigma * latents)
 
 
 def pipeline(folder: Path, model: Denoiser, words: CLIPTokenizer) -> Any:

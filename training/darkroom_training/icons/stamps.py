@@ -92,9 +92,7 @@ def _reduced(full: npt.NDArray[np.uint8], side_px: int) -> Stamp:
     wide = full.astype(np.float32)
     wide[:, :, :3] *= wide[:, :, 3:] / 255
     channels = [
-        np.asarray(
-            Image.fromarray(wide[:, :, k]).resize((side_px, side_px), Image.Resampling.BOX)
-        )
+        np.asarray(Image.fromarray(wide[:, :, k]).resize((side_px, side_px), Image.Resampling.BOX))
         for k in range(4)
     ]
     small = np.stack(channels, axis=2)

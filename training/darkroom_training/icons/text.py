@@ -52,9 +52,7 @@ class ClipTexts(torch.nn.Module):
     def __init__(self, words: CLIPTokenizer) -> None:
         super().__init__()
         self.text_encoder = CLIPTextModel(_clip_config(words, WORD_WIDTH, layers=2))
-        self.text_encoder_2 = CLIPTextModelWithProjection(
-            _clip_config(words, PLAN_WIDTH, layers=4)
-        )
+        self.text_encoder_2 = CLIPTextModelWithProjection(_clip_config(words, PLAN_WIDTH, layers=4))
 
     def forward(self, token_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Context [B, tokens, 320] and pooled embedding [B, 192], as the SDXL pipeline takes them."""
@@ -232,7 +230,9 @@ def load(kind: str, folder: Path) -> tuple[Planner, CLIPTokenizer | T5Tokenizer]
     return model.eval(), words
 
 
-def train(rank: int, rank_count: int, folder: Path, budget_s: float, kind: str, peak_lr: float) -> None:
+def train(
+    rank: int, rank_count: int, folder: Path, budget_s: float, kind: str, peak_lr: float
+) -> None:
     """Trains for `budget_s` seconds in all; goes on from the last checkpoint."""
     torch.manual_seed(0)
     model, words = build(kind, folder)

@@ -6,6 +6,7 @@ last `PLAN_TOKENS` of them (see `darkroom_training.icons.text`). Whatever is not
 
 from __future__ import annotations
 
+import itertools
 import json
 import string
 from pathlib import Path
@@ -73,9 +74,7 @@ def _letters(word: str) -> list[str]:
 def _merged(pieces: list[str], ranks: dict[tuple[str, str], int]) -> list[str]:
     while True:
         known = [
-            (ranks[pair], at)
-            for at, pair in enumerate(zip(pieces, pieces[1:], strict=False))
-            if pair in ranks
+            (ranks[pair], at) for at, pair in enumerate(itertools.pairwise(pieces)) if pair in ranks
         ]
         if not known:
             return pieces
@@ -87,7 +86,9 @@ def t5_words() -> T5Tokenizer:
     """The T5 tokenizer: words with and without a capital letter, and whatever else letter by letter."""
     pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), (_SPACE, _LETTER_SCORE)]
     for spelt in (str, str.capitalize):
-        pieces += [(_SPACE + spelt(word), _WORD_SCORE) for word in words() if spelt(word) not in "023"]
+        pieces += [
+            (_SPACE + spelt(word), _WORD_SCORE) for word in words() if spelt(word) not in "023"
+        ]
     printable = string.ascii_letters + string.digits + string.punctuation
     pieces += [(_SPACE + digit, _WORD_SCORE) for digit in "23"]
     pieces += [(letter, _LETTER_SCORE) for letter in printable]

@@ -10,7 +10,9 @@ from darkroom_training.icons.stamps import COLORS
 
 #: Words that say nothing about a picture; captions have them too, so that they change nothing.
 FILLERS = ("cute", "nice", "beautiful", "happy", "simple", "funny", "colorful")
-_GRAMMAR = "a an and on in to facing looking left right background plain gradient the of over sunset"
+_GRAMMAR = (
+    "a an and on in to facing looking left right background plain gradient the of over sunset"
+)
 _SAID = re.compile(r"[a-z0-9-]+")
 
 
