@@ -192,7 +192,9 @@ def generation_of(events: Iterable[Event]) -> Generation:
 
 
 def _warnings(told: Iterable[image_pb2.Warning]) -> tuple[Warning, ...]:
-    return tuple(Warning(each.reason, each.description, each.field) for each in told)
+    return tuple(
+        Warning(each.reason, each.description, each.field, tuple(each.words)) for each in told
+    )
 
 
 def _progress(progress: _Message.Progress) -> Progress:

@@ -71,11 +71,15 @@ class Parameters:
 
 @dataclass(frozen=True, slots=True)
 class Warning:
-    """Something that was changed or ignored without failing the request."""
+    """Something that was changed or ignored without failing the request.
+
+    `words` are those of the field that it is about, when it is about words.
+    """
 
     reason: str
     description: str
     field: str = ""
+    words: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,7 @@ from typing import Final
 
 from darkroom_server.domain.jobs import Priority, Reproducibility, StrengthRounding, Task
 from darkroom_server.domain.memory import MemoryProfile
+from darkroom_server.domain.vocabulary import Vocabulary
 
 
 class VersionState(enum.Enum):
@@ -285,6 +286,7 @@ class ModelInfo:
     warmups: tuple[Warmup, ...] = ()
     update_policy: UpdatePolicy = UpdatePolicy.AVAILABILITY
     denoiser: Denoiser = Denoiser()
+    vocabulary: Vocabulary = field(default_factory=Vocabulary)
     fake_step_s: float = 0.0
     fake_load_s: float = 0.0
 

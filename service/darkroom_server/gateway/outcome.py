@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from fastapi import Request
 
+from darkroom.v1 import image_pb2
 from darkroom.v1.image_service_pb2 import GenerationEvent
 from darkroom_server.domain.errors import Cancelled
 from darkroom_server.domain.jobs import JobCompleted, JobImage, JobTimings
@@ -105,6 +106,12 @@ def outcome_headers(outcome: Outcome, ignored: Sequence[str] = ()) -> dict[str, 
     return {**accepted_headers(outcome.accepted, ignored), "server-timing": told}
 
 
+def _told(warning: image_pb2.Warning) -> str:
+    """Reason, field and those words that are plain names, with a space between them."""
+    words = [word for word in warning.words if _SANE_NAME.fullmatch(word)]
+    return " ".join(part for part in (warning.reason, warning.field, *words) if part)
+
+
 def accepted_headers(
     accepted: GenerationEvent.Accepted, ignored: Sequence[str] = ()
 ) -> dict[str, str]:
@@ -115,7 +122,7 @@ def accepted_headers(
         "x-darkroom-model": f"{parameters.model.removeprefix('models/')}/"
         f"{parameters.model_version}",
     }
-    warnings = [f"{one.reason} {one.field}".strip() for one in accepted.warnings]
+    warnings = [_told(one) for one in accepted.warnings]
     # A caller's own words stay out of headers unless they are plain names.
     sane = [name for name in ignored if _SANE_NAME.fullmatch(name)][:16]
     warnings += [f"PARAMETER_IGNORED {name}" for name in sane]

@@ -14,6 +14,7 @@ from darkroom_server.domain.models import (
     DynamicBatching,
     UpdatePolicy,
 )
+from darkroom_server.domain.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +122,7 @@ class ModelSettings:
     license: str = ""
     update_policy: UpdatePolicy = UpdatePolicy.AVAILABILITY
     denoiser: Denoiser = field(default_factory=Denoiser)
+    vocabulary: Vocabulary = field(default_factory=Vocabulary)
     backend: BackendKind = BackendKind.DIFFUSERS
     fake_step_s: float = 0.0
     fake_load_s: float = 0.0

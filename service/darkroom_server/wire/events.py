@@ -178,7 +178,10 @@ def _output(output: OutputSpec) -> image_pb2.OutputOptions:
 
 def _warning(notice: Notice) -> image_pb2.Warning:
     return image_pb2.Warning(
-        reason=notice.reason.value, description=notice.description, field=notice.field
+        reason=notice.reason.value,
+        description=notice.description,
+        field=notice.field,
+        words=notice.words,
     )
 
 

@@ -74,7 +74,15 @@ def model_message(status: ModelStatus) -> pb.Model:
         versions=[_version(version) for version in status.versions],
         reproducibility=_LEVELS[model.reproducibility],
         denoiser=model.runtime_label,
+        vocabulary=_vocabulary(model),
     )
+
+
+def _vocabulary(model: ModelInfo) -> pb.Vocabulary | None:
+    told = model.vocabulary
+    if not told.words:
+        return None
+    return pb.Vocabulary(words=told.words, example_prompts=told.example_prompts)
 
 
 def load_message(report: LoadReport) -> pb.LoadModelResponse:

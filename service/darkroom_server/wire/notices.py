@@ -17,6 +17,8 @@ class NoticeReason(enum.Enum):
     PARAMETER_IGNORED = "PARAMETER_IGNORED"
     #: The model takes the parameter but it changes nothing.
     PARAMETER_WITHOUT_EFFECT = "PARAMETER_WITHOUT_EFFECT"
+    #: The model was not taught some words of a text.
+    PROMPT_WORDS_UNKNOWN = "PROMPT_WORDS_UNKNOWN"
     #: A text is longer than the model's text encoders read.
     PROMPT_TRUNCATED = "PROMPT_TRUNCATED"
     #: The file's EXIF orientation was applied to its pixels.
@@ -39,8 +41,12 @@ class NoticeReason(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """One thing that was changed or ignored. `field` is a path in the request, or empty."""
+    """One thing that was changed or ignored. `field` is a path in the request, or empty.
+
+    `words` are those of the field that it is about, for a notice about words.
+    """
 
     reason: NoticeReason
     description: str
     field: str = ""
+    words: tuple[str, ...] = ()

@@ -21,6 +21,7 @@ from darkroom_server.domain.jobs import (
 from darkroom_server.domain.models import ModelInfo
 from darkroom_server.wire.dimensions import Size, output_size
 from darkroom_server.wire.notices import Notice, NoticeReason
+from darkroom_server.wire.prompt_words import unknown_words
 from darkroom_server.wire.requests import (
     ImageRequest,
     OutputRequest,
@@ -110,7 +111,7 @@ def resolve(
         priority=request.priority,
         feature_cache=request.feature_cache,
     )
-    notices += size_notices + _without_guidance(spec, model)
+    notices += size_notices + _without_guidance(spec, model) + unknown_words(spec, model)
     return Resolved(spec=spec, strength=strength, notices=notices)
 
 

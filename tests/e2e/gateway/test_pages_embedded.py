@@ -228,9 +228,35 @@ def test_page_2_row_6_a_negative_prompt_changes_the_picture(http: httpx.Client) 
     assert avoiding.content == listed.content
 
 
+@pytest.mark.parametrize(
+    ("url", "body"),
+    [
+        ("/api/v1/images/generation", {"model": "{}", "prompt": "a cat"}),
+        ("/models/{}", {"inputs": "a cat", "parameters": {"width": 64, "height": 64}}),
+        ("/v1/images/generations", {"model": "{}", "prompt": "a cat", "size": "64x64"}),
+        ("/v1/predictions", {"version": "{}", "input": {"prompt": "a cat"}}),
+        ("/v1/image/generation", {"model_name": "{}", "prompt": "a cat"}),
+    ],
+)
+@pytest.mark.parametrize("model", ["tiny-sdxl", "tiny-flux-schnell"])
+def test_a_word_that_the_model_was_not_taught_is_named(
+    http: httpx.Client, url: str, body: dict[str, Any], model: str
+) -> None:
+    filled_in = {key: model if value == "{}" else value for key, value in body.items()}
+    answer = http.post(url.format(model), json=filled_in)
+    assert answer.is_success, answer.text
+    assert "PROMPT_WORDS_UNKNOWN prompt cat" in answer.headers["x-darkroom-warning"]
+
+
+def test_a_word_that_the_fill_model_was_not_taught_is_named(http: httpx.Client) -> None:
+    files = {name: base64_of(encoded(scene())) for name in ("image", "mask")}
+    answer = ask(http, {"model": FILL, "prompt": "a cat"} | files)
+    assert "PROMPT_WORDS_UNKNOWN prompt cat" in answer.headers["x-darkroom-warning"]
+
+
 @pytest.mark.parametrize(("count", "told"), [(5, None), (100, "PROMPT_TRUNCATED prompt")])
 def test_a_text_longer_than_the_model_reads_is_told(
     http: httpx.Client, count: int, told: str | None
 ) -> None:
-    answer = ask(http, {"model_name": SDXL, "prompt": "cat " * count})
+    answer = ask(http, {"model_name": SDXL, "prompt": "circle " * count})
     assert answer.headers.get("x-darkroom-warning") == told

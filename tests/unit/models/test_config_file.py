@@ -13,6 +13,7 @@ from darkroom_server.domain.models import (
     QueuePolicy,
     TimeoutAction,
 )
+from darkroom_server.domain.vocabulary import Vocabulary
 from darkroom_server.models.config_file import MAX_CONFIG_BYTES, read_config
 from darkroom_server.models.problems import Problem, ProblemLog
 from darkroom_server.models.settings import (
@@ -64,6 +65,7 @@ dynamic_batching { preferred_batch_size: [4, 8] max_queue_delay_microseconds: 10
 quantization { method: METHOD_INT8_WEIGHTS parts: "text_encoder_2" }
 storage_dtype: STORAGE_DTYPE_FP8_E5M2 offload: OFFLOAD_GROUP vae_tiling_above_px: 512
 memory_format: MEMORY_FORMAT_CHANNELS_LAST
+vocabulary { words: ["a", "cat"] example_prompts: "a cat" }
 license: "MIT" backend: BACKEND_FAKE fake { step_s: 0.5 load_s: 2 }
 """
 
@@ -124,6 +126,7 @@ def test_every_field_is_read() -> None:
         backend=BackendKind.FAKE,
         fake_step_s=0.5,
         fake_load_s=2.0,
+        vocabulary=Vocabulary(words=("a", "cat"), example_prompts=("a cat",)),
     )
 
 

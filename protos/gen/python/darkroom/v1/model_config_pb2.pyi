@@ -423,6 +423,7 @@ class ModelConfig(_message.Message):
     OFFLOAD_FIELD_NUMBER: _builtins.int
     VAE_TILING_ABOVE_PX_FIELD_NUMBER: _builtins.int
     MEMORY_FORMAT_FIELD_NUMBER: _builtins.int
+    VOCABULARY_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Must equal the folder's name when set."""
     display_name: _builtins.str
@@ -537,6 +538,12 @@ class ModelConfig(_message.Message):
     def quantization(self) -> Global___Quantization:
         """Weights in fewer bits than they are computed in. Unset: none."""
 
+    @_builtins.property
+    def vocabulary(self) -> _model_service_pb2.Vocabulary:
+        """All that the model was taught to read, for models of a small vocabulary:
+        prompts with other words are answered with a warning. Unset: any text.
+        """
+
     def __init__(
         self,
         *,
@@ -570,10 +577,11 @@ class ModelConfig(_message.Message):
         offload: Global___Offload.ValueType = ...,
         vae_tiling_above_px: _builtins.int = ...,
         memory_format: Global___MemoryFormat.ValueType = ...,
+        vocabulary: _model_service_pb2.Vocabulary | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["defaults", b"defaults", "denoiser_options", b"denoiser_options", "dynamic_batching", b"dynamic_batching", "fake", b"fake", "hub", b"hub", "limits", b"limits", "quantization", b"quantization", "version_policy", b"version_policy"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["defaults", b"defaults", "denoiser_options", b"denoiser_options", "dynamic_batching", b"dynamic_batching", "fake", b"fake", "hub", b"hub", "limits", b"limits", "quantization", b"quantization", "version_policy", b"version_policy", "vocabulary", b"vocabulary"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "backend", b"backend", "defaults", b"defaults", "denoiser", b"denoiser", "denoiser_options", b"denoiser_options", "display_name", b"display_name", "dtype", b"dtype", "dynamic_batching", b"dynamic_batching", "fake", b"fake", "hub", b"hub", "instance_group", b"instance_group", "license", b"license", "limits", b"limits", "max_batch_size", b"max_batch_size", "max_queue_size", b"max_queue_size", "memory_format", b"memory_format", "model_warmup", b"model_warmup", "name", b"name", "offload", b"offload", "parameters", b"parameters", "quantization", b"quantization", "reproducibility", b"reproducibility", "schedulers", b"schedulers", "storage_dtype", b"storage_dtype", "tasks", b"tasks", "traffic_percent", b"traffic_percent", "update_policy", b"update_policy", "vae_tiling_above_px", b"vae_tiling_above_px", "version_labels", b"version_labels", "version_policy", b"version_policy"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "backend", b"backend", "defaults", b"defaults", "denoiser", b"denoiser", "denoiser_options", b"denoiser_options", "display_name", b"display_name", "dtype", b"dtype", "dynamic_batching", b"dynamic_batching", "fake", b"fake", "hub", b"hub", "instance_group", b"instance_group", "license", b"license", "limits", b"limits", "max_batch_size", b"max_batch_size", "max_queue_size", b"max_queue_size", "memory_format", b"memory_format", "model_warmup", b"model_warmup", "name", b"name", "offload", b"offload", "parameters", b"parameters", "quantization", b"quantization", "reproducibility", b"reproducibility", "schedulers", b"schedulers", "storage_dtype", b"storage_dtype", "tasks", b"tasks", "traffic_percent", b"traffic_percent", "update_policy", b"update_policy", "vae_tiling_above_px", b"vae_tiling_above_px", "version_labels", b"version_labels", "version_policy", b"version_policy", "vocabulary", b"vocabulary"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
