@@ -105,11 +105,6 @@ def asks_for_images(method: str, path: str) -> bool:
     return method == "POST" and not path.endswith("/cancel")
 
 
-def is_rpc(path: str) -> bool:
-    """Whether a remote procedure is called there."""
-    return _RPC.fullmatch(path) is not None
-
-
 def refused(path: str, error: DarkroomError) -> Response:
     """The answer to a caller that is not let in, in the shape of the dialect at the path."""
     return refusal(problem_of(error), render_of(path))

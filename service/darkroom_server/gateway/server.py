@@ -35,8 +35,8 @@ from darkroom_server.gateway.head_calls import HeadCalls
 from darkroom_server.gateway.kept_images import KeptImages, files_router
 from darkroom_server.gateway.key_route import key_router
 from darkroom_server.gateway.making import ImageMaker
-from darkroom_server.gateway.pages import PageRules, Pages, is_of_this_machine
 from darkroom_server.gateway.packed_bodies import PackedBodies
+from darkroom_server.gateway.pages import PageRules, Pages, is_of_this_machine
 from darkroom_server.gateway.playground_routes import playground_router
 from darkroom_server.gateway.predictions import Predictions
 from darkroom_server.gateway.request_ids import RequestIds
