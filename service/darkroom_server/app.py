@@ -19,7 +19,7 @@ from darkroom_server.gateway.connect import Servicers
 from darkroom_server.gateway.server import HttpOptions, build_http_server
 from darkroom_server.rpc.server import GrpcOptions, build_server, servicers
 from darkroom_server.telemetry.metrics import Metrics
-from darkroom_server.wire.images import ImageLimits
+from darkroom_server.wire.picture_processes import PictureProcesses, Pictures
 from darkroom_server.wire.tls import TlsFiles
 
 log = structlog.get_logger(__name__)
@@ -42,15 +42,24 @@ async def serve(config: ServerConfig) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, signals.put_nowait, number)
-    server = build_server(engine, _grpc_options(config, tls), metrics, gate)
+    pictures = PictureProcesses()
+    server = build_server(engine, _grpc_options(config, tls, pictures), metrics, gate)
     http_server = build_http_server(
         engine,
-        HttpOptions(config.host, config.http_port, server.port, tuple(config.cors_origins), tls),
+        HttpOptions(
+            host=config.host,
+            port=config.http_port,
+            grpc_port=server.port,
+            cors_origins=tuple(config.cors_origins),
+            tls=tls,
+            pictures=pictures,
+        ),
         metrics,
         gate,
-        Servicers(*servicers(engine, ImageLimits())),
+        Servicers(*servicers(engine, pictures)),
     )
     _warn_of_exposure(config)
+    pictures.start()
     gate.start()
     await server.start()
     http_server.start()
@@ -73,6 +82,7 @@ async def serve(config: ServerConfig) -> None:
         await http_server.stop()
         await engine.stop()
         await gate.stop()
+        pictures.close()
         log.info("stopped")
 
 
@@ -120,8 +130,9 @@ def _engine_options(config: ServerConfig) -> EngineOptions:
     )
 
 
-def _grpc_options(config: ServerConfig, tls: TlsFiles | None) -> GrpcOptions:
+def _grpc_options(config: ServerConfig, tls: TlsFiles | None, pictures: Pictures) -> GrpcOptions:
     return GrpcOptions(
+        pictures=pictures,
         tls=tls,
         host=config.host,
         port=config.grpc_port,

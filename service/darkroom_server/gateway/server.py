@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import uvicorn
 from fastapi import APIRouter, Depends, FastAPI, Request, Response, Security
@@ -29,7 +29,7 @@ from darkroom_server.gateway.making import ImageMaker
 from darkroom_server.gateway.playground_routes import playground_router
 from darkroom_server.gateway.request_ids import RequestIds
 from darkroom_server.telemetry.metrics import Metrics
-from darkroom_server.wire.images import ImageLimits
+from darkroom_server.wire.picture_processes import PictureProcesses, Pictures
 from darkroom_server.wire.tls import TlsFiles
 
 #: How long a connection that stands still may hold up the end: what ran has ended before.
@@ -56,6 +56,7 @@ class HttpOptions:
     grpc_port: int
     cors_origins: tuple[str, ...] = ()
     tls: TlsFiles | None = None
+    pictures: Pictures = field(default_factory=PictureProcesses)
 
 
 class _Uvicorn(uvicorn.Server):
@@ -139,7 +140,7 @@ def build_app(
 
     # For the OpenAPI document alone: `Callers` has seen to the key before.
     scheme = [Security(HTTPBearer(auto_error=False))] if gate.asks_for_keys else []
-    app.include_router(image_router(engine, ImageLimits()), dependencies=scheme)
+    app.include_router(image_router(engine, options.pictures), dependencies=scheme)
     app.include_router(key_router(), dependencies=scheme)
     app.include_router(playground_router(options.grpc_port, needs_key=gate.asks_for_keys))
     add_connect(app, servicers, metrics, gate)
@@ -158,12 +159,12 @@ def build_app(
     return app
 
 
-def image_router(engine: Engine, image_limits: ImageLimits) -> APIRouter:
+def image_router(engine: Engine, pictures: Pictures) -> APIRouter:
     """Every route that makes images or tells of models."""
-    maker = ImageMaker(engine, image_limits)
+    maker = ImageMaker(engine, pictures)
     # Until the repository has been read, a model that is in it would be unknown.
     router = APIRouter(dependencies=[Depends(engine.scanned)])
-    router.include_router(events_router(engine, image_limits))
+    router.include_router(events_router(engine, pictures))
     router.include_router(nebula_router(maker))
     router.include_router(openai_router(maker))
     router.include_router(hyperbolic_router(maker))

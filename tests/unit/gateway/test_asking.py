@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from typing import Any
 
@@ -12,9 +13,9 @@ from darkroom_server.domain.errors import InvalidParameter
 from darkroom_server.domain.jobs import Task
 from darkroom_server.gateway.asking import Manner, read_request
 from darkroom_server.gateway.fields import Fields
-from darkroom_server.wire.images import ImageLimits
 from darkroom_server.wire.requests import ImageRequest, MaskPolarity
 from tests.unit.wire.pictures import encoded
+from tests.unit.wire.pictures_here import PicturesHere
 
 EDIT = Manner(mask_polarity=MaskPolarity.TRANSPARENT_REPAINTS)
 EVERY_TASK = frozenset(Task)
@@ -36,7 +37,7 @@ def read(
 ) -> tuple[ImageRequest, list[str]]:
     """The request and the names that change nothing."""
     fields = Fields({"prompt": "x", **body})
-    _, request = read_request(fields, manner, tasks, ImageLimits())
+    _, request = asyncio.run(read_request(fields, manner, tasks, PicturesHere()))
     return request, list(fields.ignored)
 
 
