@@ -32,7 +32,14 @@ async def prepare(
     resolved = resolve(request, model, source=source, choose_seed=choose_seed)
     size, strength = Size(resolved.spec.width_px, resolved.spec.height_px), resolved.strength
     if isinstance(given, FillInput):
-        decoded = await pictures.run(decode_fill, given, size, strength=strength, limits=limits)
+        decoded = await pictures.run(
+            decode_fill,
+            given,
+            size,
+            strength=strength,
+            preserve_unmasked=resolved.preserve_unmasked,
+            limits=limits,
+        )
         return resolved.with_pixels(*decoded)
     return resolved.with_pixels(
         *await pictures.run(decode_source, given, size, strength=strength, limits=limits)
