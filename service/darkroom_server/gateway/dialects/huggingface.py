@@ -158,8 +158,8 @@ def _fields(values: dict[str, Any], shown: Mapping[str, str]) -> Fields:
 def read_inputs(body: dict[str, Any], model: str, maker: ImageMaker) -> Fields:
     """The fields of `inputs` and `parameters`; the path's model goes before the body's.
 
-    `inputs` is an image where the prompt or a mask is among the parameters, it begins as one, or the
-    model has no use for a text alone; otherwise it is the prompt.
+    `inputs` is an image where it begins as one, where the prompt or a mask is among the parameters,
+    or where the model has no use for a text alone; otherwise it is the prompt.
     """
     parameters = body.get("parameters")
     if parameters is None:
