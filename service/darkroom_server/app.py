@@ -46,14 +46,7 @@ async def serve(config: ServerConfig) -> None:
     server = build_server(engine, _grpc_options(config, tls, pictures), metrics, gate)
     http_server = build_http_server(
         engine,
-        HttpOptions(
-            host=config.host,
-            port=config.http_port,
-            grpc_port=server.port,
-            cors_origins=tuple(config.cors_origins),
-            tls=tls,
-            pictures=pictures,
-        ),
+        _http_options(config, server.port, tls, pictures),
         metrics,
         gate,
         Servicers(*servicers(engine, pictures)),
@@ -127,6 +120,19 @@ def _engine_options(config: ServerConfig) -> EngineOptions:
             poll_s=config.repository_poll_s if config.model_control == "poll" else 0.0,
             settle_s=config.repository_settle_s,
         ),
+    )
+
+
+def _http_options(
+    config: ServerConfig, grpc_port: int, tls: TlsFiles | None, pictures: Pictures
+) -> HttpOptions:
+    return HttpOptions(
+        host=config.host,
+        port=config.http_port,
+        grpc_port=grpc_port,
+        cors_origins=tuple(config.cors_origins),
+        tls=tls,
+        pictures=pictures,
     )
 
 

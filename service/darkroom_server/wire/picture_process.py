@@ -15,8 +15,8 @@ from typing import BinaryIO
 
 from darkroom_server.domain.errors import DarkroomError
 
-#: Of a processor, for one errand. The largest pictures that are taken need less than three.
-WORK_LIMIT_S = 10.0
+#: Of a processor, for one errand: four times what the largest pictures that are taken need.
+WORK_LIMIT_S = 20.0
 #: The largest pictures that are taken need a quarter.
 _MEMORY_LIMIT_BYTES = 4 << 30
 
