@@ -14,7 +14,7 @@ from darkroom.v1 import image_pb2
 from darkroom.v1.image_service_pb2 import FillRequest
 from tests.e2e.conftest import Service
 from tests.e2e.refusals import TIMEOUT_S, refusal
-from tests.unit.wire.pictures import chunk, encoded, gradient, hand_made_png
+from tests.unit.wire.pictures import chunk, encoded, gradient, hand_made_png, jpeg_of_scans
 
 SIZE = (64, 48)
 PICTURE = gradient(*SIZE)
@@ -89,6 +89,10 @@ UNDECODABLE = [
     pytest.param(b"\xff\xd8\xff", id="jpeg-signature-only"),
     pytest.param(encoded(PICTURE, "WEBP")[:-40], id="truncated-webp"),
     pytest.param(vp8x(64, 48), id="webp-without-picture"),
+    pytest.param(jpeg_of_scans(3000), id="jpeg-of-3000-scans"),
+    pytest.param(
+        IMAGE[:33] + chunk(b"tEXt", b"a\0") * 1_000_000 + IMAGE[33:], id="png-of-a-million-chunks"
+    ),
 ]
 
 

@@ -40,9 +40,7 @@ class ImageMaker:
     async def make(self, request: Request, fields: Fields, manner: Manner) -> Outcome:
         """The images asked for; raises DarkroomError, naming fields as the caller wrote them."""
         with _named_as_written(fields):
-            ref, parsed = await self._parse(fields, manner)
-            work = run(self.engine, self._pictures, ref, parsed)
-            return await unless_gone(request, work)
+            return await unless_gone(request, self._made(fields, manner))
 
     async def begin(self, fields: Fields, manner: Manner) -> Begun:
         """The request admitted, for answers that are streamed; raises as `make`."""
@@ -51,6 +49,10 @@ class ImageMaker:
             told = generation_events(self.engine, self._pictures, ref, parsed, deadline_s=None)
             _, messages = await anext(told)
             return Begun(next(iter(messages)).accepted, told)
+
+    async def _made(self, fields: Fields, manner: Manner) -> Outcome:
+        ref, parsed = await self._parse(fields, manner)
+        return await run(self.engine, self._pictures, ref, parsed)
 
     async def _parse(self, fields: Fields, manner: Manner) -> tuple[ModelRef, ImageRequest]:
         tasks = self.tasks_of(fields.text("model"))

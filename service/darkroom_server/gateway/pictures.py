@@ -10,7 +10,6 @@ from typing import Any
 from darkroom_server.domain.errors import InvalidImage
 
 _DATA_URL = re.compile(r"data:[^,]{0,256},", re.IGNORECASE)
-_SPACE = re.compile(r"\s+")
 
 
 def picture_bytes(value: Any, field: str) -> bytes:
@@ -30,7 +29,7 @@ def picture_bytes(value: Any, field: str) -> bytes:
     if value[:8].lower().startswith(("http:", "https:", "file:", "ftp:")):
         raise InvalidImage(field, "is an address, and none is fetched; send the file as base64")
     prefix = _DATA_URL.match(value)
-    text = _SPACE.sub("", value[prefix.end() :] if prefix else value).rstrip("=")
+    text = "".join((value[prefix.end() :] if prefix else value).split()).rstrip("=")
     text = text.replace("-", "+").replace("_", "/")
     try:
         return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)

@@ -77,6 +77,27 @@ def test_a_value_is_refused_where_it_would_change_nothing_too(
     assert caught.value.field == name
 
 
+@pytest.mark.parametrize("prompt", [None, "", " "])
+@pytest.mark.parametrize("mask", [None, base64_of(None)], ids=["begun", "filled"])
+def test_an_image_needs_no_prompt(prompt: str | None, mask: str | None) -> None:
+    request, _ = read({**IMAGE, "mask": mask, "prompt": prompt}, Manner())
+    assert request.prompt == (prompt or "")
+    with pytest.raises(InvalidParameter) as caught:
+        read({"prompt": prompt}, Manner())
+    assert caught.value.field == "prompt"
+
+
+@pytest.mark.parametrize(
+    ("written", "asked"),
+    [(None, None), (True, True), (False, False), ("true", True), ("false", False)],
+)
+def test_what_is_kept_may_be_left_to_the_model(written: object, asked: bool | None) -> None:
+    body = {**IMAGE, "mask": base64_of(None), "preserve_unmasked": written}
+    request, _ = read(body, Manner())
+    assert request.fill is not None
+    assert request.fill.preserve_unmasked is asked
+
+
 @pytest.mark.parametrize(
     ("body", "ignored"),
     [
