@@ -114,16 +114,14 @@ def _black_and_white(mask: Picture, field: str, polarity: MaskPolarity) -> Image
 
 def _what_it_holds(mask: Picture, polarity: MaskPolarity) -> str:
     """Values of a mask that asks for nothing, and which ones would ask."""
+    values = alpha_of(mask) if polarity is MaskPolarity.TRANSPARENT_REPAINTS else to_grey(mask)
+    lowest, highest = values.getextrema()
     match polarity:
         case MaskPolarity.WHITE_REPAINTS:
-            _, highest = to_grey(mask).getextrema()
             found, wanted = f"largest value is {highest}", f"from {MASK_THRESHOLD} on"
         case MaskPolarity.BLACK_REPAINTS:
-            lowest, highest = to_grey(mask).getextrema()
-            found = f"values are {lowest} to {highest}, the largest"
-            wanted = f"below {MASK_THRESHOLD}"
+            found, wanted = f"values are {lowest} to {highest}", f"below {MASK_THRESHOLD}"
         case MaskPolarity.TRANSPARENT_REPAINTS:
-            lowest, highest = alpha_of(mask).getextrema()
             found, wanted = f"opacities are {lowest} to {highest}", "at 0"
     return f"the mask's {found} of 255, and a pixel is repainted {wanted}"
 

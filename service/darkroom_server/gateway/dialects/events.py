@@ -25,7 +25,7 @@ from darkroom_server.domain.models import ModelRef
 from darkroom_server.engine.engine import Engine
 from darkroom_server.gateway.bodies import read_body
 from darkroom_server.gateway.event_stream import EventStream, event_text
-from darkroom_server.gateway.outcome import accepted_headers
+from darkroom_server.gateway.outcome import accepted_headers, unless_gone
 from darkroom_server.gateway.problems import Problem, problem_of, refusal
 from darkroom_server.wire.generation import Told, generation_events
 from darkroom_server.wire.messages import parse_fill, parse_generate
@@ -56,7 +56,7 @@ def events_router(engine: Engine, pictures: Pictures) -> APIRouter:
         async def parse() -> _Parsed:
             return parse_generate(await _read(request, GenerateRequest()))
 
-        return await _answer(engine, pictures, parse)
+        return await _answer(request, engine, pictures, parse)
 
     @router.post("/fill")
     async def fill(request: Request) -> Response:
@@ -65,23 +65,30 @@ def events_router(engine: Engine, pictures: Pictures) -> APIRouter:
         async def parse() -> _Parsed:
             return parse_fill(await _read(request, FillRequest()))
 
-        return await _answer(engine, pictures, parse)
+        return await _answer(request, engine, pictures, parse)
 
     return router
 
 
 async def _answer(
-    engine: Engine, pictures: Pictures, parse: Callable[[], Awaitable[_Parsed]]
+    request: Request,
+    engine: Engine,
+    pictures: Pictures,
+    parse: Callable[[], Awaitable[_Parsed]],
 ) -> Response:
     """A stream once the request is admitted; until then an error is an HTTP status."""
     try:
         ref, parsed = await parse()
         told = generation_events(engine, pictures, ref, parsed, deadline_s=None)
-        happened, messages = await anext(told)
+        happened, messages = await unless_gone(request, _first(told))
     except DarkroomError as error:
         return refused(error)
     first = list(messages)
     return EventStream(_texts((happened, first), told), headers=accepted_headers(first[0].accepted))
+
+
+async def _first(told: AsyncGenerator[Told, None]) -> Told:
+    return await anext(told)
 
 
 async def _texts(first: Told, told: AsyncGenerator[Told, None]) -> AsyncGenerator[str, None]:
