@@ -20,7 +20,7 @@ from darkroom_server.gateway.connect import Servicers
 from darkroom_server.gateway.server import HttpOptions, build_http_server
 from darkroom_server.rpc.server import GrpcOptions, build_server, servicers
 from darkroom_server.telemetry.metrics import Metrics
-from darkroom_server.wire.images import ImageLimits
+from darkroom_server.wire.picture_processes import PictureProcesses, Pictures
 from darkroom_server.wire.tls import TlsFiles
 
 log = structlog.get_logger(__name__)
@@ -44,15 +44,17 @@ async def serve(config: ServerConfig) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, signals.put_nowait, number)
-    server = build_server(engine, _grpc_options(config, tls), metrics, gate)
+    pictures = PictureProcesses()
+    server = build_server(engine, _grpc_options(config, tls, pictures), metrics, gate)
     http_server = build_http_server(
         engine,
-        _http_options(config, server.port, tls, open_files_count),
+        _http_options(config, server.port, tls, pictures, open_files_count),
         metrics,
         gate,
-        Servicers(*servicers(engine, ImageLimits())),
+        Servicers(*servicers(engine, pictures)),
     )
     _warn_of_exposure(config)
+    pictures.start()
     gate.start()
     await server.start()
     http_server.start()
@@ -75,6 +77,7 @@ async def serve(config: ServerConfig) -> None:
         await http_server.stop()
         await engine.stop()
         await gate.stop()
+        pictures.close()
         log.info("stopped")
 
 
@@ -123,7 +126,11 @@ def _engine_options(config: ServerConfig) -> EngineOptions:
 
 
 def _http_options(
-    config: ServerConfig, grpc_port: int, tls: TlsFiles | None, open_files_count: int
+    config: ServerConfig,
+    grpc_port: int,
+    tls: TlsFiles | None,
+    pictures: Pictures,
+    open_files_count: int,
 ) -> HttpOptions:
     return HttpOptions(
         host=config.host,
@@ -135,11 +142,13 @@ def _http_options(
         max_connection_count=min(config.max_http_connections, open_files_count // 2),
         tls=tls,
         public_url=config.public_url,
+        pictures=pictures,
     )
 
 
-def _grpc_options(config: ServerConfig, tls: TlsFiles | None) -> GrpcOptions:
+def _grpc_options(config: ServerConfig, tls: TlsFiles | None, pictures: Pictures) -> GrpcOptions:
     return GrpcOptions(
+        pictures=pictures,
         tls=tls,
         host=config.host,
         port=config.grpc_port,

@@ -197,7 +197,12 @@ def test_preserve_unmasked_keeps_every_pixel_outside_the_mask(inpainting: Any) -
     (made,), _ = served(inpainting, [spec])
     original = np.frombuffer(spec.fill.image.data, dtype=np.uint8).reshape(64, 64, 3)
     np.testing.assert_array_equal(made[:, :24], original[:, :24])
-    assert (made[:, 24:] != original[:, 24:]).mean() > 0.9
+    # Behind the soft edge, which is a pixel wide at this size, it is the pipeline's own.
+    stock = made_by_stock(inpainting, spec)[0]
+    np.testing.assert_array_equal(made[:, 25:], stock[:, 25:])
+    between = np.stack([original[:, 24], stock[:, 24]])
+    assert (made[:, 24] >= between.min(axis=0)).all()
+    assert (made[:, 24] <= between.max(axis=0)).all()
 
 
 def test_a_cancelled_run_stops_within_two_steps_and_spoils_no_later_one(pipeline: Any) -> None:

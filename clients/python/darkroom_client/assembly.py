@@ -229,6 +229,9 @@ def _parameters(parameters: image_pb2.EffectiveParameters) -> Parameters:
         scheduler=parameters.scheduler,
         seeds=tuple(parameters.seeds),
         strength=parameters.strength if parameters.HasField("strength") else None,
+        preserve_unmasked=(
+            parameters.preserve_unmasked if parameters.HasField("preserve_unmasked") else None
+        ),
         fingerprint=parameters.fingerprint,
     )
 

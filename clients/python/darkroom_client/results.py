@@ -52,7 +52,7 @@ class GeneratedImage:
 class Parameters:
     """What the model ran with, after defaults and rounding.
 
-    `strength` is None where images begin with noise.
+    `strength` is None where images begin with noise, `preserve_unmasked` where none is filled.
     `seeds` has one for every image. Two servers with one `fingerprint` give one picture.
     """
 
@@ -66,6 +66,7 @@ class Parameters:
     scheduler: str
     seeds: tuple[int, ...]
     strength: float | None
+    preserve_unmasked: bool | None
     fingerprint: str
 
 

@@ -172,6 +172,7 @@ class Defaults:
     guidance_scale: float
     scheduler: str
     strength: float = 1.0
+    preserve_unmasked: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

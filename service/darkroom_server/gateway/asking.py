@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from darkroom_server.domain.errors import InvalidParameter
 from darkroom_server.domain.jobs import FeatureCache, ImageFormat, PreviewSpec, Task
 from darkroom_server.domain.models import ModelRef
+from darkroom_server.gateway.bodies import off_loop
 from darkroom_server.gateway.fields import Fields, whole
 from darkroom_server.gateway.pictures import picture_bytes
-from darkroom_server.wire.images import ImageLimits, says_alpha, shows_through
+from darkroom_server.wire.images import says_alpha, shows_through
 from darkroom_server.wire.limits import check_limits, check_name, check_strength
+from darkroom_server.wire.picture_processes import Pictures
 from darkroom_server.wire.requests import (
     FillInput,
     ImageRequest,
@@ -53,10 +55,10 @@ class Manner:
     needs_image: bool = False
 
 
-def read_request(
-    fields: Fields, manner: Manner, tasks: frozenset[Task], image_limits: ImageLimits
+async def read_request(
+    fields: Fields, manner: Manner, tasks: frozenset[Task], pictures: Pictures
 ) -> tuple[ModelRef, ImageRequest]:
-    """The model asked for and what is asked of it. CPU-bound where images are sent along.
+    """The model asked for and what is asked of it; images are looked at off the loop.
 
     `tasks` are those of the model. Raises FieldError, naming fields as `darkroom.v1` does or as the
     caller did.
@@ -65,7 +67,7 @@ def read_request(
     check_name("model", model)
     width_px, height_px = _size(fields)
     seed = fields.whole("seed")
-    task, fill, source = _given(fields, manner, tasks, image_limits)
+    task, fill, source = await _given(fields, manner, tasks, pictures)
     # A form's, or JSON's, 0 is an error; only what is absent means one image.
     image_count = fields.whole("image_count")
     threshold = fields.number("feature_cache.threshold")
@@ -88,12 +90,13 @@ def read_request(
         source=source,
         feature_cache=None if threshold is None else FeatureCache(threshold=threshold),
     )
-    check_limits(request)
+    # Of a text that may be as long as the body.
+    await off_loop(check_limits, request)
     return ModelRef(model), request
 
 
-def _given(
-    fields: Fields, manner: Manner, tasks: frozenset[Task], image_limits: ImageLimits
+async def _given(
+    fields: Fields, manner: Manner, tasks: frozenset[Task], pictures: Pictures
 ) -> tuple[Task, FillInput | None, SourceInput | None]:
     """The task that the images sent along make of the request."""
     image, mask = fields.picture("image.content"), fields.picture("mask.content")
@@ -106,19 +109,22 @@ def _given(
         fields.ignore("strength", "mask_polarity", "preserve_unmasked")
         return Task.TEXT_TO_IMAGE, None, None
     name = fields.name("image.content")
-    content = picture_bytes(image, name)
+    content = await off_loop(picture_bytes, image, name)
     polarity = manner.mask_polarity if chosen is None else _POLARITIES[chosen]
     if mask is None and chosen is None:
         only_fills = Task.FILL in tasks and Task.IMAGE_TO_IMAGE not in tasks
         by_colour = polarity is MaskPolarity.WHITE_REPAINTS
-        if not only_fills and (by_colour or not shows_through(content, name, image_limits)):
+        if not only_fills and (
+            by_colour or not await pictures.run(shows_through, content, name, pictures.limits)
+        ):
             fields.ignore("preserve_unmasked")
             return Task.IMAGE_TO_IMAGE, None, SourceInput(image=content, strength=strength)
-        if says_alpha(content, name, image_limits):
+        if await pictures.run(says_alpha, content, name, pictures.limits):
             polarity = MaskPolarity.TRANSPARENT_REPAINTS
+    mask_name = fields.name("mask.content")
     fill = FillInput(
         image=content,
-        mask=None if mask is None else picture_bytes(mask, fields.name("mask.content")),
+        mask=None if mask is None else await off_loop(picture_bytes, mask, mask_name),
         mask_polarity=polarity,
         strength=strength,
         preserve_unmasked=preserve_unmasked,

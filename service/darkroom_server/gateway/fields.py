@@ -137,9 +137,10 @@ class Fields:
             raise InvalidParameter(self.name(field), "is no number")
         return found
 
-    def flag(self, field: str) -> bool:
-        """True or false, also as text; absent is false."""
-        return flag(self.raw(field), self.name(field))
+    def flag(self, field: str) -> bool | None:
+        """True or false, also as text."""
+        value = self.raw(field)
+        return None if value is None else flag(value, self.name(field))
 
     def choice(self, field: str, choices: Iterable[str]) -> str | None:
         """One of the words, in any case."""

@@ -18,7 +18,7 @@ from darkroom_server.domain.jobs import JobCompleted, JobImage, JobTimings
 from darkroom_server.domain.models import ModelRef
 from darkroom_server.engine.engine import Engine
 from darkroom_server.wire.generation import generation_events
-from darkroom_server.wire.images import ImageLimits
+from darkroom_server.wire.picture_processes import Pictures
 from darkroom_server.wire.requests import ImageRequest
 
 _Value = TypeVar("_Value")
@@ -44,13 +44,11 @@ def inference_s(timings: JobTimings) -> float:
     return max(0.0, timings.total_s - timings.queue_s - timings.load_s)
 
 
-async def run(
-    engine: Engine, image_limits: ImageLimits, ref: ModelRef, request: ImageRequest
-) -> Outcome:
+async def run(engine: Engine, pictures: Pictures, ref: ModelRef, request: ImageRequest) -> Outcome:
     """Admits the request and waits for its images; cancelled, it cancels the job."""
     accepted, timings = GenerationEvent.Accepted(), JobTimings()
     images: list[JobImage] = []
-    told = generation_events(engine, image_limits, ref, request, deadline_s=None)
+    told = generation_events(engine, pictures, ref, request, deadline_s=None)
     async with aclosing(told):
         async for happened, messages in told:
             if happened is None:

@@ -8,7 +8,7 @@ import functools
 import socket
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import uvicorn
@@ -43,7 +43,7 @@ from darkroom_server.gateway.request_ids import RequestIds
 from darkroom_server.gateway.trailing_slashes import TrailingSlashes
 from darkroom_server.gateway.unknown_routes import add_route_errors
 from darkroom_server.telemetry.metrics import Metrics
-from darkroom_server.wire.images import ImageLimits
+from darkroom_server.wire.picture_processes import PictureProcesses, Pictures
 from darkroom_server.wire.tls import TlsFiles
 
 #: How long a connection that stands still may hold up the end: what ran has ended before.
@@ -77,6 +77,7 @@ class HttpOptions:
     max_connection_count: int = 512
     tls: TlsFiles | None = None
     public_url: str | None = None
+    pictures: Pictures = field(default_factory=PictureProcesses)
 
 
 class _Uvicorn(uvicorn.Server):
@@ -209,7 +210,7 @@ def build_app(
 
     # For the OpenAPI document alone: `Callers` has seen to the key before.
     scheme = [Security(HTTPBearer(auto_error=False))] if gate.asks_for_keys else []
-    images = image_router(engine, ImageLimits(), options.public_url)
+    images = image_router(engine, options.pictures, options.public_url)
     app.include_router(images, dependencies=scheme)
     app.include_router(key_router(), dependencies=scheme)
     app.include_router(playground_router(options.grpc_port, needs_key=gate.asks_for_keys))
@@ -242,16 +243,14 @@ def _add_layers(app: FastAPI, metrics: Metrics, gate: Gate, options: HttpOptions
     app.add_middleware(RequestIds, metrics=metrics)
 
 
-def image_router(
-    engine: Engine, image_limits: ImageLimits, public_url: str | None = None
-) -> APIRouter:
+def image_router(engine: Engine, pictures: Pictures, public_url: str | None = None) -> APIRouter:
     """Every route that makes images or tells of models."""
-    maker = ImageMaker(engine, image_limits)
+    maker = ImageMaker(engine, pictures)
     kept = KeptImages(public_url)
     predictions = Predictions(kept)
     # Until the repository has been read, a model that is in it would be unknown.
     router = APIRouter(dependencies=[Depends(engine.scanned)])
-    router.include_router(events_router(engine, image_limits))
+    router.include_router(events_router(engine, pictures))
     router.include_router(nebula_router(maker))
     router.include_router(openai_router(maker, kept))
     router.include_router(hyperbolic_router(maker))

@@ -25,7 +25,7 @@ from darkroom_server.models.settings import (
     WarmupSettings,
 )
 
-_Value = TypeVar("_Value", int, float, str)
+_Value = TypeVar("_Value", bool, int, float, str)
 
 
 def combine(name: str, settings: ModelSettings, traits: PipelineTraits) -> ModelInfo:
@@ -118,6 +118,7 @@ def _override_defaults(derived: Defaults, settings: DefaultSettings) -> Defaults
         guidance_scale=_first(settings.guidance_scale, derived.guidance_scale),
         scheduler=_first(settings.scheduler, derived.scheduler),
         strength=_first(settings.strength, derived.strength),
+        preserve_unmasked=_first(settings.preserve_unmasked, derived.preserve_unmasked),
     )
 
 

@@ -109,7 +109,7 @@ _TYPE_NAMES = {
     FieldDescriptor.CPPTYPE_MESSAGE: "a group of fields in braces",
 }
 
-_Value = TypeVar("_Value", str, int, float)
+_Value = TypeVar("_Value", str, bool, int, float)
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,6 +302,7 @@ def _settings(message: model_config_pb2.ModelConfig, source: ConfigSource) -> Mo
             guidance_scale=written(defaults.guidance_scale, "defaults", "guidance_scale"),
             scheduler=written(defaults.scheduler, "defaults", "scheduler"),
             strength=written(defaults.strength, "defaults", "strength"),
+            preserve_unmasked=written(defaults.preserve_unmasked, "defaults", "preserve_unmasked"),
         ),
         limits=_limits(message.limits, source),
         schedulers=tuple(message.schedulers),

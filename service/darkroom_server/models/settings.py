@@ -69,6 +69,7 @@ class DefaultSettings:
     guidance_scale: float | None = None
     scheduler: str | None = None
     strength: float | None = None
+    preserve_unmasked: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,7 +22,7 @@ from darkroom_server.rpc.interceptors import CallInterceptor
 from darkroom_server.rpc.models import ModelService
 from darkroom_server.rpc.reflection import add_reflection
 from darkroom_server.telemetry.metrics import Metrics
-from darkroom_server.wire.images import ImageLimits
+from darkroom_server.wire.picture_processes import PictureProcesses, Pictures
 from darkroom_server.wire.tls import TlsFiles
 
 
@@ -39,7 +39,7 @@ class GrpcOptions:
     keepalive_timeout_s: float = 20.0
     #: Clients that ping more often than this are turned away.
     min_client_ping_interval_s: float = 10.0
-    image_limits: ImageLimits = field(default_factory=ImageLimits)
+    pictures: Pictures = field(default_factory=PictureProcesses)
     tls: TlsFiles | None = None
 
 
@@ -73,7 +73,7 @@ def build_server(engine: Engine, options: GrpcOptions, metrics: Metrics, gate: G
         options=_channel_options(options),
     )
     health = HealthService(engine)
-    images, models = servicers(engine, options.image_limits)
+    images, models = servicers(engine, options.pictures)
     image_service_pb2_grpc.add_ImageServiceServicer_to_server(images, server)
     model_service_pb2_grpc.add_ModelServiceServicer_to_server(models, server)
     add_health(health, server)
@@ -81,9 +81,9 @@ def build_server(engine: Engine, options: GrpcOptions, metrics: Metrics, gate: G
     return GrpcServer(server, health, _bind(server, options))
 
 
-def servicers(engine: Engine, image_limits: ImageLimits) -> tuple[ImageService, ModelService]:
+def servicers(engine: Engine, pictures: Pictures) -> tuple[ImageService, ModelService]:
     """What answers the calls of Darkroom's own services, on whatever transport."""
-    return ImageService(engine, image_limits), ModelService(engine)
+    return ImageService(engine, pictures), ModelService(engine)
 
 
 def _bind(server: aio.Server, options: GrpcOptions) -> int:

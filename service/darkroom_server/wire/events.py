@@ -152,6 +152,7 @@ def _effective(resolved: Resolved, model: RunningModel) -> image_pb2.EffectivePa
         scheduler=spec.scheduler,
         seeds=spec.seeds,
         strength=spec.strength if spec.fill or spec.source else None,
+        preserve_unmasked=spec.fill.preserve_unmasked if spec.fill else None,
         output=_output(spec.output),
         fingerprint="/".join(
             (

@@ -143,6 +143,8 @@ def _parameter(field: str, effective: bool, model: ModelInfo) -> pb.ParameterSpe
             _fill_range(spec, 0, MAX_GUIDANCE_SCALE, None, defaults.guidance_scale)
         case "strength":
             _fill_range(spec, 0, 1, None, defaults.strength)
+        case "preserve_unmasked":
+            _fill_range(spec, 0, 1, 1, defaults.preserve_unmasked)
         case "seed":
             _fill_range(spec, 0, MAX_SEED, 1, None)
     return spec

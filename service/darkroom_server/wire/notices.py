@@ -33,8 +33,14 @@ class NoticeReason(enum.Enum):
     ALPHA_IGNORED = "ALPHA_IGNORED"
     #: CMYK, palette or greyscale became RGB.
     COLOR_CONVERTED = "COLOR_CONVERTED"
+    #: Colours were converted from the file's own colour space to sRGB.
+    PROFILE_CONVERTED = "PROFILE_CONVERTED"
+    #: The file's colour profile is broken or not for its pixels; they were taken as sRGB.
+    PROFILE_IGNORED = "PROFILE_IGNORED"
     #: More than 8 bits a channel became 8.
     DEPTH_REDUCED = "DEPTH_REDUCED"
+    #: Nothing in the mask asks for new pixels, so nothing is repainted.
+    MASK_REPAINTS_NOTHING = "MASK_REPAINTS_NOTHING"
     #: The mask was scaled to the image's size.
     MASK_RESIZED = "MASK_RESIZED"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from typing import Any
 
@@ -12,9 +13,9 @@ from darkroom_server.domain.errors import InvalidParameter
 from darkroom_server.domain.jobs import Task
 from darkroom_server.gateway.asking import Manner, read_request
 from darkroom_server.gateway.fields import Fields
-from darkroom_server.wire.images import ImageLimits
 from darkroom_server.wire.requests import ImageRequest, MaskPolarity
 from tests.unit.wire.pictures import encoded
+from tests.unit.wire.pictures_here import PicturesHere
 
 EDIT = Manner(mask_polarity=MaskPolarity.TRANSPARENT_REPAINTS)
 EVERY_TASK = frozenset(Task)
@@ -36,7 +37,7 @@ def read(
 ) -> tuple[ImageRequest, list[str]]:
     """The request and the names that change nothing."""
     fields = Fields({"prompt": "x", **body})
-    _, request = read_request(fields, manner, tasks, ImageLimits())
+    _, request = asyncio.run(read_request(fields, manner, tasks, PicturesHere()))
     return request, list(fields.ignored)
 
 
@@ -74,6 +75,27 @@ def test_a_value_is_refused_where_it_would_change_nothing_too(
     with pytest.raises(InvalidParameter) as caught:
         read({**image, name: value}, Manner())
     assert caught.value.field == name
+
+
+@pytest.mark.parametrize("prompt", [None, "", " "])
+@pytest.mark.parametrize("mask", [None, base64_of(None)], ids=["begun", "filled"])
+def test_an_image_needs_no_prompt(prompt: str | None, mask: str | None) -> None:
+    request, _ = read({**IMAGE, "mask": mask, "prompt": prompt}, Manner())
+    assert request.prompt == (prompt or "")
+    with pytest.raises(InvalidParameter) as caught:
+        read({"prompt": prompt}, Manner())
+    assert caught.value.field == "prompt"
+
+
+@pytest.mark.parametrize(
+    ("written", "asked"),
+    [(None, None), (True, True), (False, False), ("true", True), ("false", False)],
+)
+def test_what_is_kept_may_be_left_to_the_model(written: object, asked: bool | None) -> None:
+    body = {**IMAGE, "mask": base64_of(None), "preserve_unmasked": written}
+    request, _ = read(body, Manner())
+    assert request.fill is not None
+    assert request.fill.preserve_unmasked is asked
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,8 @@ from darkroom_server.gateway.connect import Servicers
 from darkroom_server.gateway.server import HttpOptions, build_app
 from darkroom_server.rpc.server import servicers
 from darkroom_server.telemetry.metrics import IMAGES, Metrics
-from darkroom_server.wire.images import ImageLimits
 from tests.unit.wire.example_models import SDXL
+from tests.unit.wire.pictures_here import PicturesHere
 
 
 @dataclass
@@ -47,8 +47,8 @@ def app_of(
     origins: tuple[str, ...] = (),
     gate: Gate | None = None,
 ) -> FastAPI:
-    found = Servicers(*servicers(engine, ImageLimits()))
-    options = HttpOptions("", 0, 8001, origins)
+    found = Servicers(*servicers(engine, PicturesHere()))
+    options = HttpOptions("", 0, 8001, origins, pictures=PicturesHere())
     return build_app(engine, metrics or Metrics(), gate or Gate(GateOptions()), found, options)
 
 

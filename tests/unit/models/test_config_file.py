@@ -52,7 +52,7 @@ aliases: ["a", "b"]
 hub { repo_id: "org/repo" revision: "main" }
 tasks: [TASK_FILL, TASK_TEXT_TO_IMAGE]
 defaults { width_px: 64 height_px: 32 step_count: 5 guidance_scale: 0 scheduler: "S"
-           strength: 0.5 }
+           strength: 0.5 preserve_unmasked: false }
 limits { min_size_px: 16 max_size_px: 128 max_pixel_count: 4096 max_step_count: 9
          max_image_count: 2 }
 schedulers: "S" parameters: "prompt" dtype: DTYPE_BF16
@@ -108,6 +108,7 @@ def test_every_field_is_read() -> None:
             guidance_scale=0.0,
             scheduler="S",
             strength=0.5,
+            preserve_unmasked=False,
         ),
         limits=LimitSettings(
             min_size_px=16,

@@ -30,6 +30,8 @@ _MASK_NAME = "parameters.mask_image"
 _BODY_NAMES = ("inputs", "parameters", "model")
 #: A body that begins so is an image; JSON never does.
 _MAGICS = (b"\x89PNG", b"\xff\xd8\xff", b"RIFF")
+#: The same in base64, and what data URLs begin with; prompts do not.
+_IMAGE_TEXTS = ("iVBORw0KGgo", "/9j/", "UklGR", "data:image/")
 
 
 def huggingface_router(maker: ImageMaker) -> APIRouter:
@@ -159,8 +161,8 @@ def _fields(values: dict[str, Any], shown: Mapping[str, str]) -> Fields:
 def read_inputs(body: dict[str, Any], model: str, maker: ImageMaker) -> Fields:
     """The fields of `inputs` and `parameters`; the path's model goes before the body's.
 
-    `inputs` is an image where the prompt or a mask is among the parameters, or the model has no use
-    for a text alone; otherwise it is the prompt.
+    `inputs` is an image where it begins as one, where the prompt or a mask is among the parameters,
+    or where the model has no use for a text alone; otherwise it is the prompt.
     """
     parameters = body.get("parameters")
     if parameters is None:
@@ -177,7 +179,9 @@ def read_inputs(body: dict[str, Any], model: str, maker: ImageMaker) -> Fields:
 
 def _of_inputs(inputs: str, parameters: dict[str, Any], model: Any, maker: ImageMaker) -> Fields:
     values = {**parameters, "model": model}
-    about_image = any(values.get(name) is not None for name in ("prompt", "mask", "mask_image"))
+    about_image = inputs.lstrip().startswith(_IMAGE_TEXTS) or any(
+        values.get(name) is not None for name in ("prompt", "mask", "mask_image")
+    )
     named = values["model"] if isinstance(values["model"], str) else None
     if about_image or Task.TEXT_TO_IMAGE not in maker.tasks_of(named):
         return _fields({**values, "image": inputs}, {"image.content": "inputs"})

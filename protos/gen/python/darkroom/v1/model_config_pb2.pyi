@@ -322,6 +322,7 @@ class ModelConfig(_message.Message):
         GUIDANCE_SCALE_FIELD_NUMBER: _builtins.int
         SCHEDULER_FIELD_NUMBER: _builtins.int
         STRENGTH_FIELD_NUMBER: _builtins.int
+        PRESERVE_UNMASKED_FIELD_NUMBER: _builtins.int
         width_px: _builtins.int
         """Output width."""
         height_px: _builtins.int
@@ -334,6 +335,10 @@ class ModelConfig(_message.Message):
         """Scheduler, by class name."""
         strength: _builtins.float
         """Fill: how far from the original."""
+        preserve_unmasked: _builtins.bool
+        """Fill: whether what is not repainted are the input's own pixels. Unset:
+        true.
+        """
         def __init__(
             self,
             *,
@@ -343,17 +348,22 @@ class ModelConfig(_message.Message):
             guidance_scale: _builtins.float | None = ...,
             scheduler: _builtins.str = ...,
             strength: _builtins.float | None = ...,
+            preserve_unmasked: _builtins.bool | None = ...,
         ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _typing.Literal["_guidance_scale", b"_guidance_scale", "_strength", b"_strength", "guidance_scale", b"guidance_scale", "strength", b"strength"]  # noqa: Y015
+        _HasFieldArgType: _TypeAlias = _typing.Literal["_guidance_scale", b"_guidance_scale", "_preserve_unmasked", b"_preserve_unmasked", "_strength", b"_strength", "guidance_scale", b"guidance_scale", "preserve_unmasked", b"preserve_unmasked", "strength", b"strength"]  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["_guidance_scale", b"_guidance_scale", "_strength", b"_strength", "guidance_scale", b"guidance_scale", "height_px", b"height_px", "scheduler", b"scheduler", "step_count", b"step_count", "strength", b"strength", "width_px", b"width_px"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["_guidance_scale", b"_guidance_scale", "_preserve_unmasked", b"_preserve_unmasked", "_strength", b"_strength", "guidance_scale", b"guidance_scale", "height_px", b"height_px", "preserve_unmasked", b"preserve_unmasked", "scheduler", b"scheduler", "step_count", b"step_count", "strength", b"strength", "width_px", b"width_px"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         _WhichOneofReturnType__guidance_scale: _TypeAlias = _typing.Literal["guidance_scale"]  # noqa: Y015
         _WhichOneofArgType__guidance_scale: _TypeAlias = _typing.Literal["_guidance_scale", b"_guidance_scale"]  # noqa: Y015
+        _WhichOneofReturnType__preserve_unmasked: _TypeAlias = _typing.Literal["preserve_unmasked"]  # noqa: Y015
+        _WhichOneofArgType__preserve_unmasked: _TypeAlias = _typing.Literal["_preserve_unmasked", b"_preserve_unmasked"]  # noqa: Y015
         _WhichOneofReturnType__strength: _TypeAlias = _typing.Literal["strength"]  # noqa: Y015
         _WhichOneofArgType__strength: _TypeAlias = _typing.Literal["_strength", b"_strength"]  # noqa: Y015
         @_typing.overload
         def WhichOneof(self, oneof_group: _WhichOneofArgType__guidance_scale) -> _WhichOneofReturnType__guidance_scale | None: ...
+        @_typing.overload
+        def WhichOneof(self, oneof_group: _WhichOneofArgType__preserve_unmasked) -> _WhichOneofReturnType__preserve_unmasked | None: ...
         @_typing.overload
         def WhichOneof(self, oneof_group: _WhichOneofArgType__strength) -> _WhichOneofReturnType__strength | None: ...
 
