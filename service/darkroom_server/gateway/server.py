@@ -30,7 +30,7 @@ from darkroom_server.gateway.playground_routes import playground_router
 from darkroom_server.gateway.request_ids import RequestIds
 from darkroom_server.telemetry.metrics import Metrics
 from darkroom_server.wire.images import ImageLimits
-from darkroom_server.wire.tls import TlsFiles
+from darkroom_server.wire.tls import Certificates
 
 #: How long a connection that stands still may hold up the end: what ran has ended before.
 _STOP_S = 5
@@ -55,7 +55,7 @@ class HttpOptions:
     port: int
     grpc_port: int
     cors_origins: tuple[str, ...] = ()
-    tls: TlsFiles | None = None
+    tls: Certificates | None = None
 
 
 class _Uvicorn(uvicorn.Server):
@@ -70,15 +70,14 @@ class _Uvicorn(uvicorn.Server):
 class HttpServer:
     """A server that is bound to its port. Belongs to the event loop that starts it."""
 
-    def __init__(self, app: FastAPI, listener: socket.socket, tls: TlsFiles | None) -> None:
+    def __init__(self, app: FastAPI, listener: socket.socket, tls: Certificates | None) -> None:
         self._listener = listener
         config = uvicorn.Config(
             app,
             log_config=None,
             access_log=False,
             timeout_graceful_shutdown=_STOP_S,
-            ssl_certfile=None if tls is None else tls.certificate,
-            ssl_keyfile=None if tls is None else tls.key,
+            ssl_context_factory=None if tls is None else lambda *_: tls.server_context(),
         )
         self._server = _Uvicorn(config)
         self._task: asyncio.Task[None] | None = None
