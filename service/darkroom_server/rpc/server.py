@@ -45,6 +45,9 @@ class GrpcOptions:
     #: A connection that has been silent this long is pinged, and closed if that goes unanswered.
     keepalive_time_s: float = 60.0
     keepalive_timeout_s: float = 20.0
+    #: How long a connection may take until HTTP/2 is spoken, and how long it may be without a call.
+    handshake_timeout_s: float = 20.0
+    idle_timeout_s: float = 600.0
     #: How long a request may take to arrive, and how long an event of the answer may lie unread.
     receive_timeout_s: float = 60.0
     unread_timeout_s: float = 60.0
@@ -126,6 +129,9 @@ def _channel_options(options: GrpcOptions) -> list[tuple[str, int]]:
         ("grpc.max_concurrent_streams", options.max_concurrent_streams),
         ("grpc.keepalive_time_ms", round(options.keepalive_time_s * 1000)),
         ("grpc.keepalive_timeout_ms", round(options.keepalive_timeout_s * 1000)),
+        # Who connects and says nothing goes soon; a client that is idle connects again by itself.
+        ("grpc.server_handshake_timeout_ms", round(options.handshake_timeout_s * 1000)),
+        ("grpc.max_connection_idle_ms", round(options.idle_timeout_s * 1000)),
         # Pings are answered, however many: gRPC stops reading while answers wait to be sent. To
         # turn away who sends too many costs it 2 KiB for each ping that has come with them.
         ("grpc.http2.max_ping_strikes", 0),

@@ -59,6 +59,7 @@ TABLE = {
     ),
     errors.InvalidImage: ("INVALID_ARGUMENT", 400, "INVALID_IMAGE", False, "BadRequest"),
     errors.RequestTooLarge: ("RESOURCE_EXHAUSTED", 413, "REQUEST_TOO_LARGE", False, None),
+    errors.BodyTimeout: ("DEADLINE_EXCEEDED", 408, "BODY_TIMEOUT", False, None),
     errors.ImageTooLarge: ("INVALID_ARGUMENT", 400, "IMAGE_TOO_LARGE", False, "BadRequest"),
     errors.WrongTask: ("INVALID_ARGUMENT", 400, "WRONG_TASK", False, "BadRequest"),
     errors.ModelNotFound: ("NOT_FOUND", 404, "MODEL_NOT_FOUND", False, "ResourceInfo"),
@@ -88,6 +89,7 @@ TABLE = {
     errors.DeadlineExceeded: ("DEADLINE_EXCEEDED", 504, "DEADLINE_EXCEEDED", False, None),
     errors.Cancelled: ("CANCELLED", 499, "CANCELLED", False, None),
     errors.LoadCancelled: ("CANCELLED", 409, "LOAD_CANCELLED", False, None),
+    errors.ResultsUnread: ("RESOURCE_EXHAUSTED", 408, "RESULTS_UNREAD", False, None),
     errors.OutOfDeviceMemory: (
         "RESOURCE_EXHAUSTED", 500, "OUT_OF_DEVICE_MEMORY", False, None,
     ),
@@ -174,6 +176,7 @@ def test_bugs_and_failures_carry_the_request_id() -> None:
         ),
         pytest.param(errors.InsufficientCredits("poor", key_id="one"), -1, id="no-credits"),
         pytest.param(errors.OutOfDeviceMemory("big"), -1, id="never-for-out-of-memory"),
+        pytest.param(errors.ResultsUnread("slow"), -1, id="never-for-what-was-not-read"),
         pytest.param(errors.WorkerLost("lost"), None, id="up-to-the-client"),
     ],
 )
