@@ -8,7 +8,7 @@ import inspect
 import re
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 from typing import Any, TypeAlias
 
@@ -103,16 +103,22 @@ class CallInterceptor(aio.ServerInterceptor):
             with self._open.one(quiet=call.quiet) as room:
                 async with _answering(call, context):
                     room.require()
-                    request = await receive(context)
-                    started = False
-                    async with aclosing(behavior(request, context)) as responses:
-                        async for response in responses:
-                            if not started:
-                                await _send_id(call, context)
-                                started = True
-                            await self._sending.send(response, context)
+                    with self._sending.to(context):
+                        request = await receive(context)
+                        await self._send_all(behavior(request, context), context, call)
 
         return answer
+
+    async def _send_all(
+        self, answers: AsyncGenerator[Any, None], context: _Context, call: _Call
+    ) -> None:
+        started = False
+        async with aclosing(answers) as responses:
+            async for response in responses:
+                if not started:
+                    await _send_id(call, context)
+                    started = True
+                await self._sending.send(response, context)
 
     def _single(self, behavior: Any, receive: _Receive, call: _Call) -> Any:
         async def answer(_contents: Any, context: _Context) -> Any:
