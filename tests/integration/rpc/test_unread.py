@@ -56,12 +56,16 @@ async def test_a_connection_with_many_answers_unread_gets_no_more(
         assert [one async for one in ImageServiceStub(another).Generate(PROMPT)]
     for call in calls:
         with pytest.raises(aio.AioRpcError) as caught:
-            while await call.read() is not aio.EOF:
-                pass
+            await read_to_the_end(call)
         assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     async with asyncio.timeout(30):
         while not await is_served(images):
             await asyncio.sleep(0.05)
+
+
+async def read_to_the_end(call: aio.UnaryStreamCall) -> None:
+    while await call.read() is not aio.EOF:
+        pass
 
 
 async def is_served(images: ImageServiceStub) -> bool:
