@@ -13,6 +13,7 @@ import uvloop
 from darkroom_server.access.gate import Gate
 from darkroom_server.config import ServerConfig
 from darkroom_server.engine.engine import Engine, EngineOptions
+from darkroom_server.engine.heap import keep_trimmed
 from darkroom_server.engine.memory import SystemMemory
 from darkroom_server.engine.model_control import ControlOptions
 from darkroom_server.engine.open_files import raise_open_files_limit
@@ -21,21 +22,23 @@ from darkroom_server.gateway.server import HttpOptions, build_http_server
 from darkroom_server.rpc.server import GrpcOptions, build_server, servicers
 from darkroom_server.telemetry.metrics import Metrics
 from darkroom_server.wire.picture_processes import PictureProcesses, Pictures
-from darkroom_server.wire.tls import TlsFiles
+from darkroom_server.wire.tls import Certificates
 
 log = structlog.get_logger(__name__)
 
 
 def run(config: ServerConfig) -> None:
-    """Serves until SIGTERM or SIGINT; returns when every call has its status."""
+    """Serves until SIGTERM or SIGINT; returns when every call has its status.
+
+    SIGHUP reads keys and certificates again.
+    """
     uvloop.run(serve(config))
 
 
 async def serve(config: ServerConfig) -> None:
     """Opens the ports, loads the models, waits for a signal, drains, stops."""
-    tls = config.tls_files()
-    if tls is not None:
-        tls.check()
+    files = config.tls_files()
+    tls = None if files is None else Certificates(files)
     open_files_count = raise_open_files_limit()
     metrics = Metrics()
     gate = Gate(config.gate_options())
@@ -45,6 +48,8 @@ async def serve(config: ServerConfig) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, signals.put_nowait, number)
     pictures = PictureProcesses()
+    reloads = _Reloads(gate, tls)
+    loop.add_signal_handler(signal.SIGHUP, reloads.begin)
     server = build_server(engine, _grpc_options(config, tls, pictures), metrics, gate)
     http_server = build_http_server(
         engine,
@@ -63,6 +68,7 @@ async def serve(config: ServerConfig) -> None:
     gc.freeze()
     log.info("listening", host=config.host, grpc_port=server.port, http_port=http_server.port)
     loading = asyncio.create_task(engine.start())
+    trimming = asyncio.create_task(keep_trimmed())
     try:
         # A repository that cannot be read ends the server; nothing else does but a signal.
         stopped = asyncio.create_task(signals.get())
@@ -73,12 +79,34 @@ async def serve(config: ServerConfig) -> None:
         await _drain(engine, config, signals)
     finally:
         loading.cancel()
+        trimming.cancel()
         await server.stop(grace_s=1.0)
         await http_server.stop()
         await engine.stop()
         await gate.stop()
         pictures.close()
         log.info("stopped")
+
+
+class _Reloads:
+    """What SIGHUP does: keys and certificates are read again, and no connection ends."""
+
+    def __init__(self, gate: Gate, tls: Certificates | None) -> None:
+        self._gate = gate
+        self._tls = tls
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def begin(self) -> None:
+        """Reads them, one after the other, off the loop."""
+        task = asyncio.create_task(self._reload())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _reload(self) -> None:
+        log.info("reading keys and certificates again")
+        await asyncio.to_thread(self._gate.refresh_keys)
+        if self._tls is not None:
+            await asyncio.to_thread(self._tls.reload)
 
 
 async def _drain(engine: Engine, config: ServerConfig, signals: asyncio.Queue[int]) -> None:
@@ -115,6 +143,7 @@ def _engine_options(config: ServerConfig) -> EngineOptions:
         hang_limit_s=config.worker_hang_limit_s,
         aliases=config.aliases,
         memory=SystemMemory() if config.memory_check else None,
+        undelivered_bytes=config.undelivered_bytes,
         control=ControlOptions(
             is_explicit=config.model_control == "explicit",
             load_models=tuple(config.load_models),
@@ -128,7 +157,7 @@ def _engine_options(config: ServerConfig) -> EngineOptions:
 def _http_options(
     config: ServerConfig,
     grpc_port: int,
-    tls: TlsFiles | None,
+    tls: Certificates | None,
     pictures: Pictures,
     open_files_count: int,
 ) -> HttpOptions:
@@ -146,7 +175,9 @@ def _http_options(
     )
 
 
-def _grpc_options(config: ServerConfig, tls: TlsFiles | None, pictures: Pictures) -> GrpcOptions:
+def _grpc_options(
+    config: ServerConfig, tls: Certificates | None, pictures: Pictures
+) -> GrpcOptions:
     return GrpcOptions(
         pictures=pictures,
         tls=tls,
@@ -154,4 +185,6 @@ def _grpc_options(config: ServerConfig, tls: TlsFiles | None, pictures: Pictures
         port=config.grpc_port,
         max_receive_message_bytes=config.max_receive_bytes,
         max_concurrent_streams=config.max_concurrent_streams,
+        receive_timeout_s=config.receive_timeout_s,
+        unread_timeout_s=config.unread_timeout_s,
     )

@@ -93,7 +93,10 @@ class ServerConfig(BaseSettings):
     tls_client_ca: Path | None = None
     insecure: bool = False
     max_receive_bytes: Annotated[int, Field(ge=1 << 20)] = 64 << 20
-    max_concurrent_streams: Annotated[int, Field(ge=1)] = 1024
+    max_concurrent_streams: Annotated[int, Field(ge=1)] = 16384
+    receive_timeout_s: Annotated[float, Field(gt=0)] = 60.0
+    unread_timeout_s: Annotated[float, Field(gt=0)] = 60.0
+    undelivered_bytes: Annotated[int, Field(ge=1 << 20)] = 512 << 20
     worker_thread_count: Annotated[int, Field(ge=0)] = 0
     #: Of SDXL a text takes 0.6 MiB in FP32, of FLUX with 512 tokens 8 MiB.
     prompt_cache_bytes: Annotated[int, Field(ge=0)] = 256 << 20

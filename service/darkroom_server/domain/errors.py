@@ -160,6 +160,10 @@ class LoadCancelled(DarkroomError):
     """What was being loaded was told to leave before it served."""
 
 
+class ResultsUnread(DarkroomError):
+    """The caller does not read what was made for it."""
+
+
 class OutOfDeviceMemory(DarkroomError):
     """The device has not enough memory for this request, even alone."""
 

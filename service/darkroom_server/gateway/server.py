@@ -44,7 +44,7 @@ from darkroom_server.gateway.trailing_slashes import TrailingSlashes
 from darkroom_server.gateway.unknown_routes import add_route_errors
 from darkroom_server.telemetry.metrics import Metrics
 from darkroom_server.wire.picture_processes import PictureProcesses, Pictures
-from darkroom_server.wire.tls import TlsFiles
+from darkroom_server.wire.tls import Certificates
 
 #: How long a connection that stands still may hold up the end: what ran has ended before.
 _STOP_S = 5
@@ -75,7 +75,7 @@ class HttpOptions:
     cors_origins: tuple[str, ...] = ()
     allowed_hosts: tuple[str, ...] = ()
     max_connection_count: int = 512
-    tls: TlsFiles | None = None
+    tls: Certificates | None = None
     public_url: str | None = None
     pictures: Pictures = field(default_factory=PictureProcesses)
 
@@ -129,8 +129,7 @@ class HttpServer:
             # What waits to be accepted is no connection of ours yet.
             backlog=_BACKLOG,
             timeout_graceful_shutdown=_STOP_S,
-            ssl_certfile=None if tls is None else tls.certificate,
-            ssl_keyfile=None if tls is None else tls.key,
+            ssl_context_factory=None if tls is None else lambda *_: tls.server_context(),
         )
         self._server = _Uvicorn(config)
         self._task: asyncio.Task[None] | None = None

@@ -64,6 +64,7 @@ ERROR_KINDS: Mapping[type[DarkroomError], ErrorKind] = {
     errors.DeadlineExceeded: ErrorKind(_Code.DEADLINE_EXCEEDED, 504, "DEADLINE_EXCEEDED"),
     errors.Cancelled: ErrorKind(_Code.CANCELLED, 499, "CANCELLED"),
     errors.LoadCancelled: ErrorKind(_Code.CANCELLED, 409, "LOAD_CANCELLED"),
+    errors.ResultsUnread: ErrorKind(_Code.RESOURCE_EXHAUSTED, 408, "RESULTS_UNREAD"),
     errors.OutOfDeviceMemory: ErrorKind(_Code.RESOURCE_EXHAUSTED, 500, "OUT_OF_DEVICE_MEMORY"),
     errors.GenerationFailed: ErrorKind(_Code.INTERNAL, 500, "GENERATION_FAILED"),
     errors.WorkerLost: ErrorKind(_Code.INTERNAL, 500, "WORKER_LOST"),
@@ -132,7 +133,9 @@ def retry_pushback_ms(error: DarkroomError) -> int | None:
         return -1
     if isinstance(error, errors.TryLater):
         return max(0, round(error.retry_after_s * 1000))
-    if isinstance(error, errors.OutOfDeviceMemory | errors.InsufficientCredits):
+    if isinstance(
+        error, errors.OutOfDeviceMemory | errors.InsufficientCredits | errors.ResultsUnread
+    ):
         return -1
     return None
 

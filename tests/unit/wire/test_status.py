@@ -49,6 +49,7 @@ EXAMPLES: list[DarkroomError] = [
     errors.DeadlineExceeded("bad"),
     errors.Cancelled("bad"),
     errors.LoadCancelled("bad"),
+    errors.ResultsUnread("bad"),
     errors.OutOfDeviceMemory("bad"),
     errors.GenerationFailed("bad"),
     errors.WorkerLost("bad"),
@@ -94,6 +95,7 @@ TABLE = {
     errors.DeadlineExceeded: ("DEADLINE_EXCEEDED", 504, "DEADLINE_EXCEEDED", False, None),
     errors.Cancelled: ("CANCELLED", 499, "CANCELLED", False, None),
     errors.LoadCancelled: ("CANCELLED", 409, "LOAD_CANCELLED", False, None),
+    errors.ResultsUnread: ("RESOURCE_EXHAUSTED", 408, "RESULTS_UNREAD", False, None),
     errors.OutOfDeviceMemory: (
         "RESOURCE_EXHAUSTED", 500, "OUT_OF_DEVICE_MEMORY", False, None,
     ),
@@ -180,6 +182,7 @@ def test_bugs_and_failures_carry_the_request_id() -> None:
         ),
         pytest.param(errors.InsufficientCredits("poor", key_id="one"), -1, id="no-credits"),
         pytest.param(errors.OutOfDeviceMemory("big"), -1, id="never-for-out-of-memory"),
+        pytest.param(errors.ResultsUnread("slow"), -1, id="never-for-what-was-not-read"),
         pytest.param(errors.WorkerLost("lost"), None, id="up-to-the-client"),
     ],
 )
