@@ -12,7 +12,8 @@ from rich.text import Text
 
 from darkroom_server.models.problems import Problem, Severity
 from darkroom_server.models.remote_store import is_url
-from darkroom_server.models.repository import ModelRepository, RepositoryModel, RepositoryScan
+from darkroom_server.models.repository import ModelRepository
+from darkroom_server.models.scan import RepositoryModel, RepositoryScan
 
 EPILOG = "Exit codes: 0 no errors (warnings are allowed), 1 errors."
 

@@ -14,6 +14,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
+from darkroom_server.background import begin
 from darkroom_server.domain.errors import DarkroomError
 from darkroom_server.domain.jobs import JobImage
 from darkroom_server.gateway.making import Begun
@@ -76,7 +77,7 @@ class Predictions:
             created_s=self._now(),
         )
         self._predictions[made.id] = made
-        made.task = asyncio.create_task(self._finish(made))
+        made.task = begin("prediction", self._finish(made))
         self._forget()
         return made
 
@@ -115,7 +116,7 @@ class Predictions:
             raise
         finally:
             if not made.has_ended:
-                # A bug, which the loop reports.
+                # A bug, which is logged.
                 made.status, made.error = PredictionStatus.FAILED, "the server failed"
             made.completed_s = self._now()
             self._forget()

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from darkroom_server.models.repository import ModelRepository, RepositoryModel, RepositoryScan
+from darkroom_server.models.repository import ModelRepository
+from darkroom_server.models.scan import RepositoryModel, RepositoryScan
 
 SDXL_INDEX: dict[str, Any] = {
     "_class_name": "StableDiffusionXLPipeline",
