@@ -16,12 +16,12 @@ from darkroom_server.domain.errors import (
     ControlRefused,
     DarkroomError,
     InvalidParameter,
-    LoadCancelled,
     ModelNotFound,
     ModelUnavailable,
     VersionNotReady,
 )
 from darkroom_server.domain.models import LoadProgress, ModelStatus, VersionState
+from darkroom_server.engine.load_failure import load_failure
 from darkroom_server.engine.manager import Manager
 from darkroom_server.engine.memory_gate import MemoryGate
 from darkroom_server.engine.state_keeper import StateKeeper
@@ -171,7 +171,7 @@ class ModelControl:
             states = {one.state for one in loading}
             is_ready = states == {VersionState.READY}
             if not is_ready and states.isdisjoint(_ON_ITS_WAY):
-                raise _failure(loading)
+                raise load_failure(loading)
             report = self._report(loading)
             if report != last:
                 yield report
@@ -388,18 +388,3 @@ class ModelControl:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return await asyncio.shield(task)
-
-
-def _failure(loading: Iterable[Supervisor]) -> Exception:
-    """What the load of some versions, none of which is on its way any more, failed of."""
-    name = "The version"
-    for one in loading:
-        name = f"{one.version.model.name}/{one.version.version}"
-        if one.failure is not None:
-            return one.failure
-        if one.state is VersionState.FAILED:
-            message = one.status().message
-            return ModelUnavailable(
-                one.version.model.name, f"{name} could not be loaded: {message}"
-            )
-    return LoadCancelled(f"{name} was unloaded while it was being loaded.")

@@ -124,8 +124,9 @@ def build_app(
         """200 when every model that should serve does, else 503."""
         return Response(status_code=200 if engine.is_ready() else 503)
 
-    @app.get("/v2/models/{name:path}/versions/{version}/ready")
+    # The lower one is looked at first.
     @app.get("/v2/models/{name:path}/ready")
+    @app.get("/v2/models/{name:path}/versions/{version}/ready")
     async def model_ready(name: str, version: str = "") -> Response:
         """200 when the model or version serves, 404 when there is none so named, else 503."""
         found = is_ready(engine, name, version)

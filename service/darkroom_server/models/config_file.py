@@ -29,7 +29,6 @@ from darkroom_server.domain.models import (
 )
 from darkroom_server.models.config_memory import memory_profile
 from darkroom_server.models.config_source import ConfigSource, FieldUse, scan_config
-from darkroom_server.models.git_lfs import POINTER_PROBLEM, is_pointer
 from darkroom_server.models.problems import Position, ProblemLog, quoted
 from darkroom_server.models.settings import (
     AllVersions,
@@ -151,9 +150,6 @@ def did_you_mean(word: str, known: tuple[str, ...]) -> str:
 
 def read_config(content: bytes, *, shown: str, problems: ProblemLog) -> ConfigFile | None:
     """The config in a file's bytes, or None with its problems; `shown` names the file in them."""
-    if is_pointer(content):
-        problems.error(shown, POINTER_PROBLEM)
-        return None
     text = _decode(content, shown, problems)
     if text is None:
         return None

@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 from darkroom_server.backends.exports import is_part
 from darkroom_server.models.problems import ProblemLog, quoted
 from darkroom_server.models.version_files import MANIFEST_NAME, DigestCache, FileEntry
+from darkroom_server.worker.files_check import MAX_FILE_COUNT
 
 MAX_MANIFEST_BYTES = 16 << 20
 
@@ -73,7 +74,10 @@ def check_manifest(
             problems.error(shown, f"line {number} is not '<sha256>  <name>'")
             return
         named.add(name)
-        if _leaves(name, folder):
+        if len(named) > MAX_FILE_COUNT:
+            problems.error(shown, f"names more than {MAX_FILE_COUNT} files")
+            return
+        if _is_elsewhere(name) or (name in sha256_by_name and _leads_elsewhere(name, folder)):
             problems.error(
                 shown,
                 f"line {number} names {quoted(name)}, which is not in the version's folder: copy "
@@ -93,10 +97,12 @@ def check_manifest(
         problems.warning(shown, f"does not name {quoted(name)}, which is there")
 
 
-def _leaves(name: str, folder: Path) -> bool:
-    if name.startswith("/") or ".." in PurePosixPath(name).parts:
-        return True
+def _is_elsewhere(name: str) -> bool:
+    return name.startswith("/") or ".." in PurePosixPath(name).parts
+
+
+def _leads_elsewhere(name: str, folder: Path) -> bool:
     try:
         return not (folder / name).resolve().is_relative_to(folder)
-    except (OSError, RuntimeError, ValueError):  # a loop of links, or no name that a file can have
+    except (OSError, RuntimeError):  # it has become a loop of links
         return True

@@ -30,6 +30,7 @@ from darkroom_server.models.derive import (
     derive_traits,
     fake_traits,
 )
+from darkroom_server.models.git_lfs import POINTER_PROBLEM, is_pointer
 from darkroom_server.models.manifest import checked_digests
 from darkroom_server.models.naming import (
     NO_MODEL_NAME,
@@ -233,6 +234,9 @@ class _ModelScan:
                 content = file.read(MAX_CONFIG_BYTES + 1)
         except OSError as error:
             self.problems.error(shown, f"cannot be read: {_reason(error)}")
+            return None
+        if is_pointer(content):
+            self.problems.error(shown, POINTER_PROBLEM)
             return None
         config = read_config(content, shown=shown, problems=self.problems)
         if config is None:

@@ -14,13 +14,11 @@ from pathlib import Path
 from darkroom_server.backends.exports import is_part
 from darkroom_server.domain.models import FileStamp
 from darkroom_server.models.problems import ProblemLog
+from darkroom_server.worker.files_check import MAX_DEPTH, MAX_FILE_COUNT
 
 #: A list of the version's files and their SHA-256, in the format of `sha256sum`.
 MANIFEST_NAME = "MANIFEST.sha256"
 
-#: Folders in each other, and files and folders of a version; pipelines have two, and hundreds.
-MAX_DEPTH = 32
-MAX_FILE_COUNT = 20_000
 _READ_BYTES = 1 << 20
 
 

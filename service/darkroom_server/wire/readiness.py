@@ -15,14 +15,15 @@ def is_ready(engine: Engine, name: str, version: str = "") -> bool | None:
     `name` is the model's own, a hub id or an alias, with or without `models/` before it. None:
     there is no such model or version.
     """
+    name = name.removeprefix(_MODEL_PREFIX)
+    if not name:
+        return None
     try:
-        status = engine.get_model(name.removeprefix(_MODEL_PREFIX)) if name else None
+        status = engine.get_model(name)
     except ModelNotFound:
         return None
     except ModelUnavailable:
         return False
-    if status is None:
-        return None
     if not version:
         return status.is_ready() and not engine.is_leaving()
     for one in status.versions:

@@ -87,3 +87,13 @@ def test_a_line_that_leaves_the_versions_folder_is_refused(tmp_path: Path, name:
     )
     assert [one.version for one in repository.model().versions] == [2]
     assert repository.model("bystander").versions
+
+
+def test_a_manifest_of_more_lines_than_a_version_may_have_files_is_not_read_on(
+    tmp_path: Path,
+) -> None:
+    problems = ProblemLog("m")
+    text = "\n".join(f"{A}  {number}" for number in range(300_000))
+    check_manifest(text, {}, folder=tmp_path, shown="M", problems=problems)
+    assert problems.error_count == 20_001
+    assert str(problems.problems[-1]) == "M: error: has more than 200 errors: the rest is left out"
