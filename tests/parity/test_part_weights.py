@@ -17,10 +17,13 @@ from transformers import (
     CLIPVisionConfig,
     CLIPVisionModelWithProjection,
 )
+from typer.testing import CliRunner
 
 from darkroom_server.backends.diffusers.loader import load_model
 from darkroom_server.backends.diffusers.part_weights import PartFault, components, part_faults
 from darkroom_server.backends.prompt_cache import PromptCache
+from darkroom_server.cli import weights_check
+from darkroom_server.cli.main import app
 from darkroom_server.domain.errors import ModelUnavailable
 from darkroom_server.domain.models import DeviceKind, Placement
 from darkroom_server.models.repository import ModelRepository
@@ -158,9 +161,25 @@ def test_every_part_in_shards_is_compared(saved: Path) -> None:
         file.write_bytes(content)
 
 
-def test_the_embedded_models_are_taken() -> None:
-    for version in EMBEDDED.glob("*/1"):
-        assert faults(version) == []
+def test_check_repo_takes_the_embedded_models_and_names_what_one_lacks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(weights_check, "quieten", lambda: None)
+    result = CliRunner().invoke(app, ["check-repo", str(EMBEDDED)])
+    assert result.exit_code == 0, result.output
+    assert "no problems" in result.output
+    shutil.copytree(EMBEDDED / "tiny-sdxl", tmp_path / "tiny-sdxl")
+    version = tmp_path / "tiny-sdxl" / "1"
+    (version / "MANIFEST.sha256").unlink()
+    for part, file in weights(version):
+        tensors = load_file(file)
+        lost = max(tensors, key=lambda one: (one.count("."), one))
+        kept = {name: tensor for name, tensor in tensors.items() if name != lost}
+        save_file(kept, file, metadata={"format": "pt"})
+        result = CliRunner().invoke(app, ["check-repo", str(tmp_path)])
+        assert result.exit_code == 1
+        assert f"tiny-sdxl/1/{part}: error: lacks 1 tensor ('{lost}')" in result.output
+        assert "0 models can be served" in result.output
 
 
 def test_a_layer_that_is_missing_ends_the_load_with_its_name(saved: Path) -> None:
