@@ -11,6 +11,7 @@ import structlog
 import uvloop
 
 from darkroom_server.access.gate import Gate
+from darkroom_server.background import log_what_is_left
 from darkroom_server.config import ServerConfig
 from darkroom_server.engine.engine import Engine, EngineOptions
 from darkroom_server.engine.heap import keep_trimmed
@@ -45,6 +46,7 @@ async def serve(config: ServerConfig) -> None:
     engine = Engine(_engine_options(config), metrics)
     signals: asyncio.Queue[int] = asyncio.Queue()
     loop = asyncio.get_running_loop()
+    log_what_is_left(loop)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, signals.put_nowait, number)
     pictures = PictureProcesses()

@@ -13,6 +13,7 @@ from darkroom_server.access.keyring import KeyRing
 from darkroom_server.access.ledger import FileLedger, Ledger, Uncounted, spent_path
 from darkroom_server.access.rates import Rates
 from darkroom_server.access.redis_ledger import RedisLedger
+from darkroom_server.background import keep_going
 from darkroom_server.domain.errors import InvalidApiKey
 from darkroom_server.domain.keys import ApiKey, Permission
 
@@ -59,7 +60,7 @@ class Gate:
     def start(self) -> None:
         """Begins to watch the file of keys."""
         if self._keys is not None:
-            self._watch = asyncio.create_task(self._keys.watch())
+            self._watch = keep_going("watch over keys", self._keys.watch)
 
     def refresh_keys(self) -> None:
         """Reads the file of keys now, if it has changed."""

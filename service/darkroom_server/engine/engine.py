@@ -12,6 +12,7 @@ from pathlib import Path
 
 import structlog
 
+from darkroom_server.background import keep_going
 from darkroom_server.domain.errors import Draining
 from darkroom_server.domain.jobs import ImageSpec, Job, JobEvent, Task
 from darkroom_server.domain.models import (
@@ -160,8 +161,8 @@ class Engine:
         self.control.begin()
         log.info("models found", count=len(models))
         self._watches = [
-            asyncio.create_task(self._watch_workers()),
-            asyncio.create_task(self.control.watch()),
+            keep_going("watch over workers", self._watch_workers),
+            keep_going("watch over the repository", self.control.watch),
         ]
 
     def _supervise(self, version: VersionInfo, on_change: Callable[[], None]) -> Supervisor:

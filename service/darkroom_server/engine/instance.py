@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 
+from darkroom_server.background import told
 from darkroom_server.worker.main import run_worker
 from darkroom_server.worker.messages import Command, Report, StopWorker, WorkerSpec
 
@@ -120,7 +121,7 @@ class Instance:
     def send(self, command: Command) -> None:
         """Queues a command; lost silently when the worker is gone, which `on_exit` tells."""
         if not self._stopped:
-            self._writer.submit(self._write, command)
+            told("command to a worker", self._writer.submit(self._write, command))
 
     def _write(self, command: Command) -> None:
         connection = self._connection

@@ -14,6 +14,7 @@ from typing import Protocol, assert_never
 
 import structlog
 
+from darkroom_server.background import begin
 from darkroom_server.domain.errors import DarkroomError, WorkerLost
 from darkroom_server.domain.jobs import (
     Job,
@@ -355,7 +356,11 @@ class Seat:
         """Starts anew after a while, the longer the more often it was tried before."""
         exponent = min(attempt_count - 1, 10)
         delay_s = min(MAX_RESTART_DELAY_S, FIRST_RESTART_DELAY_S * 2.0**exponent)
-        self._restart = asyncio.create_task(self._start_again(delay_s))
+        self._restart = begin(
+            "restart of a worker",
+            self._start_again(delay_s),
+            on_failure=lambda: self._give_up("The worker could not be started again."),
+        )
         self._move(SeatState.RESTARTING, message)
         for active in self.jobs.values():
             self._tell_loading(active)
@@ -380,7 +385,7 @@ class Seat:
         log.error("worker failed", model=self._name(), reason=message)
         instance, self._instance = self._instance, None
         if instance is not None:
-            self._closing = asyncio.create_task(instance.stop(by_force=True))
+            self._closing = begin("end of a worker", instance.stop(by_force=True))
         self._move(SeatState.FAILED, message)
 
     def _move(self, state: SeatState, message: str = "") -> None:

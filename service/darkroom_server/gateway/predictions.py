@@ -14,6 +14,7 @@ from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from darkroom_server.background import begin
 from darkroom_server.domain.errors import Cancelled, DarkroomError, GenerationFailed
 from darkroom_server.domain.jobs import JobCompleted, JobEvent, JobImage, JobQueued, JobTimings
 from darkroom_server.gateway.kept_images import KEPT_S, KeptImages
@@ -96,7 +97,7 @@ class Predictions:
             created_s=self._now(),
         )
         self._predictions[made.id] = made
-        made.task = asyncio.create_task(self._finish(made))
+        made.task = begin("prediction", self._finish(made))
         self._forget()
         return made
 
@@ -140,7 +141,7 @@ class Predictions:
             raise
         finally:
             if not made.has_ended:
-                # A bug, which the loop reports.
+                # A bug, which is logged.
                 made.status = PredictionStatus.FAILED
                 made.error = GenerationFailed("the server failed")
             made.image_names, made.images = self.kept.keep(made.images), []

@@ -17,6 +17,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.security import HTTPBearer
 
 from darkroom_server.access.gate import Gate
+from darkroom_server.background import keep_going
 from darkroom_server.engine.engine import Engine
 from darkroom_server.gateway.body_holds import BodyHolds, Holds
 from darkroom_server.gateway.bugs import Bugs, add_bug_handler
@@ -44,6 +45,7 @@ from darkroom_server.gateway.trailing_slashes import TrailingSlashes
 from darkroom_server.gateway.unknown_routes import add_route_errors
 from darkroom_server.telemetry.metrics import Metrics
 from darkroom_server.wire.picture_processes import PictureProcesses, Pictures
+from darkroom_server.wire.readiness import is_ready
 from darkroom_server.wire.tls import Certificates
 
 #: How long a connection that stands still may hold up the end: what ran has ended before.
@@ -139,8 +141,8 @@ class HttpServer:
 
     def start(self) -> None:
         """Begins to answer."""
-        self._task = asyncio.create_task(self._server.serve(sockets=[self._listener]))
-        self._watch = asyncio.create_task(self._close_late())
+        self._task = keep_going("HTTP server", lambda: self._server.serve(sockets=[self._listener]))
+        self._watch = keep_going("watch of connections", self._close_late)
 
     async def stop(self) -> None:
         """Ends after the calls that run, or those that stand still after a while."""
@@ -192,14 +194,13 @@ def build_app(
         """200 when every model that should serve does, else 503."""
         return Response(status_code=200 if engine.is_ready() else 503)
 
-    @app.get("/v2/models/{name}/ready")
-    async def model_ready(name: str) -> Response:
-        """200 when the model serves, 404 when there is none of that name, else 503."""
-        known = {status.model.name: status for status in engine.list_models()}
-        if name not in known:
-            return Response(status_code=404)
-        is_ready = known[name].is_ready() and not engine.is_leaving()
-        return Response(status_code=200 if is_ready else 503)
+    # The lower one is looked at first.
+    @app.get("/v2/models/{name:path}/ready")
+    @app.get("/v2/models/{name:path}/versions/{version}/ready")
+    async def model_ready(name: str, version: str = "") -> Response:
+        """200 when the model or version serves, 404 when there is none so named, else 503."""
+        found = is_ready(engine, name, version)
+        return Response(status_code=404 if found is None else 200 if found else 503)
 
     @app.get("/metrics")
     async def scrape(request: Request) -> Response:

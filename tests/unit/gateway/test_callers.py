@@ -61,6 +61,8 @@ async def http(gate: Gate) -> AsyncIterator[httpx.AsyncClient]:
         ("GET", "/v2/health/live", Need.NOTHING),
         ("GET", "/v2/health/ready", Need.NOTHING),
         ("GET", "/v2/models/sdxl/ready", Need.NOTHING),
+        ("GET", "/v2/models/some/hub-id/ready", Need.NOTHING),
+        ("GET", "/v2/models/sdxl/versions/3/ready", Need.NOTHING),
         ("GET", "/health", Need.NOTHING),
         ("GET", "/v1/health", Need.NOTHING),
         ("GET", "/models/org/name/health", Need.NOTHING),
@@ -88,6 +90,7 @@ def test_what_a_call_needs(method: str, path: str, need: Need) -> None:
 
 OPEN = {
     "/metrics", "/v2/health/live", "/v2/health/ready", "/v2/models/{name}/ready", "/health",
+    "/v2/models/{name}/versions/{version}/ready",
     "/v1/health", "/models/{model}/health", "/hf-inference/models/{model}/health",
     "/files/{name}",
 }  # fmt: skip

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from darkroom_server.models.honoured import HONOURED
-from darkroom_server.models.repository import ModelRepository, RepositoryModel, RepositoryScan
+from darkroom_server.models.repository import ModelRepository
+from darkroom_server.models.scan import RepositoryModel, RepositoryScan
 
 
 def denoiser_class(pipeline_class: str) -> str:

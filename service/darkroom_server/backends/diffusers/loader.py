@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,7 +17,7 @@ from diffusers import DiffusionPipeline
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from darkroom_server.backends.base import RequestModel, StepModel
-from darkroom_server.backends.diffusers import memory
+from darkroom_server.backends.diffusers import memory, part_weights
 from darkroom_server.backends.diffusers.families.flux import FluxStepModel
 from darkroom_server.backends.diffusers.families.flux_fill import FluxFillStepModel
 from darkroom_server.backends.diffusers.families.hidream import HiDreamStepModel
@@ -61,6 +61,8 @@ FAMILIES: dict[str, Family] = {
 #: Bytes of the widest vectors that processors compute with.
 _VECTOR_BYTES = 64
 
+#: A status message has room for so many.
+_TOLD_FAULTS = 3
 _TORCH_DTYPES = {dtype: of_torch for of_torch, dtype in DTYPES.items()}
 
 
@@ -88,10 +90,11 @@ def load_model(
             raise ModelUnavailable(model.name, f"{model.pipeline_class} {reason}.")
     device = _device(model.name, placement)
     dtype = _torch_dtype(model.dtype, device)
-    components = _components(version.path)
+    components = part_weights.components(version.path)
     present = {name: part for name, part in components.items() if part != [None, None]}
     memory.check(model.name, model.memory, device, present)
     try:
+        _require_weights(model.name, version.path, present)
         with telling_parts(version.path, tell_bytes):
             pipeline = DiffusionPipeline.from_pretrained(
                 version.path,
@@ -146,14 +149,11 @@ def _copied_in_place_of(tensor: torch.Tensor) -> torch.Tensor:
     return copy.copy_(tensor)
 
 
-def _components(folder: Path) -> dict[str, list[str | None]]:
-    """The parts that the pipeline's index names, as [library, class]; absent ones have neither."""
-    index = DiffusionPipeline.load_config(folder, local_files_only=True)
-    return {
-        name: part
-        for name, part in index.items()
-        if isinstance(part, list) and not name.startswith("_")
-    }
+def _require_weights(name: str, folder: Path, parts: Mapping[str, Sequence[str | None]]) -> None:
+    """Raises ModelUnavailable for weights that are not those of the parts they are for."""
+    faults = [f"{one.part} {one.message}" for one in part_weights.part_faults(folder, parts)]
+    if faults:
+        raise ModelUnavailable(name, f"{'; '.join(faults[:_TOLD_FAULTS])}.")
 
 
 def _torch_dtype(dtype: Dtype, device: torch.device) -> torch.dtype:
