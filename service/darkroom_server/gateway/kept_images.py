@@ -41,10 +41,12 @@ class KeptImages:
     """The images, oldest first. Whoever knows a name may have what is under it.
 
     `public_url` is where callers reach this server; None: where the request at hand has. `now`
-    gives Unix time in seconds.
+    gives seconds by a clock that nobody sets.
     """
 
-    def __init__(self, public_url: str | None = None, now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, public_url: str | None = None, now: Callable[[], float] = time.monotonic
+    ) -> None:
         self._public_url = public_url
         self._now = now
         self._albums: deque[_Album] = deque()

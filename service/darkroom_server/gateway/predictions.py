@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import math
 import secrets
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
@@ -49,6 +50,8 @@ class Prediction:
     ahead_count: int | None = 0
     error: DarkroomError | None = None
     completed_s: float | None = None
+    #: Until when it is kept once it has ended, by a clock that nobody sets.
+    kept_until_s: float = math.inf
     timings: JobTimings = field(default_factory=JobTimings)
     #: While it runs; then they are kept under their names.
     images: list[JobImage] = field(default_factory=list)
@@ -80,9 +83,15 @@ class Prediction:
 
 
 class Predictions:
-    """All that are kept, oldest first. `now` gives Unix time in seconds."""
+    """All that are kept, oldest first. `now` gives Unix time in seconds; nobody sets the `clock`."""
 
-    def __init__(self, kept: KeptImages, now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        kept: KeptImages,
+        now: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._clock = clock
         self.kept = kept
         self._now = now
         self._predictions: dict[str, Prediction] = {}
@@ -146,15 +155,16 @@ class Predictions:
                 made.error = GenerationFailed("the server failed")
             made.image_names, made.images = self.kept.keep(made.images), []
             made.completed_s = self._now()
+            made.kept_until_s = self._clock() + KEPT_S
             made.tell()
             self._forget()
 
     def _forget(self) -> None:
         """Drops the ended that are too old or without their images, and the oldest of too many."""
-        oldest_s = self._now() - KEPT_S
+        now_s = self._clock()
         for one in list(self._predictions.values()):
             is_whole = all(self.kept.find(name) for name in one.image_names)
             is_crowded = len(self._predictions) > MAX_PREDICTION_COUNT
-            is_due = one.completed_s is not None and one.completed_s < oldest_s
+            is_due = one.kept_until_s < now_s
             if one.completed_s is not None and (is_due or is_crowded or not is_whole):
                 del self._predictions[one.id]

@@ -283,7 +283,11 @@ class _ModelScan:
     def _is_settled(self, files: dict[str, FileEntry]) -> bool:
         if MANIFEST_NAME in files:
             return True
-        return all(entry.ctime_ns <= self._settled_before_ns for entry in files.values())
+        # A time that is still to come is of a clock that was set back since.
+        return all(
+            not self._settled_before_ns < entry.ctime_ns <= time.time_ns()
+            for entry in files.values()
+        )
 
     def _traits(
         self, settings: ModelSettings, files: dict[str, FileEntry], shown: str

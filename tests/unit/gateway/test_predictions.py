@@ -42,7 +42,7 @@ def begun(*script: Any, left: asyncio.Event | None = None) -> Begun:
 
 def stored(clock: Clock | None = None) -> Predictions:
     now = clock or Clock()
-    return Predictions(KeptImages(now=now), now)
+    return Predictions(KeptImages(now=now), now, now)
 
 
 def images_of(store: Predictions, made: Prediction) -> list[JobImage | None]:
