@@ -11,46 +11,57 @@ import structlog
 import uvloop
 
 from darkroom_server.access.gate import Gate
+from darkroom_server.background import log_what_is_left
 from darkroom_server.config import ServerConfig
 from darkroom_server.engine.engine import Engine, EngineOptions
+from darkroom_server.engine.heap import keep_trimmed
 from darkroom_server.engine.memory import SystemMemory
 from darkroom_server.engine.model_control import ControlOptions
+from darkroom_server.engine.open_files import raise_open_files_limit
 from darkroom_server.gateway.connect import Servicers
 from darkroom_server.gateway.server import HttpOptions, build_http_server
 from darkroom_server.rpc.server import GrpcOptions, build_server, servicers
 from darkroom_server.telemetry.metrics import Metrics
-from darkroom_server.wire.images import ImageLimits
-from darkroom_server.wire.tls import TlsFiles
+from darkroom_server.wire.picture_processes import PictureProcesses, Pictures
+from darkroom_server.wire.tls import Certificates
 
 log = structlog.get_logger(__name__)
 
 
 def run(config: ServerConfig) -> None:
-    """Serves until SIGTERM or SIGINT; returns when every call has its status."""
+    """Serves until SIGTERM or SIGINT; returns when every call has its status.
+
+    SIGHUP reads keys and certificates again.
+    """
     uvloop.run(serve(config))
 
 
 async def serve(config: ServerConfig) -> None:
     """Opens the ports, loads the models, waits for a signal, drains, stops."""
-    tls = config.tls_files()
-    if tls is not None:
-        tls.check()
+    files = config.tls_files()
+    tls = None if files is None else Certificates(files)
+    open_files_count = raise_open_files_limit()
     metrics = Metrics()
     gate = Gate(config.gate_options())
     engine = Engine(_engine_options(config), metrics)
     signals: asyncio.Queue[int] = asyncio.Queue()
     loop = asyncio.get_running_loop()
+    log_what_is_left(loop)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, signals.put_nowait, number)
-    server = build_server(engine, _grpc_options(config, tls), metrics, gate)
+    pictures = PictureProcesses()
+    reloads = _Reloads(gate, tls)
+    loop.add_signal_handler(signal.SIGHUP, reloads.begin)
+    server = build_server(engine, _grpc_options(config, tls, pictures), metrics, gate)
     http_server = build_http_server(
         engine,
-        HttpOptions(config.host, config.http_port, server.port, tuple(config.cors_origins), tls),
+        _http_options(config, server.port, tls, pictures, open_files_count),
         metrics,
         gate,
-        Servicers(*servicers(engine, ImageLimits())),
+        Servicers(*servicers(engine, pictures)),
     )
     _warn_of_exposure(config)
+    pictures.start()
     gate.start()
     await server.start()
     http_server.start()
@@ -59,6 +70,7 @@ async def serve(config: ServerConfig) -> None:
     gc.freeze()
     log.info("listening", host=config.host, grpc_port=server.port, http_port=http_server.port)
     loading = asyncio.create_task(engine.start())
+    trimming = asyncio.create_task(keep_trimmed())
     try:
         # A repository that cannot be read ends the server; nothing else does but a signal.
         stopped = asyncio.create_task(signals.get())
@@ -69,11 +81,34 @@ async def serve(config: ServerConfig) -> None:
         await _drain(engine, config, signals)
     finally:
         loading.cancel()
+        trimming.cancel()
         await server.stop(grace_s=1.0)
         await http_server.stop()
         await engine.stop()
         await gate.stop()
+        pictures.close()
         log.info("stopped")
+
+
+class _Reloads:
+    """What SIGHUP does: keys and certificates are read again, and no connection ends."""
+
+    def __init__(self, gate: Gate, tls: Certificates | None) -> None:
+        self._gate = gate
+        self._tls = tls
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def begin(self) -> None:
+        """Reads them, one after the other, off the loop."""
+        task = asyncio.create_task(self._reload())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _reload(self) -> None:
+        log.info("reading keys and certificates again")
+        await asyncio.to_thread(self._gate.refresh_keys)
+        if self._tls is not None:
+            await asyncio.to_thread(self._tls.reload)
 
 
 async def _drain(engine: Engine, config: ServerConfig, signals: asyncio.Queue[int]) -> None:
@@ -110,6 +145,7 @@ def _engine_options(config: ServerConfig) -> EngineOptions:
         hang_limit_s=config.worker_hang_limit_s,
         aliases=config.aliases,
         memory=SystemMemory() if config.memory_check else None,
+        undelivered_bytes=config.undelivered_bytes,
         control=ControlOptions(
             is_explicit=config.model_control == "explicit",
             load_models=tuple(config.load_models),
@@ -120,11 +156,37 @@ def _engine_options(config: ServerConfig) -> EngineOptions:
     )
 
 
-def _grpc_options(config: ServerConfig, tls: TlsFiles | None) -> GrpcOptions:
+def _http_options(
+    config: ServerConfig,
+    grpc_port: int,
+    tls: Certificates | None,
+    pictures: Pictures,
+    open_files_count: int,
+) -> HttpOptions:
+    return HttpOptions(
+        host=config.host,
+        port=config.http_port,
+        grpc_port=grpc_port,
+        cors_origins=tuple(config.cors_origins),
+        allowed_hosts=tuple(config.allowed_hosts),
+        # The other half is for gRPC, the workers and files.
+        max_connection_count=min(config.max_http_connections, open_files_count // 2),
+        tls=tls,
+        public_url=config.public_url,
+        pictures=pictures,
+    )
+
+
+def _grpc_options(
+    config: ServerConfig, tls: Certificates | None, pictures: Pictures
+) -> GrpcOptions:
     return GrpcOptions(
+        pictures=pictures,
         tls=tls,
         host=config.host,
         port=config.grpc_port,
         max_receive_message_bytes=config.max_receive_bytes,
         max_concurrent_streams=config.max_concurrent_streams,
+        receive_timeout_s=config.receive_timeout_s,
+        unread_timeout_s=config.unread_timeout_s,
     )

@@ -8,6 +8,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 from pydantic_settings import (
@@ -32,6 +33,13 @@ def _redis_url(text: str) -> str:
     if text != "memory" and not text.startswith(("redis://", "rediss://")):
         raise ValueError("give memory, redis://HOST:PORT/DATABASE or rediss://…")
     return text
+
+
+def _web_url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.netloc or parts.query or parts.fragment:
+        raise ValueError("give http://HOST or https://HOST, with a path where there is one")
+    return text.rstrip("/") + "/"
 
 
 Port = Annotated[int, Field(ge=0, le=65535)]
@@ -62,6 +70,21 @@ class ServerConfig(BaseSettings):
         description="Origins whose pages may call the HTTP port, such as https://example.com; "
         "* is every one.",
     )
+    allowed_hosts: list[str] = Field(
+        default=[],
+        description="Names that a server without keys may be called by over HTTP, besides those of "
+        "this machine; where it listens beyond loopback, any name will do without this.",
+    )
+    max_http_connections: Annotated[int, Field(ge=1)] = Field(
+        default=4096,
+        description="HTTP connections at a time, at most half of the files that the process may "
+        "have open. Beyond it those go that ask for nothing.",
+    )
+    public_url: Annotated[str, AfterValidator(_web_url)] | None = Field(
+        default=None,
+        description="Where callers reach the HTTP port, such as https://example.com/images: "
+        "addresses of images begin so. Unset, they begin as the address that was called.",
+    )
     keys_file: Path | None = None
     limits_storage: Annotated[str, AfterValidator(_redis_url)] = "memory"
     reflection_needs_key: bool = False
@@ -70,7 +93,10 @@ class ServerConfig(BaseSettings):
     tls_client_ca: Path | None = None
     insecure: bool = False
     max_receive_bytes: Annotated[int, Field(ge=1 << 20)] = 64 << 20
-    max_concurrent_streams: Annotated[int, Field(ge=1)] = 1024
+    max_concurrent_streams: Annotated[int, Field(ge=1)] = 16384
+    receive_timeout_s: Annotated[float, Field(gt=0)] = 60.0
+    unread_timeout_s: Annotated[float, Field(gt=0)] = 60.0
+    undelivered_bytes: Annotated[int, Field(ge=1 << 20)] = 512 << 20
     worker_thread_count: Annotated[int, Field(ge=0)] = 0
     #: Of SDXL a text takes 0.6 MiB in FP32, of FLUX with 512 tokens 8 MiB.
     prompt_cache_bytes: Annotated[int, Field(ge=0)] = 256 << 20

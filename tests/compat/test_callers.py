@@ -5,14 +5,18 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import trustme
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from google.rpc import error_details_pb2
 from PIL import Image
 
-from tests.e2e.gateway.conftest import DEV, FILL, SCHNELL, SDXL, Service
+from bench.serving import serving
+from tests.e2e.gateway.conftest import DEV, FILL, MODELS, SCHNELL, SDXL, Service
 
 CALLERS = Path(__file__).parent / "callers"
 SNIPPETS = Path(__file__).parents[2] / "examples" / "http"
@@ -45,6 +49,40 @@ def test_replicate(service: Service) -> None:
     call([python_of("replicate"), CALLERS / "replicate_images.py", service.url, SDXL, "any/slow"])
 
 
+@contextmanager
+def secure(folder: Path) -> Iterator[tuple[str, Path]]:
+    """Host and port of a server with TLS and two models, and its CA's file."""
+    for name in ("sdxl", "slow"):
+        (folder / "models" / name / "1").mkdir(parents=True)
+        config = folder / "models" / name / "config.pbtxt"
+        config.write_text(f"backend: BACKEND_FAKE\n{MODELS[name]}\n")
+    ca, pem = folder / "ca.pem", folder / "server.pem"
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(ca)
+    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(pem)
+    flags = ("--tls-certificate", str(pem), "--tls-key", str(pem))
+    with serving(folder / "models", *flags) as server:
+        for name in ("sdxl", "slow"):
+            server.until("model", model=f"{name}/1", state="ready")
+        yield f"127.0.0.1:{server.until('listening')['http_port']}", ca
+
+
+def test_fal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    python = python_of("fal_client")
+    # The client speaks TLS alone.
+    with secure(tmp_path) as (host, ca):
+        monkeypatch.setenv("SSL_CERT_FILE", str(ca))
+        monkeypatch.setenv("FAL_KEY", "key:secret")
+        monkeypatch.setenv("FAL_RUN_HOST", host)
+        monkeypatch.setenv("FAL_QUEUE_RUN_HOST", f"{host}/queue")
+        models = ("fal-ai/sdxl", "fal-ai/slow")
+        call([python, CALLERS / "fal_images.py", f"https://{host}", *models])
+
+
+def test_fal_by_huggingface_hub(service: Service) -> None:
+    call([python_of("huggingface_hub-2.4.0"), CALLERS / "hugging_face_fal.py", service.url])
+
+
 @pytest.mark.parametrize("version", ["0.25.2", "2.4.0"])
 def test_huggingface_hub(service: Service, version: str) -> None:
     python = python_of(f"huggingface_hub-{version}")
@@ -65,6 +103,12 @@ def test_openai_and_hugging_face_for_node(service: Service, tmp_path: Path) -> N
     script = tmp_path / "images.mjs"
     script.write_text((CALLERS / "images.mjs").read_text())
     node(script, tmp_path, service.url, SDXL, FILL)
+
+
+def test_fal_for_node_and_its_providers(service: Service, tmp_path: Path) -> None:
+    script = tmp_path / "fal.mjs"
+    script.write_text((CALLERS / "fal.mjs").read_text())
+    node(script, tmp_path, service.url, "fal-ai/sdxl", "fal-ai/slow")
 
 
 def test_connect_for_the_web_and_for_node(service: Service, tmp_path: Path) -> None:

@@ -67,6 +67,15 @@ def test_what_only_openai_knows_is_taken(client: openai.OpenAI) -> None:
     assert opened(made.data[0].b64_json or "").format == "JPEG"
 
 
+def test_a_picture_comes_by_address_when_asked_for(service: Service, client: openai.OpenAI) -> None:
+    made = client.images.generate(model=SDXL, prompt="x", response_format="url", **SMALL)
+    assert made.data is not None
+    assert made.data[0].b64_json is None
+    assert made.data[0].url is not None
+    assert made.data[0].url.startswith(f"{service.url}/files/")
+    assert opened(httpx.get(made.data[0].url).content).size == (64, 64)
+
+
 def test_headers_are_those_of_every_dialect(client: openai.OpenAI) -> None:
     raw = client.images.with_raw_response.generate(model=SDXL, prompt="x", **SMALL)
     assert raw.headers["x-darkroom-seed"] == "5"
@@ -155,6 +164,12 @@ def test_a_mask_without_transparency_is_refused(client: openai.OpenAI) -> None:
     assert (caught.value.param, caught.value.code) == ("mask", "invalid_image")
 
 
+def test_an_edit_needs_an_image(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.images.edit(model=SDXL, prompt="x", image=openai.omit, **SMALL)  # type: ignore[arg-type]
+    assert caught.value.param == "image"
+
+
 def test_an_image_alone_is_changed_as_a_whole_where_the_model_does_that(
     client: openai.OpenAI,
 ) -> None:
@@ -184,7 +199,7 @@ def test_two_images_are_refused(client: openai.OpenAI) -> None:
         pytest.param({"n": 0}, openai.BadRequestError, "n", id="count"),
         pytest.param({"size": "big"}, openai.BadRequestError, "size", id="size"),
         pytest.param(
-            {"response_format": "url"}, openai.BadRequestError, "response_format", id="url"
+            {"response_format": "png"}, openai.BadRequestError, "response_format", id="form"
         ),
     ],
 )
@@ -228,14 +243,16 @@ def test_a_form_without_a_length_is_taken(service: Service) -> None:
     "content_type", ["multipart/form-data", "multipart/form-data; boundary=b", "text/plain"]
 )
 @pytest.mark.parametrize("body", [b"", b"--b\r\n\r\n", b"\xff" * 100], ids=[*"012"])
-def test_a_form_that_is_none_is_a_400(
+def test_a_form_that_is_none_is_refused(
     service: Service,
     content_type: str,
     body: bytes,
 ) -> None:
     headers = {"content-type": content_type}
     answer = service.http.post("/v1/images/edits", content=body, headers=headers)
-    assert answer.status_code == httpx.codes.BAD_REQUEST
+    is_text = content_type == "text/plain"
+    refusal = httpx.codes.UNSUPPORTED_MEDIA_TYPE if is_text else httpx.codes.BAD_REQUEST
+    assert answer.status_code == refusal
 
 
 def test_image_urls_of_the_json_form(service: Service) -> None:

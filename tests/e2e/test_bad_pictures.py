@@ -12,9 +12,10 @@ from PIL import Image
 
 from darkroom.v1 import image_pb2
 from darkroom.v1.image_service_pb2 import FillRequest
+from darkroom_server.wire.rgb_profile import Chromaticities, rgb_profile
 from tests.e2e.conftest import Service
 from tests.e2e.refusals import TIMEOUT_S, refusal
-from tests.unit.wire.pictures import chunk, encoded, gradient, hand_made_png
+from tests.unit.wire.pictures import chunk, encoded, gradient, hand_made_png, jpeg_of_scans
 
 SIZE = (64, 48)
 PICTURE = gradient(*SIZE)
@@ -89,7 +90,10 @@ UNDECODABLE = [
     pytest.param(b"\xff\xd8\xff", id="jpeg-signature-only"),
     pytest.param(encoded(PICTURE, "WEBP")[:-40], id="truncated-webp"),
     pytest.param(vp8x(64, 48), id="webp-without-picture"),
-    pytest.param(text_bomb(b"zTXt", b"Comment\0\0"), id="zTXt-bomb"),
+    pytest.param(jpeg_of_scans(3000), id="jpeg-of-3000-scans"),
+    pytest.param(
+        IMAGE[:33] + chunk(b"tEXt", b"a\0") * 100_000 + IMAGE[33:], id="png-of-100000-chunks"
+    ),
 ]
 
 
@@ -103,6 +107,21 @@ def test_what_does_not_decode_is_refused(service: Service, content: bytes, field
         "INVALID_IMAGE",
         field,
     )
+
+
+@pytest.mark.parametrize(
+    ("content", "reasons"),
+    [
+        pytest.param(text_bomb(b"zTXt", b"Comment\0\0"), [], id="zTXt"),
+        pytest.param(text_bomb(b"iTXt", b"Comment\0\1\0\0\0"), [], id="iTXt"),
+        pytest.param(text_bomb(b"iCCP", b"a\0\0"), ["PROFILE_IGNORED"], id="iCCP"),
+    ],
+)
+def test_what_is_not_pixels_is_not_unpacked(
+    service: Service, content: bytes, reasons: list[str]
+) -> None:
+    events = fill(service, content, WHITE)
+    assert [reason for reason, _ in warnings_of(events)] == reasons
 
 
 BOMBS = [
@@ -174,6 +193,18 @@ def lying() -> bytes:
     return encoded(PICTURE.transpose(Image.Transpose.ROTATE_90), "JPEG", exif=exif, quality=100)
 
 
+def lying_told_late() -> bytes:
+    """The same as a PNG whose EXIF stands after its pixels."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    stored = encoded(PICTURE.transpose(Image.Transpose.ROTATE_90))
+    told = chunk(b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0"))
+    return stored[:-12] + told + stored[-12:]
+
+
+ADOBE = rgb_profile(
+    1 / 2.19921875, Chromaticities(0.3127, 0.329, 0.64, 0.33, 0.21, 0.71, 0.15, 0.06)
+)
 DEEP = hand_made_png(64, 48, (b"\0" + b"\x80\xff" * 64) * 48, depth=16)
 CONVERTED = [
     pytest.param(IMAGE, [], id="rgb"),
@@ -185,6 +216,9 @@ CONVERTED = [
     pytest.param(encoded(PICTURE.convert("P")), ["COLOR_CONVERTED"], id="palette"),
     pytest.param(encoded(PICTURE.convert("1")), ["COLOR_CONVERTED"], id="1-bit"),
     pytest.param(lying(), ["IMAGE_ROTATED"], id="exif-rotation"),
+    pytest.param(lying_told_late(), ["IMAGE_ROTATED"], id="exif-rotation-after-the-pixels"),
+    pytest.param(encoded(PICTURE, icc_profile=ADOBE), ["PROFILE_CONVERTED"], id="adobe-rgb"),
+    pytest.param(encoded(PICTURE, icc_profile=b"junk"), ["PROFILE_IGNORED"], id="broken-profile"),
     pytest.param(animation("WEBP"), ["FIRST_FRAME_USED"], id="animated-webp"),
     pytest.param(animation("PNG"), ["FIRST_FRAME_USED"], id="apng"),
 ]
@@ -209,6 +243,8 @@ def test_a_mask_of_any_kind_is_read_by_its_lightness(
     if "ALPHA_FLATTENED" in reasons:
         expected = [("ALPHA_IGNORED", "mask.content")]
     events = fill(service, IMAGE, mask)
+    if picture_of(events).tobytes() == PICTURE.tobytes():
+        expected.append(("MASK_REPAINTS_NOTHING", "mask.content"))
     assert warnings_of(events) == expected
     assert picture_of(events).size == SIZE
 
@@ -218,8 +254,18 @@ def test_transparency_shows_white_where_it_is_kept(service: Service) -> None:
     assert picture_of(fill(service, clear, BLACK)).getcolors() == [(64 * 48, (255, 255, 255))]
 
 
-def test_a_rotated_photograph_is_kept_upright(service: Service) -> None:
-    kept = picture_of(fill(service, lying(), BLACK))
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP"])
+def test_what_is_kept_of_another_colour_space_is_srgb(service: Service, form: str) -> None:
+    settings = {"JPEG": {"quality": 100, "subsampling": 0}, "WEBP": {"lossless": True}}
+    red = Image.new("RGB", SIZE, (200, 30, 30))
+    image = encoded(red, form, icc_profile=ADOBE, **settings.get(form, {}))
+    kept = picture_of(fill(service, image, BLACK)).getpixel((5, 5))
+    assert kept == pytest.approx((233, 24, 24), abs=1)
+
+
+@pytest.mark.parametrize("photograph", [lying(), lying_told_late()], ids=["jpeg", "late"])
+def test_a_rotated_photograph_is_kept_upright(service: Service, photograph: bytes) -> None:
+    kept = picture_of(fill(service, photograph, BLACK))
     dark, light = kept.getpixel((1, 24)), kept.getpixel((62, 24))
     assert isinstance(dark, tuple)
     assert isinstance(light, tuple)

@@ -91,7 +91,9 @@ def test_generate_equals_the_stock_pipeline(client: Client, step_count: int) -> 
 
 def test_fill_equals_the_stock_pipeline(client: Client) -> None:
     prompt, mask = "a green star on the right on a yellow background", mask_of("half")
-    [made] = client.fill(png(picture()), png(mask), prompt, model=FILLS, seed=5).images
+    [made] = client.fill(
+        png(picture()), png(mask), prompt, model=FILLS, seed=5, preserve_unmasked=False
+    ).images
     pipeline = FluxFillPipeline.from_pretrained(REPOSITORY / FILLS / "1", torch_dtype=torch.float32)
     arguments = {"num_inference_steps": 8, "guidance_scale": 30.0}
     expected = stock(pipeline, prompt, 5, image=picture(), mask_image=mask, **arguments)
@@ -100,9 +102,7 @@ def test_fill_equals_the_stock_pipeline(client: Client) -> None:
 
 def test_a_half_masked_picture_gets_what_was_asked_for_in_that_half(client: Client) -> None:
     prompt, mask = "a red circle on the right on a yellow background", mask_of("half")
-    [made] = client.fill(
-        png(picture()), png(mask), prompt, model=FILLS, seed=5, preserve_unmasked=True
-    ).images
+    [made] = client.fill(png(picture()), png(mask), prompt, model=FILLS, seed=5).images
     seen = pixels(made.content).copy()
     outside = np.asarray(mask) == 0
     np.testing.assert_array_equal(seen[outside], np.asarray(picture())[outside])
@@ -112,9 +112,7 @@ def test_a_half_masked_picture_gets_what_was_asked_for_in_that_half(client: Clie
 
 def test_a_brush_stroke_changes_what_it_covers_and_nothing_else(client: Client) -> None:
     prompt, mask = "a red circle on the right on a yellow background", mask_of("brush")
-    [made] = client.fill(
-        png(picture()), png(mask), prompt, model=FILLS, seed=5, preserve_unmasked=True
-    ).images
+    [made] = client.fill(png(picture()), png(mask), prompt, model=FILLS, seed=5).images
     change = np.abs(pixels(made.content).astype(int) - np.asarray(picture())).max(axis=2)
     covered = np.asarray(mask) > 0
     assert not change[~covered].any()
@@ -123,17 +121,13 @@ def test_a_brush_stroke_changes_what_it_covers_and_nothing_else(client: Client) 
 
 def test_an_all_black_mask_changes_nothing(client: Client) -> None:
     prompt, mask = "a red circle on a green background", mask_of("black")
-    [made] = client.fill(
-        png(picture()), png(mask), prompt, model=FILLS, seed=5, preserve_unmasked=True
-    ).images
+    [made] = client.fill(png(picture()), png(mask), prompt, model=FILLS, seed=5).images
     np.testing.assert_array_equal(pixels(made.content), np.asarray(picture()))
 
 
 def test_an_all_white_mask_replaces_everything(client: Client) -> None:
     prompt, mask = "a red circle on a green background", mask_of("white")
-    [made] = client.fill(
-        png(picture()), png(mask), prompt, model=FILLS, seed=5, preserve_unmasked=True
-    ).images
+    [made] = client.fill(png(picture()), png(mask), prompt, model=FILLS, seed=5).images
     verdict = judge(pixels(made.content), ObjectScene("circle", "red", "green", "center"))
     assert verdict.background
     assert verdict.object_at_place

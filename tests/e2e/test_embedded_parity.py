@@ -108,7 +108,9 @@ def test_fill_equals_the_stock_pipeline(
     ImageDraw.Draw(image).rectangle((96, 96, 160, 160), fill=(42, 98, 224))
     mask = Image.new("L", (256, 256), 0)
     ImageDraw.Draw(mask).rectangle((64, 64, 192, 192), fill=255)
-    [made] = client.fill(png(image), png(mask), **request_, model=MODEL).images
+    [made] = client.fill(
+        png(image), png(mask), **request_, model=MODEL, preserve_unmasked=False
+    ).images
     arguments = stock_arguments(pipeline, request_)
     # Named, because from_pipe passes on only autoencoders of the class in its signature.
     inpainting = StableDiffusionXLInpaintPipeline.from_pipe(pipeline, vae=pipeline.vae)
@@ -137,9 +139,7 @@ def test_a_fill_draws_what_was_asked_in_the_mask_and_changes_nothing_else(client
     mask = Image.new("L", (256, 256), 0)
     ImageDraw.Draw(mask).rectangle((48, 48, 207, 207), fill=255)
     prompt = "a red circle on a yellow background"
-    [made] = client.fill(
-        png(image), png(mask), prompt, seed=1, preserve_unmasked=True, model=MODEL
-    ).images
+    [made] = client.fill(png(image), png(mask), prompt, seed=1, model=MODEL).images
     outside = np.asarray(mask) == 0
     np.testing.assert_array_equal(pixels(made.content)[outside], np.asarray(image)[outside])
     verdict = judge(pixels(made.content), ObjectScene("circle", "red", "yellow", "center"))

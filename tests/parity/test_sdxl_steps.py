@@ -187,7 +187,8 @@ def test_preserve_unmasked_keeps_every_pixel_outside_the_mask(pipeline: Any) -> 
     original = np.frombuffer(spec.fill.image.data, dtype=np.uint8).reshape(64, 64, 3)
     made = made_by_steps(pipeline, spec)
     np.testing.assert_array_equal(made[:, :24], original[:, :24])
-    assert (made[:, 24:] != original[:, 24:]).mean() > 0.9
+    # Behind the soft edge, which is a pixel wide at this size, it is the pipeline's own.
+    np.testing.assert_array_equal(made[:, 25:], made_by_stock(pipeline, spec)[:, 25:])
 
 
 def test_schedulers_do_not_stick(pipeline: Any) -> None:

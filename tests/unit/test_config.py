@@ -119,3 +119,20 @@ def test_half_of_tls_is_none(flags: dict[str, object], problem: str) -> None:
 def test_limits_are_counted_in_memory_or_in_redis(url: str) -> None:
     with pytest.raises(ConfigError, match=r"limits_storage: .*redis://"):
         load_config({"limits_storage": url}, file=None, environment={})
+
+
+@pytest.mark.parametrize(
+    ("url", "base"),
+    [
+        ("https://a.example", "https://a.example/"),
+        ("http://a.example:8000/images//", "http://a.example:8000/images/"),
+    ],
+)
+def test_where_callers_reach_the_server_ends_with_a_slash(url: str, base: str) -> None:
+    assert load_config({"public_url": url}, file=None, environment={}).public_url == base
+
+
+@pytest.mark.parametrize("url", ["a.example", "ftp://a.example", "https://", "https://a/?b", ""])
+def test_it_is_an_address_of_the_web(url: str) -> None:
+    with pytest.raises(ConfigError, match=r"public_url: .*https://"):
+        load_config({"public_url": url}, file=None, environment={})

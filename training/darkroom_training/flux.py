@@ -77,7 +77,7 @@ class FluxModel(torch.nn.Module):
             axes_dims_rope=(8, 28, 28),
             guidance_embeds=guided,
         )
-        _start_as_identity(self.transformer)
+        start_as_identity(self.transformer)
         ids = FluxPipeline._prepare_latent_image_ids(
             1, _EDGE // 2, _EDGE // 2, torch.device("cpu"), torch.float32
         )
@@ -106,7 +106,7 @@ class FluxModel(torch.nn.Module):
 
 
 @torch.no_grad()
-def _start_as_identity(transformer: FluxTransformer2DModel) -> None:
+def start_as_identity(transformer: FluxTransformer2DModel) -> None:
     """Zeroes what modulates the blocks: each begins by passing its input on, which learns faster."""
     for name, module in transformer.named_modules():
         if name.endswith((".norm.linear", ".norm1.linear", ".norm1_context.linear")) or name in (

@@ -15,7 +15,12 @@ from darkroom_training.ranks import average_gradients
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOptions:
-    """How a training runs. `flat_share` of the budget has the full rate, which then falls."""
+    """How a training runs. `flat_share` of the budget has the full rate, which then falls.
+
+    The budget is wall time, or with `cpu_time` the processor time of one rank, which is the same work
+    however busy the machine is. With `muon` the matrices between a model's first and last layers are trained by
+    Muon, which takes fewer steps, and the rest by AdamW.
+    """
 
     name: str
     budget_s: float
@@ -27,6 +32,8 @@ class RunOptions:
     lowest_share: float
     checkpoint_interval_s: float
     log_interval_steps: int = 50
+    cpu_time: bool = False
+    muon: bool = False
 
 
 class TrainingRun:
@@ -47,12 +54,8 @@ class TrainingRun:
         self._rank, self._rank_count = rank, rank_count
         self._on_checkpoint = on_checkpoint
         self._trained = [p for p in model.parameters() if p.requires_grad]
-        self._optimizer = torch.optim.AdamW(
-            self._trained,
-            lr=options.peak_lr,
-            betas=(0.9, 0.99),
-            weight_decay=options.weight_decay,
-        )
+        self._optimizers = _optimizers(model, options)
+        self._clock = time.process_time if options.cpu_time else time.monotonic
         self._average = Average(model, decay=options.average_decay)
         self._checkpoint = Checkpoint(file, interval_s=options.checkpoint_interval_s)
         self._losses: list[float] = []
@@ -61,15 +64,16 @@ class TrainingRun:
         self.step = 0
         if (state := self._checkpoint.load()) is not None:
             model.load_state_dict(state["model"])
-            self._optimizer.load_state_dict(state["optimizer"])
+            for optimizer, saved in zip(self._optimizers, state["optimizers"], strict=True):
+                optimizer.load_state_dict(saved)
             self._average.values = state["average"]
             self._used_s, self.step = state["used_s"], state["step"]
 
     def steps(self) -> Iterator[int]:
         """Step numbers until the budget is spent; call `descend` once for each."""
-        started_s = time.monotonic() - self._used_s
+        started_s = self._clock() - self._used_s
         while True:
-            self._used_s = self._agreed_s(time.monotonic() - started_s)
+            self._used_s = self._agreed_s(self._clock() - started_s)
             if self._used_s >= self._options.budget_s:
                 break
             yield self.step
@@ -78,13 +82,15 @@ class TrainingRun:
 
     def descend(self, loss: torch.Tensor) -> None:
         """One step down the averaged gradient of all ranks."""
-        for group in self._optimizer.param_groups:
-            group["lr"] = self._options.peak_lr * self._rate()
-        self._optimizer.zero_grad(set_to_none=True)
+        for optimizer in self._optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = self._options.peak_lr * self._rate()
+            optimizer.zero_grad(set_to_none=True)
         loss.backward()
         average_gradients(self._trained, self._rank_count)
         torch.nn.utils.clip_grad_norm_(self._trained, 1.0)
-        self._optimizer.step()
+        for optimizer in self._optimizers:
+            optimizer.step()
         self._average.update(self._model, self.step)
         self.step += 1
         self._losses.append(float(loss.detach()))
@@ -124,10 +130,43 @@ class TrainingRun:
         self._checkpoint.save(
             {
                 "model": self._model.state_dict(),
-                "optimizer": self._optimizer.state_dict(),
+                "optimizers": [optimizer.state_dict() for optimizer in self._optimizers],
                 "average": self._average.values,
                 "used_s": self._used_s,
                 "step": self.step,
             }
         )
         self._on_checkpoint(self._average)
+
+
+#: Parts whose matrices look words up or read results out: AdamW's.
+_ENDS = ("embed", "reader", "questions", "proj_out", "norm_out", "shared")
+
+
+def _optimizers(model: torch.nn.Module, options: RunOptions) -> list[torch.optim.Optimizer]:
+    trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    inner = [
+        p
+        for name, p in trained
+        if options.muon and p.ndim == 2 and not any(end in name for end in _ENDS)
+    ]
+    chosen = {id(p) for p in inner}
+    optimizers: list[torch.optim.Optimizer] = [
+        torch.optim.AdamW(
+            [p for _, p in trained if id(p) not in chosen],
+            lr=options.peak_lr,
+            betas=(0.9, 0.99),
+            weight_decay=options.weight_decay,
+        )
+    ]
+    if inner:
+        # Its steps are brought to the size of AdamW's, so both take the same rate.
+        optimizers.append(
+            torch.optim.Muon(
+                inner,
+                lr=options.peak_lr,
+                weight_decay=options.weight_decay,
+                adjust_lr_fn="match_rms_adamw",
+            )
+        )
+    return optimizers

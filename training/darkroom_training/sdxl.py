@@ -98,12 +98,13 @@ def _text_config(words: CLIPTokenizer, *, hidden: int) -> CLIPTextConfig:
     )
 
 
-def _alphas_cumprod() -> torch.Tensor:
+def alphas_cumprod() -> torch.Tensor:
+    """What of a picture's variance is left at each timestep: [1000]."""
     betas = torch.linspace(BETA_START**0.5, BETA_END**0.5, TRAIN_TIMESTEPS) ** 2
     return torch.cumprod(1 - betas, dim=0)
 
 
-def _timesteps(count: int) -> torch.Tensor:
+def sampled_timesteps(count: int) -> torch.Tensor:
     """Half uniform, half gathered where layout and outline are decided."""
     uniform = torch.rand(count)
     middle = torch.sigmoid(0.3 + torch.randn(count))
@@ -138,7 +139,7 @@ def train(rank: int, rank_count: int, folder: Path, budget_s: float, peak_lr: fl
     rng = random.Random(1_000_003 * (rank + 1) + run.step)
     make = scene_maker(vae.load(folder), rng)
     pool = ExamplePool(make, rng, size=POOL, fresh_per_step=FRESH_PER_STEP)
-    alphas = _alphas_cumprod()
+    alphas = alphas_cumprod()
     for _ in run.steps():
         run.descend(_loss(model, words, pool.choose(BATCH), rng, alphas))
 
@@ -163,7 +164,7 @@ def _loss(
         truncation=True,
         return_tensors="pt",
     ).input_ids
-    timesteps = _timesteps(BATCH)
+    timesteps = sampled_timesteps(BATCH)
     alpha = alphas[timesteps].sqrt()[:, None, None, None]
     sigma = (1 - alphas[timesteps]).sqrt()[:, None, None, None]
     noise = torch.randn_like(latents)

@@ -44,12 +44,13 @@ def build() -> AutoencoderTiny:
         latent_channels=LATENT_CHANNELS,
         scaling_factor=1.0,
     )
-    _pass_averages_through(model)
+    pass_averages_through(model)
     return model.to(memory_format=torch.channels_last)
 
 
 @torch.no_grad()
-def _pass_averages_through(model: AutoencoderTiny) -> None:
+def pass_averages_through(model: AutoencoderTiny) -> None:
+    """Makes a fresh autoencoder a codec of block averages, in three channels of its features."""
     for module in model.modules():
         if isinstance(module, AutoencoderTinyBlock):
             module.conv[-1].weight.zero_()
@@ -132,11 +133,12 @@ def train(
     for step in run.steps():
         pixels = scene_batch(rng, crops=step % 3 != 0)
         with torch.autocast("cpu", torch.bfloat16):
-            loss = _loss(model, pixels, phase)
+            loss = phase_loss(model, pixels, phase)
         run.descend(loss)
 
 
-def _loss(model: AutoencoderTiny, pixels: torch.Tensor, phase: str) -> torch.Tensor:
+def phase_loss(model: AutoencoderTiny, pixels: torch.Tensor, phase: str) -> torch.Tensor:
+    """What a phase minimises on pictures [B, 3, height, width]."""
     pixels = pixels.to(memory_format=torch.channels_last)
     if phase == "decoder":
         with torch.no_grad():
@@ -178,12 +180,17 @@ def fold(folder: Path, *, scene_count: int = 256) -> None:
     model.load_state_dict(state["average"], strict=False)
     model.eval()
     rng = random.Random(4)
-    latents = torch.cat(
-        [
-            model.encode(torch.stack([scene_pixels(rng) for _ in range(16)])).latents
-            for _ in range(scene_count // 16)
-        ]
+    normalise(
+        model,
+        [torch.stack([scene_pixels(rng) for _ in range(16)]) for _ in range(scene_count // 16)],
     )
+    torch.save(model.state_dict(), folder / "vae-folded.pt")
+
+
+@torch.no_grad()
+def normalise(model: AutoencoderTiny, batches: list[torch.Tensor]) -> None:
+    """Makes the model's latents of these pictures zero-mean and unit-variance, by its weights."""
+    latents = torch.cat([model.encode(pixels).latents for pixels in batches])
     mean, std = latents.mean(dim=(0, 2, 3)), latents.std(dim=(0, 2, 3))
     print("latent mean", mean.tolist(), "std", std.tolist(), flush=True)
     last, first = model.encoder.layers[-1], model.decoder.layers[0]
@@ -192,7 +199,6 @@ def fold(folder: Path, *, scene_count: int = 256) -> None:
     # Exact but for the decoder's soft clamp and its padding, which phase two makes good.
     first.bias += (first.weight.sum(dim=(2, 3)) * mean[None]).sum(dim=1)
     first.weight *= std[None, :, None, None]
-    torch.save(model.state_dict(), folder / "vae-folded.pt")
 
 
 def load(folder: Path) -> AutoencoderTiny:

@@ -192,7 +192,9 @@ def generation_of(events: Iterable[Event]) -> Generation:
 
 
 def _warnings(told: Iterable[image_pb2.Warning]) -> tuple[Warning, ...]:
-    return tuple(Warning(each.reason, each.description, each.field) for each in told)
+    return tuple(
+        Warning(each.reason, each.description, each.field, tuple(each.words)) for each in told
+    )
 
 
 def _progress(progress: _Message.Progress) -> Progress:
@@ -227,6 +229,9 @@ def _parameters(parameters: image_pb2.EffectiveParameters) -> Parameters:
         scheduler=parameters.scheduler,
         seeds=tuple(parameters.seeds),
         strength=parameters.strength if parameters.HasField("strength") else None,
+        preserve_unmasked=(
+            parameters.preserve_unmasked if parameters.HasField("preserve_unmasked") else None
+        ),
         fingerprint=parameters.fingerprint,
     )
 

@@ -104,6 +104,10 @@ class Model:
     license: str
     default_version: int | None
     versions: tuple[ModelVersion, ...]
+    #: All words that it was taught; empty for models that read any text.
+    vocabulary: tuple[str, ...] = ()
+    #: Prompts that a model of a small vocabulary draws well.
+    example_prompts: tuple[str, ...] = ()
 
     def parameter(self, field: str) -> ParameterSpec | None:
         """What the model says of a request field; None when it cannot honour it."""
@@ -170,6 +174,8 @@ def model_of(message: model_service_pb2.Model) -> Model:
         license=message.license,
         default_version=message.default_version or None,
         versions=tuple(_version_of(each) for each in message.versions),
+        vocabulary=tuple(message.vocabulary.words),
+        example_prompts=tuple(message.vocabulary.example_prompts),
     )
 
 

@@ -125,8 +125,9 @@ class FillOptions(ImageOptions, total=False):
 
     #: 0 to 1: how far from the original.
     strength: float | None
-    #: Keep every pixel outside the mask exactly as it was.
-    preserve_unmasked: bool
+    #: Whether every pixel outside the mask stays exactly as it was; None: as the model's default
+    #: says, which is to keep them.
+    preserve_unmasked: bool | None
     #: What is repainted: the mask's white (the default), its black, or what is transparent.
     mask_polarity: MaskPolarity
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from darkroom_client.files import write_whole
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
@@ -30,11 +32,11 @@ class GeneratedImage:
     content_filtered: bool = False
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Writes the file as it is, over what is there. Raises OSError, and ValueError if empty."""
+        """Writes the file whole, over what is there. Raises OSError, and ValueError if empty."""
         if not self.content:
             raise ValueError("the image was withheld by the service's content filter")
         target = Path(path)
-        target.write_bytes(self.content)
+        write_whole(target, self.content)
         return target
 
     def pil(self) -> Image:
@@ -50,7 +52,7 @@ class GeneratedImage:
 class Parameters:
     """What the model ran with, after defaults and rounding.
 
-    `strength` is None where images begin with noise.
+    `strength` is None where images begin with noise, `preserve_unmasked` where none is filled.
     `seeds` has one for every image. Two servers with one `fingerprint` give one picture.
     """
 
@@ -64,16 +66,21 @@ class Parameters:
     scheduler: str
     seeds: tuple[int, ...]
     strength: float | None
+    preserve_unmasked: bool | None
     fingerprint: str
 
 
 @dataclass(frozen=True, slots=True)
 class Warning:
-    """Something that was changed or ignored without failing the request."""
+    """Something that was changed or ignored without failing the request.
+
+    `words` are those of the field that it is about, when it is about words.
+    """
 
     reason: str
     description: str
     field: str = ""
+    words: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -36,6 +36,7 @@ class Caller:
         self.balance: Balance | None = None
         self._rates = rates
         self._ledger = ledger
+        self._is_counted = False
 
     def require(self, permission: Permission) -> None:
         """Raises PermissionDenied for what the key is not for."""
@@ -43,10 +44,18 @@ class Caller:
             able = ", ".join(sorted(one.value for one in self.key.permissions)) or "nothing"
             raise PermissionDenied(f"This key may not {permission.value}; it may: {able}.")
 
+    async def count(self) -> None:
+        """Counts the call as a request, once; raises RateLimited, LimitsUnavailable."""
+        if not self._is_counted:
+            self._is_counted = True
+            self.rate = await self._rates.count(self.key)
+
     async def begin(self, task: Task) -> None:
-        """Counts a request; raises PermissionDenied, RateLimited, LimitsUnavailable."""
+        """Counts the call, if no edge has; raises PermissionDenied, RateLimited,
+        LimitsUnavailable.
+        """
+        await self.count()
         self.require(PERMISSION_OF_TASK[task])
-        self.rate = await self._rates.count(self.key)
 
     def require_model(self, model: ModelInfo) -> None:
         """Raises PermissionDenied for a model that the key is not for."""

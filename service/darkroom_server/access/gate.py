@@ -13,11 +13,12 @@ from darkroom_server.access.keyring import KeyRing
 from darkroom_server.access.ledger import FileLedger, Ledger, Uncounted, spent_path
 from darkroom_server.access.rates import Rates
 from darkroom_server.access.redis_ledger import RedisLedger
+from darkroom_server.background import keep_going
 from darkroom_server.domain.errors import InvalidApiKey
 from darkroom_server.domain.keys import ApiKey, Permission
 
-#: `Bearer KEY`, and `Bearer: KEY`, as some documentation prints it.
-_BEARER = re.compile(r"\s*bearer(?::\s*|\s+)(\S+)\s*", re.IGNORECASE)
+#: `Bearer KEY`, and `Bearer: KEY`, as some documentation prints it; `Key KEY` as fal's clients do.
+_BEARER = re.compile(r"\s*(?:bearer|key)(?::\s*|\s+)(\S+)\s*", re.IGNORECASE)
 #: What everyone may where no keys are asked for, and who shows none where they are.
 _ANYONE = ApiKey(id="", name="", sha256=b"", permissions=frozenset(Permission))
 _NOBODY = ApiKey(id="", name="", sha256=b"", permissions=frozenset())
@@ -59,7 +60,7 @@ class Gate:
     def start(self) -> None:
         """Begins to watch the file of keys."""
         if self._keys is not None:
-            self._watch = asyncio.create_task(self._keys.watch())
+            self._watch = keep_going("watch over keys", self._keys.watch)
 
     def refresh_keys(self) -> None:
         """Reads the file of keys now, if it has changed."""

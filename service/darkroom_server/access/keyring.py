@@ -8,6 +8,7 @@ from pathlib import Path
 
 import structlog
 
+from darkroom_server.access.files import in_file_thread
 from darkroom_server.access.key_format import digest_of, id_in
 from darkroom_server.access.keys_file import KeysFileError, read_keys
 from darkroom_server.domain.errors import InvalidApiKey
@@ -49,7 +50,7 @@ class KeyRing:
         """Looks at the file every second, for ever."""
         while True:
             await asyncio.sleep(WATCH_INTERVAL_S)
-            await asyncio.to_thread(self.refresh)
+            await in_file_thread(self.refresh)
 
     def refresh(self) -> None:
         """Reads the file if it is another; what is wrong with it is logged."""

@@ -11,7 +11,8 @@ from typing import IO, Protocol
 import structlog
 
 from darkroom_server.access.account import Account, Balance, Reservation
-from darkroom_server.access.files import hold_lock, replace_file
+from darkroom_server.access.files import hold_lock, in_file_thread, replace_file
+from darkroom_server.background import begin
 from darkroom_server.domain.keys import ApiKey
 
 _FIELD = "spent_pixel_steps"
@@ -90,7 +91,7 @@ class FileLedger:
         self._accounts[key_id] = self._accounts[key_id].settle(request_id, used)
         self._is_dirty = True
         if self._writing is None or self._writing.done():
-            self._writing = asyncio.create_task(self._write())
+            self._writing = begin("writing of credits", self._write())
 
     async def balance(self, key: ApiKey) -> Balance:
         """How the key stands."""
@@ -113,7 +114,7 @@ class FileLedger:
             spent = {key_id: one.spent for key_id, one in self._accounts.items() if one.spent}
             text = json.dumps({_FIELD: spent}, indent=2) + "\n"
             try:
-                await asyncio.to_thread(replace_file, self._path, text)
+                await in_file_thread(replace_file, self._path, text)
             except OSError as error:
                 # It is in memory still, and goes with the next write.
                 log.error("credits not written", file=str(self._path), problem=error.strerror)

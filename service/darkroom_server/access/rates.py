@@ -1,15 +1,13 @@
-"""How many requests a key may make in a time: counted by `limits`, here or in Redis."""
+"""How many requests a key may make in a time; `limits` reads how that is written."""
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 
 import limits
-from limits.aio.storage import MemoryStorage, RedisStorage
-from limits.aio.strategies import MovingWindowRateLimiter
-from limits.errors import StorageError
+from redis.exceptions import RedisError
 
+from darkroom_server.access.windows import MemoryWindows, RedisWindows, Window, Windows
 from darkroom_server.domain.errors import LimitsUnavailable, RateLimited
 from darkroom_server.domain.keys import ApiKey
 
@@ -28,56 +26,41 @@ class RateStanding:
 
 
 class Rates:
-    """Counts requests over a moving window. Belongs to one event loop."""
+    """Counts requests over moving windows. Belongs to one event loop."""
 
-    def __init__(self, redis_url: str | None) -> None:
+    def __init__(self, redis_url: str | None, windows: Windows | None = None) -> None:
         """Counts in Redis where an address is given, else in this process."""
-        storage = (
-            MemoryStorage()
-            if redis_url is None
-            else RedisStorage(
-                f"async+{redis_url}",
-                wrap_exceptions=True,
-                implementation="redispy",
-                key_prefix="darkroom:rate",
-            )
+        self._windows: Windows = windows or (
+            MemoryWindows() if redis_url is None else RedisWindows(redis_url)
         )
-        self._limiter = MovingWindowRateLimiter(storage)
 
     async def count(self, key: ApiKey) -> RateStanding | None:
         """Counts a request of the key; raises RateLimited, LimitsUnavailable."""
+        found = []
         try:
             for item in _items(key):
-                if not await self._limiter.hit(item, key.id):
-                    standing = await self._standing(item, key)
+                window = await self._windows.hit(*_named(item, key))
+                if not window.is_let_in:
                     raise RateLimited(
                         f"This key may make {_spelt(item)}.",
                         key_id=key.id,
-                        retry_after_s=standing.reset_s,
+                        retry_after_s=window.reset_s,
                     )
-            return await self._nearest(key)
-        except StorageError as error:
+                found.append(_standing(item, window))
+        except (RedisError, OSError) as error:
             raise limits_unavailable() from error
+        return _nearest(found)
 
     async def standing(self, key: ApiKey) -> RateStanding | None:
         """How the key stands; counts nothing. Raises LimitsUnavailable."""
         try:
-            return await self._nearest(key)
-        except StorageError as error:
+            found = [
+                _standing(item, await self._windows.look(*_named(item, key)))
+                for item in _items(key)
+            ]
+        except (RedisError, OSError) as error:
             raise limits_unavailable() from error
-
-    async def _nearest(self, key: ApiKey) -> RateStanding | None:
-        found = [await self._standing(item, key) for item in _items(key)]
-        return min(found, key=lambda one: one.remaining_count / one.limit_count, default=None)
-
-    async def _standing(self, item: limits.RateLimitItem, key: ApiKey) -> RateStanding:
-        window = await self._limiter.get_window_stats(item, key.id)
-        return RateStanding(
-            limit_count=item.amount,
-            window_s=item.get_expiry(),
-            remaining_count=max(0, window.remaining),
-            reset_s=max(0.0, window.reset_time - time.time()),
-        )
+        return _nearest(found)
 
 
 def limits_unavailable() -> LimitsUnavailable:
@@ -92,6 +75,25 @@ def _items(key: ApiKey) -> list[limits.RateLimitItem]:
     if key.rate_limit is None:
         return []
     return sorted(limits.parse_many(key.rate_limit), key=lambda item: item.get_expiry())
+
+
+def _named(item: limits.RateLimitItem, key: ApiKey) -> tuple[str, int, int]:
+    """The window of a limit: its name, how many, and how long it is."""
+    window_s = item.get_expiry()
+    return f"{key.id}:{item.amount}:{window_s}", item.amount, window_s
+
+
+def _standing(item: limits.RateLimitItem, window: Window) -> RateStanding:
+    return RateStanding(
+        limit_count=item.amount,
+        window_s=item.get_expiry(),
+        remaining_count=max(0, item.amount - window.count),
+        reset_s=max(0.0, window.reset_s),
+    )
+
+
+def _nearest(found: list[RateStanding]) -> RateStanding | None:
+    return min(found, key=lambda one: one.remaining_count / one.limit_count, default=None)
 
 
 def _spelt(item: limits.RateLimitItem) -> str:

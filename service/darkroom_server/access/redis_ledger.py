@@ -21,6 +21,7 @@ from redis.exceptions import RedisError, WatchError
 
 from darkroom_server.access.account import Account, Balance, Reservation
 from darkroom_server.access.rates import limits_unavailable
+from darkroom_server.background import begin, keep_going
 from darkroom_server.domain.keys import ApiKey
 
 LEASE_S = 60.0
@@ -57,7 +58,7 @@ class RedisLedger:
     async def reserve(self, key: ApiKey, request_id: str, pixel_steps: int) -> Balance:
         """Holds pixel-steps for a request."""
         if self._renewing is None:
-            self._renewing = asyncio.create_task(self._renew())
+            self._renewing = keep_going("renewal of credits", self._renew)
         self._held[key.id].add(request_id)
         balance: Balance | None = None
 
@@ -84,7 +85,7 @@ class RedisLedger:
     def settle(self, key_id: str, request_id: str, used: int) -> None:
         """Ends a reservation, soon; while Redis is away it is tried again."""
         self._held[key_id].discard(request_id)
-        task = asyncio.create_task(self._settle(key_id, request_id, used))
+        task = begin("settling of credits", self._settle(key_id, request_id, used))
         self._settling.add(task)
         task.add_done_callback(self._settling.discard)
 

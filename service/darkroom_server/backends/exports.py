@@ -18,6 +18,8 @@ EXPORT_FOLDERS = {DenoiserKind.ONNXRUNTIME: "onnx", DenoiserKind.OPENVINO: "open
 _GRAPHS = {DenoiserKind.ONNXRUNTIME: "denoiser.onnx", DenoiserKind.OPENVINO: "denoiser.xml"}
 _DECODERS = {DenoiserKind.ONNXRUNTIME: "decoder.onnx", DenoiserKind.OPENVINO: "decoder.xml"}
 _RECORD_NAME = "export.json"
+#: No record of a few files is nearly as long; one that is cut here is none.
+_MAX_RECORD_BYTES = 1 << 16
 
 
 class UnusableDenoiser(Exception):
@@ -82,9 +84,10 @@ def usable_graph(version: VersionInfo, denoiser: Denoiser) -> Path:
     if not folder.is_dir():
         raise UnusableDenoiser(f"Nothing has been exported for {denoiser.label}: run {command}.")
     try:
-        record = json.loads((folder / _RECORD_NAME).read_text())
+        with (folder / _RECORD_NAME).open("rb") as file:
+            record = json.loads(file.read(_MAX_RECORD_BYTES))
         sizes, digest = record["size_bytes_by_file"], record["digest"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise UnusableDenoiser(f"The export has no readable record: run {command}.") from None
     if digest != version.digest:
         raise UnusableDenoiser(f"The export was made of other weights: run {command}.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import errno
 from collections.abc import Iterator
 
 import typer
@@ -96,6 +97,21 @@ def message_of(error: errors.DarkroomError) -> str:
     return str(error)
 
 
+#: What helps where a file could not be written.
+_ADVICE = {
+    errno.ENOSPC: "make room there, or write elsewhere",
+    errno.EDQUOT: "make room there, or write elsewhere",
+    errno.EROFS: "write elsewhere",
+}
+
+
+def file_problem(error: OSError, otherwise: str = "") -> str:
+    """Which file, what is wrong with it and what helps; `otherwise` is it where none is named."""
+    parts = (error.filename or otherwise, error.strerror or str(error))
+    advice = _ADVICE.get(error.errno or 0)
+    return ": ".join(str(part) for part in parts if part) + (f"; {advice}" if advice else "")
+
+
 @contextlib.contextmanager
 def one_line_errors() -> Iterator[None]:
     """Turns what a command fails of into one line on stderr and an exit code."""
@@ -104,8 +120,7 @@ def one_line_errors() -> Iterator[None]:
     except errors.DarkroomError as error:
         raise _failed(message_of(error), exit_code_of(error)) from None
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        raise _failed(f"{where}{error.strerror or error}", ExitCode.FILE_ERROR) from None
+        raise _failed(file_problem(error), ExitCode.FILE_ERROR) from None
     except KeyboardInterrupt:
         raise _failed("interrupted", ExitCode.INTERRUPTED) from None
 

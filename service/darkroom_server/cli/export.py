@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from darkroom_server.backends.exports import UnusableDenoiser
-from darkroom_server.cli.exits import ExitCode
+from darkroom_server.cli.exits import ExitCode, file_problem
 from darkroom_server.cli.local_models import local_version, quieten
 from darkroom_server.domain.errors import DarkroomError
 from darkroom_server.domain.models import DenoiserKind, ExportWeights, VersionInfo
@@ -77,8 +77,7 @@ def export(
         typer.echo(f"darkroom export: {error}", err=True)
         raise typer.Exit(ExitCode.FILE_ERROR) from None
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        typer.echo(f"darkroom export: {where}{error.strerror or error}", err=True)
+        typer.echo(f"darkroom export: {file_problem(error)}", err=True)
         raise typer.Exit(ExitCode.FILE_ERROR) from None
     except KeyboardInterrupt:
         typer.echo("darkroom export: interrupted; nothing has changed", err=True)

@@ -106,7 +106,7 @@ def fill(
     guidance: options.Guidance = None,
     strength: options.Strength = None,
     size: options.ImageSize = None,
-    preserve_unmasked: options.PreserveUnmasked = False,
+    preserve_unmasked: options.PreserveUnmasked = None,
     invert_mask: options.InvertMask = False,
     format: options.ImageFormat = None,
     quality: options.Quality = None,

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from darkroom_server.access.key_format import new_key
+from darkroom_server.access.key_format import NewKey, new_key
 from darkroom_server.access.keys_file import (
     MAX_CREDITS,
     KeysFileError,
@@ -25,7 +25,7 @@ from darkroom_server.access.keys_file import (
 )
 from darkroom_server.access.ledger import LedgerError, read_spent, spent_path
 from darkroom_server.access.redis_ledger import read_shared_spent
-from darkroom_server.cli.exits import ExitCode
+from darkroom_server.cli.exits import ExitCode, file_problem
 from darkroom_server.domain.errors import LimitsUnavailable
 from darkroom_server.domain.keys import PIXEL_STEPS_PER_CREDIT, ApiKey, Permission, in_credits
 
@@ -96,8 +96,8 @@ def create(
     )
     with _one_line_errors():
         add_key(keys_file, key)
-    typer.echo(f"Key {key.id} for {name}, in {keys_file}. It is shown only now:", err=True)
-    typer.echo(made.text)
+        typer.echo(f"Key {key.id} for {name}, in {keys_file}. It is shown only now:", err=True)
+        _show(made, keys_file)
 
 
 @app.command("list")
@@ -136,6 +136,16 @@ def revoke(
     with _one_line_errors():
         key = revoke_key(keys_file, key_id)
     typer.echo(f"Key {key.id} for {key.name} is revoked.")
+
+
+def _show(made: NewKey, keys_file: Path) -> None:
+    """Says the key; one that nobody has seen is of no use, and is revoked. Raises OSError."""
+    try:
+        typer.echo(made.text)
+    except OSError as error:
+        revoke_key(keys_file, made.id)
+        unseen = f"{error.strerror}; key {made.id} could not be shown and was revoked"
+        raise OSError(error.errno, unseen, "standard output") from error
 
 
 def _table(keys: tuple[ApiKey, ...], spent: Mapping[str, int]) -> Table:
@@ -186,7 +196,7 @@ def _one_line_errors() -> Iterator[None]:
     except (KeysFileError, LedgerError, LimitsUnavailable) as error:
         problem = str(error)
     except OSError as error:
-        problem = f"{error.filename}: {error.strerror}"
+        problem = file_problem(error)
     else:
         return
     typer.echo(f"darkroom keys: {problem}", err=True)

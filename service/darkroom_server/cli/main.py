@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import importlib.metadata
+import sys
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -112,4 +113,11 @@ def darkroom(
 
 def main() -> None:
     """Runs the command; never returns normally."""
-    app(prog_name="darkroom")
+    try:
+        app(prog_name="darkroom")
+    except OSError as error:
+        from darkroom_server.cli.exits import ExitCode, file_problem
+
+        # What a command does not see to itself: as a rule, that it cannot be heard.
+        typer.echo(f"darkroom: {file_problem(error, 'standard output')}", err=True)
+        sys.exit(ExitCode.FILE_ERROR)

@@ -74,6 +74,21 @@ def version_table(found: Iterable[Model]) -> Table:
     return table
 
 
+def vocabulary_text(model: Model) -> list[Text]:
+    """What a model of a small vocabulary reads, in paragraphs; none for other models."""
+    if not model.vocabulary:
+        return []
+    told = [
+        Text(""),
+        Text("It was taught these words; a prompt with others is answered with a warning:"),
+        Text(" ".join(model.vocabulary)),
+    ]
+    if model.example_prompts:
+        told += [Text(""), Text("Prompts to try:")]
+        told += [Text(f"  {prompt}") for prompt in model.example_prompts]
+    return told
+
+
 def _version_state(version: ModelVersion) -> str:
     state, progress = version.state.name.lower(), version.load_progress
     if progress is not None:

@@ -20,7 +20,7 @@ from darkroom_server.cli.access import ServerAccess, with_access
 from darkroom_server.cli.exits import EXIT_CODES_HELP, one_line_errors
 from darkroom_server.cli.load_progress import load_view_for
 from darkroom_server.cli.model_table import as_json as json_of
-from darkroom_server.cli.model_table import model_table, version_table
+from darkroom_server.cli.model_table import model_table, version_table, vocabulary_text
 
 app = typer.Typer(
     invoke_without_command=True,
@@ -68,6 +68,25 @@ def list_models(
 ) -> None:
     """Lists the server's models."""
     _list(access, timeout, as_json=as_json)
+
+
+@app.command(epilog=EXIT_CODES_HELP)
+@with_access
+def show(
+    name: Name,
+    *,
+    access: ServerAccess,
+    timeout: options.Timeout = 10.0,
+    as_json: options.AsJson = False,
+) -> None:
+    """Shows one model: its versions, and the words it knows if it was taught few."""
+    with one_line_errors():
+        with access.connect() as client:
+            model = client.get_model(name, timeout=timeout)
+        if as_json:
+            typer.echo(json.dumps(json_of(model)))
+        else:
+            Console().print(Group(version_table([model]), *vocabulary_text(model)))
 
 
 @app.command(epilog=EXIT_CODES_HELP)

@@ -131,7 +131,13 @@ Strength = Annotated[
     ),
 ]
 PreserveUnmasked = Annotated[
-    bool, typer.Option(help="Keep every pixel outside the mask exactly as it was.")
+    bool | None,
+    typer.Option(
+        "--preserve-unmasked/--no-preserve-unmasked",
+        "--preserve/--no-preserve",
+        help="Keep every pixel outside the mask exactly as it was. [default: the model's, which is"
+        " to keep them]",
+    ),
 ]
 InvertMask = Annotated[bool, typer.Option("--invert-mask", help="Repaint black, keep white.")]
 

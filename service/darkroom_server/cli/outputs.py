@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from darkroom_client import FieldViolation, GeneratedImage, InvalidRequest, Preview
+from darkroom_client.files import write_whole
 
 Format = Literal["png", "jpeg", "webp"]
 
@@ -44,7 +45,7 @@ class Output:
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
 
     def save(self, image: GeneratedImage) -> Path:
-        """Writes one image, over what is there. Raises OSError."""
+        """Writes one image whole, over what is there. Raises OSError, and ValueError if empty."""
         return image.save(self.path_of(image.image_index))
 
     def preview_path_of(self, image_index: int) -> Path:
@@ -54,10 +55,7 @@ class Output:
 
     def save_preview(self, preview: Preview) -> None:
         """Writes a preview whole, so that a viewer never sees half of one. Raises OSError."""
-        path = self.preview_path_of(preview.image_index)
-        part = path.with_name(f"{path.name}.part")
-        part.write_bytes(preview.content)
-        part.replace(path)
+        write_whole(self.preview_path_of(preview.image_index), preview.content)
 
     def remove_previews(self) -> None:
         """Removes what previews there are."""

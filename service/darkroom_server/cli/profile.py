@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from darkroom_server.cli.exits import ExitCode
+from darkroom_server.cli.exits import ExitCode, file_problem
 from darkroom_server.cli.local_models import local_version, quieten
 from darkroom_server.domain.errors import ModelUnavailable
 from darkroom_server.domain.models import VersionInfo
@@ -83,7 +83,8 @@ def profile_command(
         try:
             write_denoiser(model_repository / model, best)
         except (NotEdited, OSError) as error:
-            typer.echo(f"darkroom profile: {error}", err=True)
+            problem = file_problem(error) if isinstance(error, OSError) else str(error)
+            typer.echo(f"darkroom profile: {problem}", err=True)
             raise typer.Exit(ExitCode.FILE_ERROR) from None
         console.print(Text(f"written to {model_repository / model}/config.pbtxt"))
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from darkroom_server.cli.exits import ExitCode
+from darkroom_server.cli.exits import ExitCode, file_problem
 from darkroom_server.models.catalogue import catalogue
 from darkroom_server.models.hub import HubError
 from darkroom_server.models.naming import NO_MODEL_NAME, is_model_name
@@ -73,8 +73,7 @@ def pull(
         typer.echo(f"darkroom pull: {error}", err=True)
         raise typer.Exit(ExitCode.FILE_ERROR) from None
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        typer.echo(f"darkroom pull: {where}{error.strerror or error}", err=True)
+        typer.echo(f"darkroom pull: {file_problem(error)}", err=True)
         raise typer.Exit(ExitCode.FILE_ERROR) from None
     except KeyboardInterrupt:
         typer.echo("darkroom pull: interrupted; the same command goes on from here", err=True)

@@ -10,9 +10,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from darkroom_server.cli.weights_check import with_weights_checked
 from darkroom_server.models.problems import Problem, Severity
 from darkroom_server.models.remote_store import is_url
-from darkroom_server.models.repository import ModelRepository, RepositoryModel, RepositoryScan
+from darkroom_server.models.repository import ModelRepository
+from darkroom_server.models.scan import RepositoryModel, RepositoryScan
 
 EPILOG = "Exit codes: 0 no errors (warnings are allowed), 1 errors."
 
@@ -31,7 +33,7 @@ def check_repo(
         )
         raise typer.BadParameter(message, param_hint="PATH")
     path = Path(location)
-    scan = ModelRepository(path).scan()
+    scan = with_weights_checked(ModelRepository(path).scan())
     # One line a problem, also in a narrow terminal, so that editors and scripts can read it.
     console = Console(soft_wrap=True)
     for problem in scan.problems:

@@ -11,6 +11,7 @@ import typer
 from darkroom_server.access.keys_file import KeysFileError
 from darkroom_server.access.ledger import LedgerError
 from darkroom_server.app import run
+from darkroom_server.cli.exits import file_problem
 from darkroom_server.config import CONFIG_VARIABLE, ConfigError, ServerConfig, load_config
 from darkroom_server.models.remote_repository import RemoteLocation
 from darkroom_server.models.remote_store import RemoteError, RemoteStore
@@ -214,6 +215,27 @@ def serve(
         int | None,
         typer.Option(help=_help("Calls at a time on one connection.", "max_concurrent_streams")),
     ] = None,
+    receive_timeout: Annotated[
+        float | None,
+        typer.Option(
+            help=_help("Seconds that a request over gRPC may take to arrive.", "receive_timeout_s")
+        ),
+    ] = None,
+    unread_timeout: Annotated[
+        float | None,
+        typer.Option(
+            help=_help("Seconds that a caller over gRPC may read nothing.", "unread_timeout_s")
+        ),
+    ] = None,
+    undelivered_bytes: Annotated[
+        int | None,
+        typer.Option(
+            help=_help(
+                "Most that results waiting to be read take, half of it for one call.",
+                "undelivered_bytes",
+            )
+        ),
+    ] = None,
     drain_delay: Annotated[
         float | None,
         typer.Option(help=_help("Seconds to serve on, not ready, after SIGTERM.", "drain_delay_s")),
@@ -265,6 +287,9 @@ def serve(
         "worker_hang_limit_s": worker_hang_limit,
         "max_receive_bytes": max_receive_bytes,
         "max_concurrent_streams": max_concurrent_streams,
+        "receive_timeout_s": receive_timeout,
+        "unread_timeout_s": unread_timeout,
+        "undelivered_bytes": undelivered_bytes,
         "drain_delay_s": drain_delay,
         "exit_timeout_s": exit_timeout,
         "log_format": log_format,
@@ -278,7 +303,7 @@ def serve(
     try:
         run(settings)
     except OSError as error:
-        typer.echo(f"darkroom serve: {error.strerror or error}", err=True)
+        typer.echo(f"darkroom serve: {file_problem(error)}", err=True)
         raise typer.Exit(1) from None
     except (ConfigError, KeysFileError, LedgerError, TlsError) as error:
         typer.echo(f"darkroom serve: {error}", err=True)

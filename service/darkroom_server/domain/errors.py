@@ -52,6 +52,22 @@ class RequestTooLarge(DarkroomError):
     """The request has more bytes than the service takes."""
 
 
+class BodyTimeout(DarkroomError):
+    """The request did not arrive within the time that it may take."""
+
+
+class UnknownRoute(DarkroomError):
+    """Nothing is served at the address of an HTTP call."""
+
+
+class MethodNotAllowed(DarkroomError):
+    """Something is served at the address of an HTTP call, but not by this method."""
+
+
+class UnsupportedEncoding(DarkroomError):
+    """The body of an HTTP call is packed, where none is unpacked."""
+
+
 class WrongTask(FieldError):
     """The model exists but does not do what the method asks."""
 
@@ -142,6 +158,10 @@ class Cancelled(DarkroomError):
 
 class LoadCancelled(DarkroomError):
     """What was being loaded was told to leave before it served."""
+
+
+class ResultsUnread(DarkroomError):
+    """The caller does not read what was made for it."""
 
 
 class OutOfDeviceMemory(DarkroomError):

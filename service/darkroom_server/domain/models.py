@@ -9,6 +9,7 @@ from pathlib import Path
 
 from darkroom_server.domain.jobs import Priority, Reproducibility, StrengthRounding, Task
 from darkroom_server.domain.memory import MemoryProfile
+from darkroom_server.domain.vocabulary import Vocabulary
 
 
 class VersionState(enum.Enum):
@@ -170,6 +171,7 @@ class Defaults:
     guidance_scale: float
     scheduler: str
     strength: float = 1.0
+    preserve_unmasked: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -269,6 +271,8 @@ class ModelInfo:
     reproducibility: Reproducibility
     version_labels: dict[str, int]
     strength_rounding: StrengthRounding = StrengthRounding.DOWN
+    #: Whether requests run from end to end, with the pipeline's own code.
+    runs_whole: bool = False
     dynamic_batching: DynamicBatching = DynamicBatching()
     memory: MemoryProfile = field(default_factory=MemoryProfile)
     #: Requests that each label is given of those that name no version.
@@ -276,6 +280,7 @@ class ModelInfo:
     warmups: tuple[Warmup, ...] = ()
     update_policy: UpdatePolicy = UpdatePolicy.AVAILABILITY
     denoiser: Denoiser = Denoiser()
+    vocabulary: Vocabulary = field(default_factory=Vocabulary)
     fake_step_s: float = 0.0
     fake_load_s: float = 0.0
 

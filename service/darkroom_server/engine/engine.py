@@ -12,6 +12,7 @@ from pathlib import Path
 
 import structlog
 
+from darkroom_server.background import keep_going
 from darkroom_server.domain.errors import Draining
 from darkroom_server.domain.jobs import ImageSpec, Job, JobEvent, Task
 from darkroom_server.domain.models import (
@@ -29,6 +30,7 @@ from darkroom_server.engine.memory_gate import MemoryGate
 from darkroom_server.engine.model_control import ControlOptions, ModelControl
 from darkroom_server.engine.stream import JobStream
 from darkroom_server.engine.supervisor import Supervisor
+from darkroom_server.engine.undelivered import Undelivered
 from darkroom_server.models.location import open_repository
 from darkroom_server.models.remote_repository import RemoteLocation
 from darkroom_server.models.resolution import resolve, resolve_model
@@ -49,6 +51,7 @@ class EngineOptions:
     A worker keeps up to `prompt_cache_bytes` of prompt embeddings. One that is silent for
     `hang_limit_s` with work in hand is ended; 0: never. `aliases` are names by which models may be
     asked for besides their own. Without `memory` it is not looked whether models fit into it.
+    Up to `undelivered_bytes` of results wait to be read, half of it for one call.
     """
 
     model_repository: Path | RemoteLocation
@@ -58,6 +61,7 @@ class EngineOptions:
     control: ControlOptions = field(default_factory=ControlOptions)
     aliases: Mapping[str, str] = field(default_factory=dict)
     memory: MemoryProbe | None = None
+    undelivered_bytes: int = 512 << 20
 
 
 class Session:
@@ -90,6 +94,7 @@ class Session:
         self.require_room()
         job = Job(job_id=self.job_id, spec=spec, deadline_s=deadline_s)
         self._stream = self._supervisor.submit(job)
+        self._stream.bound(self._engine.undelivered, lambda: self._supervisor.cancel(self.job_id))
         if deadline_s is not None:
             await self._stream.begun()
 
@@ -111,8 +116,12 @@ class Session:
     def close(self, reason: Draining | None = None) -> None:
         """Stops the work, if any is left; with a reason, the reader of `events` is told it."""
         self._supervisor.cancel(self.job_id)
-        if reason is not None and self._stream is not None:
+        if self._stream is None:
+            return
+        if reason is not None:
             self._stream.fail(reason)
+        else:
+            self._stream.close()
 
 
 class Engine:
@@ -131,6 +140,10 @@ class Engine:
         )
         #: Loads, unloads and labels on request.
         self.control = ModelControl(control, repository, self._manager, gate)
+        #: What the sessions have made and their callers have not read.
+        self.undelivered = Undelivered(
+            max_bytes=options.undelivered_bytes, max_call_bytes=options.undelivered_bytes // 2
+        )
         self._sessions: set[Session] = set()
         self._listeners: list[Callable[[], None]] = []
         self._watches: list[asyncio.Task[None]] = []
@@ -148,8 +161,8 @@ class Engine:
         self.control.begin()
         log.info("models found", count=len(models))
         self._watches = [
-            asyncio.create_task(self._watch_workers()),
-            asyncio.create_task(self.control.watch()),
+            keep_going("watch over workers", self._watch_workers),
+            keep_going("watch over the repository", self.control.watch),
         ]
 
     def _supervise(self, version: VersionInfo, on_change: Callable[[], None]) -> Supervisor:

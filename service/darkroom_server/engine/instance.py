@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import multiprocessing
 import os
 import signal
@@ -17,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 
+from darkroom_server.background import told
 from darkroom_server.worker.main import run_worker
 from darkroom_server.worker.messages import Command, Report, StopWorker, WorkerSpec
 
@@ -91,10 +93,14 @@ class Instance:
             process.start()
             undo.pop_all()
         self._process, self._connection = process, ours
-        self._reader = threading.Thread(
-            target=self._read, args=(ours,), name="pipe-reader", daemon=True
-        )
-        self._reader.start()
+        reader = threading.Thread(target=self._read, args=(ours,), name="pipe-reader", daemon=True)
+        try:
+            reader.start()
+        except RuntimeError as error:
+            # As the thread module says it when the system has no room for another.
+            process.kill()
+            raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN)) from error
+        self._reader = reader
 
     def _read(self, connection: Connection) -> None:
         """Runs in the reader thread until the worker's end of the pipe closes."""
@@ -115,7 +121,7 @@ class Instance:
     def send(self, command: Command) -> None:
         """Queues a command; lost silently when the worker is gone, which `on_exit` tells."""
         if not self._stopped:
-            self._writer.submit(self._write, command)
+            told("command to a worker", self._writer.submit(self._write, command))
 
     def _write(self, command: Command) -> None:
         connection = self._connection

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import structlog
 
+from darkroom_server.background import begin
 from darkroom_server.domain.errors import ModelUnavailable, NotEnoughMemory
 from darkroom_server.domain.models import (
     ModelInfo,
@@ -23,7 +24,7 @@ from darkroom_server.engine.memory_gate import MemoryGate
 from darkroom_server.engine.supervisor import Supervisor
 from darkroom_server.models.labels import MovedLabels, in_force
 from darkroom_server.models.policy import Edition, Live, Plan, plan_update
-from darkroom_server.models.repository import RepositoryModel, RepositoryScan
+from darkroom_server.models.scan import RepositoryModel, RepositoryScan
 
 log = structlog.get_logger(__name__)
 
@@ -197,7 +198,7 @@ class Manager:
             else:
                 await supervisor.start()
 
-        task = asyncio.create_task(start())
+        task = begin("load", start(), on_failure=lambda: supervisor.refuse(_not_started(version)))
         self._starting.add(task)
         task.add_done_callback(self._starting.discard)
 
@@ -213,7 +214,11 @@ class Manager:
             del self._leaving[supervisor]
             self._changed()
 
-        self._leaving[supervisor] = asyncio.create_task(leave())
+        def gave_up() -> None:
+            self._leaving.pop(supervisor, None)
+            self._changed()
+
+        self._leaving[supervisor] = begin("unload", leave(), on_failure=gave_up)
 
     def _look(self) -> None:
         """Makes `view` what requests see from now on."""
@@ -292,6 +297,8 @@ class Manager:
         loaded = self._by_version(name)
         leaving = {one.version.version: one for one in self._leaving if _name(one) == name}
         shown = {**leaving, **loaded}
+        refusal = self.scan.refusal(name)
+        note = f"What the repository holds now is refused in part: {refusal}" if refusal else ""
         numbers = sorted({*shown, *(one.version for one in model.versions)}, reverse=True)
         labels = {
             number: tuple(sorted(k for k, at in model.info.version_labels.items() if at == number))
@@ -305,10 +312,11 @@ class Manager:
             model=model.info,
             versions=tuple(
                 replace(
-                    shown[number].status(), labels=labels[number], traffic_percent=shares[number]
+                    one := shown[number].status() if number in shown else _unloaded(model, number),
+                    labels=labels[number],
+                    traffic_percent=shares[number],
+                    message=one.message or note,
                 )
-                if number in shown
-                else _unloaded(model, number)
                 for number in numbers
             ),
             default_version=model.default_version,
@@ -331,6 +339,12 @@ class Manager:
 
 def _name(supervisor: Supervisor) -> str:
     return supervisor.version.model.name
+
+
+def _not_started(version: VersionInfo) -> ModelUnavailable:
+    name = version.model.name
+    message = f"{name}/{version.version} could not be loaded; the server's log has the cause."
+    return ModelUnavailable(name, message)
 
 
 def _rank(supervisor: Supervisor) -> int:

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Coroutine, Iterable, Mapping
+import re
+from collections.abc import AsyncGenerator, Collection, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import structlog
 
+from darkroom_server.background import begin
 from darkroom_server.domain.errors import (
     ControlRefused,
+    DarkroomError,
     InvalidParameter,
-    LoadCancelled,
     ModelNotFound,
     ModelUnavailable,
     VersionNotReady,
 )
 from darkroom_server.domain.models import LoadProgress, ModelStatus, VersionState
+from darkroom_server.engine.load_failure import load_failure
 from darkroom_server.engine.manager import Manager
 from darkroom_server.engine.memory_gate import MemoryGate
 from darkroom_server.engine.state_keeper import StateKeeper
@@ -27,8 +30,8 @@ from darkroom_server.models.carry_over import carry_over
 from darkroom_server.models.chosen import Chosen, as_chosen, choose
 from darkroom_server.models.labels import MovedLabels, check_shares, label_fault
 from darkroom_server.models.location import Repository
-from darkroom_server.models.repository import RepositoryModel, RepositoryScan
 from darkroom_server.models.resolution import known_version, resolve_model
+from darkroom_server.models.scan import RepositoryModel, RepositoryScan
 from darkroom_server.models.state_file import SavedState
 
 log = structlog.get_logger(__name__)
@@ -39,6 +42,7 @@ EVERY_MODEL = "*"
 #: The shortest pause between two looks at a repository of which not all is there yet.
 MIN_PAUSE_S = 0.2
 
+_NUMBER = re.compile("[0-9]{1,19}")
 _ON_ITS_WAY = (VersionState.LOADING, VersionState.UNAVAILABLE)
 _Result = TypeVar("_Result")
 
@@ -83,6 +87,8 @@ class ModelControl:
         self._gate = gate
         self._look_lock = asyncio.Lock()
         self._look = RepositoryScan(models=(), broken=(), problems=())
+        #: The last look without what was known before.
+        self._seen = self._look
         self._keeper = StateKeeper(options.state_file)
         self._chosen: dict[str, Chosen] = {}
         #: To be loaded as soon as they are seen; None: what the version policy says.
@@ -165,7 +171,7 @@ class ModelControl:
             states = {one.state for one in loading}
             is_ready = states == {VersionState.READY}
             if not is_ready and states.isdisjoint(_ON_ITS_WAY):
-                raise _failure(loading)
+                raise load_failure(loading)
             report = self._report(loading)
             if report != last:
                 yield report
@@ -178,18 +184,29 @@ class ModelControl:
         self, name: str, version: str, *, evict_idle: bool, reload: bool
     ) -> tuple[Supervisor, ...]:
         await self.look()
+        number = int(version) if _NUMBER.fullmatch(version) else 0
+        self._require_read(name.removeprefix("models/"), (number,))
         model = resolve_model(self._look, name)
         found = model.info.name
         self._pending.pop(found, None)
         numbers = (self._known_version(model, version),) if version else model.serving
         if not numbers:
             raise ModelUnavailable(found, f"the version policy of {found} chooses no version")
+        self._require_read(found, numbers)
         if evict_idle:
             await self._make_room(model, numbers)
         self._chosen[found] = choose(self._chosen.get(found), model, numbers, in_place=not version)
         self._tell(reload=[(found, one) for one in self._stale(found, numbers, reload=reload)])
         await self._save()
         return self._manager.wanted(found, numbers)
+
+    def _require_read(self, name: str, numbers: Collection[int]) -> None:
+        """Raises ModelUnavailable for what cannot be read now, though it may serve as it was."""
+        why = self._seen.why_unread(name, numbers)
+        if why:
+            raise ModelUnavailable(
+                name, f"{name} is not loaded as it is now: {why}; `darkroom check-repo` says all"
+            )
 
     async def _make_room(self, model: RepositoryModel, numbers: Iterable[int]) -> None:
         """Unloads versions that no request holds if it takes that, the longest unused first."""
@@ -356,7 +373,7 @@ class ModelControl:
         for problem in scan.problems:
             if problem not in known:
                 log.warning("model repository", problem=str(problem))
-        self._look = carry_over(self._look, scan)
+        self._look, self._seen = carry_over(self._look, scan), scan
 
     async def _save(self) -> None:
         await self._keeper.save(lambda: SavedState(loads=self._loads(), labels=dict(self._labels)))
@@ -367,22 +384,7 @@ class ModelControl:
 
     async def _unstoppable(self, work: Coroutine[Any, Any, _Result]) -> _Result:
         """Does the work to its end, also when the one who waits for it goes away."""
-        task = asyncio.create_task(work)
+        task = begin("load or unload", work, expected=(DarkroomError,))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return await asyncio.shield(task)
-
-
-def _failure(loading: Iterable[Supervisor]) -> Exception:
-    """What the load of some versions, none of which is on its way any more, failed of."""
-    name = "The version"
-    for one in loading:
-        name = f"{one.version.model.name}/{one.version.version}"
-        if one.failure is not None:
-            return one.failure
-        if one.state is VersionState.FAILED:
-            message = one.status().message
-            return ModelUnavailable(
-                one.version.model.name, f"{name} could not be loaded: {message}"
-            )
-    return LoadCancelled(f"{name} was unloaded while it was being loaded.")

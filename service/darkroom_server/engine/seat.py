@@ -14,6 +14,7 @@ from typing import Protocol, assert_never
 
 import structlog
 
+from darkroom_server.background import begin
 from darkroom_server.domain.errors import DarkroomError, WorkerLost
 from darkroom_server.domain.jobs import (
     Job,
@@ -148,6 +149,8 @@ class Seat:
         self._suspects: list[str] = []
         self._death_count = 0
         self._restart_count = 0
+        #: Starts in a row that the system refused.
+        self._failed_start_count = 0
         self._ready_since_s = 0.0
         self._heard_s = 0.0
         self._restart: asyncio.Task[None] | None = None
@@ -176,9 +179,11 @@ class Seat:
         self._heard_s = time.monotonic()
         try:
             await instance.start()
-        except (OSError, EOFError):
-            log.exception("worker not started", model=self._name())
-            on_exit()
+        except (OSError, EOFError) as error:
+            if instance is self._instance:
+                self._on_not_started(error)
+        else:
+            self._failed_start_count = 0
 
     async def stop(self) -> None:
         """Ends the worker; jobs still here are left to the owner."""
@@ -330,9 +335,33 @@ class Seat:
             self._give_up(f"The worker died {self._death_count} times in a row.")
             return
         self._metrics.worker_restarted()
-        delay_s = min(MAX_RESTART_DELAY_S, FIRST_RESTART_DELAY_S * 2.0 ** (self._restart_count - 1))
-        self._restart = asyncio.create_task(self._start_again(delay_s))
-        self._move(SeatState.RESTARTING, "The worker died and is being restarted.")
+        self._start_later(self._restart_count, "The worker died and is being restarted.")
+
+    def _on_not_started(self, error: OSError | EOFError) -> None:
+        """There is no process: nothing of the version has run, so that it is not to blame.
+
+        The system may have no room for one now (files, processes, memory), or what starts them has
+        ended of the same. It is tried again until there is.
+        """
+        self._failed_start_count += 1
+        if isinstance(error, EOFError | ConnectionError):
+            why = "what starts workers has ended"
+        else:
+            why = error.strerror or str(error)
+        log.error("worker not started", model=self._name(), problem=why)
+        message = f"No process can be started for the worker ({why}); it is tried again."
+        self._start_later(self._failed_start_count, message)
+
+    def _start_later(self, attempt_count: int, message: str) -> None:
+        """Starts anew after a while, the longer the more often it was tried before."""
+        exponent = min(attempt_count - 1, 10)
+        delay_s = min(MAX_RESTART_DELAY_S, FIRST_RESTART_DELAY_S * 2.0**exponent)
+        self._restart = begin(
+            "restart of a worker",
+            self._start_again(delay_s),
+            on_failure=lambda: self._give_up("The worker could not be started again."),
+        )
+        self._move(SeatState.RESTARTING, message)
         for active in self.jobs.values():
             self._tell_loading(active)
 
@@ -356,7 +385,7 @@ class Seat:
         log.error("worker failed", model=self._name(), reason=message)
         instance, self._instance = self._instance, None
         if instance is not None:
-            self._closing = asyncio.create_task(instance.stop(by_force=True))
+            self._closing = begin("end of a worker", instance.stop(by_force=True))
         self._move(SeatState.FAILED, message)
 
     def _move(self, state: SeatState, message: str = "") -> None:

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
-from darkroom_server.domain.errors import DarkroomError
+from darkroom_server.domain.errors import DarkroomError, ResultsUnread
 from darkroom_server.domain.jobs import (
     JobCompleted,
     JobEvent,
@@ -21,6 +21,7 @@ from darkroom_server.domain.jobs import (
     JobProgress,
     JobQueued,
 )
+from darkroom_server.engine.undelivered import Held, Undelivered
 
 #: Progress and previews that may wait for one reader.
 MAX_WAITING_DROPPABLE = 16
@@ -43,6 +44,27 @@ class JobStream:
         self._images_seen: set[int] = set()
         #: By image, the steps after which its last preview was.
         self._previews_seen: dict[int, int] = {}
+        self._held: Held | None = None
+        self._cancel: Callable[[], None] | None = None
+
+    def bound(self, undelivered: Undelivered, cancel: Callable[[], None]) -> None:
+        """Counts what waits among all; `cancel` ends the job of a reader that is given up."""
+        self._cancel = cancel
+        self._held = undelivered.hold(self._give_up)
+
+    def close(self) -> None:
+        """Nobody reads any more."""
+        self._waiting.clear()
+        self._ended = True
+        if self._held is not None:
+            self._held.release()
+
+    def _give_up(self) -> None:
+        self._error = ResultsUnread("Too much of the answer waited to be read.")
+        self.close()
+        self._changed.set()
+        if self._cancel is not None:
+            self._cancel()
 
     def put(self, event: JobEvent) -> None:
         """Appends an event, unless it repeats or reorders what was put before."""
@@ -53,6 +75,8 @@ class JobStream:
         self._waiting.append(event)
         self._ended = isinstance(event, JobCompleted)
         self._changed.set()
+        if self._held is not None:
+            self._held.add(_size_bytes(event))
 
     def fail(self, error: DarkroomError) -> None:
         """Ends the stream with an error, after what already waits."""
@@ -87,6 +111,11 @@ class JobStream:
         if len(droppable) >= MAX_WAITING_DROPPABLE:
             self._waiting.remove(droppable[0])
             self.dropped_count += 1
+            self._delivered(droppable[0])
+
+    def _delivered(self, event: JobEvent) -> None:
+        if self._held is not None:
+            self._held.drop(_size_bytes(event))
 
     async def begun(self) -> None:
         """Returns when there is anything to read; raises the job's error if it begins with one."""
@@ -100,10 +129,17 @@ class JobStream:
         """All events in order; raises the job's error where it ended with one."""
         while True:
             while self._waiting:
-                yield self._waiting.popleft()
+                event = self._waiting.popleft()
+                yield event
+                # Who asks for the next has read this one.
+                self._delivered(event)
             if self._error is not None:
                 raise self._error
             if self._ended:
                 return
             self._changed.clear()
             await self._changed.wait()
+
+
+def _size_bytes(event: JobEvent) -> int:
+    return len(event.content) if isinstance(event, JobImage | JobPreview) else 0

@@ -271,6 +271,8 @@ class Supervisor:
             self._loaded_at_s = None
             self._happen(LifeEvent.LOSE, seat.message)
         else:
+            if self._state is VersionState.UNAVAILABLE:
+                self._message = seat.message or self._message
             self._on_change()
 
     def _open_seats(self) -> list[Seat]:

@@ -3,17 +3,44 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import math
-from collections.abc import AsyncGenerator, AsyncIterator
-from typing import Any, NoReturn
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NoReturn, ParamSpec, TypeVar
 
 from starlette.requests import ClientDisconnect
 
 from darkroom_server.domain.errors import Cancelled, InvalidParameter, RequestTooLarge
+from darkroom_server.gateway.body_holds import body_parsed
+
+_Given = ParamSpec("_Given")
+_Result = TypeVar("_Result")
 
 #: Base64 takes four bytes for three, and the rest of a request is small.
 MAX_BODY_BYTES = 96 << 20
+#: Values of a JSON body: far more than any request has. As objects they take up to 100 bytes each.
+MAX_JSON_VALUE_COUNT = 100_000
+#: What parts values in JSON.
+_JSON_MARKS = b",:[{"
+_COUNTED_AT_ONCE_BYTES = 1 << 20
+
+#: Threads that parse bodies and do nothing else: what takes longer is done by others.
+_PARSERS = ThreadPoolExecutor(max_workers=2, thread_name_prefix="parse")
+
+
+async def off_loop(
+    work: Callable[_Given, _Result], *args: _Given.args, **named: _Given.kwargs
+) -> _Result:
+    """What the work makes of a body, in a thread for bodies; the body then no longer counts as
+    one that is held (`body_holds.py`).
+    """
+    try:
+        parsing = functools.partial(work, *args, **named)
+        return await asyncio.get_running_loop().run_in_executor(_PARSERS, parsing)
+    finally:
+        body_parsed()
 
 
 async def read_body(stream: AsyncIterator[bytes]) -> bytearray:
@@ -43,18 +70,36 @@ async def counted(stream: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
 
 async def read_object(stream: AsyncIterator[bytes]) -> dict[str, Any]:
     """The JSON object that the body is, parsed off the loop; raises as the two do."""
-    return await asyncio.to_thread(parse_object, await read_body(stream))
+    return await off_loop(parse_object, await read_body(stream))
 
 
 def parse_object(body: bytes | bytearray) -> dict[str, Any]:
     """A JSON object; raises InvalidParameter."""
+    require_few_values(body)
     try:
         found = json.loads(body, parse_constant=_refused, parse_float=_finite)
-    except (ValueError, RecursionError) as error:
+    except RecursionError as error:
+        raise InvalidParameter("request", "the body is nested too deeply") from error
+    except ValueError as error:
         raise InvalidParameter("request", "the body is no JSON") from error
     if not isinstance(found, dict):
         raise InvalidParameter("request", "the body is no JSON object")
     return found
+
+
+def require_few_values(body: bytes | bytearray) -> None:
+    """Raises InvalidParameter for JSON of more values than a request has, before any is made.
+
+    While they are made nothing else runs in this process, and a megabyte of `[],` takes thirty.
+    What parts values is counted, also where it stands in texts: no request's have so much of it.
+    """
+    mark_count = 0
+    for begin in range(0, len(body), _COUNTED_AT_ONCE_BYTES):
+        end = begin + _COUNTED_AT_ONCE_BYTES
+        mark_count += sum(body.count(mark, begin, end) for mark in _JSON_MARKS)
+        if mark_count > MAX_JSON_VALUE_COUNT:
+            text = f"the body has more than {MAX_JSON_VALUE_COUNT} values"
+            raise InvalidParameter("request", text)
 
 
 def _refused(constant: str) -> NoReturn:

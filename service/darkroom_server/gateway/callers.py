@@ -13,8 +13,10 @@ from darkroom_server.access.caller import Caller, set_caller
 from darkroom_server.access.gate import Gate, Need
 from darkroom_server.domain.errors import DarkroomError
 from darkroom_server.domain.keys import in_credits
+from darkroom_server.gateway import connect
 from darkroom_server.gateway.dialects import (
     events,
+    fal,
     huggingface,
     hyperbolic,
     nebula,
@@ -33,22 +35,24 @@ STANDING_HEADERS = (_LIMIT, _REMAINING, _RESET, _CREDITS)
 #: Probes, metrics, what a page needs before it can ask for a key; images whose names are secret.
 _OPEN = re.compile(
     r"/|/playground/[^/]*|/files/[^/]+|/metrics|/openapi\.json|/v2/health/(live|ready)"
-    r"|/v2/models/[^/]*/ready|(/v1)?/health|(/hf-inference)?/models/.*/health"
+    r"|/v2/models/.+/ready|(/v1)?/health|(/hf-inference)?/models/.*/health"
 )
 _RPC = re.compile(r"/darkroom\.v1\.[^/]+/.*")
 #: How errors look where no route has been found yet; elsewhere they are Hugging Face's.
 _RENDERS: tuple[tuple[re.Pattern[str], Render], ...] = (
     (re.compile("/darkroom/"), events.render),
+    (_RPC, connect.render),
+    (re.compile("(/queue)?/fal-ai(/|$)"), fal.render),
     (re.compile("/api/v1/"), nebula.render),
     (re.compile("/v1/image/"), hyperbolic.render),
-    *((re.compile(f"{prefix}/v1/images/"), openai.render) for prefix in openai.PROVIDERS),
-    (re.compile("(/replicate)?/v1/(predictions|models/.+/predictions$)"), replicate.render),
-    (re.compile("/v1/models"), openai.render),
+    (re.compile("/replicate/|/files/"), replicate.render),
+    (re.compile("/v1/(predictions|models/.+/predictions$)"), replicate.render),
+    *((re.compile(f"{prefix}/v1/"), openai.render) for prefix in openai.PROVIDERS),
 )
 
 
 class Callers:
-    """Middleware: finds the key, before a byte of the body is read.
+    """Middleware: finds the key and counts the request, before a byte of the body is read.
 
     Remote procedure calls are left to their interceptor, which knows how they tell errors.
     """
@@ -59,14 +63,15 @@ class Callers:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one call."""
-        if scope["type"] != "http" or _RPC.fullmatch(scope["path"]):
+        if scope["type"] != "http" or is_rpc(scope["path"]):
             await self._app(scope, receive, send)
             return
-        need = need_of(scope["method"], scope["path"])
+        method, path = scope["method"], scope["path"]
         try:
-            caller = self._gate.enter(Headers(scope=scope).get("authorization"), need)
+            authorization = Headers(scope=scope).get("authorization")
+            caller = self._gate.enter(authorization, need_of(method, path))
         except DarkroomError as error:
-            await refused(scope["path"], error)(scope, receive, send)
+            await refused(path, error)(scope, receive, send)
             return
         set_caller(caller)
 
@@ -75,13 +80,29 @@ class Callers:
                 MutableHeaders(scope=message).update(standing_headers(caller))
             await send(message)
 
+        try:
+            if asks_for_images(method, path):
+                await caller.count()
+        except DarkroomError as error:
+            await refused(path, error)(scope, receive, send_with_standing)
+            return
         await self._app(scope, receive, send_with_standing)
+
+
+def is_rpc(path: str) -> bool:
+    """Whether a remote procedure call is made there."""
+    return _RPC.fullmatch(path) is not None
 
 
 def need_of(method: str, path: str) -> Need:
     """What a call needs; everything that is not known to be open needs a key."""
     is_open = method in ("GET", "HEAD") and _OPEN.fullmatch(path)
     return Need.NOTHING if is_open else Need.KEY
+
+
+def asks_for_images(method: str, path: str) -> bool:
+    """Whether the call counts towards the rate of its key, whatever its body turns out to be."""
+    return method == "POST" and not path.endswith("/cancel")
 
 
 def refused(path: str, error: DarkroomError) -> Response:

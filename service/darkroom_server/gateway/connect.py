@@ -20,7 +20,9 @@ from darkroom_server.access.gate import Gate
 from darkroom_server.gateway.bodies import MAX_BODY_BYTES
 from darkroom_server.gateway.connect_calls import ConnectInterceptor, DoorInterceptor
 from darkroom_server.gateway.connect_codecs import BinaryCodec, JsonCodec
-from darkroom_server.gateway.connect_gzip import OneMemberGzip
+from darkroom_server.gateway.connect_gzip import LateGzip
+from darkroom_server.gateway.grpc_web_text import TextCalls
+from darkroom_server.gateway.problems import Problem
 from darkroom_server.telemetry.metrics import Metrics
 
 _Context = RequestContext[Any, Any]
@@ -86,7 +88,7 @@ def add_connect(app: FastAPI, servicers: Servicers, metrics: Metrics, gate: Gate
     options: dict[str, Any] = {
         "interceptors": [DoorInterceptor(metrics, gate), ConnectInterceptor(metrics)],
         "codecs": [BinaryCodec(), JsonCodec()],
-        "compressions": [OneMemberGzip()],
+        "compressions": [LateGzip()],
         "read_max_bytes": MAX_BODY_BYTES,
     }
     services: tuple[ConnectASGIApplication[Any], ...] = (
@@ -94,7 +96,12 @@ def add_connect(app: FastAPI, servicers: Servicers, metrics: Metrics, gate: Gate
         model_service_connect.ModelServiceASGIApplication(_Models(servicers.models), **options),
     )
     for service in services:
-        app.mount(service.path, _Guarded(service))
+        app.mount(service.path, _Guarded(TextCalls(service)))
+
+
+def render(problem: Problem) -> dict[str, Any]:
+    """The body of an error that the library has not told, as Connect's clients read it."""
+    return {"code": problem.code.lower(), "message": problem.message}
 
 
 class _Guarded:

@@ -20,10 +20,11 @@ from protobuf.wkt import Any as Packed
 
 from darkroom_server.access.gate import Gate
 from darkroom_server.domain.errors import DarkroomError
+from darkroom_server.gateway.bodies import off_loop
 from darkroom_server.gateway.connect_codecs import Unread
 from darkroom_server.telemetry.metrics import REQUESTS, Metrics
 from darkroom_server.wire.calls import current_call
-from darkroom_server.wire.needs import let_in
+from darkroom_server.wire.needs import count_call, let_in
 from darkroom_server.wire.status import (
     internal_status,
     retry_pushback_ms,
@@ -50,13 +51,22 @@ class DoorInterceptor:
         call.rpc = f"/{ctx.method.service_name}/{ctx.method.name}"
         try:
             let_in(self._gate, call.rpc, ctx.request_headers.get("authorization"))
+            await count_call(call.rpc)
         except DarkroomError as error:
-            status = status_of(error, call.request_id)
-            _count(self._metrics, _CODES[status.code])
-            raise _connect_error(status) from error
+            raise self._refusal(error, ctx) from error
 
     async def on_end(self, token: None, ctx: _Context, error: Exception | None) -> None:
-        """Nothing is left to do."""
+        """Raises what a body that could not be had is answered with."""
+        del token
+        # The other interceptor has seen to every error that came once the body was there.
+        if isinstance(error, DarkroomError):
+            raise self._refusal(error, ctx) from error
+
+    def _refusal(self, error: DarkroomError, ctx: _Context) -> ConnectError:
+        status = status_of(error, current_call().request_id)
+        _count(self._metrics, _CODES[status.code])
+        _add_pushback(ctx, error)
+        return _connect_error(status)
 
 
 class ConnectInterceptor:
@@ -70,7 +80,7 @@ class ConnectInterceptor:
     ) -> Any:
         """One message in, one out."""
         with self._answering(ctx):
-            return await call_next(await asyncio.to_thread(request.read), ctx)
+            return await call_next(await off_loop(request.read), ctx)
 
     async def intercept_server_stream(
         self,
@@ -80,7 +90,7 @@ class ConnectInterceptor:
     ) -> AsyncIterator[Any]:
         """One message in, several out."""
         with self._answering(ctx):
-            message = await asyncio.to_thread(request.read)
+            message = await off_loop(request.read)
             async with aclosing(call_next(message, ctx)) as responses:
                 async for response in responses:
                     yield response

@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from google.protobuf import json_format
 from google.protobuf.message import DecodeError, Message
 
 from darkroom_server.domain.errors import InvalidParameter
+from darkroom_server.gateway.bodies import require_few_values
+from darkroom_server.gateway.connect_gzip import Packed
 
 
-@dataclass(frozen=True, slots=True)
 class Unread:
-    """A message as it came, so that it is parsed off the loop and its errors are Darkroom's."""
+    """A message as it came, so that it is unpacked and parsed off the loop and its errors are
+    Darkroom's. It is read once.
+    """
 
-    _parse: Callable[[], Message]
+    def __init__(self, data: bytes | bytearray, parse: Callable[[bytes], Message]) -> None:
+        self._data: bytes | bytearray = data
+        self._parse = parse
 
     def read(self) -> Message:
-        """The message; CPU-bound. Raises InvalidParameter."""
+        """The message; CPU-bound. Raises InvalidParameter, RequestTooLarge."""
+        # Let go of here, for what calls this may be found by the collector of garbage only.
+        data, self._data = self._data, b""
+        content = data.unpacked() if isinstance(data, Packed) else bytes(data)
         try:
-            return self._parse()
+            return self._parse(content)
         except (json_format.ParseError, DecodeError, UnicodeDecodeError, RecursionError) as error:
             text = f"the body is no message of this method: {error}"
             raise InvalidParameter("request", text) from error
@@ -40,7 +47,7 @@ class BinaryCodec:
 
     def decode(self, data: bytes | bytearray, message_class: type[Any]) -> Unread:
         """The message, not yet read."""
-        return Unread(lambda: message_class.FromString(bytes(data)))
+        return Unread(data, message_class.FromString)
 
 
 class JsonCodec:
@@ -56,4 +63,10 @@ class JsonCodec:
 
     def decode(self, data: bytes | bytearray, message_class: type[Any]) -> Unread:
         """The message, not yet read."""
-        return Unread(lambda: json_format.Parse(bytes(data), message_class()))
+
+        def parse(content: bytes) -> Message:
+            require_few_values(content)
+            message: Message = json_format.Parse(content, message_class())
+            return message
+
+        return Unread(data, parse)

@@ -7,10 +7,11 @@ here. `null` is the same as absent.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from darkroom_server.domain.errors import InvalidParameter
+from darkroom_server.domain.errors import InvalidImage, InvalidParameter
+from darkroom_server.gateway.knobs import Knob
 
 #: Every name that a field goes by, in any dialect.
 NAMES: Mapping[str, tuple[str, ...]] = {
@@ -27,39 +28,60 @@ NAMES: Mapping[str, tuple[str, ...]] = {
     "scheduler": ("scheduler",),
     "feature_cache.threshold": ("feature_cache_threshold",),
     "strength": ("strength",),
-    "image.content": ("image", "input_image", "image_url", "images", "reference_images"),
-    "mask.content": ("mask", "mask_image"),
+    "image.content": (
+        *("image", "input_image", "image_url", "images", "input_images", "image_urls"),
+        "reference_images",
+    ),
+    "mask.content": ("mask", "mask_image", "mask_url"),
     "mask_polarity": ("mask_polarity",),
     "preserve_unmasked": ("preserve_unmasked",),
-    "output.format": ("output_format",),
+    "output.format": ("output_format", "response_extension"),
     "output.quality": ("output_compression", "output_quality"),
 }
-#: Taken without a word, though they change nothing here.
-_SILENT = frozenset(
-    {
-        *("user", "quality", "style", "moderation", "background", "safety_identifier"),
-        *("response_format", "stream", "partial_images", "backend", "input_fidelity"),
-    }
-)
+_FIELD_OF: Mapping[str, str] = {name: field for field, names in NAMES.items() for name in names}
+_PICTURES = ("image.content", "mask.content")
+#: How a picture begins as text: as a data URL, or in base64 as PNG, JPEG or WebP.
+_PICTURE_STARTS = ("data:image", "iVBORw0KGgo", "/9j/", "UklGR")
 
 
 class Fields:
     """The values of one body. `written` maps a field to the name that the caller wrote."""
 
-    def __init__(self, body: Mapping[str, Any], *, shown: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        body: Mapping[str, Any],
+        *,
+        shown: Mapping[str, str] | None = None,
+        knobs: Mapping[str, Knob] | None = None,
+        own: Collection[str] = (),
+    ) -> None:
+        """Reads the names of all dialects, and `knobs` of this one, which reads `own` itself.
+
+        Raises InvalidParameter, InvalidImage.
+        """
         # What the caller calls fields that are not in the body under that name.
         self._shown = dict(shown or {})
         self._values: dict[str, Any] = {}
         self.written: dict[str, str] = {}
-        for field, names in NAMES.items():
-            for name in names:
-                if body.get(name) is not None:
-                    self._put(field, name, body[name])
-        known = {name for names in NAMES.values() for name in names} | _SILENT
         #: Names in the body that change nothing, those last of which nothing is known.
-        self.ignored: list[str] = [name for name in body if name not in known]
+        self.ignored: list[str] = []
+        unknown: list[str] = []
+        for name, value in body.items():
+            field, knob = _FIELD_OF.get(name), (knobs or {}).get(name)
+            if value is None or name in own:
+                continue
+            if field is not None:
+                self._put(field, name, one_picture(value, name) if field in _PICTURES else value)
+            elif knob is not None:
+                self.ignored += [name] if knob.is_asked_in_vain(name, value) else []
+            else:
+                _check_no_picture(name, value)
+                unknown.append(name)
+        self.ignored += unknown
 
     def _put(self, field: str, name: str, value: Any) -> None:
+        if value is None:
+            return
         if field in self._values and self._values[field] != value:
             raise InvalidParameter(
                 name, f"says something else than {self.written[field]}; they mean the same"
@@ -81,6 +103,11 @@ class Fields:
     def raw(self, field: str) -> Any:
         """The value as it came; None when there is none."""
         return self._values.get(field)
+
+    def picture(self, field: str) -> bytes | str | None:
+        """A file, or the text that stands for one."""
+        value = self._values.get(field)
+        return value if isinstance(value, bytes | str) else None
 
     def text(self, field: str) -> str | None:
         """A string; raises InvalidParameter."""
@@ -110,9 +137,10 @@ class Fields:
             raise InvalidParameter(self.name(field), "is no number")
         return found
 
-    def flag(self, field: str) -> bool:
-        """True or false, also as text; absent is false."""
-        return flag(self.raw(field), self.name(field))
+    def flag(self, field: str) -> bool | None:
+        """True or false, also as text."""
+        value = self.raw(field)
+        return None if value is None else flag(value, self.name(field))
 
     def choice(self, field: str, choices: Iterable[str]) -> str | None:
         """One of the words, in any case."""
@@ -121,6 +149,40 @@ class Fields:
         if value is None or value.lower() in known:
             return None if value is None else value.lower()
         raise InvalidParameter(self.name(field), f"is none of: {', '.join(known)}")
+
+
+def one_picture(value: Any, name: str) -> bytes | str | None:
+    """The picture that a value is, or has in it: `{"url": …}` and lists of one are such values.
+
+    None where the list is empty. Raises InvalidImage.
+    """
+    while isinstance(value, list | dict):
+        if isinstance(value, dict):
+            value = value.get("url") or value.get("image_url")
+            if value is None:
+                raise InvalidImage(name, "has no url; send the file as base64")
+        elif len(value) > 1:
+            raise InvalidImage(name, f"{len(value)} images were sent; one image a call is taken")
+        else:
+            value = value[0] if value else None
+    if value is None or isinstance(value, bytes | str):
+        return value
+    raise InvalidImage(name, "is no base64 text")
+
+
+def _check_no_picture(name: str, value: Any) -> None:
+    """Raises InvalidParameter where an unknown name holds what is plainly a picture.
+
+    Without it, something else would be drawn than what was meant.
+    """
+    while isinstance(value, list | dict):
+        if isinstance(value, dict):
+            value = value.get("url") or value.get("image_url")
+        else:
+            value = value[0] if value else None
+    if isinstance(value, bytes) or (isinstance(value, str) and value.startswith(_PICTURE_STARTS)):
+        text = "no picture is taken by this name; the one to change is `image`, its mask `mask`"
+        raise InvalidParameter(name, text)
 
 
 def whole(value: Any, name: str) -> int | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from darkroom_server.gateway.fields import Fields
 from darkroom_server.gateway.outcome import Outcome, run, unless_gone
 from darkroom_server.gateway.problems import Render, problem_of, refusal
 from darkroom_server.wire.generation import Told, generation_events
-from darkroom_server.wire.images import ImageLimits
+from darkroom_server.wire.picture_processes import Pictures
 from darkroom_server.wire.requests import ImageRequest
 
 
@@ -34,28 +33,30 @@ class Begun:
 class ImageMaker:
     """Makes images for the routes of all dialects. Belongs to the engine's event loop."""
 
-    def __init__(self, engine: Engine, image_limits: ImageLimits) -> None:
+    def __init__(self, engine: Engine, pictures: Pictures) -> None:
         self.engine = engine
-        self._image_limits = image_limits
+        self._pictures = pictures
 
     async def make(self, request: Request, fields: Fields, manner: Manner) -> Outcome:
         """The images asked for; raises DarkroomError, naming fields as the caller wrote them."""
         with _named_as_written(fields):
-            ref, parsed = await self._parse(fields, manner)
-            work = run(self.engine, self._image_limits, ref, parsed)
-            return await unless_gone(request, work)
+            return await unless_gone(request, self._made(fields, manner))
 
     async def begin(self, fields: Fields, manner: Manner) -> Begun:
         """The request admitted, for answers that are streamed; raises as `make`."""
         with _named_as_written(fields):
             ref, parsed = await self._parse(fields, manner)
-            told = generation_events(self.engine, self._image_limits, ref, parsed, deadline_s=None)
+            told = generation_events(self.engine, self._pictures, ref, parsed, deadline_s=None)
             _, messages = await anext(told)
             return Begun(next(iter(messages)).accepted, told)
 
+    async def _made(self, fields: Fields, manner: Manner) -> Outcome:
+        ref, parsed = await self._parse(fields, manner)
+        return await run(self.engine, self._pictures, ref, parsed)
+
     async def _parse(self, fields: Fields, manner: Manner) -> tuple[ModelRef, ImageRequest]:
         tasks = self.tasks_of(fields.text("model"))
-        return await asyncio.to_thread(read_request, fields, manner, tasks, self._image_limits)
+        return await read_request(fields, manner, tasks, self._pictures)
 
     def tasks_of(self, model: str | None) -> frozenset[Task]:
         """What the model can do; every task where none is named. Raises ModelNotFound."""

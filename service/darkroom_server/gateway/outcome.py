@@ -11,13 +11,14 @@ from typing import Any, TypeVar
 
 from fastapi import Request
 
+from darkroom.v1 import image_pb2
 from darkroom.v1.image_service_pb2 import GenerationEvent
 from darkroom_server.domain.errors import Cancelled
 from darkroom_server.domain.jobs import JobCompleted, JobImage, JobTimings
 from darkroom_server.domain.models import ModelRef
 from darkroom_server.engine.engine import Engine
 from darkroom_server.wire.generation import generation_events
-from darkroom_server.wire.images import ImageLimits
+from darkroom_server.wire.picture_processes import Pictures
 from darkroom_server.wire.requests import ImageRequest
 
 _Value = TypeVar("_Value")
@@ -35,16 +36,19 @@ class Outcome:
     @property
     def inference_s(self) -> float:
         """Time the request took, less its waiting."""
-        return max(0.0, self.timings.total_s - self.timings.queue_s - self.timings.load_s)
+        return inference_s(self.timings)
 
 
-async def run(
-    engine: Engine, image_limits: ImageLimits, ref: ModelRef, request: ImageRequest
-) -> Outcome:
+def inference_s(timings: JobTimings) -> float:
+    """Time that a request took, less its waiting."""
+    return max(0.0, timings.total_s - timings.queue_s - timings.load_s)
+
+
+async def run(engine: Engine, pictures: Pictures, ref: ModelRef, request: ImageRequest) -> Outcome:
     """Admits the request and waits for its images; cancelled, it cancels the job."""
     accepted, timings = GenerationEvent.Accepted(), JobTimings()
     images: list[JobImage] = []
-    told = generation_events(engine, image_limits, ref, request, deadline_s=None)
+    told = generation_events(engine, pictures, ref, request, deadline_s=None)
     async with aclosing(told):
         async for happened, messages in told:
             if happened is None:
@@ -100,6 +104,12 @@ def outcome_headers(outcome: Outcome, ignored: Sequence[str] = ()) -> dict[str, 
     return {**accepted_headers(outcome.accepted, ignored), "server-timing": told}
 
 
+def _told(warning: image_pb2.Warning) -> str:
+    """Reason, field and those words that are plain names, with a space between them."""
+    words = [word for word in warning.words if _SANE_NAME.fullmatch(word)]
+    return " ".join(part for part in (warning.reason, warning.field, *words) if part)
+
+
 def accepted_headers(
     accepted: GenerationEvent.Accepted, ignored: Sequence[str] = ()
 ) -> dict[str, str]:
@@ -110,7 +120,7 @@ def accepted_headers(
         "x-darkroom-model": f"{parameters.model.removeprefix('models/')}/"
         f"{parameters.model_version}",
     }
-    warnings = [f"{one.reason} {one.field}".strip() for one in accepted.warnings]
+    warnings = [_told(one) for one in accepted.warnings]
     # A caller's own words stay out of headers unless they are plain names.
     sane = [name for name in ignored if _SANE_NAME.fullmatch(name)][:16]
     warnings += [f"PARAMETER_IGNORED {name}" for name in sane]

@@ -1,4 +1,4 @@
-"""Predictions that outlive their calls, and the images they made: kept for a while, and so many.
+"""Predictions that outlive their calls: kept for a while with their images, and so many.
 
 Bound to the event loop.
 """
@@ -7,22 +7,21 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import math
 import secrets
 import time
-from collections.abc import Callable, Mapping
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from darkroom_server.domain.errors import DarkroomError
-from darkroom_server.domain.jobs import JobImage
+from darkroom_server.background import begin
+from darkroom_server.domain.errors import Cancelled, DarkroomError, GenerationFailed
+from darkroom_server.domain.jobs import JobCompleted, JobEvent, JobImage, JobQueued, JobTimings
+from darkroom_server.gateway.kept_images import KEPT_S, KeptImages
 from darkroom_server.gateway.making import Begun
-from darkroom_server.gateway.problems import words_of
 
-#: How long an ended prediction and its images can be asked for.
-KEPT_S = 3600.0
 MAX_PREDICTION_COUNT = 1000
-MAX_IMAGE_BYTES = 256 << 20
 
 
 class PredictionStatus(enum.Enum):
@@ -47,24 +46,55 @@ class Prediction:
     begun: Begun
     created_s: float
     status: PredictionStatus = PredictionStatus.PROCESSING
-    error: str | None = None
+    #: How many jobs it waits for; None once it runs.
+    ahead_count: int | None = 0
+    error: DarkroomError | None = None
     completed_s: float | None = None
-    image_ids: list[str] = field(default_factory=list)
+    #: Until when it is kept once it has ended, by a clock that nobody sets.
+    kept_until_s: float = math.inf
+    timings: JobTimings = field(default_factory=JobTimings)
+    #: While it runs; then they are kept under their names.
+    images: list[JobImage] = field(default_factory=list)
+    image_names: tuple[str, ...] = ()
     task: asyncio.Task[None] | None = None
+    #: Set, and another put in its place, whenever its standing changes.
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def has_ended(self) -> bool:
         """Whether nothing will change any more."""
         return self.status is not PredictionStatus.PROCESSING
 
+    def note(self, happened: JobEvent | None) -> None:
+        """Takes in what is told of its request."""
+        if isinstance(happened, JobImage):
+            self.images.append(happened)
+        elif isinstance(happened, JobCompleted):
+            self.timings = happened.timings
+        ahead_count = happened.ahead_count if isinstance(happened, JobQueued) else None
+        if happened is not None and ahead_count != self.ahead_count:
+            self.ahead_count = ahead_count
+            self.tell()
+
+    def tell(self) -> None:
+        """Wakes those who wait for a change."""
+        self.changed.set()
+        self.changed = asyncio.Event()
+
 
 class Predictions:
-    """All that are kept, oldest first. `now` gives Unix time in seconds."""
+    """All that are kept, oldest first. `now` gives Unix time in seconds, `clock` is monotonic."""
 
-    def __init__(self, now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        kept: KeptImages,
+        now: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._clock = clock
+        self.kept = kept
         self._now = now
         self._predictions: dict[str, Prediction] = {}
-        self._images: dict[str, JobImage] = {}
 
     def start(self, model: str, given: Mapping[str, Any], begun: Begun) -> Prediction:
         """A prediction of a request that was admitted; it runs on when its call has ended."""
@@ -76,7 +106,7 @@ class Predictions:
             created_s=self._now(),
         )
         self._predictions[made.id] = made
-        made.task = asyncio.create_task(self._finish(made))
+        made.task = begin("prediction", self._finish(made))
         self._forget()
         return made
 
@@ -84,11 +114,6 @@ class Predictions:
         """The prediction, while it is kept."""
         self._forget()
         return self._predictions.get(prediction_id)
-
-    def image(self, image_id: str) -> JobImage | None:
-        """An image of a prediction that is kept."""
-        self._forget()
-        return self._images.get(image_id)
 
     async def wait(self, prediction: Prediction, timeout_s: float) -> None:
         """Returns when it has ended, or after so long."""
@@ -101,40 +126,45 @@ class Predictions:
             prediction.task.cancel()
             await self.wait(prediction, timeout_s=5.0)
 
+    async def standings(
+        self, prediction: Prediction, repeat_s: float
+    ) -> AsyncGenerator[Prediction, None]:
+        """The prediction now, whenever its standing has changed, and every so often; then ends."""
+        while not prediction.has_ended:
+            changed = prediction.changed
+            yield prediction
+            with suppress(TimeoutError):
+                await asyncio.wait_for(changed.wait(), repeat_s)
+        yield prediction
+
     async def _finish(self, made: Prediction) -> None:
         try:
             async with aclosing(made.begun.told) as told:
                 async for happened, _ in told:
-                    if isinstance(happened, JobImage):
-                        self._keep(made, happened)
+                    made.note(happened)
             made.status = PredictionStatus.SUCCEEDED
         except DarkroomError as error:
-            made.status, made.error = PredictionStatus.FAILED, words_of(error)
+            made.status, made.error = PredictionStatus.FAILED, error
         except asyncio.CancelledError:
-            made.status = PredictionStatus.CANCELED
+            made.status, made.error = PredictionStatus.CANCELED, Cancelled("it was cancelled")
             raise
         finally:
             if not made.has_ended:
-                # A bug, which the loop reports.
-                made.status, made.error = PredictionStatus.FAILED, "the server failed"
+                # A bug, which is logged.
+                made.status = PredictionStatus.FAILED
+                made.error = GenerationFailed("the server failed")
+            made.image_names, made.images = self.kept.keep(made.images), []
             made.completed_s = self._now()
+            made.kept_until_s = self._clock() + KEPT_S
+            made.tell()
             self._forget()
 
-    def _keep(self, made: Prediction, image: JobImage) -> None:
-        image_id = f"{secrets.token_hex(16)}.{image.format.value.removeprefix('image/')}"
-        made.image_ids.append(image_id)
-        self._images[image_id] = image
-
     def _forget(self) -> None:
-        """Drops what is too old, and of the ended the oldest while there is too much."""
-        kept_bytes = sum(len(image.content) for image in self._images.values())
-        oldest_s = self._now() - KEPT_S
+        """Drops the ended that are too old or without their images, and the oldest of too many."""
+        now_s = self._clock()
         for one in list(self._predictions.values()):
-            is_crowded = (
-                len(self._predictions) > MAX_PREDICTION_COUNT or kept_bytes > MAX_IMAGE_BYTES
-            )
-            if one.completed_s is None or (one.completed_s >= oldest_s and not is_crowded):
-                continue
-            del self._predictions[one.id]
-            for image_id in one.image_ids:
-                kept_bytes -= len(self._images.pop(image_id).content)
+            is_whole = all(self.kept.find(name) for name in one.image_names)
+            is_crowded = len(self._predictions) > MAX_PREDICTION_COUNT
+            is_due = one.kept_until_s < now_s
+            if one.completed_s is not None and (is_due or is_crowded or not is_whole):
+                del self._predictions[one.id]

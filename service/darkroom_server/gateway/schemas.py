@@ -59,7 +59,7 @@ def form_body() -> dict[str, Any]:
     form = {
         "type": "object",
         "properties": schema["properties"] | {"image": file, "mask": file},
-        "required": ["prompt", "image"],
+        "required": ["image"],
     }
     content = {"multipart/form-data": {"schema": form}, "application/json": {"schema": schema}}
     return {"requestBody": {"required": True, "content": content}}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from darkroom_server.models.repository import RepositoryModel, RepositoryScan
+from darkroom_server.models.scan import RepositoryModel, RepositoryScan
 from darkroom_server.models.settings import chosen_versions
 
 

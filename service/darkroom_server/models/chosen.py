@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from darkroom_server.domain.models import VersionInfo
-from darkroom_server.models.repository import RepositoryModel, RepositoryScan
+from darkroom_server.models.scan import RepositoryModel, RepositoryScan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,7 +23,7 @@ from darkroom_server.models.settings import (
     WarmupSettings,
 )
 
-_Value = TypeVar("_Value", int, float, str)
+_Value = TypeVar("_Value", bool, int, float, str)
 
 
 def combine(name: str, settings: ModelSettings, traits: PipelineTraits) -> ModelInfo:
@@ -64,10 +64,12 @@ def combine(name: str, settings: ModelSettings, traits: PipelineTraits) -> Model
         traffic_percent={label: percent for label, percent in settings.traffic_percent if percent},
         warmups=_warmups(settings, defaults),
         strength_rounding=traits.strength_rounding,
+        runs_whole=traits.runs_whole,
         dynamic_batching=settings.dynamic_batching,
         memory=settings.memory,
         update_policy=settings.update_policy,
         denoiser=settings.denoiser,
+        vocabulary=settings.vocabulary,
         fake_step_s=settings.fake_step_s if settings.backend is BackendKind.FAKE else 0.0,
         fake_load_s=settings.fake_load_s if settings.backend is BackendKind.FAKE else 0.0,
     )
@@ -111,6 +113,7 @@ def _override_defaults(derived: Defaults, settings: DefaultSettings) -> Defaults
         guidance_scale=_first(settings.guidance_scale, derived.guidance_scale),
         scheduler=_first(settings.scheduler, derived.scheduler),
         strength=_first(settings.strength, derived.strength),
+        preserve_unmasked=_first(settings.preserve_unmasked, derived.preserve_unmasked),
     )
 
 

@@ -18,7 +18,9 @@ from darkroom_server.models.denoiser_checks import (
 from darkroom_server.models.derive import REQUEST_FIELDS, PipelineTraits
 from darkroom_server.models.labels import label_fault
 from darkroom_server.models.problems import ProblemLog, quoted
+from darkroom_server.models.scheduler_checks import check_schedulers
 from darkroom_server.models.settings import LatestVersions, SpecificVersions
+from darkroom_server.models.vocabulary_checks import check_vocabulary
 
 _MAX_COUNT = 1_000_000
 _MAX_FAKE_S = 3600.0
@@ -50,6 +52,7 @@ def check_alone(config: ConfigFile, problems: ProblemLog) -> None:
     _check_memory(config, problems)
     _check_traffic(config, problems)
     _check_warmups(config, problems)
+    check_vocabulary(config, problems)
     settings = config.settings
     has_fake = config.source.find("fake") is not None
     if has_fake and settings.backend is not BackendKind.FAKE:
@@ -284,16 +287,7 @@ def check_against_traits(config: ConfigFile, traits: PipelineTraits, problems: P
             config.error(
                 problems, f"a {traits.pipeline_class} cannot do {task.value}", "tasks", index=i
             )
-    for i, scheduler in enumerate(settings.schedulers):
-        if scheduler not in traits.schedulers:
-            config.error(
-                problems,
-                f"{quoted(scheduler)} does not fit a {traits.pipeline_class}"
-                f"{did_you_mean(scheduler, traits.schedulers)} "
-                f"(allowed: {', '.join(traits.schedulers)})",
-                "schedulers",
-                index=i,
-            )
+    check_schedulers(config, traits, problems)
     for i, field in enumerate(settings.parameters):
         if field not in REQUEST_FIELDS:
             config.error(

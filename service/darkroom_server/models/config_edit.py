@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import re
 from pathlib import Path
 
+from darkroom_server.access.files import PUBLIC, replace_file
 from darkroom_server.domain.models import Denoiser, Dtype, ExportWeights
 from darkroom_server.models.config_file import CONFIG_NAME, read_config
 from darkroom_server.models.config_source import ConfigSource, scan_config
@@ -23,9 +23,7 @@ def write_denoiser(folder: Path, denoiser: Denoiser) -> None:
     """Makes a model's config name a denoiser, in one step. Raises NotEdited, OSError."""
     path = folder / CONFIG_NAME
     text = path.read_text(encoding="utf-8") if path.exists() else ""
-    temporary = folder / f".{CONFIG_NAME}-{os.getpid()}"
-    temporary.write_text(with_denoiser(text, denoiser, model=folder.name), encoding="utf-8")
-    temporary.replace(path)
+    replace_file(path, with_denoiser(text, denoiser, model=folder.name), mode=PUBLIC)
 
 
 def with_denoiser(text: str, denoiser: Denoiser, *, model: str) -> str:

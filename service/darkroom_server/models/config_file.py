@@ -1,6 +1,6 @@
 """Reads `config.pbtxt`, the text form of `darkroom.v1.ModelConfig`.
 
-Only this module and `config_memory.py` know the generated message; `ModelSettings` leaves it.
+Only it, `config_memory` and `config_vocabulary` know the generated message.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from darkroom_server.domain.models import (
 )
 from darkroom_server.models.config_memory import memory_profile
 from darkroom_server.models.config_source import ConfigSource, FieldUse, scan_config
+from darkroom_server.models.config_vocabulary import vocabulary_of
 from darkroom_server.models.problems import Position, ProblemLog, quoted
 from darkroom_server.models.settings import (
     AllVersions,
@@ -107,7 +108,7 @@ _TYPE_NAMES = {
     FieldDescriptor.CPPTYPE_MESSAGE: "a group of fields in braces",
 }
 
-_Value = TypeVar("_Value", str, int, float)
+_Value = TypeVar("_Value", str, bool, int, float)
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,6 +301,7 @@ def _settings(message: model_config_pb2.ModelConfig, source: ConfigSource) -> Mo
             guidance_scale=written(defaults.guidance_scale, "defaults", "guidance_scale"),
             scheduler=written(defaults.scheduler, "defaults", "scheduler"),
             strength=written(defaults.strength, "defaults", "strength"),
+            preserve_unmasked=written(defaults.preserve_unmasked, "defaults", "preserve_unmasked"),
         ),
         limits=_limits(message.limits, source),
         schedulers=tuple(message.schedulers),
@@ -314,6 +316,7 @@ def _settings(message: model_config_pb2.ModelConfig, source: ConfigSource) -> Mo
         license=message.license,
         update_policy=_UPDATE_POLICIES[message.update_policy],
         denoiser=_denoiser(message),
+        vocabulary=vocabulary_of(message),
         backend=_BACKENDS[message.backend],
         fake_step_s=message.fake.step_s,
         fake_load_s=message.fake.load_s,

@@ -6,7 +6,8 @@ the config over it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from typing import Final, TypeVar
 
 from darkroom_server.domain.jobs import StrengthRounding, Task
@@ -15,8 +16,10 @@ from darkroom_server.domain.models import (
     DenoiserKind,
     Limits,
 )
-from darkroom_server.models import bounds
 from darkroom_server.models.families import FAMILIES, Family
+from darkroom_server.models.honoured import HONOURED, Unhonoured
+from darkroom_server.models.schedulers import Schedulers
+from darkroom_server.models.sizes import edge_px_of, limits_of, most_px_of, trained_edge_px
 
 _Value = TypeVar("_Value", int, float, str)
 
@@ -32,8 +35,9 @@ _NEEDED_PARTS = ("vae", "scheduler", "text_encoder")
 
 #: Steps of a distilled FLUX without guidance embedding (schnell).
 _DISTILLED_STEP_COUNT = 4
-#: Input channels of an SDXL UNet that takes latents, mask and masked latents.
-_INPAINTING_CHANNEL_COUNT = 9
+#: Channels of the latents that a UNet fills in, and its input channels when it takes the mask and
+#: the masked latents as well.
+_FILLED_CHANNEL_COUNT, _INPAINTING_CHANNEL_COUNT = 4, 9
 
 _COMMON_PARAMETERS = (
     "prompt",
@@ -71,17 +75,22 @@ class UnsupportedPipeline(ValueError):
 class PipelineParts:
     """A pipeline folder's `model_index.json` and the config of each of its parts.
 
-    `components` maps a part to (library, class).
+    `components` maps a part to (library, class); `options` are what else the index sets.
     """
 
     class_name: str
     components: dict[str, tuple[str, str]]
     configs: dict[str, dict[str, object]]
+    options: dict[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PipelineTraits:
-    """What a pipeline's files allow; the first of `schedulers` need not be the default."""
+    """What a pipeline's files allow; the first of `schedulers` need not be the default.
+
+    `schedulers` are offered unless a config names others of the `usable_schedulers`. Of those,
+    `noising_schedulers` can begin with an image.
+    """
 
     pipeline_class: str
     tasks: frozenset[Task]
@@ -89,14 +98,17 @@ class PipelineTraits:
     limits: Limits
     schedulers: tuple[str, ...]
     parameters: dict[str, bool]
+    usable_schedulers: tuple[str, ...]
+    noising_schedulers: frozenset[str]
     #: Whether its requests run from end to end, without sharing single steps.
     runs_whole: bool = False
     strength_rounding: StrengthRounding = StrengthRounding.DOWN
     #: Whether no config can raise the number of pixels.
     bounds_area: bool = False
-    #: Whether rows of a fixed number can have equal bytes whatever their neighbours.
     #: What can compute its denoising steps.
     denoisers: frozenset[DenoiserKind] = frozenset({DenoiserKind.TORCH})
+    #: Settings of its parts because of which a pipeline with a family runs whole.
+    unhonoured: tuple[Unhonoured, ...] = ()
 
 
 def fake_traits() -> PipelineTraits:
@@ -107,8 +119,10 @@ def fake_traits() -> PipelineTraits:
         defaults=Defaults(
             width_px=64, height_px=64, step_count=4, guidance_scale=5.0, scheduler="FakeScheduler"
         ),
-        limits=_limits(edge_px=512, multiple_px=8),
+        limits=limits_of(edge_px=512, multiple_px=8),
         schedulers=("FakeScheduler",),
+        usable_schedulers=("FakeScheduler",),
+        noising_schedulers=frozenset({"FakeScheduler"}),
         parameters=dict.fromkeys(REQUEST_FIELDS, True),
     )
 
@@ -119,15 +133,52 @@ def derive_traits(parts: PipelineParts) -> PipelineTraits:
     if family is None:
         return _derive_whole(parts)
     _check_parts(parts, family)
+    schedulers = _schedulers(parts, family)
+    unhonoured = tuple(_unhonoured(parts, family, schedulers))
+    refused = [one for one in unhonoured if one.is_refused or not family.can_run_whole]
+    if refused:
+        raise UnsupportedPipeline(refused[0].file, refused[0].message)
+    traits = _derive_steps(parts, family, schedulers)
+    return _run_whole(traits, unhonoured) if unhonoured else traits
+
+
+def _run_whole(traits: PipelineTraits, unhonoured: tuple[Unhonoured, ...]) -> PipelineTraits:
+    """The same pipeline by its own code, which does one task only."""
+    task = _task_of_class(traits.pipeline_class)
+    if task not in traits.tasks:
+        raise UnsupportedPipeline(unhonoured[0].file, unhonoured[0].message)
+    own = traits.defaults.scheduler
+    kept = (
+        *_COMMON_PARAMETERS,
+        "negative_prompt",
+        *(_FILL_PARAMETERS if task is Task.FILL else ()),
+    )
+    return replace(
+        traits,
+        tasks=frozenset({task}),
+        schedulers=(own,),
+        usable_schedulers=(own,),
+        noising_schedulers=frozenset({own}),
+        parameters={name: has for name, has in traits.parameters.items() if name in kept}
+        | {"preview": False},
+        runs_whole=True,
+        denoisers=frozenset({DenoiserKind.TORCH}),
+        unhonoured=unhonoured,
+    )
+
+
+def _derive_steps(parts: PipelineParts, family: Family, schedulers: Schedulers) -> PipelineTraits:
     denoiser = parts.configs[family.denoiser]
     vae_factor = _vae_factor(parts.configs["vae"])
     multiple_px = vae_factor * family.packing
-    edge_px = _edge_px(denoiser, vae_factor, family)
-    scheduler = parts.components["scheduler"][1]
-    tasks = family.tasks
-    if family.denoiser == "unet" and denoiser.get("in_channels") == _INPAINTING_CHANNEL_COUNT:
-        tasks = frozenset({Task.FILL})
+    most_px = most_px_of(denoiser, multiple_px)
+    edge_px = min(edge_px_of(denoiser, vae_factor, family), most_px)
+    usable = schedulers.usable()
+    noising = frozenset(name for name in usable if schedulers.can_begin_with_images(name))
+    begins_with_images = schedulers.can_begin_with_images(schedulers.own)
+    tasks = _tasks(parts, family, begins_with_images=begins_with_images)
     guided = not family.embeds_guidance or denoiser.get("guidance_embeds") is True
+    offered = (name for name in family.schedulers if name in usable)
     return PipelineTraits(
         pipeline_class=parts.class_name,
         tasks=tasks,
@@ -136,16 +187,104 @@ def derive_traits(parts: PipelineParts) -> PipelineTraits:
             height_px=edge_px,
             step_count=family.step_count if guided else _DISTILLED_STEP_COUNT,
             guidance_scale=family.guidance_scale if guided else 0.0,
-            scheduler=scheduler,
+            scheduler=schedulers.own,
         ),
-        limits=_limits(edge_px=edge_px, multiple_px=multiple_px, bounds_area=family.bounds_area),
-        schedulers=tuple(dict.fromkeys((*family.schedulers, scheduler))),
+        limits=limits_of(
+            edge_px=edge_px,
+            multiple_px=multiple_px,
+            bounds_area=family.bounds_area,
+            most_px=most_px,
+        ),
+        schedulers=tuple(dict.fromkeys((*offered, schedulers.own))),
+        usable_schedulers=usable,
+        noising_schedulers=noising,
         parameters=_parameters(family, denoiser, tasks, guided=guided)
         # Nobody checks a preview.
         | {"preview": "safety_checker" not in parts.components},
         strength_rounding=family.strength_rounding,
         bounds_area=family.bounds_area,
-        denoisers=family.denoisers,
+        denoisers=_denoisers(family, denoiser),
+    )
+
+
+def _denoisers(family: Family, denoiser: dict[str, object]) -> frozenset[DenoiserKind]:
+    """What can compute the steps: nobody has exported a UNet that embeds its guidance."""
+    if denoiser.get("time_cond_proj_dim") is None:
+        return family.denoisers
+    return frozenset(kind for kind in family.denoisers if not kind.is_exported)
+
+
+def _tasks(parts: PipelineParts, family: Family, *, begins_with_images: bool) -> frozenset[Task]:
+    """Those of the family that the denoiser's and the VAE's channels, and the scheduler, allow."""
+    denoiser = parts.configs[family.denoiser]
+    _check_channels(parts, family)
+    tasks = set(family.tasks)
+    inputs = denoiser.get("in_channels", _FILLED_CHANNEL_COUNT)
+    if family.denoiser == "unet" and inputs == _INPAINTING_CHANNEL_COUNT:
+        # At full strength it begins with noise alone, whatever the scheduler.
+        return frozenset({Task.FILL})
+    if family.denoiser == "unet" and inputs != _FILLED_CHANNEL_COUNT:
+        tasks.discard(Task.FILL)
+    if not begins_with_images:
+        tasks -= {Task.IMAGE_TO_IMAGE, Task.FILL}
+    if not tasks:
+        scheduler = parts.components["scheduler"][1]
+        raise UnsupportedPipeline(
+            "model_index.json",
+            f"a {parts.class_name} with this denoiser and a {scheduler} can do nothing: it fills "
+            f"pictures with a UNet of {_FILLED_CHANNEL_COUNT} or {_INPAINTING_CHANNEL_COUNT} input "
+            "channels and a scheduler that can begin with an image only",
+        )
+    return frozenset(tasks)
+
+
+def _check_channels(parts: PipelineParts, family: Family) -> None:
+    """Whether what the denoiser takes and gives are latents of the VAE, where all three say so."""
+    denoiser, vae = parts.configs[family.denoiser], parts.configs["vae"]
+    latents, inputs = vae.get("latent_channels"), denoiser.get("in_channels")
+    outputs = denoiser.get("out_channels") or inputs
+    if type(latents) is not int or type(inputs) is not int or type(outputs) is not int:
+        return
+    packed = latents * family.packing**2 if family.packs_channels else latents
+    filling = {_INPAINTING_CHANNEL_COUNT} if latents == _FILLED_CHANNEL_COUNT else set[int]()
+    fits = inputs in ({packed} | (filling if family.denoiser == "unet" else set()))
+    if family.takes_masks:
+        # Latents, masked latents, and the mask of every pixel.
+        factor = _vae_factor(vae)
+        fits = inputs == 2 * packed + (factor * family.packing) ** 2
+    if not fits or outputs != packed:
+        raise UnsupportedPipeline(
+            f"{family.denoiser}/config.json",
+            f"'in_channels' {inputs} and 'out_channels' {outputs} do not fit the "
+            f"{latents} 'latent_channels' of the VAE in a {parts.class_name}",
+        )
+
+
+def _schedulers(parts: PipelineParts, family: Family) -> Schedulers:
+    return Schedulers(
+        family.scheduler_kind,
+        family.schedule_gives,
+        parts.components["scheduler"][1],
+        parts.configs["scheduler"],
+    )
+
+
+def _unhonoured(
+    parts: PipelineParts, family: Family, schedulers: Schedulers
+) -> Iterator[Unhonoured]:
+    """What the family's steps would get wrong."""
+    if not schedulers.is_known():
+        yield Unhonoured("model_index.json", f"'scheduler' is a {schedulers.own}", False)
+    elif reason := schedulers.reason_against(schedulers.own):
+        usable = ", ".join(replace(schedulers, own="", config={}).usable())
+        yield Unhonoured(
+            "scheduler/scheduler_config.json",
+            f"a {parts.class_name} does not run with this {schedulers.own}: {reason} (save it "
+            f"with one of these: {usable})",
+            True,
+        )
+    yield from HONOURED[parts.class_name].unhonoured(
+        family.denoiser, parts.components, parts.configs, parts.options
     )
 
 
@@ -155,13 +294,6 @@ def _check_parts(parts: PipelineParts, family: Family) -> None:
             raise UnsupportedPipeline(
                 "model_index.json", f"a {parts.class_name} needs a '{needed}'"
             )
-    scheduler = parts.components["scheduler"][1]
-    if family.folder_schedulers and scheduler not in family.folder_schedulers:
-        raise UnsupportedPipeline(
-            "model_index.json",
-            f"a {parts.class_name} does not run with a {scheduler}; save it with one of these: "
-            f"{', '.join(family.folder_schedulers)}",
-        )
 
 
 def _derive_whole(parts: PipelineParts) -> PipelineTraits:
@@ -179,10 +311,9 @@ def _derive_whole(parts: PipelineParts) -> PipelineTraits:
     vae_factor = _any_vae_factor(parts.configs["vae"])
     multiple_px = vae_factor * _UNKNOWN_PACKING
     denoiser = parts.configs.get("transformer") or parts.configs.get("unet") or {}
-    edge_px = _trained_edge_px(denoiser, vae_factor, _UNKNOWN_EDGE_PX)
+    edge_px = trained_edge_px(denoiser, vae_factor, _UNKNOWN_EDGE_PX)
     edge_px = max(multiple_px, edge_px // multiple_px * multiple_px)
-    fills = "Inpaint" in parts.class_name or "Fill" in parts.class_name
-    tasks = frozenset({Task.FILL if fills else Task.TEXT_TO_IMAGE})
+    tasks = frozenset({_task_of_class(parts.class_name)})
     parameters = dict.fromkeys((*_COMMON_PARAMETERS, "negative_prompt"), True)
     parameters["preview"] = False
     if Task.FILL in tasks:
@@ -200,11 +331,19 @@ def _derive_whole(parts: PipelineParts) -> PipelineTraits:
             guidance_scale=family.guidance_scale if family else _UNKNOWN_GUIDANCE_SCALE,
             scheduler=scheduler,
         ),
-        limits=_limits(edge_px=edge_px, multiple_px=multiple_px),
+        limits=limits_of(edge_px=edge_px, multiple_px=multiple_px),
         schedulers=(scheduler,),
+        usable_schedulers=(scheduler,),
+        noising_schedulers=frozenset({scheduler}),
         parameters=parameters,
         runs_whole=True,
     )
+
+
+def _task_of_class(class_name: str) -> Task:
+    """What a pipeline's own code does."""
+    fills = "Inpaint" in class_name or "Fill" in class_name
+    return Task.FILL if fills else Task.TEXT_TO_IMAGE
 
 
 def _vae_factor(config: dict[str, object]) -> int:
@@ -223,42 +362,6 @@ def _any_vae_factor(config: dict[str, object]) -> int:
         if isinstance(widths, list) and 1 <= len(widths) <= 8:
             return int(2 ** (len(widths) - 1))
     return _UNKNOWN_VAE_FACTOR
-
-
-def _edge_px(denoiser: dict[str, object], vae_factor: int, family: Family) -> int:
-    """The size the denoiser was trained at, where its config says so and it is a sensible one."""
-    if family.bounds_area:
-        match denoiser.get("max_resolution"):
-            case [edge, _]:
-                return _latents_px(edge, vae_factor, family.edge_px)
-    if family.denoiser != "unet":
-        return family.edge_px
-    return _trained_edge_px(denoiser, vae_factor, family.edge_px)
-
-
-def _trained_edge_px(denoiser: dict[str, object], vae_factor: int, otherwise_px: int) -> int:
-    return _latents_px(denoiser.get("sample_size"), vae_factor, otherwise_px)
-
-
-def _latents_px(sample_size: object, vae_factor: int, otherwise_px: int) -> int:
-    if type(sample_size) is not int:
-        return otherwise_px
-    edge_px = sample_size * vae_factor
-    return edge_px if bounds.MIN_SIZE_PX <= edge_px <= bounds.MAX_SIZE_PX else otherwise_px
-
-
-def _limits(*, edge_px: int, multiple_px: int, bounds_area: bool = False) -> Limits:
-    """Up to twice the trained edge, on the grid; steps and images as many as a request may ask."""
-    smallest_px = -(-bounds.MIN_SIZE_PX // multiple_px) * multiple_px
-    largest_px = max(smallest_px, min(2 * edge_px, bounds.MAX_SIZE_PX) // multiple_px * multiple_px)
-    return Limits(
-        min_size_px=smallest_px,
-        max_size_px=largest_px,
-        size_multiple_px=multiple_px,
-        max_pixel_count=edge_px**2 if bounds_area else largest_px**2,
-        max_step_count=bounds.MAX_STEP_COUNT,
-        max_image_count=bounds.MAX_IMAGE_COUNT,
-    )
 
 
 def _parameters(

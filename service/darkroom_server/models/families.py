@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from darkroom_server.domain.jobs import StrengthRounding, Task
 from darkroom_server.domain.models import DenoiserKind
+from darkroom_server.models.schedulers import SchedulerKind
 
 _DIFFUSION_SCHEDULERS = (
     "EulerDiscreteScheduler",
@@ -17,11 +18,8 @@ _DIFFUSION_SCHEDULERS = (
     "LMSDiscreteScheduler",
     "PNDMScheduler",
 )
-#: Heun's does not take the sigmas that the pipelines give; LCM's is for weights distilled for it.
+#: LCM's is for weights distilled for it.
 _FLOW_SCHEDULERS = ("FlowMatchEulerDiscreteScheduler",)
-
-#: Those by which a transformer that predicts velocities has been compared with its pipeline.
-_FLOW_FOLDERS = ("FlowMatchEulerDiscreteScheduler", "FlowMatchLCMScheduler")
 
 _ALL = frozenset({Task.TEXT_TO_IMAGE, Task.IMAGE_TO_IMAGE, Task.FILL})
 _FILL = frozenset({Task.FILL})
@@ -44,8 +42,14 @@ class Family:
     changing visibly). With `embeds_guidance`, a denoiser whose config lacks `guidance_embeds`
     is a distilled one of few steps without guidance. With `bounds_area`, no image has more
     pixels than the square that the denoiser was made for. A pipeline's folder must hold
-    `text_encoders`, and come with one of `folder_schedulers` (empty: any). With
-    `caches_features`, requests may ask for a feature cache. `denoisers` can compute its steps.
+    `text_encoders`. With `caches_features`, requests may ask for a feature cache. `denoisers` can
+    compute its steps.
+
+    `schedulers` are offered unless a config names others; which it may name, `models/schedulers.py`
+    says, from the `scheduler_kind` and what is given to a scheduler besides the number of steps
+    (`schedule_gives`). With `packs_channels` the latents of a token stand in its channels, and with
+    `takes_masks` the masked image and the mask do, too. Without `can_run_whole` the pipeline's own
+    code does not keep the size that is asked for.
     """
 
     tasks: frozenset[Task]
@@ -61,7 +65,11 @@ class Family:
     bounds_area: bool = False
     caches_features: bool = False
     text_encoders: tuple[str, ...] = ()
-    folder_schedulers: tuple[str, ...] = ()
+    scheduler_kind: SchedulerKind = SchedulerKind.DIFFUSION
+    schedule_gives: frozenset[str] = frozenset()
+    can_run_whole: bool = True
+    packs_channels: bool = False
+    takes_masks: bool = False
     denoisers: frozenset[DenoiserKind] = _ANY_DENOISER
 
 
@@ -114,7 +122,7 @@ FAMILIES: dict[str, Family] = {
         step_count=28,
         guidance_scale=7.0,
         strength_rounding=StrengthRounding.UP,
-        folder_schedulers=_FLOW_FOLDERS,
+        scheduler_kind=SchedulerKind.FLOW,
     ),
     "FluxPipeline": Family(
         tasks=_WITHOUT_FILL,
@@ -125,9 +133,11 @@ FAMILIES: dict[str, Family] = {
         step_count=28,
         guidance_scale=3.5,
         embeds_guidance=True,
+        packs_channels=True,
         caches_features=True,
         strength_rounding=StrengthRounding.UP,
-        folder_schedulers=_FLOW_FOLDERS,
+        scheduler_kind=SchedulerKind.FLOW,
+        schedule_gives=frozenset({"sigmas", "mu"}),
     ),
     "FluxFillPipeline": Family(
         tasks=_FILL,
@@ -137,17 +147,20 @@ FAMILIES: dict[str, Family] = {
         takes_negative_prompt=False,
         step_count=50,
         guidance_scale=30.0,
+        takes_masks=True,
         embeds_guidance=True,
+        packs_channels=True,
         caches_features=True,
         strength_rounding=StrengthRounding.UP,
-        folder_schedulers=_FLOW_FOLDERS,
+        scheduler_kind=SchedulerKind.FLOW,
+        schedule_gives=frozenset({"sigmas", "mu"}),
     ),
     "HiDreamImagePipeline": Family(
         denoisers=_TORCH,
         tasks=frozenset({Task.TEXT_TO_IMAGE}),
         denoiser="transformer",
         packing=2,
-        # A UniPC scheduler's configuration says to a flow-matching one nothing, and the reverse.
+        # The published ones are distilled for their own.
         schedulers=(),
         takes_negative_prompt=True,
         step_count=50,
@@ -156,6 +169,8 @@ FAMILIES: dict[str, Family] = {
         bounds_area=True,
         # Published without Llama, which its license keeps apart; nothing runs without it.
         text_encoders=("text_encoder", "text_encoder_2", "text_encoder_3", "text_encoder_4"),
-        folder_schedulers=(*_FLOW_FOLDERS, "UniPCMultistepScheduler"),
+        scheduler_kind=SchedulerKind.FLOW,
+        schedule_gives=frozenset({"mu"}),
+        can_run_whole=False,
     ),
 }

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from darkroom_server.access.files import naming
 from darkroom_server.models.remote_models import RemoteVersion
 from darkroom_server.models.remote_store import RemoteError, RemoteFile, RemoteStore
 from darkroom_server.models.repository_cache import RepositoryCache
@@ -130,7 +131,7 @@ class Fetcher:
     def _fetch_file(self, file: RemoteFile) -> None:
         """Runs in a thread of the pool; goes on where an earlier process stopped."""
         partial = self._cache.partial(file.key)
-        with partial.open("ab") as out:
+        with naming(partial), partial.open("ab") as out:
             position = out.seek(0, os.SEEK_END)
             if position > file.size_bytes:
                 position = out.truncate(0)

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Protocol
 
 from darkroom_server.models.remote_repository import RemoteLocation, RemoteRepository
-from darkroom_server.models.repository import ModelRepository, RepositoryScan
+from darkroom_server.models.repository import ModelRepository
+from darkroom_server.models.scan import RepositoryScan
 
 
 class Repository(Protocol):

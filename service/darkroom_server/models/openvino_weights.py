@@ -13,7 +13,7 @@ from darkroom_server.models.weights import BadWeights
 
 GRAPH_NAME, ARRAYS_NAME = "openvino_model.xml", "openvino_model.bin"
 #: No graph of a known model is nearly as large.
-MAX_GRAPH_BYTES = 256 << 20
+MAX_GRAPH_BYTES = 64 << 20
 
 _ROOT = re.compile(rb"\s*(<\?xml[^>]*>\s*)?<net[\s>]")
 _SPAN = re.compile(rb'\soffset="(\d{1,18})"\s+size="(\d{1,18})"')
@@ -31,7 +31,8 @@ def check_openvino(graph: Path, arrays_bytes: int) -> None:
         raise BadWeights("is not a graph of OpenVINO: it does not begin with <net>")
     if not text.rstrip().endswith(b"</net>"):
         raise BadWeights("is truncated: it does not end with </net>: copy it again")
-    needed = max((int(offset) + int(size) for offset, size in _SPAN.findall(text)), default=0)
+    # One by one: a list of them all would be many times the text.
+    needed = max((int(found[1]) + int(found[2]) for found in _SPAN.finditer(text)), default=0)
     if needed > arrays_bytes:
         raise BadWeights(
             f"needs {needed} bytes of {ARRAYS_NAME}, which has {arrays_bytes}: copy it again"

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from darkroom_server.models.derive import PipelineParts
+from darkroom_server.models.git_lfs import POINTER_PROBLEM, is_pointer_file
 from darkroom_server.models.json_files import BadJson, parse_object
 from darkroom_server.models.openvino_weights import ARRAYS_NAME, GRAPH_NAME, check_openvino
-from darkroom_server.models.problems import ProblemLog, quoted
+from darkroom_server.models.problems import ProblemLog, first_names, quoted
+from darkroom_server.models.unused_weights import unused_weights, used_graphs, used_weights
 from darkroom_server.models.version_files import FileEntry
 from darkroom_server.models.weights import BadWeights, check_safetensors
 
@@ -31,6 +33,7 @@ _SAFETY_CHECKER = ("stable_diffusion", "StableDiffusionSafetyChecker")
 #: Names of optimum's classes begin so; the rest is the name of diffusers' class.
 OPENVINO_PREFIX = "OV"
 _OPENVINO_DECODER = "vae_decoder"
+_SCHEDULER_CONFIG = "scheduler_config.json"
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _WEIGHT_INDEX = re.compile(r".*\.safetensors\.index(\.[^./]+)?\.json")
 _MAX_JSON_BYTES = 16 << 20
@@ -59,12 +62,17 @@ class PipelineFolder:
     files: dict[str, FileEntry]
     shown: str
     problems: ProblemLog
+    #: Names of the tensors of each file of weights, and the shards that each index names.
+    _tensors: dict[str, frozenset[str]] = field(default_factory=dict)
+    _shards: dict[str, dict[str, set[str]]] = field(default_factory=dict)
 
     def read(self) -> PipelineParts | None:
         """The pipeline's parts, or None with a problem for everything wrong. Blocking."""
         before = self.problems.error_count
         for name, message in unsafe_files(self.files):
             self._error(name, message)
+        if self._report_pointers():
+            return None
         index = self._read_json(INDEX_NAME) if INDEX_NAME in self.files else None
         if INDEX_NAME not in self.files:
             self._error("", f"holds no {INDEX_NAME}: it is not a diffusers pipeline, or not whole")
@@ -78,7 +86,35 @@ class PipelineFolder:
         self._check_weights()
         if self.problems.error_count > before or class_name is None:
             return None
-        return PipelineParts(class_name=class_name, components=components, configs=configs)
+        self._report_unused(components)
+        options = {
+            name: value
+            for name, value in index.items()
+            if not name.startswith("_") and not isinstance(value, list)
+        }
+        return PipelineParts(
+            class_name=class_name, components=components, configs=configs, options=options
+        )
+
+    def _report_pointers(self) -> bool:
+        """Whether files have not been fetched; what else is wrong with them follows of it."""
+        before = self.problems.error_count
+        for name, entry in self.files.items():
+            try:
+                if is_pointer_file(entry.path, entry.size_bytes):
+                    self._error(name, POINTER_PROBLEM)
+            except OSError as error:
+                self._error(name, f"cannot be read: {error.strerror}")
+        return self.problems.error_count > before
+
+    def _report_unused(self, components: dict[str, tuple[str, str]]) -> None:
+        if self._is_openvino:
+            used = used_graphs(self.files)
+        else:
+            own = {name: _weights_name(*part) for name, part in components.items()}
+            used = used_weights(own, self.files, self._shards)
+        for name, message in unused_weights(self.files, used, self._tensors):
+            self.problems.warning(f"{self.shown}/{name}", message)
 
     @property
     def _is_openvino(self) -> bool:
@@ -118,7 +154,7 @@ class PipelineFolder:
         if "auto_map" in index:
             self._error(INDEX_NAME, "'auto_map' names code of the model, which is never run")
         for name, value in index.items():
-            if name.startswith("_") or not isinstance(value, list) or value == [None, None]:
+            if name.startswith("_"):
                 continue
             match value:
                 case [str(library), str(kind)] if _IDENTIFIER.fullmatch(name):
@@ -131,8 +167,10 @@ class PipelineFolder:
                         )
                     else:
                         components[name] = (library, kind)
-                case _:
+                case [str(), _] | [_, str()]:
                     self._error(INDEX_NAME, f"{quoted(name)} is not [library, class]")
+                case _:
+                    pass  # a part that is left out, or a setting of the pipeline
         return components
 
     def _check_part(self, name: str, library: str, kind: str) -> dict[str, object]:
@@ -146,16 +184,16 @@ class PipelineFolder:
             self._error(name, f"is missing, but {INDEX_NAME} names it: copy it again")
             return {}
         if "Scheduler" in kind:
-            return self._part_config(name, "scheduler_config.json")
+            return self._part_config(name, _SCHEDULER_CONFIG)
         if "Tokenizer" in kind:
             if not {"tokenizer.json", "vocab.json", "spiece.model"} & set(inside):
                 self._error(name, "has no vocabulary (tokenizer.json, vocab.json or spiece.model)")
             return self._part_config(name, "tokenizer_config.json")
         if "FeatureExtractor" in kind or "Processor" in kind:
             return self._part_config(name, "preprocessor_config.json")
-        if GRAPH_NAME in inside:
+        if self._is_openvino and GRAPH_NAME in inside:
             return self._part_config(name, "config.json")
-        weights = _WEIGHT_NAMES["transformers" if (library, kind) == _SAFETY_CHECKER else library]
+        weights = _weights_name(library, kind)
         if not {weights, f"{weights}.index.json"} & set(inside):
             others = any(file.endswith(".safetensors") for file in inside)
             advice = ": save them again under that name, without a variant" if others else ""
@@ -170,21 +208,24 @@ class PipelineFolder:
         config = self._read_json(path) or {}
         if "auto_map" in config:
             self._error(path, "'auto_map' names code of the model, which is never run")
+        if "transformers_weights" in config:
+            self._error(path, "'transformers_weights' names another file of weights: remove it")
         return config
 
     def _check_weights(self) -> None:
         for name, entry in self.files.items():
             if name.endswith(".safetensors"):
                 try:
-                    check_safetensors(entry.path, entry.size_bytes)
+                    self._tensors[name] = check_safetensors(entry.path, entry.size_bytes)
                 except BadWeights as error:
                     self._error(name, str(error))
                 except OSError as error:
                     self._error(name, f"cannot be read: {error.strerror}")
-            elif _WEIGHT_INDEX.fullmatch(name):
-                self._check_shards(name)
             elif self._is_openvino and name.endswith(f"/{GRAPH_NAME}"):
                 self._check_graph(name, entry)
+        for name in self.files:
+            if _WEIGHT_INDEX.fullmatch(name):
+                self._check_shards(name)
 
     def _check_graph(self, name: str, entry: FileEntry) -> None:
         arrays = self.files.get(name.removesuffix(GRAPH_NAME) + ARRAYS_NAME)
@@ -206,11 +247,23 @@ class PipelineFolder:
         if not isinstance(weight_map, dict) or not weight_map:
             self._error(name, "has no 'weight_map'")
             return
+        by_shard: dict[str, set[str]] = {}
+        for tensor, shard in weight_map.items():
+            by_shard.setdefault(shard if isinstance(shard, str) else "", set()).add(tensor)
+        self._shards[name] = by_shard
         folder = name.rpartition("/")[0]
-        for shard in sorted(
-            {value if isinstance(value, str) else "" for value in weight_map.values()}
-        ):
-            if f"{folder}/{shard}".lstrip("/") not in self.files:
+        for shard, tensors in sorted(by_shard.items()):
+            path = f"{folder}/{shard}".lstrip("/")
+            if path not in self.files:
                 self._error(
                     name, f"names the shard {quoted(shard)}, which is not there: copy it again"
                 )
+            elif missing := tensors - self._tensors.get(path, tensors):
+                self._error(
+                    path, f"lacks tensors that {quoted(name)} names: {first_names(missing)}"
+                )
+
+
+def _weights_name(library: str, kind: str) -> str:
+    """What the file of a part's weights is called."""
+    return _WEIGHT_NAMES["transformers" if (library, kind) == _SAFETY_CHECKER else library]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
 
 
 class Severity(enum.Enum):
@@ -61,12 +63,24 @@ def quoted(text: str, *, longest: int = 80) -> str:
     return f"'{printable(shown)}'"
 
 
+def first_names(names: Collection[str], *, most: int = 3) -> str:
+    """The first names in quotes, and how many more there are."""
+    shown = ", ".join(quoted(name) for name in sorted(names)[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
+
+
+#: Errors of one model, and warnings; whoever has mended so many looks again.
+MAX_PROBLEM_COUNT = 200
+
+
 @dataclass(slots=True)
 class ProblemLog:
-    """The problems of one model in the order they are found, each once."""
+    """The problems of one model in the order they are found, each once, and not without end."""
 
     model: str
     problems: list[Problem] = field(default_factory=list)
+    _seen: set[Problem] = field(default_factory=set)
+    _counts: Counter[Severity] = field(default_factory=Counter)
 
     def error(
         self, path: str, message: str, *, at: Position | None = None, excerpt: str = ""
@@ -83,7 +97,7 @@ class ProblemLog:
     @property
     def error_count(self) -> int:
         """Errors so far; a caller that compares it before and after a check knows its outcome."""
-        return sum(problem.severity is Severity.ERROR for problem in self.problems)
+        return self._counts[Severity.ERROR]
 
     def _add(
         self, severity: Severity, path: str, message: str, at: Position | None, excerpt: str
@@ -96,5 +110,13 @@ class ProblemLog:
             at=at,
             excerpt=excerpt,
         )
-        if problem not in self.problems:
+        if problem in self._seen:
+            return
+        self._counts[severity] += 1
+        if self._counts[severity] <= MAX_PROBLEM_COUNT:
+            self._seen.add(problem)
             self.problems.append(problem)
+        elif self._counts[severity] == MAX_PROBLEM_COUNT + 1:
+            more = f"has more than {MAX_PROBLEM_COUNT} {severity.value}s: the rest is left out"
+            place = problem.path.partition("/")[0]
+            self.problems.append(replace(problem, path=place, message=more, at=None, excerpt=""))

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from darkroom_server.access.files import PUBLIC, replace_file
 from darkroom_server.models.catalogue import find_entry
 from darkroom_server.models.config_file import CONFIG_NAME, read_config
 from darkroom_server.models.hub import (
@@ -97,9 +98,9 @@ def pull(root: Path, order: PullOrder, *, say: Callable[[str], None]) -> Pulled:
     if same is not None:
         shutil.rmtree(staging)
         return Pulled(name, same, byte_count, is_new=False)
-    (version / MANIFEST_NAME).write_text(manifest, encoding="utf-8")
+    replace_file(version / MANIFEST_NAME, manifest, mode=PUBLIC)
     config = _config(root, order.name, listing)
-    (staging / name / CONFIG_NAME).write_text(config, encoding="utf-8")
+    replace_file(staging / name / CONFIG_NAME, config, mode=PUBLIC)
     _check(staging, order.repo_id)
     _move(version, root / name, config)
     shutil.rmtree(staging)
@@ -116,7 +117,7 @@ def _finish(
     for source, target in wanted.items():
         (version / source).replace(version / target)
     if of_parts:
-        (version / INDEX_NAME).write_text(json.dumps(index, indent=2), encoding="utf-8")
+        replace_file(version / INDEX_NAME, json.dumps(index, indent=2), mode=PUBLIC)
     for folder in (version, *(version / part for part in of_parts)):
         shutil.rmtree(folder / _HUB_CACHE, ignore_errors=True)
     return [*wanted.values(), *(f"{part}/{n}" for part, names in of_parts.items() for n in names)]
@@ -168,7 +169,7 @@ def _check(staging: Path, repo_id: str) -> None:
 def _move(version: Path, folder: Path, config: str) -> None:
     folder.mkdir(exist_ok=True)
     if not (folder / CONFIG_NAME).exists():
-        (folder / CONFIG_NAME).write_text(config, encoding="utf-8")
+        replace_file(folder / CONFIG_NAME, config, mode=PUBLIC)
     version.rename(folder / version.name)
 
 

@@ -19,8 +19,9 @@ from darkroom_server.models.fetching import Fetcher
 from darkroom_server.models.problems import ProblemLog
 from darkroom_server.models.remote_models import RemoteModel, RemoteVersion, group
 from darkroom_server.models.remote_store import RemoteError, RemoteStore
-from darkroom_server.models.repository import ModelRepository, RepositoryScan
+from darkroom_server.models.repository import ModelRepository
 from darkroom_server.models.repository_cache import CacheFull, RepositoryCache
+from darkroom_server.models.scan import RepositoryScan
 from darkroom_server.models.settings import LatestVersions, VersionPolicy, chosen_versions
 from darkroom_server.models.version_files import MANIFEST_NAME
 

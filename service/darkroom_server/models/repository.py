@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
+from darkroom_server.domain.errors import DarkroomError
 from darkroom_server.domain.models import BackendKind, ModelInfo, VersionInfo
 from darkroom_server.models.combine import combine
 from darkroom_server.models.config_checks import (
@@ -22,12 +24,10 @@ from darkroom_server.models.config_file import (
     read_config,
 )
 from darkroom_server.models.denoiser_checks import check_export
-from darkroom_server.models.derive import (
-    PipelineTraits,
-    UnsupportedPipeline,
-    derive_traits,
-    fake_traits,
-)
+from darkroom_server.models.derive import PipelineTraits, fake_traits
+from darkroom_server.models.folder_traits import traits_of_folder
+from darkroom_server.models.git_lfs import POINTER_PROBLEM, is_pointer
+from darkroom_server.models.manifest import checked_digests
 from darkroom_server.models.naming import (
     NO_MODEL_NAME,
     NamedModel,
@@ -36,78 +36,25 @@ from darkroom_server.models.naming import (
     renamed,
 )
 from darkroom_server.models.openvino_weights import ARRAYS_NAME
-from darkroom_server.models.pipeline_folder import PipelineFolder
-from darkroom_server.models.problems import Problem, ProblemLog, Severity, quoted
+from darkroom_server.models.problems import Problem, ProblemLog, quoted
+from darkroom_server.models.scan import RepositoryModel, RepositoryScan
 from darkroom_server.models.settings import (
     LatestVersions,
     ModelSettings,
-    VersionPolicy,
     chosen_versions,
 )
+from darkroom_server.models.unused_weights import is_weights
 from darkroom_server.models.version_files import (
     MANIFEST_NAME,
     DigestCache,
     FileEntry,
-    check_manifest,
     list_files,
     version_digest,
 )
+from darkroom_server.worker.failures import attempt
 
 _VERSION_NAME = re.compile(r"[1-9][0-9]*")
 _MAX_VERSION = 2**63 - 1
-_MAX_MANIFEST_BYTES = 16 << 20
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RepositoryModel:
-    """A model with at least one whole version.
-
-    `info` is that of the default version. `versions` are all whole ones, highest first; `serving`
-    are those that the version policy chooses, highest first, possibly none. `unread` are folders of
-    versions that are not whole. Labels point only at whole versions.
-    """
-
-    info: ModelInfo
-    versions: tuple[VersionInfo, ...]
-    serving: tuple[int, ...]
-    policy: VersionPolicy = field(default_factory=LatestVersions)
-    unread: tuple[int, ...] = ()
-
-    @property
-    def default_version(self) -> int | None:
-        """What a request without a version gets: label `stable` if it serves, else the highest."""
-        stable = self.info.version_labels.get("stable")
-        if stable in self.serving:
-            return stable
-        return self.serving[0] if self.serving else None
-
-    def version(self, number: int) -> VersionInfo | None:
-        """A whole version by its number."""
-        return next((version for version in self.versions if version.version == number), None)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RepositoryScan:
-    """One look at a repository: its models by name, and everything that is wrong with it.
-
-    `broken` names the model folders that hold something but no version that could be served;
-    `unread` those that could not be read at all, `fetching` those that are on their way from
-    elsewhere. `is_unfinished` says that another look will see more, `is_readable` whether the
-    repository itself could be looked at.
-    """
-
-    models: tuple[RepositoryModel, ...]
-    broken: tuple[str, ...]
-    problems: tuple[Problem, ...]
-    unread: tuple[str, ...] = ()
-    fetching: tuple[str, ...] = ()
-    is_unfinished: bool = False
-    is_readable: bool = True
-
-    @property
-    def has_errors(self) -> bool:
-        """Whether any problem is an error."""
-        return any(problem.severity is Severity.ERROR for problem in self.problems)
 
 
 class ModelRepository:
@@ -135,11 +82,10 @@ class ModelRepository:
         self._digests.begin_scan()
         try:
             root = self._root.resolve(strict=True)
-            names = sorted(
-                path.name
-                for path in root.iterdir()
-                if not path.name.startswith(".") and (path.is_symlink() or path.is_dir())
-            )
+            with os.scandir(root) as found:
+                entries = [entry for entry in found if not entry.name.startswith(".")]
+                names = sorted(one.name for one in entries if one.is_symlink() or one.is_dir())
+                loose = sorted(one.name for one in entries if is_weights(one.name))
         except (OSError, RuntimeError) as error:
             log = ProblemLog("")
             log.error(".", f"the model repository cannot be read: {_reason(error)}")
@@ -148,7 +94,7 @@ class ModelRepository:
             )
         settled_before_ns = time.time_ns() - self._settle_ns
         scans = [_ModelScan(root, name, self._digests, settled_before_ns) for name in names]
-        models = [model for scan in scans if (model := scan.run()) is not None]
+        models = [model for scan in scans if (model := _look(scan)) is not None]
         known = {model.info.name for model in models}
         named = [
             NamedModel(model.info, scan.config, scan.problems)
@@ -164,6 +110,7 @@ class ModelRepository:
             broken=tuple(s.name for s in scans if s.name not in known and s.problems.error_count),
             problems=(
                 *(problem for scan in scans for problem in scan.problems.problems),
+                *_outside_of_models(set(loose) - set(names)),
                 *self._aliases_of_nothing(known),
             ),
             unread=tuple(scan.name for scan in scans if scan.name not in known),
@@ -182,6 +129,22 @@ class ModelRepository:
                     ".", f"alias {quoted(alias)} names a model that is not there: {quoted(name)}"
                 )
         return log.problems
+
+
+def _outside_of_models(names: Collection[str]) -> list[Problem]:
+    log = ProblemLog("")
+    for name in sorted(names):
+        log.warning(name, "is ignored: weights belong into a version of a model")
+    return log.problems
+
+
+def _look(scan: _ModelScan) -> RepositoryModel | None:
+    """One model, whatever its folder holds: what it does to the reader stops no look at others."""
+    found = attempt(scan.run)
+    if isinstance(found, DarkroomError):
+        scan.problems.error(scan.name, "could not be looked at; the log has the cause")
+        return None
+    return found
 
 
 class _ModelScan:
@@ -224,18 +187,23 @@ class _ModelScan:
         return self._assemble(numbers, [version for version in versions if version is not None])
 
     def _version_numbers(self, children: list[Path]) -> list[int]:
-        """Numbers of the version folders, highest first; a warning for folders that look else."""
+        """Numbers of the version folders, highest first; a warning for what looks like one else."""
         numbers = []
         for child in children:
             is_version = _VERSION_NAME.fullmatch(child.name) is not None
-            if child.name.startswith(".") or not (child.is_dir() or is_version):
-                continue
+            is_folder = _is_folder(child)
             shown = f"{self.name}/{child.name}"
+            if child.name.startswith("."):
+                continue
+            if not (is_folder or is_version):
+                if is_weights(child.name):
+                    self.problems.warning(shown, "is ignored: weights belong into a version")
+                continue
             if not is_version:
                 self.problems.warning(
                     shown, "is ignored: a version's folder is a number without leading zeros"
                 )
-            elif not child.is_dir():
+            elif not is_folder:
                 self.problems.warning(shown, "is ignored: a version is a folder")
             elif len(child.name) > len(str(_MAX_VERSION)) or int(child.name) > _MAX_VERSION:
                 self.problems.warning(shown, f"is ignored: versions go up to {_MAX_VERSION}")
@@ -261,6 +229,9 @@ class _ModelScan:
                 content = file.read(MAX_CONFIG_BYTES + 1)
         except OSError as error:
             self.problems.error(shown, f"cannot be read: {_reason(error)}")
+            return None
+        if is_pointer(content):
+            self.problems.error(shown, POINTER_PROBLEM)
             return None
         config = read_config(content, shown=shown, problems=self.problems)
         if config is None:
@@ -290,7 +261,7 @@ class _ModelScan:
             check_against_traits(self.config, traits, self.problems)
         if self.problems.error_count > before:
             return None
-        sha256_by_name = self._hash_files(files, shown)
+        sha256_by_name = checked_digests(files, self._digests, shown=shown, problems=self.problems)
         if sha256_by_name is None or self.problems.error_count > before:
             return None
         version = VersionInfo(
@@ -312,42 +283,18 @@ class _ModelScan:
     def _is_settled(self, files: dict[str, FileEntry]) -> bool:
         if MANIFEST_NAME in files:
             return True
-        return all(entry.ctime_ns <= self._settled_before_ns for entry in files.values())
+        # A time that is still to come is of a clock that was set back since.
+        return all(
+            not self._settled_before_ns < entry.ctime_ns <= time.time_ns()
+            for entry in files.values()
+        )
 
     def _traits(
         self, settings: ModelSettings, files: dict[str, FileEntry], shown: str
     ) -> PipelineTraits | None:
         if settings.backend is BackendKind.FAKE:
             return fake_traits()
-        parts = PipelineFolder(files, shown, self.problems).read()
-        if parts is None:
-            return None
-        try:
-            return derive_traits(parts)
-        except UnsupportedPipeline as error:
-            self.problems.error(f"{shown}/{error.file}", str(error))
-            return None
-
-    def _hash_files(self, files: dict[str, FileEntry], shown: str) -> dict[str, str] | None:
-        """SHA-256 of every file by name, compared with the manifest if there is one."""
-        sha256_by_name = {}
-        for name, entry in files.items():
-            try:
-                sha256_by_name[name] = self._digests.sha256(entry)
-            except OSError as error:
-                self.problems.error(f"{shown}/{name}", f"cannot be read: {_reason(error)}")
-                return None
-        manifest = files.get(MANIFEST_NAME)
-        if manifest is not None:
-            manifest_shown = f"{shown}/{MANIFEST_NAME}"
-            try:
-                with manifest.path.open("rb") as file:
-                    text = file.read(_MAX_MANIFEST_BYTES).decode("utf-8")
-            except (OSError, UnicodeDecodeError) as error:
-                self.problems.error(manifest_shown, f"cannot be read: {_reason(error)}")
-                return None
-            check_manifest(text, sha256_by_name, shown=manifest_shown, problems=self.problems)
-        return sha256_by_name
+        return traits_of_folder(files, shown, self.problems)
 
     def _assemble(self, found: list[int], versions: list[VersionInfo]) -> RepositoryModel | None:
         policy = self.config.settings.version_policy if self.config else LatestVersions()
@@ -393,7 +340,14 @@ def _rename(model: RepositoryModel, lost: set[str], added: Mapping[str, str]) ->
     return replace(model, info=renamed(model.info, lost, added), versions=tuple(versions))
 
 
-def _reason(error: OSError | RuntimeError | UnicodeDecodeError) -> str:
-    if isinstance(error, OSError):
-        return error.strerror or str(error)
-    return quoted(str(error)) if isinstance(error, UnicodeDecodeError) else "it is a loop of links"
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:
+        if path.is_symlink():  # to what has no possible name, or must not be looked at
+            return False
+        raise
+
+
+def _reason(error: OSError | RuntimeError) -> str:
+    return (error.strerror or str(error)) if isinstance(error, OSError) else "it is a loop of links"

@@ -18,6 +18,7 @@ import shutil
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
+from darkroom_server.access.files import PUBLIC, replace_file
 from darkroom_server.models.config_file import CONFIG_NAME
 from darkroom_server.models.remote_store import RemoteFile
 
@@ -105,9 +106,7 @@ class RepositoryCache:
             path.unlink(missing_ok=True)
         elif not path.exists() or path.read_bytes() != content:
             path.parent.mkdir(exist_ok=True)
-            draft = path.with_name(".config")
-            draft.write_bytes(content)
-            draft.replace(path)
+            replace_file(path, content, mode=PUBLIC)
 
     def has_version(self, key: str) -> bool:
         """Whether a version is here, whole."""

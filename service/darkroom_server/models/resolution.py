@@ -9,7 +9,7 @@ from darkroom_server.domain.jobs import Task
 from darkroom_server.domain.models import ModelRef
 from darkroom_server.models.labels import label_for
 from darkroom_server.models.problems import quoted
-from darkroom_server.models.repository import RepositoryModel, RepositoryScan
+from darkroom_server.models.scan import RepositoryModel, RepositoryScan
 
 _RESOURCE_PREFIX = "models/"
 _HUB_ID = re.compile(r"(?!models/)[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)

@@ -14,6 +14,7 @@ from darkroom_server.domain.models import (
     DynamicBatching,
     UpdatePolicy,
 )
+from darkroom_server.domain.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,7 @@ class DefaultSettings:
     guidance_scale: float | None = None
     scheduler: str | None = None
     strength: float | None = None
+    preserve_unmasked: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +123,7 @@ class ModelSettings:
     license: str = ""
     update_policy: UpdatePolicy = UpdatePolicy.AVAILABILITY
     denoiser: Denoiser = field(default_factory=Denoiser)
+    vocabulary: Vocabulary = field(default_factory=Vocabulary)
     backend: BackendKind = BackendKind.DIFFUSERS
     fake_step_s: float = 0.0
     fake_load_s: float = 0.0

@@ -7,12 +7,14 @@ import hashlib
 import os
 import stat
 import threading
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from darkroom_server.backends.exports import is_part
 from darkroom_server.domain.models import FileStamp
-from darkroom_server.models.problems import ProblemLog, quoted
+from darkroom_server.models.problems import ProblemLog
+from darkroom_server.worker.files_check import MAX_DEPTH, MAX_FILE_COUNT
 
 #: A list of the version's files and their SHA-256, in the format of `sha256sum`.
 MANIFEST_NAME = "MANIFEST.sha256"
@@ -54,37 +56,71 @@ def list_files(
 
     Names that begin with a dot are left out, and so are the folders of exported denoisers. Links
     are followed while they stay below `root` (a real path); what leaves it, loops, cannot be read
-    or is no plain file is a problem. `shown` is the folder's name in problems. Blocking.
+    or is no plain file is a problem, and so is more than any pipeline has: folders in each other,
+    files and folders. `shown` is the folder's name in problems. Blocking.
     """
     walk = _Walk(root, shown, problems)
-    walk.enter("", folder, ())
+    walk.run(folder)
     return dict(sorted(walk.entries.items()))
 
 
+@dataclass(frozen=True, slots=True)
+class _Folder:
+    """A folder to be looked into, with the real folders that it is in."""
+
+    name: str
+    path: Path
+    above: tuple[Path, ...]
+
+
 class _Walk:
+    """No recursion: how deep folders are in each other is said by whoever made them."""
+
     def __init__(self, root: Path, shown: str, problems: ProblemLog) -> None:
         self._root = root
         self._shown = shown
         self._problems = problems
+        self._count = 0
+        self._left: list[_Folder] = []
         self.entries: dict[str, FileEntry] = {}
 
-    def enter(self, name: str, folder: Path, above: tuple[Path, ...]) -> None:
-        real = self._inside(name, folder)
+    def run(self, folder: Path) -> None:
+        self._left = [_Folder("", folder, ())]
+        while self._left:
+            try:
+                self._enter(self._left.pop())
+            except _TooManyFiles:
+                self._fail("", f"holds more than {MAX_FILE_COUNT} files and folders")
+                return
+
+    def _enter(self, folder: _Folder) -> None:
+        real = self._inside(folder.name, folder.path)
         if real is None:
             return
-        if real in above:
-            self._fail(name, "is a link to a folder that contains it: remove the link")
+        if real in folder.above:
+            self._fail(folder.name, "is a link to a folder that contains it: remove the link")
+            return
+        if len(folder.above) > MAX_DEPTH:
+            self._fail(folder.name, f"is more than {MAX_DEPTH} folders deep")
             return
         try:
-            with os.scandir(folder) as found:
-                children = sorted(
-                    entry.name for entry in found if is_part(f"{name}/{entry.name}".lstrip("/"))
-                )
+            with os.scandir(folder.path) as found:
+                children = sorted(self._parts(folder.name, found))
         except OSError as error:
-            self._fail(name, f"cannot be read: {error.strerror}")
+            self._fail(folder.name, f"cannot be read: {error.strerror}")
             return
         for child in children:
-            self._visit(f"{name}/{child}".lstrip("/"), folder / child, (*above, real))
+            name = f"{folder.name}/{child}".lstrip("/")
+            self._visit(name, folder.path / child, (*folder.above, real))
+
+    def _parts(self, folder: str, found: Iterable[os.DirEntry[str]]) -> Iterator[str]:
+        """Names in a folder that are parts of the version; raises _TooManyFiles."""
+        for entry in found:
+            self._count += 1
+            if self._count > MAX_FILE_COUNT:
+                raise _TooManyFiles
+            if is_part(f"{folder}/{entry.name}".lstrip("/")):
+                yield entry.name
 
     def _visit(self, name: str, path: Path, above: tuple[Path, ...]) -> None:
         if not name.isprintable():
@@ -96,7 +132,7 @@ class _Walk:
             self._fail(name, f"cannot be read: {error.strerror}")
             return
         if stat.S_ISDIR(status.st_mode):
-            self.enter(name, path, above)
+            self._left.append(_Folder(name, path, above))
         elif not stat.S_ISREG(status.st_mode):
             self._fail(name, "is neither a file nor a folder")
         elif not path.is_symlink() or self._inside(name, path) is not None:
@@ -121,6 +157,10 @@ class _Walk:
 
     def _fail(self, name: str, message: str) -> None:
         self._problems.error(f"{self._shown}/{name}".rstrip("/"), message)
+
+
+class _TooManyFiles(Exception):
+    """There are more than any pipeline has."""
 
 
 class DigestCache:
@@ -178,30 +218,3 @@ def version_digest(sha256_by_name: dict[str, str]) -> str:
         if name != MANIFEST_NAME
     )
     return hashlib.sha256("".join(lines).encode()).hexdigest()
-
-
-def check_manifest(
-    text: str, sha256_by_name: dict[str, str], *, shown: str, problems: ProblemLog
-) -> None:
-    """Compares a version's files with its manifest; `shown` is the manifest's name in problems."""
-    named: set[str] = set()
-    for number, line in enumerate(text.splitlines(), start=1):
-        if not line.strip():
-            continue
-        expected, _, name = line.partition(" ")
-        name = name.removeprefix(" ").removeprefix("*").removeprefix("./")
-        if len(expected) != 64 or not name:
-            problems.error(shown, f"line {number} is not '<sha256>  <name>'")
-            return
-        named.add(name)
-        if name == MANIFEST_NAME or not is_part(name):
-            continue
-        actual = sha256_by_name.get(name)
-        if actual is None:
-            problems.error(shown, f"names {quoted(name)}, which is not there: copy it again")
-        elif actual != expected.lower():
-            problems.error(shown, f"{quoted(name)} has another SHA-256: copy it again")
-    if not named:
-        problems.error(shown, "names no file")
-    for name in sorted(sha256_by_name.keys() - named - {MANIFEST_NAME}):
-        problems.warning(shown, f"does not name {quoted(name)}, which is there")

@@ -35,13 +35,15 @@ class BadWeights(ValueError):
     """The file is not a whole safetensors file; the message says why."""
 
 
-def check_safetensors(path: Path, size_bytes: int) -> None:
-    """Raises BadWeights when the header is broken or the tensors do not fill the file.
+def check_safetensors(path: Path, size_bytes: int) -> frozenset[str]:
+    """The names of the tensors; raises BadWeights when the header is broken or they do not fill
+    the file.
 
     Blocking; raises OSError when the file cannot be read.
     """
     tensors, header_bytes = _read_header(path, size_bytes)
     _check_spans(tensors, size_bytes - _LENGTH_BYTES - header_bytes)
+    return frozenset(tensors.keys() - {"__metadata__"})
 
 
 def loaded_bytes(path: Path, float_bits: int) -> int:
@@ -89,8 +91,11 @@ def _read_header(path: Path, size_bytes: int) -> tuple[dict[str, object], int]:
                 f"the header alone needs {_LENGTH_BYTES + header_bytes}"
             )
         header = file.read(header_bytes)
+    if not header.startswith(b"{"):
+        # The library itself takes blanks behind the object only.
+        raise BadWeights("has a header that is not a JSON object")
     try:
-        return parse_object(header), header_bytes
+        return parse_object(header, is_strict=True), header_bytes
     except BadJson as error:
         raise BadWeights(f"has a header that is not a JSON object: {error}") from error
 

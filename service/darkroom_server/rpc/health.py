@@ -15,6 +15,7 @@ from darkroom_server.domain.errors import ModelNotFound
 from darkroom_server.domain.models import ModelStatus, all_ready
 from darkroom_server.engine.engine import Engine
 from darkroom_server.rpc.health_list import HealthListRequest, HealthListResponse
+from darkroom_server.wire.readiness import is_resource_ready
 
 _Request = Any  # health_pb2.HealthCheckRequest: the package has no types
 _Response = Any  # health_pb2.HealthCheckResponse
@@ -54,7 +55,7 @@ class HealthService:
 
     async def Check(self, request: _Request, _context: _Context) -> _Response:
         """One name, now; raises ModelNotFound for a name that is neither service nor model."""
-        serving = self._serving().get(request.service)
+        serving = self._is_serving(request.service)
         if serving is None:
             raise ModelNotFound(request.service, "no service or model has this name")
         return _message(serving)
@@ -64,7 +65,7 @@ class HealthService:
         last: _Response = None
         while not self._closed:
             changed = self._changed
-            status = _message(self._serving().get(request.service))
+            status = _message(self._is_serving(request.service))
             if status != last:
                 last = status
                 yield status
@@ -80,6 +81,11 @@ class HealthService:
 
     def _serving(self) -> dict[str, bool]:
         return serving_by_name(self._engine.list_models(), self._engine.is_leaving())
+
+    def _is_serving(self, name: str) -> bool | None:
+        """By a name that List gives, or any other that a request may use for a model."""
+        known = self._serving()
+        return known[name] if name in known else is_resource_ready(self._engine, name)
 
     def _wake(self) -> None:
         # Watchers of the past wait for this event; those to come, for the next one.

@@ -20,8 +20,8 @@ from darkroom.v1.image_service_pb2 import (
 from darkroom_server.domain.models import ModelRef
 from darkroom_server.engine.engine import Engine
 from darkroom_server.wire.generation import generation_events
-from darkroom_server.wire.images import ImageLimits
 from darkroom_server.wire.messages import parse_fill, parse_generate
+from darkroom_server.wire.picture_processes import Pictures
 from darkroom_server.wire.requests import ImageRequest
 
 _Context = aio.ServicerContext[Any, Any]
@@ -30,9 +30,9 @@ _Context = aio.ServicerContext[Any, Any]
 class ImageService(image_service_pb2_grpc.ImageServiceServicer):
     """Serves Generate and Fill. Errors are raised; the interceptor makes statuses of them."""
 
-    def __init__(self, engine: Engine, image_limits: ImageLimits) -> None:
+    def __init__(self, engine: Engine, pictures: Pictures) -> None:
         self._engine = engine
-        self._image_limits = image_limits
+        self._pictures = pictures
 
     async def Generate(
         self, request: GenerateRequest, context: _Context
@@ -53,7 +53,7 @@ class ImageService(image_service_pb2_grpc.ImageServiceServicer):
     ) -> AsyncGenerator[GenerationEvent, None]:
         told = generation_events(
             self._engine,
-            self._image_limits,
+            self._pictures,
             ref,
             request,
             deadline_s=_deadline_s(context),

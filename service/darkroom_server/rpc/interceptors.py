@@ -8,7 +8,7 @@ import inspect
 import re
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 from typing import Any, TypeAlias
 
@@ -20,9 +20,12 @@ from grpc import aio
 
 from darkroom_server.access.gate import Gate
 from darkroom_server.domain.errors import DarkroomError, InvalidParameter
+from darkroom_server.rpc.open_calls import OpenCalls
+from darkroom_server.rpc.receiving import Receiving
+from darkroom_server.rpc.sending import Sending
 from darkroom_server.telemetry.metrics import REQUESTS, Metrics
 from darkroom_server.wire.calls import CallNotes, begin_call
-from darkroom_server.wire.needs import let_in
+from darkroom_server.wire.needs import count_call, let_in
 from darkroom_server.wire.status import (
     internal_status,
     retry_pushback_ms,
@@ -38,6 +41,7 @@ _QUIET_SERVICES = ("/grpc.health.v1.Health/", "/grpc.reflection.")
 
 _Context = aio.ServicerContext[Any, Any]
 _Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"  # generic in its stubs only
+_Receive: TypeAlias = "Callable[[_Context], Awaitable[Any]]"
 
 logger = structlog.get_logger("darkroom.rpc")
 
@@ -47,42 +51,87 @@ class CallInterceptor(aio.ServerInterceptor):
 
     A call's id is the caller's `x-request-id` if it is sane, else made here; it returns in the
     initial metadata, or in the trailing metadata of a call that fails before its first message.
-    Nothing is done for a caller without the key that the method needs. With `names_peers` the log
-    has the name in the client's certificate.
+    Nothing is done for a caller without the key that the method needs, and no byte of its message
+    is read. With `names_peers` the log has the name in the client's certificate.
     """
 
-    def __init__(self, metrics: Metrics, gate: Gate, *, names_peers: bool = False) -> None:
+    def __init__(
+        self,
+        metrics: Metrics,
+        gate: Gate,
+        receiving: Receiving,
+        sending: Sending,
+        *,
+        names_peers: bool = False,
+    ) -> None:
         self._metrics = metrics
         self._gate = gate
+        self._receiving = receiving
+        self._sending = sending
         self._names_peers = names_peers
+        self._open = OpenCalls()
 
     async def intercept_service(
         self,
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[_Handler | None]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> _Handler | None:
-        """The handler, wrapped; None when no service has the method."""
+        """The handler, wrapped; None when no service has the method.
+
+        To gRPC every method takes a stream: of others it reads the request before it asks the
+        handler, from callers without a key too, and for as long as they like.
+        """
         handler = await continuation(handler_call_details)
         if handler is None:
             return None
         call = _Call(handler_call_details, self._metrics, self._gate, self._names_peers)
         # Requests arrive as bytes: gRPC would tell the caller about its own exception otherwise.
         codecs = (None, handler.response_serializer)
-        one = functools.partial(_read, handler.request_deserializer or bytes)
-        several = functools.partial(_read_all, handler.request_deserializer or bytes)
-        if handler.unary_stream is not None:
-            return grpc.unary_stream_rpc_method_handler(
-                _streaming(handler.unary_stream, one, call), *codecs
-            )
-        if handler.stream_stream is not None:
+        deserialize = handler.request_deserializer or bytes
+        read = _read_all if handler.request_streaming else _read_one
+        receive = functools.partial(read, self._receiving, deserialize)
+        if handler.response_streaming:
+            behavior = handler.stream_stream or handler.unary_stream
             return grpc.stream_stream_rpc_method_handler(
-                _streaming(handler.stream_stream, several, call), *codecs
+                self._streaming(behavior, receive, call), *codecs
             )
-        if handler.stream_unary is not None:
-            return grpc.stream_unary_rpc_method_handler(
-                _single(handler.stream_unary, several, call), *codecs
-            )
-        return grpc.unary_unary_rpc_method_handler(_single(handler.unary_unary, one, call), *codecs)
+        behavior = handler.stream_unary or handler.unary_unary
+        return grpc.stream_unary_rpc_method_handler(self._single(behavior, receive, call), *codecs)
+
+    def _streaming(self, behavior: Any, receive: _Receive, call: _Call) -> Any:
+        async def answer(_contents: Any, context: _Context) -> None:
+            with self._open.one(quiet=call.quiet) as room:
+                async with _answering(call, context):
+                    room.require()
+                    with self._sending.to(context):
+                        request = await receive(context)
+                        await self._send_all(behavior(request, context), context, call)
+
+        return answer
+
+    async def _send_all(
+        self, answers: AsyncGenerator[Any, None], context: _Context, call: _Call
+    ) -> None:
+        started = False
+        async with aclosing(answers) as responses:
+            async for response in responses:
+                if not started:
+                    await _send_id(call, context)
+                    started = True
+                await self._sending.send(response, context)
+
+    def _single(self, behavior: Any, receive: _Receive, call: _Call) -> Any:
+        async def answer(_contents: Any, context: _Context) -> Any:
+            with self._open.one(quiet=call.quiet) as room:
+                async with _answering(call, context):
+                    room.require()
+                    response = behavior(await receive(context), context)
+                    if inspect.isawaitable(response):
+                        response = await response
+                    await _send_id(call, context)
+                    return response
+
+        return answer
 
 
 class _Call:
@@ -95,14 +144,14 @@ class _Call:
         gate: Gate,
         names_peers: bool,
     ) -> None:
-        self._method = details.method
+        self.method = details.method
         self._metrics = metrics
         self._gate = gate
         self._names_peers = names_peers
         self._authorization = _first(details, AUTHORIZATION_KEY)
         sane_id = _SANE_ID.fullmatch(_first(details, REQUEST_ID_KEY) or "")
         self.request_id = sane_id[0] if sane_id else uuid.uuid4().hex
-        self._quiet = details.method.startswith(_QUIET_SERVICES)
+        self.quiet = details.method.startswith(_QUIET_SERVICES)
         self._started_s = time.monotonic()
         self.notes = CallNotes(self.request_id)
         self.log = logger.bind(method=details.method, request_id=self.request_id)
@@ -112,13 +161,13 @@ class _Call:
         if self._names_peers:
             name = next(iter(context.auth_context().get("x509_common_name", ())), b"")
             self.log = self.log.bind(peer=name.decode("utf-8", "replace"))
-        let_in(self._gate, self._method, self._authorization)
+        let_in(self._gate, self.method, self._authorization)
 
     def ended(self, code: grpc.StatusCode) -> None:
         """Counts the call and writes the access line."""
-        self._metrics.count(REQUESTS, (self._method, self.notes.model, code.name))
+        self._metrics.count(REQUESTS, (self.method, self.notes.model, code.name))
         duration_ms = round((time.monotonic() - self._started_s) * 1000, 1)
-        write = self.log.debug if self._quiet else self.log.info
+        write = self.log.debug if self.quiet else self.log.info
         self.notes.code = code.name
         write("call", duration_ms=duration_ms, **self.notes.told())
 
@@ -131,45 +180,33 @@ def _first(details: grpc.HandlerCallDetails, wanted: str) -> str | None:
     return None
 
 
-def _read(deserialize: Callable[[bytes], Any], content: bytes) -> Any:
+async def _read_one(
+    receiving: Receiving, deserialize: Callable[[bytes], Any], context: _Context
+) -> Any:
     """The request message; raises InvalidParameter for bytes that are none."""
+    content = await receiving.message(context)
+    if content is None:
+        raise InvalidParameter("request", "the call ended without a message")
+    return _parsed(deserialize, content)
+
+
+async def _read_all(
+    receiving: Receiving, deserialize: Callable[[bytes], Any], context: _Context
+) -> AsyncIterator[Any]:
+    """The request messages as they come; to read one raises InvalidParameter as above."""
+
+    async def messages() -> AsyncIterator[Any]:
+        while (content := await receiving.message(context)) is not None:
+            yield _parsed(deserialize, content)
+
+    return messages()
+
+
+def _parsed(deserialize: Callable[[bytes], Any], content: bytes) -> Any:
     try:
         return deserialize(content)
     except DecodeError as error:
         raise InvalidParameter("request", "the bytes are no message of this method") from error
-
-
-async def _read_all(
-    deserialize: Callable[[bytes], Any], contents: AsyncIterator[bytes]
-) -> AsyncIterator[Any]:
-    async for content in contents:
-        yield _read(deserialize, content)
-
-
-def _streaming(behavior: Any, read: Callable[[Any], Any], call: _Call) -> Any:
-    async def answer(request: Any, context: _Context) -> AsyncIterator[Any]:
-        async with _answering(call, context):
-            started = False
-            async with aclosing(behavior(read(request), context)) as responses:
-                async for response in responses:
-                    if not started:
-                        await _send_id(call, context)
-                        started = True
-                    yield response
-
-    return answer
-
-
-def _single(behavior: Any, read: Callable[[Any], Any], call: _Call) -> Any:
-    async def answer(request: Any, context: _Context) -> Any:
-        async with _answering(call, context):
-            response = behavior(read(request), context)
-            if inspect.isawaitable(response):
-                response = await response
-            await _send_id(call, context)
-            return response
-
-    return answer
 
 
 async def _send_id(call: _Call, context: _Context) -> None:
@@ -181,18 +218,19 @@ async def _send_id(call: _Call, context: _Context) -> None:
 async def _answering(call: _Call, context: _Context) -> AsyncIterator[None]:
     """Turns what the block raises into a status, and logs how the call ended.
 
-    A caller that has gone shows as CancelledError, or as GeneratorExit when it had stopped reading;
-    both pass, so that everything below is released.
+    A caller that has gone shows as CancelledError, which passes, so that everything below is
+    released.
     """
     begin_call(call.notes)
     try:
         call.enter(context)
+        await count_call(call.method)
         yield
     except DarkroomError as error:
         await _abort(call, context, status_of(error, call.request_id), retry_pushback_ms(error))
     except NotImplementedError:
         await _abort(call, context, unimplemented_status())
-    except (asyncio.CancelledError, GeneratorExit):
+    except asyncio.CancelledError:
         call.ended(_why_gone(context))
         raise
     except Exception:

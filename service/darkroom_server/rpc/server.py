@@ -20,10 +20,18 @@ from darkroom_server.rpc.health import (
 from darkroom_server.rpc.images import ImageService
 from darkroom_server.rpc.interceptors import CallInterceptor
 from darkroom_server.rpc.models import ModelService
+from darkroom_server.rpc.receiving import Receiving
 from darkroom_server.rpc.reflection import add_reflection
+from darkroom_server.rpc.sending import Sending
 from darkroom_server.telemetry.metrics import Metrics
-from darkroom_server.wire.images import ImageLimits
-from darkroom_server.wire.tls import TlsFiles
+from darkroom_server.wire.picture_processes import PictureProcesses, Pictures
+from darkroom_server.wire.tls import Certificates
+
+#: Calls that may wait to be looked at. gRPC ends those beyond by itself, and no log has them: more
+#: than a few connections can have open at a time.
+_MAX_PENDING_CALLS = 1 << 16
+#: How long they may. Deadlines end them before.
+_MAX_PENDING_S = 24 * 3600
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,10 +45,14 @@ class GrpcOptions:
     #: A connection that has been silent this long is pinged, and closed if that goes unanswered.
     keepalive_time_s: float = 60.0
     keepalive_timeout_s: float = 20.0
-    #: Clients that ping more often than this are turned away.
-    min_client_ping_interval_s: float = 10.0
-    image_limits: ImageLimits = field(default_factory=ImageLimits)
-    tls: TlsFiles | None = None
+    pictures: Pictures = field(default_factory=PictureProcesses)
+    #: How long a connection may take until HTTP/2 is spoken, and how long it may be without a call.
+    handshake_timeout_s: float = 20.0
+    idle_timeout_s: float = 600.0
+    #: How long a request may take to arrive, and how long an event of the answer may lie unread.
+    receive_timeout_s: float = 60.0
+    unread_timeout_s: float = 60.0
+    tls: Certificates | None = None
 
 
 class GrpcServer:
@@ -67,13 +79,17 @@ def build_server(engine: Engine, options: GrpcOptions, metrics: Metrics, gate: G
 
     Must be called on the event loop that will run it. Raises OSError when the port is taken.
     """
-    names_peers = options.tls is not None and options.tls.client_ca is not None
+    names_peers = options.tls is not None and options.tls.asks_clients
+    receiving = Receiving(
+        max_message_bytes=options.max_receive_message_bytes, timeout_s=options.receive_timeout_s
+    )
+    sending = Sending(options.unread_timeout_s)
     server = aio.server(
-        interceptors=(CallInterceptor(metrics, gate, names_peers=names_peers),),
+        interceptors=(CallInterceptor(metrics, gate, receiving, sending, names_peers=names_peers),),
         options=_channel_options(options),
     )
     health = HealthService(engine)
-    images, models = servicers(engine, options.image_limits)
+    images, models = servicers(engine, options.pictures)
     image_service_pb2_grpc.add_ImageServiceServicer_to_server(images, server)
     model_service_pb2_grpc.add_ModelServiceServicer_to_server(models, server)
     add_health(health, server)
@@ -81,9 +97,9 @@ def build_server(engine: Engine, options: GrpcOptions, metrics: Metrics, gate: G
     return GrpcServer(server, health, _bind(server, options))
 
 
-def servicers(engine: Engine, image_limits: ImageLimits) -> tuple[ImageService, ModelService]:
+def servicers(engine: Engine, pictures: Pictures) -> tuple[ImageService, ModelService]:
     """What answers the calls of Darkroom's own services, on whatever transport."""
-    return ImageService(engine, image_limits), ModelService(engine)
+    return ImageService(engine, pictures), ModelService(engine)
 
 
 def _bind(server: aio.Server, options: GrpcOptions) -> int:
@@ -97,13 +113,14 @@ def _bind(server: aio.Server, options: GrpcOptions) -> int:
         raise OSError(f"cannot listen on {address} for gRPC: taken, or no address here") from error
 
 
-def _credentials(tls: TlsFiles) -> grpc.ServerCredentials:
-    client_ca = None if tls.client_ca is None else tls.client_ca.read_bytes()
-    return grpc.ssl_server_credentials(
-        [(tls.key.read_bytes(), tls.certificate.read_bytes())],
-        root_certificates=client_ca,
-        require_client_auth=client_ca is not None,
-    )
+def _credentials(tls: Certificates) -> grpc.ServerCredentials:
+    def current() -> grpc.ServerCertificateConfiguration:
+        pems = tls.current
+        return grpc.ssl_server_certificate_configuration(
+            [(pems.key, pems.certificate)], root_certificates=pems.client_ca
+        )
+
+    return grpc.dynamic_ssl_server_credentials(current(), current, tls.asks_clients)
 
 
 def _channel_options(options: GrpcOptions) -> list[tuple[str, int]]:
@@ -112,10 +129,15 @@ def _channel_options(options: GrpcOptions) -> list[tuple[str, int]]:
         ("grpc.max_concurrent_streams", options.max_concurrent_streams),
         ("grpc.keepalive_time_ms", round(options.keepalive_time_s * 1000)),
         ("grpc.keepalive_timeout_ms", round(options.keepalive_timeout_s * 1000)),
-        (
-            "grpc.http2.min_recv_ping_interval_without_data_ms",
-            round(options.min_client_ping_interval_s * 1000),
-        ),
+        # Who connects and says nothing goes soon; a client that is idle connects again by itself.
+        ("grpc.server_handshake_timeout_ms", round(options.handshake_timeout_s * 1000)),
+        ("grpc.max_connection_idle_ms", round(options.idle_timeout_s * 1000)),
+        # Pings are answered, however many: gRPC stops reading while answers wait to be sent. To
+        # turn away who sends too many costs it 2 KiB for each ping that has come with them.
+        ("grpc.http2.max_ping_strikes", 0),
+        ("grpc.server.max_pending_requests", _MAX_PENDING_CALLS),
+        ("grpc.server.max_pending_requests_hard_limit", _MAX_PENDING_CALLS),
+        ("grpc.server_max_unrequested_time_in_server", _MAX_PENDING_S),
         # A compressed request would be unpacked whole before its size is checked: some KiB could
         # take all memory. Only bit 0, no compression, is set; images are compressed already.
         ("grpc.compression_enabled_algorithms_bitset", 1),

@@ -143,6 +143,7 @@ def _effective(resolved: Resolved, model: RunningModel) -> image_pb2.EffectivePa
         scheduler=spec.scheduler,
         seeds=spec.seeds,
         strength=spec.strength if spec.fill or spec.source else None,
+        preserve_unmasked=spec.fill.preserve_unmasked if spec.fill else None,
         output=_output(spec.output),
         fingerprint="/".join(
             (
@@ -169,7 +170,10 @@ def _output(output: OutputSpec) -> image_pb2.OutputOptions:
 
 def _warning(notice: Notice) -> image_pb2.Warning:
     return image_pb2.Warning(
-        reason=notice.reason.value, description=notice.description, field=notice.field
+        reason=notice.reason.value,
+        description=notice.description,
+        field=notice.field,
+        words=notice.words,
     )
 
 

@@ -28,7 +28,12 @@ _OPAQUE = "nothing in it is transparent, so there is no mask"
 
 
 def decode_fill(
-    fill: FillInput, size: Size, *, strength: float, limits: ImageLimits
+    fill: FillInput,
+    size: Size,
+    *,
+    strength: float,
+    preserve_unmasked: bool,
+    limits: ImageLimits,
 ) -> tuple[FillSpec, tuple[Notice, ...]]:
     """Decodes and scales both files to `size`, without keeping their aspect.
 
@@ -45,11 +50,20 @@ def decode_fill(
     # A mask of its own may well keep everything; an image's transparency that does is none.
     if fill.mask is None and mask.getbbox() is None:
         raise InvalidImage(IMAGE_FIELD, _OPAQUE)
+    scaled_mask = _scaled(mask, size, Image.Resampling.NEAREST)
+    if scaled_mask.getbbox() is None:
+        text = (
+            _what_it_holds(mask_picture, fill.mask_polarity)
+            if mask.getbbox() is None
+            else f"nothing of what the mask asks for is left at {size}"
+        )
+        text += ", so nothing is repainted"
+        notices += (Notice(NoticeReason.MASK_REPAINTS_NOTHING, text, mask_field),)
     spec = FillSpec(
         image=_pixels(rgb),
-        mask=_pixels(_scaled(mask, size, Image.Resampling.NEAREST)),
+        mask=_pixels(scaled_mask),
         strength=strength,
-        preserve_unmasked=fill.preserve_unmasked,
+        preserve_unmasked=preserve_unmasked,
     )
     return spec, notices
 
@@ -96,6 +110,20 @@ def _black_and_white(mask: Picture, field: str, polarity: MaskPolarity) -> Image
                 raise InvalidImage(field, _OPAQUE)
             repaint = np.asarray(alpha_of(mask)) == 0
     return Image.fromarray(np.where(repaint, np.uint8(255), np.uint8(0)))
+
+
+def _what_it_holds(mask: Picture, polarity: MaskPolarity) -> str:
+    """Values of a mask that asks for nothing, and which ones would ask."""
+    values = alpha_of(mask) if polarity is MaskPolarity.TRANSPARENT_REPAINTS else to_grey(mask)
+    lowest, highest = values.getextrema()
+    match polarity:
+        case MaskPolarity.WHITE_REPAINTS:
+            found, wanted = f"largest value is {highest}", f"from {MASK_THRESHOLD} on"
+        case MaskPolarity.BLACK_REPAINTS:
+            found, wanted = f"values are {lowest} to {highest}", f"below {MASK_THRESHOLD}"
+        case MaskPolarity.TRANSPARENT_REPAINTS:
+            found, wanted = f"opacities are {lowest} to {highest}", "at 0"
+    return f"the mask's {found} of 255, and a pixel is repainted {wanted}"
 
 
 def _scaled(picture: Image.Image, size: Size, resampling: Image.Resampling) -> Image.Image:

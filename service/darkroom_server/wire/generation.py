@@ -15,7 +15,7 @@ from darkroom_server.domain.models import ModelRef
 from darkroom_server.engine.engine import Engine
 from darkroom_server.wire.calls import current_call
 from darkroom_server.wire.events import EventWriter, RunningModel
-from darkroom_server.wire.images import ImageLimits
+from darkroom_server.wire.picture_processes import Pictures
 from darkroom_server.wire.prepare import prepare
 from darkroom_server.wire.requests import ImageRequest
 
@@ -25,7 +25,7 @@ Told: TypeAlias = "tuple[JobEvent | None, Iterable[GenerationEvent]]"
 
 async def generation_events(
     engine: Engine,
-    image_limits: ImageLimits,
+    pictures: Pictures,
     ref: ModelRef,
     request: ImageRequest,
     *,
@@ -48,7 +48,7 @@ async def generation_events(
         if not request.validate_only:
             session.require_room()
         resolved = await prepare(
-            request, session.model, image_limits=image_limits, choose_seed=secrets.randbelow
+            request, session.model, pictures=pictures, choose_seed=secrets.randbelow
         )
         model = RunningModel(
             name=session.model.name,

@@ -1,7 +1,7 @@
 """Images and masks that callers send: guarded decoding, documented conversions.
 
-Thread-safe and CPU-bound: to be called off the event loop. Nothing global of Pillow is changed
-after import, so concurrent requests cannot race over it.
+CPU-bound: to be called in the processes for it (`picture_processes.py`). Decoders see files only
+after their structure was walked through, and no more of them than pixels.
 """
 
 from __future__ import annotations
@@ -15,12 +15,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import Image
 
 from darkroom_server.domain.errors import ImageTooLarge, InvalidImage
-from darkroom_server.wire import png
+from darkroom_server.wire import jpeg, png, webp
+from darkroom_server.wire.colour import Conversion, to_srgb
 from darkroom_server.wire.dimensions import Size
 from darkroom_server.wire.notices import Notice, NoticeReason
+from darkroom_server.wire.orientation import orientation
+from darkroom_server.wire.parts import Parts, TooIntricate
 
 # Every size is checked against a stricter limit below, before anything is decoded.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
@@ -64,10 +67,14 @@ class ImageLimits:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A decoded input, upright, in whatever mode its file has; and what was done to it so far."""
+    """A decoded input, upright, in whatever mode its file has; and what was done to it so far.
+
+    `profile` is that of its colours: None for sRGB, empty for one that is broken.
+    """
 
     pixels: Image.Image
     deep: bool
+    profile: bytes | None
     notices: tuple[Notice, ...]
 
     @property
@@ -76,12 +83,24 @@ class Picture:
         return Size(*self.pixels.size)
 
 
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """A file whose structure and header were read: what both its size and its pixels come from."""
+
+    image: Image.Image
+    parts: Parts
+    orientation: int
+
+    @property
+    def size(self) -> Size:
+        width_px, height_px = self.image.size
+        # Orientations 5 to 8 lie on their side.
+        return Size(height_px, width_px) if self.orientation >= 5 else Size(width_px, height_px)
+
+
 def upright_size(content: bytes, field: str, limits: ImageLimits) -> Size:
-    """The image's size as seen, from its header alone; raises InvalidImage or ImageTooLarge."""
-    opened = _open(content, field, limits)
-    width_px, height_px = opened.size
-    # Orientations 5 to 8 lie on their side.
-    return Size(height_px, width_px) if _orientation(opened) >= 5 else Size(width_px, height_px)
+    """The image's size as seen; nothing is decoded. Raises InvalidImage or ImageTooLarge."""
+    return _open(content, field, limits).size
 
 
 def decode(content: bytes, field: str, limits: ImageLimits) -> Picture:
@@ -89,27 +108,25 @@ def decode(content: bytes, field: str, limits: ImageLimits) -> Picture:
     opened = _open(content, field, limits)
     notices: list[Notice] = []
     is_png = content.startswith(png.SIGNATURE)
+    if opened.parts.frame_count > 1:
+        text = "only the first frame of the animation is used"
+        notices.append(Notice(NoticeReason.FIRST_FRAME_USED, text, field))
     with _refusing_broken_files(field):
-        # A photograph with an embedded thumbnail or depth map (MPO) is no animation.
-        if opened.format != "MPO" and getattr(opened, "n_frames", 1) > 1:
-            text = "only the first frame of the animation is used"
-            notices.append(Notice(NoticeReason.FIRST_FRAME_USED, text, field))
-        opened.load()
-        if is_png and not png.has_all_rows(content):
+        opened.image.load()
+        if is_png and not png.has_all_rows(opened.parts.pixels):
             raise InvalidImage(field, "the file is truncated")
-        orientation = _orientation(opened)
-        pixels: Image.Image = opened
-        if orientation in _UPRIGHT:
-            pixels = opened.transpose(_UPRIGHT[orientation])
-            text = f"the EXIF orientation {orientation} was applied"
+        pixels: Image.Image = opened.image
+        if opened.orientation in _UPRIGHT:
+            pixels = pixels.transpose(_UPRIGHT[opened.orientation])
+            text = f"the EXIF orientation {opened.orientation} was applied"
             notices.append(Notice(NoticeReason.IMAGE_ROTATED, text, field))
     deep = is_png and png.bit_depth(content) > 8
-    return Picture(pixels, deep, tuple(notices))
+    return Picture(pixels, deep, opened.parts.profile, tuple(notices))
 
 
 def says_alpha(content: bytes, field: str, limits: ImageLimits) -> bool:
     """Whether the header says that pixels may be transparent; raises as `decode`."""
-    return bool(_open(content, field, limits).has_transparency_data)
+    return bool(_open(content, field, limits).image.has_transparency_data)
 
 
 def shows_through(content: bytes, field: str, limits: ImageLimits) -> bool:
@@ -138,7 +155,7 @@ def to_grey(picture: Picture) -> Image.Image:
 def to_rgb(
     picture: Picture, field: str, *, flatten: bool
 ) -> tuple[Image.Image, tuple[Notice, ...]]:
-    """The picture as RGB and what that changed.
+    """The picture as RGB in sRGB, and what that changed.
 
     With `flatten`, transparent pixels are laid on white; without, their colours stay as stored.
     """
@@ -148,20 +165,36 @@ def to_rgb(
         else [Notice(NoticeReason.DEPTH_REDUCED, "16 bits a channel were reduced to 8", field)]
     )
     mode = picture.pixels.mode
-    pixels = _eight_bit(picture)
+    pixels, alpha = _eight_bit(picture), None
     if mode not in ("RGB", "RGBA"):
         text = f"{_MODE_NAMES.get(mode, mode)} was converted to RGB"
         notices.append(Notice(NoticeReason.COLOR_CONVERTED, text, field))
-    if not pixels.has_transparency_data:
-        return pixels.convert("RGB"), tuple(notices)
-    pixels = pixels.convert("RGBA")
-    rgb, alpha = pixels.convert("RGB"), pixels.getchannel("A")
-    if not flatten or alpha.getextrema() == (255, 255):
+    if pixels.has_transparency_data:
+        alpha = alpha_of(picture)
+        pixels = pixels.convert("RGBA").convert("RGB")
+        if mode in ("1", "L", "LA"):
+            # Back to the one channel that a profile of greys is for.
+            pixels = pixels.getchannel("R")
+    rgb, conversion = to_srgb(pixels, picture.profile)
+    notices += _profile_notices(conversion, field)
+    if alpha is None or not flatten or alpha.getextrema() == (255, 255):
         return rgb, tuple(notices)
     white = Image.new("RGB", rgb.size, "white")
     white.paste(rgb, mask=alpha)
     notices.append(Notice(NoticeReason.ALPHA_FLATTENED, "transparency was laid on white", field))
     return white, tuple(notices)
+
+
+def _profile_notices(conversion: Conversion, field: str) -> list[Notice]:
+    match conversion:
+        case Conversion.NONE:
+            return []
+        case Conversion.CONVERTED:
+            text = "the colours were converted from the file's profile to sRGB"
+            return [Notice(NoticeReason.PROFILE_CONVERTED, text, field)]
+        case Conversion.UNREADABLE:
+            text = "the file's colour profile cannot be used; its colours were taken as sRGB"
+            return [Notice(NoticeReason.PROFILE_IGNORED, text, field)]
 
 
 _MODE_NAMES = {
@@ -176,52 +209,52 @@ _MODE_NAMES = {
 }
 
 
-def _open(content: bytes, field: str, limits: ImageLimits) -> Image.Image:
-    """Reads the header and holds it to the limits; nothing is decoded."""
+def _open(content: bytes, field: str, limits: ImageLimits) -> _Opened:
+    """Reads structure and header and holds them to the limits; nothing is decoded."""
     if len(content) > limits.max_bytes:
         raise ImageTooLarge(field, f"{len(content)} bytes; at most {limits.max_bytes} are taken")
-    kind = _sniff(content)
-    if kind is None:
-        raise InvalidImage(field, "the content is not a PNG, JPEG or WebP file")
     too_many_pixels = f"more than the {limits.max_pixel_count} pixels that are taken"
+    kind = _sniff(content)
+    # Its decoder makes room for the canvas before anything can be asked of it.
+    if kind == "WEBP" and webp.canvas_pixel_count(content) > limits.max_pixel_count:
+        raise ImageTooLarge(field, too_many_pixels)
     with _refusing_broken_files(field):
+        match kind:
+            case "PNG":
+                parts = png.take_apart(content)
+            case "JPEG":
+                parts = jpeg.take_apart(content)
+            case "WEBP":
+                parts = webp.take_apart(content)
+            case _:
+                raise InvalidImage(field, "the content is not a PNG, JPEG or WebP file")
         try:
-            opened = Image.open(io.BytesIO(content), formats=[kind])
+            image = Image.open(io.BytesIO(parts.pixels), formats=[kind])
         except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
             raise ImageTooLarge(field, too_many_pixels) from error
-    width_px, height_px = opened.size
+    width_px, height_px = image.size
     if width_px * height_px > limits.max_pixel_count:
         raise ImageTooLarge(field, f"{width_px}x{height_px} is {too_many_pixels}")
-    return opened
+    return _Opened(image, parts, orientation(parts.exif, parts.xmp))
 
 
 def _sniff(content: bytes) -> str | None:
     """Pillow's name of the format, told by the first bytes."""
     if content.startswith(png.SIGNATURE):
         return "PNG"
-    if content.startswith(b"\xff\xd8\xff"):
+    if content.startswith(jpeg.SIGNATURE):
         return "JPEG"
-    if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
-        return "WEBP"
-    return None
+    return "WEBP" if webp.is_webp(content) else None
 
 
 @contextmanager
 def _refusing_broken_files(field: str) -> Iterator[None]:
     try:
         yield
+    except TooIntricate as error:
+        raise InvalidImage(field, str(error)) from error
     except _DECODE_ERRORS as error:
         raise InvalidImage(field, "the file is broken or truncated and does not decode") from error
-
-
-def _orientation(opened: Image.Image) -> int:
-    """The EXIF orientation, 1 (upright) when there is none that can be read."""
-    try:
-        # The method of PNG files would decode them first; that of the base class does not.
-        value = Image.Image.getexif(opened).get(ExifTags.Base.Orientation, 1)
-    except _DECODE_ERRORS:
-        return 1
-    return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
 def _eight_bit(picture: Picture) -> Image.Image:

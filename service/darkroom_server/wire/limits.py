@@ -30,7 +30,9 @@ def check_limits(request: ImageRequest) -> None:
 
     Fields are named by their path in `darkroom.v1`'s requests.
     """
-    if not request.prompt.strip():
+    # With an image there is something to go by: what surrounds the mask, or the image itself.
+    has_image = request.fill is not None or request.source is not None
+    if not has_image and not request.prompt.strip():
         raise InvalidParameter("prompt", "the prompt is empty; say what to draw")
     _check_text("prompt", request.prompt)
     _check_text("negative_prompt", request.negative_prompt or "")

@@ -88,7 +88,9 @@ def parse_fill(request: image_service_pb2.FillRequest) -> tuple[ModelRef, ImageR
         mask=request.mask.content or None,
         mask_polarity=_known("mask_polarity", _MASK_POLARITIES, request.mask_polarity),
         strength=request.strength if request.HasField("strength") else None,
-        preserve_unmasked=request.preserve_unmasked,
+        preserve_unmasked=(
+            request.preserve_unmasked if request.HasField("preserve_unmasked") else None
+        ),
     )
     return _parse(request, Task.FILL, fill=fill)
 

@@ -73,7 +73,15 @@ def model_message(status: ModelStatus) -> pb.Model:
         versions=[_version(version) for version in status.versions],
         reproducibility=_LEVELS[model.reproducibility],
         denoiser=model.runtime_label,
+        vocabulary=_vocabulary(model),
     )
+
+
+def _vocabulary(model: ModelInfo) -> pb.Vocabulary | None:
+    told = model.vocabulary
+    if not told.words:
+        return None
+    return pb.Vocabulary(words=told.words, example_prompts=told.example_prompts)
 
 
 def load_message(report: LoadReport) -> pb.LoadModelResponse:
@@ -134,6 +142,8 @@ def _parameter(field: str, effective: bool, model: ModelInfo) -> pb.ParameterSpe
             _fill_range(spec, 0, MAX_GUIDANCE_SCALE, None, defaults.guidance_scale)
         case "strength":
             _fill_range(spec, 0, 1, None, defaults.strength)
+        case "preserve_unmasked":
+            _fill_range(spec, 0, 1, 1, defaults.preserve_unmasked)
         case "seed":
             _fill_range(spec, 0, MAX_SEED, 1, None)
     return spec

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from darkroom_server.access.caller import set_caller
+from darkroom_server.access.caller import current_caller, set_caller
 from darkroom_server.access.gate import Gate, Need
 
 _HEALTH = "/grpc.health.v1.Health/"
@@ -17,6 +17,14 @@ def let_in(gate: Gate, method: str, authorization: str | None) -> None:
     """Says who makes the call of an RPC; raises InvalidApiKey, PermissionDenied."""
     need = need_of_rpc(method, reflection_needs_key=gate.reflection_needs_key)
     set_caller(gate.enter(authorization, need))
+
+
+async def count_call(method: str) -> None:
+    """Counts a call that asks for images, before its message is looked at: also one that turns out
+    to be invalid counts. The caller has been let in. Raises RateLimited, LimitsUnavailable.
+    """
+    if method.startswith(_IMAGES):
+        await current_caller().count()
 
 
 def need_of_rpc(method: str, *, reflection_needs_key: bool) -> Need:

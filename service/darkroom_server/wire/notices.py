@@ -17,6 +17,8 @@ class NoticeReason(enum.Enum):
     PARAMETER_IGNORED = "PARAMETER_IGNORED"
     #: The model takes the parameter but it changes nothing.
     PARAMETER_WITHOUT_EFFECT = "PARAMETER_WITHOUT_EFFECT"
+    #: The model was not taught some words of a text.
+    PROMPT_WORDS_UNKNOWN = "PROMPT_WORDS_UNKNOWN"
     #: A text is longer than the model's text encoders read.
     PROMPT_TRUNCATED = "PROMPT_TRUNCATED"
     #: The file's EXIF orientation was applied to its pixels.
@@ -31,16 +33,26 @@ class NoticeReason(enum.Enum):
     ALPHA_IGNORED = "ALPHA_IGNORED"
     #: CMYK, palette or greyscale became RGB.
     COLOR_CONVERTED = "COLOR_CONVERTED"
+    #: Colours were converted from the file's own colour space to sRGB.
+    PROFILE_CONVERTED = "PROFILE_CONVERTED"
+    #: The file's colour profile is broken or not for its pixels; they were taken as sRGB.
+    PROFILE_IGNORED = "PROFILE_IGNORED"
     #: More than 8 bits a channel became 8.
     DEPTH_REDUCED = "DEPTH_REDUCED"
+    #: Nothing in the mask asks for new pixels, so nothing is repainted.
+    MASK_REPAINTS_NOTHING = "MASK_REPAINTS_NOTHING"
     #: The mask was scaled to the image's size.
     MASK_RESIZED = "MASK_RESIZED"
 
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """One thing that was changed or ignored. `field` is a path in the request, or empty."""
+    """One thing that was changed or ignored. `field` is a path in the request, or empty.
+
+    `words` are those of the field that it is about, for a notice about words.
+    """
 
     reason: NoticeReason
     description: str
     field: str = ""
+    words: tuple[str, ...] = ()

@@ -59,7 +59,8 @@ class FillInput:
     mask: bytes | None = None
     mask_polarity: MaskPolarity = MaskPolarity.WHITE_REPAINTS
     strength: float | None = None
-    preserve_unmasked: bool = False
+    #: None: as the model's defaults say.
+    preserve_unmasked: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

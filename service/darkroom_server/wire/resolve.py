@@ -21,6 +21,7 @@ from darkroom_server.domain.jobs import (
 from darkroom_server.domain.models import ModelInfo
 from darkroom_server.wire.dimensions import Size, output_size
 from darkroom_server.wire.notices import Notice, NoticeReason
+from darkroom_server.wire.prompt_words import unknown_words
 from darkroom_server.wire.requests import (
     ImageRequest,
     OutputRequest,
@@ -49,15 +50,16 @@ _MODEL_PARAMETERS = (
 #: The same for Fill, found in `ImageRequest.fill`.
 _FILL_PARAMETERS = ("strength", "preserve_unmasked")
 #: What a parameter is when nobody asked for it.
-_UNSET: Mapping[str, object] = {"image_count": 1, "preserve_unmasked": False}
+_UNSET: Mapping[str, object] = {"image_count": 1}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resolved:
-    """What will run. A `spec` has no pixels yet; `strength` waits for them."""
+    """What will run. A `spec` has no pixels yet; what follows it waits for them."""
 
     spec: ImageSpec
     strength: float
+    preserve_unmasked: bool
     notices: tuple[Notice, ...]
 
     def with_pixels(self, pixels: FillSpec | SourceSpec, notices: tuple[Notice, ...]) -> Resolved:
@@ -110,8 +112,13 @@ def resolve(
         priority=request.priority,
         feature_cache=request.feature_cache,
     )
-    notices += size_notices + _without_guidance(spec, model)
-    return Resolved(spec=spec, strength=strength, notices=notices)
+    notices += size_notices + _without_guidance(spec, model) + unknown_words(spec, model)
+    return Resolved(
+        spec=spec,
+        strength=strength,
+        preserve_unmasked=_preserve_unmasked(request, model),
+        notices=notices,
+    )
 
 
 def _check_task(task: Task, model: ModelInfo) -> None:
@@ -185,6 +192,12 @@ def _strength(request: ImageRequest, model: ModelInfo) -> float:
     if request.fill is None or request.fill.strength is None:
         return model.defaults.strength
     return request.fill.strength
+
+
+def _preserve_unmasked(request: ImageRequest, model: ModelInfo) -> bool:
+    if request.fill is None or request.fill.preserve_unmasked is None:
+        return model.defaults.preserve_unmasked
+    return request.fill.preserve_unmasked
 
 
 def _check_strength(

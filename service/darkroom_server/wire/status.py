@@ -41,6 +41,10 @@ ERROR_KINDS: Mapping[type[DarkroomError], ErrorKind] = {
     errors.InvalidImage: ErrorKind(_Code.INVALID_ARGUMENT, 400, "INVALID_IMAGE"),
     errors.ImageTooLarge: ErrorKind(_Code.INVALID_ARGUMENT, 400, "IMAGE_TOO_LARGE"),
     errors.RequestTooLarge: ErrorKind(_Code.RESOURCE_EXHAUSTED, 413, "REQUEST_TOO_LARGE"),
+    errors.BodyTimeout: ErrorKind(_Code.DEADLINE_EXCEEDED, 408, "BODY_TIMEOUT"),
+    errors.UnknownRoute: ErrorKind(_Code.UNIMPLEMENTED, 404, "ROUTE_NOT_FOUND"),
+    errors.MethodNotAllowed: ErrorKind(_Code.UNIMPLEMENTED, 405, "METHOD_NOT_ALLOWED"),
+    errors.UnsupportedEncoding: ErrorKind(_Code.UNIMPLEMENTED, 415, "UNSUPPORTED_ENCODING"),
     errors.WrongTask: ErrorKind(_Code.INVALID_ARGUMENT, 400, "WRONG_TASK"),
     errors.ModelNotFound: ErrorKind(_Code.NOT_FOUND, 404, "MODEL_NOT_FOUND"),
     errors.ModelUnavailable: ErrorKind(_Code.FAILED_PRECONDITION, 409, "MODEL_UNAVAILABLE"),
@@ -60,6 +64,7 @@ ERROR_KINDS: Mapping[type[DarkroomError], ErrorKind] = {
     errors.DeadlineExceeded: ErrorKind(_Code.DEADLINE_EXCEEDED, 504, "DEADLINE_EXCEEDED"),
     errors.Cancelled: ErrorKind(_Code.CANCELLED, 499, "CANCELLED"),
     errors.LoadCancelled: ErrorKind(_Code.CANCELLED, 409, "LOAD_CANCELLED"),
+    errors.ResultsUnread: ErrorKind(_Code.RESOURCE_EXHAUSTED, 408, "RESULTS_UNREAD"),
     errors.OutOfDeviceMemory: ErrorKind(_Code.RESOURCE_EXHAUSTED, 500, "OUT_OF_DEVICE_MEMORY"),
     errors.GenerationFailed: ErrorKind(_Code.INTERNAL, 500, "GENERATION_FAILED"),
     errors.WorkerLost: ErrorKind(_Code.INTERNAL, 500, "WORKER_LOST"),
@@ -128,7 +133,9 @@ def retry_pushback_ms(error: DarkroomError) -> int | None:
         return -1
     if isinstance(error, errors.TryLater):
         return max(0, round(error.retry_after_s * 1000))
-    if isinstance(error, errors.OutOfDeviceMemory | errors.InsufficientCredits):
+    if isinstance(
+        error, errors.OutOfDeviceMemory | errors.InsufficientCredits | errors.ResultsUnread
+    ):
         return -1
     return None
 

@@ -6,6 +6,10 @@ import ssl
 from dataclasses import dataclass
 from pathlib import Path
 
+import structlog
+
+log = structlog.get_logger(__name__)
+
 
 class TlsError(Exception):
     """Certificates that cannot be used; the message says why, in one line."""
@@ -42,3 +46,66 @@ class TlsFiles:
                 context.load_verify_locations(self.client_ca)
             except ssl.SSLError as error:
                 raise TlsError(f"{self.client_ca} is no CA certificate: {error.reason}") from None
+
+    def read(self) -> Pems:
+        """What is in them; raises TlsError as `check` does."""
+        self.check()
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        try:
+            pems = self._pems(context)
+            context.load_cert_chain(self.certificate, self.key, password="")
+            is_same = self._pems(context) == pems
+        except (OSError, ssl.SSLError) as error:
+            raise TlsError(f"{self.certificate}, {self.key}: {error.strerror}") from None
+        if not is_same:
+            raise TlsError(f"{self.certificate} and {self.key} changed while they were read")
+        return pems
+
+    def _pems(self, context: ssl.SSLContext) -> Pems:
+        client_ca = None if self.client_ca is None else self.client_ca.read_bytes()
+        return Pems(self.certificate.read_bytes(), self.key.read_bytes(), client_ca, context)
+
+
+@dataclass(frozen=True, slots=True)
+class Pems:
+    """Certificate and key that fit together, and the same as a context of a server."""
+
+    certificate: bytes
+    key: bytes
+    client_ca: bytes | None
+    context: ssl.SSLContext
+
+
+class Certificates:
+    """Those that connections are begun with from now on. What runs keeps what it began with."""
+
+    def __init__(self, files: TlsFiles) -> None:
+        """Reads the files; raises TlsError."""
+        self._files = files
+        #: To be asked for at each handshake, of any thread.
+        self.current = files.read()
+
+    @property
+    def asks_clients(self) -> bool:
+        """Whether gRPC clients have to show a certificate."""
+        return self._files.client_ca is not None
+
+    def server_context(self) -> ssl.SSLContext:
+        """A context whose handshakes are those of `current`."""
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        # Without a certificate of its own it would refuse before it asks which to use.
+        context.load_cert_chain(self._files.certificate, self._files.key, password="")
+        context.sni_callback = self._choose
+        return context
+
+    def _choose(self, connection: ssl.SSLObject, _name: str | None, _of: ssl.SSLContext) -> None:
+        connection.context = self.current.context
+
+    def reload(self) -> None:
+        """Reads the files again; what is wrong with them is logged, and those before stay."""
+        try:
+            self.current = self._files.read()
+        except TlsError as error:
+            log.error("certificates not read again; those before still count", problem=str(error))
+        else:
+            log.info("certificates read", certificate=str(self._files.certificate))

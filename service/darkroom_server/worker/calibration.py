@@ -16,6 +16,7 @@ from typing import Any
 
 import structlog
 
+from darkroom_server.access.files import PUBLIC, replace_file
 from darkroom_server.backends.base import StepModel
 from darkroom_server.domain.errors import DarkroomError, OutOfDeviceMemory
 from darkroom_server.domain.jobs import ImageSpec, Reproducibility
@@ -28,6 +29,8 @@ log = structlog.get_logger(__name__)
 
 #: Kept in the version's folder; a name with a dot is no part of the version.
 FILE_NAME = ".step_costs.json"
+#: No file of a few curves is nearly as long; one that is cut here is damaged.
+_MAX_FILE_BYTES = 1 << 20
 #: A measurement under way is finished; no other is begun after this long.
 BUDGET_S = 10.0
 #: One row may be cheaper than its share of two. So where twice the rows do not pay, four times are
@@ -133,21 +136,22 @@ def _step_s(model: StepModel, images: Sequence[Any], clock: Callable[[], float])
 def _kept(path: Path, conditions: dict[str, str]) -> dict[str, Curve]:
     """What the file has; nothing when it is missing, damaged or of other conditions."""
     try:
-        found = json.loads(path.read_text())
+        with path.open("rb") as file:
+            found = json.loads(file.read(_MAX_FILE_BYTES))
         if found["conditions"] != conditions:
             return {}
         return {
             key: {int(rows): float(duration_s) for rows, duration_s in curve.items()}
             for key, curve in found["step_s"].items()
         }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}
 
 
 def _keep(path: Path, conditions: dict[str, str], curves: dict[str, Curve]) -> None:
     content = {"conditions": conditions, "step_s": curves}
     try:
-        path.write_text(json.dumps(content, indent=1) + "\n")
+        replace_file(path, json.dumps(content, indent=1) + "\n", mode=PUBLIC)
     except OSError as error:
         # A repository may be read-only: then every start measures anew.
         log.info("step costs not kept", reason=error.strerror)

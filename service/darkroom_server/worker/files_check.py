@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
-from pathlib import Path
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
 
 from darkroom_server.backends.exports import is_part
 from darkroom_server.domain.errors import ModelUnavailable
 from darkroom_server.domain.models import FileStamp, VersionInfo
+
+#: Folders in each other, and files and folders of a version; pipelines have two, and hundreds.
+MAX_DEPTH = 32
+MAX_FILE_COUNT = 20_000
 
 
 def require_unchanged(version: VersionInfo) -> None:
@@ -20,9 +26,10 @@ def require_unchanged(version: VersionInfo) -> None:
     if not version.files:
         return
     changed = [one.name for one in version.files if not _is_same(version.path / one.name, one)]
-    added = _names(version.path) - {one.name for one in version.files}
-    if changed or added:
-        name = sorted(changed or added)[0]
+    if not changed:
+        changed = list(itertools.islice(_added(version), 1))
+    if changed:
+        name = min(changed)
         raise ModelUnavailable(
             version.model.name,
             f"Files of version {version.version} were replaced while it was loaded, among them "
@@ -44,11 +51,33 @@ def _is_same(path: Path, stamp: FileStamp) -> bool:
         return False
 
 
-def _names(folder: Path) -> set[str]:
-    """Files below a folder that are parts of the version, links followed."""
-    names = set()
-    for at, folders, files in os.walk(folder, followlinks=True):
-        inside = Path(at).relative_to(folder)
-        folders[:] = [name for name in folders if is_part((inside / name).as_posix())]
-        names |= {name for one in files if is_part(name := (inside / one).as_posix())}
-    return names
+def _added(version: VersionInfo) -> Iterator[str]:
+    """Files that are parts of the version, links followed, and were none when it was checked.
+
+    More folders than a version may have, in each other or in all, are one of these.
+    """
+    files = {one.name for one in version.files}
+    left, count = [PurePosixPath()], 0
+    while left:
+        folder = left.pop()
+        for name, is_folder in _entries(version.path, folder):
+            count += 1
+            if count > MAX_FILE_COUNT or len(folder.parts) > MAX_DEPTH:
+                yield name
+                return
+            if is_folder:
+                left.append(PurePosixPath(name))
+            elif name not in files:
+                yield name
+
+
+def _entries(root: Path, folder: PurePosixPath) -> Iterator[tuple[str, bool]]:
+    """The parts of a version in one of its folders, and whether each is a folder."""
+    try:
+        with os.scandir(root / folder) as found:
+            for entry in found:
+                name = (folder / entry.name).as_posix()
+                if is_part(name):
+                    yield name, entry.is_dir()
+    except OSError:
+        return  # gone by now, or a loop of links

@@ -117,9 +117,9 @@ class _LoadTeller:
 
 def run_worker(connection: Connection, spec: WorkerSpec) -> None:
     """Loads the model, reports, and works until told to stop."""
-    # The server decides when a worker stops; Ctrl-C in a terminal and systemd's stop reach all
-    # processes of the service alike.
-    for number in (signal.SIGINT, signal.SIGTERM):
+    # The server decides when a worker stops; Ctrl-C in a terminal, a terminal that is closed and
+    # systemd's stop reach all processes of the service alike.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     configure_logs()
     threading.excepthook = _end_worker

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import gzip
 import json
+import re
 import struct
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -20,7 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from darkroom.v1.image_pb2 import ImageSource
 from darkroom.v1.image_service_connect import ImageServiceClient
-from darkroom.v1.image_service_pb2 import FillRequest, GenerateRequest
+from darkroom.v1.image_service_pb2 import FillRequest, GenerateRequest, GenerateResponse
 from darkroom.v1.model_service_connect import ModelServiceClient
 from darkroom.v1.model_service_pb2 import GetModelRequest, ListModelsRequest
 from tests.e2e.gateway.conftest import Service, base64_of, grey
@@ -156,6 +157,23 @@ def test_a_stream_in_json(service: Service) -> None:
     assert "accepted" in events[0]
     chunks = [base64.b64decode(one["chunk"]["content"]) for one in events if "chunk" in one]
     assert b"".join(chunks).startswith(b"\x89PNG")
+
+
+def test_a_stream_as_text(service: Service) -> None:
+    message = enveloped(GenerateRequest(**SMALL).SerializeToString())
+    # Each piece with a padding of its own, and cut anywhere by the network.
+    text = b"".join(base64.b64encode(message[at : at + 7]) for at in range(0, len(message), 7))
+    pieces = (text[at : at + 5] for at in range(0, len(text), 5))
+    headers = {"content-type": "application/grpc-web-text"}
+    answer = service.http.post(GENERATE, content=pieces, headers=headers)
+    assert answer.headers["content-type"].startswith("application/grpc-web-text")
+    padded = re.findall(rb"[^=]+={0,2}", answer.content)
+    *told, (flags, _) = envelopes(b"".join(map(base64.b64decode, padded)))
+    assert flags == 0x80
+    events = [GenerateResponse.FromString(content).event for _, content in told]
+    content = b"".join(event.chunk.content for event in events if event.HasField("chunk"))
+    [image] = service.grpc.generate("x", model="sdxl", seed=7, steps=3, width=64, height=64).images
+    assert content == image.content
 
 
 @pytest.mark.parametrize(

@@ -53,19 +53,27 @@ def test_page_1_row_1_a_prompt_alone_is_enough(service: Service, model: str) -> 
     assert opened(made(service, {"model": model, "prompt": "a flying cat"})).format == "PNG"
 
 
-@pytest.mark.parametrize(
-    "model", [{"model": SDXL}, {"model": SCHNELL}, MASKED], ids=["1", "2", "3"]
-)
-@pytest.mark.parametrize("body", [{}, {"prompt": ""}, {"prompt": None}], ids=str)
+NO_PROMPTS = [{}, {"prompt": ""}, {"prompt": None}]
+
+
+@pytest.mark.parametrize("model", [{"model": SDXL}, {"model": SCHNELL}], ids=["1", "2"])
+@pytest.mark.parametrize("body", NO_PROMPTS, ids=str)
 def test_page_1_row_1_no_prompt_is_a_400_that_names_it(
     service: Service, model: dict[str, Any], body: dict[str, Any]
 ) -> None:
-    unprompted = {name: value for name, value in model.items() if name != "prompt"}
-    answer = ask(service, unprompted | body)
+    answer = ask(service, model | body)
     assert answer.status_code == httpx.codes.BAD_REQUEST
     found = answer.json()
     assert (found["status"], found["error"]["param"]) == ("failed", "prompt")
     assert found["message"] == found["error"]["message"]
+
+
+@pytest.mark.parametrize("body", NO_PROMPTS, ids=str)
+def test_page_1_row_1_an_image_needs_no_prompt(service: Service, body: dict[str, Any]) -> None:
+    unprompted = {name: value for name, value in MASKED.items() if name != "prompt"}
+    assert opened(made(service, unprompted | body))
+    unmasked = {"model": SDXL, "image": MASKED["image"], "num_steps": 2}
+    assert opened(made(service, unmasked | body))
 
 
 @pytest.mark.parametrize("body", [{"model": SDXL}, {"model": SCHNELL}, MASKED], ids=["1", "2", "3"])

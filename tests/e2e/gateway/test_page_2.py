@@ -135,9 +135,16 @@ def test_a_fill_without_a_mask_names_it(service: Service) -> None:
         client(service, FILL).image_to_image(grey(90), prompt="x")
 
 
-def test_a_raw_image_is_read_as_one(service: Service) -> None:
-    with pytest.raises(BadRequestError, match="prompt"):
-        client(service, SDXL).image_to_image(grey(90))
+@pytest.mark.parametrize(
+    "settings",
+    [
+        pytest.param({}, id="raw"),
+        pytest.param({"strength": 0.9}, id="json"),
+        pytest.param({"prompt": ""}, id="empty"),
+    ],
+)
+def test_an_image_alone_needs_no_prompt(service: Service, settings: dict[str, Any]) -> None:
+    assert client(service, SDXL).image_to_image(grey(90), **settings).size == (64, 64)
 
 
 def test_errors_are_shown_by_the_client(service: Service) -> None:

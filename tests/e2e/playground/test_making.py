@@ -47,7 +47,12 @@ def test_page_1_row_12_a_drawn_mask_is_repainted_and_the_rest_stays(page: playwr
     after = np.asarray(downloaded(page)).astype(int)
     shoot(page, "filled")
     change = np.abs(after - before).mean(axis=2)
-    assert change[96:160, 96:160].mean() > 3 * change[:32].mean()
+    assert change[96:160, 96:160].mean() > 10
+    assert not change[:32].any()
+    page.uncheck("#preserve_unmasked")
+    generate(page, "a yellow star on a blue background", "7")
+    loose = np.asarray(downloaded(page)).astype(int)
+    assert np.abs(loose - before)[:32].any()
 
 
 def test_undo_and_invert_change_the_mask(page: playwright.Page) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -150,3 +151,23 @@ async def test_servers_share_rates(redis: RedisServer) -> None:
     with pytest.raises(RateLimited) as caught:
         await other.count(key)
     assert 3500 < caught.value.retry_after_s <= 3600
+
+
+async def test_rates_go_by_the_time_of_redis_whatever_the_servers_clocks_say(
+    redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, other_key = api_key(rate_limit="1/second; 3/hour"), api_key(rate_limit="1/hour")
+    rates = Rates(redis.url)
+    for hours in (0, -3, 5):
+        shifted_s = time.time() + hours * 3600
+        monkeypatch.setattr(time, "time", lambda shifted_s=shifted_s: shifted_s)
+        await rates.count(key)
+        with pytest.raises(RateLimited, match="1 request in 1 second") as caught:
+            await rates.count(key)
+        assert 0 < caught.value.retry_after_s <= 1
+        await asyncio.sleep(caught.value.retry_after_s + 0.02)
+    with pytest.raises(RateLimited, match="3 requests in 1 hour"):
+        await rates.count(key)
+    standing = await rates.standing(other_key)
+    assert standing is not None
+    assert standing.remaining_count == 1

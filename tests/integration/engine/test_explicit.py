@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
@@ -151,6 +152,56 @@ async def test_what_cannot_be_loaded_is_refused_with_its_reason(root: Path) -> N
         with pytest.raises(ModelNotFound):
             async for _ in engine.control.load("nobody"):
                 pass
+
+
+BROKEN = {
+    "syntax": ("config.pbtxt", "name: 3 }", "fake/config.pbtxt:2:7: error: 'name' takes text"),
+    "field": ("config.pbtxt", "\nnmae: 'x'", "fake/config.pbtxt:3:1: error: unknown field 'nmae'"),
+    "value": ("config.pbtxt", "max_queue_size: -1", "fake/config.pbtxt:2:"),
+    "version": ("2/away", "", "fake/2/away: error: is a link that leaves the repository"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+@pytest.mark.parametrize(("version", "reload"), [("", True), ("2", True), ("", False)])
+async def test_a_load_of_what_is_broken_by_now_fails_with_its_place_and_the_old_serves_on(
+    root: Path, case: str, version: str, reload: bool
+) -> None:
+    name, text, expected = BROKEN[case]
+    async with explicit(root) as engine:
+        await load(engine)
+        pids = engine.worker_pids()
+        if text:
+            write_config(root, text)
+        else:
+            (root / "fake" / name).symlink_to("/")
+        with pytest.raises(ModelUnavailable, match=re.escape(expected)):
+            await load(engine, version, reload=reload)
+        status = engine.get_model("fake")
+        assert status.is_ready()
+        assert engine.worker_pids() == pids
+        assert status.shown_version is not None
+        assert expected in status.shown_version.message
+        assert "refused" in status.shown_version.message
+        assert (await picture(engine, 1))[0] == 2
+        write_config(root)
+        (root / "fake" / "2" / "away").unlink(missing_ok=True)
+        await load(engine, version, reload=reload)
+        status = engine.get_model("fake")
+        assert status.shown_version is not None
+        assert status.shown_version.message == ""
+
+
+async def test_a_poll_says_in_the_listing_what_is_refused_and_why(root: Path) -> None:
+    async with explicit(root, is_explicit=False) as engine:
+        await until(engine, lambda: states(engine)[2] is S.READY)
+        write_config(root, "\nnmae: 'x'")
+        await engine.control.look()
+        status = engine.get_model("fake")
+        assert status.is_ready()
+        assert status.shown_version is not None
+        assert "refused" in status.shown_version.message
+        assert "fake/config.pbtxt:3:1: error: unknown field 'nmae'" in status.shown_version.message
 
 
 async def test_ending_the_call_does_not_end_the_load(root: Path) -> None:

@@ -15,7 +15,8 @@ import pytest
 from darkroom_server.models import fetching
 from darkroom_server.models.remote_repository import RemoteLocation, RemoteRepository
 from darkroom_server.models.remote_store import RemoteError, RemoteStore
-from darkroom_server.models.repository import ModelRepository, RepositoryScan
+from darkroom_server.models.repository import ModelRepository
+from darkroom_server.models.scan import RepositoryScan
 from tests.integration.models.s3_server import URL, Bucket, serving_s3
 from tests.unit.models.builders import SDXL_INDEX, Repository, pipeline_files
 

@@ -123,12 +123,17 @@ class FakeEngine:
 
     def get_model(self, name: str) -> ModelStatus:
         for found in self.models:
-            if name in ("", found.model.name, f"models/{found.model.name}"):
+            model = found.model
+            names = (model.name, f"models/{model.name}", model.hub_id, *model.aliases)
+            if not name or name in names:
                 return found
         raise ModelNotFound(name, f"no model {name!r}")
 
     def is_leaving(self) -> bool:
         return self.leaving
+
+    def is_ready(self) -> bool:
+        return not self.leaving
 
     def is_draining(self) -> bool:
         return self.leaving

@@ -33,9 +33,25 @@ async def test_a_ready_server_serves(health, service):
     assert (await health.Check(request(service))).status == SERVING
 
 
-async def test_an_unknown_name_is_not_found(health):
+NAMES = [f"{prefix}{name}" for prefix in ("", "models/") for name in ("sdxl", "xl", SDXL.hub_id)]
+
+
+@pytest.mark.parametrize("name", [*NAMES, *(f"{name}/versions/1" for name in NAMES)])
+async def test_a_model_is_known_by_every_name_that_requests_may_use(engine, health, name):
+    watch = health.Watch(request(name))
+    assert (await health.Check(request(name))).status == SERVING
+    assert (await watch.read()).status == SERVING
+    engine.models = (status(SDXL, VersionState.UNAVAILABLE),)
+    engine.notify()
+    assert (await health.Check(request(name))).status == NOT_SERVING
+    assert (await watch.read()).status == NOT_SERVING
+    watch.cancel()
+
+
+@pytest.mark.parametrize("name", ["models/nope", "nope", "xl/versions/7", "a/b", "models/"])
+async def test_an_unknown_name_is_not_found(health, name):
     with pytest.raises(aio.AioRpcError) as caught:
-        await health.Check(request("models/nope"))
+        await health.Check(request(name))
     assert caught.value.code() is grpc.StatusCode.NOT_FOUND
 
 

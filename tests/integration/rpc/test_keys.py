@@ -182,6 +182,30 @@ async def test_too_many_requests_are_told_when_to_come_again(images, shown, keys
     assert trailers["grpc-retry-pushback-ms"] == "-1"
 
 
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        pytest.param(b"\xff\xff\xff", id="no-message"),
+        pytest.param(GenerateRequest(prompt="").SerializeToString(), id="no-prompt"),
+        pytest.param(
+            GenerateRequest(model="models/nobody", prompt="x").SerializeToString(), id="no-model"
+        ),
+    ],
+)
+async def test_a_request_counts_whatever_it_turns_out_to_be(
+    channel: aio.Channel, shown: Any, request_bytes: bytes
+) -> None:
+    metadata = shown(rate_limit="2/hour")
+    generate = channel.unary_stream("/darkroom.v1.ImageService/Generate")
+    codes = []
+    for _ in range(3):
+        with pytest.raises(aio.AioRpcError) as caught:
+            await drain(generate(request_bytes, metadata=metadata))
+        codes.append(caught.value.code())
+    assert grpc.StatusCode.RESOURCE_EXHAUSTED not in codes[:2]
+    assert codes[2] is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
 async def test_so_many_at_a_time(engine, images, shown):
     engine.script = [FOREVER]
     metadata = shown(max_concurrent_requests=1)

@@ -147,6 +147,24 @@ def test_fill_sends_the_files_and_its_options(server: ScriptedServer, darkroom: 
     assert request.mask_polarity == image_pb2.MASK_POLARITY_BLACK_REPAINTS
 
 
+@pytest.mark.parametrize(
+    ("option", "asked"),
+    [("", None), ("--preserve", True), ("--no-preserve", False), ("--no-preserve-unmasked", False)],
+)
+def test_what_is_kept_may_be_left_to_the_model(
+    server: ScriptedServer, darkroom: Darkroom, option: str, asked: bool | None
+) -> None:
+    server.images.scripts = [GOOD]
+    for name in ("in.png", "mask.png"):
+        Path(name).write_bytes(b"a picture")
+    result = darkroom("fill", "in.png", "mask.png", "", "-o", "out.png", *option.split())
+    assert result.exit_code == 0, result.output
+    (request,) = server.images.requests
+    assert isinstance(request, image_service_pb2.FillRequest)
+    told = request.preserve_unmasked if request.HasField("preserve_unmasked") else None
+    assert told is asked
+
+
 # What is written and said
 
 

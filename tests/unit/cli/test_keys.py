@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -91,3 +95,29 @@ def test_wrong_usage_is_refused(arguments: tuple[str, ...], problem: str) -> Non
     assert failed.exit_code == 2
     assert problem in failed.stderr
     assert not Path("keys.toml").exists()
+
+
+def test_a_full_disk_is_said_with_the_file_and_what_helps(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int) -> None:
+        del descriptor
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    made = keys("create", "web team")
+    assert made.exit_code == 1
+    assert made.stdout == ""
+    assert made.stderr == (
+        "darkroom keys: keys.toml: No space left on device; make room there, or write elsewhere\n"
+    )
+    assert not Path("keys.toml").exists()
+
+
+def test_a_key_that_could_not_be_shown_is_revoked() -> None:
+    with Path("/dev/full").open("w") as full:
+        command = [str(Path(sys.executable).with_name("darkroom")), "keys", "create", "web team"]
+        made = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    [key] = read_keys(Path("keys.toml"))
+    assert key.is_revoked
+    assert made.returncode == 1
+    assert "Traceback" not in made.stderr
+    assert f"standard output: No space left on device; key {key.id} could not be" in made.stderr

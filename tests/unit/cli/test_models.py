@@ -65,6 +65,30 @@ def test_list_is_what_models_does_alone(darkroom: Darkroom) -> None:
     assert darkroom("models", "list").stdout == darkroom("models").stdout
 
 
+def test_show_tells_the_versions_and_the_words_that_a_model_knows(
+    server: ScriptedServer, darkroom: Darkroom
+) -> None:
+    tiny = server.models.models[0]
+    tiny.vocabulary.words.extend(["a", "cat", "red"])
+    tiny.vocabulary.example_prompts.append("a red cat")
+    result = darkroom("models", "show", "models/tiny")
+    assert result.exit_code == 0
+    assert "a cat red" in result.stdout.splitlines()
+    assert "  a red cat" in result.stdout.splitlines()
+    assert result.stdout.splitlines()[1].split()[:3] == ["tiny", "2*", "ready"]
+    found = json.loads(darkroom("models", "show", "models/tiny", "--json").stdout)
+    assert found["vocabulary"] == ["a", "cat", "red"]
+    assert found["example_prompts"] == ["a red cat"]
+
+
+def test_show_says_nothing_of_words_where_any_text_is_read(darkroom: Darkroom) -> None:
+    assert "taught" not in darkroom("models", "show", "models/tiny").stdout
+
+
+def test_show_of_a_model_that_is_not_there_says_so(darkroom: Darkroom) -> None:
+    assert darkroom("models", "show", "nobody").exit_code != 0
+
+
 @pytest.fixture
 def load_reports(server: ScriptedServer) -> None:
     P = model_service_pb2.LoadProgress

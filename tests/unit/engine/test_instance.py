@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import multiprocessing
 import os
+from typing import Any
 
 import pytest
 
-from darkroom_server.engine.instance import ALLOCATOR, prepare_fork_server
+from darkroom_server.engine import instance as instance_module
+from darkroom_server.engine.instance import ALLOCATOR, Instance, prepare_fork_server
+
+SPEC: Any = None
 
 
 def test_workers_keep_freed_memory_unless_the_environment_says_otherwise(
@@ -16,3 +22,41 @@ def test_workers_keep_freed_memory_unless_the_environment_says_otherwise(
     monkeypatch.setattr(os, "environ", given)
     prepare_fork_server(preload_torch=False)
     assert {name: given[name] for name in ALLOCATOR} == ALLOCATOR | {"MALLOC_TRIM_THRESHOLD_": "1"}
+
+
+async def test_a_worker_that_nobody_can_listen_to_is_ended_and_told_as_the_systems_doing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ended: list[str] = []
+
+    class Started:
+        def __init__(self, **_: Any) -> None:
+            self.pid = 1
+
+        def start(self) -> None:
+            """Is there at once."""
+
+        def kill(self) -> None:
+            ended.append("killed")
+
+    class Context:
+        Process = Started
+
+        def Pipe(self, *, duplex: bool) -> tuple[Any, Any]:
+            assert duplex
+            return multiprocessing.Pipe()
+
+    class Refused:
+        def __init__(self, **_: Any) -> None:
+            """A thread that is not there yet."""
+
+        def start(self) -> None:
+            raise RuntimeError("can't start new thread")
+
+    instance = Instance(SPEC, on_report=ended.append, on_exit=lambda: ended.append("exit"))
+    monkeypatch.setattr(instance_module.multiprocessing, "get_context", lambda _: Context())
+    monkeypatch.setattr(instance_module.threading, "Thread", Refused)
+    with pytest.raises(OSError, match="unavailable") as caught:
+        instance._start()
+    assert caught.value.errno == errno.EAGAIN
+    assert ended == ["killed"]

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from darkroom_server.domain.errors import GenerationFailed
+from darkroom_server.domain.errors import GenerationFailed, ResultsUnread
 from darkroom_server.domain.jobs import (
     ImageFormat,
     JobCompleted,
@@ -15,6 +17,7 @@ from darkroom_server.domain.jobs import (
     Stage,
 )
 from darkroom_server.engine.stream import MAX_WAITING_DROPPABLE, JobStream
+from darkroom_server.engine.undelivered import Undelivered
 
 
 def progress(count: int) -> JobProgress:
@@ -111,3 +114,44 @@ async def test_a_failure_comes_after_what_was_put_before() -> None:
     assert await anext(events) == progress(1)
     with pytest.raises(GenerationFailed, match="first"):
         await anext(events)
+
+
+def large(index: int) -> JobImage:
+    return replace(image(index), content=bytes(10))
+
+
+async def test_a_reader_that_leaves_too_much_is_given_up_and_its_job_ends() -> None:
+    undelivered = Undelivered(max_bytes=100, max_call_bytes=25)
+    stream, ended = JobStream(), []
+    stream.bound(undelivered, lambda: ended.append(True))
+    for index in range(3):
+        stream.put(large(index))
+    stream.put(COMPLETED)
+    assert ended == [True]
+    assert undelivered.total_bytes == 0
+    with pytest.raises(ResultsUnread):
+        await read(stream)
+
+
+async def test_what_is_being_read_counts_until_the_next_is_asked_for() -> None:
+    undelivered = Undelivered(max_bytes=100, max_call_bytes=25)
+    stream = JobStream()
+    stream.bound(undelivered, lambda: None)
+    stream.put(large(0))
+    stream.put(large(1))
+    events = stream.events()
+    await anext(events)
+    assert undelivered.total_bytes == 20
+    await anext(events)
+    assert undelivered.total_bytes == 10
+    stream.close()
+    assert undelivered.total_bytes == 0
+
+
+async def test_dropped_previews_do_not_count() -> None:
+    undelivered = Undelivered(max_bytes=1000, max_call_bytes=500)
+    stream = JobStream()
+    stream.bound(undelivered, lambda: None)
+    for count in range(1, MAX_WAITING_DROPPABLE + 5):
+        stream.put(replace(preview(0, count), content=bytes(3)))
+    assert undelivered.total_bytes == 3 * MAX_WAITING_DROPPABLE

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from errno import EAGAIN, ECONNREFUSED, EMFILE, ENFILE, ENOMEM
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import pytest
 from darkroom_server.domain.jobs import JobCompleted, JobProgress, JobTimings, Stage
 from darkroom_server.domain.models import Dtype, VersionInfo, VersionState
 from darkroom_server.engine import seat as seat_module
+from darkroom_server.engine.seat import MAX_DEATHS
 from darkroom_server.engine.supervisor import Supervisor
 from darkroom_server.telemetry.metrics import Metrics
 from darkroom_server.worker.messages import (
@@ -212,3 +215,67 @@ async def test_a_version_none_of_whose_workers_is_up_does_not_count_as_ready() -
     # The other one cannot be loaded again, while this one is still being restarted.
     first.say(WorkerFailed("broken"))
     assert supervisor.state is VersionState.UNAVAILABLE
+
+
+#: As the system says that it has no room, and as the fork server shows that it had none.
+REFUSALS = [
+    *(OSError(number, os.strerror(number)) for number in (EMFILE, ENFILE, EAGAIN, ENOMEM)),
+    ConnectionRefusedError(ECONNREFUSED, os.strerror(ECONNREFUSED)),
+    EOFError(),
+]
+
+
+@pytest.fixture
+def refusing(monkeypatch: pytest.MonkeyPatch) -> list[Exception]:
+    """What the next starts fail of."""
+    refusals: list[Exception] = []
+
+    class Refused(ScriptedInstance):
+        async def start(self) -> None:
+            if refusals:
+                raise refusals.pop()
+            await super().start()
+
+    monkeypatch.setattr(seat_module, "Instance", Refused)
+    return refusals
+
+
+@pytest.mark.parametrize("refusal", REFUSALS, ids=repr)
+async def test_a_process_that_the_system_refuses_is_tried_for_until_there_is_one(
+    supervisor: Supervisor, refusing: list[Exception], refusal: Exception
+) -> None:
+    await supervisor.start()
+    worker = await started.get()
+    worker.say(ready())
+    stream = supervisor.submit(job("a"))
+    refusing.extend([refusal] * (MAX_DEATHS + 3))
+    worker.die()
+    successor = await started.get()
+    assert refusing == []
+    assert supervisor.state is VersionState.UNAVAILABLE
+    assert "No process can be started" in supervisor.status().message
+    successor.say(ready())
+    assert supervisor.state is VersionState.READY
+    assert successor.given == ["a"]
+    assert stream._error is None
+
+
+async def test_one_that_is_refused_at_first_is_loaded_later(
+    supervisor: Supervisor, refusing: list[Exception]
+) -> None:
+    refusing.append(OSError(EMFILE, os.strerror(EMFILE)))
+    await supervisor.start()
+    assert supervisor.status().message == (
+        "No process can be started for the worker (Too many open files); it is tried again."
+    )
+    (await started.get()).say(ready())
+    assert supervisor.state is VersionState.READY
+
+
+async def test_deaths_still_count(supervisor: Supervisor, refusing: list[Exception]) -> None:
+    await supervisor.start()
+    for _ in range(MAX_DEATHS):
+        worker = await started.get()
+        refusing.append(OSError(EAGAIN, os.strerror(EAGAIN)))
+        worker.die()
+    assert supervisor.state is VersionState.FAILED

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from typing import Any
 
@@ -12,9 +13,9 @@ from darkroom_server.domain.errors import InvalidParameter
 from darkroom_server.domain.jobs import Task
 from darkroom_server.gateway.asking import Manner, read_request
 from darkroom_server.gateway.fields import Fields
-from darkroom_server.wire.images import ImageLimits
 from darkroom_server.wire.requests import ImageRequest, MaskPolarity
 from tests.unit.wire.pictures import encoded
+from tests.unit.wire.pictures_here import PicturesHere
 
 EDIT = Manner(mask_polarity=MaskPolarity.TRANSPARENT_REPAINTS)
 EVERY_TASK = frozenset(Task)
@@ -36,7 +37,7 @@ def read(
 ) -> tuple[ImageRequest, list[str]]:
     """The request and the names that change nothing."""
     fields = Fields({"prompt": "x", **body})
-    _, request = read_request(fields, manner, tasks, ImageLimits())
+    _, request = asyncio.run(read_request(fields, manner, tasks, PicturesHere()))
     return request, list(fields.ignored)
 
 
@@ -76,6 +77,27 @@ def test_a_value_is_refused_where_it_would_change_nothing_too(
     assert caught.value.field == name
 
 
+@pytest.mark.parametrize("prompt", [None, "", " "])
+@pytest.mark.parametrize("mask", [None, base64_of(None)], ids=["begun", "filled"])
+def test_an_image_needs_no_prompt(prompt: str | None, mask: str | None) -> None:
+    request, _ = read({**IMAGE, "mask": mask, "prompt": prompt}, Manner())
+    assert request.prompt == (prompt or "")
+    with pytest.raises(InvalidParameter) as caught:
+        read({"prompt": prompt}, Manner())
+    assert caught.value.field == "prompt"
+
+
+@pytest.mark.parametrize(
+    ("written", "asked"),
+    [(None, None), (True, True), (False, False), ("true", True), ("false", False)],
+)
+def test_what_is_kept_may_be_left_to_the_model(written: object, asked: bool | None) -> None:
+    body = {**IMAGE, "mask": base64_of(None), "preserve_unmasked": written}
+    request, _ = read(body, Manner())
+    assert request.fill is not None
+    assert request.fill.preserve_unmasked is asked
+
+
 @pytest.mark.parametrize(
     ("body", "ignored"),
     [
@@ -100,3 +122,26 @@ def test_a_value_is_refused_where_it_would_change_nothing_too(
 )
 def test_what_is_asked_in_vain_is_told(body: dict[str, Any], ignored: list[str]) -> None:
     assert read(body, Manner())[1] == ignored
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        ("square_hd", (1024, 1024)),
+        ("square", (512, 512)),
+        ("portrait_4_3", (768, 1024)),
+        ("portrait_16_9", (576, 1024)),
+        ("landscape_4_3", (1024, 768)),
+        ("landscape_16_9", (1024, 576)),
+    ],
+)
+def test_a_size_may_have_a_name(name: str, size: tuple[int, int]) -> None:
+    request, _ = read({"image_size": name}, Manner())
+    assert (request.width_px, request.height_px) == size
+
+
+@pytest.mark.parametrize("quality", [101, -1, "a"])
+@pytest.mark.parametrize("form", ["png", "jpeg"])
+def test_a_quality_is_looked_at_where_it_changes_nothing_too(quality: Any, form: str) -> None:
+    with pytest.raises(InvalidParameter):
+        read({"output_quality": quality, "output_format": form}, Manner())

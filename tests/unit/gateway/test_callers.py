@@ -61,11 +61,17 @@ async def http(gate: Gate) -> AsyncIterator[httpx.AsyncClient]:
         ("GET", "/v2/health/live", Need.NOTHING),
         ("GET", "/v2/health/ready", Need.NOTHING),
         ("GET", "/v2/models/sdxl/ready", Need.NOTHING),
+        ("GET", "/v2/models/some/hub-id/ready", Need.NOTHING),
+        ("GET", "/v2/models/sdxl/versions/3/ready", Need.NOTHING),
         ("GET", "/health", Need.NOTHING),
         ("GET", "/v1/health", Need.NOTHING),
         ("GET", "/models/org/name/health", Need.NOTHING),
         ("GET", "/hf-inference/models/org/name/health", Need.NOTHING),
         ("GET", "/files/0123.png", Need.NOTHING),
+        ("HEAD", "/files/0123.png", Need.NOTHING),
+        ("HEAD", "/v1/models", Need.KEY),
+        ("GET", "/fal-ai/x/requests/0123", Need.KEY),
+        ("GET", "/queue/fal-ai/x/requests/0123/status", Need.KEY),
         ("GET", "/v1/predictions/0123", Need.KEY),
         ("POST", "/", Need.KEY),
         ("POST", "/models/x/health", Need.KEY),
@@ -84,6 +90,7 @@ def test_what_a_call_needs(method: str, path: str, need: Need) -> None:
 
 OPEN = {
     "/metrics", "/v2/health/live", "/v2/health/ready", "/v2/models/{name}/ready", "/health",
+    "/v2/models/{name}/versions/{version}/ready",
     "/v1/health", "/models/{model}/health", "/hf-inference/models/{model}/health",
     "/files/{name}",
 }  # fmt: skip
@@ -105,6 +112,16 @@ async def test_every_other_route_turns_away_who_has_no_key(
         assert (answer.status_code == 401) is not is_open, (method, path)
 
 
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer:", "Key", "key"])
+async def test_a_key_may_be_shown_as_fal_s_clients_do(
+    http: httpx.AsyncClient, made: NewKey, scheme: str
+) -> None:
+    shown = {"authorization": f"{scheme} {made.text}"}
+    assert (await http.get("/v1/models", headers=shown)).status_code == 200
+    assert (await http.head("/v1/models/", headers=shown)).status_code == 200
+    assert (await http.head("/v1/models")).status_code == 401
+
+
 @pytest.mark.parametrize(
     ("path", "told"),
     [
@@ -117,6 +134,8 @@ async def test_every_other_route_turns_away_who_has_no_key(
         ("/v1/predictions", lambda body: body["status"] == 401 and "invalid_api_key"),
         ("/replicate/v1/predictions", lambda body: body["status"] == 401 and "invalid_api_key"),
         ("/v1/models/org/name/predictions", lambda body: body["detail"] and "invalid_api_key"),
+        ("/fal-ai/name", lambda body: body["detail"] and body["error_type"]),
+        ("/queue/fal-ai/name", lambda body: body["message"] and body["error_type"]),
         ("/models/org/name", lambda body: body["error"] and "invalid_api_key"),
         ("/", lambda body: body["error"] and "invalid_api_key"),
     ],
@@ -207,3 +226,67 @@ async def test_an_rpc_is_turned_away_before_its_body_is_read(
     scope |= {"headers": [(b"content-type", content_type)], "query_string": b"", "root_path": ""}
     await app_of(Engine(), gate=gate)(scope, receive, send)
     assert b'"unauthenticated"' in b"".join(one.get("body", b"") for one in sent)
+
+
+@pytest.mark.parametrize(
+    ("path", "given"),
+    [
+        pytest.param("/v1/images/generations", {"content": b"[],"}, id="no-json"),
+        pytest.param("/v1/images/generations", {"json": {"prompt": ""}}, id="no-prompt"),
+        pytest.param("/v1/images/generations", {"json": {"model": "nobody"}}, id="no-model"),
+        pytest.param("/v1/images/edits", {"data": {"prompt": "a"}}, id="no-form"),
+        pytest.param("/darkroom/v1/fill", {"json": {"promt": "a"}}, id="no-field"),
+        pytest.param("/models/sdxl", {"json": {}}, id="no-inputs"),
+        pytest.param("/v1/predictions", {"json": {}}, id="no-input"),
+        pytest.param("/api/v1/images/generation", {"json": []}, id="no-object"),
+        pytest.param("/darkroom.v1.ImageService/Generate", {}, id="no-message"),
+        pytest.param("/darkroom.v1.ImageService/Fill", {"content": b"{}"}, id="no-envelope"),
+    ],
+)
+async def test_a_request_counts_whatever_it_turns_out_to_be(
+    http: httpx.AsyncClient, made: NewKey, path: str, given: dict[str, Any]
+) -> None:
+    shown = {"authorization": f"Bearer {made.text}"}
+    if path.startswith("/darkroom.v1."):
+        shown |= {"content-type": "application/connect+json", "connect-protocol-version": "1"}
+    for left in (1, 0):
+        assert (await http.post(path, headers=shown, **given)).status_code != 429
+        standing = (await http.get("/darkroom/v1/key", headers=shown)).json()
+        assert standing["rateLimit"]["remaining"] == left
+    answer = await http.post(path, headers=shown, **given)
+    assert answer.status_code == 429 or b"resource_exhausted" in answer.content
+    assert b"2 requests in 1 hour" in answer.content
+
+
+async def test_a_call_that_asks_for_no_image_does_not_count(
+    http: httpx.AsyncClient, made: NewKey
+) -> None:
+    shown = {"authorization": f"Bearer {made.text}"}
+    await http.get("/v1/models", headers=shown)
+    await http.post("/v1/predictions/nothing/cancel", headers=shown)
+    await http.post("/darkroom.v1.ModelService/ListModels", headers=shown, json={})
+    standing = (await http.get("/darkroom/v1/key", headers=shown)).json()
+    assert standing["rateLimit"]["remaining"] == 2
+
+
+@pytest.mark.parametrize("path", ["/v1/images/generations", "/darkroom/v1/fill", "/nothing/here"])
+@pytest.mark.parametrize("is_known", [False, True], ids=["without-a-key", "without-a-request-left"])
+async def test_who_is_turned_away_is_so_before_its_body_is_read(
+    gate: Gate, made: NewKey, path: str, is_known: bool
+) -> None:
+    async def receive() -> Any:
+        raise AssertionError("the body was asked for")
+
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    headers = [(b"authorization", f"Bearer {made.text}".encode())] if is_known else []
+    if is_known:
+        for _ in range(2):
+            await gate.enter(f"Bearer {made.text}", Need.KEY).count()
+    scope = {"type": "http", "method": "POST", "path": path}
+    scope |= {"headers": headers, "query_string": b"", "root_path": ""}
+    await app_of(Engine(), gate=gate)(scope, receive, send)
+    assert sent[0]["status"] == (429 if is_known else 401)

@@ -28,6 +28,7 @@ def test_it_is_valid(document: dict[str, Any]) -> None:
         *("/v1/images/generations", "/together/v1/images/generations", "/v1/images/edits"),
         *("/v1/models/{model}/predictions", "/v1/predictions"),
         *("/replicate/v1/models/{model}/predictions", "/replicate/v1/predictions"),
+        *("/fal-ai/{app}", "/fal-ai/{app}/stream", "/queue/fal-ai/{app}"),
     ],
 )
 def test_every_dialect_s_body_is_described(document: dict[str, Any], path: str) -> None:

@@ -11,9 +11,9 @@ from darkroom_server.domain.errors import Cancelled
 from darkroom_server.domain.jobs import Task
 from darkroom_server.domain.models import ModelRef
 from darkroom_server.gateway.outcome import run, unless_gone
-from darkroom_server.wire.images import ImageLimits
 from darkroom_server.wire.requests import ImageRequest
 from tests.integration.rpc.fake_engine import FOREVER, FakeEngine
+from tests.unit.wire.pictures_here import PicturesHere
 
 
 async def test_a_caller_that_has_gone_stops_its_work() -> None:
@@ -29,6 +29,6 @@ async def test_a_caller_that_has_gone_stops_its_work() -> None:
     request = Request({"type": "http"}, receive)
     asked = ImageRequest(task=Task.TEXT_TO_IMAGE, prompt="x")
     with pytest.raises(Cancelled):
-        await unless_gone(request, run(engine, ImageLimits(), ModelRef(), asked))  # type: ignore[arg-type]
+        await unless_gone(request, run(engine, PicturesHere(), ModelRef(), asked))  # type: ignore[arg-type]
     async with asyncio.timeout(5):
         await engine.sessions[0].left.wait()

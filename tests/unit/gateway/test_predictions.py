@@ -8,8 +8,9 @@ import pytest
 
 from darkroom.v1.image_service_pb2 import GenerationEvent
 from darkroom_server.domain.errors import GenerationFailed
-from darkroom_server.domain.jobs import JobImage
-from darkroom_server.gateway import predictions
+from darkroom_server.domain.jobs import JobImage, JobProgress, JobQueued, Stage
+from darkroom_server.gateway import kept_images, predictions
+from darkroom_server.gateway.kept_images import KeptImages
 from darkroom_server.gateway.making import Begun
 from darkroom_server.gateway.predictions import Prediction, Predictions, PredictionStatus
 from tests.integration.rpc.fake_engine import COMPLETED, image
@@ -39,8 +40,13 @@ def begun(*script: Any, left: asyncio.Event | None = None) -> Begun:
     return Begun(GenerationEvent.Accepted(), told())
 
 
+def stored(clock: Clock | None = None) -> Predictions:
+    now = clock or Clock()
+    return Predictions(KeptImages(now=now), now, now)
+
+
 def images_of(store: Predictions, made: Prediction) -> list[JobImage | None]:
-    return [store.image(one) for one in made.image_ids]
+    return [store.kept.find(one) for one in made.image_names]
 
 
 async def ended(store: Predictions, begun: Begun) -> Prediction:
@@ -50,7 +56,7 @@ async def ended(store: Predictions, begun: Begun) -> Prediction:
 
 
 async def test_images_are_kept_with_their_prediction() -> None:
-    store = Predictions(Clock())
+    store = stored()
     made = await ended(store, begun(image(0), image(1), COMPLETED))
     assert made.status is PredictionStatus.SUCCEEDED
     assert images_of(store, made) == [image(0), image(1)]
@@ -59,12 +65,12 @@ async def test_images_are_kept_with_their_prediction() -> None:
 
 
 async def test_a_failure_is_told() -> None:
-    made = await ended(Predictions(Clock()), begun(GenerationFailed("no picture")))
-    assert (made.status, made.error) == (PredictionStatus.FAILED, "no picture")
+    made = await ended(stored(), begun(GenerationFailed("no picture")))
+    assert (made.status, str(made.error)) == (PredictionStatus.FAILED, "no picture")
 
 
 async def test_one_that_runs_can_be_stopped_and_lets_its_work_go() -> None:
-    store, left = Predictions(Clock()), asyncio.Event()
+    store, left = stored(), asyncio.Event()
     made = store.start("m", {}, begun(asyncio.Event(), left=left))
     await asyncio.sleep(0)
     await store.wait(made, timeout_s=0)
@@ -75,7 +81,7 @@ async def test_one_that_runs_can_be_stopped_and_lets_its_work_go() -> None:
 
 
 async def test_one_that_has_ended_stays_as_it_is() -> None:
-    store = Predictions(Clock())
+    store = stored()
     made = await ended(store, begun(image(), COMPLETED))
     await store.cancel(made)
     assert made.status is PredictionStatus.SUCCEEDED
@@ -83,9 +89,9 @@ async def test_one_that_has_ended_stays_as_it_is() -> None:
 
 async def test_it_is_forgotten_after_its_time() -> None:
     clock = Clock()
-    store = Predictions(clock)
+    store = stored(clock)
     made = await ended(store, begun(image(), COMPLETED))
-    clock.now_s += predictions.KEPT_S
+    clock.now_s += kept_images.KEPT_S
     assert store.find(made.id) is made
     clock.now_s += 1
     assert store.find(made.id) is None
@@ -93,13 +99,18 @@ async def test_it_is_forgotten_after_its_time() -> None:
 
 
 @pytest.mark.parametrize(
-    ("limit", "value"), [("MAX_PREDICTION_COUNT", 2), ("MAX_IMAGE_BYTES", 2 * len(b"picture"))]
+    ("module", "limit", "value"),
+    [
+        (predictions, "MAX_PREDICTION_COUNT", 2),
+        (kept_images, "MAX_IMAGE_BYTES", 2 * len(b"picture")),
+        (kept_images, "MAX_IMAGE_COUNT", 2),
+    ],
 )
 async def test_the_oldest_goes_when_there_is_too_much(
-    monkeypatch: pytest.MonkeyPatch, limit: str, value: int
+    monkeypatch: pytest.MonkeyPatch, module: Any, limit: str, value: int
 ) -> None:
-    monkeypatch.setattr(predictions, limit, value)
-    store = Predictions(Clock())
+    monkeypatch.setattr(module, limit, value)
+    store = stored()
     first, second, third = [await ended(store, begun(image(), COMPLETED)) for _ in range(3)]
     assert [store.find(one.id) for one in (first, second, third)] == [None, second, third]
 
@@ -107,20 +118,56 @@ async def test_the_oldest_goes_when_there_is_too_much(
 async def test_images_are_let_go_when_one_ends_whoever_asks(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(predictions, "MAX_IMAGE_BYTES", len(b"picture"))
-    store, may_end = Predictions(Clock()), asyncio.Event()
+    monkeypatch.setattr(kept_images, "MAX_IMAGE_BYTES", len(b"picture"))
+    store, may_end = stored(), asyncio.Event()
     first = store.start("m", {}, begun(image(), COMPLETED))
     second = store.start("m", {}, begun(may_end, image(), COMPLETED))
     await store.wait(first, timeout_s=5)
     may_end.set()
     await store.wait(second, timeout_s=5)
-    assert list(store._images) == second.image_ids
+    assert images_of(store, second) == [image()]
+    assert list(store.kept._images) == list(second.image_names)
+
+
+async def test_images_of_others_push_it_out_with_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kept_images, "MAX_IMAGE_BYTES", len(b"picture"))
+    store = stored()
+    made = await ended(store, begun(image(), COMPLETED))
+    [name] = store.kept.keep([image(1)])
+    # Rather than to give out an address that leads nowhere.
+    assert store.find(made.id) is None
+    assert store.kept.find(name) == image(1)
+
+
+async def test_the_newest_images_stay_however_large_they_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(kept_images, "MAX_IMAGE_BYTES", 1)
+    store = stored()
+    made = await ended(store, begun(image(0), image(1), COMPLETED))
+    assert images_of(store, made) == [image(0), image(1)]
+
+
+async def test_how_it_stands_is_told_as_it_changes() -> None:
+    store, may_run, may_end = stored(), asyncio.Event(), asyncio.Event()
+    queued, runs = JobQueued(ahead_count=2), JobProgress(stage=Stage.DENOISE)
+    made = store.start("m", {}, begun(queued, may_run, runs, may_end, image(), COMPLETED))
+    told = store.standings(made, repeat_s=60)
+    seen = []
+    async for one in told:
+        seen.append((one.has_ended, one.ahead_count))
+        if one.ahead_count == 2:
+            may_run.set()
+        elif one.ahead_count is None:
+            may_end.set()
+    assert seen[-1] == (True, None)
+    assert [one for one in seen if one[1] != 0 and not one[0]] == [(False, 2), (False, None)]
 
 
 async def test_one_that_runs_is_never_forgotten() -> None:
     clock = Clock()
-    store = Predictions(clock)
+    store = stored(clock)
     made = store.start("m", {}, begun(asyncio.Event()))
-    clock.now_s += 10 * predictions.KEPT_S
+    clock.now_s += 10 * kept_images.KEPT_S
     assert store.find(made.id) is made
     await store.cancel(made)

@@ -9,13 +9,14 @@ import pytest
 from fastapi import FastAPI
 
 from darkroom_server.access.gate import Gate, GateOptions
+from darkroom_server.domain.errors import ModelNotFound
 from darkroom_server.domain.models import ModelStatus, VersionState, VersionStatus, all_ready
 from darkroom_server.gateway.connect import Servicers
 from darkroom_server.gateway.server import HttpOptions, build_app
 from darkroom_server.rpc.server import servicers
 from darkroom_server.telemetry.metrics import IMAGES, Metrics
-from darkroom_server.wire.images import ImageLimits
 from tests.unit.wire.example_models import SDXL
+from tests.unit.wire.pictures_here import PicturesHere
 
 
 @dataclass
@@ -29,10 +30,18 @@ class Engine:
     def list_models(self) -> tuple[ModelStatus, ...]:
         return tuple(
             ModelStatus(
-                model=SDXL, versions=(VersionStatus(version=1, state=s),), default_version=1
+                model=SDXL,
+                versions=(VersionStatus(version=1, state=s, labels=("stable",)),),
+                default_version=1,
             )
             for s in self.states
         )
+
+    def get_model(self, name: str) -> ModelStatus:
+        for one in self.list_models():
+            if name in (one.model.name, one.model.hub_id, *one.model.aliases):
+                return one
+        raise ModelNotFound(name, "no such model")
 
     def is_leaving(self) -> bool:
         return self.leaving
@@ -47,8 +56,8 @@ def app_of(
     origins: tuple[str, ...] = (),
     gate: Gate | None = None,
 ) -> FastAPI:
-    found = Servicers(*servicers(engine, ImageLimits()))
-    options = HttpOptions("", 0, 8001, origins)
+    found = Servicers(*servicers(engine, PicturesHere()))
+    options = HttpOptions("", 0, 8001, origins, pictures=PicturesHere())
     return build_app(engine, metrics or Metrics(), gate or Gate(GateOptions()), found, options)
 
 
@@ -76,11 +85,16 @@ async def test_probes_tell_the_truth(engine: Engine, live: int, ready: int) -> N
     assert await status_of(engine, "/v2/health/live") == live
     assert await status_of(engine, "/v2/health/ready") == ready
     if engine.states:
-        assert await status_of(engine, f"/v2/models/{SDXL.name}/ready") == ready
+        for name in (SDXL.name, f"models/{SDXL.name}", SDXL.hub_id, *SDXL.aliases):
+            for version in ("", "/versions/1", "/versions/stable"):
+                assert await status_of(engine, f"/v2/models/{name}{version}/ready") == ready
 
 
-async def test_a_model_that_nobody_has_is_not_found() -> None:
-    assert await status_of(Engine([VersionState.READY]), "/v2/models/nobody/ready") == 404
+@pytest.mark.parametrize(
+    "name", ["nobody", "", "some/body", "sdxl/versions/2", "sdxl/versions/old", "xl/versions/01"]
+)
+async def test_a_model_or_version_that_nobody_has_is_not_found(name: str) -> None:
+    assert await status_of(Engine([VersionState.READY]), f"/v2/models/{name}/ready") == 404
 
 
 @pytest.mark.parametrize(

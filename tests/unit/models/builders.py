@@ -8,7 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from darkroom_server.models.repository import ModelRepository, RepositoryModel, RepositoryScan
+from darkroom_server.models.honoured import HONOURED
+from darkroom_server.models.repository import ModelRepository
+from darkroom_server.models.scan import RepositoryModel, RepositoryScan
+
+
+def denoiser_class(pipeline_class: str) -> str:
+    """The class of denoisers that a pipeline's family steps."""
+    rules = HONOURED.get(pipeline_class)
+    return "Denoiser" if rules is None else next(iter(rules.denoisers))
+
 
 SDXL_INDEX: dict[str, Any] = {
     "_class_name": "StableDiffusionXLPipeline",

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from darkroom_server.models.repository import RepositoryScan
+from darkroom_server.models.scan import RepositoryScan
 from tests.unit.models.builders import FLUX_INDEX, SDXL_INDEX, Repository, with_header
 
 json_values = st.recursive(

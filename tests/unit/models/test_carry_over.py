@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from darkroom_server.models.carry_over import carry_over
-from darkroom_server.models.repository import ModelRepository, RepositoryScan
+from darkroom_server.models.repository import ModelRepository
+from darkroom_server.models.scan import RepositoryScan
 
 NOTHING = RepositoryScan(models=(), broken=(), problems=())
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from darkroom_server.models.chosen import Chosen, as_chosen, choose
-from darkroom_server.models.repository import RepositoryScan
+from darkroom_server.models.scan import RepositoryScan
 from tests.unit.models.builders import Repository
 
 

@@ -160,6 +160,22 @@ OTHERS = 'license: "MIT"\n'
         ),
         pytest.param('aliases: ["a", ""]', ":2:16: error: '' is not a name", id="empty-alias"),
         pytest.param(
+            'vocabulary { words: ["a", "Cat"] }',
+            ":2:27: error: 'Cat' is not one word in lower case",
+            id="word-with-a-capital",
+        ),
+        pytest.param(
+            'vocabulary { words: ["palm tree"] }', "is not one word", id="two-words-as-one"
+        ),
+        pytest.param(
+            'vocabulary { words: "a" example_prompts: ["a", "a cat"] }',
+            ":2:48: error: an example has unknown words: 'cat'",
+            id="example-of-unknown-words",
+        ),
+        pytest.param(
+            'vocabulary { words: "a" example_prompts: " " }', "an example is empty", id="no-example"
+        ),
+        pytest.param(
             'version_labels { key: "2" value: 1 }', "label '2' must be a word", id="number-as-label"
         ),
         pytest.param(
@@ -225,6 +241,14 @@ def test_experts_take_every_level(repository: Repository, level: str) -> None:
         ),
         pytest.param("fake { step_s: 1 }", "without backend: BACKEND_FAKE", id="fake-of-nothing"),
         pytest.param('aliases: ["a", "a"]', ":2:16: warning: 'a' is named twice", id="alias-twice"),
+        pytest.param(
+            'vocabulary { words: ["a", "a"] }',
+            ":2:27: warning: 'a' is named twice",
+            id="word-twice",
+        ),
+        pytest.param(
+            'vocabulary { example_prompts: "a" }', "have no effect without words", id="no-words"
+        ),
     ],
 )
 def test_what_only_has_no_effect_is_a_warning_and_the_model_serves(

@@ -13,6 +13,7 @@ from darkroom_server.domain.models import (
     QueuePolicy,
     TimeoutAction,
 )
+from darkroom_server.domain.vocabulary import Vocabulary
 from darkroom_server.models.config_file import MAX_CONFIG_BYTES, read_config
 from darkroom_server.models.problems import Problem, ProblemLog
 from darkroom_server.models.settings import (
@@ -51,7 +52,7 @@ aliases: ["a", "b"]
 hub { repo_id: "org/repo" revision: "main" }
 tasks: [TASK_FILL, TASK_TEXT_TO_IMAGE]
 defaults { width_px: 64 height_px: 32 step_count: 5 guidance_scale: 0 scheduler: "S"
-           strength: 0.5 }
+           strength: 0.5 preserve_unmasked: false }
 limits { min_size_px: 16 max_size_px: 128 max_pixel_count: 4096 max_step_count: 9
          max_image_count: 2 }
 schedulers: "S" parameters: "prompt" dtype: DTYPE_BF16
@@ -64,6 +65,7 @@ dynamic_batching { preferred_batch_size: [4, 8] max_queue_delay_microseconds: 10
 quantization { method: METHOD_INT8_WEIGHTS parts: "text_encoder_2" }
 storage_dtype: STORAGE_DTYPE_FP8_E5M2 offload: OFFLOAD_GROUP vae_tiling_above_px: 512
 memory_format: MEMORY_FORMAT_CHANNELS_LAST
+vocabulary { words: ["a", "cat"] example_prompts: "a cat" }
 license: "MIT" backend: BACKEND_FAKE fake { step_s: 0.5 load_s: 2 }
 """
 
@@ -106,6 +108,7 @@ def test_every_field_is_read() -> None:
             guidance_scale=0.0,
             scheduler="S",
             strength=0.5,
+            preserve_unmasked=False,
         ),
         limits=LimitSettings(
             min_size_px=16,
@@ -124,6 +127,7 @@ def test_every_field_is_read() -> None:
         backend=BackendKind.FAKE,
         fake_step_s=0.5,
         fake_load_s=2.0,
+        vocabulary=Vocabulary(words=("a", "cat"), example_prompts=("a cat",)),
     )
 
 

@@ -167,7 +167,8 @@ def test_code_in_a_version_is_refused(repository: Repository, name: str) -> None
         ),
         pytest.param({"unet": "diffusers"}, "needs a 'unet'", id="part-is-text"),
         pytest.param({"../vae": ["diffusers", "X"]}, "'../vae' is not [", id="part-outside"),
-        pytest.param({"unet": [1, 2, 3]}, "'unet' is not [library, class]", id="part-is-a-list"),
+        pytest.param({"unet": [1, 2, 3]}, "needs a 'unet'", id="part-is-a-list"),
+        pytest.param({"unet": ["diffusers", None]}, "is not [library", id="part-without-class"),
         pytest.param({"auto_map": {"a": "b.C"}}, "'auto_map'", id="auto-map"),
     ],
 )

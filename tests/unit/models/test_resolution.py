@@ -5,8 +5,8 @@ import pytest
 from darkroom_server.domain.errors import ModelNotFound, ModelUnavailable
 from darkroom_server.domain.jobs import Task
 from darkroom_server.domain.models import ModelRef
-from darkroom_server.models.repository import RepositoryScan
 from darkroom_server.models.resolution import resolve, resolve_model, resolve_version
+from darkroom_server.models.scan import RepositoryScan
 from tests.unit.models.builders import FLUX_INDEX, Repository
 
 

@@ -11,7 +11,6 @@ from darkroom_server.models.version_files import (
     DigestCache,
     FileChanged,
     FileEntry,
-    check_manifest,
     list_files,
     version_digest,
 )
@@ -137,49 +136,3 @@ def test_a_scan_of_a_server_that_ends_reads_nothing_more(tmp_path: Path) -> None
     with pytest.raises(OSError, match="cancel"):
         cache.sha256(unread)
     assert cache.sha256(read) == known
-
-
-A, B = "a" * 64, "b" * 64
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        pytest.param(f"{A}  a.txt\n{B}  d/b.txt\n", [], id="matches"),
-        pytest.param(f"{A.upper()} *./a.txt\n\n{B} *d/b.txt", [], id="binary-mark-and-dot"),
-        pytest.param(
-            f"{A}  a.txt\n{B}  d/b.txt\n{B}  .hidden\n{A}  MANIFEST.sha256",
-            [],
-            id="hidden-and-itself",
-        ),
-        pytest.param(
-            f"{B}  a.txt\n{B}  d/b.txt",
-            ["error: 'a.txt' has another SHA-256: copy it again"],
-            id="other",
-        ),
-        pytest.param(
-            f"{A}  a.txt\n{B}  d/b.txt\n{A}  c.txt",
-            ["error: names 'c.txt', which is not there: copy it again"],
-            id="missing",
-        ),
-        pytest.param(
-            f"{A}  a.txt", ["warning: does not name 'd/b.txt', which is there"], id="unnamed-file"
-        ),
-        pytest.param(
-            f"{A}  a.txt\nnonsense", ["error: line 2 is not '<sha256>  <name>'"], id="format"
-        ),
-        pytest.param(
-            "\n",
-            [
-                "error: names no file",
-                "warning: does not name 'a.txt', which is there",
-                "warning: does not name 'd/b.txt', which is there",
-            ],
-            id="empty",
-        ),
-    ],
-)
-def test_a_manifest_is_compared_with_what_is_there(text: str, expected: list[str]) -> None:
-    problems = ProblemLog("m")
-    check_manifest(text, {"a.txt": A, "d/b.txt": B}, shown="M", problems=problems)
-    assert [str(problem) for problem in problems.problems] == [f"M: {line}" for line in expected]

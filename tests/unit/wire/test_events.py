@@ -64,7 +64,7 @@ def image_of(content: bytes) -> JobImage:
 
 
 def accepted(spec: ImageSpec, *notices: Notice) -> GenerationEvent.Accepted:
-    resolved = Resolved(spec=spec, strength=1.0, notices=notices)
+    resolved = Resolved(spec=spec, strength=1.0, preserve_unmasked=True, notices=notices)
     return writer().accepted("job-1", resolved, MODEL).accepted
 
 
@@ -101,7 +101,7 @@ def test_accepted_echoes_what_will_run() -> None:
 
 def test_the_fingerprint_names_the_memory_profile_and_the_feature_cache() -> None:
     spec = replace(SPEC, feature_cache=FeatureCache(threshold=0.1))
-    resolved = Resolved(spec=spec, strength=1.0, notices=())
+    resolved = Resolved(spec=spec, strength=1.0, preserve_unmasked=True, notices=())
     model = replace(MODEL, variant=("int8-weights",))
     told = writer().accepted("job-1", resolved, model).accepted.parameters.fingerprint
     assert told == "0123456789ab/fp32/torch/exact/int8-weights/first-block-0.1"

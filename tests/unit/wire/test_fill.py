@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from PIL import Image
@@ -24,7 +22,9 @@ WHITE, BLACK, TRANSPARENT = MaskPolarity
 def spec_of(
     fill: FillInput, size: Size = SIZE, strength: float = 1.0
 ) -> tuple[FillSpec, list[tuple[NoticeReason, str]]]:
-    spec, notices = decode_fill(fill, size, strength=strength, limits=ImageLimits())
+    spec, notices = decode_fill(
+        fill, size, strength=strength, preserve_unmasked=True, limits=ImageLimits()
+    )
     return spec, [(notice.reason, notice.field) for notice in notices]
 
 
@@ -136,7 +136,49 @@ def test_a_mask_that_is_opaque_keeps_everything() -> None:
 def test_transparency_of_a_black_and_white_mask_plays_no_part() -> None:
     spec, notices = spec_of(fill_with(encoded(see_through())))
     assert set(spec.mask.data) == {0}
-    assert notices == [(NoticeReason.ALPHA_IGNORED, "mask.content")]
+    assert notices == [
+        (NoticeReason.ALPHA_IGNORED, "mask.content"),
+        (NoticeReason.MASK_REPAINTS_NOTHING, "mask.content"),
+    ]
+
+
+NOTHING_TO_REPAINT = [
+    pytest.param(Image.new("L", (24, 16), 0), WHITE, "value is 0 of 255", id="black"),
+    pytest.param(Image.new("L", (24, 16), 1), WHITE, "value is 1 of 255", id="0-and-1"),
+    pytest.param(Image.new("L", (24, 16), 127), WHITE, "value is 127 of 255", id="grey"),
+    pytest.param(Image.new("1", (24, 16), 0), WHITE, "value is 0 of 255", id="1-bit"),
+    pytest.param(Image.new("RGB", (24, 16), (1, 1, 1)), WHITE, "value is 1 of", id="rgb"),
+    pytest.param(Image.new("I;16", (24, 16), 0x7FFF), WHITE, "is 127 of 255", id="16-bit"),
+    pytest.param(Image.new("RGBA", (24, 16), (0, 0, 0, 0)), WHITE, "value is 0 of", id="rgba"),
+    pytest.param(Image.new("L", (24, 16), 255), BLACK, "255 to 255", id="white-where-black-is"),
+    pytest.param(Image.new("L", (24, 16), 128), BLACK, "128 to 128", id="grey-where-black-is"),
+    pytest.param(Image.new("RGBA", (24, 16), "red"), TRANSPARENT, "255 to 255", id="opaque"),
+    pytest.param(Image.new("LA", (24, 16), (0, 1)), TRANSPARENT, "1 to 1 of 255", id="a-breath"),
+]
+
+
+@pytest.mark.parametrize(("mask", "polarity", "told"), NOTHING_TO_REPAINT)
+def test_a_mask_that_repaints_nothing_is_told_of(
+    mask: Image.Image, polarity: MaskPolarity, told: str
+) -> None:
+    _, notices = decode_fill(
+        fill_with(encoded(mask), polarity),
+        SIZE,
+        strength=1.0,
+        preserve_unmasked=True,
+        limits=ImageLimits(),
+    )
+    [notice] = [one for one in notices if one.reason is NoticeReason.MASK_REPAINTS_NOTHING]
+    assert notice.field == "mask.content"
+    assert told in notice.description
+
+
+def test_what_a_mask_asks_for_may_be_lost_at_a_smaller_size() -> None:
+    mask = Image.new("L", (24, 16), 0)
+    mask.putpixel((0, 0), 255)
+    spec, notices = spec_of(fill_with(encoded(mask)), Size(8, 8))
+    assert set(spec.mask.data) == {0}
+    assert (NoticeReason.MASK_REPAINTS_NOTHING, "mask.content") in notices
 
 
 def test_a_mask_of_another_size_is_scaled_with_a_warning() -> None:
@@ -163,8 +205,7 @@ def test_the_image_is_passed_bit_by_bit_at_its_own_size() -> None:
 
 
 def test_strength_and_preserve_unmasked_are_passed_on() -> None:
-    fill = replace(fill_with(encoded(grey_steps())), preserve_unmasked=True)
-    spec, _ = spec_of(fill, strength=0.5)
+    spec, _ = spec_of(fill_with(encoded(grey_steps())), strength=0.5)
     assert (spec.strength, spec.preserve_unmasked) == (0.5, True)
 
 

@@ -255,13 +255,27 @@ def test_refused(blamed: str, fields: dict[str, object]) -> None:
         pytest.param("strength", {"strength": -0.01}, id="strength-negative"),
         pytest.param("strength", {"strength": 1.01}, id="strength-above-1"),
         pytest.param("strength", {"strength": math.nan}, id="strength-nan"),
-        pytest.param("prompt", {"prompt": ""}, id="as-generate"),
+        pytest.param("seed", {"seed": -1}, id="as-generate"),
     ],
 )
 def test_refused_of_fill(blamed: str, fields: dict[str, object]) -> None:
     with pytest.raises(InvalidParameter) as caught:
         parse_fill(fill_request(**fields))
     assert caught.value.field == blamed
+
+
+@pytest.mark.parametrize("prompt", ["", "  "])
+def test_an_image_needs_no_prompt(prompt: str) -> None:
+    _, filling = parse_fill(fill_request(prompt=prompt))
+    _, beginning = parse_generate(GenerateRequest(prompt=prompt, image={"content": b"i"}))
+    assert (filling.prompt, beginning.prompt) == (prompt, prompt)
+
+
+@pytest.mark.parametrize("asked", [None, True, False])
+def test_whether_to_preserve_may_be_left_to_the_model(asked: bool | None) -> None:
+    _, request = parse_fill(fill_request(preserve_unmasked=asked))
+    assert request.fill is not None
+    assert request.fill.preserve_unmasked is asked
 
 
 def test_generate_with_an_image_begins_with_it() -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from darkroom.v1.model_service_pb2 import Model, ModelVersion, ParameterSpec
 from darkroom_server.domain.models import ModelStatus, VersionState, VersionStatus
+from darkroom_server.domain.vocabulary import Vocabulary
 from darkroom_server.wire.model_messages import model_message
 from tests.unit.wire.example_models import FLUX_SCHNELL, SDXL, status
 
@@ -50,6 +51,13 @@ def test_the_models_state_is_that_of_one_version(
     assert model.state == Model.State.Value(f"STATE_{shown}")
     assert model.default_version == (default_version or 0)
     assert [version.version for version in model.versions] == [2, 1]
+
+
+def test_a_small_vocabulary_is_told_and_no_other() -> None:
+    words = Vocabulary(words=("a", "cat"), example_prompts=("a cat",))
+    told = model_message(status(replace(SDXL, vocabulary=words))).vocabulary
+    assert (list(told.words), list(told.example_prompts)) == (["a", "cat"], ["a cat"])
+    assert not model_message(status(SDXL)).HasField("vocabulary")
 
 
 def test_a_model_without_versions_is_unloaded() -> None:

@@ -5,17 +5,17 @@ from __future__ import annotations
 from PIL import Image
 
 from darkroom_server.domain.jobs import Task
-from darkroom_server.wire.images import ImageLimits
 from darkroom_server.wire.notices import NoticeReason
 from darkroom_server.wire.prepare import prepare
 from darkroom_server.wire.requests import FillInput, ImageRequest
 from darkroom_server.wire.resolve import Resolved
 from tests.unit.wire.example_models import FLUX_FILL, SDXL
 from tests.unit.wire.pictures import encoded, gradient
+from tests.unit.wire.pictures_here import PicturesHere
 
 
 async def prepared(request: ImageRequest, model=SDXL) -> Resolved:
-    return await prepare(request, model, image_limits=ImageLimits(), choose_seed=lambda _: 7)
+    return await prepare(request, model, pictures=PicturesHere(), choose_seed=lambda _: 7)
 
 
 async def test_text_needs_no_pixels() -> None:

@@ -63,6 +63,7 @@ def test_the_model_fills_in_what_is_unset() -> None:
             seeds=(7,),
         ),
         strength=1.0,
+        preserve_unmasked=True,
         notices=(),
     )
 
@@ -266,6 +267,16 @@ def test_a_family_that_rounds_up_runs_a_part_of_a_step() -> None:
     with pytest.raises(InvalidParameter, match="more than 0") as caught:
         resolved(replace(request, fill=replace(FILL.fill, strength=0.0)), model)
     assert caught.value.field == "strength"
+
+
+@pytest.mark.parametrize("of_model", [True, False])
+@pytest.mark.parametrize("asked", [None, True, False])
+def test_what_is_kept_is_preserved_unless_the_request_or_the_model_says_otherwise(
+    asked: bool | None, of_model: bool
+) -> None:
+    model = replace(SDXL, defaults=replace(SDXL.defaults, preserve_unmasked=of_model))
+    request = replace(FILL, fill=replace(FILL.fill, preserve_unmasked=asked))
+    assert resolved(request, model).preserve_unmasked is (of_model if asked is None else asked)
 
 
 def test_pixels_join_the_spec_when_they_are_there() -> None:

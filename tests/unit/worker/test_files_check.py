@@ -12,6 +12,7 @@ from darkroom_server.domain.errors import ModelUnavailable
 from darkroom_server.domain.models import VersionInfo
 from darkroom_server.models.repository import ModelRepository
 from darkroom_server.worker.files_check import require_unchanged
+from tests.unit.deep_folders import nest, remove
 
 
 @pytest.fixture
@@ -99,3 +100,21 @@ def test_a_link_that_leads_elsewhere_by_now_is_not_followed(folder: Path) -> Non
     link.unlink()
     link.symlink_to("other")
     require_unchanged(version)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda folder: nest(folder, 1100), id="folders-in-each-other"),
+        pytest.param(
+            lambda folder: [(folder / name).symlink_to(".") for name in "ab"], id="loops-of-links"
+        ),
+    ],
+)
+def test_folders_without_end_are_a_change(folder: Path, change: object) -> None:
+    version = seen(folder)
+    assert callable(change)
+    change(folder)
+    with pytest.raises(ModelUnavailable, match="Files of version 1 were replaced"):
+        require_unchanged(version)
+    remove(folder)

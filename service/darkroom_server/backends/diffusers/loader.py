@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,7 +17,7 @@ from diffusers import DiffusionPipeline
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from darkroom_server.backends.base import RequestModel, StepModel
-from darkroom_server.backends.diffusers import memory
+from darkroom_server.backends.diffusers import memory, part_weights
 from darkroom_server.backends.diffusers.families.flux import FluxStepModel
 from darkroom_server.backends.diffusers.families.flux_fill import FluxFillStepModel
 from darkroom_server.backends.diffusers.families.hidream import HiDreamStepModel
@@ -58,6 +58,11 @@ FAMILIES: dict[str, Family] = {
     "HiDreamImagePipeline": HiDreamStepModel,
 }
 
+#: Bytes of the widest vectors that processors compute with.
+_VECTOR_BYTES = 64
+
+#: A status message has room for so many.
+_TOLD_FAULTS = 3
 _TORCH_DTYPES = {dtype: of_torch for of_torch, dtype in DTYPES.items()}
 
 
@@ -78,17 +83,18 @@ def load_model(
     torch.set_num_threads(thread_count)
     if model.runtime == "openvino":
         return load_openvino(version, placement, thread_count=thread_count)
-    family = FAMILIES.get(model.pipeline_class)
+    family = None if model.runs_whole else FAMILIES.get(model.pipeline_class)
     if family is None:
         reason = reason_against(getattr(diffusers, model.pipeline_class, None))
         if reason is not None:
             raise ModelUnavailable(model.name, f"{model.pipeline_class} {reason}.")
     device = _device(model.name, placement)
     dtype = _torch_dtype(model.dtype, device)
-    components = _components(version.path)
+    components = part_weights.components(version.path)
     present = {name: part for name, part in components.items() if part != [None, None]}
     memory.check(model.name, model.memory, device, present)
     try:
+        _require_weights(model.name, version.path, present)
         with telling_parts(version.path, tell_bytes):
             pipeline = DiffusionPipeline.from_pretrained(
                 version.path,
@@ -120,24 +126,34 @@ def load_model(
 def _own_weights(pipeline: DiffusionPipeline) -> None:
     """Copies what is still the file on disk: a file that is rewritten in place would change it.
 
-    Weights that are on the processor and in the dtype they were saved in are mapped, not read.
+    Weights that are on the processor and in the dtype they were saved in are mapped, not read. The
+    copies lie as the file's do to the width of the widest vectors: kernels may round by that, and
+    pictures are to be those of the weights as `from_pretrained` gives them.
     """
     for part in pipeline.components.values():
         if isinstance(part, torch.nn.Module):
             for tensor in (*part.parameters(), *part.buffers()):
                 # Quantized ones were computed from the file, and are never a part of it.
                 if tensor.device.type == "cpu" and not is_traceable_wrapper_subclass(tensor):
-                    tensor.data = tensor.data.clone()
+                    tensor.data = _copied_in_place_of(tensor.data)
 
 
-def _components(folder: Path) -> dict[str, list[str | None]]:
-    """The parts that the pipeline's index names, as [library, class]; absent ones have neither."""
-    index = DiffusionPipeline.load_config(folder, local_files_only=True)
-    return {
-        name: part
-        for name, part in index.items()
-        if isinstance(part, list) and not name.startswith("_")
-    }
+def _copied_in_place_of(tensor: torch.Tensor) -> torch.Tensor:
+    """A copy whose address has the same remainder by the alignment of vectors."""
+    byte_count = tensor.numel() * tensor.element_size()
+    buffer = torch.empty(byte_count + _VECTOR_BYTES, dtype=torch.uint8)
+    start = (tensor.data_ptr() - buffer.data_ptr()) % _VECTOR_BYTES
+    if start % tensor.element_size() or not tensor.is_contiguous():
+        return tensor.clone()
+    copy = buffer[start : start + byte_count].view(tensor.dtype).view(tensor.shape)
+    return copy.copy_(tensor)
+
+
+def _require_weights(name: str, folder: Path, parts: Mapping[str, Sequence[str | None]]) -> None:
+    """Raises ModelUnavailable for weights that are not those of the parts they are for."""
+    faults = [f"{one.part} {one.message}" for one in part_weights.part_faults(folder, parts)]
+    if faults:
+        raise ModelUnavailable(name, f"{'; '.join(faults[:_TOLD_FAULTS])}.")
 
 
 def _torch_dtype(dtype: Dtype, device: torch.device) -> torch.dtype:

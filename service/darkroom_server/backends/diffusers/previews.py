@@ -68,11 +68,17 @@ def denoised(schedule: Schedule, stepped: Any, prediction: torch.Tensor, latents
         return clean
     if getattr(scheduler, "model_outputs", None):
         return scheduler.model_outputs[-1]
+    predicted = scheduler.config.get("prediction_type")
+    if predicted == "sample":
+        return prediction
     if not hasattr(scheduler, "alphas_cumprod"):
+        if not hasattr(scheduler, "sigmas"):
+            # IPNDM's own weights, of signal and noise together: as far as it has come.
+            return stepped.prev_sample
         return latents - scheduler.sigmas[schedule.index] * prediction
     signal = scheduler.alphas_cumprod[int(schedule.timestep)]
     noise = 1 - signal
-    if scheduler.config.prediction_type == "v_prediction":
+    if predicted == "v_prediction":
         return signal.sqrt() * latents - noise.sqrt() * prediction
     return (latents - noise.sqrt() * prediction) / signal.sqrt()
 

@@ -27,10 +27,18 @@ class PrivateSchedulers:
     def make(self, name: str) -> Any:
         """A fresh scheduler of a class.
 
-        Raises InvalidParameter for a class that is neither the base's own nor allowed.
+        Raises InvalidParameter for a class that is neither the base's own nor allowed, or that
+        does not take the base's configuration.
         """
         if name not in self._unused:
-            self._unused[name] = self._class(name).from_config(self._base.config)
+            kind = self._class(name)
+            try:
+                self._unused[name] = kind.from_config(self._base.config)
+            except (ValueError, NotImplementedError) as error:
+                raise InvalidParameter(
+                    "scheduler",
+                    f"{name} does not take the configuration of this model's scheduler.",
+                ) from error
         return copy.deepcopy(self._unused[name])
 
     def _class(self, name: str) -> Any:
@@ -59,7 +67,13 @@ class Schedule:
         skipped_step_count: int = 0,
     ) -> None:
         _check_step_count(scheduler, step_count)
-        set_timesteps(scheduler)
+        try:
+            set_timesteps(scheduler)
+        except ValueError as error:
+            kind = type(scheduler).__name__
+            raise InvalidParameter(
+                "step_count", f"{kind} cannot take {step_count} steps as this model sets it."
+            ) from error
         self.scheduler = scheduler
         self.generator = generator
         self.step_count = step_count - skipped_step_count

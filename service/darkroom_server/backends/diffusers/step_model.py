@@ -28,7 +28,7 @@ from darkroom_server.backends.diffusers.previews import LatentColours, denoised
 from darkroom_server.backends.diffusers.schedule import PrivateSchedulers, Schedule
 from darkroom_server.backends.diffusers.token_limits import CutTexts, TokenLimits, token_limits
 from darkroom_server.backends.prompt_cache import PromptCache
-from darkroom_server.domain.errors import GenerationFailed
+from darkroom_server.domain.errors import GenerationFailed, InvalidParameter
 from darkroom_server.domain.jobs import ImageSpec, Reproducibility, StrengthRounding
 from darkroom_server.domain.models import Dtype
 
@@ -107,6 +107,8 @@ class DiffusersStepModel(ABC):
     """
 
     strength_rounding: ClassVar[StrengthRounding] = StrengthRounding.DOWN
+    #: The schedulers' method that noises an image.
+    noising: ClassVar[str] = "add_noise"
     #: Arguments that every call of the module has.
     constants: ClassVar[Mapping[str, Any]] = {}
     #: Whether what is computed of a row does not depend on the other rows' content. Where it does,
@@ -250,6 +252,10 @@ class DiffusersStepModel(ABC):
     def to_image(self, latents: torch.Tensor) -> torch.Tensor:
         """Runs the VAE on unpacked latents: [1, 3, height, width], -1 to 1."""
 
+    def finished_image(self, trajectory: DiffusersTrajectory) -> torch.Tensor:
+        """A finished trajectory's pixels as the VAE makes them: [1, 3, height, width], -1 to 1."""
+        return self.to_image(self.unpacked(trajectory.latents, trajectory.spec))
+
     def objects_to(self, decoded: torch.Tensor) -> bool:
         """Whether a content filter of the pipeline objects to an image; none has one but SD's."""
         del decoded
@@ -262,18 +268,32 @@ class DiffusersStepModel(ABC):
     def schedule(self, spec: ImageSpec, image_index: int) -> Schedule:
         """A private schedule and generator for one image."""
         run_step_count = self.strength_rounding.run_step_count(spec.step_count, spec.strength)
+        scheduler = self._schedulers_for(spec).make(spec.scheduler)
+        if self.begins_with_image(spec) and not hasattr(scheduler, self.noising):
+            raise InvalidParameter(
+                "scheduler", f"{spec.scheduler} cannot begin with an image: name another."
+            )
         return Schedule(
-            self._schedulers.make(spec.scheduler),
+            scheduler,
             torch.Generator("cpu").manual_seed(spec.seeds[image_index]),
             step_count=spec.step_count,
             set_timesteps=lambda scheduler: self.set_timesteps(scheduler, spec),
             skipped_step_count=spec.step_count - run_step_count,
         )
 
+    def begins_with_image(self, spec: ImageSpec) -> bool:
+        """Whether a scheduler has to noise an image of the request."""
+        return spec.source is not None or spec.fill is not None
+
+    def _schedulers_for(self, spec: ImageSpec) -> PrivateSchedulers:
+        """Schedulers configured as the stock pipeline of the spec's task configures them."""
+        del spec
+        return self._schedulers
+
     def evaluations(self, spec: ImageSpec) -> int:
         """Denoiser evaluations of one image: Heun's are twice its steps, less one."""
         run_step_count = self.strength_rounding.run_step_count(spec.step_count, spec.strength)
-        key = (spec.scheduler, spec.step_count, run_step_count)
+        key = (spec.task, spec.scheduler, spec.step_count, run_step_count)
         if key not in self._evaluations:
             self._evaluations[key] = len(self.schedule(spec, 0).timesteps)
         return self._evaluations[key]
@@ -336,7 +356,7 @@ class DiffusersStepModel(ABC):
         Raises GenerationFailed for latents or pixels that are not finite.
         """
         _require_finite(trajectory.latents)
-        decoded = self.to_image(self.unpacked(trajectory.latents, trajectory.spec))
+        decoded = self.finished_image(trajectory)
         _require_finite(decoded)
         if self.objects_to(decoded):
             trajectory.is_filtered = True

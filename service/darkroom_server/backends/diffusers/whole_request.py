@@ -17,6 +17,10 @@ from diffusers import DiffusionPipeline
 
 from darkroom_server.backends.base import ImageArray
 from darkroom_server.backends.diffusers.pictures import keep_unmasked, picture
+from darkroom_server.backends.diffusers.pipeline_arguments import (
+    call_parameters,
+    guidance_arguments,
+)
 from darkroom_server.backends.diffusers.schedule import PrivateSchedulers
 from darkroom_server.backends.diffusers.step_model import (
     DTYPES,
@@ -30,29 +34,38 @@ from darkroom_server.domain.models import Dtype
 
 OnStep = Callable[[int, int], None]
 
+
 _NEEDED = ("prompt", "width", "height", "num_inference_steps", "generator")
 #: Arguments of pipelines that make something else, or make it of something else.
-_FOREIGN = ("num_frames", "video_length", "frames", "control_image")
+_FOREIGN = ("num_frames", "video_length", "frames", "video", "control_video", "control_image")
+#: Arguments that requests give, besides the needed ones.
+_GIVEN = ("image", "mask_image")
 
 
 def reason_against(kind: Any) -> str | None:
     """Why a pipeline's class cannot be run, or None when it can."""
     if not (isinstance(kind, type) and issubclass(kind, DiffusionPipeline)):
         return "is no pipeline of the installed diffusers"
-    arguments = call_arguments(kind)
-    missing = [name for name in _NEEDED if name not in arguments]
+    parameters = call_parameters(kind)
+    missing = [name for name in _NEEDED if name not in parameters]
     if missing:
         return f"takes no {missing[0]}"
-    foreign = [name for name in _FOREIGN if name in arguments]
-    if "image" in arguments and "mask_image" not in arguments:
+    foreign = [name for name in _FOREIGN if name in parameters]
+    if "image" in parameters and "mask_image" not in parameters:
         foreign.append("image")
-    return f"takes {foreign[0]}, and no request has one" if foreign else None
+    foreign += [name for name, one in parameters.items() if _is_required(name, one)]
+    if foreign:
+        return f"takes {foreign[0]}, and no request has one"
+    return None if guidance_arguments(kind, 1.0) else "takes no guidance"
 
 
-def call_arguments(kind: Any) -> frozenset[str]:
-    """Names of what a pipeline's class takes; optimum's pass all on to one of diffusers."""
-    made_of = getattr(kind, "auto_model_class", kind)
-    return frozenset(inspect.signature(made_of.__call__).parameters)
+def _is_required(name: str, parameter: inspect.Parameter) -> bool:
+    """Whether a call without it fails, and requests give nothing for it."""
+    return (
+        parameter.default is inspect.Parameter.empty
+        and parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
+        and name not in ("self", *_NEEDED, *_GIVEN)
+    )
 
 
 class WholeRequestModel:
@@ -61,7 +74,7 @@ class WholeRequestModel:
     def __init__(self, pipeline: Any, *, allowed_schedulers: Sequence[str]) -> None:
         self._pipeline = pipeline
         self._schedulers = PrivateSchedulers(pipeline.scheduler, allowed=allowed_schedulers)
-        self._accepted = call_arguments(type(pipeline))
+        self._accepted = frozenset(call_parameters(type(pipeline)))
 
     def compatible_key(self, spec: ImageSpec) -> Hashable:
         """Everything but prompts and seeds; whether there is a negative prompt at all counts."""
@@ -118,8 +131,12 @@ class WholeRequestModel:
         }
         if first.negative_prompt is not None:
             arguments["negative_prompt"] = [spec.negative_prompt for spec, _ in rows]
-        if "guidance_scale" in self._accepted:
-            arguments["guidance_scale"] = first.guidance_scale
+        config = getattr(getattr(self._pipeline, "transformer", None), "config", None)
+        arguments |= guidance_arguments(
+            type(self._pipeline),
+            first.guidance_scale,
+            embeds_guidance=bool(getattr(config, "guidance_embeds", False)),
+        )
         fills = [spec.fill for spec, _ in rows if spec.fill is not None]
         if fills:
             arguments["image"] = [picture(fill.image) for fill in fills]

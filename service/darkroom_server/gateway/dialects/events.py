@@ -6,7 +6,6 @@ but that an image comes whole, with its bytes, and not in chunks.
 
 from __future__ import annotations
 
-import asyncio
 import base64
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import aclosing
@@ -23,14 +22,14 @@ from darkroom_server.domain.errors import DarkroomError, InvalidParameter
 from darkroom_server.domain.jobs import JobImage
 from darkroom_server.domain.models import ModelRef
 from darkroom_server.engine.engine import Engine
-from darkroom_server.gateway.bodies import read_body
+from darkroom_server.gateway.bodies import off_loop, read_body, require_few_values
 from darkroom_server.gateway.event_stream import EventStream, event_text
-from darkroom_server.gateway.outcome import accepted_headers
+from darkroom_server.gateway.outcome import accepted_headers, unless_gone
 from darkroom_server.gateway.problems import Problem, problem_of, refusal
 from darkroom_server.wire.generation import Told, generation_events
-from darkroom_server.wire.images import ImageLimits
 from darkroom_server.wire.messages import parse_fill, parse_generate
 from darkroom_server.wire.model_messages import model_message
+from darkroom_server.wire.picture_processes import Pictures
 from darkroom_server.wire.requests import ImageRequest
 
 _Event: TypeAlias = "tuple[str, dict[str, Any]]"
@@ -38,7 +37,7 @@ _Message = TypeVar("_Message", bound=Message)
 _Parsed: TypeAlias = "tuple[ModelRef, ImageRequest]"
 
 
-def events_router(engine: Engine, image_limits: ImageLimits) -> APIRouter:
+def events_router(engine: Engine, pictures: Pictures) -> APIRouter:
     """The routes; belongs to the engine's event loop."""
     router = APIRouter(prefix="/darkroom/v1", tags=["events"])
 
@@ -56,7 +55,7 @@ def events_router(engine: Engine, image_limits: ImageLimits) -> APIRouter:
         async def parse() -> _Parsed:
             return parse_generate(await _read(request, GenerateRequest()))
 
-        return await _answer(engine, image_limits, parse)
+        return await _answer(request, engine, pictures, parse)
 
     @router.post("/fill")
     async def fill(request: Request) -> Response:
@@ -65,23 +64,30 @@ def events_router(engine: Engine, image_limits: ImageLimits) -> APIRouter:
         async def parse() -> _Parsed:
             return parse_fill(await _read(request, FillRequest()))
 
-        return await _answer(engine, image_limits, parse)
+        return await _answer(request, engine, pictures, parse)
 
     return router
 
 
 async def _answer(
-    engine: Engine, image_limits: ImageLimits, parse: Callable[[], Awaitable[_Parsed]]
+    request: Request,
+    engine: Engine,
+    pictures: Pictures,
+    parse: Callable[[], Awaitable[_Parsed]],
 ) -> Response:
     """A stream once the request is admitted; until then an error is an HTTP status."""
     try:
         ref, parsed = await parse()
-        told = generation_events(engine, image_limits, ref, parsed, deadline_s=None)
-        happened, messages = await anext(told)
+        told = generation_events(engine, pictures, ref, parsed, deadline_s=None)
+        happened, messages = await unless_gone(request, _first(told))
     except DarkroomError as error:
         return refused(error)
     first = list(messages)
     return EventStream(_texts((happened, first), told), headers=accepted_headers(first[0].accepted))
+
+
+async def _first(told: AsyncGenerator[Told, None]) -> Told:
+    return await anext(told)
 
 
 async def _texts(first: Told, told: AsyncGenerator[Told, None]) -> AsyncGenerator[str, None]:
@@ -121,10 +127,11 @@ def _json(event: GenerationEvent) -> dict[str, Any]:
 async def _read(request: Request, message: _Message) -> _Message:
     """The body as a message; raises InvalidParameter. Large ones are parsed off the loop."""
     body = await read_body(request.stream())
-    return await asyncio.to_thread(_parse, body, message)
+    return await off_loop(_parse, body, message)
 
 
 def _parse(body: bytearray, message: _Message) -> _Message:
+    require_few_values(body)
     try:
         return json_format.Parse(bytes(body), message)
     except (json_format.ParseError, UnicodeDecodeError, RecursionError) as error:

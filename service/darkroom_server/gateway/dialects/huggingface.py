@@ -12,7 +12,7 @@ from darkroom_server.domain.errors import InvalidParameter
 from darkroom_server.domain.jobs import ImageFormat, Task
 from darkroom_server.domain.models import ModelStatus, VersionState
 from darkroom_server.gateway.asking import Manner
-from darkroom_server.gateway.bodies import parse_object, read_body
+from darkroom_server.gateway.bodies import off_loop, parse_object, read_body
 from darkroom_server.gateway.fields import NAMES, Fields
 from darkroom_server.gateway.making import ImageMaker, answering
 from darkroom_server.gateway.outcome import outcome_headers
@@ -26,8 +26,12 @@ _WAIT_HEADER = "x-wait-for-model"
 _LOADING_S = 5
 #: What the clients call a mask; the image is in `inputs`.
 _MASK_NAME = "parameters.mask_image"
+#: What a body has besides the parameters.
+_BODY_NAMES = ("inputs", "parameters", "model")
 #: A body that begins so is an image; JSON never does.
 _MAGICS = (b"\x89PNG", b"\xff\xd8\xff", b"RIFF")
+#: The same in base64, and what data URLs begin with; prompts do not.
+_IMAGE_TEXTS = ("iVBORw0KGgo", "/9j/", "UklGR", "data:image/")
 
 
 def huggingface_router(maker: ImageMaker) -> APIRouter:
@@ -98,9 +102,10 @@ def _add_state_routes(router: APIRouter, maker: ImageMaker) -> None:
 
 async def _infer(maker: ImageMaker, request: Request, model: str) -> Response:
     body = bytes(await read_body(request.stream()))
-    if body.startswith(_MAGICS):
+    is_said_image = request.headers.get("content-type", "").lower().startswith("image/")
+    if is_said_image or body.startswith(_MAGICS):
         return await _image(maker, request, _fields({"image": body, "model": model or None}, {}))
-    return await infer_json(maker, request, parse_object(body), model)
+    return await infer_json(maker, request, await off_loop(parse_object, body), model)
 
 
 async def infer_json(
@@ -156,8 +161,8 @@ def _fields(values: dict[str, Any], shown: Mapping[str, str]) -> Fields:
 def read_inputs(body: dict[str, Any], model: str, maker: ImageMaker) -> Fields:
     """The fields of `inputs` and `parameters`; the path's model goes before the body's.
 
-    `inputs` is an image where the prompt or a mask is among the parameters, or the model has no use
-    for a text alone; otherwise it is the prompt.
+    `inputs` is an image where it begins as one, where the prompt or a mask is among the parameters,
+    or where the model has no use for a text alone; otherwise it is the prompt.
     """
     parameters = body.get("parameters")
     if parameters is None:
@@ -167,8 +172,16 @@ def read_inputs(body: dict[str, Any], model: str, maker: ImageMaker) -> Fields:
     inputs = body.get("inputs")
     if not isinstance(inputs, str) or not inputs.strip():
         raise InvalidParameter("inputs", "give the text to draw, or the image to change")
-    values = {**parameters, "model": model or body.get("model")}
-    about_image = any(values.get(name) is not None for name in ("prompt", "mask", "mask_image"))
+    fields = _of_inputs(inputs, parameters, model or body.get("model"), maker)
+    fields.ignored += [name for name in body if name not in _BODY_NAMES]
+    return fields
+
+
+def _of_inputs(inputs: str, parameters: dict[str, Any], model: Any, maker: ImageMaker) -> Fields:
+    values = {**parameters, "model": model}
+    about_image = inputs.lstrip().startswith(_IMAGE_TEXTS) or any(
+        values.get(name) is not None for name in ("prompt", "mask", "mask_image")
+    )
     named = values["model"] if isinstance(values["model"], str) else None
     if about_image or Task.TEXT_TO_IMAGE not in maker.tasks_of(named):
         return _fields({**values, "image": inputs}, {"image.content": "inputs"})

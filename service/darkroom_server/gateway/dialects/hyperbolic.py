@@ -12,6 +12,7 @@ from darkroom_server.domain.jobs import ImageFormat
 from darkroom_server.gateway.asking import Manner
 from darkroom_server.gateway.bodies import read_object
 from darkroom_server.gateway.fields import Fields
+from darkroom_server.gateway.knobs import HYPERBOLIC
 from darkroom_server.gateway.making import ImageMaker, answering
 from darkroom_server.gateway.outcome import outcome_headers
 from darkroom_server.gateway.problems import Problem
@@ -36,7 +37,7 @@ def hyperbolic_router(maker: ImageMaker) -> APIRouter:
 
 async def infer(maker: ImageMaker, request: Request, body: dict[str, Any]) -> Response:
     """The answer to a body; JPEG unless it says otherwise. Raises DarkroomError."""
-    fields = Fields(body)
+    fields = Fields(body, knobs=HYPERBOLIC)
     outcome = await maker.make(request, fields, Manner(format=ImageFormat.JPEG))
     images = [
         {

@@ -9,39 +9,66 @@ from __future__ import annotations
 import base64
 import time
 import uuid
-from collections.abc import Sequence
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
-from darkroom.v1.image_service_pb2 import GenerationEvent
 from darkroom_server.domain.errors import InvalidParameter
-from darkroom_server.domain.jobs import JobImage
 from darkroom_server.domain.models import ModelStatus
 from darkroom_server.gateway.asking import Manner
 from darkroom_server.gateway.bodies import read_object
 from darkroom_server.gateway.dialects import huggingface, hyperbolic
-from darkroom_server.gateway.dialects.openai_stream import USAGE, look, stream_images
+from darkroom_server.gateway.dialects.openai_stream import (
+    USAGE,
+    look,
+    partial_image_count,
+    stream_images,
+)
 from darkroom_server.gateway.fields import Fields, flag
-from darkroom_server.gateway.forms import read_form
+from darkroom_server.gateway.forms import is_form, read_form
+from darkroom_server.gateway.kept_images import KeptImages
+from darkroom_server.gateway.knobs import OPENAI
 from darkroom_server.gateway.making import ImageMaker, answering
-from darkroom_server.gateway.outcome import outcome_headers
+from darkroom_server.gateway.outcome import Outcome, outcome_headers
 from darkroom_server.gateway.problems import Problem
 from darkroom_server.gateway.schemas import form_body, json_body
 from darkroom_server.wire.requests import MaskPolarity
 
 #: Clients of several providers put the provider's name first.
 PROVIDERS = ("", "/together", "/nebius", "/nscale", "/hyperbolic")
-_EDIT = Manner(mask_polarity=MaskPolarity.TRANSPARENT_REPAINTS)
+_EDIT = Manner(mask_polarity=MaskPolarity.TRANSPARENT_REPAINTS, needs_image=True)
+#: What `_images` reads by itself.
+_OWN = ("response_format", "stream", "partial_images")
+#: How an image may come back; Together calls the second one base64.
+_FORMS = {"url": "url", "b64_json": "b64_json", "base64": "b64_json"}
+#: Models of OpenAI's that answer with addresses where nothing is said.
+_BY_ADDRESS = "dall-e"
 
 
-def openai_router(maker: ImageMaker) -> APIRouter:
+def openai_router(maker: ImageMaker, kept: KeptImages) -> APIRouter:
     """The routes."""
     router = APIRouter(tags=["openai"])
 
+    async def images(request: Request, body: dict[str, Any], manner: Manner, kind: str) -> Response:
+        partial_count = partial_image_count(body)
+        fields = Fields(body, knobs=OPENAI, own=_OWN)
+        form = _form(body, fields)
+        if flag(body.get("stream"), "stream"):
+            if form == "url" and body.get("response_format"):
+                raise InvalidParameter("response_format", "streams carry images as b64_json")
+            return await stream_images(maker, fields, manner, kind, partial_count)
+        if partial_count:
+            fields.ignored.insert(0, "partial_images")
+        outcome = await maker.make(request, fields, manner)
+        addresses = None
+        if form == "url":
+            addresses = [kept.address(request, name) for name in kept.keep(outcome.images)]
+        headers = outcome_headers(outcome, fields.ignored)
+        return JSONResponse(_answer(fields, outcome, addresses), headers=headers)
+
     async def generations(request: Request) -> Response:
-        """Text to image; with an image, image to image or fill. Images come as base64 in JSON."""
+        """Text to image; with an image, image to image or fill. Images come as base64 or by url."""
 
         async def work() -> Response:
             body = await read_object(request.stream())
@@ -50,7 +77,7 @@ def openai_router(maker: ImageMaker) -> APIRouter:
                 return await answering(request, huggingface.render, made)
             if "model_name" in body:
                 return await hyperbolic.infer(maker, request, body)
-            return await _images(maker, request, body, Manner(), "image_generation")
+            return await images(request, body, Manner(), "image_generation")
 
         return await answering(request, render, work())
 
@@ -63,7 +90,8 @@ def openai_router(maker: ImageMaker) -> APIRouter:
         """Repaints what is transparent in the mask, or in the image; without either, all of it."""
 
         async def work() -> Response:
-            return await _images(maker, request, await _edit_body(request), _EDIT, "image_edit")
+            body = await (read_form(request) if is_form(request) else read_object(request.stream()))
+            return await images(request, body, _EDIT, "image_edit")
 
         return await answering(request, render, work())
 
@@ -88,42 +116,37 @@ def _add_model_routes(router: APIRouter, maker: ImageMaker) -> None:
         return await answering(request, render, work())
 
 
-async def _edit_body(request: Request) -> dict[str, Any]:
-    if request.headers.get("content-type", "").startswith("multipart/form-data"):
-        return await read_form(request)
-    return await read_object(request.stream())
+def _form(body: dict[str, Any], fields: Fields) -> str:
+    """How the images are to come back: by the model's name where the body does not say."""
+    asked = body.get("response_format")
+    if asked is None:
+        is_theirs = (fields.text("model") or "").lower().startswith(_BY_ADDRESS)
+        return "url" if is_theirs else "b64_json"
+    form = _FORMS.get(asked.lower()) if isinstance(asked, str) else None
+    if form is None:
+        raise InvalidParameter("response_format", f"is none of: {', '.join(_FORMS)}")
+    return form
 
 
-async def _images(
-    maker: ImageMaker, request: Request, body: dict[str, Any], manner: Manner, kind: str
-) -> Response:
-    if body.get("response_format") == "url":
-        raise InvalidParameter("response_format", "images are kept nowhere; ask for b64_json")
-    fields = Fields(body)
-    if flag(body.get("stream"), "stream"):
-        return await stream_images(maker, fields, manner, kind, body.get("partial_images"))
-    outcome = await maker.make(request, fields, manner)
-    headers = outcome_headers(outcome, fields.ignored)
-    return JSONResponse(_answer(fields, outcome.accepted, outcome.images), headers=headers)
-
-
-def _answer(
-    fields: Fields, accepted: GenerationEvent.Accepted, images: Sequence[JobImage]
-) -> dict[str, Any]:
+def _answer(fields: Fields, outcome: Outcome, addresses: list[str] | None) -> dict[str, Any]:
+    """The body; never an address and the bytes together, which clients take for an error."""
+    named = outcome.accepted.parameters.model.removeprefix("models/")
+    found: list[dict[str, Any]] = []
+    for at, image in enumerate(outcome.images):
+        one: dict[str, Any] = {"index": image.image_index}
+        if addresses is None:
+            content = base64.b64encode(image.content).decode()
+            one |= {"type": "b64_json", "b64_json": content}
+        else:
+            one |= {"type": "url", "url": addresses[at]}
+        found.append(one)
     return {
         "id": uuid.uuid4().hex,
         "object": "list",
         "created": int(time.time()),
-        "model": fields.text("model") or accepted.parameters.model.removeprefix("models/"),
-        "data": [
-            {
-                "index": image.image_index,
-                "type": "b64_json",
-                "b64_json": base64.b64encode(image.content).decode(),
-            }
-            for image in images
-        ],
-        **look(images[0]),
+        "model": fields.text("model") or named,
+        "data": found,
+        **look(outcome.images[0]),
         "usage": USAGE,
     }
 

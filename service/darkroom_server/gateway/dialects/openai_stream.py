@@ -5,8 +5,9 @@ from __future__ import annotations
 import base64
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 from fastapi import Response
@@ -34,24 +35,36 @@ USAGE = {
 }
 
 
+def partial_image_count(body: Mapping[str, Any]) -> int:
+    """How many partial images a body asks for; raises InvalidParameter."""
+    count = whole(body.get("partial_images"), "partial_images") or 0
+    if not 0 <= count <= MAX_PARTIAL_IMAGE_COUNT:
+        raise InvalidParameter("partial_images", f"is not in 0 to {MAX_PARTIAL_IMAGE_COUNT}")
+    return count
+
+
 async def stream_images(
-    maker: ImageMaker, fields: Fields, manner: Manner, kind: str, partial_images: Any
+    maker: ImageMaker, fields: Fields, manner: Manner, kind: str, partial_count: int
 ) -> Response:
     """A stream once the request is admitted; until then DarkroomError is raised.
 
     `kind` begins the names of the events.
     """
-    partial_count = whole(partial_images, "partial_images") or 0
-    if not 0 <= partial_count <= MAX_PARTIAL_IMAGE_COUNT:
-        raise InvalidParameter("partial_images", f"is not in 0 to {MAX_PARTIAL_IMAGE_COUNT}")
     if partial_count:
-        step_count = fields.whole("step_count") or _default_step_count(maker, fields)
-        interval = max(1, step_count // (partial_count + 1))
-        preview = PreviewSpec(interval_step_count=interval, max_edge_px=_PARTIAL_EDGE_PX)
-        manner = Manner(format=manner.format, mask_polarity=manner.mask_polarity, preview=preview)
+        manner = with_partial_images(maker, fields, manner, partial_count)
     begun = await maker.begin(fields, manner)
     headers = accepted_headers(begun.accepted, fields.ignored)
     return EventStream(_events(begun, kind, partial_count), headers)
+
+
+def with_partial_images(
+    maker: ImageMaker, fields: Fields, manner: Manner, partial_count: int
+) -> Manner:
+    """The manner, with so many previews of each image; raises DarkroomError."""
+    step_count = fields.whole("step_count") or _default_step_count(maker, fields)
+    interval = max(1, step_count // (partial_count + 1))
+    preview = PreviewSpec(interval_step_count=interval, max_edge_px=_PARTIAL_EDGE_PX)
+    return replace(manner, preview=preview)
 
 
 def _default_step_count(maker: ImageMaker, fields: Fields) -> int:

@@ -10,14 +10,14 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
-from darkroom_server.domain.errors import InvalidParameter
+from darkroom_server.domain.errors import InvalidParameter, UnknownRoute
 from darkroom_server.gateway.asking import Manner
 from darkroom_server.gateway.bodies import read_object
 from darkroom_server.gateway.fields import NAMES, Fields
 from darkroom_server.gateway.making import ImageMaker, answering
 from darkroom_server.gateway.outcome import accepted_headers
-from darkroom_server.gateway.predictions import Prediction, Predictions
-from darkroom_server.gateway.problems import Problem
+from darkroom_server.gateway.predictions import Prediction, Predictions, PredictionStatus
+from darkroom_server.gateway.problems import Problem, words_of
 from darkroom_server.gateway.schemas import json_body, prediction_schema
 from darkroom_server.wire.limits import MAX_PROMPT_BYTES
 from darkroom_server.wire.status import MAX_DETAIL_BYTES, cut
@@ -25,8 +25,8 @@ from darkroom_server.wire.status import MAX_DETAIL_BYTES, cut
 _PREFER_WAIT = re.compile(r"\bwait(?:=(\d{1,4}))?\b")
 #: How long a call that prefers to wait does so, and at most.
 _WAIT_S = 60.0
-#: Names of one field, all of which some clients send at once.
-_IMAGE_NAMES = ("image", "input_image", "images", "input_images")
+#: What a body has besides the input's fields; `stream` asks for texts, which there are none of.
+_BODY_NAMES = ("input", "version", "stream")
 #: What comes back of an input, and how long a text of it may be.
 _ECHO_BYTES: Mapping[str, int] = {
     name: MAX_PROMPT_BYTES if "prompt" in field else MAX_DETAIL_BYTES
@@ -36,10 +36,9 @@ _ECHO_BYTES: Mapping[str, int] = {
 }
 
 
-def replicate_router(maker: ImageMaker) -> APIRouter:
-    """The routes; a prediction is known to this router alone."""
+def replicate_router(maker: ImageMaker, predictions: Predictions) -> APIRouter:
+    """The routes."""
     router = APIRouter(tags=["replicate"])
-    predictions = Predictions()
     body = json_body(prediction_schema())
 
     async def predict(request: Request, model: str) -> Response:
@@ -71,26 +70,30 @@ def _add_kept_routes(router: APIRouter, predictions: Predictions) -> None:
     @router.get("/replicate/v1/predictions/{prediction_id}")
     async def look(request: Request, prediction_id: str) -> Response:
         """How a prediction stands."""
-        found = predictions.find(prediction_id)
-        return _missing() if found is None else JSONResponse(_shown(found, request))
+
+        async def work() -> Response:
+            return JSONResponse(_shown(predictions, _found(predictions, prediction_id), request))
+
+        return await answering(request, render, work())
 
     @router.post("/v1/predictions/{prediction_id}/cancel")
     @router.post("/replicate/v1/predictions/{prediction_id}/cancel")
     async def cancel(request: Request, prediction_id: str) -> Response:
         """Stops a prediction that runs."""
-        found = predictions.find(prediction_id)
-        if found is None:
-            return _missing()
-        await predictions.cancel(found)
-        return JSONResponse(_shown(found, request))
 
-    @router.get("/files/{name}")
-    async def file(name: str) -> Response:
-        """An image that a prediction has made."""
-        image = predictions.image(name)
-        if image is None:
-            return _missing()
-        return Response(image.content, media_type=image.format.value)
+        async def work() -> Response:
+            found = _found(predictions, prediction_id)
+            await predictions.cancel(found)
+            return JSONResponse(_shown(predictions, found, request))
+
+        return await answering(request, render, work())
+
+
+def _found(predictions: Predictions, prediction_id: str) -> Prediction:
+    found = predictions.find(prediction_id)
+    if found is None:
+        raise UnknownRoute("It is not known here, or no longer kept.")
+    return found
 
 
 async def _predict(
@@ -105,20 +108,16 @@ async def _predict(
         if not isinstance(version, str) or not version:
             raise InvalidParameter("version", "name a model")
         model = version.partition(":")[0]
-    fields = Fields({**_with_one_image(given), "model": model})
+    fields = Fields({**given, "model": model})
+    fields.ignored += [name for name in body if name not in _BODY_NAMES]
     begun = await maker.begin(fields, Manner())
     made = predictions.start(model, _echoed(given), begun)
     wait = _PREFER_WAIT.search(request.headers.get("prefer", ""))
     if wait:
         await predictions.wait(made, min(float(wait[1] or _WAIT_S), _WAIT_S))
     headers = accepted_headers(begun.accepted, fields.ignored)
-    return JSONResponse(_shown(made, request), status_code=201, headers=headers)
-
-
-def _with_one_image(given: dict[str, Any]) -> dict[str, Any]:
-    named = [name for name in _IMAGE_NAMES if given.get(name)]
-    rest = {name: value for name, value in given.items() if name not in _IMAGE_NAMES}
-    return rest | {"image": given[named[0]]} if named else rest
+    shown = _shown(predictions, made, request)
+    return JSONResponse(shown, status_code=201, headers=headers)
 
 
 def _echoed(given: dict[str, Any]) -> dict[str, Any]:
@@ -130,9 +129,10 @@ def _echoed(given: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _shown(made: Prediction, request: Request) -> dict[str, Any]:
-    base = str(request.base_url)
-    own = f"{base}v1/predictions/{made.id}"
+def _shown(predictions: Predictions, made: Prediction, request: Request) -> dict[str, Any]:
+    kept = predictions.kept
+    own = f"{kept.base_url(request)}v1/predictions/{made.id}"
+    error = made.error if made.status is PredictionStatus.FAILED else None
     taken_s = None if made.completed_s is None else made.completed_s - made.created_s
     return {
         "id": made.id,
@@ -140,9 +140,9 @@ def _shown(made: Prediction, request: Request) -> dict[str, Any]:
         "version": str(made.begun.accepted.parameters.model_version),
         "input": made.given,
         "status": made.status.value,
-        "output": [f"{base}files/{image_id}" for image_id in made.image_ids] or None,
+        "output": [kept.address(request, name) for name in made.image_names] or None,
         "logs": "",
-        "error": made.error,
+        "error": None if error is None else words_of(error),
         "metrics": {} if taken_s is None else {"predict_time": taken_s},
         "created_at": _time(made.created_s),
         "started_at": _time(made.created_s),
@@ -153,11 +153,6 @@ def _shown(made: Prediction, request: Request) -> dict[str, Any]:
 
 def _time(unix_s: float) -> str:
     return datetime.fromtimestamp(unix_s, UTC).isoformat()
-
-
-def _missing() -> Response:
-    text = "It is not known here, or no longer kept."
-    return JSONResponse({"title": "Not found", "detail": text, "status": 404}, status_code=404)
 
 
 def render(problem: Problem) -> dict[str, Any]:

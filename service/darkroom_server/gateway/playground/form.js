@@ -7,6 +7,7 @@ export const TASKS = {
 };
 const NUMBERS = ["width_px", "height_px", "step_count", "guidance_scale", "strength", "image_count"];
 const IMAGE_FIELDS = ["image", "strength"];
+const FILL_FIELDS = ["preserve_unmasked"];
 
 export const byId = (id) => document.getElementById(id);
 
@@ -20,9 +21,10 @@ export function showFields(model, task) {
     const field = label.dataset.field;
     const isImage = IMAGE_FIELDS.includes(field);
     const shown = field === "prompt" || field === "image" || Boolean(specs.get(field)?.effective);
-    label.hidden = !shown || (isImage && !takesImage);
+    label.hidden = !shown || (isImage && !takesImage) || (FILL_FIELDS.includes(field) && task !== "TASK_FILL");
   }
   for (const field of NUMBERS) limit(byId(field), specs.get(field) ?? {});
+  byId("preserve_unmasked").checked = specs.get("preserve_unmasked")?.defaultValue !== 0;
   for (const field of ["width_px", "height_px"])
     if (takesImage) Object.assign(byId(field), { value: "", placeholder: "auto" });
   // Unlike a fill's, its default is no model's.
@@ -46,6 +48,7 @@ export function request(model, { image, mask }) {
   const made = { model: model.name, prompt: byId("prompt").value.trim() };
   for (const field of ["negative_prompt", "scheduler"]) if (isShown(field) && byId(field).value) made[camel(field)] = byId(field).value;
   for (const field of NUMBERS) if (isShown(field) && byId(field).value !== "") made[camel(field)] = Number(byId(field).value);
+  if (isShown("preserve_unmasked")) made.preserveUnmasked = byId("preserve_unmasked").checked;
   // A seed may have more digits than a JavaScript number.
   if (isShown("seed") && byId("seed").value) made.seed = byId("seed").value;
   if (byId("format").value !== "OUTPUT_FORMAT_PNG") made.output = { format: byId("format").value };

@@ -144,7 +144,8 @@ function showProgress(text, done, total) {
 }
 
 function problem(made) {
-  if (!made.prompt) return { field: "prompt", message: "the prompt is empty; say what to draw" };
+  // What surrounds the mask, or the image itself, is something to go by.
+  if (!made.prompt && task === "TASK_TEXT_TO_IMAGE") return { field: "prompt", message: "the prompt is empty; say what to draw" };
   if (task !== "TASK_TEXT_TO_IMAGE" && !image) return { field: "image", message: "choose one first" };
   if (task === "TASK_FILL" && mask.isEmpty()) return { field: "mask", message: "draw over what should be repainted" };
   return null;

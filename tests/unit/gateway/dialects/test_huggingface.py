@@ -64,3 +64,26 @@ async def test_a_mask_that_was_sent_keeps_its_name() -> None:
     body = {"inputs": PICTURE, "parameters": {"prompt": "x", "mask": "%"}}
     answer = await posted(FakeEngine(), "/models/sdxl", json=body)
     assert (answer.status_code, answer.json()["error"]) == (400, "mask: is no base64")
+
+
+@pytest.mark.parametrize("content", [b"GIF89a", b"", b"{}"])
+async def test_what_is_said_to_be_an_image_is_read_as_one(content: bytes) -> None:
+    engine = FakeEngine()
+    headers = {"content-type": "image/gif"}
+    answer = await posted(engine, "/models/sdxl", content=content, headers=headers)
+    assert answer.status_code == 400
+    assert "PNG" in answer.json()["error"]
+    assert engine.sessions == []
+
+
+async def test_what_is_beside_the_parameters_is_told_to_change_nothing() -> None:
+    body = {"inputs": "x", "seed": 5, "options": {"use_cache": False}, "parameters": {"foo": 1}}
+    answer = await posted(FakeEngine(), "/models/sdxl", json=body)
+    told = answer.headers["x-darkroom-warning"]
+    assert told == ", ".join(f"PARAMETER_IGNORED {name}" for name in ("foo", "seed", "options"))
+
+
+async def test_an_image_by_an_unknown_name_is_refused() -> None:
+    body = {"inputs": "x", "parameters": {"control_image": PICTURE}}
+    answer = await posted(FakeEngine(), "/models/sdxl", json=body)
+    assert (answer.status_code, "control_image" in answer.json()["error"]) == (400, True)

@@ -77,3 +77,17 @@ async def test_the_routes_are_there_under_the_provider_s_name_too() -> None:
         assert made.json()["status"] == "succeeded"
         found = await client.get(f"/replicate/v1/predictions/{made.json()['id']}")
         assert found.json() == made.json()
+
+
+async def test_an_image_by_an_unknown_name_is_refused() -> None:
+    given = {"input": {"prompt": "x", "image_prompt": f"data:image/png;base64,{PICTURE}"}}
+    engine = FakeEngine()
+    answer = await posted(engine, "/v1/models/sdxl/predictions", json=given)
+    assert (answer.status_code, "image_prompt" in answer.json()["detail"]) == (400, True)
+    assert engine.sessions == []
+
+
+async def test_nobody_is_called_back_and_that_is_told() -> None:
+    given = {"input": {"prompt": "x"}, "webhook": "https://a.example", "stream": False}
+    answer = await posted(FakeEngine(), "/v1/models/sdxl/predictions", json=given)
+    assert answer.headers["x-darkroom-warning"] == "PARAMETER_IGNORED webhook"

@@ -330,6 +330,7 @@ class EffectiveParameters(_message.Message):
     SCHEDULER_FIELD_NUMBER: _builtins.int
     SEEDS_FIELD_NUMBER: _builtins.int
     STRENGTH_FIELD_NUMBER: _builtins.int
+    PRESERVE_UNMASKED_FIELD_NUMBER: _builtins.int
     OUTPUT_FIELD_NUMBER: _builtins.int
     FINGERPRINT_FIELD_NUMBER: _builtins.int
     model: _builtins.str
@@ -350,6 +351,8 @@ class EffectiveParameters(_message.Message):
     """Scheduler name."""
     strength: _builtins.float
     """Fill and image to image only."""
+    preserve_unmasked: _builtins.bool
+    """Fill only: whether what is not repainted are the input's own pixels."""
     fingerprint: _builtins.str
     """What the pixels depend on besides the fields above: dtype, denoiser and
     exactness level, for comparing two servers.
@@ -375,15 +378,21 @@ class EffectiveParameters(_message.Message):
         scheduler: _builtins.str = ...,
         seeds: _abc.Iterable[_builtins.int] | None = ...,
         strength: _builtins.float | None = ...,
+        preserve_unmasked: _builtins.bool | None = ...,
         output: Global___OutputOptions | None = ...,
         fingerprint: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_strength", b"_strength", "output", b"output", "strength", b"strength"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_preserve_unmasked", b"_preserve_unmasked", "_strength", b"_strength", "output", b"output", "preserve_unmasked", b"preserve_unmasked", "strength", b"strength"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_strength", b"_strength", "fingerprint", b"fingerprint", "guidance_scale", b"guidance_scale", "height_px", b"height_px", "model", b"model", "model_digest", b"model_digest", "model_version", b"model_version", "output", b"output", "scheduler", b"scheduler", "seeds", b"seeds", "step_count", b"step_count", "strength", b"strength", "width_px", b"width_px"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_preserve_unmasked", b"_preserve_unmasked", "_strength", b"_strength", "fingerprint", b"fingerprint", "guidance_scale", b"guidance_scale", "height_px", b"height_px", "model", b"model", "model_digest", b"model_digest", "model_version", b"model_version", "output", b"output", "preserve_unmasked", b"preserve_unmasked", "scheduler", b"scheduler", "seeds", b"seeds", "step_count", b"step_count", "strength", b"strength", "width_px", b"width_px"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__preserve_unmasked: _TypeAlias = _typing.Literal["preserve_unmasked"]  # noqa: Y015
+    _WhichOneofArgType__preserve_unmasked: _TypeAlias = _typing.Literal["_preserve_unmasked", b"_preserve_unmasked"]  # noqa: Y015
     _WhichOneofReturnType__strength: _TypeAlias = _typing.Literal["strength"]  # noqa: Y015
     _WhichOneofArgType__strength: _TypeAlias = _typing.Literal["_strength", b"_strength"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__preserve_unmasked) -> _WhichOneofReturnType__preserve_unmasked | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__strength) -> _WhichOneofReturnType__strength | None: ...
 
 Global___EffectiveParameters: _TypeAlias = EffectiveParameters  # noqa: Y015
@@ -487,22 +496,28 @@ class Warning(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     FIELD_FIELD_NUMBER: _builtins.int
+    WORDS_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
     """UPPER_SNAKE_CASE, stable."""
     description: _builtins.str
     """For people."""
     field: _builtins.str
     """Request field path, when one is at fault."""
+    @_builtins.property
+    def words(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Words of that field that the warning is about, when it is about words."""
+
     def __init__(
         self,
         *,
         reason: _builtins.str = ...,
         description: _builtins.str = ...,
         field: _builtins.str = ...,
+        words: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "field", b"field", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "field", b"field", "reason", b"reason", "words", b"words"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

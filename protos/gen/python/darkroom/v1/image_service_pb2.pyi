@@ -257,8 +257,10 @@ class FillRequest(_message.Message):
     strength: _builtins.float
     """How far from the original, 0 to 1. Unset: the model's default."""
     preserve_unmasked: _builtins.bool
-    """Paste the untouched pixels of the input back over the result, so that
-    black-mask pixels are bit-exact rather than VAE round-tripped.
+    """Whether what is not repainted are the input's own pixels, to the bit; what
+    is repainted then fades in along the inside of the mask's edge. False: all
+    pixels are the model's, whose VAE changes those that it was to keep. Unset:
+    the model's default, which is true unless its configuration says otherwise.
     """
     reproducibility: _image_pb2.Reproducibility.ValueType
     """As GenerateRequest.reproducibility."""
@@ -309,18 +311,20 @@ class FillRequest(_message.Message):
         mask: _image_pb2.ImageSource | None = ...,
         mask_polarity: _image_pb2.MaskPolarity.ValueType = ...,
         strength: _builtins.float | None = ...,
-        preserve_unmasked: _builtins.bool = ...,
+        preserve_unmasked: _builtins.bool | None = ...,
         reproducibility: _image_pb2.Reproducibility.ValueType = ...,
         feature_cache: _image_pb2.FeatureCache | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_guidance_scale", b"_guidance_scale", "_height_px", b"_height_px", "_seed", b"_seed", "_step_count", b"_step_count", "_strength", b"_strength", "_width_px", b"_width_px", "feature_cache", b"feature_cache", "guidance_scale", b"guidance_scale", "height_px", b"height_px", "image", b"image", "mask", b"mask", "output", b"output", "preview", b"preview", "seed", b"seed", "step_count", b"step_count", "strength", b"strength", "width_px", b"width_px"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_guidance_scale", b"_guidance_scale", "_height_px", b"_height_px", "_preserve_unmasked", b"_preserve_unmasked", "_seed", b"_seed", "_step_count", b"_step_count", "_strength", b"_strength", "_width_px", b"_width_px", "feature_cache", b"feature_cache", "guidance_scale", b"guidance_scale", "height_px", b"height_px", "image", b"image", "mask", b"mask", "output", b"output", "preserve_unmasked", b"preserve_unmasked", "preview", b"preview", "seed", b"seed", "step_count", b"step_count", "strength", b"strength", "width_px", b"width_px"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_guidance_scale", b"_guidance_scale", "_height_px", b"_height_px", "_seed", b"_seed", "_step_count", b"_step_count", "_strength", b"_strength", "_width_px", b"_width_px", "dimension_policy", b"dimension_policy", "feature_cache", b"feature_cache", "guidance_scale", b"guidance_scale", "height_px", b"height_px", "image", b"image", "image_count", b"image_count", "mask", b"mask", "mask_polarity", b"mask_polarity", "model", b"model", "negative_prompt", b"negative_prompt", "output", b"output", "preserve_unmasked", b"preserve_unmasked", "preview", b"preview", "priority", b"priority", "prompt", b"prompt", "reproducibility", b"reproducibility", "scheduler", b"scheduler", "seed", b"seed", "step_count", b"step_count", "strength", b"strength", "unsupported_parameter_policy", b"unsupported_parameter_policy", "validate_only", b"validate_only", "version", b"version", "width_px", b"width_px"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_guidance_scale", b"_guidance_scale", "_height_px", b"_height_px", "_preserve_unmasked", b"_preserve_unmasked", "_seed", b"_seed", "_step_count", b"_step_count", "_strength", b"_strength", "_width_px", b"_width_px", "dimension_policy", b"dimension_policy", "feature_cache", b"feature_cache", "guidance_scale", b"guidance_scale", "height_px", b"height_px", "image", b"image", "image_count", b"image_count", "mask", b"mask", "mask_polarity", b"mask_polarity", "model", b"model", "negative_prompt", b"negative_prompt", "output", b"output", "preserve_unmasked", b"preserve_unmasked", "preview", b"preview", "priority", b"priority", "prompt", b"prompt", "reproducibility", b"reproducibility", "scheduler", b"scheduler", "seed", b"seed", "step_count", b"step_count", "strength", b"strength", "unsupported_parameter_policy", b"unsupported_parameter_policy", "validate_only", b"validate_only", "version", b"version", "width_px", b"width_px"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__guidance_scale: _TypeAlias = _typing.Literal["guidance_scale"]  # noqa: Y015
     _WhichOneofArgType__guidance_scale: _TypeAlias = _typing.Literal["_guidance_scale", b"_guidance_scale"]  # noqa: Y015
     _WhichOneofReturnType__height_px: _TypeAlias = _typing.Literal["height_px"]  # noqa: Y015
     _WhichOneofArgType__height_px: _TypeAlias = _typing.Literal["_height_px", b"_height_px"]  # noqa: Y015
+    _WhichOneofReturnType__preserve_unmasked: _TypeAlias = _typing.Literal["preserve_unmasked"]  # noqa: Y015
+    _WhichOneofArgType__preserve_unmasked: _TypeAlias = _typing.Literal["_preserve_unmasked", b"_preserve_unmasked"]  # noqa: Y015
     _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
     _WhichOneofArgType__seed: _TypeAlias = _typing.Literal["_seed", b"_seed"]  # noqa: Y015
     _WhichOneofReturnType__step_count: _TypeAlias = _typing.Literal["step_count"]  # noqa: Y015
@@ -333,6 +337,8 @@ class FillRequest(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__guidance_scale) -> _WhichOneofReturnType__guidance_scale | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__height_px) -> _WhichOneofReturnType__height_px | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__preserve_unmasked) -> _WhichOneofReturnType__preserve_unmasked | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__seed) -> _WhichOneofReturnType__seed | None: ...
     @_typing.overload

@@ -79,7 +79,7 @@ class _MemoryFormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MemoryFo
     """As diffusers does it: channel after channel."""
     MEMORY_FORMAT_CHANNELS_LAST: _MemoryFormat.ValueType  # 1
     """Pixel after pixel. Faster on some devices; rounds differently, so it is
-    refused with REPRODUCIBILITY_SOLO.
+    refused with REPRODUCIBILITY_EXACT.
     """
 
 class MemoryFormat(_MemoryFormat, metaclass=_MemoryFormatEnumTypeWrapper):
@@ -89,7 +89,7 @@ MEMORY_FORMAT_UNSPECIFIED: MemoryFormat.ValueType  # 0
 """As diffusers does it: channel after channel."""
 MEMORY_FORMAT_CHANNELS_LAST: MemoryFormat.ValueType  # 1
 """Pixel after pixel. Faster on some devices; rounds differently, so it is
-refused with REPRODUCIBILITY_SOLO.
+refused with REPRODUCIBILITY_EXACT.
 """
 Global___MemoryFormat: _TypeAlias = MemoryFormat  # noqa: Y015
 
@@ -322,6 +322,7 @@ class ModelConfig(_message.Message):
         GUIDANCE_SCALE_FIELD_NUMBER: _builtins.int
         SCHEDULER_FIELD_NUMBER: _builtins.int
         STRENGTH_FIELD_NUMBER: _builtins.int
+        PRESERVE_UNMASKED_FIELD_NUMBER: _builtins.int
         width_px: _builtins.int
         """Output width."""
         height_px: _builtins.int
@@ -334,6 +335,10 @@ class ModelConfig(_message.Message):
         """Scheduler, by class name."""
         strength: _builtins.float
         """Fill: how far from the original."""
+        preserve_unmasked: _builtins.bool
+        """Fill: whether what is not repainted are the input's own pixels. Unset:
+        true.
+        """
         def __init__(
             self,
             *,
@@ -343,17 +348,22 @@ class ModelConfig(_message.Message):
             guidance_scale: _builtins.float | None = ...,
             scheduler: _builtins.str = ...,
             strength: _builtins.float | None = ...,
+            preserve_unmasked: _builtins.bool | None = ...,
         ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _typing.Literal["_guidance_scale", b"_guidance_scale", "_strength", b"_strength", "guidance_scale", b"guidance_scale", "strength", b"strength"]  # noqa: Y015
+        _HasFieldArgType: _TypeAlias = _typing.Literal["_guidance_scale", b"_guidance_scale", "_preserve_unmasked", b"_preserve_unmasked", "_strength", b"_strength", "guidance_scale", b"guidance_scale", "preserve_unmasked", b"preserve_unmasked", "strength", b"strength"]  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["_guidance_scale", b"_guidance_scale", "_strength", b"_strength", "guidance_scale", b"guidance_scale", "height_px", b"height_px", "scheduler", b"scheduler", "step_count", b"step_count", "strength", b"strength", "width_px", b"width_px"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["_guidance_scale", b"_guidance_scale", "_preserve_unmasked", b"_preserve_unmasked", "_strength", b"_strength", "guidance_scale", b"guidance_scale", "height_px", b"height_px", "preserve_unmasked", b"preserve_unmasked", "scheduler", b"scheduler", "step_count", b"step_count", "strength", b"strength", "width_px", b"width_px"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         _WhichOneofReturnType__guidance_scale: _TypeAlias = _typing.Literal["guidance_scale"]  # noqa: Y015
         _WhichOneofArgType__guidance_scale: _TypeAlias = _typing.Literal["_guidance_scale", b"_guidance_scale"]  # noqa: Y015
+        _WhichOneofReturnType__preserve_unmasked: _TypeAlias = _typing.Literal["preserve_unmasked"]  # noqa: Y015
+        _WhichOneofArgType__preserve_unmasked: _TypeAlias = _typing.Literal["_preserve_unmasked", b"_preserve_unmasked"]  # noqa: Y015
         _WhichOneofReturnType__strength: _TypeAlias = _typing.Literal["strength"]  # noqa: Y015
         _WhichOneofArgType__strength: _TypeAlias = _typing.Literal["_strength", b"_strength"]  # noqa: Y015
         @_typing.overload
         def WhichOneof(self, oneof_group: _WhichOneofArgType__guidance_scale) -> _WhichOneofReturnType__guidance_scale | None: ...
+        @_typing.overload
+        def WhichOneof(self, oneof_group: _WhichOneofArgType__preserve_unmasked) -> _WhichOneofReturnType__preserve_unmasked | None: ...
         @_typing.overload
         def WhichOneof(self, oneof_group: _WhichOneofArgType__strength) -> _WhichOneofReturnType__strength | None: ...
 
@@ -423,6 +433,7 @@ class ModelConfig(_message.Message):
     OFFLOAD_FIELD_NUMBER: _builtins.int
     VAE_TILING_ABOVE_PX_FIELD_NUMBER: _builtins.int
     MEMORY_FORMAT_FIELD_NUMBER: _builtins.int
+    VOCABULARY_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Must equal the folder's name when set."""
     display_name: _builtins.str
@@ -536,6 +547,12 @@ class ModelConfig(_message.Message):
     def quantization(self) -> Global___Quantization:
         """Weights in fewer bits than they are computed in. Unset: none."""
 
+    @_builtins.property
+    def vocabulary(self) -> _model_service_pb2.Vocabulary:
+        """All that the model was taught to read, for models of a small vocabulary:
+        prompts with other words are answered with a warning. Unset: any text.
+        """
+
     def __init__(
         self,
         *,
@@ -569,10 +586,11 @@ class ModelConfig(_message.Message):
         offload: Global___Offload.ValueType = ...,
         vae_tiling_above_px: _builtins.int = ...,
         memory_format: Global___MemoryFormat.ValueType = ...,
+        vocabulary: _model_service_pb2.Vocabulary | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["defaults", b"defaults", "denoiser_options", b"denoiser_options", "dynamic_batching", b"dynamic_batching", "fake", b"fake", "hub", b"hub", "limits", b"limits", "quantization", b"quantization", "version_policy", b"version_policy"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["defaults", b"defaults", "denoiser_options", b"denoiser_options", "dynamic_batching", b"dynamic_batching", "fake", b"fake", "hub", b"hub", "limits", b"limits", "quantization", b"quantization", "version_policy", b"version_policy", "vocabulary", b"vocabulary"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "backend", b"backend", "defaults", b"defaults", "denoiser", b"denoiser", "denoiser_options", b"denoiser_options", "display_name", b"display_name", "dtype", b"dtype", "dynamic_batching", b"dynamic_batching", "fake", b"fake", "hub", b"hub", "instance_group", b"instance_group", "license", b"license", "limits", b"limits", "max_batch_size", b"max_batch_size", "max_queue_size", b"max_queue_size", "memory_format", b"memory_format", "model_warmup", b"model_warmup", "name", b"name", "offload", b"offload", "parameters", b"parameters", "quantization", b"quantization", "reproducibility", b"reproducibility", "schedulers", b"schedulers", "storage_dtype", b"storage_dtype", "tasks", b"tasks", "traffic_percent", b"traffic_percent", "update_policy", b"update_policy", "vae_tiling_above_px", b"vae_tiling_above_px", "version_labels", b"version_labels", "version_policy", b"version_policy"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "backend", b"backend", "defaults", b"defaults", "denoiser", b"denoiser", "denoiser_options", b"denoiser_options", "display_name", b"display_name", "dtype", b"dtype", "dynamic_batching", b"dynamic_batching", "fake", b"fake", "hub", b"hub", "instance_group", b"instance_group", "license", b"license", "limits", b"limits", "max_batch_size", b"max_batch_size", "max_queue_size", b"max_queue_size", "memory_format", b"memory_format", "model_warmup", b"model_warmup", "name", b"name", "offload", b"offload", "parameters", b"parameters", "quantization", b"quantization", "reproducibility", b"reproducibility", "schedulers", b"schedulers", "storage_dtype", b"storage_dtype", "tasks", b"tasks", "traffic_percent", b"traffic_percent", "update_policy", b"update_policy", "vae_tiling_above_px", b"vae_tiling_above_px", "version_labels", b"version_labels", "version_policy", b"version_policy", "vocabulary", b"vocabulary"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -114,6 +114,7 @@ class Model(_message.Message):
     VERSIONS_FIELD_NUMBER: _builtins.int
     REPRODUCIBILITY_FIELD_NUMBER: _builtins.int
     DENOISER_FIELD_NUMBER: _builtins.int
+    VOCABULARY_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Format: models/{model}; {model} is the name of its folder in the model
     repository.
@@ -172,6 +173,10 @@ class Model(_message.Message):
     def versions(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelVersion]:
         """Its versions, highest first."""
 
+    @_builtins.property
+    def vocabulary(self) -> Global___Vocabulary:
+        """All that it was taught to read; unset for models that read any text."""
+
     def __init__(
         self,
         *,
@@ -195,14 +200,47 @@ class Model(_message.Message):
         versions: _abc.Iterable[Global___ModelVersion] | None = ...,
         reproducibility: _image_pb2.Reproducibility.ValueType = ...,
         denoiser: _builtins.str = ...,
+        vocabulary: Global___Vocabulary | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["vocabulary", b"vocabulary"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "default_scheduler", b"default_scheduler", "default_version", b"default_version", "denoiser", b"denoiser", "dimension_multiple_px", b"dimension_multiple_px", "display_name", b"display_name", "hub_id", b"hub_id", "license", b"license", "max_image_count", b"max_image_count", "max_pixel_count", b"max_pixel_count", "memory_bytes", b"memory_bytes", "name", b"name", "parameters", b"parameters", "queued_request_count", b"queued_request_count", "reproducibility", b"reproducibility", "schedulers", b"schedulers", "state", b"state", "state_message", b"state_message", "tasks", b"tasks", "versions", b"versions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "default_scheduler", b"default_scheduler", "default_version", b"default_version", "denoiser", b"denoiser", "dimension_multiple_px", b"dimension_multiple_px", "display_name", b"display_name", "hub_id", b"hub_id", "license", b"license", "max_image_count", b"max_image_count", "max_pixel_count", b"max_pixel_count", "memory_bytes", b"memory_bytes", "name", b"name", "parameters", b"parameters", "queued_request_count", b"queued_request_count", "reproducibility", b"reproducibility", "schedulers", b"schedulers", "state", b"state", "state_message", b"state_message", "tasks", b"tasks", "versions", b"versions", "vocabulary", b"vocabulary"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Model: _TypeAlias = Model  # noqa: Y015
+
+@_typing.final
+class Vocabulary(_message.Message):
+    """What a model of a small vocabulary reads."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORDS_FIELD_NUMBER: _builtins.int
+    EXAMPLE_PROMPTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def words(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Every word, in lower case. Forms of a word, such as its plural, are words
+        of their own.
+        """
+
+    @_builtins.property
+    def example_prompts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Prompts that it draws well."""
+
+    def __init__(
+        self,
+        *,
+        words: _abc.Iterable[_builtins.str] | None = ...,
+        example_prompts: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["example_prompts", b"example_prompts", "words", b"words"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Vocabulary: _TypeAlias = Vocabulary  # noqa: Y015
 
 @_typing.final
 class ModelVersion(_message.Message):

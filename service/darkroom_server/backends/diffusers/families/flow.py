@@ -21,6 +21,7 @@ class FlowStepModel(DiffusersStepModel):
     """A loaded pipeline with a transformer that predicts velocities."""
 
     strength_rounding: ClassVar[StrengthRounding] = StrengthRounding.UP
+    noising: ClassVar[str] = "scale_noise"
 
     def __init__(
         self, pipeline: Any, *, allowed_schedulers: Sequence[str], prompts: PromptCache

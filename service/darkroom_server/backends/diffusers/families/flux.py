@@ -96,7 +96,7 @@ class FluxStepModel(FlowStepModel):
         return Conditioning(*self._prompts.lookup(spec.prompt, make))
 
     def set_timesteps(self, scheduler: Any, spec: ImageSpec) -> None:
-        """Evenly spaced sigmas, shifted by the number of image tokens where the scheduler does."""
+        """Evenly spaced sigmas, or the scheduler's own, shifted by the number of image tokens."""
         height, width = self._latent_size(spec)
         config = scheduler.config
         mu = calculate_shift(
@@ -106,6 +106,9 @@ class FluxStepModel(FlowStepModel):
             config.get("base_shift", 0.5),
             config.get("max_shift", 1.15),
         )
+        if config.get("use_flow_sigmas"):
+            scheduler.set_timesteps(spec.step_count, device=self._device, mu=mu)
+            return
         sigmas = np.linspace(1.0, 1 / spec.step_count, spec.step_count)
         scheduler.set_timesteps(sigmas=sigmas, device=self._device, mu=mu)
 

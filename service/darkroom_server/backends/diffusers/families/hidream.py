@@ -80,7 +80,9 @@ class HiDreamStepModel(FlowStepModel):
     def set_timesteps(self, scheduler: Any, spec: ImageSpec) -> None:
         """Shifted by the most tokens that the transformer takes, whatever the size."""
         shifts = {"mu": calculate_shift(self._transformer.max_seq)}
-        if isinstance(scheduler, UniPCMultistepScheduler):
+        if isinstance(scheduler, UniPCMultistepScheduler) and not scheduler.config.get(
+            "use_dynamic_shifting"
+        ):
             shifts = {}
         scheduler.set_timesteps(spec.step_count, device=self._device, **shifts)
 

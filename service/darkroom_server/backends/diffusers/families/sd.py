@@ -6,13 +6,19 @@ In the order of diffusers' `StableDiffusionPipeline`, `StableDiffusionImg2ImgPip
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from diffusers import StableDiffusionInpaintPipeline, StableDiffusionPipeline
+from diffusers import (
+    AsymmetricAutoencoderKL,
+    StableDiffusionInpaintPipeline,
+    StableDiffusionPipeline,
+)
 
-from darkroom_server.backends.diffusers.families.unet import UnetStepModel
+from darkroom_server.backends.diffusers.families.unet import FillState, UnetStepModel
+from darkroom_server.backends.diffusers.step_model import DiffusersTrajectory
 from darkroom_server.backends.prompt_cache import PromptCache
 from darkroom_server.domain.jobs import ImageSpec
 
@@ -38,7 +44,8 @@ class SdStepModel(UnetStepModel):
             pipeline
             if isinstance(pipeline, StableDiffusionInpaintPipeline)
             else StableDiffusionInpaintPipeline(
-                **pipeline.components,
+                # A copy: the inpainting pipeline changes settings of an old scheduler's.
+                **pipeline.components | {"scheduler": copy.deepcopy(pipeline.scheduler)},
                 requires_safety_checker=pipeline.config.requires_safety_checker,
             )
         )
@@ -72,6 +79,19 @@ class SdStepModel(UnetStepModel):
     def to_image(self, latents: torch.Tensor) -> torch.Tensor:
         """Runs the VAE."""
         return self.decoder(latents / self.vae.config.scaling_factor)
+
+    def finished_image(self, trajectory: DiffusersTrajectory) -> torch.Tensor:
+        """Of a fill, an asymmetric decoder takes the image and the mask as well."""
+        fill: FillState | None = trajectory.extra
+        if fill is None or not isinstance(self.vae, AsymmetricAutoencoderKL):
+            return super().finished_image(trajectory)
+        decoded: torch.Tensor = self.vae.decode(
+            trajectory.latents / self.vae.config.scaling_factor,
+            image=fill.image,
+            mask=fill.pixel_mask,
+            return_dict=False,
+        )[0]
+        return decoded
 
     def objects_to(self, decoded: torch.Tensor) -> bool:
         """What the pipeline's safety checker says, if it has one. It may change its argument."""

@@ -137,7 +137,7 @@ class SdxlStepModel(UnetStepModel):
         latents: torch.Tensor = self._source_pipeline.prepare_latents(
             image, None, 1, 1, image.dtype, self._device, schedule.generator, add_noise=False
         )
-        return latents.contiguous()
+        return latents
 
     def to_image(self, latents: torch.Tensor) -> torch.Tensor:
         """Runs the VAE, in FP32 where FP16 would overflow."""

@@ -15,7 +15,7 @@ import torch
 from diffusers.utils.torch_utils import randn_tensor
 
 from darkroom_server.backends.diffusers.pictures import picture
-from darkroom_server.backends.diffusers.schedule import Schedule
+from darkroom_server.backends.diffusers.schedule import PrivateSchedulers, Schedule
 from darkroom_server.backends.diffusers.step_model import (
     DiffusersStepModel,
     DiffusersTrajectory,
@@ -38,13 +38,16 @@ class FillState:
     """What filling adds to a trajectory; latents are [1, C, height/8, width/8].
 
     With a 4-channel UNet the kept part is blended in after each step; with 9 channels `extra`
-    ([1, 1 + C, ...]: mask and masked image) is an input of the UNet instead.
+    ([1, 1 + C, ...]: mask and masked image) is an input of the UNet instead. `image` and
+    `pixel_mask` are [1, 3, height, width] and [1, 1, height, width].
     """
 
     mask: torch.Tensor
     noise: torch.Tensor
     image_latents: torch.Tensor | None
     extra: torch.Tensor | None
+    image: torch.Tensor
+    pixel_mask: torch.Tensor
 
 
 class UnetStepModel(DiffusersStepModel):
@@ -65,12 +68,29 @@ class UnetStepModel(DiffusersStepModel):
             pipeline, pipeline.unet, allowed_schedulers=allowed_schedulers, prompts=prompts
         )
         self._fill_pipeline = fill_pipeline
+        self._fill_schedulers = PrivateSchedulers(
+            fill_pipeline.scheduler, allowed=allowed_schedulers
+        )
         self._unet = pipeline.unet
 
     def batch_key(self, spec: ImageSpec) -> Hashable:
         """The latents' size: tasks differ only before the first step and after each."""
         scale = self._pipeline.vae_scale_factor
         return (spec.height_px // scale, spec.width_px // scale)
+
+    def _schedulers_for(self, spec: ImageSpec) -> PrivateSchedulers:
+        return self._schedulers if spec.fill is None else self._fill_schedulers
+
+    def begins_with_image(self, spec: ImageSpec) -> bool:
+        """Not a fill of full strength by a UNet that takes the image itself."""
+        if spec.fill is not None and not self._is_blended:
+            return spec.fill.strength < 1.0
+        return super().begins_with_image(spec)
+
+    @property
+    def _is_blended(self) -> bool:
+        """Whether a fill's kept part is blended in after each step."""
+        return int(self._unet.config.in_channels) == 4
 
     def rows(self, spec: ImageSpec) -> int:
         """Two with guidance above 1, else one."""
@@ -118,7 +138,7 @@ class UnetStepModel(DiffusersStepModel):
         encoded: torch.Tensor = self._fill_pipeline._encode_vae_image(
             image=image, generator=schedule.generator
         )
-        return encoded.contiguous()
+        return encoded
 
     def _source_latents(self, image: torch.Tensor, schedule: Schedule) -> torch.Tensor:
         """Those that image to image begins with."""
@@ -144,10 +164,11 @@ class UnetStepModel(DiffusersStepModel):
             picture(fill.mask), height=spec.height_px, width=spec.width_px
         )
         from_noise = fill.strength == 1.0
-        blended = self._unet.config.in_channels == 4
+        blended = self._is_blended
         image_latents = None
         if blended or not from_noise:
-            image_latents = self._image_latents(image, schedule)
+            # Repeated by the pipelines for each image of a call, which lays them out anew.
+            image_latents = self._image_latents(image, schedule).contiguous()
         noise = self._noise(spec, pipeline.vae.config.latent_channels, schedule, dtype)
         if from_noise:
             latents = noise * schedule.scheduler.init_noise_sigma
@@ -165,7 +186,8 @@ class UnetStepModel(DiffusersStepModel):
             False,
         )
         extra = None if blended else torch.cat([small_mask, masked_latents], dim=1)
-        state = FillState(small_mask, noise, image_latents if blended else None, extra)
+        kept = image_latents if blended else None
+        state = FillState(small_mask, noise, kept, extra, image, mask.to(self._device, dtype))
         return DiffusersTrajectory(spec, schedule, latents, encoded, state)
 
     @torch.inference_mode()
@@ -185,12 +207,25 @@ class UnetStepModel(DiffusersStepModel):
         alone = len(trajectories) == 1
         timestep = trajectories[0].schedule.timestep if alone else torch.cat(steps)
         given = [one.conditioning for one in trajectories]
-        return {
+        inputs = {
             "sample": torch.cat(rows),
             "timestep": timestep,
             "encoder_hidden_states": torch.cat([c.context for c in given]),
             "added_cond_kwargs": self.added_conditions(given),
         }
+        if self._unet.config.time_cond_proj_dim is not None:
+            inputs["timestep_cond"] = torch.cat(
+                [self._embedded_guidance(one) for one in trajectories]
+            )
+        return inputs
+
+    def _embedded_guidance(self, one: DiffusersTrajectory) -> torch.Tensor:
+        """What a UNet that was distilled with guidance takes of its scale: [1, width]."""
+        embedded: torch.Tensor = self._pipeline.get_guidance_scale_embedding(
+            torch.tensor(one.spec.guidance_scale - 1).repeat(1),
+            embedding_dim=self._unet.config.time_cond_proj_dim,
+        )
+        return embedded.to(self._device, one.latents.dtype)
 
     def added_conditions(self, given: Sequence[Any]) -> dict[str, torch.Tensor] | None:
         """What the UNet takes besides texts, from each image's conditioning: nothing."""

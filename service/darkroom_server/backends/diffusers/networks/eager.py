@@ -12,7 +12,7 @@ from darkroom_server.backends.diffusers.networks.network import Inputs
 
 
 class EagerNetwork:
-    """Calls the module. `constants` are arguments that every call has."""
+    """Calls the module. `constants` are arguments of every call that gives no others."""
 
     def __init__(self, module: torch.nn.Module, constants: Mapping[str, Any]) -> None:
         self._module = module
@@ -20,7 +20,8 @@ class EagerNetwork:
 
     def __call__(self, inputs: Inputs) -> torch.Tensor:
         """Predictions [rows, …], exactly those of the stock pipeline."""
-        predicted: torch.Tensor = self._module(**inputs, **self._constants, return_dict=False)[0]
+        arguments = self._constants | inputs
+        predicted: torch.Tensor = self._module(**arguments, return_dict=False)[0]
         return predicted
 
     def memory_bytes(self) -> int:

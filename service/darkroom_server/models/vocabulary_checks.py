@@ -1,0 +1,28 @@
+"""Checks of the words that a config says its model was taught."""
+
+from __future__ import annotations
+
+from darkroom_server.domain.vocabulary import said_words
+from darkroom_server.models.config_file import ConfigFile
+from darkroom_server.models.problems import ProblemLog, quoted
+
+
+def check_vocabulary(config: ConfigFile, problems: ProblemLog) -> None:
+    """Whether each word is one that a prompt can have, and the examples are made of them."""
+    vocabulary = config.settings.vocabulary
+    for i, word in enumerate(vocabulary.words):
+        path = ("vocabulary", "words")
+        if said_words(word) != [word]:
+            config.error(problems, f"{quoted(word)} is not one word in lower case", *path, index=i)
+        elif word in vocabulary.words[:i]:
+            config.warning(problems, f"{quoted(word)} is named twice", *path, index=i)
+    for i, prompt in enumerate(vocabulary.example_prompts):
+        path = ("vocabulary", "example_prompts")
+        unknown = vocabulary.unknown_in(prompt)
+        if not prompt.strip():
+            config.error(problems, "an example is empty", *path, index=i)
+        elif unknown:
+            listed = ", ".join(quoted(word) for word in unknown)
+            config.error(problems, f"an example has unknown words: {listed}", *path, index=i)
+    if vocabulary.example_prompts and not vocabulary.words:
+        config.warning(problems, "example_prompts have no effect without words", "vocabulary")

@@ -1,0 +1,116 @@
+"""Processes that decode pictures: what they give back, and what becomes of those that do not."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from PIL import Image
+
+from darkroom_server.domain.errors import InvalidImage, QueueFull
+from darkroom_server.wire import picture_processes
+from darkroom_server.wire.dimensions import Size
+from darkroom_server.wire.images import upright_size
+from darkroom_server.wire.picture_processes import PictureProcesses
+from tests.unit.wire.pictures import encoded
+
+PICTURE = encoded(Image.new("RGB", (5, 3)))
+FOREVER_S = 3600.0
+
+
+@pytest.fixture
+def one() -> Iterator[PictureProcesses]:
+    """A single process, so that whatever holds it is in the way of the next picture."""
+    pictures = PictureProcesses(1, work_limit_s=1.0)
+    yield pictures
+    pictures.close()
+
+
+async def size_of(pictures: PictureProcesses, content: bytes = PICTURE) -> Size:
+    return await pictures.run(upright_size, content, "image.content", pictures.limits)
+
+
+async def test_what_is_asked_is_done_in_another_process_that_stays(one: PictureProcesses) -> None:
+    assert await size_of(one) == Size(5, 3)
+    first = await one.run(os.getpid)
+    assert first != os.getpid()
+    assert await one.run(os.getpid) == first
+
+
+async def test_refusals_come_back_with_their_field(one: PictureProcesses) -> None:
+    process = await one.run(os.getpid)
+    with pytest.raises(InvalidImage, match="PNG, JPEG or WebP") as caught:
+        await size_of(one, b"no picture")
+    assert caught.value.field == "image.content"
+    assert await one.run(os.getpid) == process
+
+
+async def test_one_who_leaves_holds_up_nobody(one: PictureProcesses) -> None:
+    await size_of(one)
+    held = asyncio.create_task(one.run(time.sleep, FOREVER_S))
+    waiting = [asyncio.create_task(one.run(time.sleep, FOREVER_S)) for _ in range(50)]
+    await asyncio.wait({held, *waiting}, timeout=0.1)
+    good = asyncio.create_task(size_of(one))
+    for task in (held, *waiting):
+        task.cancel()
+    async with asyncio.timeout(30):
+        assert await good == Size(5, 3)
+
+
+async def test_work_without_an_end_is_refused_and_ends(one: PictureProcesses) -> None:
+    with pytest.raises(InvalidImage, match="more than 1 s of work"):
+        await one.run(sum, range(10**13))
+    assert await size_of(one) == Size(5, 3)
+
+
+async def test_a_picture_that_ends_the_decoder_ends_nothing_else(one: PictureProcesses) -> None:
+    with pytest.raises(InvalidImage, match="ends the decoder"):
+        await one.run(signal.raise_signal, signal.SIGSEGV)
+    assert await size_of(one) == Size(5, 3)
+
+
+async def test_a_process_that_the_system_ended_is_replaced(one: PictureProcesses) -> None:
+    process = await one.run(os.getpid)
+    os.kill(process, signal.SIGKILL)
+    # Not a child of this test's to wait for: it is gone when it cannot be asked.
+    while one._idle[0].is_running():
+        await asyncio.sleep(0)
+    assert await size_of(one) == Size(5, 3)
+
+
+async def test_a_machine_without_room_for_a_process_asks_to_try_later(
+    one: PictureProcesses, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(24, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(picture_processes.subprocess, "Popen", full)
+        with pytest.raises(QueueFull):
+            await size_of(one)
+    assert await size_of(one) == Size(5, 3)
+
+
+async def test_pictures_and_other_work_do_not_stand_in_one_line(one: PictureProcesses) -> None:
+    busy = [asyncio.create_task(one.run(time.sleep, FOREVER_S)) for _ in range(50)]
+    async with asyncio.timeout(30):
+        assert await asyncio.to_thread(os.getpid) == os.getpid()
+    for task in busy:
+        task.cancel()
+    # And the other way round: no thread of the shared pool is needed.
+    refusing = ThreadPoolExecutor(1)
+    refusing.shutdown()
+    asyncio.get_running_loop().set_default_executor(refusing)
+    assert await size_of(one) == Size(5, 3)
+
+
+async def test_processes_end_with_their_owner(one: PictureProcesses) -> None:
+    process = await one.run(os.getpid)
+    one.close()
+    with pytest.raises(ProcessLookupError):
+        os.kill(process, 0)
