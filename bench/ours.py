@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from bench.virtual import Device, Idle, Turn
 from bench.workloads import Arrival
+from darkroom_server.domain.errors import DarkroomError
 from darkroom_server.domain.jobs import ImageSpec, Job, Reproducibility, Task
 from darkroom_server.models.bounds import MAX_ROW_COUNT
+from darkroom_server.scheduling.admission import decide
+from darkroom_server.scheduling.batch import Batch
 from darkroom_server.scheduling.entry import Shape, Step
-from darkroom_server.scheduling.step_batcher import Batch, StepBatcher
+from darkroom_server.scheduling.step_batcher import StepBatcher
 from darkroom_server.scheduling.step_costs import StepCosts
-from darkroom_server.worker.refusal import IDLE_REFUSAL_FACTOR
 
 #: Rows that a step may have; what a model's `max_batch_size` is by default.
 MAX_ROWS = MAX_ROW_COUNT
@@ -37,15 +39,13 @@ class SharedSteps:
         shape = shape_of(arrival, solo=self._solo)
         forecast = self._batcher.forecast(job, shape, now_s)
         assert forecast is not None
-        patience = 1.0 if len(self._batcher) else IDLE_REFUSAL_FACTOR
-        if deadline_s is not None and (
-            forecast.done_s > patience * (deadline_s - now_s) or forecast.breaks_until_s is not None
-        ):
+        admitted = decide(job, forecast, now_s, is_idle=not len(self._batcher))
+        if isinstance(admitted, DarkroomError):
             self.refused.add(arrival.index)
             return
         self.estimates_s[arrival.index] = forecast.done_s
         self._left[job.job_id] = (arrival, arrival.step_count)
-        self._batcher.add(job, shape, now_s, behind_s=forecast.breaks_until_s)
+        self._batcher.add(job, shape, now_s, admission=admitted)
 
     def cancel(self, index: int) -> None:
         """Removes a job."""

@@ -7,7 +7,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 
 from darkroom_server.domain.jobs import Job
-from darkroom_server.scheduling.forecast import Load
+from darkroom_server.scheduling.pace import Load
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +36,7 @@ class Step:
     image_index: int
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Entry:
     """A job in the batcher. `sort_s`: the time it is ordered by; `number`: which came first."""
 
@@ -46,8 +46,14 @@ class Entry:
     number: int
     #: Evaluations left by image; an image leaves when it is finished.
     remaining: dict[int, int]
+    #: Whether its deadline is kept, whatever else comes.
+    is_promised: bool = False
+    #: Time before its deadline by which it is to be done, in case something is disturbed.
+    reserve_s: float = 0.0
     #: Whether it can no longer make its deadline.
     is_lost: bool = False
+    #: Device time left at full batches, as it was counted last.
+    work_s: float = 0.0
 
     @property
     def rank(self) -> tuple[float, ...]:
@@ -55,8 +61,15 @@ class Entry:
         return (-self.job.spec.priority, self.is_lost, self.sort_s, self.number)
 
     @property
+    def due_s(self) -> float:
+        """When it is to be done, if that is promised."""
+        if self.job.deadline_s is None or not self.is_promised:
+            return math.inf
+        return self.job.deadline_s - self.reserve_s
+
+    @property
     def group(self) -> Hashable:
-        """What takes turns: the key, apart for images that share steps and images that do not."""
+        """What may share steps: the key, apart for images that share none."""
         return (self.shape.key, self.shape.alone)
 
     def image_order(self) -> list[int]:
@@ -68,13 +81,14 @@ class Entry:
         sign = 1 if self.shape.alone else -1
         return sorted(self.remaining, key=lambda index: (sign * self.remaining[index], index))
 
-    def least_step_count(self, side_by_side: int) -> int:
-        """Steps that are needed at least, where so many of its images may share one."""
-        counts = self.remaining.values()
-        return max(max(counts, default=0), math.ceil(sum(counts) / side_by_side))
+    def begins_or_ends(self, index: int) -> bool:
+        """Whether more than a step is due of one of its images: it is made ready, or decoded."""
+        return self.remaining[index] in (1, self.shape.evaluations)
 
     def load(self, running: frozenset[Step]) -> Load:
         """Work left once the steps that run now are taken."""
+        if not running:
+            return Load(rows=self.shape.rows, evaluations=tuple(self.remaining.values()))
         left = (
             count - (Step(self.job.job_id, index) in running)
             for index, count in self.remaining.items()

@@ -24,7 +24,6 @@ from darkroom_server.domain.errors import (
     DarkroomError,
     DeadlineExceeded,
     OutOfDeviceMemory,
-    QueueFull,
 )
 from darkroom_server.domain.jobs import (
     BatchShare,
@@ -36,8 +35,10 @@ from darkroom_server.domain.jobs import (
     Reproducibility,
     Stage,
 )
+from darkroom_server.scheduling.admission import decide
+from darkroom_server.scheduling.batch import Batch
 from darkroom_server.scheduling.entry import Shape, Step
-from darkroom_server.scheduling.step_batcher import Batch, Forecast, StepBatcher
+from darkroom_server.scheduling.step_batcher import StepBatcher
 from darkroom_server.scheduling.step_costs import StepCosts
 from darkroom_server.worker.calibration import cost_key
 from darkroom_server.worker.counters import WorkerCounters
@@ -52,7 +53,6 @@ from darkroom_server.worker.messages import (
     StopWorker,
     SubmitJob,
 )
-from darkroom_server.worker.refusal import late_refusal
 from darkroom_server.worker.running import DecodedTrajectory, RunningImage, RunningJob
 
 log = structlog.get_logger(__name__)
@@ -152,35 +152,19 @@ class WorkerLoop:
             self._emit(JobFailed(job.job_id, shape))
             return
         forecast = self._batcher.forecast(job, shape, now_s)
-        refusal = self._refusal(job, forecast, now_s, is_promised=is_promised)
-        if refusal is not None:
-            self._emit(JobFailed(job.job_id, refusal))
+        is_idle = not len(self._batcher)
+        admitted = decide(job, forecast, now_s, is_idle=is_idle, is_accepted=is_promised)
+        if isinstance(admitted, DarkroomError):
+            self._emit(JobFailed(job.job_id, admitted))
             return
         running = RunningJob(job, shape, JobRecord(job=job, submitted_s=now_s))
         self._jobs[job.job_id] = running
-        behind_s = None if forecast is None else forecast.breaks_until_s
-        self._batcher.add(job, shape, now_s, behind_s=behind_s)
+        self._batcher.add(job, shape, now_s, admission=admitted)
         running.ahead_count = self._batcher.ahead_count(job.job_id)
         estimated_s = None if forecast is None else forecast.done_s
-        if behind_s is not None:
-            estimated_s = self._batcher.estimates_s(now_s)[job.job_id]
+        if admitted.behind_s is not None:
+            estimated_s = self._batcher.estimates_s((job.job_id,), now_s)[job.job_id]
         self._report(running, JobQueued(running.ahead_count, estimated_s=estimated_s))
-
-    def _refusal(
-        self, job: Job, forecast: Forecast | None, now_s: float, *, is_promised: bool
-    ) -> DarkroomError | None:
-        """Why a job is not taken in, if it is not."""
-        if job.deadline_s is None or forecast is None:
-            return None
-        is_idle = not len(self._batcher)
-        if (late := late_refusal(job, forecast.done_s, now_s, is_idle=is_idle)) is not None:
-            return late
-        if forecast.breaks_until_s is not None and not is_promised:
-            return QueueFull(
-                "There is no room before its deadline: requests that are here would miss theirs.",
-                retry_after_s=forecast.breaks_until_s - now_s,
-            )
-        return None
 
     def _shape(self, spec: ImageSpec) -> Shape:
         is_exact = spec.reproducibility is Reproducibility.BUCKET_EXACT
@@ -365,7 +349,8 @@ class WorkerLoop:
             and not running.has_begun
             and running.ahead_count != ahead_count
         ]
-        estimates_s = self._batcher.estimates_s(now_s) if moved else {}
+        moved_ids = [running.job.job_id for _, running in moved]
+        estimates_s = self._batcher.estimates_s(moved_ids, now_s)
         for ahead_count, running in moved:
             running.ahead_count = ahead_count
             estimated_s = estimates_s.get(running.job.job_id)

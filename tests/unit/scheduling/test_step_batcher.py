@@ -10,13 +10,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from darkroom_server.domain.jobs import Priority
+from darkroom_server.scheduling.admission import Admission, Forecast
+from darkroom_server.scheduling.batch import Batch
 from darkroom_server.scheduling.entry import Shape, Step
-from darkroom_server.scheduling.step_batcher import (
-    SLACK_FACTOR,
-    Batch,
-    Forecast,
-    StepBatcher,
-)
+from darkroom_server.scheduling.step_batcher import SLACK_FACTOR, StepBatcher
 from darkroom_server.scheduling.step_costs import StepCosts
 from tests.unit.specs import job
 
@@ -320,7 +317,7 @@ def test_where_nothing_else_comes_the_estimate_is_what_happens(
         simulation.step()
     started_s = simulation.now_s
     # Eight jobs at one time are too few to expect more.
-    estimates_s = simulation.batcher.estimates_s(started_s)
+    estimates_s = simulation.batcher.estimates_s(simulation.batcher.order(), started_s)
     assert set(estimates_s) == set(simulation.batcher.order())
     simulation.run()
     ends_s = {
@@ -354,8 +351,8 @@ def forecast(simulation: Simulation, key: str = "a", **options: Any) -> Forecast
         pytest.param(
             {"within_s": 5.0, "steps": 2, "priority": Priority.HIGH},
             2.0,
-            False,
-            id="a lower priority is promised nothing",
+            True,
+            id="a promise to a lower priority is one, too",
         ),
         pytest.param(
             {"within_s": 5.0, "steps": 2, "key": "b"}, 4.0, True, id="takes turns with it"
@@ -386,7 +383,7 @@ def test_one_without_a_deadline_goes_behind_those_whose_deadline_it_would_break(
     shape = Shape(key="a", rows=4, evaluations=3)
     new = job("new", step_count=3)
     simulation.left[Step("new", 0)] = 3
-    simulation.batcher.add(new, shape, 0.0, behind_s=found.breaks_until_s)
+    simulation.batcher.add(new, shape, 0.0, admission=Admission(behind_s=found.breaks_until_s))
     assert simulation.run() == [["here"]] * 500 + [["new"]] * 3
 
 
@@ -397,4 +394,4 @@ def test_a_step_that_runs_is_waited_for() -> None:
     simulation.now_s = 0.25
     # Three quarters of the step are left; of the others it goes before seven.
     assert forecast(simulation, steps=1, within_s=9.0).done_s == 1.75
-    assert simulation.batcher.estimates_s(0.25) == {"here": 7.75}
+    assert simulation.batcher.estimates_s(("here",), 0.25) == {"here": 7.75}
