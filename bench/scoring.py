@@ -124,7 +124,10 @@ class Setting:
         deadlines_s = [
             one.at_s + self.objective.allowed_s(one.kind, self.device) for one in arrivals
         ]
-        told = deadlines_s if self.told else [None] * len(arrivals)
+        told = [
+            deadline_s if self.told and one.tells_deadline else None
+            for one, deadline_s in zip(arrivals, deadlines_s, strict=True)
+        ]
         system = maker(self.device)
         trace = play(system, arrivals, self.device, told)
         return Run(arrivals, deadlines_s, trace, system)

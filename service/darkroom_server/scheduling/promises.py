@@ -50,9 +50,9 @@ class _Promise:
 class Outlook:
     """What becomes of the promises if nothing else runs; times are on the batcher's clock.
 
-    `spare_s`: time that may be lost before one is broken; negative when one is as it stands,
-    infinite without any. `played`: those that were, and when each is done. `rest_s`: when those
-    behind them begin, and `last` the rank of the last that was played.
+    `spare_s`: time that may be lost before one of those played is broken; negative when one is as
+    it stands, infinite without any. `played`: those that were, and when each is done. `rest_s`:
+    when those behind them begin, and `last` the rank of the last that was played.
     `chosen`: what the next batch must have, how many images of each, for `step_count` steps of
     `row_count` rows.
     """
@@ -88,6 +88,8 @@ class Promises:
         self._pace_of = pace_of
         self._held: TimedRanking[_Promise] = TimedRanking()
         self._by_id: dict[str, _Promise] = {}
+        #: What was played last, and for what.
+        self._found: tuple[tuple[float, frozenset[Step]], Outlook] | None = None
 
     def __len__(self) -> int:
         return len(self._held)
@@ -97,18 +99,25 @@ class Promises:
         promise = _Promise(entry)
         self._by_id[entry.job.job_id] = promise
         self._held.add(promise)
+        self._forget(promise)
 
     def remove(self, entry: Entry) -> bool:
         """It is kept, broken or no longer wanted; whether there was one."""
         promise = self._by_id.pop(entry.job.job_id, None)
         if promise is not None:
             self._held.remove(promise)
+            self._forget(promise)
         return promise is not None
 
     def touch(self, entry: Entry) -> None:
         """The work of an entry is another."""
         if (promise := self._by_id.get(entry.job.job_id)) is not None:
             self._held.touch(promise)
+
+    def _forget(self, promise: _Promise) -> None:
+        """Forgets what was played, if a promise is among it."""
+        if self._found is not None and promise.rank <= self._found[1].last:
+            self._found = None
 
     def front(self) -> list[Entry]:
         """Those that are played: the earliest deadlines."""
@@ -122,8 +131,20 @@ class Promises:
         return entries
 
     def outlook(self, begin_s: float, running: frozenset[Step]) -> Outlook:
-        """Plays the promises from a time on."""
-        return self._best(self.front(), begin_s, running, Sharing)
+        """Plays the promises from a time on; what was played for the same is not played again."""
+        asked = (begin_s, running)
+        if self._found is None or self._found[0] != asked:
+            self._found = (asked, self._best(self.front(), begin_s, running, Sharing))
+        return self._found[1]
+
+    def spare_s(self, outlook: Outlook) -> float:
+        """Time that may be lost before any promise is broken."""
+        behind_s = (latest_s for latest_s, _ in self._held.latest_starts_s(outlook.last))
+        return min(outlook.spare_s, min(behind_s, default=math.inf) - outlook.rest_s)
+
+    def changed(self) -> None:
+        """Steps were taken, or cost something else."""
+        self._found = None
 
     def with_job(
         self, before: Outlook, job: Entry, begin_s: float, running: frozenset[Step]
@@ -202,18 +223,13 @@ class Promises:
             for entry in entries
         ]
         course = play(players, begin_s, sharing=sharing)
-        slacks_s = [
-            entry.due_s - done_s for entry, done_s in zip(entries, course.done_s, strict=True)
-        ]
+        played = dict(zip(entries, course.done_s, strict=True))
         is_all = len(entries) >= len(self._held)
-        last = _END if is_all else _Promise(entries[-1]).rank
-        rest_s = course.end_s
-        slacks_s += [latest_s - rest_s for latest_s, _ in self._held.latest_starts_s(last)]
         return Outlook(
-            spare_s=min(slacks_s, default=math.inf),
-            played=dict(zip(entries, course.done_s, strict=True)),
-            rest_s=rest_s,
-            last=last,
+            spare_s=min((one.due_s - done_s for one, done_s in played.items()), default=math.inf),
+            played=played,
+            rest_s=course.end_s,
+            last=_END if is_all else _Promise(entries[-1]).rank,
             chosen={entries[number]: count for number, count in course.first},
             row_count=course.first_row_count,
             step_count=course.first_step_count,

@@ -6,7 +6,6 @@ group, for whose turn it is. Each verb costs a few searches, however many jobs t
 
 from __future__ import annotations
 
-import math
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
 
@@ -153,15 +152,13 @@ class JobQueue:
             self._levels[other].work_s for other in self._levels if other > entry.job.spec.priority
         )
         owner, line = level.callers.get(entry.job.caller), self.line(entry)
-        line_s = 0.0 if line is None else line.work_before_s(_LAST)
+        line_s = 0.0 if line is None else line.work_s
         turns_s = 0.0
         if owner is not None:
             other_count = len(owner.lines) - (line is not None)
             if other_count <= MAX_COUNTED:
                 turns_s = sum(
-                    min(own_s, other.work_before_s(_LAST))
-                    for other in owner.lines.values()
-                    if other is not line
+                    min(own_s, other.work_s) for other in owner.lines.values() if other is not line
                 )
             else:
                 turns_s = min(other_count * own_s, max(0.0, owner.work_s - line_s))
@@ -173,6 +170,3 @@ class JobQueue:
             most_s = caller_count * (own_s + turns_s)
             turns_s += max(0.0, min(most_s, ahead_s, theirs_s))
         return higher_s + turns_s
-
-
-_LAST = (math.inf,)

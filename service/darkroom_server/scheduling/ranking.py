@@ -49,9 +49,11 @@ TimedItem = TypeVar("TimedItem", bound=Timed)
 class _Block(Generic[Item]):
     ranks: list[Rank] = field(default_factory=list)
     items: list[Item] = field(default_factory=list)
-    #: Work of all its items, and the latest time at which the first may begin if each is to be done
-    #: by its time, one after another; None until it is asked for.
-    sums: tuple[float, float] | None = None
+    #: Work of all its items; None until it is asked for.
+    work_s: float | None = None
+    #: The latest time at which the first may begin if each is to be done by its time, one after
+    #: another; None until it is asked for.
+    latest_s: float | None = None
 
 
 class Ranking(Generic[Item]):
@@ -94,13 +96,14 @@ class Ranking(Generic[Item]):
         at = bisect_right(block.ranks, rank)
         block.ranks.insert(at, rank)
         block.items.insert(at, item)
-        block.sums = None
+        self._changed(block, item, 1)
         self._lasts[place] = block.ranks[-1]
         self._count += 1
         if len(block.items) > BLOCK_COUNT:
             half = BLOCK_COUNT // 2
             later = _Block(block.ranks[half:], block.items[half:])
             del block.ranks[half:], block.items[half:]
+            block.work_s = None
             self._blocks.insert(place + 1, later)
             self._lasts[place : place + 1] = [block.ranks[-1], later.ranks[-1]]
 
@@ -110,25 +113,34 @@ class Ranking(Generic[Item]):
         block = self._blocks[place]
         at = bisect_left(block.ranks, item.rank)
         del block.ranks[at], block.items[at]
-        block.sums = None
+        self._changed(block, item, -1)
         self._count -= 1
         if block.items:
             self._lasts[place] = block.ranks[-1]
         else:
             del self._blocks[place], self._lasts[place]
 
+    def _changed(self, block: _Block[Item], item: Item, sign: int) -> None:
+        """An item has come into a block, or has left it."""
+
 
 class TimedRanking(Ranking[TimedItem]):
     """Items by rank that know how much work comes before a place."""
 
+    @property
+    def work_s(self) -> float:
+        """Work of all items."""
+        return sum(map(_work_s, self._blocks))
+
     def touch(self, item: TimedItem) -> None:
         """Says that the work of an item is another."""
-        self._blocks[bisect_left(self._lasts, item.rank)].sums = None
+        block = self._blocks[bisect_left(self._lasts, item.rank)]
+        block.work_s = block.latest_s = None
 
     def work_before_s(self, rank: Rank) -> float:
         """Work of the items that come before a rank."""
         place = bisect_left(self._lasts, rank)
-        work_s = sum(_sums(block)[0] for block in self._blocks[:place])
+        work_s = sum(map(_work_s, self._blocks[:place]))
         if place < len(self._blocks):
             block = self._blocks[place]
             work_s += sum(item.work_s for item in block.items[: bisect_left(block.ranks, rank)])
@@ -139,22 +151,33 @@ class TimedRanking(Ranking[TimedItem]):
         after another: a time for some items at once, and when the last of them is due by rank.
         """
         place, work_s = bisect_right(self._lasts, after), 0.0
-        for number, block in enumerate(self._blocks[place:]):
-            begin = bisect_right(block.ranks, after) if number == 0 else 0
-            own_s, latest_s = _counted(block.items[begin:]) if begin else _sums(block)
-            yield latest_s - work_s, block.ranks[-1][0]
-            work_s += own_s
+        if place == len(self._blocks):
+            return
+        block = self._blocks[place]
+        begun = block.items[bisect_right(block.ranks, after) :]
+        yield _latest_s(begun), block.ranks[-1][0]
+        work_s = sum(item.work_s for item in begun)
+        for block in self._blocks[place + 1 :]:
+            if block.latest_s is None:
+                block.latest_s = _latest_s(block.items)
+            yield block.latest_s - work_s, block.ranks[-1][0]
+            work_s += _work_s(block)
+
+    def _changed(self, block: _Block[TimedItem], item: TimedItem, sign: int) -> None:
+        block.latest_s = None
+        if block.work_s is not None:
+            block.work_s = max(0.0, block.work_s + sign * item.work_s)
 
 
-def _counted(items: Sequence[TimedItem]) -> tuple[float, float]:
+def _work_s(block: _Block[TimedItem]) -> float:
+    if block.work_s is None:
+        block.work_s = sum(item.work_s for item in block.items)
+    return block.work_s
+
+
+def _latest_s(items: Sequence[TimedItem]) -> float:
     work_s, latest_s = 0.0, math.inf
     for item in items:
         work_s += item.work_s
         latest_s = min(latest_s, item.due_s - work_s)
-    return work_s, latest_s
-
-
-def _sums(block: _Block[TimedItem]) -> tuple[float, float]:
-    if block.sums is None:
-        block.sums = _counted(block.items)
-    return block.sums
+    return latest_s

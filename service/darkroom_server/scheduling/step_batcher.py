@@ -54,11 +54,16 @@ MAX_PLAYED_JOBS = 32
 OUTLOOK_STEPS = 8
 
 
+#: Seconds until jobs of a line are done, of those that were played.
+_Played = dict[Entry, float]
+
+
 @dataclass(slots=True)
 class _Kept:
     """What promises had to spare when it was looked at, and how far they have come since."""
 
     outlook: Outlook
+    spare_s: float
     at_s: float
     plan_count: int = 0
     step_count: int = 0
@@ -161,8 +166,9 @@ class StepBatcher:
     def estimates_s(self, job_ids: Iterable[str], now_s: float) -> dict[str, float]:
         """Seconds until jobs that are here are done, of those whose steps' costs are known."""
         entries = [self._entries[job_id] for job_id in job_ids]
+        played: dict[int, _Played] = {}
         return {
-            entry.job.job_id: self._done_s(entry, now_s)
+            entry.job.job_id: self._done_s(entry, now_s, played)
             for entry in entries
             if self.costs.knows(entry.shape.key)
         }
@@ -193,6 +199,7 @@ class StepBatcher:
         the first of its shape.
         """
         self._progress(batch)
+        self._promises.changed()
         self._running = frozenset()
         if learns:
             self.costs.learn(batch.key, batch.row_count, duration_s)
@@ -236,6 +243,7 @@ class StepBatcher:
         """How fast a shape goes, by what is known now."""
         if self._paces_version != self.costs.version:
             self._paces.clear()
+            self._promises.changed()
             self._paces_version = self.costs.version
         if shape not in self._paces:
             self._paces[shape] = batches.pace(shape, self.costs)
@@ -363,9 +371,9 @@ class StepBatcher:
                 if self._is_late(entry, now_s):
                     self._give_way(entry, is_lost=True)
             outlook = self._promises.outlook(now_s, frozenset())
-            kept = self._kept = _Kept(outlook, now_s)
+            kept = self._kept = _Kept(outlook, self._promises.spare_s(outlook), now_s)
         passed_s = now_s - kept.at_s
-        return kept.outlook, kept.outlook.spare_s - passed_s + kept.progress_s
+        return kept.outlook, kept.spare_s - passed_s + kept.progress_s
 
     def _progress(self, batch: Batch) -> None:
         """Books with the promises a step that they needed, or one that they had to spare."""
@@ -380,18 +388,25 @@ class StepBatcher:
             key = next(iter(chosen)).shape.key
             kept.progress_s += self.costs.step_s(key, kept.outlook.row_count)
 
-    def _done_s(self, entry: Entry, now_s: float) -> float:
+    def _done_s(
+        self, entry: Entry, now_s: float, played: dict[int, _Played] | None = None
+    ) -> float:
         """Seconds until an entry is done, with what may be expected to overtake it."""
-        own_s = self._own_s(entry)
+        own_s = self._own_s(entry, {} if played is None else played)
         busy_s = max(0.0, self._busy_until_s - now_s)
         done_s = busy_s + own_s + self._queue.others_s(entry, own_s)
         return self._recent.delayed_s(done_s, now_s=now_s, place_s=entry.sort_s)
 
-    def _own_s(self, entry: Entry) -> float:
-        """Seconds until an entry of a line is done if nothing but the line runs."""
+    def _own_s(self, entry: Entry, played: dict[int, _Played]) -> float:
+        """Seconds until an entry of a line is done if nothing but the line runs.
+
+        `played`: times by line, for several entries of one that are all in it.
+        """
         line, pace = self._queue.line(entry), self._pace(entry.shape)
         if line is None:
             return finish_times_s([entry.load(self._running)], pace)[0]
+        if (found := played.get(id(line), {}).get(entry)) is not None:
+            return found
         place = line.count_before(entry.rank)
         if place >= MAX_PLAYED_JOBS:
             return line.work_before_s(entry.rank) + pace.least_s(entry.load(self._running))
@@ -399,4 +414,5 @@ class StepBatcher:
         if place >= len(front) or front[place] is not entry:
             front.insert(place, entry)
         times_s = finish_times_s([one.load(self._running) for one in front], pace)
+        played[id(line)] = dict(zip(front, times_s, strict=True))
         return times_s[place]
