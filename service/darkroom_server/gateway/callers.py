@@ -64,7 +64,8 @@ class Callers:
             return
         need = need_of(scope["method"], scope["path"])
         try:
-            caller = self._gate.enter(Headers(scope=scope).get("authorization"), need)
+            authorization = Headers(scope=scope).get("authorization")
+            caller = self._gate.enter(authorization, need, connection=connection_of(scope))
         except DarkroomError as error:
             await refused(scope["path"], error)(scope, receive, send)
             return
@@ -76,6 +77,12 @@ class Callers:
             await send(message)
 
         await self._app(scope, receive, send_with_standing)
+
+
+def connection_of(scope: Scope) -> str:
+    """The connection that a call comes over, as a name; empty where the server does not tell."""
+    client = scope.get("client")
+    return "" if client is None else f"{client[0]}:{client[1]}"
 
 
 def need_of(method: str, path: str) -> Need:

@@ -49,7 +49,8 @@ class DoorInterceptor:
         call = current_call()
         call.rpc = f"/{ctx.method.service_name}/{ctx.method.name}"
         try:
-            let_in(self._gate, call.rpc, ctx.request_headers.get("authorization"))
+            authorization = ctx.request_headers.get("authorization")
+            let_in(self._gate, call.rpc, authorization, connection=ctx.client_address or "")
         except DarkroomError as error:
             status = status_of(error, call.request_id)
             _count(self._metrics, _CODES[status.code])
