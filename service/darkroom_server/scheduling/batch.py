@@ -81,6 +81,7 @@ def filled(
             if was_full:
                 break
             steps.append(step)
+            has.add(step)
             row_count += rows
             besides_s += image_s
         looked_past_count += was_full
