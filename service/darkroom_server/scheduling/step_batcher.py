@@ -44,7 +44,7 @@ TYPICAL_SHARE = 0.05
 HOPELESS_FACTOR = 1.5
 #: A caller may have had so much more time than the one who had least, in typical jobs, before that
 #: one goes first: until then the order of all decides, so that jobs are not all begun at once.
-LEAD_JOB_COUNT = 0.5
+LEAD_JOB_COUNT = 0.25
 #: What a caller can owe for time it had out of turn, in typical jobs.
 OWED_JOB_COUNT = 2.0
 #: Jobs of a line that are played to tell when one of them will be done; further back work is summed

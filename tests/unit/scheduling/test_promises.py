@@ -101,7 +101,7 @@ events = st.lists(
 )
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.sampled_from(sorted(CURVES)), events, st.integers(0, 2**16))
 def test_what_is_promised_is_kept(curve: str, happens: list[Any], seed: int) -> None:
     """With others that have no deadline, all priorities, disturbed steps, and cancels."""
