@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from bench.virtual import Device, Idle, Turn
 from bench.workloads import Arrival
+from darkroom_server.domain.errors import DarkroomError
 from darkroom_server.domain.jobs import ImageSpec, Job, Reproducibility, Task
 from darkroom_server.models.bounds import MAX_ROW_COUNT
+from darkroom_server.scheduling.admission import decide
+from darkroom_server.scheduling.batch import Batch
 from darkroom_server.scheduling.entry import Shape, Step
-from darkroom_server.scheduling.step_batcher import Batch, StepBatcher
+from darkroom_server.scheduling.step_batcher import StepBatcher
 from darkroom_server.scheduling.step_costs import StepCosts
-from darkroom_server.worker.refusal import IDLE_REFUSAL_FACTOR
 
 #: Rows that a step may have; what a model's `max_batch_size` is by default.
 MAX_ROWS = MAX_ROW_COUNT
@@ -18,9 +20,8 @@ MAX_ROWS = MAX_ROW_COUNT
 class SharedSteps:
     """Drives a `StepBatcher` as `worker/loop.py` does, with the device's table for a clock."""
 
-    def __init__(self, device: Device, *, max_rows: int = MAX_ROWS, solo: bool = False) -> None:
+    def __init__(self, device: Device, *, max_rows: int = MAX_ROWS) -> None:
         self._device = device
-        self._solo = solo
         costs = StepCosts(max_rows=max_rows)
         measure(costs, device)
         self._batcher = StepBatcher(costs)
@@ -33,19 +34,17 @@ class SharedSteps:
 
     def arrive(self, arrival: Arrival, deadline_s: float | None) -> None:
         """Adds a job of one image, or refuses it as the worker does."""
-        job, now_s = job_of(arrival, deadline_s, solo=self._solo), arrival.at_s
-        shape = shape_of(arrival, solo=self._solo)
+        job, now_s = job_of(arrival, deadline_s), arrival.at_s
+        shape = shape_of(arrival)
         forecast = self._batcher.forecast(job, shape, now_s)
         assert forecast is not None
-        patience = 1.0 if len(self._batcher) else IDLE_REFUSAL_FACTOR
-        if deadline_s is not None and (
-            forecast.done_s > patience * (deadline_s - now_s) or forecast.breaks_until_s is not None
-        ):
+        admitted = decide(job, forecast, now_s, is_idle=not len(self._batcher))
+        if isinstance(admitted, DarkroomError):
             self.refused.add(arrival.index)
             return
         self.estimates_s[arrival.index] = forecast.done_s
         self._left[job.job_id] = (arrival, arrival.step_count)
-        self._batcher.add(job, shape, now_s, behind_s=forecast.breaks_until_s)
+        self._batcher.add(job, shape, now_s, admission=admitted)
 
     def cancel(self, index: int) -> None:
         """Removes a job."""
@@ -104,18 +103,17 @@ def measure(costs: StepCosts, device: Device) -> None:
         rows *= 2
 
 
-def shape_of(arrival: Arrival, *, solo: bool = False) -> Shape:
+def shape_of(arrival: Arrival) -> Shape:
     """What the batcher is told of an arrival: every size is a key."""
     return Shape(
         key=(arrival.size_px, False),
         rows=arrival.rows,
         evaluations=arrival.step_count,
         pixel_count=arrival.size_px**2,
-        alone=solo,
     )
 
 
-def job_of(arrival: Arrival, deadline_s: float | None, *, solo: bool = False) -> Job:
+def job_of(arrival: Arrival, deadline_s: float | None) -> Job:
     """The job that the service would make of an arrival."""
     spec = ImageSpec(
         task=Task.TEXT_TO_IMAGE,
@@ -127,6 +125,6 @@ def job_of(arrival: Arrival, deadline_s: float | None, *, solo: bool = False) ->
         guidance_scale=arrival.guidance_scale,
         scheduler=arrival.scheduler,
         seeds=(arrival.index,),
-        reproducibility=Reproducibility.EXACT if solo else Reproducibility.TOLERANCE,
+        reproducibility=Reproducibility.TOLERANCE,
     )
     return Job(job_id=str(arrival.index), spec=spec, deadline_s=deadline_s)

@@ -26,11 +26,6 @@ def ours(device: Device) -> System:
     return SharedSteps(device)
 
 
-def ours_solo(device: Device) -> System:
-    """The same, no step shared."""
-    return SharedSteps(device, solo=True)
-
-
 def whole(policy: Policy) -> Maker:
     """A baseline."""
     return lambda device: WholeRequests(policy, device)
@@ -124,7 +119,10 @@ class Setting:
         deadlines_s = [
             one.at_s + self.objective.allowed_s(one.kind, self.device) for one in arrivals
         ]
-        told = deadlines_s if self.told else [None] * len(arrivals)
+        told = [
+            deadline_s if self.told and one.tells_deadline else None
+            for one, deadline_s in zip(arrivals, deadlines_s, strict=True)
+        ]
         system = maker(self.device)
         trace = play(system, arrivals, self.device, told)
         return Run(arrivals, deadlines_s, trace, system)

@@ -33,6 +33,7 @@ class Arrival:
     """One request for one image. `prompt` tells prompts apart.
 
     `patience`: the caller hangs up after this many times the isolated latency; None means never.
+    `tells_deadline`: whether the system is told by when it should be done.
     """
 
     index: int
@@ -43,6 +44,7 @@ class Arrival:
     scheduler: str
     prompt: int
     patience: float | None = None
+    tells_deadline: bool = True
 
     @property
     def rows(self) -> int:
@@ -92,6 +94,8 @@ class Workload:
     times: Times = _poisson
     prompts_repeat: bool = False
     cancelled_share: float = 0.0
+    #: Of the requests, those that tell their deadline.
+    told_share: float = 1.0
     #: Of the highest rate that is sustained; only for what is run beyond it.
     load: float = 1.0
 
@@ -110,6 +114,8 @@ class Workload:
                 size_px=rng.choice(sizes),
                 prompt=prompts[index],
                 patience=rng.random() if rng.random() < self.cancelled_share else None,
+                # Without a draw where all do, so that their requests are those they were.
+                tells_deadline=self.told_share == 1.0 or rng.random() < self.told_share,
             )
             for index, at_s in enumerate(self.times(rng, count))
         ]
@@ -155,4 +161,5 @@ W_BURST = Workload(name="W-burst", times=_bursty)
 W_SESSION = Workload(name="W-session", prompts_repeat=True)
 W_CANCEL = Workload(name="W-cancel", cancelled_share=0.15)
 W_OVER = Workload(name="W-over", load=1.5)
-WORKLOADS = (W_MIX, W_SIZE, W_HOMOG, W_BURST, W_SESSION, W_CANCEL, W_OVER)
+W_SOME = Workload(name="W-some", load=1.5, told_share=0.5)
+WORKLOADS = (W_MIX, W_SIZE, W_HOMOG, W_BURST, W_SESSION, W_CANCEL, W_OVER, W_SOME)

@@ -22,5 +22,18 @@ def image_spec(**changes: Any) -> ImageSpec:
     return ImageSpec(**(values | changes))
 
 
-def job(job_id: str = "a", *, deadline_s: float | None = None, **changes: Any) -> Job:
-    return Job(job_id=job_id, spec=image_spec(**changes), deadline_s=deadline_s)
+def job(
+    job_id: str = "a",
+    *,
+    deadline_s: float | None = None,
+    caller: str = "",
+    weight: float = 1.0,
+    **changes: Any,
+) -> Job:
+    return Job(
+        job_id=job_id,
+        spec=image_spec(**changes),
+        deadline_s=deadline_s,
+        caller=caller,
+        weight=weight,
+    )

@@ -27,16 +27,25 @@ _CALLERS_DOING = (asyncio.CancelledError, GeneratorExit, Cancelled, DeadlineExce
 
 
 class Caller:
-    """The holder of a key, during one call."""
+    """The holder of a key, during one call.
 
-    def __init__(self, key: ApiKey, rates: Rates, ledger: Ledger) -> None:
+    `connection` tells the connections of callers apart who show no key.
+    """
+
+    def __init__(self, key: ApiKey, rates: Rates, ledger: Ledger, *, connection: str = "") -> None:
         self.key = key
+        self._connection = connection
         #: How it stood when it last asked for something; None: there is no limit, or nobody asked.
         self.rate: RateStanding | None = None
         self.balance: Balance | None = None
         self._rates = rates
         self._ledger = ledger
         self._is_counted = False
+
+    @property
+    def name(self) -> str:
+        """Among whom a device is shared: the holder of the key, or else the connection."""
+        return f"key {self.key.id}" if self.key.id else self._connection
 
     def require(self, permission: Permission) -> None:
         """Raises PermissionDenied for what the key is not for."""

@@ -74,10 +74,13 @@ class Gate:
             await asyncio.gather(self._watch, return_exceptions=True)
         await self._ledger.close()
 
-    def enter(self, authorization: str | None, need: Need) -> Caller:
-        """Who calls, by the value of `authorization`; raises InvalidApiKey, PermissionDenied."""
+    def enter(self, authorization: str | None, need: Need, *, connection: str = "") -> Caller:
+        """Who calls, by the value of `authorization`, or over which connection.
+
+        Raises InvalidApiKey, PermissionDenied.
+        """
         if self._keys is None:
-            return Caller(_ANYONE, self._rates, self._ledger)
+            return Caller(_ANYONE, self._rates, self._ledger, connection=connection)
         if need is Need.NOTHING:
             return Caller(_NOBODY, self._rates, self._ledger)
         caller = Caller(self._keys.find(_bearer(authorization)), self._rates, self._ledger)

@@ -17,6 +17,8 @@ from darkroom_server.domain.keys import PIXEL_STEPS_PER_CREDIT, ApiKey, Permissi
 
 #: Sums of pixel-steps stay exact in every reader of JSON.
 MAX_CREDITS = 1e9
+#: So that no key shuts out the others, nor is shut out.
+MIN_WEIGHT, MAX_WEIGHT = 0.01, 100.0
 _HEADER = "# Keys of Darkroom, made by `darkroom keys create`; the server reads changes by itself."
 
 
@@ -40,6 +42,7 @@ class _Entry(BaseModel):
     rate_limit: Annotated[str, AfterValidator(check_rate_limit)] | None = None
     concurrent_requests: Annotated[int, Field(ge=1)] | None = None
     credits: Annotated[float, Field(ge=0, le=MAX_CREDITS)] | None = None
+    weight: Annotated[float, Field(ge=MIN_WEIGHT, le=MAX_WEIGHT)] = 1.0
     revoked: bool = False
 
     def to_key(self) -> ApiKey:
@@ -53,6 +56,7 @@ class _Entry(BaseModel):
             rate_limit=self.rate_limit,
             max_concurrent_requests=self.concurrent_requests,
             budget_pixel_steps=budget,
+            weight=self.weight,
             is_revoked=self.revoked,
         )
 
@@ -120,6 +124,7 @@ def _entry(key: ApiKey) -> dict[str, Any]:
             if key.budget_pixel_steps is None
             else key.budget_pixel_steps / PIXEL_STEPS_PER_CREDIT
         ),
+        "weight": None if key.weight == 1.0 else key.weight,
     }
     return {name: value for name, value in values.items() if value is not None}
 

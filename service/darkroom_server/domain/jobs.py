@@ -172,11 +172,15 @@ class Job:
     """One admitted request on its way to a worker.
 
     `deadline_s` is on the system's monotonic clock, which all processes of a machine share.
+    `caller` is whose it is, the holder of a key or a connection: callers share a device in
+    proportion to their `weight`.
     """
 
     job_id: str
     spec: ImageSpec
     deadline_s: float | None = None
+    caller: str = ""
+    weight: float = 1.0
 
 
 # What a worker says about a job.

@@ -36,7 +36,7 @@ class ApiKey:
     """A key as the server knows it: not the key itself, but the SHA-256 of it.
 
     `models` are globs over names, hub ids and aliases. `rate_limit` is such as `60/minute`.
-    None: no limit.
+    None: no limit. `weight`: its part of a device that others use, too, beside their weights.
     """
 
     id: str
@@ -47,6 +47,7 @@ class ApiKey:
     rate_limit: str | None = None
     max_concurrent_requests: int | None = None
     budget_pixel_steps: int | None = None
+    weight: float = 1.0
     is_revoked: bool = False
 
     def allows_model(self, names: Iterable[str]) -> bool:

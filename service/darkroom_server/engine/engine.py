@@ -86,13 +86,23 @@ class Session:
             raise draining()
         self._supervisor.require_room()
 
-    async def submit(self, spec: ImageSpec, *, deadline_s: float | None) -> None:
+    async def submit(
+        self,
+        spec: ImageSpec,
+        *,
+        deadline_s: float | None,
+        caller: str = "",
+        weight: float = 1.0,
+    ) -> None:
         """Admits the job, or raises QueueFull, Draining, ModelUnavailable, DeadlineExceeded.
 
         `deadline_s` is on `time.monotonic()`. With one, the worker is asked whether it can be met.
+        `caller` is among whom the device is shared, by `weight`.
         """
         self.require_room()
-        job = Job(job_id=self.job_id, spec=spec, deadline_s=deadline_s)
+        job = Job(
+            job_id=self.job_id, spec=spec, deadline_s=deadline_s, caller=caller, weight=weight
+        )
         self._stream = self._supervisor.submit(job)
         self._stream.bound(self._engine.undelivered, lambda: self._supervisor.cancel(self.job_id))
         if deadline_s is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import time
+from collections import deque
 from dataclasses import dataclass, replace
 from typing import Protocol, assert_never
 
@@ -52,6 +53,8 @@ STABLE_S = 30.0
 FIRST_RESTART_DELAY_S, MAX_RESTART_DELAY_S = 0.1, 10.0
 #: A load may be silent for so many times as long as a worker with work in hand: compiling is.
 LOAD_PATIENCE = 3.0
+#: Jobs that are told something, or handed over, at once; between so many the event loop goes on.
+SLICE_COUNT = 256
 
 
 @dataclass(slots=True, eq=False)
@@ -147,6 +150,9 @@ class Seat:
         #: Jobs that were at work when a worker died: they run one by one, so that the one that
         #: kills workers is told from its neighbours.
         self._suspects: list[str] = []
+        #: Jobs on their way to the worker, and those to be told their place while there is none.
+        self._to_give: deque[str] = deque()
+        self._to_tell: deque[tuple[int, str]] = deque()
         self._death_count = 0
         self._restart_count = 0
         #: Starts in a row that the system refused.
@@ -203,7 +209,12 @@ class Seat:
         """Takes a job, to run as soon as the worker can."""
         self.jobs[active.job.job_id] = active
         if self.state is not SeatState.READY:
-            self._tell_loading(active)
+            self._await_worker(active)
+            self._to_tell.append((len(self.jobs) - 1, active.job.job_id))
+            if len(self._to_tell) == 1:
+                self._tell_some()
+        elif self._to_give:
+            self._to_give.append(active.job.job_id)
         elif not self._suspects:
             self._give(active)
 
@@ -215,7 +226,7 @@ class Seat:
 
     def release(self, *, waiting_only: bool) -> list[ActiveJob]:
         """Gives up its jobs, or those that no worker was at work on, for another seat."""
-        kept = self._suspects if waiting_only else ()
+        kept = frozenset(self._suspects) if waiting_only else frozenset()
         released = [one for job_id, one in self.jobs.items() if job_id not in kept]
         for one in released:
             one.is_begun = False
@@ -251,20 +262,35 @@ class Seat:
 
     def _give_next(self) -> None:
         """Hands the worker a suspect by itself, or everything."""
-        wanted = self._suspects[:1] or tuple(self.jobs)
-        for job_id in wanted:
-            self._give(self.jobs[job_id])
+        self._to_tell.clear()
+        self._to_give = deque(self._suspects[:1] or self.jobs)
+        self._give_some()
+
+    def _give_some(self) -> None:
+        """Hands over a slice of what is on its way, and the next when the loop comes round."""
+        for _ in range(min(SLICE_COUNT, len(self._to_give))):
+            if (active := self.jobs.get(self._to_give.popleft())) is not None:
+                self._give(active)
+        if self._to_give:
+            asyncio.get_running_loop().call_soon(self._give_some)
 
     def _give(self, active: ActiveJob) -> None:
         active.give(time.monotonic())
         if self._instance is not None:
             self._instance.send(SubmitJob(active.job, active.is_promised))
 
-    def _tell_loading(self, active: ActiveJob) -> None:
-        ahead_count = list(self.jobs).index(active.job.job_id)
+    def _await_worker(self, active: ActiveJob) -> None:
         active.is_promised = True
         active.wait(time.monotonic())
-        active.stream.put(JobQueued(ahead_count, model_loading=True))
+
+    def _tell_some(self) -> None:
+        """Tells a slice of those that wait for a worker their places."""
+        for _ in range(min(SLICE_COUNT, len(self._to_tell))):
+            ahead_count, job_id = self._to_tell.popleft()
+            if (active := self.jobs.get(job_id)) is not None:
+                active.stream.put(JobQueued(ahead_count, model_loading=True))
+        if self._to_tell:
+            asyncio.get_running_loop().call_soon(self._tell_some)
 
     def _on_report(self, report: Report) -> None:
         self._heard_s = time.monotonic()
@@ -321,6 +347,7 @@ class Seat:
 
     def _on_exit(self) -> None:
         """The worker is gone without being told to go."""
+        self._to_give.clear()
         was_ready = self.state is SeatState.READY
         if was_ready and time.monotonic() - self._ready_since_s >= STABLE_S:
             self._death_count = self._restart_count = 0
@@ -363,7 +390,9 @@ class Seat:
         )
         self._move(SeatState.RESTARTING, message)
         for active in self.jobs.values():
-            self._tell_loading(active)
+            self._await_worker(active)
+        self._to_tell = deque((place, job_id) for place, job_id in enumerate(self.jobs))
+        self._tell_some()
 
     def _suspect(self, begun: list[ActiveJob]) -> None:
         """Marks the jobs that were at work, and gives up on one that was too often."""

@@ -69,7 +69,9 @@ class Callers:
         method, path = scope["method"], scope["path"]
         try:
             authorization = Headers(scope=scope).get("authorization")
-            caller = self._gate.enter(authorization, need_of(method, path))
+            caller = self._gate.enter(
+                authorization, need_of(method, path), connection=connection_of(scope)
+            )
         except DarkroomError as error:
             await refused(path, error)(scope, receive, send)
             return
@@ -92,6 +94,12 @@ class Callers:
 def is_rpc(path: str) -> bool:
     """Whether a remote procedure call is made there."""
     return _RPC.fullmatch(path) is not None
+
+
+def connection_of(scope: Scope) -> str:
+    """The connection that a call comes over, as a name; empty where the server does not tell."""
+    client = scope.get("client")
+    return "" if client is None else f"{client[0]}:{client[1]}"
 
 
 def need_of(method: str, path: str) -> Need:

@@ -50,7 +50,8 @@ class DoorInterceptor:
         call = current_call()
         call.rpc = f"/{ctx.method.service_name}/{ctx.method.name}"
         try:
-            let_in(self._gate, call.rpc, ctx.request_headers.get("authorization"))
+            authorization = ctx.request_headers.get("authorization")
+            let_in(self._gate, call.rpc, authorization, connection=ctx.client_address or "")
             await count_call(call.rpc)
         except DarkroomError as error:
             raise self._refusal(error, ctx) from error

@@ -161,7 +161,7 @@ class _Call:
         if self._names_peers:
             name = next(iter(context.auth_context().get("x509_common_name", ())), b"")
             self.log = self.log.bind(peer=name.decode("utf-8", "replace"))
-        let_in(self._gate, self.method, self._authorization)
+        let_in(self._gate, self.method, self._authorization, connection=context.peer())
 
     def ended(self, code: grpc.StatusCode) -> None:
         """Counts the call and writes the access line."""

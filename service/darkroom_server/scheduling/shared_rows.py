@@ -26,12 +26,15 @@ class SharedRows:
     """
 
     _proved: dict[Hashable, Mapping[RowKinds, frozenset[int]]] = field(default_factory=dict)
+    #: Grows with everything that is added.
+    version: int = 0
 
     def allow(self, key: Hashable, kinds: RowKinds, row_count: int) -> None:
         """Steps of so many rows were proved, of images of such row counts."""
         proved = self._proved.get(key, {})
         # Replaced, not changed: somebody may be reading it.
         self._proved[key] = {**proved, kinds: proved.get(kinds, frozenset()) | {row_count}}
+        self.version += 1
 
     def allows(self, key: Hashable, image_rows: Sequence[int]) -> bool:
         """Whether images of these rows may share a step."""

@@ -1,13 +1,15 @@
 """Which images share the next denoising step. Pure: no I/O, no clock of its own.
 
 The verbs: `add` and `remove` a job, `plan` the next batch, `commit` what it cost. A batch holds
-images of one key. Which key: the one whose turn it is (`fairness.py`), unless an image of another
-would otherwise miss its deadline. Which images: by priority, then earliest deadline first, up to
-the knee of the key's cost curve (`step_costs.py`). Jobs without a deadline are ordered by one that
-grows with the root of their length, so that short ones go first and long ones age to the front:
-one that takes `s` alone is passed only by what arrives within `SLACK_FACTOR * sqrt(s * t)` after
-it, `t` being the length of a typical job. A job that can no longer make its deadline gives way to
-those that can.
+images of one key. Whose turn it is: callers share the device by time (`fairness.py`), and each
+caller's shapes its part. Which images: by priority, then earliest deadline first, up to the knee of
+the key's cost curve (`step_costs.py`). Jobs without a deadline are ordered by one that grows with
+the root of their length, so that short ones go first and long ones age to the front: one that takes
+`s` alone is passed only by what arrives within `SLACK_FACTOR * sqrt(s * t)` after it, `t` being the
+length of a typical job.
+
+One rule goes before all of this: a step is taken, and grows, only as far as everyone to whom a
+deadline is promised stays on time (`promises.py`).
 """
 
 from __future__ import annotations
@@ -15,22 +17,20 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
-from collections import defaultdict
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cache, partial
 
-from darkroom_server.domain.jobs import Job, Priority
+from darkroom_server.domain.jobs import Job
+from darkroom_server.scheduling import batch as batches
+from darkroom_server.scheduling.admission import PROMISE_MARGIN, Admission, Forecast
+from darkroom_server.scheduling.batch import Batch, filled
 from darkroom_server.scheduling.entry import Entry, Shape, Step
-from darkroom_server.scheduling.fairness import FairTurns
-from darkroom_server.scheduling.forecast import (
-    MAX_LOOKED_PAST,
-    Arrival,
-    Pace,
-    RecentArrivals,
-    finish_times_s,
-)
-from darkroom_server.scheduling.ranking import Ranking
+from darkroom_server.scheduling.forecast import Arrival, RecentArrivals, finish_times_s
+from darkroom_server.scheduling.pace import Pace
+from darkroom_server.scheduling.play import MAX_LOOKED_PAST
+from darkroom_server.scheduling.promises import Outlook, Promises
+from darkroom_server.scheduling.queue import RECOUNT_SHARE, JobQueue
 from darkroom_server.scheduling.shared_rows import SharedRows
 from darkroom_server.scheduling.step_costs import StepCosts
 
@@ -40,30 +40,35 @@ from darkroom_server.scheduling.step_costs import StepCosts
 SLACK_FACTOR = 10.0
 #: Weight of a new job in what is typical.
 TYPICAL_SHARE = 0.05
-#: A job is taken to miss its deadline when it would take this many times what is forecast.
-PROMISE_MARGIN = 1.1
+#: A promise is given up when its job would need so many times the time that is left by itself: an
+#: estimate may be wrong, and a job that gives way is surely late.
+HOPELESS_FACTOR = 1.5
+#: A caller may have had so much more time than the one who had least, in typical jobs, before that
+#: one goes first: until then the order of all decides, so that jobs are not all begun at once.
+LEAD_JOB_COUNT = 0.25
+#: What a caller can owe for time it had out of turn, in typical jobs.
+OWED_JOB_COUNT = 2.0
+#: Jobs of a line that are played to tell when one of them will be done; further back work is summed
+#: up.
+MAX_PLAYED_JOBS = 32
+#: After so many steps it is looked anew what promises have to spare.
+OUTLOOK_STEPS = 8
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Batch:
-    """Steps taken together. `key` is whose cost they have, `group` who took the turn."""
-
-    key: Hashable
-    group: Hashable
-    steps: tuple[Step, ...]
-    row_count: int
+#: Seconds until jobs of a line are done, of those that were played.
+_Played = dict[Entry, float]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Forecast:
-    """What taking a job in would mean.
+@dataclass(slots=True)
+class _Kept:
+    """What promises had to spare when it was looked at, and how far they have come since."""
 
-    `done_s`: seconds until it is denoised and decoded, with what may be expected to overtake it.
-    `breaks_until_s`: the last deadline that others would miss by it, and would not without it.
-    """
-
-    done_s: float
-    breaks_until_s: float | None
+    outlook: Outlook
+    spare_s: float
+    at_s: float
+    plan_count: int = 0
+    step_count: int = 0
+    progress_s: float = 0.0
 
 
 @dataclass(slots=True)
@@ -73,45 +78,58 @@ class StepBatcher:
     costs: StepCosts
     shared: SharedRows = field(default_factory=SharedRows)
     _entries: dict[str, Entry] = field(default_factory=dict)
-    _groups: dict[Hashable, Ranking[Entry]] = field(default_factory=dict)
+    _queue: JobQueue = field(default_factory=JobQueue)
+    _promises: Promises = field(init=False)
     #: Those that gave way, first the one that did longest ago.
     _lost: dict[str, Entry] = field(default_factory=dict)
     _deadlines: list[tuple[float, str]] = field(default_factory=list)
-    _turns: FairTurns = field(default_factory=FairTurns)
     _numbers: Iterator[int] = field(default_factory=itertools.count)
     _typical_s: float | None = None
     _recent: RecentArrivals = field(default_factory=RecentArrivals)
     #: What was planned last, until it is committed, and when the device will be done with it.
     _running: frozenset[Step] = frozenset()
+    _running_entries: tuple[tuple[Entry, int], ...] = ()
     _busy_until_s: float = -math.inf
+    _kept: _Kept | None = None
+    _paces: dict[Shape, Pace] = field(default_factory=dict)
+    _paces_version: tuple[int, int] = (-1, -1)
+
+    def __post_init__(self) -> None:
+        self._promises = Promises(self._pace)
 
     def __len__(self) -> int:
         return len(self._entries)
 
-    def add(self, job: Job, shape: Shape, now_s: float, *, behind_s: float | None = None) -> None:
-        """Takes a job in; one without a deadline goes behind what has to be done by `behind_s`."""
+    def add(
+        self, job: Job, shape: Shape, now_s: float, *, admission: Admission | None = None
+    ) -> None:
+        """Takes a job in, as it was admitted; without `admission`, its deadline is promised."""
         self.costs.introduce(shape.key, shape.pixel_count)
         self._learn_typical(self._alone_s(job, shape))
         entry = self._entry(job, shape, now_s)
-        if behind_s is not None and job.deadline_s is None:
-            entry.sort_s = max(entry.sort_s, behind_s)
-        self._recent.note(
-            Arrival(
-                at_s=now_s,
-                allowed_s=entry.sort_s - now_s,
-                work_s=self._pace(shape).work_s(entry.load(self._running)),
-            )
-        )
+        if admission is None:
+            least_s = self._pace(shape).least_s(entry.load(frozenset()))
+            admission = Admission(reserve_s=(PROMISE_MARGIN - 1) * least_s)
+        if admission.behind_s is not None and job.deadline_s is None:
+            entry.sort_s = max(entry.sort_s, admission.behind_s)
+        self._recent.note(Arrival(at_s=now_s, allowed_s=entry.sort_s - now_s, work_s=entry.work_s))
         self._entries[job.job_id] = entry
-        self._groups.setdefault(entry.group, Ranking()).add(entry)
+        self._queue.add(entry)
         if job.deadline_s is not None:
             heapq.heappush(self._deadlines, (job.deadline_s, job.job_id))
+            if admission.reserve_s is not None:
+                entry.is_promised, entry.reserve_s = True, admission.reserve_s
+                self._promises.add(entry)
+                self._kept = None
 
     def remove(self, job_id: str) -> None:
         """Takes a job out: cancelled, failed or done. Unknown ids are ignored."""
         entry = self._entries.pop(job_id, None)
         if entry is not None:
-            self._withdraw(entry)
+            self._lost.pop(job_id, None)
+            self._queue.remove(entry)
+            if self._promises.remove(entry):
+                self._kept = None
 
     def expired(self, now_s: float) -> tuple[Job, ...]:
         """Jobs whose deadline has passed; told once."""
@@ -124,13 +142,11 @@ class StepBatcher:
 
     def order(self) -> Iterator[str]:
         """Job ids, the most urgent first."""
-        ranked = heapq.merge(*self._groups.values(), key=lambda entry: entry.rank)
-        return (entry.job.job_id for entry in ranked)
+        return (entry.job.job_id for entry in self._queue)
 
     def ahead_count(self, job_id: str) -> int:
         """Jobs that are more urgent than one that is here."""
-        rank = self._entries[job_id].rank
-        return sum(group.count_before(rank) for group in self._groups.values())
+        return self._queue.count_before(self._entries[job_id])
 
     def forecast(self, job: Job, shape: Shape, now_s: float) -> Forecast | None:
         """What taking a job in would mean; None while nothing is known of what its steps cost."""
@@ -138,20 +154,25 @@ class StepBatcher:
         if not self.costs.knows(shape.key):
             return None
         entry = self._entry(job, shape, now_s)
-        done_s = self._done_times_s(now_s, entry)
-        return Forecast(
-            done_s=self._recent.delayed_s(done_s[job.job_id], now_s=now_s, place_s=entry.sort_s),
-            breaks_until_s=self._breaks_until_s(job.spec.priority, done_s, now_s),
-        )
+        begin_s = max(now_s, self._busy_until_s)
+        before = self._promises.outlook(begin_s, self._running)
+        if job.deadline_s is None:
+            kept_s = None
+            broken_s = self._promises.broken_until_s(before, entry)
+        else:
+            entry.is_promised = True
+            done_s, broken_s = self._promises.with_job(before, entry, begin_s, self._running)
+            kept_s = done_s - now_s
+        return Forecast(done_s=self._done_s(entry, now_s), kept_s=kept_s, breaks_until_s=broken_s)
 
-    def estimates_s(self, now_s: float) -> dict[str, float]:
-        """Seconds until each job that is here is done, of those whose steps' costs are known."""
+    def estimates_s(self, job_ids: Iterable[str], now_s: float) -> dict[str, float]:
+        """Seconds until jobs that are here are done, of those whose steps' costs are known."""
+        entries = [self._entries[job_id] for job_id in job_ids]
+        played: dict[int, _Played] = {}
         return {
-            job_id: self._recent.delayed_s(
-                done_s, now_s=now_s, place_s=self._entries[job_id].sort_s
-            )
-            for job_id, done_s in self._done_times_s(now_s).items()
-            if self.costs.knows(self._entries[job_id].shape.key)
+            entry.job.job_id: self._done_s(entry, now_s, played)
+            for entry in entries
+            if self.costs.knows(entry.shape.key)
         }
 
     def plan(self, now_s: float) -> Batch | None:
@@ -159,22 +180,16 @@ class StepBatcher:
         if not self._entries:
             return None
         self._find_again(now_s)
-        for group in self._groups.values():
-            self._settle_first(group, now_s)
-        highest = min(group.first.rank[0] for group in self._groups.values())
-        first_class = {
-            name: group for name, group in self._groups.items() if group.first.rank[0] == highest
-        }
-        batch = self._fill(first_class[self._choose_group(first_class, now_s)], now_s)
-        ending_count = sum(
-            self._entries[step.job_id].remaining[step.image_index] == 1 for step in batch.steps
-        )
+        lead, entries = self._next_in_turn(now_s)
+        batch = filled(entries, self.costs, self.shared, lead=lead)
+        if len(self._promises):
+            batch = self._on_time(batch, now_s)
+        counts = Counter(step.job_id for step in batch.steps)
         self._running = frozenset(batch.steps)
-        self._busy_until_s = (
-            now_s
-            + self.costs.step_s(batch.key, batch.row_count)
-            + ending_count * self.costs.image_s(batch.key)
+        self._running_entries = tuple(
+            (self._entries[job_id], count) for job_id, count in counts.items()
         )
+        self._busy_until_s = now_s + self._takes_s(batch)
         return batch
 
     def commit(
@@ -185,9 +200,13 @@ class StepBatcher:
         `learns` False: its duration tells nothing of the key's cost: it did not run whole, or was
         the first of its shape.
         """
+        self._progress(batch)
+        self._promises.changed()
         self._running = frozenset()
         if learns:
             self.costs.learn(batch.key, batch.row_count, duration_s)
+        finished_counts = Counter(step.job_id for step in finished)
+        self._charge(batch, finished_counts, duration_s)
         for step in batch.steps:
             entry = self._entries.get(step.job_id)
             if entry is not None and step.image_index in entry.remaining:
@@ -198,8 +217,9 @@ class StepBatcher:
                 entry.remaining.pop(step.image_index, None)
                 if not entry.remaining:
                     self.remove(step.job_id)
-        made_s = len(finished) * self.costs.image_s(batch.key)
-        self._turns.charge(batch.group, duration_s + made_s, self._groups)
+        for entry, _ in self._running_entries:
+            self._recount(entry)
+        self._running_entries = ()
 
     def _entry(self, job: Job, shape: Shape, now_s: float) -> Entry:
         sort_s = job.deadline_s
@@ -207,7 +227,9 @@ class StepBatcher:
             alone_s = self._alone_s(job, shape)
             sort_s = now_s + SLACK_FACTOR * math.sqrt(alone_s * (self._typical_s or alone_s))
         remaining = dict.fromkeys(range(len(job.spec.seeds)), shape.evaluations)
-        return Entry(job, shape, sort_s, next(self._numbers), remaining)
+        entry = Entry(job, shape, sort_s, next(self._numbers), remaining)
+        entry.work_s = self._pace(shape).work_s(entry.load(frozenset()))
+        return entry
 
     def _alone_s(self, job: Job, shape: Shape) -> float:
         """Seconds that a job takes by itself, its images one after another."""
@@ -219,17 +241,45 @@ class StepBatcher:
             self._typical_s = alone_s
         self._typical_s += TYPICAL_SHARE * (alone_s - self._typical_s)
 
-    def _withdraw(self, entry: Entry) -> None:
-        self._lost.pop(entry.job.job_id, None)
-        group = self._groups[entry.group]
-        group.remove(entry)
-        if not group:
-            del self._groups[entry.group]
+    def _pace(self, shape: Shape) -> Pace:
+        """How fast a shape goes, by what is known now."""
+        version = (self.costs.version, self.shared.version)
+        if self._paces_version != version:
+            self._paces.clear()
+            self._promises.changed()
+            self._paces_version = version
+        if shape not in self._paces:
+            self._paces[shape] = batches.pace(shape, self.costs, self.shared)
+        return self._paces[shape]
 
-    def _settle_first(self, group: Ranking[Entry], now_s: float) -> None:
-        """Sends entries that have become late from the front to behind those that have not."""
-        while not group.first.is_lost and self._is_late(group.first, now_s):
-            self._give_way(group.first, is_lost=True)
+    def _takes_s(self, batch: Batch) -> float:
+        """Seconds that a batch takes, with the decoding of what it ends."""
+        ending_count = sum(
+            self._entries[step.job_id].remaining[step.image_index] == 1 for step in batch.steps
+        )
+        image_s = self.costs.image_s(batch.key)
+        return self.costs.step_s(batch.key, batch.row_count) + ending_count * image_s
+
+    def _recount(self, entry: Entry) -> None:
+        if entry.job.job_id in self._entries:
+            work_s = self._pace(entry.shape).work_s(entry.load(frozenset()))
+            if not RECOUNT_SHARE * entry.work_s <= work_s <= entry.work_s:
+                self._queue.recount(entry, work_s)
+                self._promises.touch(entry)
+
+    def _charge(self, batch: Batch, finished: Counter[str], duration_s: float) -> None:
+        """Books a step with those whose images took part, by their rows."""
+        image_s = self.costs.image_s(batch.key)
+        most_owed_s = OWED_JOB_COUNT * (self._typical_s or 0.0)
+        shares_s: dict[tuple[int, str], tuple[Entry, float]] = {}
+        for entry, count in self._running_entries:
+            share_s = duration_s * count * entry.shape.rows / max(1, batch.row_count)
+            share_s += image_s * finished[entry.job.job_id]
+            owner = (entry.job.spec.priority, entry.job.caller)
+            first, sum_s = shares_s.get(owner, (entry, 0.0))
+            shares_s[owner] = (first, sum_s + share_s)
+        for entry, sum_s in shares_s.values():
+            self._queue.charge(entry, sum_s, most_owed_s=most_owed_s)
 
     def _find_again(self, now_s: float) -> None:
         """Gives some of those that were found late their places back, where that was an error.
@@ -242,137 +292,48 @@ class StepBatcher:
 
     def _give_way(self, entry: Entry, *, is_lost: bool) -> None:
         """Puts an entry behind those that can make their deadlines, or back among them."""
-        group = self._groups[entry.group]
-        group.remove(entry)
-        entry.is_lost = is_lost
-        group.add(entry)
+        self._queue.move(entry, is_lost=is_lost)
+        self._kept = None
         if is_lost:
             self._lost[entry.job.job_id] = entry
+            self._promises.remove(entry)
         else:
             del self._lost[entry.job.job_id]
-
-    def _choose_group(self, groups: dict[Hashable, Ranking[Entry]], now_s: float) -> Hashable:
-        """The group whose turn it is, unless a deadline of another cannot wait for its turn."""
-        if len(groups) == 1:
-            return next(iter(groups))
-        keys = [group.first.shape.key for group in groups.values()]
-        round_s = sum(self.costs.step_s(key, self.costs.knee(key)) for key in keys)
-        slack_s = {name: self._slack_s(group.first, now_s) for name, group in groups.items()}
-        urgent = [name for name, slack in slack_s.items() if 0 <= slack < round_s]
-        if urgent:
-            return min(urgent, key=lambda name: slack_s[name])
-        return self._turns.next(groups)
-
-    def _slack_s(self, entry: Entry, now_s: float) -> float:
-        """Time an entry can still wait; infinite without a deadline, negative when lost."""
-        if entry.job.deadline_s is None:
-            return math.inf
-        side_by_side = max(1, self._room(entry.shape) // entry.shape.rows)
-        left_s = entry.least_step_count(side_by_side) * self._step_s(entry)
-        return entry.job.deadline_s - now_s - left_s
+            if entry.is_promised:
+                self._promises.add(entry)
 
     def _is_late(self, entry: Entry, now_s: float) -> bool:
-        return self._slack_s(entry, now_s) < 0
-
-    def _step_s(self, entry: Entry) -> float:
-        return self.costs.step_s(entry.shape.key, entry.shape.rows)
-
-    def _pace(self, shape: Shape) -> Pace:
-        return Pace(
-            room=self._room(shape),
-            step_s=cache(partial(self.costs.step_s, shape.key)),
-            image_s=self.costs.image_s(shape.key),
+        """Whether an entry can no longer make its deadline, also by itself."""
+        if entry.job.deadline_s is None:
+            return False
+        patience = HOPELESS_FACTOR if entry.is_promised else 1.0
+        least_s = self._pace(entry.shape).least_s(entry.load(frozenset()))
+        return now_s + least_s > entry.job.deadline_s + (patience - 1) * (
+            entry.job.deadline_s - now_s
         )
 
-    def _room(self, shape: Shape) -> int:
-        """Rows of a full batch; 0 where images run alone."""
-        if shape.alone:
-            return 0
-        knee = self.costs.knee(shape.key)
-        return self.shared.most(shape.key, knee) if shape.exact else knee
+    def _next_in_turn(self, now_s: float) -> tuple[Entry, Iterator[Entry]]:
+        """Who leads the next batch, and who may join it, in order.
 
-    def _done_times_s(self, now_s: float, extra: Entry | None = None) -> dict[str, float]:
-        """Seconds until each job is done if nothing else comes, `extra` among them.
-
-        Every group is played by itself. Meanwhile each other one gets as much time, up to the work
-        that it has; what is of a higher priority goes first, and of a lower not at all.
+        Of the highest priority, the caller of the most urgent job, unless another has had much less
+        of the device: then that one's jobs go first. Its shapes take turns.
         """
-        groups = {name: list(group) for name, group in self._groups.items()}
-        if extra is not None:
-            groups.setdefault(extra.group, []).append(extra)
-        alone_s: dict[Hashable, dict[str, float]] = {}
-        work_s: dict[Hashable, dict[Priority, float]] = {}
-        for name, entries in groups.items():
-            entries.sort(key=lambda entry: self._place(entry, now_s))
-            pace = self._pace(entries[0].shape)
-            loads = [entry.load(self._running) for entry in entries]
-            ids = (entry.job.job_id for entry in entries)
-            alone_s[name] = dict(zip(ids, finish_times_s(loads, pace), strict=True))
-            work_s[name] = defaultdict(float)
-            for entry, load in zip(entries, loads, strict=True):
-                work_s[name][entry.job.spec.priority] += pace.work_s(load)
-        busy_s = max(0.0, self._busy_until_s - now_s)
-        done_s = {}
-        for name, entries in groups.items():
-            others = [work for other, work in work_s.items() if other != name]
-            for entry in entries:
-                own_s = alone_s[name][entry.job.job_id]
-                done_s[entry.job.job_id] = (
-                    busy_s + own_s + _waiting_s(entry.job.spec.priority, own_s, others)
-                )
-        return done_s
+        level = self._queue.level
+        caller = self._queue.first.job.caller
+        lead_s = LEAD_JOB_COUNT * (self._typical_s or 0.0)
+        is_owed = level.turns.lead_s(caller) > lead_s
+        if is_owed:
+            caller = level.turns.next()
+        owner = level.callers[caller]
+        line = owner.lines[owner.turns.next()]
+        while not line.first.is_lost and self._is_late(line.first, now_s):
+            self._give_way(line.first, is_lost=True)
+        lead = line.first
+        if not is_owed:
+            return lead, self._in_order(self._queue.group(lead), now_s)
+        return lead, itertools.chain(line, self._in_order(self._queue.group(lead), now_s))
 
-    def _place(self, entry: Entry, now_s: float) -> tuple[float, ...]:
-        """Its rank, as if what has become late had been found late."""
-        priority, is_lost, *rest = entry.rank
-        return (priority, is_lost or self._is_late(entry, now_s), *rest)
-
-    def _breaks_until_s(
-        self, priority: Priority, done_s: Mapping[str, float], now_s: float
-    ) -> float | None:
-        """The last deadline of those of a job's priority that are missed only because of it."""
-
-        def missed(done_s: Mapping[str, float]) -> dict[str, float]:
-            return {
-                job_id: deadline_s
-                for job_id, entry in self._entries.items()
-                if (deadline_s := entry.job.deadline_s) is not None
-                and entry.job.spec.priority >= priority
-                and now_s + PROMISE_MARGIN * done_s[job_id] > deadline_s
-            }
-
-        broken = missed(done_s)
-        if broken:
-            anyway = missed(self._done_times_s(now_s))
-            broken = {job_id: at_s for job_id, at_s in broken.items() if job_id not in anyway}
-        return max(broken.values(), default=None)
-
-    def _fill(self, group: Ranking[Entry], now_s: float) -> Batch:
-        """Images of one group up to the knee; looks past some that do not fit."""
-        first = group.first
-        # Alone, the most urgent runs on to its end: taking turns would make everyone wait longer.
-        room = max(self._room(first.shape), first.shape.rows)
-        steps: list[Step] = []
-        image_rows: list[int] = []
-        row_count, looked_past_count = 0, 0
-        for entry in self._in_order(group, now_s):
-            if row_count + entry.shape.rows > room:
-                looked_past_count += 1
-            for index in entry.image_order():
-                if row_count + entry.shape.rows <= room:
-                    steps.append(Step(entry.job.job_id, index))
-                    image_rows.append(entry.shape.rows)
-                    row_count += entry.shape.rows
-            if row_count == room or looked_past_count == MAX_LOOKED_PAST:
-                break
-        if first.shape.exact:
-            count = self.shared.longest(first.shape.key, image_rows)
-            steps, row_count = steps[:count], sum(image_rows[:count])
-        return Batch(
-            key=first.shape.key, group=first.group, steps=tuple(steps), row_count=row_count
-        )
-
-    def _in_order(self, group: Ranking[Entry], now_s: float) -> Iterator[Entry]:
+    def _in_order(self, group: Iterable[Entry], now_s: float) -> Iterator[Entry]:
         """A group's entries, those found late on the way after the others of their priority."""
         late: list[Entry] = []
         for entry in group:
@@ -385,14 +346,78 @@ class StepBatcher:
                 yield entry
         yield from late
 
+    def _on_time(self, batch: Batch, now_s: float) -> Batch:
+        """A batch, or as much of it as leaves everyone promised on time."""
+        takes_s = self._takes_s(batch)
+        outlook, spare_s = self._outlook(now_s)
+        if takes_s <= spare_s or not outlook.chosen:
+            return batch
+        lead = next(iter(outlook.chosen))
+        counts = Counter(step.job_id for step in batch.steps)
+        has_all = all(counts[entry.job.job_id] >= count for entry, count in outlook.chosen.items())
+        spare_s = max(0.0, spare_s)
+        needed_s = self.costs.step_s(lead.shape.key, outlook.row_count)
+        if has_all and takes_s - needed_s <= spare_s:
+            return batch
+        others = self._in_order(self._queue.group(lead), now_s)
+        return filled(
+            others, self.costs, self.shared, lead=lead, chosen=outlook.chosen, spare_s=spare_s
+        )
 
-def _waiting_s(
-    priority: Priority, own_s: float, others: Iterable[Mapping[Priority, float]]
-) -> float:
-    """Time that other groups take while one takes `own_s`."""
-    return sum(
-        work_s if other > priority else min(own_s, work_s)
-        for work in others
-        for other, work_s in work.items()
-        if other >= priority
-    )
+    def _outlook(self, now_s: float) -> tuple[Outlook, float]:
+        """What promises need, and what they have to spare now."""
+        kept = self._kept
+        if (
+            kept is None
+            or kept.plan_count >= OUTLOOK_STEPS
+            or kept.step_count >= kept.outlook.step_count
+        ):
+            for entry in self._promises.front():
+                if self._is_late(entry, now_s):
+                    self._give_way(entry, is_lost=True)
+            outlook = self._promises.outlook(now_s, frozenset())
+            kept = self._kept = _Kept(outlook, self._promises.spare_s(outlook), now_s)
+        passed_s = now_s - kept.at_s
+        return kept.outlook, kept.spare_s - passed_s + kept.progress_s
+
+    def _progress(self, batch: Batch) -> None:
+        """Books with the promises a step that they needed, or one that they had to spare."""
+        kept = self._kept
+        if kept is None:
+            return
+        kept.plan_count += 1
+        counts = Counter(step.job_id for step in batch.steps)
+        chosen = kept.outlook.chosen
+        if chosen and all(counts[one.job.job_id] >= count for one, count in chosen.items()):
+            kept.step_count += 1
+            key = next(iter(chosen)).shape.key
+            kept.progress_s += self.costs.step_s(key, kept.outlook.row_count)
+
+    def _done_s(
+        self, entry: Entry, now_s: float, played: dict[int, _Played] | None = None
+    ) -> float:
+        """Seconds until an entry is done, with what may be expected to overtake it."""
+        own_s = self._own_s(entry, {} if played is None else played)
+        busy_s = max(0.0, self._busy_until_s - now_s)
+        done_s = busy_s + own_s + self._queue.others_s(entry, own_s)
+        return self._recent.delayed_s(done_s, now_s=now_s, place_s=entry.sort_s)
+
+    def _own_s(self, entry: Entry, played: dict[int, _Played]) -> float:
+        """Seconds until an entry of a line is done if nothing but the line runs.
+
+        `played`: times by line, for several entries of one that are all in it.
+        """
+        line, pace = self._queue.line(entry), self._pace(entry.shape)
+        if line is None:
+            return finish_times_s([entry.load(self._running)], pace)[0]
+        if (found := played.get(id(line), {}).get(entry)) is not None:
+            return found
+        place = line.count_before(entry.rank)
+        if place >= MAX_PLAYED_JOBS:
+            return line.work_before_s(entry.rank) + pace.least_s(entry.load(self._running))
+        front = list(itertools.islice(line, MAX_PLAYED_JOBS))
+        if place >= len(front) or front[place] is not entry:
+            front.insert(place, entry)
+        times_s = finish_times_s([one.load(self._running) for one in front], pace)
+        played[id(line)] = dict(zip(front, times_s, strict=True))
+        return times_s[place]

@@ -5,6 +5,7 @@ Pure: durations come in as arguments.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
@@ -14,6 +15,12 @@ from dataclasses import dataclass, field
 WORTHWHILE_GAIN = 1.05
 #: Weight of a new measurement; small enough that one disturbed step changes little.
 NEW_SHARE = 0.2
+#: A step is believed to have taken this many times what was expected at most: what took longer was
+#: disturbed, and if it was not, the next ones will say so.
+OUTLIER_FACTOR = 2.0
+#: After this many other steps of its key what was measured of fewer rows gives way to what more
+#: rows are seen to take: few rows are rarely run alone under load, and could not correct it.
+UNSEEN_STEPS = 16
 
 #: After this many other steps of its key a measurement is old: a batch size that did not pay is
 #: tried once more, because what was measured may have been a disturbance. That costs little: the
@@ -43,6 +50,8 @@ class StepCosts:
 
     max_rows: int
     unit_s: float = 0.05
+    #: Goes up with whatever is learnt.
+    version: int = 0
     _measured_s: dict[Hashable, Curve] = field(default_factory=dict)
     #: What an image takes besides its steps, by key and part.
     _besides_s: dict[Hashable, dict[str, float]] = field(default_factory=dict)
@@ -50,6 +59,8 @@ class StepCosts:
     _guessed_s: dict[Hashable, Curve] = field(default_factory=dict)
     #: What is believed: what was measured, and guesses brought into line with it.
     _curves_s: dict[Hashable, Curve] = field(default_factory=dict)
+    #: The same as it is read: more rows never take less.
+    _rising_s: dict[Hashable, Curve] = field(default_factory=dict)
     #: Measured steps by key, and how many there were when each bucket had its last.
     _step_counts: dict[Hashable, int] = field(default_factory=dict)
     _last_steps: dict[Hashable, dict[int, int]] = field(default_factory=dict)
@@ -71,6 +82,8 @@ class StepCosts:
             bucket: duration_s * scale for bucket, duration_s in self._measured_s[nearest].items()
         }
         self._curves_s[key] = self._guessed_s[key]
+        self._rising_s[key] = _rising(self._curves_s[key])
+        self.version += 1
 
     def knows(self, key: Hashable) -> bool:
         """Whether a key's costs rest on a measurement, of its own or of another size."""
@@ -81,26 +94,43 @@ class StepCosts:
         return self._measured_s
 
     def learn(self, key: Hashable, row_count: int, duration_s: float) -> None:
-        """Takes in one measured step; an old measurement is replaced by it.
+        """Takes in one measured step: blended with what was known, and bounded by what could be.
 
         Of a step with fewer rows than its bucket has, what a full one would have taken.
         """
         bucket = bucket_of(row_count)
         measured = self._measured_s.setdefault(key, {})
-        known_s = None if self._is_old(key, bucket) else measured.get(bucket)
+        known_s = measured.get(bucket)
         # It takes no less than this one did, and no more than in proportion.
         full_s = duration_s * bucket / row_count
         if known_s is not None:
             likely_s = duration_s * known_s / _read(self._curves_s[key], row_count)
-            full_s = min(full_s, max(duration_s, likely_s))
+            full_s = min(full_s, max(duration_s, likely_s), OUTLIER_FACTOR * known_s)
         elif row_count < LEAST_FILL * bucket and measured:
             return
-        measured[bucket] = _blended(known_s, max(full_s, CLOCK_TICK_S))
+        else:
+            full_s = min(full_s, _longest_s(measured, bucket))
+        # A disturbance makes a step longer, never shorter: what is old may have been one.
+        if known_s is None or (self._is_old(key, bucket) and full_s < known_s):
+            measured[bucket] = max(full_s, CLOCK_TICK_S)
+        else:
+            measured[bucket] = _blended(known_s, max(full_s, CLOCK_TICK_S))
         if bucket >= self._too_large.get(key, (math.inf, 0))[0]:
             del self._too_large[key]
         self._step_counts[key] = self._step_counts.get(key, 0) + 1
         self._last_steps.setdefault(key, {})[bucket] = self._step_counts[key]
+        self._lower_fewer(key, bucket)
         self._curves_s[key] = _in_line(self._guessed_s.get(key, {}), measured)
+        self._rising_s[key] = _rising(self._curves_s[key])
+        self.version += 1
+
+    def _lower_fewer(self, key: Hashable, bucket: int) -> None:
+        """What fewer rows were seen to take long ago, and would now take longer than more rows."""
+        measured, last = self._measured_s[key], self._last_steps[key]
+        for fewer, known_s in measured.items():
+            is_unseen = self._step_counts[key] - last.get(fewer, 0) > UNSEEN_STEPS
+            if fewer < bucket and is_unseen and known_s > measured[bucket]:
+                measured[fewer] = _blended(known_s, measured[bucket])
 
     def ran_out(self, key: Hashable, row_count: int) -> None:
         """A step of so many rows did not fit into memory: until it is tried again none is larger
@@ -109,19 +139,28 @@ class StepCosts:
         smallest, _ = self._too_large.get(key, (math.inf, 0))
         bucket = min(smallest, bucket_of(row_count))
         self._too_large[key] = (bucket, self._step_counts.get(key, 0))
+        self.version += 1
 
     def learn_besides(self, key: Hashable, part: str, duration_s: float) -> None:
         """Takes in what one image took besides its steps: beginning it, decoding it."""
         parts = self._besides_s.setdefault(key, {})
-        parts[part] = _blended(parts.get(part), duration_s)
+        known_s = parts.get(part)
+        if known_s is not None:
+            duration_s = min(duration_s, OUTLIER_FACTOR * max(known_s, CLOCK_TICK_S))
+        parts[part] = _blended(known_s, duration_s)
+        self.version += 1
 
     def image_s(self, key: Hashable) -> float:
         """Seconds that an image takes besides its steps; 0 while nothing is known."""
         return sum(self._besides_s.get(key, {}).values())
 
     def step_s(self, key: Hashable, row_count: int) -> float:
-        """Seconds of a step; a straight line between what is known, in proportion beyond."""
-        curve = self._curves_s.get(key)
+        """Seconds of a step; a straight line between what is known, in proportion beyond.
+
+        Fewer rows never take longer than more: where few are dear by themselves, and more are not,
+        more are taken to be as dear. What is told by it is rather too long than too short.
+        """
+        curve = self._rising_s.get(key)
         return _read(curve, row_count) if curve else self.unit_s * row_count
 
     def knee(self, key: Hashable) -> int:
@@ -164,6 +203,27 @@ def _in_line(guessed: Curve, measured: Curve) -> Curve:
             height = measured[nearest] / _read(guessed, nearest)
             believed[bucket] = guess_s * height
     return believed
+
+
+def _longest_s(measured: Curve, bucket: int) -> float:
+    """What a first step of a bucket can have taken at most, by what is known of others.
+
+    No more than one of more rows does; and than those of fewer would in turn, twice over.
+    """
+    more_s = (duration_s for rows, duration_s in measured.items() if rows > bucket)
+    fewer_s = (
+        OUTLIER_FACTOR * duration_s * bucket / rows
+        for rows, duration_s in measured.items()
+        if rows < bucket
+    )
+    return min((*more_s, *fewer_s), default=math.inf)
+
+
+def _rising(curve: Curve) -> Curve:
+    buckets = sorted(curve)
+    return dict(
+        zip(buckets, itertools.accumulate((curve[one] for one in buckets), max), strict=True)
+    )
 
 
 def _read(curve: Curve, row_count: int) -> float:

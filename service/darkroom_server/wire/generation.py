@@ -63,7 +63,12 @@ async def generation_events(
             return
         cost = cost_pixel_steps(resolved.spec, session.model.strength_rounding)
         with await caller.reserve(cost, session.progress):
-            await session.submit(resolved.spec, deadline_s=deadline_s)
+            await session.submit(
+                resolved.spec,
+                deadline_s=deadline_s,
+                caller=caller.name,
+                weight=caller.key.weight,
+            )
             yield None, [writer.accepted(session.job_id, resolved, model)]
             async for happened in session.events():
                 yield happened, writer.write(happened, dropped_count=session.dropped_count)

@@ -13,10 +13,10 @@ _MODELS = "/darkroom.v1.ModelService/"
 _LOOKING = ("List", "Get")
 
 
-def let_in(gate: Gate, method: str, authorization: str | None) -> None:
+def let_in(gate: Gate, method: str, authorization: str | None, *, connection: str) -> None:
     """Says who makes the call of an RPC; raises InvalidApiKey, PermissionDenied."""
     need = need_of_rpc(method, reflection_needs_key=gate.reflection_needs_key)
-    set_caller(gate.enter(authorization, need))
+    set_caller(gate.enter(authorization, need, connection=connection))
 
 
 async def count_call(method: str) -> None:

@@ -24,7 +24,6 @@ from darkroom_server.domain.errors import (
     DarkroomError,
     DeadlineExceeded,
     OutOfDeviceMemory,
-    QueueFull,
 )
 from darkroom_server.domain.jobs import (
     BatchShare,
@@ -36,9 +35,11 @@ from darkroom_server.domain.jobs import (
     Reproducibility,
     Stage,
 )
+from darkroom_server.scheduling.admission import decide
+from darkroom_server.scheduling.batch import Batch
 from darkroom_server.scheduling.entry import Shape, Step
 from darkroom_server.scheduling.shared_rows import SharedRows
-from darkroom_server.scheduling.step_batcher import Batch, Forecast, StepBatcher
+from darkroom_server.scheduling.step_batcher import StepBatcher
 from darkroom_server.scheduling.step_costs import StepCosts
 from darkroom_server.worker.calibration import cost_key
 from darkroom_server.worker.counters import WorkerCounters
@@ -54,16 +55,13 @@ from darkroom_server.worker.messages import (
     SubmitJob,
 )
 from darkroom_server.worker.proving import Prover
-from darkroom_server.worker.refusal import late_refusal
+from darkroom_server.worker.proving_turns import ProvingTurns
 from darkroom_server.worker.running import DecodedTrajectory, RunningImage, RunningJob
 
 log = structlog.get_logger(__name__)
 
 #: Waiting jobs are told their place at most this often.
 PLACES_INTERVAL_S = 0.25
-#: Device time that proofs may take beside steps, in parts of these: below what promises of
-#: deadlines leave for disturbances.
-PROVING_SHARE = 0.1
 #: Jobs further back learn their place when they come nearer.
 MAX_TOLD_PLACES = 32
 
@@ -87,14 +85,11 @@ class WorkerLoop:
         self._emit = emit
         self._clock = clock
         self._costs = costs or StepCosts(max_rows=max_batch_size)
-        self._prover = prover
+        self._proving = ProvingTurns(prover, clock)
         self._shared = prover.shared if prover is not None else SharedRows()
         self._batcher = StepBatcher(self._costs, self._shared)
         if prover is not None:
             prover.useful_rows = self._costs.knee
-        #: Device time of steps, and of proving that more of them may be shared.
-        self._stepping_s = self._proving_s = 0.0
-        self._proving_pause_s = 0.0
         #: Keys and rows of steps that were taken.
         self._ran: set[tuple[Hashable, int]] = set()
         self._jobs: dict[str, RunningJob] = {}
@@ -130,8 +125,7 @@ class WorkerLoop:
                 if self._stopping:
                     break
             self.tick()
-        if self._prover is not None:
-            self._prover.keep()
+        self._proving.keep()
         self._lane.close()
 
     def run_to_end(self) -> None:
@@ -151,29 +145,16 @@ class WorkerLoop:
             batch = self._batcher.plan(now_s)
         if batch is not None:
             self._take(batch)
-        self._prove(is_idle=batch is None)
+        self._proving.take(is_idle=batch is None)
         if (stats := self._counters.news(self._clock())) is not None:
             self._emit(stats)
 
     def _idle_s(self) -> float | None:
         """How long to wait for a command before something else is to be done; None: for ever."""
-        if self._prover is not None and not self._prover.is_done:
-            return self._proving_pause_s
+        if (pause_s := self._proving.pause_s) is not None:
+            return pause_s
         due_s = self._counters.due_s()
         return None if math.isinf(due_s) else max(0.0, due_s - self._clock())
-
-    def _prove(self, *, is_idle: bool) -> None:
-        """A part of a proof: while there is nothing else to do, with a pause as long after it for
-        others on the machine; beside steps, in a share of the time.
-        """
-        if self._prover is None or self._prover.is_done:
-            return
-        if is_idle or self._proving_s <= PROVING_SHARE * self._stepping_s:
-            started_s = self._clock()
-            self._prover.advance()
-            duration_s = self._clock() - started_s
-            self._proving_s += duration_s
-            self._proving_pause_s = duration_s
 
     def _admit(self, job: Job, *, is_promised: bool) -> None:
         """Takes a job in, or refuses it when its deadline cannot be met or others' would not be."""
@@ -183,35 +164,19 @@ class WorkerLoop:
             self._emit(JobFailed(job.job_id, shape))
             return
         forecast = self._batcher.forecast(job, shape, now_s)
-        refusal = self._refusal(job, forecast, now_s, is_promised=is_promised)
-        if refusal is not None:
-            self._emit(JobFailed(job.job_id, refusal))
+        is_idle = not len(self._batcher)
+        admitted = decide(job, forecast, now_s, is_idle=is_idle, is_accepted=is_promised)
+        if isinstance(admitted, DarkroomError):
+            self._emit(JobFailed(job.job_id, admitted))
             return
         running = RunningJob(job, shape, JobRecord(job=job, submitted_s=now_s))
         self._jobs[job.job_id] = running
-        behind_s = None if forecast is None else forecast.breaks_until_s
-        self._batcher.add(job, shape, now_s, behind_s=behind_s)
+        self._batcher.add(job, shape, now_s, admission=admitted)
         running.ahead_count = self._batcher.ahead_count(job.job_id)
         estimated_s = None if forecast is None else forecast.done_s
-        if behind_s is not None:
-            estimated_s = self._batcher.estimates_s(now_s)[job.job_id]
+        if admitted.behind_s is not None:
+            estimated_s = self._batcher.estimates_s((job.job_id,), now_s)[job.job_id]
         self._report(running, JobQueued(running.ahead_count, estimated_s=estimated_s))
-
-    def _refusal(
-        self, job: Job, forecast: Forecast | None, now_s: float, *, is_promised: bool
-    ) -> DarkroomError | None:
-        """Why a job is not taken in, if it is not."""
-        if job.deadline_s is None or forecast is None:
-            return None
-        is_idle = not len(self._batcher)
-        if (late := late_refusal(job, forecast.done_s, now_s, is_idle=is_idle)) is not None:
-            return late
-        if forecast.breaks_until_s is not None and not is_promised:
-            return QueueFull(
-                "There is no room before its deadline: requests that are here would miss theirs.",
-                retry_after_s=forecast.breaks_until_s - now_s,
-            )
-        return None
 
     def _shape(self, spec: ImageSpec) -> Shape:
         is_exact = spec.reproducibility is Reproducibility.EXACT
@@ -230,7 +195,7 @@ class WorkerLoop:
         started_s = self._clock()
         is_whole = self._denoise(started) and len(started) == len(batch.steps)
         duration_s = self._clock() - started_s
-        self._stepping_s += duration_s
+        self._proving.note_step(duration_s)
         stepped = self._still_here(started)
         finished = [image for image in stepped if image.trajectory.finished]
         with self._lock:
@@ -306,8 +271,8 @@ class WorkerLoop:
         spec, started_s = running.job.spec, self._clock()
         if not running.has_begun:
             running.record.started_s = started_s
-            if self._prover is not None and running.shape.exact:
-                self._prover.ask(spec)
+            if running.shape.exact:
+                self._proving.ask(spec)
             self._report(running, JobProgress(stage=Stage.ENCODE, total_step_count=spec.step_count))
             running.encoded = self._model.encode(spec)
             running.record.cut_fields = self._model.cut_fields(spec)
@@ -404,7 +369,8 @@ class WorkerLoop:
             and not running.has_begun
             and running.ahead_count != ahead_count
         ]
-        estimates_s = self._batcher.estimates_s(now_s) if moved else {}
+        moved_ids = [running.job.job_id for _, running in moved]
+        estimates_s = self._batcher.estimates_s(moved_ids, now_s)
         for ahead_count, running in moved:
             running.ahead_count = ahead_count
             estimated_s = estimates_s.get(running.job.job_id)

@@ -37,6 +37,7 @@ from darkroom_server.domain.jobs import (
     Stage,
 )
 from darkroom_server.domain.models import DynamicBatching
+from darkroom_server.scheduling.admission import late_refusal
 from darkroom_server.scheduling.run_costs import RunCosts
 from darkroom_server.scheduling.window_batcher import ImagePlace, WindowBatch, WindowBatcher
 from darkroom_server.worker.counters import WorkerCounters
@@ -51,7 +52,6 @@ from darkroom_server.worker.messages import (
     StopWorker,
     SubmitJob,
 )
-from darkroom_server.worker.refusal import late_refusal
 from darkroom_server.worker.running import PROGRESS_INTERVAL_S
 
 log = structlog.get_logger(__name__)

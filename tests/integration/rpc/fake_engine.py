@@ -64,7 +64,10 @@ class FakeSession:
         if self.room_error is not None:
             raise self.room_error
 
-    async def submit(self, spec: ImageSpec, *, deadline_s: float | None) -> None:
+    async def submit(
+        self, spec: ImageSpec, *, deadline_s: float | None, caller: str = "", weight: float = 1.0
+    ) -> None:
+        del caller, weight
         self.spec = spec
         self.remaining_s = None if deadline_s is None else deadline_s - time.monotonic()
         if self.submit_error is not None:

@@ -75,3 +75,12 @@ def test_a_key_uses_the_models_that_it_is_for() -> None:
 def test_an_edge_that_forgets_to_name_its_caller_lets_nobody_in() -> None:
     with pytest.raises(LookupError):
         current_caller()
+
+
+def test_callers_are_told_apart_by_their_keys_and_else_by_their_connections() -> None:
+    made = api_key()
+    by_key = [Caller(made, Rates(None), Uncounted(), connection=one).name for one in "ab"]
+    assert by_key[0] == by_key[1] == f"key {made.id}"
+    nameless = api_key(id="")
+    by_connection = [Caller(nameless, Rates(None), Uncounted(), connection=one) for one in "ab"]
+    assert [caller.name for caller in by_connection] == ["a", "b"]

@@ -110,3 +110,12 @@ def test_what_is_not_there_is_named(tmp_path: Path) -> None:
     add_key(tmp_path / "keys.toml", api_key())
     with pytest.raises(KeysFileError, match="no key has the id nobody"):
         revoke_key(tmp_path / "keys.toml", "nobody")
+
+
+def test_a_key_may_have_a_weight(tmp_path: Path) -> None:
+    path = tmp_path / "keys.toml"
+    path.write_text(GOOD + "weight = 3.0\n")
+    assert [key.weight for key in read_keys(path)] == [3.0]
+    path.write_text(GOOD + "weight = 0\n")
+    with pytest.raises(KeysFileError, match=r"keys\.0\.weight"):
+        read_keys(path)

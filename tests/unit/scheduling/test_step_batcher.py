@@ -10,13 +10,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from darkroom_server.domain.jobs import Priority
+from darkroom_server.scheduling.admission import Admission, Forecast
+from darkroom_server.scheduling.batch import Batch
 from darkroom_server.scheduling.entry import Shape, Step
-from darkroom_server.scheduling.step_batcher import (
-    SLACK_FACTOR,
-    Batch,
-    Forecast,
-    StepBatcher,
-)
+from darkroom_server.scheduling.step_batcher import SLACK_FACTOR, StepBatcher
 from darkroom_server.scheduling.step_costs import StepCosts
 from tests.unit.specs import job
 
@@ -47,7 +44,6 @@ class Simulation:
         rows: int = 1,
         steps: int = 2,
         images: int = 1,
-        alone: bool = False,
         exact: bool = False,
         priority: Priority = Priority.NORMAL,
         within_s: float | None = None,
@@ -60,7 +56,7 @@ class Simulation:
             deadline_s=None if within_s is None else self.now_s + within_s,
         )
         self.left |= {Step(name, index): steps for index in range(images)}
-        shape = Shape(key=key, rows=rows, evaluations=steps, alone=alone, exact=exact)
+        shape = Shape(key=key, rows=rows, evaluations=steps, exact=exact)
         self.batcher.add(made, shape, self.now_s)
 
     def step(self) -> Batch | None:
@@ -190,7 +186,7 @@ def test_a_key_is_not_starved_by_keys_that_come_and_go() -> None:
 
 def test_alone_means_alone_and_takes_turns_with_those_that_share() -> None:
     simulation = Simulation()
-    simulation.add("solo", steps=1, images=2, alone=True)
+    simulation.add("solo", steps=1, images=2, exact=True)
     simulation.add("x", steps=2)
     simulation.add("y", steps=2)
     assert sorted(simulation.run()) == [["solo"], ["solo"], ["x", "y"], ["x", "y"]]
@@ -200,9 +196,9 @@ def test_alone_means_alone_and_takes_turns_with_those_that_share() -> None:
 def test_of_requests_that_run_alone_one_ends_before_the_next_begins() -> None:
     simulation = Simulation()
     for name in ("first", "second"):
-        simulation.add(name, steps=3, alone=True)
+        simulation.add(name, steps=3, exact=True)
     simulation.step()
-    simulation.add("short", steps=1, alone=True)
+    simulation.add("short", steps=1, exact=True)
     assert simulation.run() == [["first"], ["short"], *[["first"]] * 2, *[["second"]] * 3]
 
 
@@ -248,7 +244,7 @@ arrivals = st.lists(
             "rows": st.integers(1, 2),
             "steps": st.integers(1, 6),
             "images": st.integers(1, 3),
-            "alone": st.booleans(),
+            "exact": st.booleans(),
             "priority": st.sampled_from(list(Priority)),
             "within_s": st.none() | st.floats(1.0, 50.0),
         }
@@ -277,7 +273,7 @@ def test_every_image_ends_and_no_batch_mixes_keys_or_exceeds_the_knee(
         assert batch.row_count == sum(shapes[one.job_id]["rows"] for one in batch.steps)
         assert batch.row_count <= MAX_ROWS
         assert len(set(batch.steps)) == len(batch.steps)
-        if any(shapes[one.job_id]["alone"] for one in batch.steps):
+        if any(shapes[one.job_id]["exact"] for one in batch.steps):
             assert len(batch.steps) == 1
 
 
@@ -324,12 +320,12 @@ def test_where_nothing_else_comes_the_estimate_is_what_happens(
 ) -> None:
     simulation = Simulation()
     for number, (rows, steps, images) in enumerate(wanted):
-        simulation.add(str(number), rows=rows, steps=steps, images=images, alone=alone)
+        simulation.add(str(number), rows=rows, steps=steps, images=images, exact=alone)
     for _ in range(step_count):
         simulation.step()
     started_s = simulation.now_s
     # Eight jobs at one time are too few to expect more.
-    estimates_s = simulation.batcher.estimates_s(started_s)
+    estimates_s = simulation.batcher.estimates_s(simulation.batcher.order(), started_s)
     assert set(estimates_s) == set(simulation.batcher.order())
     simulation.run()
     ends_s = {
@@ -363,8 +359,8 @@ def forecast(simulation: Simulation, key: str = "a", **options: Any) -> Forecast
         pytest.param(
             {"within_s": 5.0, "steps": 2, "priority": Priority.HIGH},
             2.0,
-            False,
-            id="a lower priority is promised nothing",
+            True,
+            id="a promise to a lower priority is one, too",
         ),
         pytest.param(
             {"within_s": 5.0, "steps": 2, "key": "b"}, 4.0, True, id="takes turns with it"
@@ -395,7 +391,7 @@ def test_one_without_a_deadline_goes_behind_those_whose_deadline_it_would_break(
     shape = Shape(key="a", rows=4, evaluations=3)
     new = job("new", step_count=3)
     simulation.left[Step("new", 0)] = 3
-    simulation.batcher.add(new, shape, 0.0, behind_s=found.breaks_until_s)
+    simulation.batcher.add(new, shape, 0.0, admission=Admission(behind_s=found.breaks_until_s))
     assert simulation.run() == [["here"]] * 500 + [["new"]] * 3
 
 
@@ -406,4 +402,4 @@ def test_a_step_that_runs_is_waited_for() -> None:
     simulation.now_s = 0.25
     # Three quarters of the step are left; of the others it goes before seven.
     assert forecast(simulation, steps=1, within_s=9.0).done_s == 1.75
-    assert simulation.batcher.estimates_s(0.25) == {"here": 7.75}
+    assert simulation.batcher.estimates_s(("here",), 0.25) == {"here": 7.75}

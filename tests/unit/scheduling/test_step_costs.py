@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -178,3 +179,50 @@ def test_a_batch_that_did_not_pay_is_tried_again_after_long() -> None:
     known.learn("k", 4, 1.4)
     assert known.step_s("k", 4) == 1.4, "what was measured before was a disturbance"
     assert known.knee("k") == 8
+
+
+def test_one_disturbed_step_of_few_rows_is_not_believed() -> None:
+    """Steps of eight rows, and then one of a single row that took twelve times as long."""
+    known = costs(r1=1.0, r2=1.3, r4=1.8, r8=2.55)
+    for _ in range(100):
+        known.learn("k", 8, 2.55)
+    known.learn("k", 1, 12.0)
+    assert known.step_s("k", 1) <= 1.2
+    assert known.step_s("k", 8) == pytest.approx(2.55)
+
+
+def test_a_first_step_of_few_rows_is_believed_to_take_no_more_than_one_of_more() -> None:
+    known = costs(r8=2.55)
+    known.learn("k", 1, 12.0)
+    assert known.step_s("k", 1) == known.step_s("k", 8) == 2.55
+
+
+def test_what_few_rows_seemed_to_take_gives_way_under_load() -> None:
+    known = costs(r1=1.0, r8=2.55)
+    for _ in range(12):
+        known.learn("k", 1, 12.0)
+    assert known.step_s("k", 1) > 2.55
+    for _ in range(60):
+        known.learn("k", 8, 2.55)
+    assert known.step_s("k", 8) == pytest.approx(2.55, rel=0.01)
+
+
+def test_uneven_costs_are_learnt_and_read_evenly() -> None:
+    """One row takes 6, two 15, four 11, eight 16: more rows are still worth it."""
+    known = costs(r1=6.0, r2=15.0, r4=11.0, r8=16.0)
+    for _ in range(30):
+        for rows, duration_s in {1: 6.0, 2: 15.0, 4: 11.0, 8: 16.0}.items():
+            known.learn("k", rows, duration_s)
+    read = [known.step_s("k", rows) for rows in range(1, 9)]
+    assert read == sorted(read)
+    assert known.step_s("k", 2) == pytest.approx(15.0, rel=0.1)
+    assert known.knee("k") == 8
+
+
+@given(st.lists(st.tuples(st.integers(1, 8), st.floats(0.001, 100.0)), max_size=60))
+def test_fewer_rows_never_take_longer_than_more(steps: list[tuple[int, float]]) -> None:
+    known = StepCosts(max_rows=8)
+    for rows, duration_s in steps:
+        known.learn("k", rows, duration_s)
+    read = [known.step_s("k", rows) for rows in range(1, 17)]
+    assert all(fewer <= more * (1 + 1e-9) for fewer, more in itertools.pairwise(read))

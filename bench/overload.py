@@ -1,0 +1,73 @@
+"""G5: what becomes of promises when more comes than can be done."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bench.measured import Estimate, Measured
+from bench.ours import SharedSteps
+from bench.scoring import Run, Setting, ours, percentile
+from bench.virtual import Device
+from bench.workloads import W_OVER, W_SOME, Arrival
+
+
+def overload(
+    device: Device, tier: str, *, seeds: Sequence[int], request_count: int, halvings: int
+) -> list[Measured]:
+    """G5 at 1.5 times the load that ours sustains: all tell deadlines, and half of them do."""
+    all_told = Setting(workload=W_OVER, device=device, request_count=request_count)
+    some_told = Setting(workload=W_SOME, device=device, request_count=request_count)
+    runs: list[Run] = []
+    mixed: list[Run] = []
+    for seed in seeds:
+        at_best = all_told.sustained(ours, seed, halvings=halvings)
+        assert at_best is not None
+        sustained_per_s = len(at_best.arrivals) / at_best.arrivals[-1].at_s
+        runs.append(all_told.run(ours, W_OVER.load * sustained_per_s, seed))
+        mixed.append(some_told.run(ours, W_SOME.load * sustained_per_s, seed))
+    return [
+        _misses("all tell deadlines", tier, runs, target=0.05),
+        _misses("half tell deadlines", tier, mixed, target=0.01),
+        Measured(
+            goal="G5",
+            tier=tier,
+            metric="p95 error of the estimate given at admission, of those made",
+            target=0.25,
+            at_least=False,
+            estimate=Estimate.of([_estimate_error(run) for run in runs]),
+        ),
+    ]
+
+
+def _misses(who: str, tier: str, runs: Sequence[Run], *, target: float) -> Measured:
+    shares, refused_shares = [], []
+    for run in runs:
+        told = [one for one in run.scored() if one.tells_deadline]
+        admitted = _admitted(run, told)
+        shares.append(1 - sum(map(run.met, admitted)) / len(admitted))
+        refused_shares.append(round(1 - len(admitted) / len(told), 3))
+    return Measured(
+        goal="G5",
+        tier=tier,
+        metric=f"misses among admitted at {W_OVER.load} x load, {who}",
+        target=target,
+        at_least=False,
+        estimate=Estimate.of(shares),
+        details={"refused_shares": refused_shares},
+    )
+
+
+def _admitted(run: Run, arrivals: Sequence[Arrival]) -> list[Arrival]:
+    assert isinstance(run.system, SharedSteps)
+    return [one for one in arrivals if one.index not in run.system.refused]
+
+
+def _estimate_error(run: Run) -> float:
+    assert isinstance(run.system, SharedSteps)
+    told_s, finished_s = run.system.estimates_s, run.trace.finished_s
+    off = sorted(
+        abs(told_s[one.index] / (finished_s[one.index] - one.at_s) - 1)
+        for one in _admitted(run, run.scored())
+        if one.index in finished_s and one.index in told_s
+    )
+    return percentile(off, 0.95)

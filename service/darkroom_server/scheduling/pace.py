@@ -1,0 +1,52 @@
+"""How fast images go: the work of a job, and what a group of like images can do a second."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """Work of one job: rows of one image, and the evaluations that each of its images has left."""
+
+    rows: int
+    evaluations: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """How fast the images of one group go.
+
+    `room`: rows of a full batch; 0: images run one by one. `step_s` of so many rows; `image_s`:
+    what an image takes besides its steps.
+    """
+
+    room: int
+    step_s: Callable[[int], float]
+    image_s: float
+
+    def side_by_side(self, rows: int) -> int:
+        """Images of so many rows that a step holds."""
+        return max(1, self.room // rows)
+
+    def work_s(self, load: Load) -> float:
+        """Device time of a job at full batches."""
+        full = max(load.rows, self.room)
+        row_evaluations = load.rows * sum(load.evaluations)
+        return row_evaluations * self.step_s(full) / full + len(load.evaluations) * self.image_s
+
+    def least_s(self, load: Load) -> float:
+        """Time that a job takes when its steps are shared with nothing else."""
+        count = min(len(load.evaluations), self.side_by_side(load.rows))
+        step_count = least_step_count(load.evaluations, count)
+        step_s = self.step_s(load.rows * count) if count else 0.0
+        return step_count * step_s + len(load.evaluations) * self.image_s
+
+
+def least_step_count(evaluations: Collection[int], side_by_side: int) -> int:
+    """Steps that images need at least, where so many of them may share one."""
+    if not evaluations:
+        return 0
+    return max(max(evaluations), math.ceil(sum(evaluations) / side_by_side))

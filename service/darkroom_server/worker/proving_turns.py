@@ -1,0 +1,60 @@
+"""When a worker proves that more steps may be shared: time that nobody else should miss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from darkroom_server.domain.jobs import ImageSpec
+from darkroom_server.worker.proving import Prover
+
+#: Device time that proofs may take beside steps, in parts of these: below what promises of
+#: deadlines leave for disturbances.
+PROVING_SHARE = 0.1
+
+
+class ProvingTurns:
+    """Gives a prover its turns. Belongs to the model thread, but for `pause_s`."""
+
+    def __init__(self, prover: Prover | None, clock: Callable[[], float]) -> None:
+        self._prover = prover
+        self._clock = clock
+        #: Device time of steps, and of proofs.
+        self._stepping_s = self._proving_s = 0.0
+        self._last_s = 0.0
+
+    @property
+    def pause_s(self) -> float | None:
+        """How long to wait for requests before the next turn; None when nothing is left to prove.
+
+        As long as the last turn took: others on the machine may have work.
+        """
+        if self._prover is None or self._prover.is_done:
+            return None
+        return self._last_s
+
+    def ask(self, spec: ImageSpec) -> None:
+        """Has the size of a request proved."""
+        if self._prover is not None:
+            self._prover.ask(spec)
+
+    def note_step(self, duration_s: float) -> None:
+        """A step was taken."""
+        self._stepping_s += duration_s
+
+    def take(self, *, is_idle: bool) -> None:
+        """A part of a proof: while there is nothing else to do; beside steps, in a share of the time.
+
+        Requests of sizes that are not proved run alone until then.
+        """
+        if self._prover is None or self._prover.is_done:
+            return
+        if is_idle or self._proving_s <= PROVING_SHARE * self._stepping_s:
+            started_s = self._clock()
+            self._prover.advance()
+            self._last_s = self._clock() - started_s
+            self._proving_s += self._last_s
+
+    def keep(self) -> None:
+        """Writes what was proved, where that is kept."""
+        if self._prover is not None:
+            self._prover.keep()

@@ -1,0 +1,135 @@
+"""A batcher on a device whose steps cost more with their rows, on a clock of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+
+from darkroom_server.domain.errors import DarkroomError
+from darkroom_server.domain.jobs import Priority
+from darkroom_server.scheduling.admission import decide
+from darkroom_server.scheduling.batch import Batch
+from darkroom_server.scheduling.entry import Shape, Step
+from darkroom_server.scheduling.step_batcher import StepBatcher
+from darkroom_server.scheduling.step_costs import StepCosts
+from tests.unit.specs import job
+
+MAX_ROWS = 8
+#: Seconds of a step by rows: nothing gained, something, and all.
+CURVES: dict[str, dict[int, float]] = {
+    "flat": {1: 1.0, 2: 1.0, 4: 1.0, 8: 1.0},
+    "rising": {1: 1.0, 2: 1.11, 4: 1.28, 8: 1.58},
+    "saturated": {1: 1.0, 2: 1.96, 4: 3.9, 8: 7.7},
+}
+
+
+@dataclass
+class Device:
+    """Plays what a worker's loop does: admits, steps, drops what is late.
+
+    `disturbed` makes a step longer by so many times, by its number.
+    """
+
+    curve: str
+    keys: tuple[Hashable, ...] = ("a", "b", "c")
+    disturbed: Callable[[int], float] = lambda _: 1.0
+    now_s: float = 0.0
+    left: dict[Step, int] = field(default_factory=dict)
+    #: When jobs ended, those dropped at their deadline, and the deadlines promised.
+    ended_s: dict[str, float] = field(default_factory=dict)
+    late: set[str] = field(default_factory=set)
+    promised_s: dict[str, float] = field(default_factory=dict)
+    refused: dict[str, DarkroomError] = field(default_factory=dict)
+    used_s: dict[str, float] = field(default_factory=dict)
+    batches: list[Batch] = field(default_factory=list)
+    callers: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        costs = StepCosts(max_rows=MAX_ROWS)
+        for key in self.keys:
+            for rows, duration_s in CURVES[self.curve].items():
+                costs.learn(key, rows, duration_s)
+        self.batcher = StepBatcher(costs)
+        self.true = StepCosts(max_rows=MAX_ROWS)
+        for rows, duration_s in CURVES[self.curve].items():
+            self.true.learn("true", rows, duration_s)
+
+    def ask(
+        self,
+        name: str,
+        key: Hashable = "a",
+        *,
+        rows: int = 1,
+        steps: int = 2,
+        images: int = 1,
+        alone: bool = False,
+        priority: Priority = Priority.NORMAL,
+        within_s: float | None = None,
+        caller: str = "",
+        weight: float = 1.0,
+    ) -> bool:
+        """A job comes; whether it is taken in."""
+        deadline_s = None if within_s is None else self.now_s + within_s
+        made = job(
+            name,
+            step_count=steps,
+            seeds=tuple(range(images)),
+            priority=priority,
+            deadline_s=deadline_s,
+            caller=caller,
+            weight=weight,
+        )
+        shape = Shape(key=key, rows=rows, evaluations=steps, exact=alone)
+        forecast = self.batcher.forecast(made, shape, self.now_s)
+        is_idle = not len(self.batcher)
+        admitted = decide(made, forecast, self.now_s, is_idle=is_idle)
+        if isinstance(admitted, DarkroomError):
+            self.refused[name] = admitted
+            return False
+        self.batcher.add(made, shape, self.now_s, admission=admitted)
+        self.left |= {Step(name, index): steps for index in range(images)}
+        self.callers[name] = caller
+        if deadline_s is not None and admitted.reserve_s is not None:
+            self.promised_s[name] = deadline_s
+        return True
+
+    def cancel(self, name: str) -> None:
+        """Its caller goes: nothing is owed to it any more."""
+        self.batcher.remove(name)
+        self.promised_s.pop(name, None)
+
+    def step(self) -> bool:
+        """Takes one step; False when there is nothing to do."""
+        for late in self.batcher.expired(self.now_s):
+            self.late.add(late.job_id)
+            self.batcher.remove(late.job_id)
+        batch = self.batcher.plan(self.now_s)
+        if batch is None:
+            return False
+        duration_s = self.true.step_s("true", batch.row_count) * self.disturbed(len(self.batches))
+        self.now_s += duration_s
+        for one in batch.steps:
+            self.left[one] -= 1
+            caller = self.callers[one.job_id]
+            share_s = duration_s / len(batch.steps)
+            self.used_s[caller] = self.used_s.get(caller, 0.0) + share_s
+        finished = [one for one in batch.steps if self.left[one] == 0]
+        self.batcher.commit(batch, finished, duration_s)
+        for one in finished:
+            if not any(left for step, left in self.left.items() if step.job_id == one.job_id):
+                self.ended_s[one.job_id] = self.now_s
+        self.batches.append(batch)
+        return True
+
+    def run(self) -> None:
+        """To the end."""
+        while self.step():
+            pass
+
+    def broken(self) -> dict[str, float]:
+        """Promises that were not kept, and when those jobs were made."""
+        return {
+            name: self.ended_s.get(name, float("inf"))
+            for name, deadline_s in self.promised_s.items()
+            if self.ended_s.get(name, float("inf")) > deadline_s + 1e-6
+        }

@@ -1,0 +1,122 @@
+"""The deadline that is promised is kept, whatever else comes."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from darkroom_server.domain.jobs import Priority
+from tests.unit.scheduling.simulated import CURVES, MAX_ROWS, Device
+
+#: A step takes at most so many times what is known of it: half of what a promise has room for.
+DISTURBANCE = 1.05
+
+
+@pytest.mark.parametrize("curve", CURVES)
+def test_jobs_without_deadlines_do_not_break_a_promise(curve: str) -> None:
+    """Seven that come later fill its batches, which then take half as long again."""
+    device = Device(curve)
+    assert device.ask("promised", steps=20, within_s=30.0)
+    device.step()
+    for number in range(7):
+        device.ask(str(number), steps=40)
+    device.run()
+    assert device.broken() == {}
+    assert len(device.ended_s) == 8
+
+
+@pytest.mark.parametrize("priority", Priority)
+@pytest.mark.parametrize("key", ["a", "b"])
+def test_nor_does_what_is_more_urgent_or_of_another_shape(priority: Priority, key: str) -> None:
+    device = Device("rising")
+    assert device.ask("promised", steps=20, within_s=24.0, priority=Priority.LOW)
+    for number in range(30):
+        device.ask(str(number), key, steps=10, priority=priority)
+        device.step()
+    device.run()
+    assert device.broken() == {}
+
+
+def test_a_batch_grows_where_everyone_stays_on_time() -> None:
+    """The rule costs nothing where there is time: all rows are used."""
+    device = Device("rising")
+    assert device.ask("promised", steps=20, within_s=300.0)
+    for number in range(7):
+        device.ask(str(number), steps=20)
+    device.step()
+    assert device.batches[0].row_count == MAX_ROWS
+
+
+def test_two_promises_that_cannot_share_steps_are_kept_one_after_the_other() -> None:
+    device = Device("rising")
+    assert device.ask("tight", steps=20, within_s=22.5)
+    assert device.ask("later", steps=20, within_s=60.0)
+    device.run()
+    assert device.broken() == {}
+
+
+def test_what_an_idle_device_only_tries_holds_up_nobody() -> None:
+    device = Device("flat")
+    assert device.ask("tried", rows=MAX_ROWS, steps=20, within_s=10.0)
+    assert "tried" not in device.promised_s
+    assert device.ask("promised", rows=MAX_ROWS, steps=5, within_s=9.0)
+    device.run()
+    assert device.broken() == {}
+
+
+def test_a_late_step_is_made_good() -> None:
+    """One step that takes twice as long, of a job that fills its time but for a tenth."""
+    device = Device("rising", disturbed=lambda number: 2.0 if number == 5 else 1.0)
+    assert device.ask("promised", steps=30, within_s=33.5)
+    for number in range(7):
+        device.ask(str(number), steps=30)
+    device.run()
+    assert device.broken() == {}
+
+
+events = st.lists(
+    st.one_of(
+        st.fixed_dictionaries(
+            {
+                "key": st.sampled_from("abc"),
+                "rows": st.integers(1, 2),
+                "steps": st.integers(1, 30),
+                "images": st.sampled_from((1, 1, 1, 2, 4)),
+                "alone": st.sampled_from((False, False, False, True)),
+                "priority": st.sampled_from(list(Priority)),
+                "within_s": st.none() | st.floats(1.0, 150.0),
+                "caller": st.sampled_from(("", "x", "y")),
+            }
+        ),
+        st.integers(1, 8),
+        st.tuples(st.just("cancel"), st.integers(0, 30)),
+    ),
+    min_size=2,
+    max_size=40,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from(sorted(CURVES)), events, st.integers(0, 2**16))
+def test_what_is_promised_is_kept(curve: str, happens: list[Any], seed: int) -> None:
+    """With others that have no deadline, all priorities, disturbed steps, and cancels."""
+    rng = random.Random(seed)
+    stretch: Callable[[int], float] = lambda _: rng.uniform(0.95, DISTURBANCE)  # noqa: E731
+    device = Device(curve, disturbed=stretch)
+    for number, event in enumerate(happens):
+        match event:
+            case dict():
+                device.ask(str(number), **event)
+            case int():
+                for _ in range(event):
+                    device.step()
+            case (_, victim):
+                device.cancel(str(victim))
+    device.run()
+    assert device.broken() == {}
+    assert not len(device.batcher)
