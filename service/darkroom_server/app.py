@@ -45,13 +45,8 @@ async def serve(config: ServerConfig) -> None:
     gate = Gate(config.gate_options())
     engine = Engine(_engine_options(config), metrics)
     signals: asyncio.Queue[int] = asyncio.Queue()
-    loop = asyncio.get_running_loop()
-    log_what_is_left(loop)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, signals.put_nowait, number)
+    _listen_to_signals(signals, _Reloads(gate, tls))
     pictures = PictureProcesses()
-    reloads = _Reloads(gate, tls)
-    loop.add_signal_handler(signal.SIGHUP, reloads.begin)
     server = build_server(engine, _grpc_options(config, tls, pictures), metrics, gate)
     http_server = build_http_server(
         engine,
@@ -88,6 +83,14 @@ async def serve(config: ServerConfig) -> None:
         await gate.stop()
         pictures.close()
         log.info("stopped")
+
+
+def _listen_to_signals(signals: asyncio.Queue[int], reloads: _Reloads) -> None:
+    loop = asyncio.get_running_loop()
+    log_what_is_left(loop)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, signals.put_nowait, number)
+    loop.add_signal_handler(signal.SIGHUP, reloads.begin)
 
 
 class _Reloads:

@@ -296,6 +296,10 @@ def serve(
         "log_level": log_level,
     }
     settings = _settings(flags, config)
+    _run(settings)
+
+
+def _run(settings: ServerConfig) -> None:
     # The workers inherit these.
     os.environ[LOG_FORMAT_VARIABLE] = settings.log_format
     os.environ[LOG_LEVEL_VARIABLE] = settings.log_level

@@ -10,7 +10,7 @@ import asyncio
 import enum
 import time
 from collections import deque
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Protocol, assert_never
 
 import structlog
@@ -18,7 +18,6 @@ import structlog
 from darkroom_server.background import begin
 from darkroom_server.domain.errors import DarkroomError, WorkerLost
 from darkroom_server.domain.jobs import (
-    Job,
     JobCompleted,
     JobEvent,
     JobImage,
@@ -26,8 +25,8 @@ from darkroom_server.domain.jobs import (
     JobQueued,
 )
 from darkroom_server.domain.models import Dtype, LoadProgress, LoadStage
+from darkroom_server.engine.active_job import ActiveJob
 from darkroom_server.engine.instance import Instance
-from darkroom_server.engine.stream import JobStream
 from darkroom_server.engine.version_metrics import VersionMetrics
 from darkroom_server.worker.messages import (
     CancelJob,
@@ -55,48 +54,6 @@ FIRST_RESTART_DELAY_S, MAX_RESTART_DELAY_S = 0.1, 10.0
 LOAD_PATIENCE = 3.0
 #: Jobs that are told something, or handed over, at once; between so many the event loop goes on.
 SLICE_COUNT = 256
-
-
-@dataclass(slots=True, eq=False)
-class ActiveJob:
-    """A job that was admitted and has not ended."""
-
-    job: Job
-    stream: JobStream
-    #: When it was admitted, on the monotonic clock.
-    admitted_s: float
-    #: When a worker was last given it, and how long it has waited for one that could take it.
-    given_s: float = 0.0
-    load_s: float = 0.0
-    #: Since when it waits for a worker that can take it.
-    waits_since_s: float | None = None
-    #: Times that a worker died while it was at work on this.
-    attempt_count: int = 0
-    is_begun: bool = False
-    #: Whether anything was told of it: then its caller knows that it is accepted.
-    is_promised: bool = False
-
-    def wait(self, now_s: float) -> None:
-        """There is no worker that can take it."""
-        if self.waits_since_s is None:
-            self.waits_since_s = now_s
-
-    def give(self, now_s: float) -> None:
-        """A worker is given it."""
-        if self.waits_since_s is not None:
-            self.load_s += now_s - self.waits_since_s
-        self.given_s, self.waits_since_s, self.is_begun = now_s, None, False
-
-    def completed(self, told: JobCompleted, now_s: float) -> JobCompleted:
-        """What a worker told of it, with the time that passed before it was given it."""
-        before_s = self.given_s - self.admitted_s
-        timings = replace(
-            told.timings,
-            queue_s=told.timings.queue_s + before_s - self.load_s,
-            load_s=self.load_s,
-            total_s=now_s - self.admitted_s,
-        )
-        return replace(told, timings=timings)
 
 
 class SeatState(enum.Enum):

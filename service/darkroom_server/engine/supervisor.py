@@ -23,7 +23,8 @@ from darkroom_server.domain.models import (
     VersionState,
     VersionStatus,
 )
-from darkroom_server.engine.seat import ActiveJob, Seat, SeatState
+from darkroom_server.engine.active_job import ActiveJob
+from darkroom_server.engine.seat import Seat, SeatState
 from darkroom_server.engine.stream import JobStream
 from darkroom_server.engine.version_metrics import VersionMetrics
 from darkroom_server.models.lifecycle import LifeEvent, next_state

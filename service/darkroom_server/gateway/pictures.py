@@ -33,9 +33,12 @@ def picture_bytes(value: bytes | str, field: str) -> bytes:
             return unescaped
         text = unescaped.decode("ascii", "replace")
     try:
-        return base64_bytes(text)
+        content = base64_bytes(text)
     except ValueError as error:
         raise InvalidImage(field, "is no base64") from error
+    if not content:
+        raise InvalidImage(field, "is no base64")
+    return content
 
 
 def _unescaped(text: str) -> bytes:

@@ -23,6 +23,7 @@ TYPES: Mapping[str, tuple[str, str]] = {
     "IMAGE_TOO_LARGE": (_INVALID, "invalid_image"),
     "REQUEST_TOO_LARGE": (_INVALID, "request_too_large"),
     "BODY_TIMEOUT": ("timeout_error", "request_timeout"),
+    "RESULTS_UNREAD": ("timeout_error", "results_unread"),
     "ROUTE_NOT_FOUND": (_INVALID, "route_not_found"),
     "METHOD_NOT_ALLOWED": (_INVALID, "method_not_allowed"),
     "UNSUPPORTED_ENCODING": (_INVALID, "unsupported_encoding"),

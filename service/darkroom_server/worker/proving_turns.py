@@ -42,7 +42,7 @@ class ProvingTurns:
         self._stepping_s += duration_s
 
     def take(self, *, is_idle: bool) -> None:
-        """A part of a proof: while there is nothing else to do; beside steps, in a share of the time.
+        """A part of a proof: while nothing else is to be done; beside steps, in a share of time.
 
         Requests of sizes that are not proved run alone until then.
         """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from darkroom_server.domain.jobs import JobCompleted, JobTimings
-from darkroom_server.engine.seat import ActiveJob
+from darkroom_server.engine.active_job import ActiveJob
 from darkroom_server.engine.stream import JobStream
 from tests.unit.specs import job
 

@@ -18,7 +18,7 @@ _CHANGING = {"x-request-id", "content-length", "date"}
 
 def get_paths(app: FastAPI) -> Iterator[str]:
     """Every address that the document names, its parts filled in, and those it leaves out."""
-    values = {"model": "sdxl", "name": "sdxl", "app": "sdxl", "prediction_id": "1"}
+    values = {"model": "sdxl", "name": "sdxl", "app": "sdxl", "prediction_id": "1", "version": "1"}
     for path, methods in app.openapi()["paths"].items():
         if "get" in methods:
             yield path.format(**values, request_id="1")
