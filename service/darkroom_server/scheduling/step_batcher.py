@@ -353,7 +353,7 @@ class StepBatcher:
         counts = Counter(step.job_id for step in batch.steps)
         has_all = all(counts[entry.job.job_id] >= count for entry, count in outlook.chosen.items())
         spare_s = max(0.0, spare_s)
-        needed_s = self.costs.step_s(lead.shape.key, outlook.row_count)
+        needed_s = self.costs.least_step_s(lead.shape.key, outlook.row_count)
         if has_all and takes_s - needed_s <= spare_s:
             return batch
         others = self._in_order(self._queue.group(lead), now_s)
