@@ -212,3 +212,25 @@ async def test_a_version_none_of_whose_workers_is_up_does_not_count_as_ready() -
     # The other one cannot be loaded again, while this one is still being restarted.
     first.say(WorkerFailed("broken"))
     assert supervisor.state is VersionState.UNAVAILABLE
+
+
+async def test_a_death_with_many_jobs_leaves_the_loop_free(supervisor: Supervisor) -> None:
+    """They are told their places, and handed over, some at a time: others get their turn between."""
+    count = 4 * SLICE_COUNT
+    await supervisor.start()
+    first = await started.get()
+    first.say(ready())
+    streams = [supervisor.submit(job(str(number))) for number in range(count)]
+    first.die()
+    told = sum(bool(stream._waiting) for stream in streams)
+    assert told == SLICE_COUNT
+    second = await started.get()
+    for _ in range(8):
+        await asyncio.sleep(0)
+    places = [stream._waiting[-1] for stream in streams]
+    assert places == [JobQueued(place, model_loading=True) for place in range(count)]
+    second.say(ready())
+    assert len(second.given) == SLICE_COUNT
+    for _ in range(8):
+        await asyncio.sleep(0)
+    assert second.given == [str(number) for number in range(count)]
