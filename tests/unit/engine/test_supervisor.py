@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from darkroom_server.domain.jobs import JobCompleted, JobProgress, JobTimings, Stage
+from darkroom_server.domain.jobs import JobCompleted, JobProgress, JobQueued, JobTimings, Stage
 from darkroom_server.domain.models import Dtype, VersionInfo, VersionState
 from darkroom_server.engine import seat as seat_module
+from darkroom_server.engine.seat import SLICE_COUNT
 from darkroom_server.engine.supervisor import Supervisor
 from darkroom_server.telemetry.metrics import Metrics
 from darkroom_server.worker.messages import (
@@ -214,9 +215,11 @@ async def test_a_version_none_of_whose_workers_is_up_does_not_count_as_ready() -
     assert supervisor.state is VersionState.UNAVAILABLE
 
 
-async def test_a_death_with_many_jobs_leaves_the_loop_free(supervisor: Supervisor) -> None:
+@pytest.mark.usefixtures("supervisor")
+async def test_a_death_with_many_jobs_leaves_the_loop_free() -> None:
     """They are told their places, and handed over, some at a time: others get their turn between."""
     count = 4 * SLICE_COUNT
+    supervisor = supervised(replace(VERSION, model=replace(SDXL, max_queue_size=count)))
     await supervisor.start()
     first = await started.get()
     first.say(ready())
