@@ -8,7 +8,7 @@ stands in for a real model wherever something other than the model is tested.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -43,11 +43,34 @@ class FakeTrajectory:
         return self.completed_step_count >= self.step_count
 
 
-class FakeStepModel:
-    """A `StepModel` without weights; each step takes `step_s` by the given sleep."""
+#: Seconds of a step by rows, against one of a single row: nothing is lost by more rows, something
+#: is, and all of it.
+FLAT: dict[int, float] = {1: 1.0, 2: 1.0, 4: 1.0, 8: 1.0}
+RISING: dict[int, float] = {1: 1.0, 2: 1.11, 4: 1.28, 8: 1.58}
+SATURATED: dict[int, float] = {1: 1.0, 2: 1.96, 4: 3.9, 8: 7.7}
 
-    def __init__(self, *, step_s: float = 0.0, sleep: Callable[[float], None] = time.sleep) -> None:
+
+def stretch(curve: Mapping[int, float], row_count: int) -> float:
+    """How many times a step of one row takes; between what the curve has, on a straight line."""
+    rows = sorted(curve)
+    return float(np.interp(row_count, rows, [curve[one] for one in rows]))
+
+
+class FakeStepModel:
+    """A `StepModel` without weights.
+
+    Each step takes `step_s` by the given sleep, and with more rows longer, by the `curve`.
+    """
+
+    def __init__(
+        self,
+        *,
+        step_s: float = 0.0,
+        curve: Mapping[int, float] = FLAT,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
         self._step_s = step_s
+        self._curve = curve
         self._sleep = sleep
 
     def batch_key(self, spec: ImageSpec) -> Hashable:
@@ -82,7 +105,7 @@ class FakeStepModel:
     def denoise(self, inputs: list[FakeTrajectory]) -> list[int]:
         """One step; raises GenerationFailed or AcceleratorError for the prompts that ask for it."""
         if self._step_s:
-            self._sleep(self._step_s)
+            self._sleep(self._step_s * stretch(self._curve, len(inputs)))
         if any(one.spec.prompt == FAILING_PROMPT for one in inputs):
             raise GenerationFailed("The fake model was asked to fail.")
         if any(one.spec.prompt == POISONING_PROMPT for one in inputs):

@@ -64,7 +64,7 @@ def filled(
         steps += [Step(entry.job.job_id, index) for index in indices]
         image_rows += [entry.shape.rows] * len(indices)
         row_count += len(indices) * entry.shape.rows
-    has, spent_s = set(steps), costs.step_s(key, row_count) if steps else 0.0
+    has, spent_s = set(steps), costs.least_step_s(key, row_count) if steps else 0.0
     longest_s = spent_s + spare_s
     besides_s = 0.0
     for entry in entries:

@@ -26,7 +26,8 @@ from darkroom_server.scheduling import batch as batches
 from darkroom_server.scheduling.admission import PROMISE_MARGIN, Admission, Forecast
 from darkroom_server.scheduling.batch import Batch, filled
 from darkroom_server.scheduling.entry import Entry, Shape, Step
-from darkroom_server.scheduling.forecast import Arrival, RecentArrivals, finish_times_s
+from darkroom_server.scheduling.estimates import Played, own_s
+from darkroom_server.scheduling.forecast import Arrival, RecentArrivals
 from darkroom_server.scheduling.pace import Pace
 from darkroom_server.scheduling.play import MAX_LOOKED_PAST
 from darkroom_server.scheduling.promises import Outlook, Promises
@@ -48,15 +49,8 @@ HOPELESS_FACTOR = 1.5
 LEAD_JOB_COUNT = 0.25
 #: What a caller can owe for time it had out of turn, in typical jobs.
 OWED_JOB_COUNT = 2.0
-#: Jobs of a line that are played to tell when one of them will be done; further back work is summed
-#: up.
-MAX_PLAYED_JOBS = 32
 #: After so many steps it is looked anew what promises have to spare.
 OUTLOOK_STEPS = 8
-
-
-#: Seconds until jobs of a line are done, of those that were played.
-_Played = dict[Entry, float]
 
 
 @dataclass(slots=True)
@@ -168,7 +162,7 @@ class StepBatcher:
     def estimates_s(self, job_ids: Iterable[str], now_s: float) -> dict[str, float]:
         """Seconds until jobs that are here are done, of those whose steps' costs are known."""
         entries = [self._entries[job_id] for job_id in job_ids]
-        played: dict[int, _Played] = {}
+        played: Played = {}
         return {
             entry.job.job_id: self._done_s(entry, now_s, played)
             for entry in entries
@@ -340,7 +334,8 @@ class StepBatcher:
             if late and (entry.is_lost or entry.rank[0] != late[0].rank[0]):
                 yield from late
                 late = []
-            if not entry.is_lost and self._is_late(entry, now_s):
+            may_wait = len(late) < MAX_LOOKED_PAST and not entry.is_lost
+            if may_wait and self._is_late(entry, now_s):
                 late.append(entry)
             else:
                 yield entry
@@ -356,7 +351,7 @@ class StepBatcher:
         counts = Counter(step.job_id for step in batch.steps)
         has_all = all(counts[entry.job.job_id] >= count for entry, count in outlook.chosen.items())
         spare_s = max(0.0, spare_s)
-        needed_s = self.costs.step_s(lead.shape.key, outlook.row_count)
+        needed_s = self.costs.least_step_s(lead.shape.key, outlook.row_count)
         if has_all and takes_s - needed_s <= spare_s:
             return batch
         others = self._in_order(self._queue.group(lead), now_s)
@@ -393,31 +388,10 @@ class StepBatcher:
             key = next(iter(chosen)).shape.key
             kept.progress_s += self.costs.step_s(key, kept.outlook.row_count)
 
-    def _done_s(
-        self, entry: Entry, now_s: float, played: dict[int, _Played] | None = None
-    ) -> float:
+    def _done_s(self, entry: Entry, now_s: float, played: Played | None = None) -> float:
         """Seconds until an entry is done, with what may be expected to overtake it."""
-        own_s = self._own_s(entry, {} if played is None else played)
+        played = {} if played is None else played
+        line_s = own_s(self._queue, entry, self._pace(entry.shape), self._running, played)
         busy_s = max(0.0, self._busy_until_s - now_s)
-        done_s = busy_s + own_s + self._queue.others_s(entry, own_s)
+        done_s = busy_s + line_s + self._queue.others_s(entry, line_s)
         return self._recent.delayed_s(done_s, now_s=now_s, place_s=entry.sort_s)
-
-    def _own_s(self, entry: Entry, played: dict[int, _Played]) -> float:
-        """Seconds until an entry of a line is done if nothing but the line runs.
-
-        `played`: times by line, for several entries of one that are all in it.
-        """
-        line, pace = self._queue.line(entry), self._pace(entry.shape)
-        if line is None:
-            return finish_times_s([entry.load(self._running)], pace)[0]
-        if (found := played.get(id(line), {}).get(entry)) is not None:
-            return found
-        place = line.count_before(entry.rank)
-        if place >= MAX_PLAYED_JOBS:
-            return line.work_before_s(entry.rank) + pace.least_s(entry.load(self._running))
-        front = list(itertools.islice(line, MAX_PLAYED_JOBS))
-        if place >= len(front) or front[place] is not entry:
-            front.insert(place, entry)
-        times_s = finish_times_s([one.load(self._running) for one in front], pace)
-        played[id(line)] = dict(zip(front, times_s, strict=True))
-        return times_s[place]

@@ -163,6 +163,19 @@ class StepCosts:
         curve = self._rising_s.get(key)
         return _read(curve, row_count) if curve else self.unit_s * row_count
 
+    def least_step_s(self, key: Hashable, row_count: int) -> float:
+        """Seconds of a step, and no more than what more rows were seen to take.
+
+        Against this it is held what more rows would add: few that were disturbed must not make them
+        look free.
+        """
+        more_s = (
+            duration_s
+            for bucket, duration_s in self._curves_s.get(key, {}).items()
+            if bucket >= row_count
+        )
+        return min((self.step_s(key, row_count), *more_s))
+
     def knee(self, key: Hashable) -> int:
         """Rows up to which a larger batch pays: past it, it only makes everyone wait longer.
 

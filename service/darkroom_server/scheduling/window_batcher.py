@@ -14,6 +14,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
+from collections import Counter
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
 
@@ -89,6 +90,8 @@ class WindowBatcher:
     batching: DynamicBatching
     _entries: dict[str, _Entry] = field(default_factory=dict)
     _groups: dict[Hashable, Ranking[_Entry]] = field(default_factory=dict)
+    #: Jobs that have not begun, by level.
+    _waiting_counts: Counter[int] = field(default_factory=Counter)
     _deadlines: list[tuple[float, str]] = field(default_factory=list)
     _timeouts: list[tuple[float, str]] = field(default_factory=list)
     _running: WindowBatch = WindowBatch(())
@@ -125,21 +128,21 @@ class WindowBatcher:
             remaining=list(range(len(job.spec.seeds))),
         )
         self._entries[job.job_id] = entry
+        self._waiting_counts[level] += 1
         self._groups.setdefault(entry.group, Ranking()).add(entry)
 
     def has_room(self, job: Job) -> bool:
         """Whether the queue policy of a job's level lets one more wait."""
         level = self.batching.level(job.spec.priority)
         most = self.batching.policy(level).max_queue_size
-        return most is None or most > sum(
-            entry.level == level and not entry.has_begun for entry in self._entries.values()
-        )
+        return most is None or most > self._waiting_counts[level]
 
     def remove(self, job_id: str) -> None:
         """Takes a job out: cancelled, failed or done. Unknown ids are ignored."""
         entry = self._entries.pop(job_id, None)
         if entry is None:
             return
+        self._waiting_counts[entry.level] -= not entry.has_begun
         group = self._groups[entry.group]
         group.remove(entry)
         if not group:
@@ -216,8 +219,10 @@ class WindowBatcher:
         """Jobs of a batch that is about to run wait no longer, also those that go in parts."""
         self._running = batch
         for image in batch.images:
-            if (entry := self._entries.get(image.job_id)) is not None:
+            entry = self._entries.get(image.job_id)
+            if entry is not None and not entry.has_begun:
                 entry.has_begun = True
+                self._waiting_counts[entry.level] -= 1
 
     def commit(self, batch: WindowBatch) -> None:
         """Drops the images of a batch that was run, and jobs of which none are left."""

@@ -69,6 +69,7 @@ class FakeSession:
     ) -> None:
         del caller, weight
         self.spec = spec
+        self.owner = (caller, weight)
         self.remaining_s = None if deadline_s is None else deadline_s - time.monotonic()
         if self.submit_error is not None:
             raise self.submit_error

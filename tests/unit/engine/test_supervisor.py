@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from darkroom_server.domain.jobs import JobCompleted, JobProgress, JobTimings, Stage
+from darkroom_server.domain.jobs import JobCompleted, JobProgress, JobQueued, JobTimings, Stage
 from darkroom_server.domain.models import Dtype, VersionInfo, VersionState
 from darkroom_server.engine import seat as seat_module
-from darkroom_server.engine.seat import MAX_DEATHS
+from darkroom_server.engine.seat import MAX_DEATHS, SLICE_COUNT
 from darkroom_server.engine.supervisor import Supervisor
 from darkroom_server.telemetry.metrics import Metrics
 from darkroom_server.worker.messages import (
@@ -279,3 +279,27 @@ async def test_deaths_still_count(supervisor: Supervisor, refusing: list[Excepti
         refusing.append(OSError(EAGAIN, os.strerror(EAGAIN)))
         worker.die()
     assert supervisor.state is VersionState.FAILED
+
+
+@pytest.mark.usefixtures("supervisor")
+async def test_a_death_with_many_jobs_leaves_the_loop_free() -> None:
+    """They are told their places, and handed over, some at a time: others get their turn between."""
+    count = 4 * SLICE_COUNT
+    supervisor = supervised(replace(VERSION, model=replace(SDXL, max_queue_size=count)))
+    await supervisor.start()
+    first = await started.get()
+    first.say(ready())
+    streams = [supervisor.submit(job(str(number))) for number in range(count)]
+    first.die()
+    told = sum(bool(stream._waiting) for stream in streams)
+    assert told == SLICE_COUNT
+    second = await started.get()
+    for _ in range(8):
+        await asyncio.sleep(0)
+    places = [stream._waiting[-1] for stream in streams]
+    assert places == [JobQueued(place, model_loading=True) for place in range(count)]
+    second.say(ready())
+    assert len(second.given) == SLICE_COUNT
+    for _ in range(8):
+        await asyncio.sleep(0)
+    assert second.given == [str(number) for number in range(count)]

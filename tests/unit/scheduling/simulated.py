@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 
+from darkroom_server.backends.fake import FLAT, RISING, SATURATED, stretch
 from darkroom_server.domain.errors import DarkroomError
 from darkroom_server.domain.jobs import Priority
 from darkroom_server.scheduling.admission import decide
@@ -15,12 +16,7 @@ from darkroom_server.scheduling.step_costs import StepCosts
 from tests.unit.specs import job
 
 MAX_ROWS = 8
-#: Seconds of a step by rows: nothing gained, something, and all.
-CURVES: dict[str, dict[int, float]] = {
-    "flat": {1: 1.0, 2: 1.0, 4: 1.0, 8: 1.0},
-    "rising": {1: 1.0, 2: 1.11, 4: 1.28, 8: 1.58},
-    "saturated": {1: 1.0, 2: 1.96, 4: 3.9, 8: 7.7},
-}
+CURVES: dict[str, dict[int, float]] = {"flat": FLAT, "rising": RISING, "saturated": SATURATED}
 
 
 @dataclass
@@ -50,9 +46,6 @@ class Device:
             for rows, duration_s in CURVES[self.curve].items():
                 costs.learn(key, rows, duration_s)
         self.batcher = StepBatcher(costs)
-        self.true = StepCosts(max_rows=MAX_ROWS)
-        for rows, duration_s in CURVES[self.curve].items():
-            self.true.learn("true", rows, duration_s)
 
     def ask(
         self,
@@ -106,7 +99,9 @@ class Device:
         batch = self.batcher.plan(self.now_s)
         if batch is None:
             return False
-        duration_s = self.true.step_s("true", batch.row_count) * self.disturbed(len(self.batches))
+        duration_s = stretch(CURVES[self.curve], batch.row_count) * self.disturbed(
+            len(self.batches)
+        )
         self.now_s += duration_s
         for one in batch.steps:
             self.left[one] -= 1
