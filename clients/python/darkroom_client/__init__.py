@@ -40,6 +40,7 @@ from darkroom_client.models import (
     ModelState,
     ModelVersion,
     ParameterSpec,
+    StepSharing,
     Task,
 )
 from darkroom_client.requests import FillOptions, GenerateOptions, ImageInput, ImageOptions
@@ -86,6 +87,7 @@ __all__ = [
     "RetryableError",
     "ServerError",
     "Stage",
+    "StepSharing",
     "Task",
     "Timings",
     "Unauthenticated",

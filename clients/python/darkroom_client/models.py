@@ -6,7 +6,7 @@ import datetime
 import enum
 from dataclasses import dataclass
 
-from darkroom.v1 import model_service_pb2
+from darkroom.v1 import image_pb2, model_service_pb2
 
 
 class Task(enum.Enum):
@@ -65,6 +65,21 @@ class LoadProgress:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StepSharing:
+    """How requests of a version share denoising steps.
+
+    `is_exact`: every image has the bytes that it has alone. `max_row_count`: rows of the largest
+    step that may be shared; 0 for none, with the `reason`, if it is known. `is_proving`: it is
+    still being found out what may be shared.
+    """
+
+    is_exact: bool
+    max_row_count: int
+    is_proving: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelVersion:
     """One version of a model. `digest` is the hex SHA-256 of its files."""
 
@@ -80,6 +95,8 @@ class ModelVersion:
     load_progress: LoadProgress | None
     #: Share of the requests naming no version that a label of it is given.
     traffic_percent: float
+    #: While it is loaded.
+    step_sharing: StepSharing | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,6 +211,18 @@ def _version_of(message: model_service_pb2.ModelVersion) -> ModelVersion:
             _progress_of(message.load_progress) if message.HasField("load_progress") else None
         ),
         traffic_percent=message.traffic_percent,
+        step_sharing=(
+            _sharing_of(message.step_sharing) if message.HasField("step_sharing") else None
+        ),
+    )
+
+
+def _sharing_of(message: model_service_pb2.StepSharing) -> StepSharing:
+    return StepSharing(
+        is_exact=message.level == image_pb2.REPRODUCIBILITY_EXACT,
+        max_row_count=message.max_row_count,
+        is_proving=message.proving,
+        reason=message.reason,
     )
 
 

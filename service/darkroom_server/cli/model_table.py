@@ -8,7 +8,15 @@ from dataclasses import asdict
 from rich.table import Table
 from rich.text import Text
 
-from darkroom_client import LoadProgress, LoadStage, Model, ModelState, ModelVersion, Task
+from darkroom_client import (
+    LoadProgress,
+    LoadStage,
+    Model,
+    ModelState,
+    ModelVersion,
+    StepSharing,
+    Task,
+)
 
 _STAGES = {
     LoadStage.UNKNOWN: "loading",
@@ -72,6 +80,24 @@ def version_table(found: Iterable[Model]) -> Table:
                 Text(f"{loaded.astimezone():%H:%M:%S}" if loaded else "-"),
             )
     return table
+
+
+def sharing_text(model: Model) -> list[Text]:
+    """How each loaded version's requests share steps, a line each."""
+    return [
+        Text(f"Version {version.version} {_sharing(version.step_sharing)}.")
+        for version in model.versions
+        if version.step_sharing is not None
+    ]
+
+
+def _sharing(sharing: StepSharing) -> str:
+    more = ", and more is being proved" if sharing.is_proving else ""
+    if not sharing.max_row_count:
+        why = f": {sharing.reason}" if sharing.reason else ""
+        return f"shares no steps yet{more}" if more else f"shares no steps{why}"
+    how = "bit-exact" if sharing.is_exact else "within a tolerance"
+    return f"shares steps, {how}: up to {sharing.max_row_count} rows{more}"
 
 
 def vocabulary_text(model: Model) -> list[Text]:

@@ -20,7 +20,12 @@ from darkroom_server.cli.access import ServerAccess, with_access
 from darkroom_server.cli.exits import EXIT_CODES_HELP, one_line_errors
 from darkroom_server.cli.load_progress import load_view_for
 from darkroom_server.cli.model_table import as_json as json_of
-from darkroom_server.cli.model_table import model_table, version_table, vocabulary_text
+from darkroom_server.cli.model_table import (
+    model_table,
+    sharing_text,
+    version_table,
+    vocabulary_text,
+)
 
 app = typer.Typer(
     invoke_without_command=True,
@@ -86,7 +91,9 @@ def show(
         if as_json:
             typer.echo(json.dumps(json_of(model)))
         else:
-            Console().print(Group(version_table([model]), *vocabulary_text(model)))
+            Console().print(
+                Group(version_table([model]), *sharing_text(model), *vocabulary_text(model))
+            )
 
 
 @app.command(epilog=EXIT_CODES_HELP)

@@ -325,6 +325,19 @@ class VersionInfo:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StepSharing:
+    """How requests of a version share steps: how exactly, and at most how many rows.
+
+    `reason`: why none are shared. `is_proving`: whether more may be found to be shareable.
+    """
+
+    level: Reproducibility
+    max_row_count: int = 0
+    is_proving: bool = False
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VersionStatus:
     """How a version is doing now."""
 
@@ -340,6 +353,8 @@ class VersionStatus:
     progress: LoadProgress | None = None
     #: Share of the requests naming no version that a label of it is given.
     traffic_percent: float = 0.0
+    #: While it is loaded.
+    step_sharing: StepSharing | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -160,6 +160,8 @@ class Seat:
         if self._closing is not None:
             await self._closing
         self.memory_bytes = 0
+        #: What the worker told last of what it has done.
+        self.stats = WorkerStats()
         self._metrics.worker_gone(self._number)
 
     def submit(self, active: ActiveJob) -> None:
@@ -272,6 +274,7 @@ class Seat:
             case JobFailed(job_id, error):
                 self._fail(job_id, error)
             case WorkerStats():
+                self.stats = report
                 self._metrics.worker_told(self._number, report)
             case _:
                 assert_never(report)
@@ -312,6 +315,8 @@ class Seat:
         self._death_count += not begun
         self._restart_count += 1
         self.memory_bytes = 0
+        #: What the worker told last of what it has done.
+        self.stats = WorkerStats()
         self._metrics.worker_gone(self._number)
         log.warning("worker died", model=self._name(), jobs_at_work=len(begun))
         self._suspect(begun)

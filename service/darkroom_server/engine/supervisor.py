@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import structlog
 
@@ -14,11 +15,12 @@ from darkroom_server.domain.errors import (
     ModelUnavailable,
     QueueFull,
 )
-from darkroom_server.domain.jobs import Job, JobCompleted
+from darkroom_server.domain.jobs import Job, JobCompleted, Reproducibility
 from darkroom_server.domain.models import (
     Dtype,
     LoadProgress,
     LoadStage,
+    StepSharing,
     VersionInfo,
     VersionState,
     VersionStatus,
@@ -125,7 +127,21 @@ class Supervisor:
             loaded_at_s=self._loaded_at_s,
             weight_bytes=self.version.weight_bytes,
             progress=self.progress if self._state is VersionState.LOADING else None,
+            step_sharing=self._step_sharing() if self._state is VersionState.READY else None,
         )
+
+    def _step_sharing(self) -> StepSharing:
+        info = self.version.model
+        sharing = StepSharing(level=info.reproducibility)
+        if info.reproducibility is Reproducibility.TOLERANCE:
+            return replace(sharing, max_row_count=info.max_batch_size)
+        if info.runs_whole:
+            return replace(sharing, reason="its requests run whole, one by one")
+        told = [seat.stats for seat in self._seats]
+        row_count = max(stats.proved_row_count for stats in told)
+        is_proving = any(stats.is_proving for stats in told)
+        reason = "" if row_count or is_proving else "no step of several images was equal to theirs"
+        return replace(sharing, max_row_count=row_count, is_proving=is_proving, reason=reason)
 
     @property
     def progress(self) -> LoadProgress:

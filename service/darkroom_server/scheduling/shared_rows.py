@@ -42,6 +42,13 @@ class SharedRows:
             return True
         return sum(image_rows) in self._proved.get(key, {}).get(kinds_of(image_rows), ())
 
+    @property
+    def largest(self) -> int:
+        """Rows of the largest step that was proved, of any key."""
+        return max(
+            (max(rows) for proved in self._proved.values() for rows in proved.values()), default=0
+        )
+
     def most(self, key: Hashable, limit: int) -> int:
         """Rows of the largest step that may be taken within a limit; 0 while none is proved."""
         rows = (row for proved in self._proved.get(key, {}).values() for row in proved)

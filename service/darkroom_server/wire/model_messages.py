@@ -14,6 +14,7 @@ from darkroom_server.domain.models import (
     LoadStage,
     ModelInfo,
     ModelStatus,
+    StepSharing,
     VersionState,
     VersionStatus,
 )
@@ -117,11 +118,22 @@ def _version(version: VersionStatus) -> pb.ModelVersion:
     )
     if version.progress is not None:
         message.load_progress.CopyFrom(_progress(version.progress))
+    if version.step_sharing is not None:
+        message.step_sharing.CopyFrom(_step_sharing(version.step_sharing))
     if version.loaded_at_s is not None:
         loaded = Timestamp()
         loaded.FromNanoseconds(round(version.loaded_at_s * 1e9))
         message.load_time.CopyFrom(loaded)
     return message
+
+
+def _step_sharing(sharing: StepSharing) -> pb.StepSharing:
+    return pb.StepSharing(
+        level=_LEVELS[sharing.level],
+        max_row_count=sharing.max_row_count,
+        proving=sharing.is_proving,
+        reason=sharing.reason,
+    )
 
 
 def _parameter(field: str, effective: bool, model: ModelInfo) -> pb.ParameterSpec:

@@ -21,7 +21,10 @@ class WorkerCounters:
         self,
         prompts: PromptCache | None = None,
         compile_counts: Callable[[], CompileCounts] = CompileCounts,
+        proofs: Callable[[], tuple[int, bool]] = lambda: (0, False),
     ) -> None:
+        #: Rows of the largest step that was proved exact, and whether more is being proved.
+        self._proofs = proofs
         self._prompts = prompts
         self._compile_counts = compile_counts
         self._step_count_by_rows: Counter[int] = Counter()
@@ -49,6 +52,7 @@ class WorkerCounters:
 
     def _stats(self) -> WorkerStats:
         prompts, compiled = self._prompts, self._compile_counts()
+        proved_row_count, is_proving = self._proofs()
         return WorkerStats(
             step_count_by_rows=tuple(sorted(self._step_count_by_rows.items())),
             capacity_row_count=self._capacity_row_count,
@@ -57,4 +61,6 @@ class WorkerCounters:
             prompt_cache_bytes=0 if prompts is None else prompts.held_bytes,
             recompile_count=compiled.recompile_count,
             uncompiled_step_count=compiled.uncompiled_step_count,
+            proved_row_count=proved_row_count,
+            is_proving=is_proving,
         )

@@ -80,13 +80,14 @@ class JobFailed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerStats:
-    """What the worker has done since it started; all but `prompt_cache_bytes` only grow.
+    """What the worker has done since it started; all but `prompt_cache_bytes` and `is_proving` only grow.
 
     `step_count_by_rows`: pairs of a number of rows in use and the steps that had it, by rows. Rows
     are those of the denoiser, or images of a model that runs whole requests.
     `capacity_row_count`: rows that the steps would have had at the largest batch allowed.
     `recompile_count`: graphs compiled after the warm-up. `uncompiled_step_count`: steps whose
-    shapes the warm-up did not have.
+    shapes the warm-up did not have. `proved_row_count`: rows of the largest step that was proved
+    exact; `is_proving`: whether more is being tried.
     """
 
     step_count_by_rows: tuple[tuple[int, int], ...] = ()
@@ -96,6 +97,8 @@ class WorkerStats:
     prompt_cache_bytes: int = 0
     recompile_count: int = 0
     uncompiled_step_count: int = 0
+    proved_row_count: int = 0
+    is_proving: bool = False
 
     @property
     def step_count(self) -> int:

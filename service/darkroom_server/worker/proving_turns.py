@@ -23,14 +23,17 @@ class ProvingTurns:
         self._last_s = 0.0
 
     @property
+    def is_done(self) -> bool:
+        """Whether nothing is left to prove."""
+        return self._prover is None or self._prover.is_done
+
+    @property
     def pause_s(self) -> float | None:
         """How long to wait for requests before the next turn; None when nothing is left to prove.
 
         As long as the last turn took: others on the machine may have work.
         """
-        if self._prover is None or self._prover.is_done:
-            return None
-        return self._last_s
+        return None if self.is_done else self._last_s
 
     def ask(self, spec: ImageSpec) -> None:
         """Has the size of a request proved."""

@@ -67,7 +67,6 @@ class FakeSession:
     async def submit(
         self, spec: ImageSpec, *, deadline_s: float | None, caller: str = "", weight: float = 1.0
     ) -> None:
-        del caller, weight
         self.spec = spec
         self.owner = (caller, weight)
         self.remaining_s = None if deadline_s is None else deadline_s - time.monotonic()

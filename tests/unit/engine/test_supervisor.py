@@ -283,7 +283,7 @@ async def test_deaths_still_count(supervisor: Supervisor, refusing: list[Excepti
 
 @pytest.mark.usefixtures("supervisor")
 async def test_a_death_with_many_jobs_leaves_the_loop_free() -> None:
-    """They are told their places, and handed over, some at a time: others get their turn between."""
+    """They are told their places, and handed over, some at a time: others get turns between."""
     count = 4 * SLICE_COUNT
     supervisor = supervised(replace(VERSION, model=replace(SDXL, max_queue_size=count)))
     await supervisor.start()

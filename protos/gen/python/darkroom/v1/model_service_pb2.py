@@ -27,7 +27,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x64\x61rkroom/v1/model_service.proto\x12\x0b\x64\x61rkroom.v1\x1a\x17\x64\x61rkroom/v1/image.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe6\x06\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12\x0e\n\x06hub_id\x18\x03 \x01(\t\x12\x0f\n\x07\x61liases\x18\x05 \x03(\t\x12&\n\x05tasks\x18\x06 \x03(\x0e\x32\x17.darkroom.v1.Model.Task\x12\'\n\x05state\x18\x07 \x01(\x0e\x32\x18.darkroom.v1.Model.State\x12\x15\n\rstate_message\x18\x08 \x01(\t\x12.\n\nparameters\x18\t \x03(\x0b\x32\x1a.darkroom.v1.ParameterSpec\x12\x12\n\nschedulers\x18\n \x03(\t\x12\x19\n\x11\x64\x65\x66\x61ult_scheduler\x18\x0b \x01(\t\x12\x1d\n\x15\x64imension_multiple_px\x18\x0c \x01(\x05\x12\x17\n\x0fmax_pixel_count\x18\r \x01(\x03\x12\x17\n\x0fmax_image_count\x18\x0e \x01(\x05\x12\x14\n\x0cmemory_bytes\x18\x0f \x01(\x03\x12\x1c\n\x14queued_request_count\x18\x10 \x01(\x05\x12\x0f\n\x07license\x18\x12 \x01(\t\x12\x17\n\x0f\x64\x65\x66\x61ult_version\x18\x13 \x01(\x03\x12+\n\x08versions\x18\x14 \x03(\x0b\x32\x19.darkroom.v1.ModelVersion\x12\x35\n\x0freproducibility\x18\x15 \x01(\x0e\x32\x1c.darkroom.v1.Reproducibility\x12\x10\n\x08\x64\x65noiser\x18\x1a \x01(\t\x12+\n\nvocabulary\x18\x1b \x01(\x0b\x32\x17.darkroom.v1.Vocabulary\"\\\n\x04Task\x12\x14\n\x10TASK_UNSPECIFIED\x10\x00\x12\x16\n\x12TASK_TEXT_TO_IMAGE\x10\x01\x12\r\n\tTASK_FILL\x10\x02\x12\x17\n\x13TASK_IMAGE_TO_IMAGE\x10\x03\"\x94\x01\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x12\n\x0eSTATE_UNLOADED\x10\x01\x12\x11\n\rSTATE_LOADING\x10\x02\x12\x0f\n\x0bSTATE_READY\x10\x03\x12\x13\n\x0fSTATE_UNLOADING\x10\x04\x12\x10\n\x0cSTATE_FAILED\x10\x05\x12\x15\n\x11STATE_UNAVAILABLE\x10\x06J\x04\x08\x04\x10\x05J\x04\x08\x11\x10\x12\"4\n\nVocabulary\x12\r\n\x05words\x18\x01 \x03(\t\x12\x17\n\x0f\x65xample_prompts\x18\x02 \x03(\t\"\xa5\x02\n\x0cModelVersion\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12\'\n\x05state\x18\x02 \x01(\x0e\x32\x18.darkroom.v1.Model.State\x12\x15\n\rstate_message\x18\x03 \x01(\t\x12\x0e\n\x06labels\x18\x04 \x03(\t\x12\x0e\n\x06\x64igest\x18\x05 \x01(\t\x12\x14\n\x0cmemory_bytes\x18\x06 \x01(\x03\x12-\n\tload_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0cweight_bytes\x18\x08 \x01(\x03\x12\x30\n\rload_progress\x18\t \x01(\x0b\x32\x19.darkroom.v1.LoadProgress\x12\x17\n\x0ftraffic_percent\x18\n \x01(\x01\"\xa1\x02\n\x0cLoadProgress\x12.\n\x05stage\x18\x01 \x01(\x0e\x32\x1f.darkroom.v1.LoadProgress.Stage\x12\x14\n\x0cloaded_bytes\x18\x02 \x01(\x03\x12\x13\n\x0btotal_bytes\x18\x03 \x01(\x03\x12\x1e\n\x16\x63ompleted_warmup_count\x18\x04 \x01(\x05\x12\x1a\n\x12total_warmup_count\x18\x05 \x01(\x05\"z\n\x05Stage\x12\x15\n\x11STAGE_UNSPECIFIED\x10\x00\x12\x11\n\rSTAGE_WAITING\x10\x01\x12\x12\n\x0eSTAGE_STARTING\x10\x02\x12\x11\n\rSTAGE_WEIGHTS\x10\x03\x12\x10\n\x0cSTAGE_WARMUP\x10\x04\x12\x0e\n\nSTAGE_DONE\x10\x05\"\xd3\x01\n\rParameterSpec\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x11\n\teffective\x18\x02 \x01(\x08\x12\x16\n\tmin_value\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x16\n\tmax_value\x18\x04 \x01(\x01H\x01\x88\x01\x01\x12\x1a\n\rdefault_value\x18\x05 \x01(\x01H\x02\x88\x01\x01\x12\x17\n\nstep_value\x18\x06 \x01(\x01H\x03\x88\x01\x01\x42\x0c\n\n_min_valueB\x0c\n\n_max_valueB\x10\n\x0e_default_valueB\r\n\x0b_step_value\":\n\x11ListModelsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"Q\n\x12ListModelsResponse\x12\"\n\x06models\x18\x01 \x03(\x0b\x32\x12.darkroom.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x1f\n\x0fGetModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"5\n\x10GetModelResponse\x12!\n\x05model\x18\x01 \x01(\x0b\x32\x12.darkroom.v1.Model\"[\n\x10LoadModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nevict_idle\x18\x02 \x01(\x08\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x14\n\x0c\x66orce_reload\x18\x04 \x01(\x08\"\x8e\x01\n\x11LoadModelResponse\x12!\n\x05model\x18\x01 \x01(\x0b\x32\x12.darkroom.v1.Model\x12\x14\n\x0cloaded_bytes\x18\x02 \x01(\x03\x12\x13\n\x0btotal_bytes\x18\x03 \x01(\x03\x12+\n\x08progress\x18\x04 \x01(\x0b\x32\x19.darkroom.v1.LoadProgress\"f\n\x12UnloadModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x31\n\x0e\x64rain_duration\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0f\n\x07version\x18\x03 \x01(\t\"8\n\x13UnloadModelResponse\x12!\n\x05model\x18\x01 \x01(\x0b\x32\x12.darkroom.v1.Model\"x\n\x16SetVersionLabelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05label\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x1c\n\x0ftraffic_percent\x18\x04 \x01(\x01H\x00\x88\x01\x01\x42\x12\n\x10_traffic_percent\"<\n\x17SetVersionLabelResponse\x12!\n\x05model\x18\x01 \x01(\x0b\x32\x12.darkroom.v1.Model\"8\n\x19\x44\x65leteVersionLabelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05label\x18\x02 \x01(\t\"?\n\x1a\x44\x65leteVersionLabelResponse\x12!\n\x05model\x18\x01 \x01(\x0b\x32\x12.darkroom.v1.Model2\x8b\x04\n\x0cModelService\x12M\n\nListModels\x12\x1e.darkroom.v1.ListModelsRequest\x1a\x1f.darkroom.v1.ListModelsResponse\x12G\n\x08GetModel\x12\x1c.darkroom.v1.GetModelRequest\x1a\x1d.darkroom.v1.GetModelResponse\x12L\n\tLoadModel\x12\x1d.darkroom.v1.LoadModelRequest\x1a\x1e.darkroom.v1.LoadModelResponse0\x01\x12P\n\x0bUnloadModel\x12\x1f.darkroom.v1.UnloadModelRequest\x1a .darkroom.v1.UnloadModelResponse\x12\\\n\x0fSetVersionLabel\x12#.darkroom.v1.SetVersionLabelRequest\x1a$.darkroom.v1.SetVersionLabelResponse\x12\x65\n\x12\x44\x65leteVersionLabel\x12&.darkroom.v1.DeleteVersionLabelRequest\x1a\'.darkroom.v1.DeleteVersionLabelResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x64\x61rkroom/v1/model_service.proto\x12\x0b\x64\x61rkroom.v1\x1a\x17\x64\x61rkroom/v1/image.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe6\x06\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12\x0e\n\x06hub_id\x18\x03 \x01(\t\x12\x0f\n\x07\x61liases\x18\x05 \x03(\t\x12&\n\x05tasks\x18\x06 \x03(\x0e\x32\x17.darkroom.v1.Model.Task\x12\'\n\x05state\x18\x07 \x01(\x0e\x32\x18.darkroom.v1.Model.State\x12\x15\n\rstate_message\x18\x08 \x01(\t\x12.\n\nparameters\x18\t \x03(\x0b\x32\x1a.darkroom.v1.ParameterSpec\x12\x12\n\nschedulers\x18\n \x03(\t\x12\x19\n\x11\x64\x65\x66\x61ult_scheduler\x18\x0b \x01(\t\x12\x1d\n\x15\x64imension_multiple_px\x18\x0c \x01(\x05\x12\x17\n\x0fmax_pixel_count\x18\r \x01(\x03\x12\x17\n\x0fmax_image_count\x18\x0e \x01(\x05\x12\x14\n\x0cmemory_bytes\x18\x0f \x01(\x03\x12\x1c\n\x14queued_request_count\x18\x10 \x01(\x05\x12\x0f\n\x07license\x18\x12 \x01(\t\x12\x17\n\x0f\x64\x65\x66\x61ult_version\x18\x13 \x01(\x03\x12+\n\x08versions\x18\x14 \x03(\x0b\x32\x19.darkroom.v1.ModelVersion\x12\x35\n\x0freproducibility\x18\x15 \x01(\x0e\x32\x1c.darkroom.v1.Reproducibility\x12\x10\n\x08\x64\x65noiser\x18\x1a \x01(\t\x12+\n\nvocabulary\x18\x1b \x01(\x0b\x32\x17.darkroom.v1.Vocabulary\"\\\n\x04Task\x12\x14\n\x10TASK_UNSPECIFIED\x10\x00\x12\x16\n\x12TASK_TEXT_TO_IMAGE\x10\x01\x12\r\n\tTASK_FILL\x10\x02\x12\x17\n\x13TASK_IMAGE_TO_IMAGE\x10\x03\"\x94\x01\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x12\n\x0eSTATE_UNLOADED\x10\x01\x12\x11\n\rSTATE_LOADING\x10\x02\x12\x0f\n\x0bSTATE_READY\x10\x03\x12\x13\n\x0fSTATE_UNLOADING\x10\x04\x12\x10\n\x0cSTATE_FAILED\x10\x05\x12\x15\n\x11STATE_UNAVAILABLE\x10\x06J\x04\x08\x04\x10\x05J\x04\x08\x11\x10\x12\"4\n\nVocabulary\x12\r\n\x05words\x18\x01 \x03(\t\x12\x17\n\x0f\x65xample_prompts\x18\x02 \x03(\t\"\xd5\x02\n\x0cModelVersion\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12\'\n\x05state\x18\x02 \x01(\x0e\x32\x18.darkroom.v1.Model.State\x12\x15\n\rstate_message\x18\x03 \x01(\t\x12\x0e\n\x06labels\x18\x04 \x03(\t\x12\x0e\n\x06\x64igest\x18\x05 \x01(\t\x12\x14\n\x0cmemory_bytes\x18\x06 \x01(\x03\x12-\n\tload_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0cweight_bytes\x18\x08 \x01(\x03\x12\x30\n\rload_progress\x18\t \x01(\x0b\x32\x19.darkroom.v1.LoadProgress\x12\x17\n\x0ftraffic_percent\x18\n \x01(\x01\x12.\n\x0cstep_sharing\x18\x0b \x01(\x0b\x32\x18.darkroom.v1.StepSharing\"r\n\x0bStepSharing\x12+\n\x05level\x18\x01 \x01(\x0e\x32\x1c.darkroom.v1.Reproducibility\x12\x15\n\rmax_row_count\x18\x02 \x01(\x05\x12\x0f\n\x07proving\x18\x03 \x01(\x08\x12\x0e\n\x06reason\x18\x04 \x01(\t\"\xa1\x02\n\x0cLoadProgress\x12.\n\x05stage\x18\x01 \x01(\x0e\x32\x1f.darkroom.v1.LoadProgress.Stage\x12\x14\n\x0cloaded_bytes\x18\x02 \x01(\x03\x12\x13\n\x0btotal_bytes\x18\x03 \x01(\x03\x12\x1e\n\x16\x63ompleted_warmup_count\x18\x04 \x01(\x05\x12\x1a\n\x12total_warmup_count\x18\x05 \x01(\x05\"z\n\x05Stage\x12\x15\n\x11STAGE_UNSPECIFIED\x10\x00\x12\x11\n\rSTAGE_WAITING\x10\x01\x12\x12\n\x0eSTAGE_STARTING\x10\x02\x12\x11\n\rSTAGE_WEIGHTS\x10\x03\x12\x10\n\x0cSTAGE_WARMUP\x10\x04\x12\x0e\n\nSTAGE_DONE\x10\x05\"\xd3\x01\n\rParameterSpec\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x11\n\teffective\x18\x02 \x01(\x08\x12\x16\n\tmin_value\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x16\n\tmax_value\x18\x04 \x01(\x01H\x01\x88\x01\x01\x12\x1a\n\rdefault_value\x18\x05 \x01(\x01H\x02\x88\x01\x01\x12\x17\n\nstep_value\x18\x06 \x01(\x01H\x03\x88\x01\x01\x42\x0c\n\n_min_valueB\x0c\n\n_max_valueB\x10\n\x0e_default_valueB\r\n\x0b_step_value\":\n\x11ListModelsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"Q\n\x12ListModelsResponse\x12\"\n\x06models\x18\x01 \x03(\x0b\x32\x12.darkroom.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x1f\n\x0fGetModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"5\n\x10GetModelResponse\x12!\n\x05model\x18\x01 \x01(\x0b\x32\x12.darkroom.v1.Model\"[\n\x10LoadModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nevict_idle\x18\x02 \x01(\x08\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x14\n\x0c\x66orce_reload\x18\x04 \x01(\x08\"\x8e\x01\n\x11LoadModelResponse\x12!\n\x05model\x18\x01 \x01(\x0b\x32\x12.darkroom.v1.Model\x12\x14\n\x0cloaded_bytes\x18\x02 \x01(\x03\x12\x13\n\x0btotal_bytes\x18\x03 \x01(\x03\x12+\n\x08progress\x18\x04 \x01(\x0b\x32\x19.darkroom.v1.LoadProgress\"f\n\x12UnloadModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x31\n\x0e\x64rain_duration\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0f\n\x07version\x18\x03 \x01(\t\"8\n\x13UnloadModelResponse\x12!\n\x05model\x18\x01 \x01(\x0b\x32\x12.darkroom.v1.Model\"x\n\x16SetVersionLabelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05label\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x1c\n\x0ftraffic_percent\x18\x04 \x01(\x01H\x00\x88\x01\x01\x42\x12\n\x10_traffic_percent\"<\n\x17SetVersionLabelResponse\x12!\n\x05model\x18\x01 \x01(\x0b\x32\x12.darkroom.v1.Model\"8\n\x19\x44\x65leteVersionLabelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05label\x18\x02 \x01(\t\"?\n\x1a\x44\x65leteVersionLabelResponse\x12!\n\x05model\x18\x01 \x01(\x0b\x32\x12.darkroom.v1.Model2\x8b\x04\n\x0cModelService\x12M\n\nListModels\x12\x1e.darkroom.v1.ListModelsRequest\x1a\x1f.darkroom.v1.ListModelsResponse\x12G\n\x08GetModel\x12\x1c.darkroom.v1.GetModelRequest\x1a\x1d.darkroom.v1.GetModelResponse\x12L\n\tLoadModel\x12\x1d.darkroom.v1.LoadModelRequest\x1a\x1e.darkroom.v1.LoadModelResponse0\x01\x12P\n\x0bUnloadModel\x12\x1f.darkroom.v1.UnloadModelRequest\x1a .darkroom.v1.UnloadModelResponse\x12\\\n\x0fSetVersionLabel\x12#.darkroom.v1.SetVersionLabelRequest\x1a$.darkroom.v1.SetVersionLabelResponse\x12\x65\n\x12\x44\x65leteVersionLabel\x12&.darkroom.v1.DeleteVersionLabelRequest\x1a\'.darkroom.v1.DeleteVersionLabelResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,37 +43,39 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_VOCABULARY']._serialized_start=1011
   _globals['_VOCABULARY']._serialized_end=1063
   _globals['_MODELVERSION']._serialized_start=1066
-  _globals['_MODELVERSION']._serialized_end=1359
-  _globals['_LOADPROGRESS']._serialized_start=1362
-  _globals['_LOADPROGRESS']._serialized_end=1651
-  _globals['_LOADPROGRESS_STAGE']._serialized_start=1529
-  _globals['_LOADPROGRESS_STAGE']._serialized_end=1651
-  _globals['_PARAMETERSPEC']._serialized_start=1654
-  _globals['_PARAMETERSPEC']._serialized_end=1865
-  _globals['_LISTMODELSREQUEST']._serialized_start=1867
-  _globals['_LISTMODELSREQUEST']._serialized_end=1925
-  _globals['_LISTMODELSRESPONSE']._serialized_start=1927
-  _globals['_LISTMODELSRESPONSE']._serialized_end=2008
-  _globals['_GETMODELREQUEST']._serialized_start=2010
-  _globals['_GETMODELREQUEST']._serialized_end=2041
-  _globals['_GETMODELRESPONSE']._serialized_start=2043
-  _globals['_GETMODELRESPONSE']._serialized_end=2096
-  _globals['_LOADMODELREQUEST']._serialized_start=2098
-  _globals['_LOADMODELREQUEST']._serialized_end=2189
-  _globals['_LOADMODELRESPONSE']._serialized_start=2192
-  _globals['_LOADMODELRESPONSE']._serialized_end=2334
-  _globals['_UNLOADMODELREQUEST']._serialized_start=2336
-  _globals['_UNLOADMODELREQUEST']._serialized_end=2438
-  _globals['_UNLOADMODELRESPONSE']._serialized_start=2440
-  _globals['_UNLOADMODELRESPONSE']._serialized_end=2496
-  _globals['_SETVERSIONLABELREQUEST']._serialized_start=2498
-  _globals['_SETVERSIONLABELREQUEST']._serialized_end=2618
-  _globals['_SETVERSIONLABELRESPONSE']._serialized_start=2620
-  _globals['_SETVERSIONLABELRESPONSE']._serialized_end=2680
-  _globals['_DELETEVERSIONLABELREQUEST']._serialized_start=2682
-  _globals['_DELETEVERSIONLABELREQUEST']._serialized_end=2738
-  _globals['_DELETEVERSIONLABELRESPONSE']._serialized_start=2740
-  _globals['_DELETEVERSIONLABELRESPONSE']._serialized_end=2803
-  _globals['_MODELSERVICE']._serialized_start=2806
-  _globals['_MODELSERVICE']._serialized_end=3329
+  _globals['_MODELVERSION']._serialized_end=1407
+  _globals['_STEPSHARING']._serialized_start=1409
+  _globals['_STEPSHARING']._serialized_end=1523
+  _globals['_LOADPROGRESS']._serialized_start=1526
+  _globals['_LOADPROGRESS']._serialized_end=1815
+  _globals['_LOADPROGRESS_STAGE']._serialized_start=1693
+  _globals['_LOADPROGRESS_STAGE']._serialized_end=1815
+  _globals['_PARAMETERSPEC']._serialized_start=1818
+  _globals['_PARAMETERSPEC']._serialized_end=2029
+  _globals['_LISTMODELSREQUEST']._serialized_start=2031
+  _globals['_LISTMODELSREQUEST']._serialized_end=2089
+  _globals['_LISTMODELSRESPONSE']._serialized_start=2091
+  _globals['_LISTMODELSRESPONSE']._serialized_end=2172
+  _globals['_GETMODELREQUEST']._serialized_start=2174
+  _globals['_GETMODELREQUEST']._serialized_end=2205
+  _globals['_GETMODELRESPONSE']._serialized_start=2207
+  _globals['_GETMODELRESPONSE']._serialized_end=2260
+  _globals['_LOADMODELREQUEST']._serialized_start=2262
+  _globals['_LOADMODELREQUEST']._serialized_end=2353
+  _globals['_LOADMODELRESPONSE']._serialized_start=2356
+  _globals['_LOADMODELRESPONSE']._serialized_end=2498
+  _globals['_UNLOADMODELREQUEST']._serialized_start=2500
+  _globals['_UNLOADMODELREQUEST']._serialized_end=2602
+  _globals['_UNLOADMODELRESPONSE']._serialized_start=2604
+  _globals['_UNLOADMODELRESPONSE']._serialized_end=2660
+  _globals['_SETVERSIONLABELREQUEST']._serialized_start=2662
+  _globals['_SETVERSIONLABELREQUEST']._serialized_end=2782
+  _globals['_SETVERSIONLABELRESPONSE']._serialized_start=2784
+  _globals['_SETVERSIONLABELRESPONSE']._serialized_end=2844
+  _globals['_DELETEVERSIONLABELREQUEST']._serialized_start=2846
+  _globals['_DELETEVERSIONLABELREQUEST']._serialized_end=2902
+  _globals['_DELETEVERSIONLABELRESPONSE']._serialized_start=2904
+  _globals['_DELETEVERSIONLABELRESPONSE']._serialized_end=2967
+  _globals['_MODELSERVICE']._serialized_start=2970
+  _globals['_MODELSERVICE']._serialized_end=3493
 # @@protoc_insertion_point(module_scope)

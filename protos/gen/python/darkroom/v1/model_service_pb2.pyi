@@ -258,6 +258,7 @@ class ModelVersion(_message.Message):
     WEIGHT_BYTES_FIELD_NUMBER: _builtins.int
     LOAD_PROGRESS_FIELD_NUMBER: _builtins.int
     TRAFFIC_PERCENT_FIELD_NUMBER: _builtins.int
+    STEP_SHARING_FIELD_NUMBER: _builtins.int
     version: _builtins.int
     """Number of the version: the name of its folder."""
     state: Global___Model.State.ValueType
@@ -284,6 +285,10 @@ class ModelVersion(_message.Message):
     def load_progress(self) -> Global___LoadProgress:
         """How far its load is, while LOADING."""
 
+    @_builtins.property
+    def step_sharing(self) -> Global___StepSharing:
+        """How its requests share denoising steps, while it is loaded."""
+
     def __init__(
         self,
         *,
@@ -297,14 +302,51 @@ class ModelVersion(_message.Message):
         weight_bytes: _builtins.int = ...,
         load_progress: Global___LoadProgress | None = ...,
         traffic_percent: _builtins.float = ...,
+        step_sharing: Global___StepSharing | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["load_progress", b"load_progress", "load_time", b"load_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["load_progress", b"load_progress", "load_time", b"load_time", "step_sharing", b"step_sharing"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "labels", b"labels", "load_progress", b"load_progress", "load_time", b"load_time", "memory_bytes", b"memory_bytes", "state", b"state", "state_message", b"state_message", "traffic_percent", b"traffic_percent", "version", b"version", "weight_bytes", b"weight_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "labels", b"labels", "load_progress", b"load_progress", "load_time", b"load_time", "memory_bytes", b"memory_bytes", "state", b"state", "state_message", b"state_message", "step_sharing", b"step_sharing", "traffic_percent", b"traffic_percent", "version", b"version", "weight_bytes", b"weight_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ModelVersion: _TypeAlias = ModelVersion  # noqa: Y015
+
+@_typing.final
+class StepSharing(_message.Message):
+    """How the requests of a version share denoising steps."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LEVEL_FIELD_NUMBER: _builtins.int
+    MAX_ROW_COUNT_FIELD_NUMBER: _builtins.int
+    PROVING_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    level: _image_pb2.Reproducibility.ValueType
+    """How exactly, unless a request is stricter. Never UNSPECIFIED."""
+    max_row_count: _builtins.int
+    """Rows of the largest step that may be shared, at the size where that is
+    most; images of one run where requests run whole. 0: none is shared.
+    """
+    proving: _builtins.bool
+    """Whether it is still being found out what may be shared."""
+    reason: _builtins.str
+    """Why no steps are shared, if so."""
+    def __init__(
+        self,
+        *,
+        level: _image_pb2.Reproducibility.ValueType = ...,
+        max_row_count: _builtins.int = ...,
+        proving: _builtins.bool = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["level", b"level", "max_row_count", b"max_row_count", "proving", b"proving", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StepSharing: _TypeAlias = StepSharing  # noqa: Y015
 
 @_typing.final
 class LoadProgress(_message.Message):
