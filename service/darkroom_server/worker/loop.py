@@ -94,11 +94,7 @@ class WorkerLoop:
         self._ran: set[tuple[Hashable, int]] = set()
         self._jobs: dict[str, RunningJob] = {}
         self._lane = lane or CompressLane(emit, clock)
-        self._counters = WorkerCounters(
-            prompts,
-            model.compile_counts,
-            lambda: (self._shared.largest, not self._proving.is_done),
-        )
+        self._counters = WorkerCounters(prompts, model.compile_counts, self._proving.progress)
         self._stopping = False
         self._lock = threading.RLock()
         self._posted = threading.Condition(self._lock)

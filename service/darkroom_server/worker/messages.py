@@ -80,7 +80,7 @@ class JobFailed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerStats:
-    """What the worker has done since it started; all but `prompt_cache_bytes` and `is_proving` only grow.
+    """What the worker has done since it started; numbers but `prompt_cache_bytes` only grow.
 
     `step_count_by_rows`: pairs of a number of rows in use and the steps that had it, by rows. Rows
     are those of the denoiser, or images of a model that runs whole requests.

@@ -27,6 +27,10 @@ class ProvingTurns:
         """Whether nothing is left to prove."""
         return self._prover is None or self._prover.is_done
 
+    def progress(self) -> tuple[int, bool]:
+        """Rows of the largest step that was proved so far, and whether more is being proved."""
+        return (0 if self._prover is None else self._prover.shared.largest), not self.is_done
+
     @property
     def pause_s(self) -> float | None:
         """How long to wait for requests before the next turn; None when nothing is left to prove.
