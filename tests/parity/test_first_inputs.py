@@ -5,6 +5,7 @@ In another layout convolutions round otherwise, so that pictures differ in some 
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 from diffusers import (
+    AutoencoderTiny,
     FluxImg2ImgPipeline,
     StableDiffusion3Img2ImgPipeline,
     StableDiffusionImg2ImgPipeline,
@@ -28,10 +30,24 @@ from darkroom_server.backends.diffusers.families.sdxl import SdxlStepModel
 from darkroom_server.backends.diffusers.pictures import picture
 from darkroom_server.backends.prompt_cache import PromptCache
 from darkroom_server.domain.jobs import ImageSpec, Task
+from tests.parity.device import DEVICE
 from tests.parity.test_sdxl_steps import fill_spec, image_spec, source_spec
 from tests.parity.tiny_flux import random_flux, random_flux_fill
 from tests.parity.tiny_pipelines import random_sd, random_sdxl
 from tests.parity.tiny_sd3 import random_sd3
+
+
+def with_small_vae(pipeline: Any) -> Any:
+    """The autoencoder that keeps the layout of pictures, channels last, to its latents."""
+    torch.manual_seed(0)
+    pipeline.vae = AutoencoderTiny(
+        encoder_block_out_channels=(8,) * 4,
+        decoder_block_out_channels=(8,) * 4,
+        num_encoder_blocks=(1,) * 4,
+        num_decoder_blocks=(1,) * 4,
+    ).to(DEVICE)
+    return pipeline
+
 
 #: A pipeline, its family, the stock pipeline of the task (None: the same), and arguments of it.
 Case = tuple[Callable[[Path], Any], Any, Any, dict[str, Any]]
@@ -40,6 +56,18 @@ TOKENS: dict[str, Any] = {"max_sequence_length": 32}
 SOURCES: dict[str, Case] = {
     "sd": (random_sd, SdStepModel, StableDiffusionImg2ImgPipeline, {}),
     "sdxl": (random_sdxl, SdxlStepModel, StableDiffusionXLImg2ImgPipeline, {}),
+    "sd-small-vae": (
+        lambda folder: with_small_vae(random_sd(folder)),
+        SdStepModel,
+        StableDiffusionImg2ImgPipeline,
+        {},
+    ),
+    "sdxl-small-vae": (
+        lambda folder: with_small_vae(random_sdxl(folder)),
+        SdxlStepModel,
+        StableDiffusionXLImg2ImgPipeline,
+        {},
+    ),
     "sdxl-statistics": (
         lambda folder: random_sdxl(folder, has_statistics=True),
         SdxlStepModel,
@@ -57,6 +85,18 @@ SOURCES: dict[str, Case] = {
 FILLS: dict[str, Case] = {
     "sd": (random_sd, SdStepModel, StableDiffusionInpaintPipeline, SIZE),
     "sdxl": (random_sdxl, SdxlStepModel, StableDiffusionXLInpaintPipeline, SIZE),
+    "sd-small-vae": (
+        lambda folder: with_small_vae(random_sd(folder)),
+        SdStepModel,
+        StableDiffusionInpaintPipeline,
+        SIZE,
+    ),
+    "sdxl-small-vae": (
+        lambda folder: with_small_vae(random_sdxl(folder)),
+        SdxlStepModel,
+        StableDiffusionXLInpaintPipeline,
+        SIZE,
+    ),
     "sd-nine-channels": (
         lambda folder: random_sd(folder, unet_channels=9),
         SdStepModel,
@@ -111,7 +151,11 @@ def assert_first_inputs_equal(
 
 def run_stock(pipeline: Any, kind: Any, spec: ImageSpec, arguments: dict[str, Any]) -> None:
     if kind is not None:
-        pipeline = kind.from_pipe(pipeline)
+        taken = inspect.signature(kind.__init__).parameters
+        parts = {name: part for name, part in pipeline.components.items() if name in taken}
+        if "requires_safety_checker" in taken:
+            parts["requires_safety_checker"] = False
+        pipeline = kind(**parts)
     pipeline.set_progress_bar_config(disable=True)
     pipeline(
         prompt=spec.prompt,
