@@ -68,7 +68,7 @@ class FakeSession:
         self, spec: ImageSpec, *, deadline_s: float | None, caller: str = "", weight: float = 1.0
     ) -> None:
         self.spec = spec
-        self.owner = (caller, weight)
+        self.caller, self.weight = caller, weight
         self.remaining_s = None if deadline_s is None else deadline_s - time.monotonic()
         if self.submit_error is not None:
             raise self.submit_error

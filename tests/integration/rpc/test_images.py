@@ -11,7 +11,7 @@ import grpc
 import pytest
 from PIL import Image
 
-from darkroom.v1 import image_pb2
+from darkroom.v1 import image_pb2, image_service_pb2_grpc
 from darkroom.v1.image_service_pb2 import FillRequest, GenerateRequest
 from darkroom_server.domain.jobs import JobProgress, JobQueued, Stage, Task
 from darkroom_server.domain.models import ModelRef
@@ -140,3 +140,17 @@ async def test_a_caller_that_stops_reading_and_leaves_is_let_go_too(engine, imag
     call.cancel()
     await asyncio.wait_for(engine.sessions[0].left.wait(), 10)
     assert not engine.sessions[0].waiting.is_set()
+
+
+async def test_without_keys_a_caller_is_its_connection(engine, server):
+    engine.script = [COMPLETED]
+    own_connection = (("grpc.use_local_subchannel_pool", 1),)
+    for _ in range(2):
+        address = f"127.0.0.1:{server.port}"
+        async with grpc.aio.insecure_channel(address, options=own_connection) as channel:
+            stub = image_service_pb2_grpc.ImageServiceStub(channel)
+            for _ in range(2):
+                await kinds_of(stub.Generate(GenerateRequest(prompt="a cat")))
+    first, again, other, last = (session.caller for session in engine.sessions)
+    assert first == again != other == last
+    assert first.startswith("ipv4:127.0.0.1:")
