@@ -295,8 +295,7 @@ def serve(
         "log_level": log_level,
     }
     settings = _settings(flags, config)
-    # The workers inherit these.
-    os.environ[LOG_FORMAT_VARIABLE] = settings.log_format
+    os.environ[LOG_FORMAT_VARIABLE] = settings.log_format  # the workers inherit both
     os.environ[LOG_LEVEL_VARIABLE] = settings.log_level
     configure_logs()
     try:
