@@ -1,13 +1,16 @@
 """Gives memory that the process has freed back to the system.
 
 glibc keeps what it got, in the arena of each thread, for as long as anything above it is in use;
-after a rush that is most of what the rush took.
+after a rush that is most of what the rush took. And calls that failed hold their requests by the
+frames of their errors until Python looks for such circles, which it does when it works, not when it
+has worked.
 """
 
 from __future__ import annotations
 
 import asyncio
 import ctypes
+import gc
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -35,7 +38,13 @@ def malloc_trim() -> Callable[[int], int] | None:
 class Heap:
     """Trims when the process is larger than it has been."""
 
-    def __init__(self, trim: Callable[[int], int], resident: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        collect: Callable[[], int],
+        trim: Callable[[int], int],
+        resident: Callable[[], int],
+    ) -> None:
+        self._collect = collect
         self._trim = trim
         self._resident = resident
         self._smallest_bytes = resident()
@@ -43,6 +52,7 @@ class Heap:
     def trim(self) -> None:
         """To be called now and then; takes some ms, of any thread."""
         if self._resident() > self._smallest_bytes + SLACK_BYTES:
+            self._collect()
             self._trim(0)
         self._smallest_bytes = min(self._smallest_bytes, self._resident())
 
@@ -52,7 +62,7 @@ async def keep_trimmed() -> None:
     trim = malloc_trim()
     if trim is None:
         return
-    heap = Heap(trim, resident_bytes)
+    heap = Heap(gc.collect, trim, resident_bytes)
     while True:
         await asyncio.sleep(INTERVAL_S)
         await asyncio.to_thread(heap.trim)
