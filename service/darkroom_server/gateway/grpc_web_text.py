@@ -13,6 +13,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _BINARY, _TEXT = "application/grpc-web", "application/grpc-web-text"
 _PIECE = re.compile(rb"[^=]+={0,2}")
+#: Pieces of one body, each of which costs time by itself: far more than clients flush.
+MAX_PIECE_COUNT = 4096
 
 
 class TextCalls:
@@ -26,7 +28,7 @@ class TextCalls:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one call."""
-        content_type = Headers(scope=scope).get("content-type", "")
+        content_type = Headers(scope=scope).get("content-type", "").lower()
         if not content_type.startswith(_TEXT):
             await self._app(scope, receive, send)
             return
@@ -62,13 +64,17 @@ class TextDecoder:
 
     def __init__(self) -> None:
         self._rest = b""
+        self._piece_count = 0
 
     def decode(self, text: bytes, is_last: bool) -> bytes:
         """The bytes that are whole by now; raises ConnectError."""
-        text = self._rest + b"".join(text.split())
+        text = self._rest + text.translate(None, b" \t\r\n")
         whole_count = len(text) if is_last else len(text) // 4 * 4
         text, self._rest = text[:whole_count], text[whole_count:]
         pieces = _PIECE.findall(text)
+        self._piece_count += sum(piece.endswith(b"=") for piece in pieces)
+        if self._piece_count > MAX_PIECE_COUNT:
+            raise ConnectError(Code.INVALID_ARGUMENT, "the body comes in too many padded pieces")
         try:
             if sum(map(len, pieces)) != len(text):
                 raise binascii.Error("padding of nothing")

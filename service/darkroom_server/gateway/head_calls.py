@@ -27,5 +27,6 @@ class HeadCalls:
         try:
             await self._app(seen, receive, send_headers)
         finally:
-            # The route that was found is told by those outside.
-            scope.update({name: seen[name] for name in ("route",) if name in seen})
+            # Those outside tell of the route that was found.
+            if "route" in seen:
+                scope["route"] = seen["route"]

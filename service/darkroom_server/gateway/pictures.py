@@ -56,4 +56,5 @@ def _unescaped(text: str) -> bytes:
         piece = content[at:end].replace(b"=", b"=3D").replace(b"%", b"=")
         found += binascii.a2b_qp(piece)
         at = end
-    return bytes(found)
+    # The decoder takes a last one for the end of a line that goes on.
+    return bytes(found) + b"%" * content.endswith(b"%")

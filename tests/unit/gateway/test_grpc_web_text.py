@@ -12,7 +12,7 @@ from connectrpc.errors import ConnectError
 from fastapi import FastAPI
 
 from darkroom.v1.model_service_pb2 import ListModelsRequest, ListModelsResponse
-from darkroom_server.gateway.grpc_web_text import TextDecoder
+from darkroom_server.gateway.grpc_web_text import MAX_PIECE_COUNT, TextDecoder
 from tests.integration.rpc.fake_engine import FakeEngine
 from tests.unit.gateway.http_calls import client_of
 from tests.unit.gateway.test_server import app_of
@@ -50,6 +50,13 @@ def test_the_last_may_be_unpadded_and_lines_may_break() -> None:
 def test_what_is_no_base64_is_refused(text: bytes) -> None:
     with pytest.raises(ConnectError, match="base64"):
         TextDecoder().decode(text, is_last=True)
+
+
+def test_a_body_in_crumbs_is_refused() -> None:
+    decoder = TextDecoder()
+    decoder.decode(base64.b64encode(b"1") * MAX_PIECE_COUNT, is_last=False)
+    with pytest.raises(ConnectError, match="pieces"):
+        decoder.decode(base64.b64encode(b"1"), is_last=False)
 
 
 def frames(text: bytes) -> list[tuple[int, bytes]]:

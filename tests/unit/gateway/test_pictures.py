@@ -60,7 +60,9 @@ def test_addresses_are_refused(text: str) -> None:
         picture_bytes(text, "image")
 
 
-@pytest.mark.parametrize("text", ["%zz", "%ff%fe", "data:image/png;base64,%00", "a", "ä"])
+@pytest.mark.parametrize(
+    "text", ["%", "%4", "%zz", "YWFh%", "%ff%fe", "data:image/png;base64,%00", "a", "ä"]
+)
 def test_what_is_no_base64_is_refused(text: str) -> None:
     with pytest.raises(InvalidImage, match="base64"):
         picture_bytes(text, "image")

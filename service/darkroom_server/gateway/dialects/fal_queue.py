@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from typing import Any
+from urllib.parse import quote
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
@@ -116,13 +117,13 @@ def _result(predictions: Predictions, made: Prediction, request: Request) -> Res
     if made.error is not None:
         return refusal(problem_of(made.error), render)
     kept = predictions.kept
-    found = [(name, kept.find(name)) for name in made.image_names]
-    images = [image for _, image in found if image is not None]
+    images = {name: image for name in made.image_names if (image := kept.find(name)) is not None}
     if made.given["sync_mode"]:
-        urls = [fal_answers.data_url(image.format, image.content) for image in images]
+        urls = [fal_answers.data_url(image.format, image.content) for image in images.values()]
     else:
-        urls = [kept.address(request, name) for name in made.image_names]
-    return _answer(fal_answers.shown(urls, images, made.timings, made.given["prompt"]), 200, made)
+        urls = [kept.address(request, name) for name in images]
+    found = [*images.values()]
+    return _answer(fal_answers.shown(urls, found, made.timings, made.given["prompt"]), 200, made)
 
 
 async def _standings(
@@ -133,7 +134,7 @@ async def _standings(
 
 
 def _standing(predictions: Predictions, made: Prediction, request: Request) -> dict[str, Any]:
-    app = made.given["app"]
+    app = quote(made.given["app"])
     own = f"{predictions.kept.base_url(request)}fal-ai/{app}/requests/{made.id}"
     standing: dict[str, Any] = {
         "request_id": made.id,

@@ -38,7 +38,7 @@ from darkroom_server.wire.requests import MaskPolarity
 #: Clients of several providers put the provider's name first.
 PROVIDERS = ("", "/together", "/nebius", "/nscale", "/hyperbolic")
 _EDIT = Manner(mask_polarity=MaskPolarity.TRANSPARENT_REPAINTS, needs_image=True)
-#: What `_images` reads by itself.
+#: What of a body is read here.
 _OWN = ("response_format", "stream", "partial_images")
 #: How an image may come back; Together calls the second one base64.
 _FORMS = {"url": "url", "b64_json": "b64_json", "base64": "b64_json"}
