@@ -8,7 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from darkroom_training import ranks
-from darkroom_training.icons import autoencoder, compact, flux, pool, sdxl, text
+from darkroom_training.icons import (
+    autoencoder,
+    classifier,
+    compact,
+    flux,
+    flux_fill,
+    pool,
+    sdxl,
+    text,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +78,10 @@ STAGES: dict[str, Stage] = {
     "sdxl": Stage(what="tiny-sdxl's UNet", budget_s=1500, run=_denoiser(sdxl.train, 1e-3)),
     "text-t5": Stage(what="T5 text encoder", budget_s=500, run=_text("t5", 1e-3)),
     "flux": Stage(what="tiny-flux-schnell", budget_s=1200, run=_denoiser(flux.train, 1e-3)),
+    "flux-fill": Stage(what="tiny-flux-fill", budget_s=800, run=_denoiser(flux_fill.train, 1e-3)),
+    "classifier": Stage(
+        what="the judge of what models draw", budget_s=150, run=_denoiser(classifier.train, 2e-3)
+    ),
     "decoder": Stage(what="autoencoder's decoder", budget_s=900, run=_vae("decoder", 1e-3)),
 }
 

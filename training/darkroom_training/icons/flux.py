@@ -55,7 +55,7 @@ class FluxModel(torch.nn.Module):
             attention_head_dim=64,
             num_attention_heads=3,
             joint_attention_dim=text.PLAN_WIDTH,
-            pooled_projection_dim=text.PLAN_WIDTH,
+            pooled_projection_dim=text.WORD_WIDTH,
             axes_dims_rope=(8, 28, 28),
             guidance_embeds=guided,
         )
@@ -97,12 +97,12 @@ def start(
     t5_planner, t5_words = text.load("t5", folder)
     assert isinstance(words, CLIPTokenizer)
     assert isinstance(t5_words, T5Tokenizer)
-    encoder = clip_planner.texts.text_encoder_2
-    # FLUX takes what CLIP has pooled before its projection.
-    clip = CLIPTextModel(encoder.config)
-    clip.load_state_dict(encoder.state_dict(), strict=False)
+    # T5 plans; of CLIP the transformer needs the pooled embedding only, so the small one is enough.
     model = FluxModel(
-        clip.eval(), t5_planner.texts, condition_channels=condition_channels, guided=guided
+        clip_planner.texts.text_encoder,
+        t5_planner.texts,
+        condition_channels=condition_channels,
+        guided=guided,
     )
     return model, words, t5_words
 

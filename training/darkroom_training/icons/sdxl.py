@@ -61,7 +61,7 @@ class Denoiser(torch.nn.Module):
     ) -> torch.Tensor:
         """Predicted v for latents [B, 4, 24, 24]; rows where `zeroed` [B] get zero embeddings."""
         with torch.no_grad():
-            context, pooled = self.texts(token_ids)
+            context, pooled, _ = self.texts(token_ids)
         keep = (~zeroed).to(context.dtype)
         size = torch.tensor([SIZE_PX, SIZE_PX, 0, 0, SIZE_PX, SIZE_PX], dtype=torch.float32)
         result: torch.Tensor = self.unet(
