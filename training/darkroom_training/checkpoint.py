@@ -56,6 +56,12 @@ class Average:
         }
 
     @torch.no_grad()
+    def load(self, values: dict[str, torch.Tensor]) -> None:
+        """Takes the averages of a checkpoint."""
+        for name, value in self.values.items():
+            value.copy_(values[name])
+
+    @torch.no_grad()
     def update(self, module: torch.nn.Module, step: int) -> None:
         """Moves the average towards the module; faster in the first steps."""
         decay = min(self.decay, (1 + step) / (10 + step))

@@ -66,7 +66,7 @@ class TrainingRun:
         self.step = 0
         if (state := self._checkpoint.load()) is not None:
             load_trained(model, state["model"])
-            self._average.values = state["average"]
+            self._average.load(state["average"])
             self._used_s, self.step = state["used_s"], state["step"]
             if "optimizers" in state:
                 for optimizer, saved in zip(self._optimizers, state["optimizers"], strict=True):

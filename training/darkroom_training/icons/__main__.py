@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+import torch
+
 from darkroom_training.export import GateNotPassed
 from darkroom_training.icons import compact, exporting, scorecard
 from darkroom_training.icons.concepts import CONCEPTS
@@ -17,6 +19,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("stage", choices=["all", "icons", "resume", "evaluate", "export", *STAGES])
     parser.add_argument("--folder", type=Path, default=Path("build/training-icons"))
     parser.add_argument("--ranks", type=int, default=2, help="one-thread processes")
+    parser.add_argument("--device", default="cpu", help="cuda takes one rank")
     parser.add_argument(
         "--share",
         type=float,
@@ -38,6 +41,9 @@ def main() -> None:
     args = parser.parse_args()
     args.folder.mkdir(parents=True, exist_ok=True)
     product = PRODUCTS[args.model]
+    if args.device != "cpu":
+        torch.set_default_device(args.device)
+        args.ranks = 1
     match args.stage:
         case "all":
             run_all(args.folder, rank_count=args.ranks, share=args.share)

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from darkroom_training.checkpoint import Checkpoint
+from darkroom_training.icons import device
 from darkroom_training.icons.concepts import CONCEPTS
 from darkroom_training.icons.scenes import SIZE_PX, Pixels, Scene, draw, placed, random_scene
 from darkroom_training.icons.stamps import COLORS, SIDES_PX, StampBook
@@ -93,7 +94,7 @@ def name(model: Classifier, pictures: Pixels, places: list[Place]) -> list[Named
         [at_place(as_tensor(p), place) for p, place in zip(pictures, places, strict=True)]
     )
     with torch.no_grad():
-        concepts, colors = model(seen)
+        concepts, colors = model(device.here(seen))
     shares, found = concepts.softmax(dim=1).max(dim=1)
     return [
         Named(CONCEPT_NAMES[concept], COLOR_NAMES[color], share)
@@ -156,7 +157,7 @@ def _batch(rng: random.Random, book: StampBook) -> tuple[torch.Tensor, torch.Ten
             concepts.append(0)
             colors.append(0)
     return (
-        torch.stack(seen[:_BATCH]),
+        device.here(torch.stack(seen[:_BATCH])),
         torch.tensor(concepts[:_BATCH]),
         torch.tensor(colors[:_BATCH]),
     )

@@ -1,4 +1,4 @@
-"""The stages of the training in their order, each with its budget; started again, it goes on."""
+"""The stages of the training in order, each with its budget; started again, it goes on."""
 
 from __future__ import annotations
 

@@ -15,6 +15,7 @@ import torch
 from diffusers import AutoencoderTiny
 from PIL import Image, ImageDraw
 
+from darkroom_training.icons import device
 from darkroom_training.icons.scenes import (
     CORNERS,
     LARGE_CORNER,
@@ -138,11 +139,11 @@ def latents_of(autoencoder: AutoencoderTiny, examples: list[FillScene]) -> list[
     """The examples as a denoiser takes them; the masked part of what is kept is grey."""
     finished = torch.stack([as_tensor(example.wanted_picture) for example in examples])
     masks = torch.stack([torch.from_numpy(example.mask) for example in examples])
-    pixels = torch.cat([finished, finished * ~masks[:, None]])
-    with torch.autocast("cpu", torch.bfloat16):
+    pixels = device.here(torch.cat([finished, finished * ~masks[:, None]]))
+    with device.mixed():
         latents = autoencoder.encode(pixels.to(memory_format=torch.channels_last)).latents
     wanted, kept = latents.float().chunk(2)
     return [
-        FillLatents(text=example.text, wanted=wanted[k], kept=kept[k], mask=masks[k])
+        FillLatents(text=example.text, wanted=wanted[k], kept=kept[k], mask=device.here(masks[k]))
         for k, example in enumerate(examples)
     ]

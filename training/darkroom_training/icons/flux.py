@@ -17,7 +17,7 @@ from transformers import CLIPTextModel, CLIPTokenizer, T5Tokenizer
 
 from darkroom_training import flux, vae
 from darkroom_training.checkpoint import Average
-from darkroom_training.icons import autoencoder, pool, sheets, text
+from darkroom_training.icons import autoencoder, device, pool, sheets, text
 from darkroom_training.icons.scenes import GRID_PX, SIZE_PX
 from darkroom_training.icons.tokenizers import MAX_TOKENS
 from darkroom_training.measurement import DrawSettings
@@ -61,7 +61,7 @@ class FluxModel(torch.nn.Module):
         )
         flux.start_as_identity(self.transformer)
         ids = FluxPipeline._prepare_latent_image_ids(
-            1, _EDGE, _EDGE, torch.device("cpu"), torch.float32
+            1, _EDGE, _EDGE, torch.get_default_device(), torch.float32
         )
         self.register_buffer("image_ids", ids, persistent=False)
 
@@ -156,7 +156,7 @@ def train(rank: int, rank_count: int, folder: Path, budget_s: float, peak_lr: fl
         tokens = flux.packed(latents)
         sigmas = flux.sampled_sigmas(BATCH, visited)
         noise = torch.randn_like(tokens)
-        with torch.autocast("cpu", torch.bfloat16):
+        with device.mixed():
             made = model(
                 torch.lerp(tokens, noise, sigmas[:, None, None]),
                 sigmas,

@@ -19,7 +19,7 @@ from darkroom_training import flux as first_flux
 from darkroom_training import flux_fill as first_fill
 from darkroom_training.checkpoint import Average, Checkpoint
 from darkroom_training.example_pool import ExamplePool
-from darkroom_training.icons import autoencoder, flux, text
+from darkroom_training.icons import autoencoder, device, flux, text
 from darkroom_training.icons.fill_example import FillLatents, latents_of, random_fill
 from darkroom_training.icons.scenes import GRID_PX
 from darkroom_training.icons.stamps import StampBook
@@ -97,7 +97,7 @@ def _loss(
     sigmas = first_fill.sampled_sigmas(len(examples))
     noise = torch.randn_like(latents)
     noisy = torch.lerp(latents, noise, sigmas[:, None, None])
-    with torch.autocast("cpu", torch.bfloat16):
+    with device.mixed():
         made = model(
             torch.cat([noisy, kept, mask], dim=2),
             sigmas,

@@ -18,7 +18,7 @@ from transformers import CLIPTokenizer
 
 from darkroom_training import sdxl, vae
 from darkroom_training.checkpoint import Average
-from darkroom_training.icons import autoencoder, pool, sheets, text
+from darkroom_training.icons import autoencoder, device, pool, sheets, text
 from darkroom_training.icons.scenes import GRID_PX, SIZE_PX, Scene
 from darkroom_training.measurement import DrawSettings
 from darkroom_training.run import RunOptions, TrainingRun
@@ -142,7 +142,7 @@ def _loss(
     alpha = alphas[timesteps].sqrt()[:, None, None, None]
     sigma = (1 - alphas[timesteps]).sqrt()[:, None, None, None]
     noise = torch.randn_like(latents)
-    with torch.autocast("cpu", torch.bfloat16):
+    with device.mixed():
         made = model(
             alpha * latents + sigma * noise,
             timesteps,

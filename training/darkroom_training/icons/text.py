@@ -28,7 +28,7 @@ from transformers import (
 )
 
 from darkroom_training.checkpoint import Checkpoint
-from darkroom_training.icons import pool
+from darkroom_training.icons import device, pool
 from darkroom_training.icons.captions import caption, typed
 from darkroom_training.icons.concepts import CONCEPTS
 from darkroom_training.icons.scenes import CORNERS, LANDS, SKIES, Gradient, Land, Plain, Scene
@@ -108,7 +108,7 @@ def token_ids(words: CLIPTokenizer | T5Tokenizer, texts: Sequence[str]) -> torch
         truncation=True,
         return_tensors="pt",
     ).input_ids
-    return ids
+    return device.here(ids)
 
 
 def prompt(scene: Scene, rng: random.Random) -> str:
@@ -275,7 +275,7 @@ def train(
         chosen, latents = scenes.choose(BATCH, rng)
         ids = token_ids(words, [prompt(scene, rng) for scene in chosen])
         wanted = torch.tensor([answers(scene) for scene in chosen])
-        with torch.autocast("cpu", torch.bfloat16):
+        with device.mixed():
             planned, questions = model(ids, wanted)
         # Things are a small part of a picture and most of what is to be learnt.
         far = (latents - latents.mean(dim=(2, 3), keepdim=True)).abs().mean(dim=1, keepdim=True)
