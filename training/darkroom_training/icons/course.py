@@ -74,9 +74,9 @@ STAGES: dict[str, Stage] = {
     "vae": Stage(what="autoencoder, whole", budget_s=420, run=_vae("joint", 1e-3)),
     "fold": Stage(what="latents to mean 0 and deviation 1", budget_s=0, run=_fold),
     "pool": Stage(what="scenes with their latents", budget_s=0, run=_pool(10)),
-    "text-clip": Stage(what="CLIP text encoders", budget_s=500, run=_text("clip", 1e-3)),
+    "text-clip": Stage(what="CLIP text encoders", budget_s=1200, run=_text("clip", 1e-3)),
     "sdxl": Stage(what="tiny-sdxl's UNet", budget_s=1500, run=_denoiser(sdxl.train, 1e-3)),
-    "text-t5": Stage(what="T5 text encoder", budget_s=500, run=_text("t5", 1e-3)),
+    "text-t5": Stage(what="T5 text encoder", budget_s=1200, run=_text("t5", 1e-3)),
     "flux": Stage(what="tiny-flux-schnell", budget_s=1200, run=_denoiser(flux.train, 1e-3)),
     "flux-fill": Stage(what="tiny-flux-fill", budget_s=800, run=_denoiser(flux_fill.train, 1e-3)),
     "classifier": Stage(

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 
 def mixed() -> torch.autocast:
     """Arithmetic in bfloat16 where that is safe."""
     return torch.autocast(torch.get_default_device().type, torch.bfloat16)
+
+
+def attention() -> contextlib.AbstractContextManager[object]:
+    """How attention over few tokens is computed: the way back of torch's fused one is slow on a CPU."""
+    if torch.get_default_device().type == "cpu":
+        return sdpa_kernel(SDPBackend.MATH)
+    return contextlib.nullcontext()
 
 
 def here(tensor: torch.Tensor) -> torch.Tensor:

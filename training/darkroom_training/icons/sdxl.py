@@ -142,7 +142,7 @@ def _loss(
     alpha = alphas[timesteps].sqrt()[:, None, None, None]
     sigma = (1 - alphas[timesteps]).sqrt()[:, None, None, None]
     noise = torch.randn_like(latents)
-    with device.mixed():
+    with device.mixed(), device.attention():
         made = model(
             alpha * latents + sigma * noise,
             timesteps,

@@ -275,7 +275,7 @@ def train(
         chosen, latents = scenes.choose(BATCH, rng)
         ids = token_ids(words, [prompt(scene, rng) for scene in chosen])
         wanted = torch.tensor([answers(scene) for scene in chosen])
-        with device.mixed():
+        with device.mixed(), device.attention():
             planned, questions = model(ids, wanted)
         # Things are a small part of a picture and most of what is to be learnt.
         far = (latents - latents.mean(dim=(2, 3), keepdim=True)).abs().mean(dim=1, keepdim=True)
