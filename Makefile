@@ -15,7 +15,7 @@ LAUNCH := MALLOC_MMAP_THRESHOLD_=67108864 MALLOC_TRIM_THRESHOLD_=268435456
 
 PACKAGES := protos/gen/python clients/python service
 
-.PHONY: help setup proto reference docs fmt lint types arch protos-check check test compat compat-clients fuzz clients-test clients-check browser redis demo serve gallery bench bench-denoisers bench-gpu bench-report test-gpu clean exact soak
+.PHONY: help setup proto reference docs fmt lint types arch protos-check check test compat compat-clients fuzz clients-test clients-check browser redis demo serve gallery bench bench-denoisers bench-gpu bench-report test-gpu clean exact soak train
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -147,6 +147,26 @@ serve: setup ## serve model_repo on 127.0.0.1:8001 (more flags: make serve ARGS=
 
 gallery: setup ## draw the pictures of the README anew
 	@$(LAUNCH) $(BIN)/python -m examples.gallery
+
+# Where a training keeps everything, and how much of each stage's budget it spends.
+TRAINING ?= build/training-icons
+TRAIN := OMP_NUM_THREADS=1 PYTHONPATH=training nice -n 19 $(BIN)/python -m darkroom_training.icons
+
+train: setup $(TRAINING)/icons/png ## train the embedded models, or go on where that stopped (a tenth of it: ARGS="--share 0.1")
+	$(TRAIN) all --folder $(TRAINING) $(ARGS)
+
+# Icons come from npm once, and are rendered by resvg in an environment of its own.
+$(TRAINING)/icons/png:
+	@command -v npm >/dev/null || { echo "train: npm is needed to fetch the icons, once" >&2; exit 1; }
+	@echo "train: fetching 2 icon packages (4 MB) and rendering 128 icons"
+	@mkdir -p $(TRAINING)/icons/packages $(TRAINING)/icons/noto $(TRAINING)/icons/fluent
+	@cd $(TRAINING)/icons/packages && npm pack --silent @iconify-json/noto@1.2.9 @iconify-json/fluent-emoji-flat@1.2.6 >/dev/null
+	@tar xzf $(TRAINING)/icons/packages/iconify-json-noto-1.2.9.tgz -C $(TRAINING)/icons/noto --strip-components=1
+	@tar xzf $(TRAINING)/icons/packages/iconify-json-fluent-emoji-flat-1.2.6.tgz -C $(TRAINING)/icons/fluent --strip-components=1
+	@$(TRAIN) icons --folder $(TRAINING)
+	@$(BIN)/python -m venv $(TRAINING)/resvg
+	@PIP_DISABLE_PIP_VERSION_CHECK=1 $(TRAINING)/resvg/bin/python -m pip install -qq resvg-py==0.5.0
+	@$(TRAINING)/resvg/bin/python training/darkroom_training/icons/icon_rendering.py $(TRAINING)/icons $(TRAINING)/icons/wanted.txt
 
 bench: setup ## measure the goals (one tier: make bench ARGS="--tier v", rougher: --quick)
 	$(LAUNCH) $(BIN)/python -m bench $(ARGS)

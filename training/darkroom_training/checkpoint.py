@@ -38,22 +38,40 @@ class Checkpoint:
         self._saved_s = time.monotonic()
 
 
+def load_trained(module: torch.nn.Module, weights: dict[str, torch.Tensor]) -> None:
+    """Gives a module these weights; parameters that are not trained may be missing from them."""
+    result = module.load_state_dict(weights, strict=False)
+    trained = {name for name, p in module.named_parameters() if p.requires_grad}
+    if result.unexpected_keys or trained & set(result.missing_keys):
+        raise ValueError(f"weights of another model: {result}")
+
+
 class Average:
-    """Exponential moving average of a module's parameters."""
+    """Exponential moving average of the parameters of a module that are trained."""
 
     def __init__(self, module: torch.nn.Module, *, decay: float) -> None:
         self.decay = decay
-        self.values = {name: p.detach().clone() for name, p in module.named_parameters()}
+        self.values = {
+            name: p.detach().clone() for name, p in module.named_parameters() if p.requires_grad
+        }
+
+    @torch.no_grad()
+    def load(self, values: dict[str, torch.Tensor]) -> None:
+        """Takes the averages of a checkpoint."""
+        for name, value in self.values.items():
+            value.copy_(values[name])
 
     @torch.no_grad()
     def update(self, module: torch.nn.Module, step: int) -> None:
         """Moves the average towards the module; faster in the first steps."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        for name, parameter in module.named_parameters():
-            self.values[name].lerp_(parameter.detach(), 1 - decay)
+        parameters = dict(module.named_parameters())
+        for name, value in self.values.items():
+            value.lerp_(parameters[name].detach(), 1 - decay)
 
     @torch.no_grad()
     def copy_to(self, module: torch.nn.Module) -> None:
         """Overwrites the module's parameters with the average."""
-        for name, parameter in module.named_parameters():
-            parameter.copy_(self.values[name])
+        parameters = dict(module.named_parameters())
+        for name, value in self.values.items():
+            parameters[name].copy_(value)

@@ -13,7 +13,11 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import FlowMatchEulerDiscreteScheduler, FluxFillPipeline
+from diffusers import (
+    FlowMatchEulerDiscreteScheduler,
+    FluxFillPipeline,
+    FluxTransformer2DModel,
+)
 from transformers import CLIPTokenizer, T5Tokenizer
 
 from darkroom_training import flux, sample_sheet, shared_parts, t5_tokenizer
@@ -48,12 +52,21 @@ def start_from(model: FluxModel, folder: Path) -> None:
     if state is None:
         raise FileNotFoundError("no flux checkpoint: train that first")
     learnt = {**state["model"], **state["average"]}
-    entrance = learnt.pop("transformer.x_embedder.weight")
-    model.load_state_dict(learnt, strict=False)
-    embedder = model.transformer.x_embedder.weight
+    model.load_state_dict({k: v for k, v in learnt.items() if "x_embedder" not in k}, strict=False)
+    take_over(model.transformer, learnt)
+
+
+@torch.no_grad()
+def take_over(transformer: FluxTransformer2DModel, learnt: dict[str, torch.Tensor]) -> None:
+    """Gives a Fill transformer the weights of a text-to-image one; what is new adds nothing yet."""
+    prefix = "transformer."
+    own = {k.removeprefix(prefix): v for k, v in learnt.items() if k.startswith(prefix)}
+    entrance = own.pop("x_embedder.weight")
+    transformer.load_state_dict(own, strict=False)
+    embedder = transformer.x_embedder.weight
     embedder.zero_()
-    embedder[:, : flux.TOKEN_CHANNELS] = entrance
-    last = model.transformer.time_text_embed.guidance_embedder.linear_2
+    embedder[:, : entrance.shape[1]] = entrance
+    last = transformer.time_text_embed.guidance_embedder.linear_2
     last.weight.zero_()
     last.bias.zero_()
 
@@ -100,13 +113,14 @@ def train(
         run.descend(_loss(model, words, t5_words, pool.choose(flux.BATCH), rng))
 
 
-def _sigmas(count: int) -> torch.Tensor:
+def sampled_sigmas(count: int) -> torch.Tensor:
     """Gathered where the shifted schedule has its steps; one in five is pure noise."""
     sigmas = torch.sigmoid(0.5 + 1.2 * torch.randn(count))
     return torch.where(torch.rand(count) < 0.2, torch.ones(count), sigmas)
 
 
-def _guidance(count: int) -> torch.Tensor:
+def sampled_guidance(count: int) -> torch.Tensor:
+    """Guidances from `_GUIDANCE`, evenly in their logarithm: [count]."""
     low, high = (torch.tensor(edge).log() for edge in _GUIDANCE)
     return torch.lerp(low, high, torch.rand(count)).exp()
 
@@ -122,7 +136,7 @@ def _loss(
     latents = flux.packed(torch.stack([example.wanted for example in examples]))
     kept = flux.packed(torch.stack([example.kept for example in examples]))
     mask = packed_mask(torch.stack([example.mask for example in examples]))
-    sigmas, guidance = _sigmas(len(examples)), _guidance(len(examples))
+    sigmas, guidance = sampled_sigmas(len(examples)), sampled_guidance(len(examples))
     noise = torch.randn_like(latents)
     noisy = torch.lerp(latents, noise, sigmas[:, None, None])
     with torch.autocast("cpu", torch.bfloat16):
@@ -136,9 +150,9 @@ def _loss(
     return F.mse_loss(made.float(), noise - latents)
 
 
-def pipeline(base: Path, model: FluxModel) -> FluxFillPipeline:
-    """The trained parts as a stock pipeline; sigmas are shifted as FLUX.1 Fill's are."""
-    scheduler = FlowMatchEulerDiscreteScheduler(
+def scheduler() -> FlowMatchEulerDiscreteScheduler:
+    """Sigmas are shifted as FLUX.1 Fill's are."""
+    return FlowMatchEulerDiscreteScheduler(
         use_dynamic_shifting=True,
         shift=3.0,
         base_shift=0.5,
@@ -146,4 +160,8 @@ def pipeline(base: Path, model: FluxModel) -> FluxFillPipeline:
         base_image_seq_len=256,
         max_image_seq_len=4096,
     )
-    return FluxFillPipeline(scheduler=scheduler, **flux.parts(base, model))
+
+
+def pipeline(base: Path, model: FluxModel) -> FluxFillPipeline:
+    """The trained parts as a stock pipeline."""
+    return FluxFillPipeline(scheduler=scheduler(), **flux.parts(base, model))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from darkroom_training.checkpoint import Average, Checkpoint
+from darkroom_training.checkpoint import Average, Checkpoint, load_trained
 from darkroom_training.ranks import average_gradients
 
 
@@ -60,14 +60,19 @@ class TrainingRun:
         self._checkpoint = Checkpoint(file, interval_s=options.checkpoint_interval_s)
         self._losses: list[float] = []
         self._used_s = 0.0
+        #: Step at which the optimizers had seen nothing yet.
+        self._began_step = 0
         #: Steps done, over all sessions of the training.
         self.step = 0
         if (state := self._checkpoint.load()) is not None:
-            model.load_state_dict(state["model"])
-            for optimizer, saved in zip(self._optimizers, state["optimizers"], strict=True):
-                optimizer.load_state_dict(saved)
-            self._average.values = state["average"]
+            load_trained(model, state["model"])
+            self._average.load(state["average"])
             self._used_s, self.step = state["used_s"], state["step"]
+            if "optimizers" in state:
+                for optimizer, saved in zip(self._optimizers, state["optimizers"], strict=True):
+                    optimizer.load_state_dict(saved)
+            else:
+                self._began_step = self.step
 
     def steps(self) -> Iterator[int]:
         """Step numbers until the budget is spent; call `descend` once for each."""
@@ -78,7 +83,7 @@ class TrainingRun:
                 break
             yield self.step
         if self._rank == 0:
-            self._save()
+            self.save()
 
     def descend(self, loss: torch.Tensor) -> None:
         """One step down the averaged gradient of all ranks."""
@@ -100,7 +105,7 @@ class TrainingRun:
     def _rate(self) -> float:
         """Share of the peak rate: warm-up, flat, then a straight line down."""
         options = self._options
-        warm_up = min(1.0, (self.step + 1) / options.warm_up_steps)
+        warm_up = min(1.0, (self.step - self._began_step + 1) / options.warm_up_steps)
         left = 1.0 - self._used_s / options.budget_s
         return warm_up * min(1.0, max(options.lowest_share, left / (1.0 - options.flat_share)))
 
@@ -124,9 +129,10 @@ class TrainingRun:
             )
             self._losses.clear()
         if self._checkpoint.due():
-            self._save()
+            self.save()
 
-    def _save(self) -> None:
+    def save(self) -> None:
+        """Writes the checkpoint; done now and then, and at the end."""
         self._checkpoint.save(
             {
                 "model": self._model.state_dict(),

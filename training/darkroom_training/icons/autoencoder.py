@@ -17,6 +17,7 @@ from PIL import Image
 
 from darkroom_training import vae
 from darkroom_training.checkpoint import Average
+from darkroom_training.icons import device
 from darkroom_training.icons.scenes import GRID_PX, SIZE_PX, draw, random_scene
 from darkroom_training.icons.stamps import StampBook
 from darkroom_training.run import RunOptions, TrainingRun
@@ -93,8 +94,8 @@ def train(
     )
     rng = random.Random(1_000_003 * (rank + 1) + run.step)
     for step in run.steps():
-        pixels = _batch(rng, book, crops=step % 4 != 0)
-        with torch.autocast("cpu", torch.bfloat16):
+        pixels = device.here(_batch(rng, book, crops=step % 4 != 0))
+        with device.mixed():
             loss = vae.phase_loss(model, pixels, phase)
         run.descend(loss)
 
@@ -107,12 +108,12 @@ def _sample(model: AutoencoderTiny, average: Average, book: StampBook, path: Pat
     average.copy_to(shown)
     shown.eval()
     rng = random.Random(99)
-    pixels = torch.stack([_scene(rng, book) for _ in range(10)])
+    pixels = device.here(torch.stack([_scene(rng, book) for _ in range(10)]))
     made = shown.decode(shown.encode(pixels).latents).sample.clamp(-1, 1)
     psnr_db = -10 * ((made - pixels).div(2).pow(2).mean(dim=(1, 2, 3))).log10()
     print(f"vae psnr mean {psnr_db.mean():.1f} dB, lowest {psnr_db.min():.1f} dB", flush=True)
     rows = [torch.cat(list(batch), dim=2) for batch in (pixels, made)]
-    sheet = torch.cat(rows, dim=1).add(1).mul(127.5).round().byte().permute(1, 2, 0).numpy()
+    sheet = torch.cat(rows, dim=1).add(1).mul(127.5).round().byte().permute(1, 2, 0).cpu().numpy()
     Image.fromarray(np.ascontiguousarray(sheet)).save(path)
 
 

@@ -1,4 +1,4 @@
-"""The stages of the training in their order, each with its budget; started again, it goes on."""
+"""The stages of the training in order, each with its budget; started again, it goes on."""
 
 from __future__ import annotations
 
@@ -8,7 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from darkroom_training import ranks
-from darkroom_training.icons import autoencoder, compact, flux, pool, sdxl, text
+from darkroom_training.icons import (
+    autoencoder,
+    classifier,
+    compact,
+    flux,
+    flux_fill,
+    pool,
+    sdxl,
+    text,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,10 +74,14 @@ STAGES: dict[str, Stage] = {
     "vae": Stage(what="autoencoder, whole", budget_s=420, run=_vae("joint", 1e-3)),
     "fold": Stage(what="latents to mean 0 and deviation 1", budget_s=0, run=_fold),
     "pool": Stage(what="scenes with their latents", budget_s=0, run=_pool(10)),
-    "text-clip": Stage(what="CLIP text encoders", budget_s=500, run=_text("clip", 1e-3)),
+    "text-clip": Stage(what="CLIP text encoders", budget_s=1200, run=_text("clip", 1e-3)),
     "sdxl": Stage(what="tiny-sdxl's UNet", budget_s=1500, run=_denoiser(sdxl.train, 1e-3)),
-    "text-t5": Stage(what="T5 text encoder", budget_s=500, run=_text("t5", 1e-3)),
+    "text-t5": Stage(what="T5 text encoder", budget_s=1200, run=_text("t5", 1e-3)),
     "flux": Stage(what="tiny-flux-schnell", budget_s=1200, run=_denoiser(flux.train, 1e-3)),
+    "flux-fill": Stage(what="tiny-flux-fill", budget_s=800, run=_denoiser(flux_fill.train, 1e-3)),
+    "classifier": Stage(
+        what="the judge of what models draw", budget_s=150, run=_denoiser(classifier.train, 2e-3)
+    ),
     "decoder": Stage(what="autoencoder's decoder", budget_s=900, run=_vae("decoder", 1e-3)),
 }
 

@@ -17,7 +17,7 @@ from transformers import CLIPTextModel, CLIPTokenizer, T5Tokenizer
 
 from darkroom_training import flux, vae
 from darkroom_training.checkpoint import Average
-from darkroom_training.icons import autoencoder, pool, sheets, text
+from darkroom_training.icons import autoencoder, device, pool, sheets, text
 from darkroom_training.icons.scenes import GRID_PX, SIZE_PX
 from darkroom_training.icons.tokenizers import MAX_TOKENS
 from darkroom_training.measurement import DrawSettings
@@ -55,13 +55,13 @@ class FluxModel(torch.nn.Module):
             attention_head_dim=64,
             num_attention_heads=3,
             joint_attention_dim=text.PLAN_WIDTH,
-            pooled_projection_dim=text.PLAN_WIDTH,
+            pooled_projection_dim=text.WORD_WIDTH,
             axes_dims_rope=(8, 28, 28),
             guidance_embeds=guided,
         )
         flux.start_as_identity(self.transformer)
         ids = FluxPipeline._prepare_latent_image_ids(
-            1, _EDGE, _EDGE, torch.device("cpu"), torch.float32
+            1, _EDGE, _EDGE, torch.get_default_device(), torch.float32
         )
         self.register_buffer("image_ids", ids, persistent=False)
 
@@ -97,12 +97,12 @@ def start(
     t5_planner, t5_words = text.load("t5", folder)
     assert isinstance(words, CLIPTokenizer)
     assert isinstance(t5_words, T5Tokenizer)
-    encoder = clip_planner.texts.text_encoder_2
-    # FLUX takes what CLIP has pooled before its projection.
-    clip = CLIPTextModel(encoder.config)
-    clip.load_state_dict(encoder.state_dict(), strict=False)
+    # T5 plans; of CLIP the transformer needs the pooled embedding only, so the small one is enough.
     model = FluxModel(
-        clip.eval(), t5_planner.texts, condition_channels=condition_channels, guided=guided
+        clip_planner.texts.text_encoder,
+        t5_planner.texts,
+        condition_channels=condition_channels,
+        guided=guided,
     )
     return model, words, t5_words
 
@@ -156,7 +156,7 @@ def train(rank: int, rank_count: int, folder: Path, budget_s: float, peak_lr: fl
         tokens = flux.packed(latents)
         sigmas = flux.sampled_sigmas(BATCH, visited)
         noise = torch.randn_like(tokens)
-        with torch.autocast("cpu", torch.bfloat16):
+        with device.mixed():
             made = model(
                 torch.lerp(tokens, noise, sigmas[:, None, None]),
                 sigmas,

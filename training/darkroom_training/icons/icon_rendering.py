@@ -34,7 +34,8 @@ def main(folder: Path, wanted: Path) -> None:
     import resvg_py  # type: ignore[import-not-found]  # in the rendering environment only
 
     packages: dict[str, dict[str, Any]] = {}
-    (folder / "png").mkdir(exist_ok=True)
+    partial = folder / "png.partial"
+    partial.mkdir(exist_ok=True)
     for line in wanted.read_text().split():
         package, _, name = line.partition("/")
         if package not in packages:
@@ -42,7 +43,8 @@ def main(folder: Path, wanted: Path) -> None:
         picture = resvg_py.svg_to_bytes(
             svg_string=svg(packages[package], name), width=SIZE_PX, height=SIZE_PX
         )
-        (folder / "png" / f"{package}-{name}.png").write_bytes(bytes(picture))
+        (partial / f"{package}-{name}.png").write_bytes(bytes(picture))
+    partial.rename(folder / "png")
 
 
 if __name__ == "__main__":

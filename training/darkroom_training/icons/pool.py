@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from darkroom_training.icons import autoencoder
+from darkroom_training.icons import autoencoder, device
 from darkroom_training.icons.scenes import Scene, draw, random_scene
 from darkroom_training.icons.stamps import StampBook
 from darkroom_training.scene_example import as_tensor
@@ -37,7 +37,7 @@ class Pool:
     def choose(self, count: int, rng: random.Random) -> tuple[list[Scene], torch.Tensor]:
         """Some scenes with their latents, float32."""
         rows = [rng.randrange(len(self.scenes)) for _ in range(count)]
-        return [self.scenes[row] for row in rows], self.latents[rows].float()
+        return [self.scenes[row] for row in rows], device.here(self.latents[rows].float())
 
 
 def _seeds(shard: int) -> list[random.Random]:
@@ -69,9 +69,9 @@ def extend(rank: int, rank_count: int, folder: Path, shard_count: int) -> None:
             pixels = [
                 as_tensor(draw(scene, rng, book)) for scene, rng in zip(drawn, group, strict=True)
             ]
-            with torch.autocast("cpu", torch.bfloat16):
-                batch = torch.stack(pixels).to(memory_format=torch.channels_last)
-                latents.append(encoder.encode(batch).latents.half())
+            with device.mixed():
+                batch = device.here(torch.stack(pixels)).to(memory_format=torch.channels_last)
+                latents.append(encoder.encode(batch).latents.half().cpu())
             scenes += drawn
         partial = path.with_suffix(".partial")
         torch.save({"latents": torch.cat(latents), "scenes_sha256": _digest(scenes)}, partial)

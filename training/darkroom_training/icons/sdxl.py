@@ -18,7 +18,7 @@ from transformers import CLIPTokenizer
 
 from darkroom_training import sdxl, vae
 from darkroom_training.checkpoint import Average
-from darkroom_training.icons import autoencoder, pool, sheets, text
+from darkroom_training.icons import autoencoder, device, pool, sheets, text
 from darkroom_training.icons.scenes import GRID_PX, SIZE_PX, Scene
 from darkroom_training.measurement import DrawSettings
 from darkroom_training.run import RunOptions, TrainingRun
@@ -61,7 +61,7 @@ class Denoiser(torch.nn.Module):
     ) -> torch.Tensor:
         """Predicted v for latents [B, 4, 24, 24]; rows where `zeroed` [B] get zero embeddings."""
         with torch.no_grad():
-            context, pooled = self.texts(token_ids)
+            context, pooled, _ = self.texts(token_ids)
         keep = (~zeroed).to(context.dtype)
         size = torch.tensor([SIZE_PX, SIZE_PX, 0, 0, SIZE_PX, SIZE_PX], dtype=torch.float32)
         result: torch.Tensor = self.unet(
@@ -142,7 +142,7 @@ def _loss(
     alpha = alphas[timesteps].sqrt()[:, None, None, None]
     sigma = (1 - alphas[timesteps]).sqrt()[:, None, None, None]
     noise = torch.randn_like(latents)
-    with torch.autocast("cpu", torch.bfloat16):
+    with device.mixed(), device.attention():
         made = model(
             alpha * latents + sigma * noise,
             timesteps,

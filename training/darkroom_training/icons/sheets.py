@@ -63,7 +63,9 @@ class Sheet:
 def write_latents(folder: Path, latents: torch.Tensor, path: Path) -> None:
     """Decodes latents with the autoencoder in the folder and writes them as one PNG, twelve in a row."""
     decoded = autoencoder.load(folder).decode(latents).sample
-    write_pictures(decoded.add(1).mul(127.5).clamp(0, 255).byte().permute(0, 2, 3, 1).numpy(), path)
+    write_pictures(
+        decoded.add(1).mul(127.5).clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy(), path
+    )
 
 
 def write_pictures(pictures: np.ndarray[tuple[int, ...], np.dtype[np.uint8]], path: Path) -> None:

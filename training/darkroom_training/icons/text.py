@@ -28,7 +28,7 @@ from transformers import (
 )
 
 from darkroom_training.checkpoint import Checkpoint
-from darkroom_training.icons import pool
+from darkroom_training.icons import device, pool
 from darkroom_training.icons.captions import caption, typed
 from darkroom_training.icons.concepts import CONCEPTS
 from darkroom_training.icons.scenes import CORNERS, LANDS, SKIES, Gradient, Land, Plain, Scene
@@ -54,12 +54,15 @@ class ClipTexts(torch.nn.Module):
         self.text_encoder = CLIPTextModel(_clip_config(words, WORD_WIDTH, layers=2))
         self.text_encoder_2 = CLIPTextModelWithProjection(_clip_config(words, PLAN_WIDTH, layers=4))
 
-    def forward(self, token_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Context [B, tokens, 320] and pooled embedding [B, 192], as the SDXL pipeline takes them."""
+    def forward(self, token_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Context [B, tokens, 320] and pooled embedding [B, 192], as the SDXL pipeline takes them.
+
+        And what FLUX takes: the small encoder's pooled embedding [B, 64].
+        """
         first = self.text_encoder(token_ids, output_hidden_states=True)
         second = self.text_encoder_2(token_ids, output_hidden_states=True)
         context = torch.cat([first.hidden_states[-2], second.hidden_states[-2]], dim=-1)
-        return context, second.text_embeds
+        return context, second.text_embeds, first.pooler_output
 
 
 def _clip_config(words: CLIPTokenizer, hidden: int, *, layers: int) -> CLIPTextConfig:
@@ -105,7 +108,7 @@ def token_ids(words: CLIPTokenizer | T5Tokenizer, texts: Sequence[str]) -> torch
         truncation=True,
         return_tensors="pt",
     ).input_ids
-    return ids
+    return device.here(ids)
 
 
 def prompt(scene: Scene, rng: random.Random) -> str:
@@ -188,20 +191,19 @@ class Planner(torch.nn.Module):
         if kind == "clip":
             self.texts: torch.nn.Module = ClipTexts(words)
             self.pooled_questions = _Questions(POOLED_WIDTH)
-            # The small encoder's words are read from its last layer but one, as the pipeline does.
-            self.word_questions = _Questions(WORD_WIDTH)
+            self.small_questions = _Questions(WORD_WIDTH)
         else:
             self.texts = t5_encoder(words)
-        self.plan_questions = _Questions(width)
+            self.plan_questions = _Questions(width)
         self.reader = torch.nn.Linear(width, _LATENTS * _PART * _PART)
 
     def forward(self, ids: torch.Tensor, wanted: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The planned latents [B, 4, 24, 24], and how badly questions are answered."""
         if self.kind == "clip":
-            context, pooled = self.texts(ids)
-            words, plan = context[:, :, :WORD_WIDTH], context[:, -PLAN_TOKENS:, WORD_WIDTH:]
+            context, pooled, small = self.texts(ids)
+            plan = context[:, -PLAN_TOKENS:, WORD_WIDTH:]
             questions = self.pooled_questions.loss(pooled, wanted)
-            questions = questions + self.word_questions.loss(words[:, -1], wanted)
+            questions = questions + self.small_questions.loss(small, wanted)
         else:
             plan = self.texts(ids).last_hidden_state[:, -PLAN_TOKENS:]
             questions = self.plan_questions.loss(plan.mean(dim=1), wanted)
@@ -273,7 +275,7 @@ def train(
         chosen, latents = scenes.choose(BATCH, rng)
         ids = token_ids(words, [prompt(scene, rng) for scene in chosen])
         wanted = torch.tensor([answers(scene) for scene in chosen])
-        with torch.autocast("cpu", torch.bfloat16):
+        with device.mixed(), device.attention():
             planned, questions = model(ids, wanted)
         # Things are a small part of a picture and most of what is to be learnt.
         far = (latents - latents.mean(dim=(2, 3), keepdim=True)).abs().mean(dim=1, keepdim=True)
