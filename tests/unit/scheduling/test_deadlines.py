@@ -29,7 +29,7 @@ def test_a_disturbed_step_costs_nobody_the_place_for_long() -> None:
 def test_images_that_run_one_after_another_are_counted_one_after_another() -> None:
     simulation = Simulation()
     simulation.add("endless", "b", steps=100)
-    simulation.add("promised", "a", steps=3, images=4, alone=True, within_s=16.0)
+    simulation.add("promised", "a", steps=3, images=4, exact=True, within_s=16.0)
     simulation.run()
     made_s = 1 + max(
         number
@@ -42,8 +42,8 @@ def test_images_that_run_one_after_another_are_counted_one_after_another() -> No
 
 def test_alone_one_image_is_made_before_the_next_begins() -> None:
     simulation = Simulation()
-    simulation.add("x", steps=2, images=2, alone=True)
-    simulation.add("y", steps=1, alone=True, priority=Priority.LOW)
+    simulation.add("x", steps=2, images=2, exact=True)
+    simulation.add("y", steps=1, exact=True, priority=Priority.LOW)
     simulation.run()
     steps = [
         (step.job_id, step.image_index) for batch in simulation.batches for step in batch.steps
