@@ -96,6 +96,8 @@ class Seat:
         #: Why, when RESTARTING or FAILED.
         self.message = ""
         self.memory_bytes = 0
+        #: What the worker told last of what it has done.
+        self.stats = WorkerStats()
         #: How far it is, while LOADING.
         self.progress = LoadProgress(
             stage=LoadStage.STARTING, total_bytes=spec.version.weight_bytes
@@ -160,7 +162,6 @@ class Seat:
         if self._closing is not None:
             await self._closing
         self.memory_bytes = 0
-        #: What the worker told last of what it has done.
         self.stats = WorkerStats()
         self._metrics.worker_gone(self._number)
 
@@ -315,7 +316,6 @@ class Seat:
         self._death_count += not begun
         self._restart_count += 1
         self.memory_bytes = 0
-        #: What the worker told last of what it has done.
         self.stats = WorkerStats()
         self._metrics.worker_gone(self._number)
         log.warning("worker died", model=self._name(), jobs_at_work=len(begun))
