@@ -25,9 +25,9 @@ the real server against the stock pipeline on CPU cores with the embedded model.
 one GPU, with full-size models of random weights (`make bench-gpu`), and tier VG plays tier V on
 the step costs measured there.
 
-Tier C and G run at the default level, `REPRODUCIBILITY_EXACT`, after a model's sizes have been
-proved ([exactness](exactness.md)); a line that compares levels says so. On virtual devices levels
-do not differ.
+The figures of tiers C and G below were taken before steps could be shared
+[exactly](exactness.md): at `REPRODUCIBILITY_TOLERANCE`, where every step is shared, and where a line
+says solo at a level that shared none. The bench now plays them at the default level.
 
 - **Goodput**: requests a second that meet their deadline, at the highest load at which 90% meet
   five times the isolated latency of their class. The lines with 99% within 10x and 90% within 10
@@ -98,6 +98,10 @@ _CAUSES = {
     "throughput cost of previews": (
         "Steps are short at this size, 1 to 2 ms an image, and every preview is a message that the "
         "server and the client, on the same two cores, handle one by one."
+    ),
+    "goodput W-mix, saturated, solo / default": (
+        "On this GPU 1024 px do not saturate an eager step: eight rows make three times the rows a "
+        "second of one, and solo mode shares none."
     ),
     "idle latency at 512 px": (
         "Six pairs on a machine whose processor launched the GPU's kernels unevenly: the interval "
