@@ -26,8 +26,8 @@ one GPU, with full-size models of random weights (`make bench-gpu`), and tier VG
 the step costs measured there.
 
 The figures of tiers C and G below were taken before steps could be shared
-[exactly](exactness.md): at `REPRODUCIBILITY_TOLERANCE`, where every step is shared, and where a line
-says solo at a level that shared none. The bench now plays them at the default level.
+[exactly](exactness.md): at `REPRODUCIBILITY_TOLERANCE`, where every step is shared, and where a
+line says solo at a level that shared none. The bench now plays them at the default level.
 
 - **Goodput**: requests a second that meet their deadline, at the highest load at which 90% meet
   five times the isolated latency of their class. The lines with 99% within 10x and 90% within 10
