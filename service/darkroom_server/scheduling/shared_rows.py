@@ -22,9 +22,11 @@ def kinds_of(image_rows: Sequence[int]) -> RowKinds:
 class SharedRows:
     """Rows of the steps that were proved exact. One image alone is always exact.
 
-    One thread may add to it while others read.
+    One thread may add to it while others read. `is_open`: every step may be shared, of a model
+    whose rows nothing else changes.
     """
 
+    is_open: bool = False
     _proved: dict[Hashable, Mapping[RowKinds, frozenset[int]]] = field(default_factory=dict)
     #: Grows with everything that is added.
     version: int = 0
@@ -38,7 +40,7 @@ class SharedRows:
 
     def allows(self, key: Hashable, image_rows: Sequence[int]) -> bool:
         """Whether images of these rows may share a step."""
-        if len(image_rows) == 1:
+        if self.is_open or len(image_rows) == 1:
             return True
         return sum(image_rows) in self._proved.get(key, {}).get(kinds_of(image_rows), ())
 
@@ -51,6 +53,8 @@ class SharedRows:
 
     def most(self, key: Hashable, limit: int) -> int:
         """Rows of the largest step that may be taken within a limit; 0 while none is proved."""
+        if self.is_open:
+            return limit
         rows = (row for proved in self._proved.get(key, {}).values() for row in proved)
         return max((row for row in rows if row <= limit), default=0)
 

@@ -76,6 +76,7 @@ class WorkerLoop:
         *,
         max_batch_size: int,
         prover: Prover | None = None,
+        shared: SharedRows | None = None,
         costs: StepCosts | None = None,
         lane: CompressLane | None = None,
         prompts: PromptCache | None = None,
@@ -86,7 +87,7 @@ class WorkerLoop:
         self._clock = clock
         self._costs = costs or StepCosts(max_rows=max_batch_size)
         self._proving = ProvingTurns(prover, clock)
-        self._shared = prover.shared if prover is not None else SharedRows()
+        self._shared = prover.shared if prover is not None else shared or SharedRows()
         self._batcher = StepBatcher(self._costs, self._shared)
         if prover is not None:
             prover.useful_rows = self._costs.knee

@@ -171,6 +171,11 @@ def _loop(
         return WindowLoop(
             model, pipe.send, max_batch_size=info.max_batch_size, batching=info.dynamic_batching
         )
+    if info.backend is BackendKind.FAKE:
+        shared = SharedRows(is_open=True)
+        return WorkerLoop(
+            model, pipe.send, max_batch_size=info.max_batch_size, shared=shared, prompts=prompts
+        )
     prover = _prover(model, spec)
     # The first proofs find what calibration has to compute by image.
     prover.spend(FIRST_PROOFS_S)
@@ -195,7 +200,7 @@ def _prover(model: StepModel, spec: WorkerSpec) -> Prover:
         SharedRows(),
         max_rows=info.max_batch_size,
         tasks=info.tasks,
-        file=None if info.backend is BackendKind.FAKE else file,
+        file=file,
     )
     if info.reproducibility is Reproducibility.EXACT:
         defaults = info.defaults
@@ -210,11 +215,9 @@ def _prover(model: StepModel, spec: WorkerSpec) -> Prover:
     return prover
 
 
-def _costs(model: StepModel, spec: WorkerSpec) -> StepCosts | None:
-    """What steps cost here; the fake's are as configured, and learnt while serving."""
+def _costs(model: StepModel, spec: WorkerSpec) -> StepCosts:
+    """What steps cost here; the fake's are learnt while serving."""
     info = spec.version.model
-    if info.backend is BackendKind.FAKE:
-        return None
     conditions = _conditions(model, spec) | {
         "max_batch_size": str(info.max_batch_size),
         "reproducibility": info.reproducibility.name,

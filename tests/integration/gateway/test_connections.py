@@ -19,7 +19,7 @@ from darkroom_server.gateway.server import HttpOptions, HttpServer, build_http_s
 from darkroom_server.rpc.server import servicers
 from darkroom_server.telemetry.metrics import Metrics
 from darkroom_server.wire.images import ImageLimits
-from darkroom_server.wire.tls import TlsFiles
+from darkroom_server.wire.tls import Certificates, TlsFiles
 from tests.unit.gateway.test_callers import Engine
 
 LIVE = b"GET /v2/health/live HTTP/1.1\r\nhost: localhost\r\n\r\n"
@@ -31,7 +31,8 @@ POST = (
 @asynccontextmanager
 async def listening(max_count: int, tls: TlsFiles | None = None) -> AsyncIterator[HttpServer]:
     engine: Any = Engine()
-    options = HttpOptions("127.0.0.1", 0, 8001, max_connection_count=max_count, tls=tls)
+    certificates = None if tls is None else Certificates(tls)
+    options = HttpOptions("127.0.0.1", 0, 8001, max_connection_count=max_count, tls=certificates)
     found = Servicers(*servicers(engine, ImageLimits()))
     made = build_http_server(engine, options, Metrics(), Gate(GateOptions()), found)
     made.start()

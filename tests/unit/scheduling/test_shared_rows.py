@@ -44,3 +44,9 @@ def test_the_most_images_from_the_first_on_that_may_share(
     image_rows: tuple[int, ...], count: int
 ) -> None:
     assert proved().longest("small", image_rows) == count
+
+
+def test_where_nothing_else_changes_rows_every_step_is_shared() -> None:
+    shared = SharedRows(is_open=True)
+    assert shared.allows("any", (1, 2, 2, 1))
+    assert shared.most("any", 7) == 7
