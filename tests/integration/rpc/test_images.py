@@ -54,7 +54,7 @@ async def test_accepted_says_what_runs(images):
     parameters = accepted.parameters
     assert (parameters.model, parameters.model_version) == ("models/sdxl", 3)
     assert parameters.model_digest == "0123456789abcdef"
-    assert parameters.fingerprint == "0123456789ab/fp32/torch/solo"
+    assert parameters.fingerprint == "0123456789ab/fp32/torch/exact"
     assert (parameters.width_px, parameters.height_px) == (96, 256)
     assert list(parameters.seeds) == [5]
     assert parameters.output.format == image_pb2.OUTPUT_FORMAT_PNG
