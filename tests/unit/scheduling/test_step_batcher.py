@@ -112,13 +112,6 @@ def test_exact_steps_are_shared_as_far_as_was_proved() -> None:
     assert simulation.run() == [["x", "y"], ["z", "w"]]
 
 
-def test_exact_steps_of_which_none_was_proved_have_one_image() -> None:
-    simulation = Simulation()
-    for name in ("x", "y"):
-        simulation.add(name, steps=1, exact=True)
-    assert simulation.run() == [["x"], ["y"]]
-
-
 def test_an_image_wider_than_the_knee_runs_by_itself() -> None:
     simulation = Simulation()
     simulation.add("x", rows=MAX_ROWS + 1, steps=1)

@@ -16,10 +16,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from darkroom_server.backends.base import CompileCounts, ImageArray, SharingPlan
 from darkroom_server.backends.diffusers.first_block import FirstBlockMemory
+from darkroom_server.backends.diffusers.memory_use import peak_memory_bytes, weight_bytes
 from darkroom_server.backends.diffusers.networks.eager import EagerNetwork
 from darkroom_server.backends.diffusers.networks.exact import ExactSharing, ImageRows
 from darkroom_server.backends.diffusers.networks.network import Inputs, Network
@@ -387,27 +387,3 @@ def kept_dtype(module: Any) -> Iterator[None]:
 def _require_finite(values: torch.Tensor) -> None:
     if not bool(torch.isfinite(values).all()):
         raise GenerationFailed("The model produced values that are not finite.")
-
-
-def peak_memory_bytes(device: torch.device) -> int:
-    """The most of a GPU's memory that tensors have taken; 0 for a processor."""
-    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0
-
-
-def weight_bytes(pipeline: Any) -> int:
-    """Bytes of all parameters and buffers of a pipeline that are in memory."""
-    modules = [part for part in pipeline.components.values() if isinstance(part, torch.nn.Module)]
-    return sum(
-        _stored_bytes(tensor)
-        for module in modules
-        for tensor in (*module.parameters(), *module.buffers())
-        if not tensor.is_meta
-    )
-
-
-def _stored_bytes(tensor: torch.Tensor) -> int:
-    """Of a quantized tensor, the bytes of what it is made of, not of what it stands for."""
-    if not is_traceable_wrapper_subclass(tensor):
-        return tensor.numel() * tensor.element_size()
-    names, _ = tensor.__tensor_flatten__()
-    return sum(_stored_bytes(getattr(tensor, name)) for name in names)

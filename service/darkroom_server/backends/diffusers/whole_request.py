@@ -16,18 +16,14 @@ import torch
 from diffusers import DiffusionPipeline
 
 from darkroom_server.backends.base import ImageArray
+from darkroom_server.backends.diffusers.memory_use import peak_memory_bytes, weight_bytes
 from darkroom_server.backends.diffusers.pictures import keep_unmasked, picture
 from darkroom_server.backends.diffusers.pipeline_arguments import (
     call_parameters,
     guidance_arguments,
 )
 from darkroom_server.backends.diffusers.schedule import PrivateSchedulers
-from darkroom_server.backends.diffusers.step_model import (
-    DTYPES,
-    kept_dtype,
-    peak_memory_bytes,
-    weight_bytes,
-)
+from darkroom_server.backends.diffusers.step_model import DTYPES, kept_dtype
 from darkroom_server.domain.errors import GenerationFailed, UnsupportedParameter
 from darkroom_server.domain.jobs import ImageSpec, Task
 from darkroom_server.domain.models import Dtype
