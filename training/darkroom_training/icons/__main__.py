@@ -16,7 +16,9 @@ from darkroom_training.icons.product import PRODUCTS
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="darkroom_training.icons", description=__doc__)
-    parser.add_argument("stage", choices=["all", "icons", "resume", "evaluate", "export", *STAGES])
+    parser.add_argument(
+        "stage", choices=["all", "icons", "compact", "resume", "evaluate", "export", *STAGES]
+    )
     parser.add_argument("--folder", type=Path, default=Path("build/training-icons"))
     parser.add_argument("--ranks", type=int, default=2, help="one-thread processes")
     parser.add_argument("--device", default="cpu", help="cuda takes one rank")
@@ -51,6 +53,8 @@ def main() -> None:
             (args.folder / "icons").mkdir(exist_ok=True)
             names = sorted({concept.icon for concept in CONCEPTS.values() if concept.icon})
             (args.folder / "icons" / "wanted.txt").write_text("\n".join(names) + "\n")
+        case "compact":
+            compact.write(args.folder)
         case "resume":
             compact.resume(args.folder)
         case "evaluate":

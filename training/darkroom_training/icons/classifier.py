@@ -12,7 +12,6 @@ import random
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -32,7 +31,6 @@ CONCEPT_NAMES = (NOTHING, *CONCEPTS)
 COLOR_NAMES: tuple[str | None, ...] = (None, *COLORS)
 _BATCH = 64
 _MOST_SHIFT_PX = 6
-_SCENES_PER_STEP = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,8 +192,3 @@ def load(folder: Path) -> Classifier:
     model = Classifier()
     model.load_state_dict({**state["model"], **state["average"]})
     return model.eval()
-
-
-def stacked(pictures: list[Pixels]) -> Pixels:
-    """Pictures of one size as one array."""
-    return np.stack(pictures)

@@ -41,7 +41,7 @@ panda
 lion
 tiger=fluent/tiger-face
 elephant=fluent/elephant<
-giraffe=fluent/giraffe>
+giraffe=fluent/giraffe<
 monkey=fluent/monkey-face
 penguin
 duck=fluent/duck<
@@ -53,7 +53,7 @@ shark=fluent/shark<
 whale=fluent/spouting-whale<
 octopus
 crab
-turtle=fluent/turtle> | tortoise
+turtle=fluent/turtle< | tortoise
 frog
 snake
 butterfly=fluent/butterfly
@@ -104,7 +104,7 @@ bus=noto/bus<
 truck=fluent/delivery-truck< | lorry
 train=fluent/locomotive< | locomotive
 bicycle=fluent/bicycle | bike
-motorcycle=fluent/motorcycle> | motorbike
+motorcycle=fluent/motorcycle< | motorbike
 airplane=fluent/airplane | plane | aeroplane
 helicopter=fluent/helicopter<
 rocket=fluent/rocket | spaceship
@@ -148,7 +148,7 @@ guitar
 crown
 diamond=fluent/gem-stone
 hat=fluent/top-hat
-shirt=noto/t-shirt* | t-shirt
+shirt=fluent/t-shirt* | t-shirt
 dress=noto/dress*
 shoe=noto/running-shoe<
 chair

@@ -17,7 +17,7 @@ from transformers import CLIPTokenizer, T5Tokenizer
 
 from darkroom_training import flux as first_flux
 from darkroom_training import flux_fill as first_fill
-from darkroom_training.checkpoint import Average, Checkpoint
+from darkroom_training.checkpoint import Checkpoint
 from darkroom_training.example_pool import ExamplePool
 from darkroom_training.icons import autoencoder, device, flux, text
 from darkroom_training.icons.fill_example import FillLatents, latents_of, random_fill
@@ -59,17 +59,13 @@ def train(rank: int, rank_count: int, folder: Path, budget_s: float, peak_lr: fl
     """Trains for `budget_s` seconds in all; goes on from the last checkpoint."""
     torch.manual_seed(0)
     model, words, t5_words = start(folder)
-
-    def show(average: Average) -> None:
-        del average
-
     run = TrainingRun(
         model,
         folder / "flux-fill.pt",
         flux.options("flux-fill", budget_s, peak_lr),
         rank=rank,
         rank_count=rank_count,
-        on_checkpoint=show,
+        on_checkpoint=lambda _: None,
     )
     torch.manual_seed(7919 * rank + run.step)
     rng = random.Random(1_000_003 * (rank + 1) + run.step)

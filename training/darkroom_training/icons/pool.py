@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 from darkroom_training.icons import autoencoder, device
+from darkroom_training.icons.concepts import CONCEPTS
 from darkroom_training.icons.scenes import Scene, draw, random_scene
 from darkroom_training.icons.stamps import StampBook
 from darkroom_training.scene_example import as_tensor
@@ -45,7 +46,9 @@ def _seeds(shard: int) -> list[random.Random]:
 
 
 def _digest(scenes: list[Scene]) -> str:
-    return hashlib.sha256(repr(scenes).encode()).hexdigest()
+    """Of the scenes and of the icons that they are drawn with."""
+    drawn_with = [(concept.icon, concept.faces) for concept in CONCEPTS.values()]
+    return hashlib.sha256(repr((scenes, drawn_with)).encode()).hexdigest()
 
 
 def _file(folder: Path, shard: int) -> Path:

@@ -16,6 +16,8 @@ from darkroom_training.measurement import DrawSettings, Figures, share
 
 #: What of the prompts, and of the fills, must be right before weights are exported.
 LEAST_RIGHT = 0.95
+#: What of true drawings the judge must find right, or its word on others counts for nothing.
+LEAST_TRUE = 0.99
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +33,8 @@ class Product:
     def faults(self, report: Figures) -> list[str]:
         """Why a model with these figures is not good enough; empty when it is."""
         found = []
+        if share(report["true scenes"]["all"]) < LEAST_TRUE:
+            found.append(f"the judge is right on {share(report['true scenes']['all']):.1%} only")
         counts = report["fill"] if self.fills else report["generate"]["overall"]
         if share(counts["all"]) < LEAST_RIGHT:
             found.append(f"right in {share(counts['all']):.1%}, less than {LEAST_RIGHT:.0%}")

@@ -1,7 +1,7 @@
 """The text encoders of version 2, taught before any denoiser: they learn what pictures look like.
 
 A denoiser learns slowly, since most of what it sees is noise. What a cat looks like is therefore learnt
-where it costs a tenth: the text encoder puts a *plan* of the picture, all its latents, on the last 36 tokens
+where it costs a third of that and sees no noise: the text encoder puts a *plan* of the picture, all its latents, on the last 36 tokens
 of a prompt (padding, which the pipelines attend), each token a 4x4 part of the 24x24 latents; a linear map
 reads them, and the loss is their distance to the latents of a scene of that caption. Denoisers then have one
 thing to learn, the same for all prompts: to draw what the plan says.

@@ -13,6 +13,7 @@ from darkroom_training.icons import classifier, judgement
 from darkroom_training.icons.classifier import Classifier, Named, Place
 from darkroom_training.icons.fill_example import random_fill
 from darkroom_training.icons.measurement import judge_fill
+from darkroom_training.icons.product import PRODUCTS
 from darkroom_training.icons.scenes import SIZE_PX, Pixels, Plain, Scene, draw, random_scene
 from darkroom_training.icons.stamps import StampBook, Thing
 
@@ -119,3 +120,34 @@ def test_a_fill_repaints_its_mask_only_and_the_new_thing_is_in_it(
         assert result.outside_difference == 0
         spoilt = np.where(fill.mask[:, :, None], fill.wanted_picture, 255 - fill.original)
         assert judge_fill(MODEL, fill, spoilt.astype(np.uint8)).outside_difference > 6
+
+
+def _counts(right: int) -> dict[str, object]:
+    return {"all": {"right": right, "of": 100}, "outside difference before pasting": 3.0}
+
+
+@pytest.mark.parametrize(
+    ("drawn", "true", "fault"),
+    [
+        pytest.param(95, 99, None, id="good-enough"),
+        pytest.param(94, 99, "94.0%, less than 95%", id="too-little-right"),
+        pytest.param(100, 98, "the judge is right on 98.0% only", id="a-judge-that-errs"),
+    ],
+)
+def test_the_gate_asks_for_the_models_pictures_and_for_the_judge(
+    drawn: int, true: int, fault: str | None
+) -> None:
+    report = {
+        "generate": {"overall": _counts(drawn)},
+        "fill": _counts(drawn),
+        "true scenes": _counts(true),
+    }
+    for product in PRODUCTS.values():
+        faults = product.faults(report)
+        assert faults == [] if fault is None else fault in faults[0]
+
+
+def test_a_fill_that_changes_what_it_should_keep_is_not_exported() -> None:
+    report = {"fill": _counts(100) | {"outside difference before pasting": 7.0}}
+    report["true scenes"] = _counts(100)
+    assert "outside the mask" in PRODUCTS["tiny-flux-fill"].faults(report)[0]
