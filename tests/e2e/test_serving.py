@@ -125,7 +125,7 @@ def half_a_call(server: Server) -> socket.socket:
     """A connection over which a body is promised, and not sent whole."""
     port = server.until("listening")["http_port"]
     connection = socket.create_connection(("127.0.0.1", port))
-    head = "POST /v1/images/generations HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n"
+    head = "POST /v1/images/generations HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9\r\n\r\n"
     connection.sendall(f'{head}{{"'.encode())
     return connection
 

@@ -72,7 +72,12 @@ PIPELINES: dict[str, Callable[[Path], Any]] = {
     "flux-dev": lambda folder: random_flux(folder, guided=True),
     "flux-schnell": lambda folder: random_flux(folder, guided=False, small_vae=True),
     "flux-fill": random_flux_fill,
-    "hidream": lambda folder: random_hidream(folder, UniPCMultistepScheduler()),
+    "hidream": lambda folder: random_hidream(
+        folder,
+        UniPCMultistepScheduler(
+            prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0
+        ),
+    ),
     "whole-lcm": random_lcm,
     "whole-inpainting": random_inpainting,
     "whole-pixart": lambda _: random_pixart(),

@@ -37,7 +37,7 @@ def test_every_saved_scheduler_is_read(tmp_path: Path) -> None:
         repository.pipeline(kind, index={**SDXL_INDEX, "scheduler": ["diffusers", kind]})
         repository.write(f"{kind}/1/scheduler/scheduler_config.json", content)
     # Whether a family can step it is another question.
-    assert not any("scheduler_config.json" in text for text in repository.complaints())
+    assert not any("is not valid" in text for text in repository.complaints())
 
 
 def test_some_of_them_hold_numbers_without_end(tmp_path: Path) -> None:
@@ -57,4 +57,5 @@ def test_such_numbers_are_read_in_every_parts_settings(
     file.write_bytes(dump(settings))
     index = SDXL_INDEX | {"ratio": float(word)}
     repository.write("m/1/model_index.json", dump(index))
-    assert repository.complaints() == []
+    # Whether a family honours them is another question.
+    assert repository.errors() == []
