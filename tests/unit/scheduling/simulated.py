@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from darkroom_server.backends.fake import FLAT, RISING, SATURATED, stretch
 from darkroom_server.domain.errors import DarkroomError
 from darkroom_server.domain.jobs import Priority
-from darkroom_server.scheduling.admission import decide
+from darkroom_server.scheduling.admission import PROMISE_MARGIN, decide
 from darkroom_server.scheduling.batch import Batch
 from darkroom_server.scheduling.entry import Shape, Step
 from darkroom_server.scheduling.step_batcher import StepBatcher
@@ -82,8 +82,11 @@ class Device:
         self.batcher.add(made, shape, self.now_s, admission=admitted)
         self.left |= {Step(name, index): steps for index in range(images)}
         self.callers[name] = caller
-        if deadline_s is not None and admitted.reserve_s is not None:
-            self.promised_s[name] = deadline_s
+        if deadline_s is not None and admitted.reserve_s is not None and forecast is not None:
+            # An idle device also tries, with what reserve there is, what has less than the margin.
+            needed_s = (PROMISE_MARGIN - 1) * (forecast.kept_s or forecast.done_s)
+            if admitted.reserve_s >= needed_s - 1e-9:
+                self.promised_s[name] = deadline_s
         return True
 
     def cancel(self, name: str) -> None:
