@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 import structlog
 
+from darkroom_server.access.files import PUBLIC, replace_file
 from darkroom_server.backends.base import SharingPlan
 from darkroom_server.scheduling.shared_rows import RowKinds
 
@@ -79,9 +79,7 @@ class ProofFile:
     def write(self, proofs: Proofs, plan: SharingPlan) -> None:
         """Replaces it as a whole; a repository may be read-only, then every start proves anew."""
         content = {"conditions": self.conditions, "apart": plan, "steps": proofs.to_json()}
-        written = self.path.with_name(f"{self.path.name}.{os.getpid()}")
         try:
-            written.write_text(json.dumps(content, indent=1) + "\n")
-            written.replace(self.path)
+            replace_file(self.path, json.dumps(content, indent=1) + "\n", mode=PUBLIC)
         except OSError as error:
             log.info("proofs of exact steps not kept", reason=error.strerror)

@@ -60,7 +60,6 @@ class ExactSharing:
     """
 
     def __init__(self, module: torch.nn.Module | None) -> None:
-        self._module = module
         self._parts: dict[str, torch.nn.Module] = {}
         if module is not None:
             self._parts = {name: part for name, part in module.named_modules() if name}
