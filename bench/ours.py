@@ -50,6 +50,11 @@ class SharedSteps:
         """Removes a job."""
         self._forget(str(index))
 
+    def left_step_count(self, index: int) -> int:
+        """Steps that a request has left; 0 when it is not here."""
+        found = self._left.get(str(index))
+        return 0 if found is None else found[1]
+
     def turn(self, now_s: float) -> Turn | Idle:
         """One tick: drops what is late, takes one shared step, decodes what it finished."""
         self._commit()

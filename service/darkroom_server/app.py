@@ -6,24 +6,30 @@ import asyncio
 import gc
 import signal
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 import structlog
 import uvloop
 
 from darkroom_server.access.gate import Gate
 from darkroom_server.background import log_what_is_left
-from darkroom_server.config import ServerConfig
+from darkroom_server.config import ConfigError, ServerConfig
 from darkroom_server.engine.engine import Engine, EngineOptions
 from darkroom_server.engine.heap import keep_trimmed
 from darkroom_server.engine.memory import SystemMemory
 from darkroom_server.engine.model_control import ControlOptions
 from darkroom_server.engine.open_files import raise_open_files_limit
+from darkroom_server.engine.supervisor import SeatMaker
 from darkroom_server.gateway.connect import Servicers
 from darkroom_server.gateway.server import HttpOptions, build_http_server
 from darkroom_server.rpc.server import GrpcOptions, build_server, servicers
 from darkroom_server.telemetry.metrics import Metrics
 from darkroom_server.wire.picture_processes import PictureProcesses, Pictures
 from darkroom_server.wire.tls import Certificates
+
+if TYPE_CHECKING:
+    # Ray is an extra: it is imported where it is asked for.
+    from darkroom_server.scale_out.cluster import Cluster
 
 log = structlog.get_logger(__name__)
 
@@ -43,7 +49,8 @@ async def serve(config: ServerConfig) -> None:
     open_files_count = raise_open_files_limit()
     metrics = Metrics()
     gate = Gate(config.gate_options())
-    engine = Engine(_engine_options(config), metrics)
+    cluster = await _cluster(config)
+    engine = Engine(_engine_options(config, cluster), metrics)
     signals: asyncio.Queue[int] = asyncio.Queue()
     _listen_to_signals(signals, _Reloads(gate, tls))
     pictures = PictureProcesses()
@@ -79,9 +86,13 @@ async def serve(config: ServerConfig) -> None:
         trimming.cancel()
         await server.stop(grace_s=1.0)
         await http_server.stop()
+        if cluster is not None:
+            cluster.is_leaving = not cluster.is_own
         await engine.stop()
         await gate.stop()
         pictures.close()
+        if cluster is not None:
+            await asyncio.to_thread(cluster.close)
         log.info("stopped")
 
 
@@ -140,14 +151,49 @@ def _warn_of_exposure(config: ServerConfig) -> None:
         log.warning("no TLS: keys and pictures can be read on the way", host=config.host)
 
 
-def _engine_options(config: ServerConfig) -> EngineOptions:
+async def _cluster(config: ServerConfig) -> Cluster | None:
+    """The cluster that models run on, unless that is this machine; raises ConfigError."""
+    if config.on != "ray":
+        return None
+    try:
+        from darkroom_server.scale_out.cluster import Cluster
+    except ModuleNotFoundError as error:
+        raise ConfigError([f"on ray needs {error.name}: install darkroom-server[ray]"]) from None
+    cluster = Cluster(config.scale_out_options())
+    try:
+        await asyncio.to_thread(cluster.connect)
+    except (ConnectionError, RuntimeError) as error:
+        raise ConfigError([f"no Ray cluster at {config.ray_address}: {error}"]) from None
+    return cluster
+
+
+def _seats(config: ServerConfig, cluster: Cluster | None) -> SeatMaker | None:
+    """What runs jobs where that is not this machine."""
+    if cluster is None:
+        return None
+    from darkroom_server.scale_out.seats import seat_maker
+
+    return seat_maker(
+        cluster,
+        location=config.location,
+        threads_per_worker=config.threads_per_worker,
+        prompt_cache_bytes=config.prompt_cache_bytes,
+        hang_limit_s=config.worker_hang_limit_s,
+        memory_check=config.memory_check,
+    )
+
+
+def _engine_options(config: ServerConfig, cluster: Cluster | None) -> EngineOptions:
+    seats = _seats(config, cluster)
+    is_probed = config.memory_check and seats is None
     return EngineOptions(
+        make_seats=seats,
         model_repository=config.location,
         threads_per_worker=config.threads_per_worker,
         prompt_cache_bytes=config.prompt_cache_bytes,
         hang_limit_s=config.worker_hang_limit_s,
         aliases=config.aliases,
-        memory=SystemMemory() if config.memory_check else None,
+        memory=SystemMemory() if is_probed else None,
         undelivered_bytes=config.undelivered_bytes,
         control=ControlOptions(
             is_explicit=config.model_control == "explicit",

@@ -21,6 +21,8 @@ from pydantic_settings import (
 from darkroom_server.access.gate import GateOptions
 from darkroom_server.models.remote_repository import RemoteLocation
 from darkroom_server.models.remote_store import is_url
+from darkroom_server.scale_out.options import ScaleOutOptions
+from darkroom_server.telemetry.logs import LOG_FORMAT_VARIABLE, LOG_LEVEL_VARIABLE
 from darkroom_server.wire.tls import TlsFiles
 
 CONFIG_VARIABLE = "DARKROOM_CONFIG"
@@ -101,6 +103,28 @@ class ServerConfig(BaseSettings):
     #: Of SDXL a text takes 0.6 MiB in FP32, of FLUX with 512 tokens 8 MiB.
     prompt_cache_bytes: Annotated[int, Field(ge=0)] = 256 << 20
     worker_hang_limit_s: Annotated[float, Field(ge=0)] = 600.0
+    on: Literal["machine", "ray"] = "machine"
+    ray_address: str = "local"
+    min_replicas: Annotated[int, Field(ge=0)] = 1
+    max_replicas: Annotated[int, Field(ge=0)] = 0
+    replica_wait_s: Annotated[float, Field(gt=0)] = Field(
+        default=10.0,
+        description="On Ray, with max_replicas: device seconds of waiting work for which there is "
+        "one replica.",
+    )
+    replica_shrink_delay_s: Annotated[float, Field(ge=0)] = Field(
+        default=300.0,
+        description="On Ray, with max_replicas: how long fewer replicas must have been enough "
+        "before there are fewer.",
+    )
+    replica_cpus: Annotated[float, Field(ge=0)] = Field(
+        default=1.0, description="On Ray: what a replica takes of its node's CPUs."
+    )
+    replica_drain_s: Annotated[float, Field(ge=0)] = Field(
+        default=60.0,
+        description="On Ray: what a replica that is to end has for what it runs; then that runs "
+        "again elsewhere.",
+    )
     drain_delay_s: Annotated[float, Field(ge=0)] = 0.0
     exit_timeout_s: Annotated[float, Field(ge=0)] = 30.0
     log_format: Literal["text", "json"] = "text"
@@ -125,6 +149,14 @@ class ServerConfig(BaseSettings):
             raise ValueError("load_models is for model_control explicit")
         return self
 
+    @model_validator(mode="after")
+    def _replicas_are_rays(self) -> Self:
+        if self.max_replicas and self.max_replicas < max(1, self.min_replicas):
+            raise ValueError("max_replicas is less than min_replicas")
+        if self.on != "ray" and (self.max_replicas or self.ray_address != "local"):
+            raise ValueError("ray_address and max_replicas are for on ray")
+        return self
+
     @property
     def location(self) -> Path | RemoteLocation:
         """Where the models are."""
@@ -139,6 +171,22 @@ class ServerConfig(BaseSettings):
         if self.worker_thread_count:
             return self.worker_thread_count
         return max(1, (os.cpu_count() or 1) // max(1, worker_count))
+
+    def scale_out_options(self) -> ScaleOutOptions:
+        """How models are spread over a Ray cluster; its processes log as this one does."""
+        return ScaleOutOptions(
+            address=self.ray_address,
+            min_replica_count=self.min_replicas,
+            max_replica_count=self.max_replicas,
+            wait_s=self.replica_wait_s,
+            shrink_delay_s=self.replica_shrink_delay_s,
+            cpu_count=self.replica_cpus,
+            drain_s=self.replica_drain_s,
+            environment={
+                LOG_FORMAT_VARIABLE: self.log_format,
+                LOG_LEVEL_VARIABLE: self.log_level,
+            },
+        )
 
     def gate_options(self) -> GateOptions:
         """Which callers are let in, and where their use is counted."""

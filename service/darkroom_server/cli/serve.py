@@ -236,6 +236,29 @@ def serve(
             )
         ),
     ] = None,
+    on: Annotated[
+        str | None,
+        typer.Option(help=_help("machine: workers of this machine; ray: replicas on Ray.", "on")),
+    ] = None,
+    address: Annotated[
+        str | None,
+        typer.Option(
+            help="With ray: the cluster's address; auto: the one that this machine belongs to; "
+            "local: one of its own. [default: local; also DARKROOM_RAY_ADDRESS]"
+        ),
+    ] = None,
+    min_replicas: Annotated[
+        int | None,
+        typer.Option(
+            help=_help("With ray and --max-replicas: replicas kept when idle.", "min_replicas")
+        ),
+    ] = None,
+    max_replicas: Annotated[
+        int | None,
+        typer.Option(
+            help=_help("With ray: most replicas; 0: as the instance groups say.", "max_replicas")
+        ),
+    ] = None,
     drain_delay: Annotated[
         float | None,
         typer.Option(help=_help("Seconds to serve on, not ready, after SIGTERM.", "drain_delay_s")),
@@ -290,6 +313,10 @@ def serve(
         "receive_timeout_s": receive_timeout,
         "unread_timeout_s": unread_timeout,
         "undelivered_bytes": undelivered_bytes,
+        "on": on,
+        "ray_address": address,
+        "min_replicas": min_replicas,
+        "max_replicas": max_replicas,
         "drain_delay_s": drain_delay,
         "exit_timeout_s": exit_timeout,
         "log_format": log_format,

@@ -120,6 +120,10 @@ class Draining(TryLater):
     """The server is about to stop and takes no new requests."""
 
 
+class ReplicasLost(TryLater):
+    """What runs the model can be reached nowhere; it is being started again."""
+
+
 class InvalidApiKey(DarkroomError):
     """No API key where one is needed, or one that is not known."""
 

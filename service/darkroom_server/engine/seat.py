@@ -7,11 +7,10 @@ the same and the caller notices nothing but time.
 from __future__ import annotations
 
 import asyncio
-import enum
 import time
 from collections import deque
 from dataclasses import replace
-from typing import Protocol, assert_never
+from typing import assert_never
 
 import structlog
 
@@ -27,6 +26,7 @@ from darkroom_server.domain.jobs import (
 from darkroom_server.domain.models import Dtype, LoadProgress, LoadStage
 from darkroom_server.engine.active_job import ActiveJob
 from darkroom_server.engine.instance import Instance
+from darkroom_server.engine.seat_contract import SeatOwner, SeatState
 from darkroom_server.engine.version_metrics import VersionMetrics
 from darkroom_server.worker.messages import (
     CancelJob,
@@ -56,27 +56,11 @@ LOAD_PATIENCE = 3.0
 SLICE_COUNT = 256
 
 
-class SeatState(enum.Enum):
-    """How the worker is doing."""
-
-    LOADING = "loading"
-    READY = "ready"
-    RESTARTING = "restarting"
-    FAILED = "failed"
-
-
-class SeatOwner(Protocol):
-    """Whom a seat tells what happens to it."""
-
-    def seat_changed(self, seat: Seat) -> None:
-        """Its state is another."""
-
-    def job_ended(self, job_id: str, completed: JobCompleted | None) -> None:
-        """A job is over; None when it was not completed."""
-
-
 class Seat:
     """A worker and its jobs. What a dead worker had begun runs again here, one job by one."""
+
+    #: Workers that it stands for, and what is to be said of them.
+    width, note = 1, ""
 
     def __init__(
         self,

@@ -26,12 +26,13 @@ from darkroom_server.domain.models import (
     VersionStatus,
 )
 from darkroom_server.engine.active_job import ActiveJob
-from darkroom_server.engine.seat import Seat, SeatState
+from darkroom_server.engine.seat import Seat
+from darkroom_server.engine.seat_contract import SeatOwner, SeatState, ServingSeat
 from darkroom_server.engine.stream import JobStream
 from darkroom_server.engine.version_metrics import VersionMetrics
 from darkroom_server.models.lifecycle import LifeEvent, next_state
 from darkroom_server.telemetry.metrics import Metrics
-from darkroom_server.worker.messages import WorkerSpec
+from darkroom_server.worker.messages import WorkerSpec, WorkerStats
 
 log = structlog.get_logger(__name__)
 
@@ -46,6 +47,9 @@ SERVING_STATES = (
 #: What QUEUE_FULL advises before any job has been timed.
 DEFAULT_JOB_S = 1.0
 
+#: Makes the seats of a version where they are not workers of this machine.
+SeatMaker = Callable[[VersionInfo, VersionMetrics, SeatOwner], Sequence[ServingSeat]]
+
 
 class Supervisor:
     """A version and its workers. `on_change` is called whenever its status changes."""
@@ -59,6 +63,7 @@ class Supervisor:
         metrics: Metrics,
         on_change: Callable[[], None],
         hang_limit_s: float,
+        make_seats: SeatMaker | None = None,
     ) -> None:
         self.version = version
         #: What it computes in: as configured until it is loaded, then as it is.
@@ -81,24 +86,28 @@ class Supervisor:
         self._idle.set()
         #: Why it was given up, where that has a kind of its own.
         self.failure: ModelPrecondition | None = None
-        self._seat_of: dict[str, Seat] = {}
+        self._seat_of: dict[str, ServingSeat] = {}
         name, number = version.model.name, version.version
         self._metrics = VersionMetrics(metrics, model=name, version=number)
-        self._seats = [
-            Seat(
-                index,
-                WorkerSpec(
-                    version=version,
-                    thread_count=thread_count,
-                    placement=placement,
-                    prompt_cache_bytes=prompt_cache_bytes,
-                ),
-                metrics=self._metrics,
-                owner=self,
-                hang_limit_s=hang_limit_s,
-            )
-            for index, placement in enumerate(version.model.placements)
-        ]
+        self._seats: Sequence[ServingSeat] = (
+            make_seats(version, self._metrics, self)
+            if make_seats is not None
+            else [
+                Seat(
+                    index,
+                    WorkerSpec(
+                        version=version,
+                        thread_count=thread_count,
+                        placement=placement,
+                        prompt_cache_bytes=prompt_cache_bytes,
+                    ),
+                    metrics=self._metrics,
+                    owner=self,
+                    hang_limit_s=hang_limit_s,
+                )
+                for index, placement in enumerate(version.model.placements)
+            ]
+        )
 
     @property
     def state(self) -> VersionState:
@@ -115,12 +124,17 @@ class Supervisor:
         """The workers' process ids, for tests and logs."""
         return tuple(pid for seat in self._seats if (pid := seat.pid) is not None)
 
+    @property
+    def stats(self) -> tuple[WorkerStats, ...]:
+        """What the workers told last of what they have done."""
+        return tuple(seat.stats for seat in self._seats)
+
     def status(self) -> VersionStatus:
         """How the version is doing now."""
         return VersionStatus(
             version=self.version.version,
             state=self._state,
-            message=self._message,
+            message=self._message or "; ".join(one.note for one in self._seats if one.note),
             labels=self.version.labels,
             digest=self.version.digest,
             memory_bytes=sum(seat.memory_bytes for seat in self._seats),
@@ -137,7 +151,7 @@ class Supervisor:
             return replace(sharing, max_row_count=info.max_batch_size)
         if info.runs_whole:
             return replace(sharing, reason="its requests run whole, one by one")
-        told = [seat.stats for seat in self._seats]
+        told = self.stats
         row_count = max(stats.proved_row_count for stats in told)
         is_proving = any(stats.is_proving for stats in told)
         reason = "" if row_count or is_proving else "no step of several images was equal to theirs"
@@ -225,13 +239,16 @@ class Supervisor:
         self._loaded_at_s = None
         self._happen(LifeEvent.GONE)
 
-    def submit(self, job: Job) -> JobStream:
-        """Admits a job, or raises QueueFull, ModelUnavailable or DeadlineExceeded."""
+    def submit(self, job: Job, *, is_promised: bool = False) -> JobStream:
+        """Admits a job, or raises QueueFull, ModelUnavailable or DeadlineExceeded.
+
+        `is_promised`: its caller was told elsewhere that it is accepted.
+        """
         self.require_room()
         now_s = time.monotonic()
         if job.deadline_s is not None and job.deadline_s <= now_s:
             raise DeadlineExceeded("The deadline had passed before the request was admitted.")
-        active = ActiveJob(job, JobStream(), now_s)
+        active = ActiveJob(job, JobStream(), now_s, is_promised=is_promised)
         self._place(active, self._open_seats())
         return active.stream
 
@@ -239,7 +256,7 @@ class Supervisor:
         """Raises QueueFull or ModelUnavailable when a job would not be admitted now."""
         if self._state not in SERVING_STATES or self._is_cut_off or not self._open_seats():
             raise self._unavailable()
-        limit = self.version.model.max_queue_size
+        limit = self.version.model.max_queue_size * max(seat.width for seat in self._seats)
         if self.job_count >= limit:
             raise QueueFull(
                 f"{self.job_count} requests are running or waiting; the limit is {limit}.",
@@ -264,7 +281,7 @@ class Supervisor:
         if completed is not None:
             self._job_s = 0.8 * self._job_s + 0.2 * completed.timings.total_s
 
-    def seat_changed(self, seat: Seat) -> None:
+    def seat_changed(self, seat: ServingSeat) -> None:
         """A seat says that its state is another: what waits for it may move to one that runs."""
         if seat.dtype is not None:
             self.dtype = seat.dtype
@@ -292,18 +309,18 @@ class Supervisor:
                 self._message = seat.message or self._message
             self._on_change()
 
-    def _open_seats(self) -> list[Seat]:
+    def _open_seats(self) -> list[ServingSeat]:
         """Where a job may be put: workers that run, else those that will."""
         ready = [seat for seat in self._seats if seat.state is SeatState.READY]
         return ready or [seat for seat in self._seats if seat.state is not SeatState.FAILED]
 
-    def _place(self, active: ActiveJob, seats: Sequence[Seat]) -> None:
+    def _place(self, active: ActiveJob, seats: Sequence[ServingSeat]) -> None:
         """Gives a job to the seat with the fewest."""
         seat = min(seats, key=lambda one: len(one.jobs))
         self._seat_of[active.job.job_id] = seat
         seat.submit(active)
 
-    def _move_jobs(self, seat: Seat) -> None:
+    def _move_jobs(self, seat: ServingSeat) -> None:
         """Takes from a failed seat what it has, and from one that comes back what can run now."""
         others = [one for one in self._open_seats() if one is not seat]
         match seat.state:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 #: A batch of twice the rows must make so many times the rows a second to be worth the longer step.
@@ -92,6 +92,13 @@ class StepCosts:
     def measured(self) -> Mapping[Hashable, Mapping[int, float]]:
         """All that was measured, by key and bucket."""
         return self._measured_s
+
+    def by_size(self) -> Iterator[tuple[Hashable, int, Curve]]:
+        """What is believed of each key, with its pixels; one key of so many pixels."""
+        keys = {pixel_count: key for key, pixel_count in self._pixel_counts.items()}
+        for pixel_count, key in sorted(keys.items()):
+            if curve := self._rising_s.get(key):
+                yield key, pixel_count, curve
 
     def learn(self, key: Hashable, row_count: int, duration_s: float) -> None:
         """Takes in one measured step: blended with what was known, and bounded by what could be.

@@ -53,6 +53,7 @@ ERROR_KINDS: Mapping[type[DarkroomError], ErrorKind] = {
     errors.ControlRefused: ErrorKind(_Code.FAILED_PRECONDITION, 409, "MODEL_CONTROL"),
     errors.QueueFull: ErrorKind(_Code.UNAVAILABLE, 429, "QUEUE_FULL", retryable=True),
     errors.Draining: ErrorKind(_Code.UNAVAILABLE, 503, "DRAINING", retryable=True),
+    errors.ReplicasLost: ErrorKind(_Code.UNAVAILABLE, 503, "REPLICAS_LOST", retryable=True),
     errors.InvalidApiKey: ErrorKind(_Code.UNAUTHENTICATED, 401, "INVALID_API_KEY"),
     errors.PermissionDenied: ErrorKind(_Code.PERMISSION_DENIED, 403, "PERMISSION_DENIED"),
     errors.RateLimited: ErrorKind(_Code.RESOURCE_EXHAUSTED, 429, "RATE_LIMITED", retryable=True),

@@ -8,7 +8,8 @@ from collections.abc import Callable
 
 from darkroom_server.backends.base import CompileCounts
 from darkroom_server.backends.prompt_cache import PromptCache
-from darkroom_server.worker.messages import WorkerStats
+from darkroom_server.scheduling.step_costs import StepCosts
+from darkroom_server.worker.messages import SizeCost, WorkerStats
 
 #: The server is told at most this often.
 STATS_INTERVAL_S = 1.0
@@ -29,8 +30,15 @@ class WorkerCounters:
         self._compile_counts = compile_counts
         self._step_count_by_rows: Counter[int] = Counter()
         self._capacity_row_count = 0
+        #: What steps cost, where they are shared.
+        self._costs: StepCosts | None = None
         self._told = WorkerStats()
         self._told_s = -math.inf
+
+    def note_shared_step(self, row_count: int, costs: StepCosts) -> None:
+        """Counts a step of a model whose steps cost this."""
+        self._costs = costs
+        self.note_step(row_count, capacity_row_count=costs.max_rows)
 
     def note_step(self, row_count: int, *, capacity_row_count: int) -> None:
         """Counts a step of so many rows, of the so many that were allowed."""
@@ -63,4 +71,17 @@ class WorkerCounters:
             uncompiled_step_count=compiled.uncompiled_step_count,
             proved_row_count=proved_row_count,
             is_proving=is_proving,
+            costs=() if self._costs is None else _by_size(self._costs),
         )
+
+
+def _by_size(costs: StepCosts) -> tuple[SizeCost, ...]:
+    return tuple(
+        SizeCost(
+            pixel_count=pixel_count,
+            room=costs.knee(key),
+            step_s_by_rows=tuple(sorted(curve.items())),
+            image_s=costs.image_s(key),
+        )
+        for key, pixel_count, curve in costs.by_size()
+    )

@@ -297,9 +297,8 @@ class WorkerLoop:
         if not isinstance(outputs, DarkroomError):
             self._scatter(images, outputs)
             self._model.wait()
-            self._counters.note_step(
-                sum(image.row_count for image in images), capacity_row_count=self._costs.max_rows
-            )
+            row_count = sum(image.row_count for image in images)
+            self._counters.note_shared_step(row_count, self._costs)
             return True
         if len(images) == 1:
             self._fail(images[0].step.job_id, outputs)

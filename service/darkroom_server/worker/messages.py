@@ -79,6 +79,19 @@ class JobFailed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SizeCost:
+    """What images of so many pixels cost: seconds of a step by rows, and besides the steps.
+
+    `room`: rows up to which a larger batch pays.
+    """
+
+    pixel_count: int
+    room: int
+    step_s_by_rows: tuple[tuple[int, float], ...]
+    image_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerStats:
     """What the worker has done since it started; numbers but `prompt_cache_bytes` only grow.
 
@@ -87,7 +100,7 @@ class WorkerStats:
     `capacity_row_count`: rows that the steps would have had at the largest batch allowed.
     `recompile_count`: graphs compiled after the warm-up. `uncompiled_step_count`: steps whose
     shapes the warm-up did not have. `proved_row_count`: rows of the largest step that was proved
-    exact; `is_proving`: whether more is being tried.
+    exact; `is_proving`: whether more is being tried. `costs`: what is known by size.
     """
 
     step_count_by_rows: tuple[tuple[int, int], ...] = ()
@@ -99,6 +112,7 @@ class WorkerStats:
     uncompiled_step_count: int = 0
     proved_row_count: int = 0
     is_proving: bool = False
+    costs: tuple[SizeCost, ...] = ()
 
     @property
     def step_count(self) -> int:

@@ -1,0 +1,222 @@
+"""The Ray cluster that replicas run on: reached or started, told what to run, asked how it is.
+
+Methods block unless they say otherwise, and are for any thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import grpc
+import ray
+import structlog
+from ray import serve
+from ray.exceptions import RayError
+from ray.serve.config import AutoscalingConfig, AutoscalingPolicy, RequestRouterConfig
+from ray.serve.exceptions import RayServeException
+
+from darkroom_server.scale_out.autoscaling import DeviceSeconds
+from darkroom_server.scale_out.messages import JobNews, RunJob
+from darkroom_server.scale_out.options import LOCAL, ReplicaOrder, ScaleOutOptions
+from darkroom_server.scale_out.replica import ModelReplica
+from darkroom_server.scale_out.replicas import AppStatus, ClusterLost, ReplicaLost
+from darkroom_server.scale_out.router import BatchingRouter
+
+log = structlog.get_logger(__name__)
+
+DEPLOYMENT = "model"
+#: Statuses of all applications are asked for at most this often, however many want one.
+STATUS_INTERVAL_S = 0.5
+#: Replicas take what they are given; their admission refuses, and says why.
+MAX_ONGOING = 100_000
+#: A model that cannot be loaded is tried so many times.
+MAX_START_COUNT = 3
+#: Of a cluster of this machine alone: pictures on their way are kept there for moments only.
+OBJECT_STORE_BYTES = 256 << 20
+#: What a cluster of this machine counts with: replicas share its processors, as workers do.
+LOCAL_CPU_COUNT = 64
+
+#: What Ray is told unless the environment says otherwise: to tell nobody of its use, and to be
+#: patient with a machine that is busy.
+RAY_SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_raylet_start_wait_time_s": "120"}
+
+#: What Ray raises when it, or a part of it, cannot be reached.
+RAY_ERRORS = (RayError, RayServeException, RuntimeError, ConnectionError, TimeoutError)
+
+
+class ServeCall:
+    """A job at a replica, as a streaming call of Serve."""
+
+    def __init__(self, response: Any) -> None:
+        self._response = response
+        self._is_cancelled = False
+
+    async def news(self) -> AsyncGenerator[JobNews]:
+        """What happens to the job; raises ReplicaLost."""
+        try:
+            async for one in self._response:
+                yield one
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if self._is_cancelled or (task is not None and task.cancelling()):
+                raise
+            raise ReplicaLost("its replica was ended") from None
+        except (*RAY_ERRORS, grpc.RpcError) as error:
+            raise ReplicaLost(f"{type(error).__name__}: {first_line(error)}") from error
+
+    def cancel(self) -> None:
+        """Stops the work, or keeps it from beginning."""
+        self._is_cancelled = True
+        self._response.cancel()
+
+
+class ServeReplicas:
+    """The replicas of a Serve application, by its handle."""
+
+    def __init__(self, handle: Any) -> None:
+        # Over gRPC from here to the replica: a message costs a third of one over an actor's call.
+        self._handle = handle.options(stream=True, method_name="run", _by_reference=False)
+
+    def send(self, request: RunJob) -> ServeCall:
+        """Gives a job to the one that the router chooses."""
+        return ServeCall(self._handle.remote(request))
+
+
+class Cluster:
+    """A connection to Ray, and what of Serve is used."""
+
+    def __init__(self, options: ScaleOutOptions) -> None:
+        self.options = options
+        self._lock = threading.Lock()
+        self._statuses: dict[str, AppStatus] = {}
+        self._asked_s = -STATUS_INTERVAL_S
+        #: Set when the server leaves a cluster that goes on: applications stay.
+        self.is_leaving = False
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it begins and ends with this server."""
+        return self.options.address == LOCAL
+
+    def connect(self) -> None:
+        """Starts a cluster of this machine, or joins one; raises ConnectionError, RuntimeError."""
+        for name, value in RAY_SETTINGS.items():
+            os.environ.setdefault(name, value)
+        environment = {"env_vars": dict(self.options.environment or {})}
+        if self.is_own:
+            ray.init(
+                num_cpus=LOCAL_CPU_COUNT,
+                object_store_memory=OBJECT_STORE_BYTES,
+                include_dashboard=False,
+                _node_ip_address="127.0.0.1",
+                logging_level="warning",
+                log_to_driver=True,
+                runtime_env=environment,
+            )
+        else:
+            ray.init(address=self.options.address, logging_level="warning", runtime_env=environment)
+        # Requests come in over Darkroom's own ports, through this process.
+        serve.start(proxy_location="Disabled")
+        log.info("cluster", address=self.options.address, nodes=len(ray.nodes()))
+
+    def close(self) -> None:
+        """Leaves the cluster; one of its own ends."""
+        if self.is_own:
+            serve.shutdown()
+        ray.shutdown()
+
+    def run(self, order: ReplicaOrder) -> ServeReplicas:
+        """Has Serve run replicas, and does not wait for them; raises ClusterLost."""
+        with _lost():
+            application = _application(order, self.options)
+            target = serve.RunTarget(target=application, name=order.app_name, route_prefix=None)
+            (handle,) = serve.run_many([target], wait_for_applications_running=False)
+            return ServeReplicas(handle)
+
+    def delete(self, app_name: str) -> None:
+        """Ends an application: replicas end what they run, within the time they have."""
+        with _lost():
+            serve.delete(app_name, _blocking=False)
+
+    def status(self, app_name: str) -> AppStatus:
+        """How an application is; raises ClusterLost."""
+        with self._lock, _lost():
+            if time.monotonic() - self._asked_s >= STATUS_INTERVAL_S:
+                found = serve.status().applications
+                self._statuses = {name: _status(one) for name, one in found.items()}
+                self._asked_s = time.monotonic()
+            return self._statuses.get(app_name, AppStatus())
+
+
+def first_line(error: BaseException) -> str:
+    """Of an error's text, which has whole tracebacks of other processes."""
+    return next(iter(str(error).splitlines()), "")
+
+
+@contextmanager
+def _lost() -> Iterator[None]:
+    try:
+        yield
+    except RAY_ERRORS as error:
+        raise ClusterLost(f"{type(error).__name__}: {first_line(error)}") from error
+
+
+def _status(found: Any) -> AppStatus:
+    deployment = found.deployments.get(DEPLOYMENT)
+    states = {} if deployment is None else deployment.replica_states
+    replicas = {getattr(state, "value", str(state)): count for state, count in states.items()}
+    messages = [found.message, "" if deployment is None else deployment.message]
+    target = getattr(deployment, "target_num_replicas", None)
+    return AppStatus(
+        is_there=True,
+        has_failed=found.status.value == "DEPLOY_FAILED",
+        message=" ".join(one for one in messages if one),
+        replicas=replicas,
+        target_count=sum(replicas.values()) if target is None else target,
+    )
+
+
+def _application(order: ReplicaOrder, options: ScaleOutOptions) -> Any:
+    has_gpus = bool(ray.cluster_resources().get("GPU", 0))
+    resources: dict[str, Any] = {"num_cpus": options.cpu_count}
+    if order.needs_gpu(has_gpus=has_gpus):
+        resources["num_gpus"] = 1
+    deployment = serve.deployment(
+        name=DEPLOYMENT,
+        version=order.digest,
+        max_ongoing_requests=MAX_ONGOING,
+        ray_actor_options=resources,
+        graceful_shutdown_timeout_s=options.drain_s,
+        graceful_shutdown_wait_loop_s=0.5,
+        health_check_period_s=5,
+        max_constructor_retry_count=MAX_START_COUNT,
+        request_router_config=RequestRouterConfig(request_router_class=BatchingRouter),
+        **_size(order, options),
+    )(ModelReplica)
+    return deployment.bind(order)
+
+
+def _size(order: ReplicaOrder, options: ScaleOutOptions) -> dict[str, Any]:
+    count = order.replica_count(options)
+    if not options.max_replica_count:
+        return {"num_replicas": count}
+    scaling = AutoscalingConfig(
+        min_replicas=options.min_replica_count,
+        initial_replicas=count,
+        max_replicas=options.max_replica_count,
+        metrics_interval_s=1.0,
+        look_back_period_s=3.0,
+        upscale_delay_s=2.0,
+        downscale_delay_s=options.shrink_delay_s,
+        policy=AutoscalingPolicy(
+            policy_function=f"{DeviceSeconds.__module__}:{DeviceSeconds.__name__}",
+            policy_kwargs={"wait_s": options.wait_s},
+        ),
+    )
+    return {"num_replicas": None, "autoscaling_config": scaling}
