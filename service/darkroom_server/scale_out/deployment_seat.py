@@ -194,10 +194,11 @@ class DeploymentSeat:
         while job_id in self._flights:
             flight.is_moved = False
             lost = await self._try(flight)
+            where = self._table.where(job_id)
             self._table.ended(job_id)
             if job_id not in self._flights:
                 return
-            if lost and not self._goes_on(flight, lost):
+            if lost and not self._goes_on(flight, lost, where):
                 return
             if lost:
                 await asyncio.sleep(pause_s)
@@ -236,11 +237,10 @@ class DeploymentSeat:
             avoided=frozenset(flight.avoided),
         )
 
-    def _goes_on(self, flight: _Flight, lost: str) -> bool:
+    def _goes_on(self, flight: _Flight, lost: str, where: str | None) -> bool:
         """What follows of a loss: the job is sent again, unless it is held to be the cause."""
         active, now_s = flight.active, time.monotonic()
         job_id = active.job.job_id
-        where = self._table.where(job_id)
         log.warning("job lost with its replica", job_id=job_id, replica=where, problem=lost)
         if where is not None:
             flight.avoided.add(where)

@@ -1,0 +1,299 @@
+"""What becomes of jobs whose replicas die, refuse, leave or cannot be reached."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from darkroom_server.domain.errors import DarkroomError, DeadlineExceeded, QueueFull, WorkerLost
+from darkroom_server.domain.jobs import JobCompleted, JobProgress, JobTimings, Stage
+from darkroom_server.domain.models import VersionInfo
+from darkroom_server.engine.active_job import ActiveJob
+from darkroom_server.engine.seat_contract import SeatState, ServingSeat
+from darkroom_server.engine.stream import JobStream
+from darkroom_server.engine.version_metrics import VersionMetrics
+from darkroom_server.scale_out import deployment_seat
+from darkroom_server.scale_out.deployment_seat import DeploymentSeat
+from darkroom_server.scale_out.load_table import table_of
+from darkroom_server.scale_out.messages import JobNews, RunJob
+from darkroom_server.scale_out.options import ReplicaOrder, ScaleOutOptions
+from darkroom_server.scale_out.replicas import AppStatus, ClusterLost, ReplicaLost
+from darkroom_server.telemetry.metrics import Metrics
+from tests.unit.specs import job
+from tests.unit.wire.example_models import SDXL
+
+VERSION = VersionInfo(model=SDXL, version=1, path=Path("unused"), digest="ab" * 32, weight_bytes=0)
+COMPLETED = JobCompleted(image_count=1, timings=JobTimings())
+PROGRESS = JobProgress(stage=Stage.DENOISE, completed_step_count=1, total_step_count=3)
+
+
+class ScriptedCall:
+    """A job at a replica; the test says what happens to it."""
+
+    def __init__(self, request: RunJob, replica_id: str | None) -> None:
+        self.request, self.replica_id = request, replica_id
+        self.is_cancelled = False
+        self._said: asyncio.Queue[JobNews | Exception] = asyncio.Queue()
+
+    def say(self, *events: Any, error: DarkroomError | None = None) -> None:
+        self._said.put_nowait(JobNews(tuple(events), error))
+
+    def die(self) -> None:
+        self._said.put_nowait(ReplicaLost("it died"))
+
+    async def news(self) -> AsyncGenerator[JobNews]:
+        while True:
+            said = await self._said.get()
+            if isinstance(said, Exception):
+                raise said
+            yield said
+
+    def cancel(self) -> None:
+        self.is_cancelled = True
+        # As a call of Serve that was cancelled ends.
+        self._said.put_nowait(ReplicaLost("it was cancelled"))
+
+
+class ScriptedHost:
+    """Replicas that do nothing but what the test says."""
+
+    def __init__(self) -> None:
+        self.options = ScaleOutOptions()
+        self.is_leaving = False
+        self.now = AppStatus(is_there=True, replicas={"RUNNING": 2}, target_count=2)
+        self.calls: asyncio.Queue[ScriptedCall] = asyncio.Queue()
+        self.deleted: list[str] = []
+        self.app_name = ""
+
+    def run(self, order: ReplicaOrder) -> ScriptedHost:
+        self.app_name = order.app_name
+        table_of(order.app_name).set_replicas(("a", "b"))
+        return self
+
+    def send(self, request: RunJob) -> ScriptedCall:
+        table = table_of(self.app_name)
+        call = ScriptedCall(request, table.place(request, sorted(table.replica_ids)))
+        self.calls.put_nowait(call)
+        return call
+
+    def delete(self, app_name: str) -> None:
+        self.deleted.append(app_name)
+
+    def status(self, app_name: str) -> AppStatus:
+        del app_name
+        return self.now
+
+
+class Owner:
+    def __init__(self) -> None:
+        self.states: asyncio.Queue[SeatState] = asyncio.Queue()
+        self.ended: list[tuple[str, bool]] = []
+
+    def seat_changed(self, seat: ServingSeat) -> None:
+        self.states.put_nowait(seat.state)
+
+    def job_ended(self, job_id: str, completed: JobCompleted | None) -> None:
+        self.ended.append((job_id, completed is not None))
+
+
+@pytest.fixture
+def host() -> ScriptedHost:
+    return ScriptedHost()
+
+
+@pytest.fixture
+def owner() -> Owner:
+    return Owner()
+
+
+@pytest.fixture
+async def seat(
+    host: ScriptedHost, owner: Owner, monkeypatch: pytest.MonkeyPatch
+) -> AsyncGenerator[DeploymentSeat]:
+    monkeypatch.setattr(deployment_seat, "FIRST_PAUSE_S", 0.0)
+    monkeypatch.setattr(deployment_seat, "POLL_S", 0.0)
+    order = ReplicaOrder(
+        version=VERSION,
+        location=Path("unused"),
+        thread_count=1,
+        prompt_cache_bytes=0,
+        hang_limit_s=0.0,
+        memory_check=False,
+    )
+    metrics = VersionMetrics(Metrics(), model="m", version=1)
+    made = DeploymentSeat(order, host, metrics=metrics, owner=owner)
+    yield made
+    await made.stop()
+
+
+async def ready(seat: DeploymentSeat, owner: Owner) -> None:
+    await seat.start()
+    while await owner.states.get() is not SeatState.READY:
+        pass
+
+
+def active(job_id: str = "1", **changes: Any) -> ActiveJob:
+    return ActiveJob(job(job_id, **changes), JobStream(), 0.0)
+
+
+async def events(one: ActiveJob) -> list[Any]:
+    return [event async for event in one.stream.events()]
+
+
+async def test_jobs_wait_for_replicas(
+    seat: DeploymentSeat, host: ScriptedHost, owner: Owner
+) -> None:
+    one = active()
+    seat.submit(one)
+    assert host.calls.empty()
+    await ready(seat, owner)
+    call = await host.calls.get()
+    assert call.request.is_promised
+    call.say(COMPLETED)
+    told = await events(one)
+    assert told[0].model_loading
+    assert owner.ended == [("1", True)]
+
+
+async def test_a_job_whose_replica_died_goes_to_another(
+    seat: DeploymentSeat, host: ScriptedHost, owner: Owner
+) -> None:
+    await ready(seat, owner)
+    one = active()
+    seat.submit(one)
+    first = await host.calls.get()
+    first.say(PROGRESS)
+    first.die()
+    second = await host.calls.get()
+    assert {first.replica_id, second.replica_id} == {"a", "b"}
+    assert second.request.is_promised
+    second.say(PROGRESS, COMPLETED)
+    told = await events(one)
+    assert [type(event) for event in told] == [JobProgress, JobCompleted]
+
+
+async def test_a_job_during_which_three_replicas_died_is_held_to_be_the_cause(
+    seat: DeploymentSeat, host: ScriptedHost, owner: Owner
+) -> None:
+    await ready(seat, owner)
+    one = active()
+    seat.submit(one)
+    for _ in range(3):
+        call = await host.calls.get()
+        call.say(PROGRESS)
+        call.die()
+    with pytest.raises(WorkerLost):
+        await events(one)
+    assert not seat.jobs
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        pytest.param(DeadlineExceeded("too late"), id="no-time"),
+        pytest.param(QueueFull("full", retry_after_s=1.0), id="no-room"),
+    ],
+)
+async def test_what_one_replica_refuses_is_offered_to_the_others_before_it_is_refused(
+    seat: DeploymentSeat, host: ScriptedHost, owner: Owner, refusal: DarkroomError
+) -> None:
+    await ready(seat, owner)
+    taken, refused = active("1"), active("2")
+    for one in (taken, refused):
+        seat.submit(one)
+        (await host.calls.get()).say(error=refusal)
+        call = await host.calls.get()
+        assert len(call.request.avoided) == 1
+        assert call.replica_id not in call.request.avoided
+        if one is taken:
+            call.say(COMPLETED)
+        else:
+            call.say(error=refusal)
+    assert [type(event) for event in await events(taken)] == [JobCompleted]
+    with pytest.raises(type(refusal)):
+        await events(refused)
+
+
+async def test_a_cancelled_job_stops_at_its_replica(
+    seat: DeploymentSeat, host: ScriptedHost, owner: Owner
+) -> None:
+    await ready(seat, owner)
+    seat.submit(active())
+    call = await host.calls.get()
+    seat.cancel("1")
+    assert call.is_cancelled
+    assert not seat.jobs
+    await asyncio.sleep(0)
+    assert host.calls.empty()
+
+
+async def test_what_a_leaving_replica_has_not_begun_goes_elsewhere(
+    seat: DeploymentSeat, host: ScriptedHost, owner: Owner
+) -> None:
+    await ready(seat, owner)
+    begun, waiting = active("1"), active("2", width_px=32)
+    seat.submit(begun)
+    first = await host.calls.get()
+    first.say(PROGRESS)
+    seat.submit(waiting)
+    second = await host.calls.get()
+    while not begun.is_begun:
+        await asyncio.sleep(0)
+    table_of(host.app_name).set_replicas(("c",))
+    third = await host.calls.get()
+    assert (third.request.job.job_id, third.replica_id) == ("2", "c")
+    assert second.is_cancelled
+    assert not first.is_cancelled
+
+
+async def test_a_model_that_no_replica_can_load_fails(
+    seat: DeploymentSeat, host: ScriptedHost, owner: Owner
+) -> None:
+    host.now = AppStatus(is_there=True, has_failed=True, message="no weights")
+    await seat.start()
+    assert await owner.states.get() is SeatState.FAILED
+    assert seat.message == "no weights"
+
+
+async def test_it_serves_when_all_replicas_do_and_for_as_long_as_any_does(
+    seat: DeploymentSeat, host: ScriptedHost, owner: Owner
+) -> None:
+    host.now = AppStatus(is_there=True, replicas={"RUNNING": 1, "STARTING": 1}, target_count=2)
+    seat._on_status(host.now)
+    assert seat.state is SeatState.LOADING
+    for replicas, state in (
+        ({"RUNNING": 2}, SeatState.READY),
+        ({"RUNNING": 1, "STARTING": 1}, SeatState.READY),
+        ({"STARTING": 2}, SeatState.RESTARTING),
+        ({"RUNNING": 1, "STARTING": 1}, SeatState.READY),
+    ):
+        seat._on_status(AppStatus(is_there=True, replicas=replicas, target_count=2))
+        assert seat.state is state
+
+
+async def test_a_cluster_that_does_not_run_it_is_a_failed_load(
+    seat: DeploymentSeat, host: ScriptedHost, owner: Owner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(order: ReplicaOrder) -> ScriptedHost:
+        del order
+        raise ClusterLost("gone")
+
+    monkeypatch.setattr(host, "run", refuse)
+    await seat.start()
+    assert await owner.states.get() is SeatState.FAILED
+
+
+async def test_replicas_end_with_their_version_but_not_with_a_server_that_leaves(
+    seat: DeploymentSeat, host: ScriptedHost, owner: Owner
+) -> None:
+    await ready(seat, owner)
+    host.is_leaving = True
+    await seat.stop()
+    assert host.deleted == []
+    host.is_leaving = False
+    await seat.stop()
+    assert host.deleted == [host.app_name]
