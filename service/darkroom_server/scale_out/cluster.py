@@ -44,7 +44,7 @@ LOCAL_CPU_COUNT = 64
 
 #: What Ray is told unless the environment says otherwise: to tell nobody of its use, and to be
 #: patient with a machine that is busy.
-RAY_SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_raylet_start_wait_time_s": "120"}
+RAY_SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_agent_register_timeout_ms": "120000"}
 
 #: What Ray raises when it, or a part of it, cannot be reached.
 RAY_ERRORS = (RayError, RayServeException, RuntimeError, ConnectionError, TimeoutError)
@@ -189,7 +189,6 @@ def _application(order: ReplicaOrder, options: ScaleOutOptions) -> Any:
         resources["num_gpus"] = 1
     deployment = serve.deployment(
         name=DEPLOYMENT,
-        version=order.digest,
         max_ongoing_requests=MAX_ONGOING,
         ray_actor_options=resources,
         graceful_shutdown_timeout_s=options.drain_s,
