@@ -5,6 +5,7 @@ SHELL := /bin/sh
 
 PYTHON ?=
 VENV := .venv
+RAY := .venv-ray
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install -qq
@@ -15,7 +16,7 @@ LAUNCH := MALLOC_MMAP_THRESHOLD_=67108864 MALLOC_TRIM_THRESHOLD_=268435456
 
 PACKAGES := protos/gen/python clients/python service
 
-.PHONY: help setup proto reference docs fmt lint types arch protos-check check test compat compat-clients fuzz clients-test clients-check browser redis demo serve gallery bench bench-denoisers bench-gpu bench-report test-gpu clean exact soak train
+.PHONY: help setup proto reference docs fmt lint types arch protos-check check test compat compat-clients fuzz clients-test clients-check browser redis demo demo-ray test-ray serve gallery bench bench-denoisers bench-gpu bench-report test-gpu clean exact soak train
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -142,6 +143,22 @@ redis: ## install redis-server, which the tests of shared limits start
 demo: setup ## start the service, generate and fill pictures over gRPC, write them to build/demo
 	@$(LAUNCH) $(BIN)/python examples/demo.py
 
+demo-ray: $(RAY)/.installed ## the same with the models on a Ray cluster of this machine
+	@DARKROOM_ON=ray $(LAUNCH) $(RAY)/bin/python examples/demo.py
+
+test-ray: $(RAY)/.installed ## the tests that need Ray
+	$(RAY)/bin/python -m pytest -q --timeout=900 tests/unit/scale_out tests/integration/scale_out $(ARGS)
+
+# Ray, which `make setup` leaves out, in an environment that sees all of the other one.
+$(RAY)/.installed: $(STAMP)
+	@echo "setup: Ray, in $(RAY)"
+	@$(BIN)/python -m venv $(RAY)
+	@echo "import site; site.addsitedir('$$(cd $(BIN) && ./python -c "import site; print(site.getsitepackages()[0])")')" \
+	  > "$$($(RAY)/bin/python -c 'import site; print(site.getsitepackages()[0])')/darkroom.pth"
+	@PIP_DISABLE_PIP_VERSION_CHECK=1 $(RAY)/bin/python -m pip install -qq -c constraints.txt 'ray[serve,serve-grpc]==2.60.0'
+	@PIP_DISABLE_PIP_VERSION_CHECK=1 $(RAY)/bin/python -m pip install -qq --no-deps -e service
+	@touch $@
+
 serve: setup ## serve model_repo on 127.0.0.1:8001 (more flags: make serve ARGS="--grpc-port 9001")
 	$(LAUNCH) $(BIN)/darkroom serve --model-repository model_repo $(ARGS)
 
@@ -181,7 +198,7 @@ bench-report: setup ## draw docs/performance.md from the newest results
 	$(BIN)/python -m bench.report
 
 clean: ## remove the environments and everything made by the tools; build/ stays
-	rm -rf $(VENV) .venv-protobuf7 .compat .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(RAY) .venv-protobuf7 .compat .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	rm -rf clients/typescript/node_modules clients/typescript/dist clients/typescript/src/gen
 	find . -name '*.egg-info' -type d -prune -exec rm -rf {} +
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

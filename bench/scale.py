@@ -272,6 +272,16 @@ def sustained(
     return best
 
 
+def at_load(
+    route: Route, count: int, workload: Workload, device: Device, seed: int, load: float
+) -> Outcome:
+    """The run at so many times the rate that replicas make which serve one at a time."""
+    request_count = min(MOST_REQUESTS, REQUESTS_EACH * count)
+    drawn = workload.arrivals(seed, request_count, size_px=device.size_px)
+    unit_per_s = count / statistics.fmean(device.alone_s(one.kind) for one in drawn)
+    return play(route, count, at_rate(drawn, load * unit_per_s), device, seed=seed)
+
+
 def main() -> None:
     """Prints a table for each workload."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -279,9 +289,11 @@ def main() -> None:
     parser.add_argument("--routes", nargs="*", default=list(ROUTES))
     parser.add_argument("--seeds", type=int, nargs="*", default=[1])
     parser.add_argument("--halvings", type=int, default=6)
+    parser.add_argument("--load", type=float, help="one run at this load instead of a search")
     given = parser.parse_args()
     for workload in (W_MIX, W_SIZE):
-        print(f"\n{workload.name}: goodput at the highest rate with {OBJECTIVES[0].name}")
+        at = "the highest rate" if given.load is None else f"load {given.load:g}"
+        print(f"\n{workload.name}: goodput at {at}, {OBJECTIVES[0].name}")
         print(
             f"{'replicas':>8}  {'routing':20} {'images/s':>9} {'each':>7} {'p99 s':>7}"
             f" {'rows/step':>9} {'busiest':>8} {'µs/route':>9} {'offers':>7}"
@@ -289,6 +301,8 @@ def main() -> None:
         for count, name in itertools.product(given.replicas, given.routes):
             runs = [
                 sustained(ROUTES[name], count, workload, UNSATURATED, seed, given.halvings)
+                if given.load is None
+                else at_load(ROUTES[name], count, workload, UNSATURATED, seed, given.load)
                 for seed in given.seeds
             ]
             mean = {

@@ -37,6 +37,8 @@ STATUS_INTERVAL_S = 0.5
 MAX_ONGOING = 100_000
 #: A model that cannot be loaded is tried so many times.
 MAX_START_COUNT = 3
+#: A replica that says nothing for so long is replaced; on a busy node answers take their time.
+HEALTH_TIMEOUT_S = 60
 #: Of a cluster of this machine alone: pictures on their way are kept there for moments only.
 OBJECT_STORE_BYTES = 256 << 20
 #: What a cluster of this machine counts with: replicas share its processors, as workers do.
@@ -194,6 +196,7 @@ def _application(order: ReplicaOrder, options: ScaleOutOptions) -> Any:
         graceful_shutdown_timeout_s=options.drain_s,
         graceful_shutdown_wait_loop_s=0.5,
         health_check_period_s=5,
+        health_check_timeout_s=HEALTH_TIMEOUT_S,
         max_constructor_retry_count=MAX_START_COUNT,
         request_router_config=RequestRouterConfig(request_router_class=BatchingRouter),
         **_size(order, options),

@@ -29,7 +29,7 @@ from darkroom_server.engine import seat as seat_module
 from darkroom_server.engine.manager import Manager
 from darkroom_server.engine.memory_gate import MemoryGate
 from darkroom_server.engine.model_control import ControlOptions, ModelControl
-from darkroom_server.engine.seat import SeatState
+from darkroom_server.engine.seat_contract import SeatState
 from darkroom_server.engine.supervisor import Supervisor
 from darkroom_server.models.resolution import resolve
 from darkroom_server.telemetry.metrics import Metrics

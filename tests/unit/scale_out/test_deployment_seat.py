@@ -260,7 +260,7 @@ async def test_a_model_that_no_replica_can_load_fails(
 
 
 async def test_it_serves_when_all_replicas_do_and_for_as_long_as_any_does(
-    seat: DeploymentSeat, host: ScriptedHost, owner: Owner
+    seat: DeploymentSeat, host: ScriptedHost
 ) -> None:
     host.now = AppStatus(is_there=True, replicas={"RUNNING": 1, "STARTING": 1}, target_count=2)
     seat._on_status(host.now)

@@ -83,6 +83,7 @@ TABLE = {
     ),
     errors.QueueFull: ("UNAVAILABLE", 429, "QUEUE_FULL", True, "RetryInfo"),
     errors.Draining: ("UNAVAILABLE", 503, "DRAINING", True, "RetryInfo"),
+    errors.ReplicasLost: ("UNAVAILABLE", 503, "REPLICAS_LOST", True, "RetryInfo"),
     errors.InvalidApiKey: ("UNAUTHENTICATED", 401, "INVALID_API_KEY", False, None),
     errors.PermissionDenied: ("PERMISSION_DENIED", 403, "PERMISSION_DENIED", False, None),
     errors.RateLimited: (
