@@ -86,13 +86,9 @@ async def serve(config: ServerConfig) -> None:
         trimming.cancel()
         await server.stop(grace_s=1.0)
         await http_server.stop()
-        if cluster is not None:
-            cluster.is_leaving = not cluster.is_own
-        await engine.stop()
+        await _stop(engine, cluster)
         await gate.stop()
         pictures.close()
-        if cluster is not None:
-            await asyncio.to_thread(cluster.close)
         log.info("stopped")
 
 
@@ -149,6 +145,15 @@ def _warn_of_exposure(config: ServerConfig) -> None:
         log.warning("no keys: whoever reaches the ports is served", host=config.host)
     if config.tls_certificate is None:
         log.warning("no TLS: keys and pictures can be read on the way", host=config.host)
+
+
+async def _stop(engine: Engine, cluster: Cluster | None) -> None:
+    """Ends the workers; replicas only with a cluster that is the server's own."""
+    if cluster is not None:
+        cluster.is_leaving = not cluster.is_own
+    await engine.stop()
+    if cluster is not None:
+        await asyncio.to_thread(cluster.close)
 
 
 async def _cluster(config: ServerConfig) -> Cluster | None:

@@ -216,7 +216,7 @@ class DeploymentSeat:
                     if is_over:
                         break
         except ReplicaLost as error:
-            return str(error)
+            return "" if flight.is_moved else str(error)
         except asyncio.CancelledError:
             # That of the call, when the job is to go elsewhere.
             if not flight.is_moved:
@@ -336,8 +336,9 @@ class DeploymentSeat:
     def _move_from(self, gone: frozenset[str]) -> None:
         """Sends elsewhere what such a replica has not begun; what it has begun it ends."""
         for job_id, flight in tuple(self._flights.items()):
-            waits = flight.call is not None and not flight.active.is_begun
-            if waits and self._table.where(job_id) in gone:
+            if flight.call is None or flight.active.is_begun:
+                continue
+            if self._table.where(job_id) in gone:
                 flight.is_moved = True
                 flight.call.cancel()
         for one in gone:

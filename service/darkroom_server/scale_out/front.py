@@ -23,7 +23,10 @@ END_TIMEOUT_S = 120.0
 class Front:
     """One server, in a process of its own: it has its own ports, signals and event loop."""
 
-    async def __init__(self, settings: Mapping[str, str]) -> None:
+    async def __init__(  # type: ignore[misc]
+        self, settings: Mapping[str, str]
+    ) -> None:
+        # Serve awaits it.
         environment = {f"DARKROOM_{name.upper()}": value for name, value in settings.items()}
         self._process: Process = await asyncio.create_subprocess_exec(
             sys.executable,

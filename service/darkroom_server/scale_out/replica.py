@@ -46,7 +46,7 @@ WATCH_INTERVAL_S = 0.5
 class ModelReplica:
     """Serves one version. Serve makes it, and it takes calls once the model is loaded."""
 
-    async def __init__(self, order: ReplicaOrder) -> None:
+    async def __init__(self, order: ReplicaOrder) -> None:  # type: ignore[misc] # Serve awaits it
         # Worker processes would import what started this one, which is Ray's.
         vars(sys.modules["__main__"]).pop("__file__", None)
         configure_logs()

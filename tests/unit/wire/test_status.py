@@ -41,6 +41,7 @@ EXAMPLES: list[DarkroomError] = [
     errors.ControlRefused("sdxl", "bad"),
     errors.QueueFull("bad", retry_after_s=2),
     errors.Draining("bad", retry_after_s=2),
+    errors.ReplicasLost("bad", retry_after_s=2),
     errors.InvalidApiKey("bad"),
     errors.PermissionDenied("bad"),
     errors.RateLimited("bad", key_id="one", retry_after_s=2),
