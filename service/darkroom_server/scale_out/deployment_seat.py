@@ -170,7 +170,10 @@ class DeploymentSeat:
 
     def _send(self, flight: _Flight) -> None:
         flight.active.give(time.monotonic())
-        flight.task = begin("job at a replica", self._run(flight))
+        failed = WorkerLost("The server failed on what a replica said; its log has the cause.")
+        flight.task = begin(
+            "job at a replica", self._run(flight), on_failure=lambda: self._fail(flight, failed)
+        )
 
     def _drop(self, job_id: str) -> None:
         flight = self._flights.pop(job_id, None)
@@ -311,10 +314,15 @@ class DeploymentSeat:
                 pass
 
     def _on_state(self, state: ReplicaState) -> None:
-        self._table.told(state)
+        known = self._table.told(state)
+        if known is state:
+            return
         self.stats, self.dtype = state.stats, state.dtype
         self.memory_bytes = sum(one.memory_bytes for one in self._table.states())
         number = self._numbers.setdefault(state.replica_id, len(self._numbers))
+        if known is not None and known.stats.step_count > state.stats.step_count:
+            # Its worker was started again, and counts from zero.
+            self._metrics.worker_gone(number)
         self._metrics.worker_told(number, state.stats)
 
     def _end(self, flight: _Flight, completed: JobCompleted | None) -> None:

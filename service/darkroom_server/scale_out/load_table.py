@@ -111,12 +111,16 @@ class LoadTable:
         with self._lock:
             self._remove(job_id)
 
-    def told(self, state: ReplicaState) -> None:
-        """A replica says how it is."""
+    def told(self, state: ReplicaState) -> ReplicaState | None:
+        """A replica says how it is; what it said before, or itself when it is no news."""
         with self._lock:
+            known = self._states.get(state.replica_id)
+            if known is not None and known.number >= state.number:
+                return state
             self._states[state.replica_id] = state
             self._costs = state.stats.costs or self._costs
             self._own_s[state.replica_id] = self._work_s(state.replica_id)
+            return known
 
     def _remove(self, job_id: str) -> None:
         found = self._placed.pop(job_id, None)

@@ -25,9 +25,13 @@ class RunJob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplicaState:
-    """How a replica is doing. `other_work_s` is by all jobs that it has, from wherever."""
+    """How a replica is doing. `work_s`: device seconds of all jobs that it has, from wherever.
+
+    `number`: states of a replica are numbered, because those of two jobs may overtake each other.
+    """
 
     replica_id: str
+    number: int
     node_id: str
     work_s: float
     memory_bytes: int

@@ -7,6 +7,7 @@ worker that is started again when it dies. Loop-bound, to the loop that Serve ru
 from __future__ import annotations
 
 import asyncio
+import itertools
 import sys
 import time
 from collections.abc import AsyncGenerator
@@ -63,6 +64,7 @@ class ModelReplica:
             hang_limit_s=order.hang_limit_s,
         )
         self._jobs: dict[str, tuple[Job, JobStream]] = {}
+        self._state_numbers = itertools.count(1)
         context = serve.get_replica_context()
         self._replica_id = context.replica_tag
         self._node_id = ray.get_runtime_context().get_node_id()
@@ -116,6 +118,7 @@ class ModelReplica:
         status = self._supervisor.status()
         return ReplicaState(
             replica_id=self._replica_id,
+            number=next(self._state_numbers),
             node_id=self._node_id,
             work_s=self._work_s(),
             memory_bytes=status.memory_bytes,

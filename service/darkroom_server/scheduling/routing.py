@@ -16,7 +16,7 @@ from darkroom_server.scheduling.play import Player, play
 CHOICES = 2
 #: What a job adds to the work of a busy replica counts so many times against when it is done
 #: itself: it is what those that come after it wait for.
-ADDED_WEIGHT = 2.0
+ADDED_WEIGHT = 8.0
 
 
 @dataclass(frozen=True, slots=True)

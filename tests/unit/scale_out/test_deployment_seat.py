@@ -11,7 +11,7 @@ import pytest
 
 from darkroom_server.domain.errors import DarkroomError, DeadlineExceeded, QueueFull, WorkerLost
 from darkroom_server.domain.jobs import JobCompleted, JobProgress, JobTimings, Stage
-from darkroom_server.domain.models import VersionInfo
+from darkroom_server.domain.models import Dtype, VersionInfo
 from darkroom_server.engine.active_job import ActiveJob
 from darkroom_server.engine.seat_contract import SeatState, ServingSeat
 from darkroom_server.engine.stream import JobStream
@@ -19,10 +19,11 @@ from darkroom_server.engine.version_metrics import VersionMetrics
 from darkroom_server.scale_out import deployment_seat
 from darkroom_server.scale_out.deployment_seat import DeploymentSeat
 from darkroom_server.scale_out.load_table import table_of
-from darkroom_server.scale_out.messages import JobNews, RunJob
+from darkroom_server.scale_out.messages import JobNews, ReplicaState, RunJob
 from darkroom_server.scale_out.options import ReplicaOrder, ScaleOutOptions
 from darkroom_server.scale_out.replicas import AppStatus, ClusterLost, ReplicaLost
 from darkroom_server.telemetry.metrics import Metrics
+from darkroom_server.worker.messages import WorkerStats
 from tests.unit.specs import job
 from tests.unit.wire.example_models import SDXL
 
@@ -39,8 +40,10 @@ class ScriptedCall:
         self.is_cancelled = False
         self._said: asyncio.Queue[JobNews | Exception] = asyncio.Queue()
 
-    def say(self, *events: Any, error: DarkroomError | None = None) -> None:
-        self._said.put_nowait(JobNews(tuple(events), error))
+    def say(
+        self, *events: Any, error: DarkroomError | None = None, state: ReplicaState | None = None
+    ) -> None:
+        self._said.put_nowait(JobNews(tuple(events), error, state))
 
     def die(self) -> None:
         self._said.put_nowait(ReplicaLost("it died"))
@@ -140,6 +143,18 @@ def active(job_id: str = "1", **changes: Any) -> ActiveJob:
     return ActiveJob(job(job_id, **changes), JobStream(), 0.0)
 
 
+def state_of(replica_id: str, number: int, stats: WorkerStats) -> ReplicaState:
+    return ReplicaState(
+        replica_id=replica_id,
+        number=number,
+        node_id="node",
+        work_s=0.0,
+        memory_bytes=0,
+        dtype=Dtype.FP32,
+        stats=stats,
+    )
+
+
 async def events(one: ActiveJob) -> list[Any]:
     return [event async for event in one.stream.events()]
 
@@ -216,6 +231,21 @@ async def test_what_one_replica_refuses_is_offered_to_the_others_before_it_is_re
     assert [type(event) for event in await events(taken)] == [JobCompleted]
     with pytest.raises(type(refusal)):
         await events(refused)
+
+
+async def test_states_that_were_overtaken_and_workers_that_count_anew_end_no_job(
+    seat: DeploymentSeat, host: ScriptedHost, owner: Owner
+) -> None:
+    await ready(seat, owner)
+    one = active()
+    seat.submit(one)
+    call = await host.calls.get()
+    for number, step_count in ((2, 9), (1, 5), (3, 1)):
+        stats = WorkerStats(step_count_by_rows=((1, step_count),), capacity_row_count=step_count)
+        call.say(state=state_of("a", number, stats))
+    call.say(COMPLETED)
+    assert [type(event) for event in await events(one)] == [JobCompleted]
+    assert seat.stats.step_count == 1
 
 
 async def test_a_cancelled_job_stops_at_its_replica(

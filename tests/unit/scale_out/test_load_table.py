@@ -17,9 +17,10 @@ def request(job_id: str, *, avoided: frozenset[str] = frozenset(), **changes: An
     return RunJob(job=job(job_id, **changes), left_s=None, is_promised=False, avoided=avoided)
 
 
-def state(replica_id: str, work_s: float = 0.0) -> ReplicaState:
+def state(replica_id: str, work_s: float = 0.0, number: int = 1) -> ReplicaState:
     return ReplicaState(
         replica_id=replica_id,
+        number=number,
         node_id="node",
         work_s=work_s,
         memory_bytes=1,
@@ -56,7 +57,15 @@ def test_what_ended_weighs_nothing() -> None:
 
 def test_work_of_other_servers_is_kept_away_from() -> None:
     replicas = table("a", "b")
-    replicas.told(state("a", work_s=100.0))
+    replicas.told(state("a", work_s=100.0, number=2))
+    assert replicas.place(request("1"), ("a", "b")) == "b"
+
+
+def test_what_was_overtaken_is_no_news() -> None:
+    replicas = table("a", "b")
+    newer, older = state("a", work_s=100.0, number=3), state("a", number=2)
+    assert replicas.told(newer) == state("a")
+    assert replicas.told(older) is older
     assert replicas.place(request("1"), ("a", "b")) == "b"
 
 

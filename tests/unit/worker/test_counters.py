@@ -81,7 +81,8 @@ def test_a_loop_tells_of_shared_steps_as_often_as_is_due_and_also_when_idle() ->
         step_count_by_rows=((1, 1), (2, 3)), capacity_row_count=4 * MAX_BATCH_SIZE
     )
     (cost,) = last.costs
-    assert [rows for rows, _ in cost.step_s_by_rows] == [1, 2]
+    assert cost.pixel_count == 16 * 8
+    assert dict(cost.step_s_by_rows)[2] > 0
 
 
 @pytest.mark.parametrize(
