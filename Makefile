@@ -82,8 +82,12 @@ protos-check: setup
 
 check: lint types protos-check arch ## format, lint, types, layers, protos: everything but the tests
 
+# Tests wait for servers, processes and the disk as long as they compute: one process more than there are
+# cores, each with one thread, so that they do not stand in each other's way. ARGS="-n 0 ..." runs them in one.
+TEST_PROCESSES ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
+
 test: setup ## all tests
-	$(BIN)/pytest $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile $(ARGS)
 
 test-gpu: setup ## parity with the stock pipelines on a GPU
 	DARKROOM_PARITY_DEVICE=cuda $(BIN)/pytest tests/parity/test_shared_steps.py tests/parity/test_sdxl_steps.py \
