@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from google.protobuf.descriptor import EnumDescriptor
 from google.protobuf.message import Message
 
 from darkroom.v1 import image_service_pb2
 from darkroom_server.domain.errors import InvalidParameter
 from darkroom_server.domain.jobs import Task
 from darkroom_server.domain.models import ModelRef
-from darkroom_server.parameters.parameter import Kind, Parameter
+from darkroom_server.parameters.parameter import Parameter
 from darkroom_server.parameters.table import PARAMETERS
 from darkroom_server.wire.limits import check_limits, check_name
 from darkroom_server.wire.requests import ImageRequest, image_request
@@ -64,18 +63,14 @@ def _has(message: Message, name: str) -> bool:
 
 
 def _value(parameter: Parameter, message: Message) -> Any:
+    """For an enum, the member of the domain's that is called as the message's, less its prefix."""
     value = getattr(message, parameter.leaf)
-    if parameter.kind is not Kind.CHOICE:
-        return value
     numbers = message.DESCRIPTOR.fields_by_name[parameter.leaf].enum_type
-    return _choice(parameter, numbers, value)
-
-
-def _choice(parameter: Parameter, numbers: EnumDescriptor, number: int) -> Any:
-    """The member of the domain's enum that is called as the message's is, less its prefix."""
-    found = numbers.values_by_number.get(number)
+    if numbers is None:
+        return value
+    found = numbers.values_by_number.get(value)
     if found is None:
-        raise InvalidParameter(parameter.path, f"{number} is not a known value")
+        raise InvalidParameter(parameter.path, f"{value} is not a known value")
     prefix = numbers.values_by_number[0].name.removesuffix("UNSPECIFIED")
     members = {member.name: member for member in parameter.choices.values()}
     return members[found.name.removeprefix(prefix)]
