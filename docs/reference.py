@@ -52,8 +52,8 @@ PARAMETERS_INTRO = f"""# Parameters
 
 Every field of `Generate` and `Fill`: what it takes, what holds where nothing is said, and what it
 is called. `ListModels` says which of them a model honours, and its own bounds and defaults.
-[Requests](requests.md) says what holds across fields,
-[HTTP](http.md#fields) what its bodies may write in other ways. {WRITTEN}
+[Requests](requests.md) says what holds across fields, [HTTP](http.md#fields) what its bodies may
+write in other ways. {WRITTEN}
 """
 #: Who honours a parameter, where it is not every model of its tasks.
 HONOURED_BY = {
@@ -61,7 +61,7 @@ HONOURED_BY = {
     Support.FAMILY: "models of some families",
     Support.STEPS: "models of some families, if they do not run whole",
 }
-TASKS = {WITH_IMAGE: "with an image", frozenset({Task.FILL}): "to fill"}
+TASKS = {WITH_IMAGE: "that begins with images or fills", frozenset({Task.FILL}): "that fills"}
 
 
 def pages() -> dict[str, str]:
@@ -107,7 +107,7 @@ def _taken(parameter: Parameter) -> str:
     if parameter.lowest is None:
         return parameter.kind.value
     beginning = "above" if parameter.above_lowest else "from"
-    bounds = f"{beginning} {parameter.lowest:g} to {parameter.highest:.19g}"
+    bounds = f"{beginning} {parameter.lowest} to {parameter.highest}".removesuffix(".0")
     own = ", within the model's limit" if parameter.model_highest else ""
     return " ".join(filter(None, (parameter.kind.value, bounds, parameter.unit))) + own
 
