@@ -21,14 +21,15 @@ _TYPES: Mapping[Kind, dict[str, Any]] = {
 }
 
 
+_PARAMETERS: dict[str, Any] = {
+    **{name: _TYPES[one.kind] for one in PARAMETERS.values() for name in one.http},
+    **{name: {"type": ["string", "object", "null"]} for name in NAMES[SIZE]},
+}
+
+
 def fields_schema() -> dict[str, Any]:
     """The object that every dialect's body is, with all names of the fields."""
-    properties = {
-        name: _TYPES[parameter.kind] for parameter in PARAMETERS.values() for name in parameter.http
-    }
-    size = {"type": ["string", "object", "null"]}
-    properties |= dict.fromkeys(NAMES[SIZE], size)
-    return {"type": "object", "properties": properties, "required": ["prompt"]}
+    return {"type": "object", "properties": _PARAMETERS, "required": ["prompt"]}
 
 
 def hugging_face_schema() -> dict[str, Any]:
