@@ -16,6 +16,7 @@ from darkroom_client import (
     FillOptions,
     GenerateOptions,
     Generation,
+    ImageOptions,
     ImageReady,
     Preview,
 )
@@ -30,28 +31,15 @@ EPILOG = EXIT_CODES_HELP
 
 
 @with_access
+@options.with_request_options
 def generate(
     prompt: options.Prompt,
     output: options.OutputPath,
     *,
     access: ServerAccess,
-    model: options.Model = "",
-    model_version: options.ModelVersion = "",
-    negative: options.Negative = None,
-    seed: options.Seed = None,
-    steps: options.Steps = None,
-    guidance: options.Guidance = None,
     image: options.SourceImage = None,
     strength: options.Strength = None,
-    size: options.ImageSize = None,
-    format: options.ImageFormat = None,
-    quality: options.Quality = None,
-    count: options.Count = 1,
-    scheduler: options.Scheduler = None,
-    exact: options.Exact = None,
-    priority: options.Priority = None,
-    preview_every: options.PreviewEvery = None,
-    feature_cache: options.FeatureCache = None,
+    shared: ImageOptions,
     timeout: options.Timeout = None,
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
@@ -61,24 +49,8 @@ def generate(
     For example: darkroom generate "a red circle on a blue background" -o out.png
     """
     with one_line_errors():
-        target = Output(output, count)
-        shared = options.request_options(
-            model=model,
-            version=model_version,
-            negative_prompt=negative,
-            seed=seed,
-            steps=steps,
-            guidance_scale=guidance,
-            size=size,
-            format=target.format(format),
-            quality=quality,
-            count=count,
-            scheduler=scheduler,
-            exact=exact,
-            priority=priority,
-            preview_every=preview_every,
-            feature_cache=feature_cache,
-        )
+        target = Output(output, shared["count"])
+        shared["format"] = target.format(shared.get("format"))
         request = GenerateOptions(**shared, image=image, strength=strength)
         target.require_writable()
         _run(
@@ -91,6 +63,7 @@ def generate(
 
 
 @with_access
+@options.with_request_options
 def fill(
     image: options.InputPath,
     mask: options.InputPath,
@@ -98,24 +71,10 @@ def fill(
     output: options.OutputPath,
     *,
     access: ServerAccess,
-    model: options.Model = "",
-    model_version: options.ModelVersion = "",
-    negative: options.Negative = None,
-    seed: options.Seed = None,
-    steps: options.Steps = None,
-    guidance: options.Guidance = None,
     strength: options.Strength = None,
-    size: options.ImageSize = None,
     preserve_unmasked: options.PreserveUnmasked = None,
     invert_mask: options.InvertMask = False,
-    format: options.ImageFormat = None,
-    quality: options.Quality = None,
-    count: options.Count = 1,
-    scheduler: options.Scheduler = None,
-    exact: options.Exact = None,
-    priority: options.Priority = None,
-    preview_every: options.PreviewEvery = None,
-    feature_cache: options.FeatureCache = None,
+    shared: ImageOptions,
     timeout: options.Timeout = None,
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
@@ -127,25 +86,10 @@ def fill(
     For example: darkroom fill in.png mask.png "a green star" -o out.png
     """
     with one_line_errors():
-        target = Output(output, count)
+        target = Output(output, shared["count"])
+        shared["format"] = target.format(shared.get("format"))
         request = FillOptions(
-            **options.request_options(
-                model=model,
-                version=model_version,
-                negative_prompt=negative,
-                seed=seed,
-                steps=steps,
-                guidance_scale=guidance,
-                size=size,
-                format=target.format(format),
-                quality=quality,
-                count=count,
-                scheduler=scheduler,
-                exact=exact,
-                priority=priority,
-                preview_every=preview_every,
-                feature_cache=feature_cache,
-            ),
+            **shared,
             strength=strength,
             preserve_unmasked=preserve_unmasked,
             mask_polarity="black" if invert_mask else "white",

@@ -39,6 +39,29 @@ class Reproducibility(enum.IntEnum):
     EXACT = 1
 
 
+class UnsupportedParameterPolicy(enum.Enum):
+    """What to do with a parameter that the chosen model cannot honour."""
+
+    REJECT = "reject"
+    IGNORE = "ignore"
+
+
+class DimensionPolicy(enum.Enum):
+    """What to do with a size that the model's grid does not divide."""
+
+    ROUND_DOWN = "round-down"
+    REJECT = "reject"
+
+
+class MaskPolarity(enum.Enum):
+    """Which mask value asks for new pixels."""
+
+    WHITE_REPAINTS = "white"
+    BLACK_REPAINTS = "black"
+    #: Fully transparent pixels are repainted; colour is ignored.
+    TRANSPARENT_REPAINTS = "transparent"
+
+
 class StrengthRounding(enum.Enum):
     """What a family of pipelines does with the part of a step that a strength cuts off."""
 

@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from darkroom_server.gateway.fields import NAMES
+from darkroom_server.gateway.fields import NAMES, SIZE
+from darkroom_server.parameters.parameter import Kind
+from darkroom_server.parameters.table import PARAMETERS
 
-_WHOLE = {"type": ["integer", "null"]}
-_NUMBER = {"type": ["number", "null"]}
 _TEXT = {"type": ["string", "null"]}
-_TYPES: dict[str, dict[str, Any]] = {
-    **dict.fromkeys(("width_px", "height_px", "step_count", "seed", "image_count"), _WHOLE),
-    **dict.fromkeys(("guidance_scale", "strength", "feature_cache.threshold"), _NUMBER),
-    "output.quality": _WHOLE,
-    "preserve_unmasked": {"type": ["boolean", "null"]},
-    "size": {"type": ["string", "object", "null"]},
-    "image.content": {"type": ["string", "object", "array", "null"]},
+_TYPES: Mapping[Kind, dict[str, Any]] = {
+    Kind.TEXT: _TEXT,
+    Kind.NAME: _TEXT,
+    Kind.WHOLE: {"type": ["integer", "null"]},
+    Kind.NUMBER: {"type": ["number", "null"]},
+    Kind.FLAG: {"type": ["boolean", "null"]},
+    Kind.CHOICE: _TEXT,
+    Kind.PICTURE: {"type": ["string", "object", "array", "null"]},
+}
+
+
+_PARAMETERS: dict[str, Any] = {
+    **{name: _TYPES[one.kind] for one in PARAMETERS.values() for name in one.http},
+    **{name: {"type": ["string", "object", "null"]} for name in NAMES[SIZE]},
 }
 
 
 def fields_schema() -> dict[str, Any]:
     """The object that every dialect's body is, with all names of the fields."""
-    properties = {
-        name: _TYPES.get(field, _TEXT) for field, names in NAMES.items() for name in names
-    }
-    return {"type": "object", "properties": properties, "required": ["prompt"]}
+    return {"type": "object", "properties": _PARAMETERS, "required": ["prompt"]}
 
 
 def hugging_face_schema() -> dict[str, Any]:

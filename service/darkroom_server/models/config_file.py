@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TypeVar
 
 from google.protobuf import text_format
@@ -295,13 +295,10 @@ def _settings(message: model_config_pb2.ModelConfig, source: ConfigSource) -> Mo
         hub_id=message.hub.repo_id,
         tasks=tuple(_TASKS[task] for task in message.tasks if task in _TASKS),
         defaults=DefaultSettings(
-            width_px=written(defaults.width_px, "defaults", "width_px"),
-            height_px=written(defaults.height_px, "defaults", "height_px"),
-            step_count=written(defaults.step_count, "defaults", "step_count"),
-            guidance_scale=written(defaults.guidance_scale, "defaults", "guidance_scale"),
-            scheduler=written(defaults.scheduler, "defaults", "scheduler"),
-            strength=written(defaults.strength, "defaults", "strength"),
-            preserve_unmasked=written(defaults.preserve_unmasked, "defaults", "preserve_unmasked"),
+            **{
+                field.name: written(getattr(defaults, field.name), "defaults", field.name)
+                for field in fields(DefaultSettings)
+            }
         ),
         limits=_limits(message.limits, source),
         schedulers=tuple(message.schedulers),
@@ -355,11 +352,10 @@ def _limits(limits: model_config_pb2.ModelConfig.Limits, source: ConfigSource) -
         return value if source.find("limits", key) is not None else None
 
     return LimitSettings(
-        min_size_px=written(limits.min_size_px, "min_size_px"),
-        max_size_px=written(limits.max_size_px, "max_size_px"),
-        max_pixel_count=written(limits.max_pixel_count, "max_pixel_count"),
-        max_step_count=written(limits.max_step_count, "max_step_count"),
-        max_image_count=written(limits.max_image_count, "max_image_count"),
+        **{
+            field.name: written(getattr(limits, field.name), field.name)
+            for field in fields(LimitSettings)
+        }
     )
 
 

@@ -20,6 +20,8 @@ from darkroom_server.models.families import FAMILIES, Family
 from darkroom_server.models.honoured import HONOURED, Unhonoured
 from darkroom_server.models.schedulers import Schedulers
 from darkroom_server.models.sizes import edge_px_of, limits_of, most_px_of, trained_edge_px
+from darkroom_server.parameters.parameter import EVERY_FAMILY, WITHOUT_STEPS
+from darkroom_server.parameters.table import listed_names
 
 _Value = TypeVar("_Value", int, float, str)
 
@@ -39,28 +41,8 @@ _DISTILLED_STEP_COUNT = 4
 #: the masked latents as well.
 _FILLED_CHANNEL_COUNT, _INPAINTING_CHANNEL_COUNT = 4, 9
 
-_COMMON_PARAMETERS = (
-    "prompt",
-    "width_px",
-    "height_px",
-    "step_count",
-    "guidance_scale",
-    "seed",
-    "image_count",
-    "scheduler",
-    "output",
-    "preview",
-)
-_SOURCE_PARAMETERS = ("image", "strength")
-_FILL_PARAMETERS = ("image", "mask", "mask_polarity", "strength", "preserve_unmasked")
-
 #: Every request field that some model may not honour.
-REQUEST_FIELDS: Final = (
-    *_COMMON_PARAMETERS,
-    "negative_prompt",
-    "feature_cache",
-    *_FILL_PARAMETERS,
-)
+REQUEST_FIELDS: Final = listed_names(Task)
 
 
 class UnsupportedPipeline(ValueError):
@@ -148,11 +130,7 @@ def _run_whole(traits: PipelineTraits, unhonoured: tuple[Unhonoured, ...]) -> Pi
     if task not in traits.tasks:
         raise UnsupportedPipeline(unhonoured[0].file, unhonoured[0].message)
     own = traits.defaults.scheduler
-    kept = (
-        *_COMMON_PARAMETERS,
-        "negative_prompt",
-        *(_FILL_PARAMETERS if task is Task.FILL else ()),
-    )
+    kept = listed_names({task}, WITHOUT_STEPS)
     return replace(
         traits,
         tasks=frozenset({task}),
@@ -314,10 +292,7 @@ def _derive_whole(parts: PipelineParts) -> PipelineTraits:
     edge_px = trained_edge_px(denoiser, vae_factor, _UNKNOWN_EDGE_PX)
     edge_px = max(multiple_px, edge_px // multiple_px * multiple_px)
     tasks = frozenset({_task_of_class(parts.class_name)})
-    parameters = dict.fromkeys((*_COMMON_PARAMETERS, "negative_prompt"), True)
-    parameters["preview"] = False
-    if Task.FILL in tasks:
-        parameters.update(dict.fromkeys(_FILL_PARAMETERS, True))
+    parameters = dict.fromkeys(listed_names(tasks, WITHOUT_STEPS), True) | {"preview": False}
     scheduler = parts.components["scheduler"][1]
     # Of the class that optimum's is made of.
     family = FAMILIES.get(parts.class_name.removeprefix("OV"))
@@ -367,15 +342,10 @@ def _any_vae_factor(config: dict[str, object]) -> int:
 def _parameters(
     family: Family, denoiser: dict[str, object], tasks: frozenset[Task], *, guided: bool
 ) -> dict[str, bool]:
-    parameters = dict.fromkeys(_COMMON_PARAMETERS, True)
+    honoured = family.honours.union(listed_names(tasks, EVERY_FAMILY))
+    parameters = {name: True for name in listed_names(tasks) if name in honoured}
     parameters["guidance_scale"] = guided
-    if family.takes_negative_prompt:
+    if "negative_prompt" in parameters:
         # A UNet that embeds the guidance scale runs without the unconditional half.
         parameters["negative_prompt"] = denoiser.get("time_cond_proj_dim") is None
-    if family.caches_features:
-        parameters["feature_cache"] = True
-    if Task.IMAGE_TO_IMAGE in tasks:
-        parameters.update(dict.fromkeys(_SOURCE_PARAMETERS, True))
-    if Task.FILL in tasks:
-        parameters.update(dict.fromkeys(_FILL_PARAMETERS, True))
     return parameters

@@ -72,6 +72,15 @@ class Family:
     takes_masks: bool = False
     denoisers: frozenset[DenoiserKind] = _ANY_DENOISER
 
+    @property
+    def honours(self) -> frozenset[str]:
+        """The parameters that not every family honours, and this one does."""
+        honoured = {
+            "negative_prompt": self.takes_negative_prompt,
+            "feature_cache": self.caches_features,
+        }
+        return frozenset(name for name, does in honoured.items() if does)
+
 
 FAMILIES: dict[str, Family] = {
     "StableDiffusionPipeline": Family(

@@ -15,6 +15,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
 from darkroom_server.domain.errors import InvalidParameter
+from darkroom_server.domain.jobs import MaskPolarity
 from darkroom_server.domain.models import ModelStatus
 from darkroom_server.gateway.asking import Manner
 from darkroom_server.gateway.bodies import read_object
@@ -33,7 +34,6 @@ from darkroom_server.gateway.making import ImageMaker, answering
 from darkroom_server.gateway.outcome import Outcome, outcome_headers
 from darkroom_server.gateway.problems import Problem
 from darkroom_server.gateway.schemas import form_body, json_body
-from darkroom_server.wire.requests import MaskPolarity
 
 #: Clients of several providers put the provider's name first.
 PROVIDERS = ("", "/together", "/nebius", "/nscale", "/hyperbolic")
