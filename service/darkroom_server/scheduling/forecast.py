@@ -69,7 +69,8 @@ class RecentArrivals:
         """Seconds until a job is done that would be in `done_s`, were nothing else to come.
 
         `place_s`: the time by which it is ordered; what comes with an earlier one overtakes it, as
-        all does that is of a higher `priority`, and nothing of a lower one. Solves `t = done_s + work that overtakes it within t`: each kind of arrival overtakes it
+        all does that is of a higher `priority`, and nothing of a lower one.
+        Solves `t = done_s + work that overtakes it within t`: each kind of arrival overtakes it
         until `t`, or until its own place would be behind. What came lately is expected for as long
         as it has been seen: a burst of seconds does not fill five minutes.
         """

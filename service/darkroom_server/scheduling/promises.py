@@ -166,7 +166,7 @@ class Promises:
         job: Entry,
         begin_s: float,
         running: frozenset[Step],
-        left_margin: LeftMargin = lambda priority, within_s: 1.0,
+        left_margin: LeftMargin,
     ) -> tuple[float, float | None]:
         """When one more promised job would be done, and the last deadline that it would break.
 
