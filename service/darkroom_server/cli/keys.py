@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated
@@ -17,6 +18,8 @@ from rich.text import Text
 from darkroom_server.access.key_format import NewKey, new_key
 from darkroom_server.access.keys_file import (
     MAX_CREDITS,
+    MAX_WEIGHT,
+    MIN_WEIGHT,
     KeysFileError,
     add_key,
     check_rate_limit,
@@ -50,6 +53,13 @@ def _rate(text: str) -> str:
         raise typer.BadParameter(str(error)) from None
 
 
+def _finite(value: float | None) -> float | None:
+    """What no range refuses: the word nan is read as a number."""
+    if value is not None and math.isnan(value):
+        raise typer.BadParameter("nan is no number")
+    return value
+
+
 @app.command()
 def create(
     name: Annotated[str, typer.Argument(show_default=False)],
@@ -74,9 +84,19 @@ def create(
         typer.Option(
             min=0,
             max=MAX_CREDITS,
+            callback=_finite,
             help="Its budget in megapixel-steps: 20 steps of 1024x1024 px take 21.",
         ),
     ] = None,
+    weight: Annotated[
+        float,
+        typer.Option(
+            min=MIN_WEIGHT,
+            max=MAX_WEIGHT,
+            callback=_finite,
+            help="Its part of a busy device: with 2 twice as much as a key with 1.",
+        ),
+    ] = 1.0,
 ) -> None:
     """Makes a key, says it on stdout this once, and adds what the server needs to the file.
 
@@ -93,6 +113,7 @@ def create(
         rate_limit=rate_limit,
         max_concurrent_requests=concurrent,
         budget_pixel_steps=budget,
+        weight=weight,
     )
     with _one_line_errors():
         add_key(keys_file, key)
@@ -152,7 +173,7 @@ def _table(keys: tuple[ApiKey, ...], spent: Mapping[str, int]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("id", "name", "may", "models", "rate", "at a time"):
         table.add_column(heading, overflow="fold")
-    for heading in ("credits spent", "of"):
+    for heading in ("weight", "credits spent", "of"):
         table.add_column(heading, justify="right")
     for key in keys:
         budget = key.budget_pixel_steps
@@ -164,6 +185,7 @@ def _table(keys: tuple[ApiKey, ...], spent: Mapping[str, int]) -> Table:
             Text(", ".join(key.models)),
             Text(key.rate_limit or "-"),
             Text(str(key.max_concurrent_requests or "-")),
+            Text(f"{key.weight:g}"),
             Text(f"{in_credits(spent.get(key.id, 0)):,.1f}"),
             Text("-" if budget is None else f"{in_credits(budget):,.1f}"),
         )
@@ -183,6 +205,7 @@ def _as_json(key: ApiKey, spent: Mapping[str, int]) -> dict[str, object]:
         "models": list(key.models),
         "rate_limit": key.rate_limit,
         "concurrent_requests": key.max_concurrent_requests,
+        "weight": key.weight,
         "credits": None if budget is None else in_credits(budget),
         "credits_spent": in_credits(spent.get(key.id, 0)),
         "revoked": key.is_revoked,
