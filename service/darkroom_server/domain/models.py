@@ -273,6 +273,8 @@ class ModelInfo:
     strength_rounding: StrengthRounding = StrengthRounding.DOWN
     #: Whether requests run from end to end, with the pipeline's own code.
     runs_whole: bool = False
+    #: Whether a request is guided only if it has a negative prompt.
+    guidance_needs_negative: bool = False
     dynamic_batching: DynamicBatching = DynamicBatching()
     memory: MemoryProfile = field(default_factory=MemoryProfile)
     #: Requests that each label is given of those that name no version.

@@ -64,6 +64,7 @@ def combine(name: str, settings: ModelSettings, traits: PipelineTraits) -> Model
         warmups=_warmups(settings, defaults),
         strength_rounding=traits.strength_rounding,
         runs_whole=traits.runs_whole,
+        guidance_needs_negative=traits.guidance_needs_negative,
         dynamic_batching=settings.dynamic_batching,
         memory=settings.memory,
         update_policy=settings.update_policy,

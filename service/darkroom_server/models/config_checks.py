@@ -17,6 +17,7 @@ from darkroom_server.models.denoiser_checks import (
 )
 from darkroom_server.models.derive import REQUEST_FIELDS, PipelineTraits
 from darkroom_server.models.labels import label_fault
+from darkroom_server.models.limit_checks import check_limits
 from darkroom_server.models.problems import ProblemLog, quoted
 from darkroom_server.models.scheduler_checks import check_schedulers
 from darkroom_server.models.settings import LatestVersions, SpecificVersions
@@ -322,6 +323,7 @@ def check_against_traits(config: ConfigFile, traits: PipelineTraits, problems: P
                 "parameters",
                 index=i,
             )
+    check_limits(config, traits, problems)
     if problems.error_count == before:
         info = combine(problems.model, settings, traits)
         _check_consistency(config, info, problems)

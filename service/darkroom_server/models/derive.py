@@ -16,6 +16,7 @@ from darkroom_server.domain.models import (
     DenoiserKind,
     Limits,
 )
+from darkroom_server.models import bounds
 from darkroom_server.models.families import FAMILIES, Family
 from darkroom_server.models.honoured import HONOURED, Unhonoured
 from darkroom_server.models.schedulers import Schedulers
@@ -32,6 +33,8 @@ _UNKNOWN_EDGE_PX = 1024
 _UNKNOWN_VAE_FACTOR = 8
 #: Latents along each edge that most transformers take as one token, and UNets halve at least once.
 _UNKNOWN_PACKING = 2
+#: How classes begin that guide by `true_cfg_scale`, above 1 unless told otherwise.
+_TRUE_GUIDANCE = "QwenImage"
 #: Parts by which a pipeline without a family is taken for one that makes images of texts.
 _NEEDED_PARTS = ("vae", "scheduler", "text_encoder")
 
@@ -87,6 +90,10 @@ class PipelineTraits:
     strength_rounding: StrengthRounding = StrengthRounding.DOWN
     #: Whether no config can raise the number of pixels.
     bounds_area: bool = False
+    #: The longest edge that the denoiser can draw, whatever a config says.
+    most_px: int = bounds.MAX_SIZE_PX
+    #: Whether it guides only where there is a negative prompt.
+    guidance_needs_negative: bool = False
     #: What can compute its denoising steps.
     denoisers: frozenset[DenoiserKind] = frozenset({DenoiserKind.TORCH})
     #: Settings of its parts because of which a pipeline with a family runs whole.
@@ -181,6 +188,7 @@ def _derive_steps(parts: PipelineParts, family: Family, schedulers: Schedulers) 
         | {"preview": "safety_checker" not in parts.components},
         strength_rounding=family.strength_rounding,
         bounds_area=family.bounds_area,
+        most_px=most_px,
         denoisers=_denoisers(family, denoiser),
     )
 
@@ -312,6 +320,7 @@ def _derive_whole(parts: PipelineParts) -> PipelineTraits:
         noising_schedulers=frozenset({scheduler}),
         parameters=parameters,
         runs_whole=True,
+        guidance_needs_negative=parts.class_name.startswith(_TRUE_GUIDANCE),
     )
 
 

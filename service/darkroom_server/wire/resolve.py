@@ -24,6 +24,7 @@ from darkroom_server.parameters.bounds import DEFAULT_QUALITY, DEFAULT_SOURCE_ST
 from darkroom_server.parameters.parameter import Default, Parameter
 from darkroom_server.parameters.table import PARAMETERS
 from darkroom_server.wire.dimensions import Size, output_size
+from darkroom_server.wire.effects import without_effect
 from darkroom_server.wire.notices import Notice, NoticeReason
 from darkroom_server.wire.prompt_words import unknown_words
 from darkroom_server.wire.requests import ImageRequest, OutputRequest, is_set, value_of, without
@@ -93,7 +94,8 @@ def resolve(
         "feature_cache": request.feature_cache,
     }
     spec = ImageSpec(task=request.task, **given)
-    notices += size_notices + _without_guidance(spec, model) + unknown_words(spec, model)
+    notices += size_notices + without_effect(request, spec, strength, model)
+    notices += unknown_words(spec, model)
     return Resolved(
         spec=spec,
         strength=strength,
@@ -127,15 +129,6 @@ def _without_unsupported(
             text = f"{field} has no effect on models/{model.name}"
             notices.append(Notice(NoticeReason.PARAMETER_WITHOUT_EFFECT, text, field))
     return request, tuple(notices)
-
-
-def _without_guidance(spec: ImageSpec, model: ModelInfo) -> tuple[Notice, ...]:
-    """A negative prompt is what guidance leads away from; up to 1 there is none."""
-    takes_it = model.parameters.get("negative_prompt")
-    if not (takes_it and spec.negative_prompt) or spec.guidance_scale > 1:
-        return ()
-    text = f"negative_prompt has no effect at a guidance_scale of {spec.guidance_scale:g}"
-    return (Notice(NoticeReason.PARAMETER_WITHOUT_EFFECT, text, "negative_prompt"),)
 
 
 def _value(request: ImageRequest, parameter: Parameter, model: ModelInfo) -> Any:

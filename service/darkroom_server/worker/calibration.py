@@ -16,11 +16,11 @@ from typing import Any
 
 import structlog
 
-from darkroom_server.access.files import PUBLIC, replace_file
 from darkroom_server.backends.base import StepModel
 from darkroom_server.domain.errors import DarkroomError, OutOfDeviceMemory
 from darkroom_server.domain.jobs import ImageSpec, Reproducibility
 from darkroom_server.domain.models import ModelInfo
+from darkroom_server.kept_files import PUBLIC, replace_file
 from darkroom_server.scheduling.step_costs import Curve, StepCosts, bucket_of, worthwhile
 from darkroom_server.worker.failures import attempt
 from darkroom_server.worker.trial import trial_spec

@@ -29,7 +29,7 @@ from darkroom_server.telemetry.logs import configure_logs
 from darkroom_server.worker.calibration import FILE_NAME as COSTS_FILE_NAME
 from darkroom_server.worker.calibration import calibrated_costs
 from darkroom_server.worker.compile_ahead import compile_ahead
-from darkroom_server.worker.failures import DeviceLost, attempt
+from darkroom_server.worker.failures import DeviceLost, MachineStarved, attempt
 from darkroom_server.worker.files_check import require_unchanged
 from darkroom_server.worker.loop import WorkerLoop
 from darkroom_server.worker.messages import (
@@ -123,8 +123,11 @@ def run_worker(connection: Connection, spec: WorkerSpec) -> None:
         signal.signal(number, signal.SIG_IGN)
     configure_logs()
     threading.excepthook = _end_worker
+    pipe = Pipe(connection)
     try:
-        _work(connection, spec)
+        _work(pipe, spec)
+    except MachineStarved as starved:
+        pipe.send(WorkerFailed(f"The machine had no room to load it ({starved}).", is_starved=True))
     except DeviceLost:
         log.error("device lost", model=spec.version.model.name, pid=os.getpid())
         # Without the clean-up that would ask the device once more. The server starts another.
@@ -138,12 +141,11 @@ def _end_worker(failure: threading.ExceptHookArgs) -> None:
     os._exit(1)
 
 
-def _work(connection: Connection, spec: WorkerSpec) -> None:
-    pipe = Pipe(connection)
+def _work(pipe: Pipe, spec: WorkerSpec) -> None:
     name = f"{spec.version.model.name}/{spec.version.version}"
     prompts = PromptCache(max_bytes=spec.prompt_cache_bytes)
     telling = _LoadTeller(pipe, spec.version.weight_bytes)
-    model = attempt(lambda: _load(spec, prompts, telling))
+    model = attempt(lambda: _load(spec, prompts, telling), is_load=True)
     # Also after a failure, of which it is the better explanation.
     changed = attempt(lambda: require_unchanged(spec.version))
     if isinstance(changed, DarkroomError):
@@ -157,7 +159,8 @@ def _work(connection: Connection, spec: WorkerSpec) -> None:
     # more stops a worker for 0.3 s.
     gc.collect()
     gc.freeze()
-    threading.Thread(target=pipe.read_into, args=(loop,), name="pipe", daemon=True).start()
+    reader = threading.Thread(target=pipe.read_into, args=(loop,), name="pipe", daemon=True)
+    attempt(reader.start, is_load=True)
     pipe.send(WorkerReady(model.memory_bytes(), model.dtype()))
     log.info("worker ready", model=name, pid=os.getpid())
     loop.run()
@@ -243,7 +246,7 @@ def _load(spec: WorkerSpec, prompts: PromptCache, telling: _LoadTeller) -> StepM
     """The model, warm."""
     model = _read(spec, prompts, telling.weights)
     info = spec.version.model
-    failure = attempt(lambda: _warm(model, info, telling))
+    failure = attempt(lambda: _warm(model, info, telling), is_load=True)
     if isinstance(failure, DarkroomError):
         raise ModelUnavailable(info.name, f"The model made no image to warm up: {failure}")
     return model

@@ -57,9 +57,13 @@ class WorkerReady:
 
 @dataclass(frozen=True, slots=True)
 class WorkerFailed:
-    """The model cannot be loaded; the worker ends."""
+    """The model cannot be loaded; the worker ends.
+
+    `is_starved`: it may be once the machine has room again.
+    """
 
     message: str
+    is_starved: bool = False
 
 
 @dataclass(frozen=True, slots=True)

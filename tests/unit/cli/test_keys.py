@@ -13,10 +13,10 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from darkroom_server.access.files import replace_file
 from darkroom_server.access.key_format import digest_of, id_in
 from darkroom_server.access.keys_file import read_keys
 from darkroom_server.cli.main import app
+from darkroom_server.kept_files import replace_file
 
 
 @pytest.fixture(autouse=True)

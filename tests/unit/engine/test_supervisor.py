@@ -16,7 +16,7 @@ import pytest
 from darkroom_server.domain.jobs import JobCompleted, JobProgress, JobQueued, JobTimings, Stage
 from darkroom_server.domain.models import Dtype, VersionInfo, VersionState
 from darkroom_server.engine import seat as seat_module
-from darkroom_server.engine.seat import MAX_DEATHS, SLICE_COUNT
+from darkroom_server.engine.seat import MAX_DEATHS, MAX_STARVED_LOADS, SLICE_COUNT
 from darkroom_server.engine.supervisor import Supervisor
 from darkroom_server.telemetry.metrics import Metrics
 from darkroom_server.worker.messages import (
@@ -270,6 +270,33 @@ async def test_one_that_is_refused_at_first_is_loaded_later(
     )
     (await started.get()).say(ready())
     assert supervisor.state is VersionState.READY
+
+
+async def test_a_load_that_the_machine_had_no_room_for_is_tried_again_so_many_times(
+    supervisor: Supervisor,
+) -> None:
+    await supervisor.start()
+    starved = WorkerFailed("The machine had no room to load it.", is_starved=True)
+    for _ in range(2):
+        for _ in range(MAX_STARVED_LOADS):
+            worker = await started.get()
+            worker.say(starved)
+            # Its end is no death.
+            worker.die()
+            assert supervisor.state is VersionState.LOADING or "tried again" in (
+                supervisor.status().message
+            )
+            assert supervisor.state is not VersionState.FAILED
+        # One that was loaded counts anew.
+        worker = await started.get()
+        worker.say(ready())
+        assert supervisor.state is VersionState.READY
+        worker.die()
+    for _ in range(MAX_STARVED_LOADS + 1):
+        worker = await started.get()
+        worker.say(starved)
+    assert supervisor.state is VersionState.FAILED
+    assert supervisor.status().message == "The machine had no room to load it."
 
 
 async def test_deaths_still_count(supervisor: Supervisor, refusing: list[Exception]) -> None:

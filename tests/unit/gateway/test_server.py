@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from darkroom_server.access.gate import Gate, GateOptions
 from darkroom_server.domain.errors import ModelNotFound
 from darkroom_server.domain.models import ModelStatus, VersionState, VersionStatus, all_ready
+from darkroom_server.engine.undelivered import Undelivered
 from darkroom_server.gateway.connect import Servicers
 from darkroom_server.gateway.server import HttpOptions, build_app
 from darkroom_server.rpc.server import servicers
@@ -23,6 +24,9 @@ from tests.unit.wire.pictures_here import PicturesHere
 class Engine:
     states: list[VersionState] = field(default_factory=list)
     leaving: bool = False
+    undelivered: Undelivered = field(
+        default_factory=lambda: Undelivered(max_bytes=1 << 30, max_call_bytes=1 << 29)
+    )
 
     async def scanned(self) -> None:
         """Has been."""

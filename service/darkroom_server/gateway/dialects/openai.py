@@ -33,7 +33,7 @@ from darkroom_server.gateway.knobs import OPENAI
 from darkroom_server.gateway.making import ImageMaker, answering
 from darkroom_server.gateway.outcome import Outcome, outcome_headers
 from darkroom_server.gateway.problems import Problem
-from darkroom_server.gateway.schemas import form_body, json_body
+from darkroom_server.gateway.schemas import form_body, generations_schema, json_body
 
 #: Clients of several providers put the provider's name first.
 PROVIDERS = ("", "/together", "/nebius", "/nscale", "/hyperbolic")
@@ -81,11 +81,6 @@ def openai_router(maker: ImageMaker, kept: KeptImages) -> APIRouter:
 
         return await answering(request, render, work())
 
-    for provider in PROVIDERS:
-        path = f"{provider}/v1/images/generations"
-        router.add_api_route(path, generations, methods=["POST"], openapi_extra=json_body())
-
-    @router.post("/v1/images/edits", openapi_extra=form_body())
     async def edits(request: Request) -> Response:
         """Repaints what is transparent in the mask, or in the image; without either, all of it."""
 
@@ -95,6 +90,13 @@ def openai_router(maker: ImageMaker, kept: KeptImages) -> APIRouter:
 
         return await answering(request, render, work())
 
+    generated, edited = json_body(generations_schema()), form_body()
+    for provider in PROVIDERS:
+        base = f"{provider}/v1/images"
+        router.add_api_route(
+            f"{base}/generations", generations, methods=["POST"], openapi_extra=generated
+        )
+        router.add_api_route(f"{base}/edits", edits, methods=["POST"], openapi_extra=edited)
     _add_model_routes(router, maker)
     return router
 

@@ -115,7 +115,7 @@ async def _predict(
         model = version.partition(":")[0]
     fields = Fields({**given, "model": model})
     fields.ignored += [name for name in body if name not in _BODY_NAMES]
-    begun = await maker.begin(fields, Manner())
+    begun = await maker.begin(fields, Manner(), is_collected=True)
     made = predictions.start(model, _echoed(given), begun)
     wait = _PREFER_WAIT.search(request.headers.get("prefer", ""))
     if wait:

@@ -102,16 +102,26 @@ def export_denoiser(
                 f"{LEAST_PSNR_DB[weights]:.0f} dB are needed. Nothing was kept."
             )
         write_record(graph.parent, digest=version.digest, packages=packages, psnr_db=psnr_db)
-        target.parent.mkdir(exist_ok=True)
-        if target.exists():
-            target.rename(work / "old")
-        graph.parent.rename(target)
+        _put_in_place(graph.parent, target, old=work / "old")
     finally:
         shutil.rmtree(work, ignore_errors=True)
     size_bytes = sum(path.stat().st_size for path in target.iterdir())
     return Exported(
         folder=target, size_bytes=size_bytes, psnr_db=psnr_db, decoder_gain=decoder_gain
     )
+
+
+def _put_in_place(made: Path, target: Path, *, old: Path) -> None:
+    """Puts the folder where exports are looked for; where it cannot be, what was there stays."""
+    target.parent.mkdir(exist_ok=True)
+    if target.exists():
+        target.rename(old)
+    try:
+        made.rename(target)
+    except OSError:
+        if old.exists():
+            old.rename(target)
+        raise
 
 
 def load_as(version: VersionInfo, denoiser: Denoiser, *, thread_count: int) -> DiffusersStepModel:
