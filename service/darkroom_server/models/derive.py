@@ -16,11 +16,11 @@ from darkroom_server.domain.models import (
     DenoiserKind,
     Limits,
 )
-from darkroom_server.models import bounds
 from darkroom_server.models.families import FAMILIES, Family
 from darkroom_server.models.honoured import HONOURED, Unhonoured
 from darkroom_server.models.schedulers import Schedulers
 from darkroom_server.models.sizes import edge_px_of, limits_of, most_px_of, trained_edge_px
+from darkroom_server.parameters.bounds import MAX_SIZE_PX
 from darkroom_server.parameters.parameter import EVERY_FAMILY, WITHOUT_STEPS
 from darkroom_server.parameters.table import listed_names
 
@@ -91,7 +91,7 @@ class PipelineTraits:
     #: Whether no config can raise the number of pixels.
     bounds_area: bool = False
     #: The longest edge that the denoiser can draw, whatever a config says.
-    most_px: int = bounds.MAX_SIZE_PX
+    most_px: int = MAX_SIZE_PX
     #: Whether it guides only where there is a negative prompt.
     guidance_needs_negative: bool = False
     #: What can compute its denoising steps.
