@@ -35,20 +35,19 @@ from darkroom_server.scheduling.queue import RECOUNT_SHARE, JobQueue
 from darkroom_server.scheduling.shared_rows import SharedRows
 from darkroom_server.scheduling.spare import Spare
 from darkroom_server.scheduling.step_costs import StepCosts
+from darkroom_server.scheduling.typical import TypicalJob
 
 #: Jobs without a deadline are ordered as if they had to be done within this many times the
 #: geometric mean of the time they take alone and the time that a typical job takes. In proportion
 #: to their own time alone, long jobs that have aged would hold up every short one, or age too late.
 SLACK_FACTOR = 10.0
-#: Weight of a new job in what is typical.
-TYPICAL_SHARE = 0.05
 #: A promise is given up when its job would need so many times the time that is left by itself: an
 #: estimate may be wrong, and a job that gives way is surely late.
 HOPELESS_FACTOR = 1.5
-#: A caller may have had so much more time than the one who had least, in typical jobs, before that
+#: A caller may have had so much more time than the one who had least, in usual jobs, before that
 #: one goes first: until then the order of all decides, so that jobs are not all begun at once.
 LEAD_JOB_COUNT = 0.25
-#: What a caller can owe for time it had out of turn, in typical jobs.
+#: What a caller can owe for time it had out of turn, in usual jobs.
 OWED_JOB_COUNT = 2.0
 
 
@@ -65,7 +64,7 @@ class StepBatcher:
     _lost: dict[str, Entry] = field(default_factory=dict)
     _deadlines: list[tuple[float, str]] = field(default_factory=list)
     _numbers: Iterator[int] = field(default_factory=itertools.count)
-    _typical_s: float | None = None
+    _typical: TypicalJob = field(default_factory=TypicalJob)
     _recent: RecentArrivals = field(default_factory=RecentArrivals)
     _demand: RecentDemand = field(default_factory=RecentDemand)
     #: What was planned last, until it is committed, and when the device will be done with it.
@@ -88,7 +87,7 @@ class StepBatcher:
     ) -> None:
         """Takes a job in, as it was admitted; without `admission`, its deadline is promised."""
         self.costs.introduce(shape.key, shape.pixel_count)
-        self._learn_typical(self._alone_s(job, shape))
+        self._typical.note(self._alone_s(job, shape))
         entry = self._entry(job, shape, now_s)
         if admission is None:
             least_s = self._pace(shape).least_s(entry.load(frozenset()))
@@ -229,7 +228,7 @@ class StepBatcher:
         sort_s = job.deadline_s
         if sort_s is None:
             alone_s = self._alone_s(job, shape)
-            sort_s = now_s + SLACK_FACTOR * math.sqrt(alone_s * (self._typical_s or alone_s))
+            sort_s = now_s + SLACK_FACTOR * math.sqrt(alone_s * (self._typical.mean_s or alone_s))
         remaining = dict.fromkeys(range(len(job.spec.seeds)), shape.evaluations)
         entry = Entry(job, shape, sort_s, next(self._numbers), remaining)
         entry.work_s = self._pace(shape).work_s(entry.load(frozenset()))
@@ -239,11 +238,6 @@ class StepBatcher:
         """Seconds that a job takes by itself, its images one after another."""
         image_count = len(job.spec.seeds)
         return shape.evaluations * image_count * self.costs.step_s(shape.key, shape.rows)
-
-    def _learn_typical(self, alone_s: float) -> None:
-        if self._typical_s is None:
-            self._typical_s = alone_s
-        self._typical_s += TYPICAL_SHARE * (alone_s - self._typical_s)
 
     def _pace(self, shape: Shape) -> Pace:
         """How fast a shape goes, by what is known now."""
@@ -274,7 +268,7 @@ class StepBatcher:
     def _charge(self, batch: Batch, finished: Counter[str], duration_s: float) -> None:
         """Books a step with those whose images took part, by their rows."""
         image_s = self.costs.image_s(batch.key)
-        most_owed_s = OWED_JOB_COUNT * (self._typical_s or 0.0)
+        most_owed_s = OWED_JOB_COUNT * self._typical.usual_s
         shares_s: dict[tuple[int, str], tuple[Entry, float]] = {}
         for entry, count in self._running_entries:
             share_s = duration_s * count * entry.shape.rows / max(1, batch.row_count)
@@ -324,7 +318,7 @@ class StepBatcher:
         """
         level = self._queue.level
         caller = self._queue.first.job.caller
-        lead_s = LEAD_JOB_COUNT * (self._typical_s or 0.0)
+        lead_s = LEAD_JOB_COUNT * self._typical.usual_s
         is_owed = level.turns.lead_s(caller) > lead_s
         if is_owed:
             caller = level.turns.next()

@@ -27,6 +27,8 @@ class WindowEntry:
     sort_s: float
     number: int
     remaining: list[int]
+    #: One of its images, at a pace of one pixel a second: what runs take is not known here.
+    image_s: float = field(init=False)
     #: Of its images, those that run now.
     running_count: int = 0
     has_begun: bool = False
@@ -35,6 +37,9 @@ class WindowEntry:
     #: Whether it is in the batcher no more.
     is_gone: bool = False
 
+    def __post_init__(self) -> None:
+        self.image_s = float(self.kind.step_px * run_step_count(self.job.spec))
+
     @property
     def rank(self) -> Rank:
         """By level, then those that have not waited too long, then by deadline, then arrival."""
@@ -42,9 +47,8 @@ class WindowEntry:
 
     @property
     def work_s(self) -> float:
-        """What waits of it, at a pace of one pixel a second: what runs take is not known here."""
-        waiting_count = len(self.remaining) - self.running_count
-        return float(self.kind.step_px * run_step_count(self.job.spec) * waiting_count)
+        """What waits of it."""
+        return self.image_s * (len(self.remaining) - self.running_count)
 
 
 @dataclass(slots=True, eq=False)

@@ -78,7 +78,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
     for name, config in (
         ("quick", ""),
         ("slow", "fake { step_s: 0.05 }"),
-        ("narrow", "max_batch_size: 1\nfake { step_s: 0.01 }"),
+        ("narrow", "max_batch_size: 1\nfake { step_s: 0.02 }"),
     ):
         (folder / "models" / name / "1").mkdir(parents=True)
         text = f"backend: BACKEND_FAKE\ntasks: [TASK_TEXT_TO_IMAGE, TASK_FILL]\n{config}\n"
@@ -309,24 +309,23 @@ def test_keys_get_the_device_by_their_weights(guarded: Guarded) -> None:
     ended: list[str] = []
 
     @contextlib.contextmanager
-    def asked(key: str, step_count: int) -> Iterator[Iterator[str]]:
-        body = {"prompt": "x", "model": "narrow", "stepCount": step_count}
-        body |= {"widthPx": 64, "heightPx": 64}
+    def asked(key: str, **more: int) -> Iterator[Iterator[str]]:
+        body = {"prompt": "x", "model": "narrow", "widthPx": 64, "heightPx": 64, **more}
         shown = {"authorization": f"Bearer {key}"}
         url = f"{guarded.url}/darkroom/v1/generate"
         with httpx.stream("POST", url, json=body, headers=shown, timeout=120) as answer:
             yield answer.iter_lines()
 
     def ask(key: str, waits: threading.Semaphore) -> None:
-        with asked(key, 10) as lines:
-            for line in lines:
-                if line == "event: queued":
-                    waits.release()
-                elif line == "event: done":
-                    ended.append(key)
+        with asked(key, stepCount=5) as lines:
+            next(line for line in lines if line == "event: queued")
+            waits.release()
+            next(line for line in lines if line == "event: done")
+            ended.append(key)
 
     with concurrent.futures.ThreadPoolExecutor(2 * count) as pool:
-        with asked(other, 150) as blocking:
+        # Hangs up once all the others wait.
+        with asked(other, stepCount=500, imageCount=8) as blocking:
             next(line for line in blocking if steps_done(line))
             waiting = {key: threading.Semaphore(0) for key in (light, heavy)}
             asking = [pool.submit(ask, key, waiting[key]) for key in waiting for _ in range(count)]
