@@ -98,3 +98,16 @@ def test_models_list_what_is_for_their_tasks() -> None:
     assert "mask" not in listed_names({Task.IMAGE_TO_IMAGE})
     assert {*listed_names({Task.FILL})} == {*listed_names(Task)}
     assert listed_names(Task, {Support.STEPS}) == ("feature_cache",)
+
+
+def test_what_holds_where_nothing_is_said_is_what_is_run() -> None:
+    request = image_request(
+        Task.TEXT_TO_IMAGE, {"preview": {"interval_step_count": 1}, "feature_cache": {}}
+    )
+    for path in ("preview.max_edge_px", "feature_cache.threshold", "image_count"):
+        parameter = PARAMETERS[path]
+        assert parameter.unset.split()[0] == str(value_of(request, parameter))
+    for parameter in PARAMETERS.values():
+        if parameter.choices and parameter.unset:
+            asked = value_of(image_request(Task.FILL, {}), parameter)
+            assert parameter.choices[parameter.unset] is asked
