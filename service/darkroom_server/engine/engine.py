@@ -72,7 +72,7 @@ class Session:
         self.model: ModelInfo = supervisor.version.model
         self.version = supervisor.version.version
         self.digest = supervisor.version.digest
-        self.dtype = supervisor.dtype
+        self.dtype, self.made_by = supervisor.dtype, supervisor.made_by
         self._engine = engine
         self._supervisor = supervisor
         self._stream: JobStream | None = None

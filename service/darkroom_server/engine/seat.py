@@ -106,6 +106,7 @@ class Seat:
         )
         #: What the worker computes in, once it is loaded.
         self.dtype: Dtype | None = None
+        self.made_by = ""
         self.jobs: dict[str, ActiveJob] = {}
         self._instance: Instance | None = None
         #: Jobs that were at work when a worker died: they run one by one, so that the one that
@@ -262,13 +263,13 @@ class Seat:
             case WorkerLoading(progress):
                 self.progress = progress
                 self._owner.seat_changed(self)
-            case WorkerReady(memory_bytes, dtype):
+            case WorkerReady(memory_bytes, dtype, made_by):
                 self.progress = replace(
                     self.progress,
                     stage=LoadStage.DONE,
                     loaded_bytes=self.progress.total_bytes,
                 )
-                self.memory_bytes, self.dtype = memory_bytes, dtype
+                self.memory_bytes, self.dtype, self.made_by = memory_bytes, dtype, made_by
                 self._ready_since_s, self._starved_count = time.monotonic(), 0
                 self._move(SeatState.READY)
                 self._give_next()

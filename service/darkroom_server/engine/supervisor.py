@@ -64,6 +64,8 @@ class Supervisor:
         self.version = version
         #: What it computes in: as configured until it is loaded, then as it is.
         self.dtype: Dtype = version.model.dtype
+        #: Libraries and device that make its pixels, once a worker has told.
+        self.made_by = ""
         self._on_change = on_change
         # Jobs are taken from now on, and wait.
         self._state = next_state(VersionState.UNLOADED, LifeEvent.LOAD)
@@ -271,7 +273,7 @@ class Supervisor:
     def seat_changed(self, seat: Seat) -> None:
         """A seat says that its state is another: what waits for it may move to one that runs."""
         if seat.dtype is not None:
-            self.dtype = seat.dtype
+            self.dtype, self.made_by = seat.dtype, seat.made_by
         self._move_jobs(seat)
         ready = [one for one in self._seats if one.state is SeatState.READY]
         failed = [one for one in self._seats if one.state is SeatState.FAILED]

@@ -47,7 +47,8 @@ _FORMATS: Mapping[ImageFormat, image_pb2.OutputFormat.ValueType] = {
 class RunningModel:
     """Which model version runs a job. `digest` is that of its files, `dtype` its weights' type.
 
-    `runtime` computes the pixels; `variant` names what else of the configuration changes them.
+    `runtime` computes the pixels; `variant` names what else of the configuration changes them, and
+    `made_by` the libraries and the device, which round each in their way.
     """
 
     name: str
@@ -56,6 +57,7 @@ class RunningModel:
     dtype: str
     runtime: str = "torch"
     variant: tuple[str, ...] = ()
+    made_by: str = ""
 
 
 class EventWriter:
@@ -153,6 +155,7 @@ def _effective(resolved: Resolved, model: RunningModel) -> image_pb2.EffectivePa
                 spec.reproducibility.name.lower(),
                 *model.variant,
                 *((spec.feature_cache.name,) if spec.feature_cache else ()),
+                *((model.made_by,) if model.made_by else ()),
             )
         ),
     )

@@ -59,6 +59,7 @@ async def generation_events(
             dtype=session.dtype.value,
             runtime=session.model.runtime_label,
             variant=session.model.memory.names(),
+            made_by=session.made_by,
         )
         if request.validate_only:
             yield None, [writer.accepted(session.job_id, resolved, model), writer.validated()]

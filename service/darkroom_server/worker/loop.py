@@ -41,7 +41,7 @@ from darkroom_server.scheduling.entry import Shape, Step
 from darkroom_server.scheduling.shared_rows import SharedRows
 from darkroom_server.scheduling.step_batcher import StepBatcher
 from darkroom_server.scheduling.step_costs import StepCosts
-from darkroom_server.worker.calibration import cost_key
+from darkroom_server.worker.calibration import Calibration, cost_key
 from darkroom_server.worker.counters import WorkerCounters
 from darkroom_server.worker.failures import attempt
 from darkroom_server.worker.lanes import CompressLane, FinishedImage, JobRecord
@@ -77,6 +77,7 @@ class WorkerLoop:
         max_batch_size: int,
         prover: Prover | None = None,
         shared: SharedRows | None = None,
+        calibration: Calibration | None = None,
         costs: StepCosts | None = None,
         lane: CompressLane | None = None,
         prompts: PromptCache | None = None,
@@ -86,18 +87,16 @@ class WorkerLoop:
         self._emit = emit
         self._clock = clock
         self._costs = costs or StepCosts(max_rows=max_batch_size)
-        self._proving = ProvingTurns(prover, clock)
+        self._proving = ProvingTurns(prover, clock, calibration, knee=self._costs.knee)
         self._shared = prover.shared if prover is not None else shared or SharedRows()
         self._batcher = StepBatcher(self._costs, self._shared)
-        if prover is not None:
-            prover.useful_rows = self._costs.knee
         #: Keys and rows of steps that were taken.
         self._ran: set[tuple[Hashable, int]] = set()
         self._jobs: dict[str, RunningJob] = {}
         self._lane = lane or CompressLane(emit, clock)
         self._counters = WorkerCounters(prompts, model.compile_counts, self._proving.progress)
         self._stopping = False
-        self._lock = threading.RLock()
+        self._lock = threading.RLock() if calibration is None else calibration.lock
         self._posted = threading.Condition(self._lock)
         self._batch_numbers = itertools.count(1)
         self._told_places_s = -PLACES_INTERVAL_S
@@ -191,8 +190,9 @@ class WorkerLoop:
 
     def _take(self, batch: Batch) -> None:
         """One step of every image of the batch; those that begin are made ready before."""
-        images = [self._ready(step) for step in batch.steps]
-        started = self._still_here([image for image in images if image is not None])
+        ready = filter(None, map(self._ready, batch.steps))
+        # Those of equally many rows together: what exact steps compute by image then goes at once.
+        started = self._still_here(sorted(ready, key=lambda image: image.row_count))
         started_s = self._clock()
         is_whole = self._denoise(started) and len(started) == len(batch.steps)
         duration_s = self._clock() - started_s

@@ -7,8 +7,8 @@ when the server says so, when the pipe closes (the server is gone), or when load
 from __future__ import annotations
 
 import gc
-import importlib.metadata
 import os
+import platform
 import signal
 import threading
 import time
@@ -24,10 +24,10 @@ from darkroom_server.domain.errors import DarkroomError, ModelUnavailable, OutOf
 from darkroom_server.domain.jobs import Reproducibility
 from darkroom_server.domain.models import BackendKind, LoadProgress, LoadStage, ModelInfo
 from darkroom_server.scheduling.shared_rows import SharedRows
-from darkroom_server.scheduling.step_costs import StepCosts
 from darkroom_server.telemetry.logs import configure_logs
+from darkroom_server.worker import installation
 from darkroom_server.worker.calibration import FILE_NAME as COSTS_FILE_NAME
-from darkroom_server.worker.calibration import calibrated_costs
+from darkroom_server.worker.calibration import Calibration
 from darkroom_server.worker.compile_ahead import compile_ahead
 from darkroom_server.worker.failures import DeviceLost, MachineStarved, attempt
 from darkroom_server.worker.files_check import require_unchanged
@@ -53,8 +53,9 @@ log = structlog.get_logger(__name__)
 #: Reports of a fake load.
 _FAKE_PARTS = 10
 
-#: Proving before a version serves: what is left is proved while there is nothing to do.
-FIRST_PROOFS_S = 1.0
+#: Proving and measuring before a version serves: what is left is done while there is nothing else
+#: to do. The most useful comes first: steps of two, four, … of the default size.
+FIRST_PROOFS_S, FIRST_COSTS_S = 0.7, 0.7
 
 _SEE_LOG = "the server's log has the cause."
 
@@ -161,9 +162,17 @@ def _work(pipe: Pipe, spec: WorkerSpec) -> None:
     gc.freeze()
     reader = threading.Thread(target=pipe.read_into, args=(loop,), name="pipe", daemon=True)
     attempt(reader.start, is_load=True)
-    pipe.send(WorkerReady(model.memory_bytes(), model.dtype()))
+    pipe.send(WorkerReady(model.memory_bytes(), model.dtype(), _made_by(model, spec)))
     log.info("worker ready", model=name, pid=os.getpid())
     loop.run()
+
+
+def _made_by(model: StepModel | RequestModel, spec: WorkerSpec) -> str:
+    """Libraries and device, for fingerprints; the fake's pixels depend on none."""
+    if spec.version.model.backend is BackendKind.FAKE:
+        return ""
+    device = platform.machine() if isinstance(model, RequestModel) else model.device_name()
+    return installation.named_in_fingerprints(device)
 
 
 def _loop(
@@ -182,14 +191,15 @@ def _loop(
     prover = _prover(model, spec)
     # The first proofs find what calibration has to compute by image.
     prover.spend(FIRST_PROOFS_S)
-    costs = attempt(lambda: _costs(model, spec))
+    calibration = _calibration(model, spec)
+    calibration.spend(FIRST_COSTS_S)
     return WorkerLoop(
         model,
         pipe.send,
         max_batch_size=info.max_batch_size,
         prover=prover,
-        # A model that cannot take its first step is told of its failure by the requests for it.
-        costs=None if isinstance(costs, DarkroomError) else costs,
+        calibration=calibration,
+        costs=calibration.costs,
         prompts=prompts,
     )
 
@@ -218,15 +228,15 @@ def _prover(model: StepModel, spec: WorkerSpec) -> Prover:
     return prover
 
 
-def _costs(model: StepModel, spec: WorkerSpec) -> StepCosts:
-    """What steps cost here; the fake's are learnt while serving."""
+def _calibration(model: StepModel, spec: WorkerSpec) -> Calibration:
+    """Measures what steps cost here; the fake's are learnt while serving."""
     info = spec.version.model
     conditions = _conditions(model, spec) | {
         "max_batch_size": str(info.max_batch_size),
         "reproducibility": info.reproducibility.name,
     }
     path = spec.version.path / COSTS_FILE_NAME
-    return calibrated_costs(model, info, path=path, conditions=conditions)
+    return Calibration(model, info, path=path, conditions=conditions)
 
 
 def _conditions(model: StepModel, spec: WorkerSpec) -> dict[str, str]:
@@ -235,10 +245,9 @@ def _conditions(model: StepModel, spec: WorkerSpec) -> dict[str, str]:
     return {
         "digest": spec.version.digest,
         "dtype": model.dtype().value,
-        "device": model.device_name(),
         "memory": repr(info.memory),
         "denoiser": f"{info.denoiser.label} {info.denoiser.attention_backend}",
-        **{name: importlib.metadata.version(name) for name in ("torch", "diffusers")},
+        **installation.conditions(model),
     }
 
 

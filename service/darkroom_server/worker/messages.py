@@ -49,10 +49,11 @@ class WorkerLoading:
 
 @dataclass(frozen=True, slots=True)
 class WorkerReady:
-    """The model is loaded."""
+    """The model is loaded. `made_by`: libraries and device, as fingerprints name them."""
 
     memory_bytes: int
     dtype: Dtype
+    made_by: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,12 +99,12 @@ def test_accepted_echoes_what_will_run() -> None:
     ]
 
 
-def test_the_fingerprint_names_the_memory_profile_and_the_feature_cache() -> None:
+def test_the_fingerprint_names_memory_profile_feature_cache_and_libraries() -> None:
     spec = replace(SPEC, feature_cache=FeatureCache(threshold=0.1))
     resolved = Resolved(spec=spec, strength=1.0, preserve_unmasked=True, notices=())
-    model = replace(MODEL, variant=("int8-weights",))
+    model = replace(MODEL, variant=("int8-weights",), made_by="torch-1.0+avx2")
     told = writer().accepted("job-1", resolved, model).accepted.parameters.fingerprint
-    assert told == "0123456789ab/fp32/torch/exact/int8-weights/first-block-0.1"
+    assert told == "0123456789ab/fp32/torch/exact/int8-weights/first-block-0.1/torch-1.0+avx2"
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,8 @@ from darkroom_server.backends.base import CompileCounts, ImageArray, SharingPlan
 from darkroom_server.backends.diffusers.first_block import FirstBlockMemory
 from darkroom_server.backends.diffusers.memory_use import peak_memory_bytes, weight_bytes
 from darkroom_server.backends.diffusers.networks.eager import EagerNetwork
-from darkroom_server.backends.diffusers.networks.exact import ExactSharing, ImageRows
+from darkroom_server.backends.diffusers.networks.exact import ExactSharing
+from darkroom_server.backends.diffusers.networks.image_rows import ImageRows
 from darkroom_server.backends.diffusers.networks.network import Inputs, Network
 from darkroom_server.backends.diffusers.pictures import keep_unmasked
 from darkroom_server.backends.diffusers.previews import LatentColours, denoised
@@ -307,10 +308,11 @@ class DiffusersStepModel(ABC):
         return peak_memory_bytes(self._device)
 
     def device_name(self) -> str:
-        """The GPU's name, or the processor's kind and how many threads compute."""
+        """The GPU's name, or the processor's kind, its vectors, and how many threads compute."""
         if self._device.type == "cuda":
             return torch.cuda.get_device_name(self._device)
-        return f"{platform.machine()} with {torch.get_num_threads()} threads"
+        vectors = torch.backends.cpu.get_cpu_capability().lower()
+        return f"{platform.machine()} {vectors} {torch.get_num_threads()} threads"
 
     def dtype(self) -> Dtype:
         """That of the denoiser."""
