@@ -9,6 +9,7 @@ from pathlib import Path
 
 from darkroom_server.domain.jobs import Priority, Reproducibility, StrengthRounding, Task
 from darkroom_server.domain.memory import MemoryProfile
+from darkroom_server.domain.trained_sizes import TrainedSizes
 from darkroom_server.domain.vocabulary import Vocabulary
 
 
@@ -281,6 +282,7 @@ class ModelInfo:
     update_policy: UpdatePolicy = UpdatePolicy.AVAILABILITY
     denoiser: Denoiser = Denoiser()
     vocabulary: Vocabulary = field(default_factory=Vocabulary)
+    trained_sizes: TrainedSizes = TrainedSizes()
     fake_step_s: float = 0.0
     fake_load_s: float = 0.0
 

@@ -27,6 +27,7 @@ from darkroom_server.wire.requests import (
     OutputRequest,
     UnsupportedParameterPolicy,
 )
+from darkroom_server.wire.untrained_sizes import untrained_sizes
 
 DEFAULT_QUALITY = 90
 #: Image to image: far enough to follow the prompt, near enough to know the image.
@@ -112,7 +113,8 @@ def resolve(
         priority=request.priority,
         feature_cache=request.feature_cache,
     )
-    notices += size_notices + _without_guidance(spec, model) + unknown_words(spec, model)
+    notices += size_notices + untrained_sizes(spec, model)
+    notices += _without_guidance(spec, model) + unknown_words(spec, model)
     return Resolved(
         spec=spec,
         strength=strength,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from darkroom_server.domain.jobs import Job, JobProgress, Stage
+from darkroom_server.domain.jobs import BatchShare, Job, JobProgress, Stage
 from darkroom_server.scheduling.entry import Shape, Step
 from darkroom_server.worker.lanes import JobRecord
 
@@ -43,8 +43,11 @@ class RunningJob:
         taken: int = sum(one.completed_step_count for one in self.trajectories.values())
         return taken // len(self.job.spec.seeds)
 
-    def news(self, now_s: float) -> JobProgress | None:
-        """Progress not reported yet, unless the last report was a moment ago; the end always."""
+    def news(self, now_s: float, batch: BatchShare) -> JobProgress | None:
+        """Progress not reported yet, unless the last report was a moment ago; the end always.
+
+        `batch` is how the step just taken was shared.
+        """
         done = self.completed_step_count
         if done <= self.reported_step_count:
             return None
@@ -52,7 +55,12 @@ class RunningJob:
         if done < total and now_s - self.reported_s < PROGRESS_INTERVAL_S:
             return None
         self.reported_step_count, self.reported_s = done, now_s
-        return JobProgress(stage=Stage.DENOISE, completed_step_count=done, total_step_count=total)
+        return JobProgress(
+            stage=Stage.DENOISE,
+            completed_step_count=done,
+            total_step_count=total,
+            batch=batch,
+        )
 
 
 @dataclass(slots=True)
