@@ -39,11 +39,12 @@ def parse_size(text: str) -> Size:
 Prompt = Annotated[str, typer.Argument(show_default=False)]
 InputPath = Annotated[Path, typer.Argument(show_default=False)]
 OutputPath = Annotated[
-    Path,
+    Path | None,
     typer.Option(
         "--output",
         "-o",
-        help="The file to write, over what is there. With --count 2: out-0.png and out-1.png.",
+        help="The file to write, over what is there; - is standard output. With --count 2: "
+        "out-0.png and out-1.png. [default: a new file here, named by prompt and seed]",
         show_default=False,
     ),
 ]
@@ -90,7 +91,8 @@ ImageSize = Annotated[
     ),
 ]
 ImageFormat = Annotated[
-    Format | None, typer.Option(help="Format of the file. [default: by the suffix of --output]")
+    Format | None,
+    typer.Option(help="Format of the file. [default: by the suffix of --output, else png]"),
 ]
 Quality = Annotated[int | None, typer.Option(help="1 to 100, for jpeg and webp.")]
 Count = Annotated[int, typer.Option(min=1, help="How many images to make.")]

@@ -282,7 +282,7 @@ class ModelInfo:
     update_policy: UpdatePolicy = UpdatePolicy.AVAILABILITY
     denoiser: Denoiser = Denoiser()
     vocabulary: Vocabulary = field(default_factory=Vocabulary)
-    trained_sizes: TrainedSizes = TrainedSizes()
+    trained_sizes: TrainedSizes = field(default_factory=TrainedSizes)
     fake_step_s: float = 0.0
     fake_load_s: float = 0.0
 

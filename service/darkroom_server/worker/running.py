@@ -44,7 +44,7 @@ class RunningJob:
         return taken // len(self.job.spec.seeds)
 
     def news(self, now_s: float, batch: BatchShare) -> JobProgress | None:
-        """Progress not reported yet, unless the last report was a moment ago; the end always.
+        """Progress not reported yet, at most once in each interval of the clock; the end always.
 
         `batch` is how the step just taken was shared.
         """
@@ -52,7 +52,9 @@ class RunningJob:
         if done <= self.reported_step_count:
             return None
         total = max(one.step_count for one in self.trajectories.values())
-        if done < total and now_s - self.reported_s < PROGRESS_INTERVAL_S:
+        # By one clock for all jobs: those that share steps report the same ones.
+        is_early = now_s // PROGRESS_INTERVAL_S == self.reported_s // PROGRESS_INTERVAL_S
+        if done < total and is_early:
             return None
         self.reported_step_count, self.reported_s = done, now_s
         return JobProgress(
