@@ -1,7 +1,7 @@
-"""Makes `.venv`: `make demo` and `make serve` need what runs the service, `make setup` the tools too.
+"""Makes `.venv`: `make demo` and `make serve` need what runs the service, `make setup` tools too.
 
-Runs under any Python from 3.11 on, with the standard library alone. Says what is downloaded, how large
-it is and how far it has come; what goes wrong is said in one line with what helps.
+Runs under any Python from 3.11 on, with the standard library alone. Says what is downloaded, how
+large it is and how far it has come; what goes wrong is said in one line with what helps.
 
     python3.11 setup/install.py run     # the service and the client
     python3.11 setup/install.py tools   # and what builds, checks and tests them
@@ -198,10 +198,12 @@ def _report(scratch: Path, ended: threading.Event) -> None:
     is_terminal = sys.stdout.isatty()
     began_s = time.monotonic()
     while not ended.wait(_REPORT_S if is_terminal else _QUIET_REPORT_S):
-        text = f"setup:   {size_bytes(scratch) / 1e6:.0f} MB on their way, {time.monotonic() - began_s:.0f} s"
-        print(
-            f"\r\x1b[K{text}" if is_terminal else text, end="" if is_terminal else "\n", flush=True
-        )
+        so_far = f"{size_bytes(scratch) / 1e6:.0f} MB on their way"
+        text = f"setup:   {so_far}, {time.monotonic() - began_s:.0f} s"
+        if is_terminal:
+            print(f"\r\x1b[K{text}", end="", flush=True)
+        else:
+            print(text, flush=True)
     _clear()
 
 

@@ -12,7 +12,7 @@ from rich.text import Text
 from darkroom_client import Model
 from darkroom_server.cli.displays import Display, NoDisplay
 from darkroom_server.cli.model_table import version_table
-from darkroom_server.cli.tables import print_line
+from darkroom_server.cli.tables import print_row
 
 
 class Watch(Display, Protocol):
@@ -43,14 +43,14 @@ class Lines(NoDisplay):
         """Prints what is new."""
         heading, *lines = version_table(found).lines()
         if lines and not self._has_heading:
-            print_line(self._console, heading)
+            print_row(self._console, heading)
             self._has_heading = True
         for line in lines:
             if line not in self._printed:
-                print_line(self._console, line)
+                print_row(self._console, line)
         self._printed = set(lines)
         if notice != self._notice and notice:
-            print_line(self._console, notice)
+            print_row(self._console, notice)
         self._notice = notice
 
 

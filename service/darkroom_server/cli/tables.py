@@ -37,7 +37,7 @@ class Columns:
         if sum(widths) + _GAP * (len(widths) - 1) <= options.max_width:
             table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, _GAP, 0, 0))
             for heading, width in zip(self.headings, widths, strict=True):
-                table.add_column(heading, min_width=width, overflow="ignore")
+                table.add_column(heading, min_width=width, overflow="fold")
             for row in self.rows:
                 table.add_row(*row)
             yield table
@@ -58,10 +58,15 @@ class Columns:
 def print_columns(console: Console, columns: Columns) -> None:
     """A table on a terminal, lines elsewhere."""
     if console.is_terminal:
-        console.print(columns)
+        console.print(columns, crop=False)
         return
     for line in columns.lines():
-        print_line(console, line)
+        print_row(console, line)
+
+
+def print_row(console: Console, line: str) -> None:
+    """A line of `Columns.lines` as it is: rich would make spaces of its tabs."""
+    print(line, file=console.file, flush=True)
 
 
 def print_line(console: Console, text: str | Text) -> None:
