@@ -198,7 +198,9 @@ def _report(scratch: Path, ended: threading.Event) -> None:
     is_terminal = sys.stdout.isatty()
     began_s = time.monotonic()
     while not ended.wait(_REPORT_S if is_terminal else _QUIET_REPORT_S):
-        so_far = f"{size_bytes(scratch) / 1e6:.0f} MB on their way"
+        # Nothing lies here while pip looks for versions, or copies what it kept from before.
+        here_bytes = size_bytes(scratch)
+        so_far = f"{here_bytes / 1e6:.0f} MB on their way" if here_bytes > 1e6 else "at work"
         text = f"setup:   {so_far}, {time.monotonic() - began_s:.0f} s"
         if is_terminal:
             print(f"\r\x1b[K{text}", end="", flush=True)
