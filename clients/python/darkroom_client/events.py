@@ -47,12 +47,16 @@ class Queued:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """A stage began or a denoising step ended; the counts are 0 outside denoising."""
+    """A stage began or a denoising step ended; the counts are 0 outside denoising.
+
+    `batch` is how the step was shared; requests with the same `batch_id` of one worker shared it.
+    """
 
     stage: Stage
     completed_step_count: int
     total_step_count: int
     image_index: int
+    batch: Batch | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,8 +12,6 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from darkroom_server.access.key_format import NewKey, new_key
 from darkroom_server.access.keys_file import (
@@ -29,6 +27,7 @@ from darkroom_server.access.keys_file import (
 from darkroom_server.access.ledger import LedgerError, read_spent, spent_path
 from darkroom_server.access.redis_ledger import read_shared_spent
 from darkroom_server.cli.exits import ExitCode, file_problem
+from darkroom_server.cli.tables import Columns, print_columns
 from darkroom_server.domain.errors import LimitsUnavailable
 from darkroom_server.domain.keys import PIXEL_STEPS_PER_CREDIT, ApiKey, Permission, in_credits
 
@@ -142,7 +141,7 @@ def list_keys(
     if as_json:
         typer.echo(json.dumps([_as_json(key, spent) for key in keys]))
     else:
-        Console().print(_table(keys, spent))
+        print_columns(Console(), _table(keys, spent))
 
 
 @app.command()
@@ -169,25 +168,21 @@ def _show(made: NewKey, keys_file: Path) -> None:
         raise OSError(error.errno, unseen, "standard output") from error
 
 
-def _table(keys: tuple[ApiKey, ...], spent: Mapping[str, int]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("id", "name", "may", "models", "rate", "at a time"):
-        table.add_column(heading, overflow="fold")
-    for heading in ("weight", "credits spent", "of"):
-        table.add_column(heading, justify="right")
+def _table(keys: tuple[ApiKey, ...], spent: Mapping[str, int]) -> Columns:
+    headings = ("id", "name", "may", "models", "rate", "at a time", "weight", "credits spent", "of")
+    table = Columns(headings)
     for key in keys:
         budget = key.budget_pixel_steps
-        # Text: a name is never read as markup.
-        table.add_row(
-            Text(key.id),
-            Text(key.name),
-            Text("revoked" if key.is_revoked else ", ".join(_permissions(key))),
-            Text(", ".join(key.models)),
-            Text(key.rate_limit or "-"),
-            Text(str(key.max_concurrent_requests or "-")),
-            Text(f"{key.weight:g}"),
-            Text(f"{in_credits(spent.get(key.id, 0)):,.1f}"),
-            Text("-" if budget is None else f"{in_credits(budget):,.1f}"),
+        table.add(
+            key.id,
+            key.name,
+            "revoked" if key.is_revoked else ", ".join(_permissions(key)),
+            ", ".join(key.models),
+            key.rate_limit or "-",
+            str(key.max_concurrent_requests or "-"),
+            f"{key.weight:g}",
+            f"{in_credits(spent.get(key.id, 0)):,.1f}",
+            "-" if budget is None else f"{in_credits(budget):,.1f}",
         )
     return table
 

@@ -55,11 +55,12 @@ def _option(path: str, *names: str, unset: str | None = None, **more: Any) -> An
 Prompt = Annotated[str, typer.Argument(show_default=False)]
 InputPath = Annotated[Path, typer.Argument(show_default=False)]
 OutputPath = Annotated[
-    Path,
+    Path | None,
     typer.Option(
         "--output",
         "-o",
-        help="The file to write, over what is there. With --count 2: out-0.png and out-1.png.",
+        help="The file to write, over what is there; - is standard output. With --count 2: "
+        "out-0.png and out-1.png. [default: a new file here, named by prompt and seed]",
         show_default=False,
     ),
 ]
@@ -90,7 +91,9 @@ Seed = Annotated[int | None, _option("seed")]
 Steps = Annotated[int | None, _option("step_count")]
 Guidance = Annotated[float | None, _option("guidance_scale")]
 ImageSize = Annotated[Size | None, _option("width_px", parser=parse_size, metavar="WIDTH[xHEIGHT]")]
-ImageFormat = Annotated[Format | None, _option("output.format", unset="by the suffix of --output")]
+ImageFormat = Annotated[
+    Format | None, _option("output.format", unset="by the suffix of --output, else png")
+]
 Quality = Annotated[int | None, _option("output.quality", unset="")]
 Count = Annotated[int, _option("image_count", unset="", min=1)]
 Scheduler = Annotated[str | None, _option("scheduler")]

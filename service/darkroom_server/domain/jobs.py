@@ -223,12 +223,16 @@ class JobQueued:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobProgress:
-    """A stage began, or a denoising step ended. Droppable."""
+    """A stage began, or a denoising step ended. Droppable.
+
+    `batch` is how that step was shared, where one was taken.
+    """
 
     stage: Stage
     completed_step_count: int = 0
     total_step_count: int = 0
     image_index: int = 0
+    batch: BatchShare | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -270,7 +274,7 @@ class JobTimings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchShare:
-    """The fullest step that a job took part in.
+    """A step that a job took part in; of a job that has ended, the fullest.
 
     `batch_id` names it within its worker; `request_image_count` of its `batch_image_count` images
     were the job's own.

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from darkroom_server.domain.jobs import Priority, Reproducibility, StrengthRounding, Task
 from darkroom_server.domain.memory import MemoryProfile
+from darkroom_server.domain.trained_sizes import TrainedSizes
 from darkroom_server.domain.vocabulary import Vocabulary
 
 
@@ -283,6 +284,7 @@ class ModelInfo:
     update_policy: UpdatePolicy = UpdatePolicy.AVAILABILITY
     denoiser: Denoiser = Denoiser()
     vocabulary: Vocabulary = field(default_factory=Vocabulary)
+    trained_sizes: TrainedSizes = field(default_factory=TrainedSizes)
     fake_step_s: float = 0.0
     fake_load_s: float = 0.0
 

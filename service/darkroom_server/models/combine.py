@@ -70,6 +70,7 @@ def combine(name: str, settings: ModelSettings, traits: PipelineTraits) -> Model
         update_policy=settings.update_policy,
         denoiser=settings.denoiser,
         vocabulary=settings.vocabulary,
+        trained_sizes=settings.trained_sizes,
         fake_step_s=settings.fake_step_s if settings.backend is BackendKind.FAKE else 0.0,
         fake_load_s=settings.fake_load_s if settings.backend is BackendKind.FAKE else 0.0,
     )

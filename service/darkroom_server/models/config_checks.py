@@ -21,7 +21,7 @@ from darkroom_server.models.limit_checks import check_limits
 from darkroom_server.models.problems import ProblemLog, quoted
 from darkroom_server.models.scheduler_checks import check_schedulers
 from darkroom_server.models.settings import LatestVersions, SpecificVersions
-from darkroom_server.models.vocabulary_checks import check_vocabulary
+from darkroom_server.models.training_checks import check_trained_sizes, check_vocabulary
 from darkroom_server.parameters import bounds
 from darkroom_server.parameters.parameter import Default
 from darkroom_server.parameters.table import PARAMETERS
@@ -74,6 +74,7 @@ def check_alone(config: ConfigFile, problems: ProblemLog) -> None:
     _check_traffic(config, problems)
     _check_warmups(config, problems)
     check_vocabulary(config, problems)
+    check_trained_sizes(config, problems)
     settings = config.settings
     has_fake = config.source.find("fake") is not None
     if has_fake and settings.backend is not BackendKind.FAKE:

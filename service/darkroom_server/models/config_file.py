@@ -1,7 +1,6 @@
 """Reads `config.pbtxt`, the text form of `darkroom.v1.ModelConfig`.
 
-Only it, `config_memory` and `config_vocabulary` know the generated message.
-"""
+Only it, `config_memory` and `config_training` know the generated message."""
 
 from __future__ import annotations
 
@@ -29,7 +28,7 @@ from darkroom_server.domain.models import (
 )
 from darkroom_server.models.config_memory import memory_profile
 from darkroom_server.models.config_source import ConfigSource, FieldUse, scan_config
-from darkroom_server.models.config_vocabulary import vocabulary_of
+from darkroom_server.models.config_training import trained_sizes_of, vocabulary_of
 from darkroom_server.models.problems import Position, ProblemLog, quoted
 from darkroom_server.models.settings import (
     AllVersions,
@@ -314,6 +313,7 @@ def _settings(message: model_config_pb2.ModelConfig, source: ConfigSource) -> Mo
         update_policy=_UPDATE_POLICIES[message.update_policy],
         denoiser=_denoiser(message),
         vocabulary=vocabulary_of(message),
+        trained_sizes=trained_sizes_of(message),
         backend=_BACKENDS[message.backend],
         fake_step_s=message.fake.step_s,
         fake_load_s=message.fake.load_s,

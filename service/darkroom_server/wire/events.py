@@ -11,6 +11,7 @@ from google.protobuf.duration_pb2 import Duration
 from darkroom.v1 import image_pb2
 from darkroom.v1.image_service_pb2 import GenerationEvent
 from darkroom_server.domain.jobs import (
+    BatchShare,
     ImageFormat,
     ImageSpec,
     JobCompleted,
@@ -105,6 +106,8 @@ class EventWriter:
                 event.progress.completed_step_count = happened.completed_step_count
                 event.progress.total_step_count = happened.total_step_count
                 event.progress.image_index = happened.image_index
+                if happened.batch is not None:
+                    event.progress.batch.CopyFrom(_batch(happened.batch))
                 yield event
             case JobPreview():
                 event.preview.CopyFrom(_preview(happened))
@@ -218,10 +221,16 @@ def _completed(completed: JobCompleted) -> GenerationEvent.Completed:
         text = f"{field} is longer than the model's text encoders read; its end was left out"
         event.warnings.append(_warning(Notice(NoticeReason.PROMPT_TRUNCATED, text, field)))
     if completed.batch is not None:
-        event.batch.batch_id = completed.batch.batch_id
-        event.batch.batch_image_count = completed.batch.batch_image_count
-        event.batch.request_image_count = completed.batch.request_image_count
+        event.batch.CopyFrom(_batch(completed.batch))
     return event
+
+
+def _batch(share: BatchShare) -> image_pb2.BatchInfo:
+    return image_pb2.BatchInfo(
+        batch_id=share.batch_id,
+        batch_image_count=share.batch_image_count,
+        request_image_count=share.request_image_count,
+    )
 
 
 def _timings(timings: JobTimings) -> image_pb2.Timings:

@@ -28,6 +28,7 @@ from darkroom_server.wire.effects import without_effect
 from darkroom_server.wire.notices import Notice, NoticeReason
 from darkroom_server.wire.prompt_words import unknown_words
 from darkroom_server.wire.requests import ImageRequest, OutputRequest, is_set, value_of, without
+from darkroom_server.wire.untrained_sizes import untrained_sizes
 
 #: Seeds chosen by the server stay below this, so that JSON readers keep them exact.
 MAX_CHOSEN_SEED = 2**32 - 1
@@ -94,7 +95,8 @@ def resolve(
         "feature_cache": request.feature_cache,
     }
     spec = ImageSpec(task=request.task, **given)
-    notices += size_notices + without_effect(request, spec, strength, model)
+    notices += size_notices + untrained_sizes(spec, model)
+    notices += without_effect(request, spec, strength, model)
     notices += unknown_words(spec, model)
     return Resolved(
         spec=spec,

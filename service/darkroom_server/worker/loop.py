@@ -224,15 +224,13 @@ class WorkerLoop:
         jobs = {id(image.running): image.running for image in stepped}
         for running in jobs.values():
             own_count = sum(image.running is running for image in stepped)
-            running.record.note_step(
-                BatchShare(
-                    batch_id=str(number),
-                    batch_image_count=len(stepped),
-                    request_image_count=own_count,
-                ),
-                duration_s,
+            share = BatchShare(
+                batch_id=str(number),
+                batch_image_count=len(stepped),
+                request_image_count=own_count,
             )
-            if (news := running.news(now_s)) is not None:
+            running.record.note_step(share, duration_s)
+            if (news := running.news(now_s, share)) is not None:
                 self._report(running, news)
         wanted = [image for image in stepped if image.wants_preview]
         self._preview(wanted[: self._lane.reserve_previews(len(wanted))])

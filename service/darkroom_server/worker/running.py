@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from darkroom_server.domain.jobs import Job, JobProgress, Stage
+from darkroom_server.domain.jobs import BatchShare, Job, JobProgress, Stage
 from darkroom_server.scheduling.entry import Shape, Step
 from darkroom_server.worker.lanes import JobRecord
 
@@ -43,16 +43,26 @@ class RunningJob:
         taken: int = sum(one.completed_step_count for one in self.trajectories.values())
         return taken // len(self.job.spec.seeds)
 
-    def news(self, now_s: float) -> JobProgress | None:
-        """Progress not reported yet, unless the last report was a moment ago; the end always."""
+    def news(self, now_s: float, batch: BatchShare) -> JobProgress | None:
+        """Progress not reported yet, at most once in each interval of the clock; the end always.
+
+        `batch` is how the step just taken was shared.
+        """
         done = self.completed_step_count
         if done <= self.reported_step_count:
             return None
         total = max(one.step_count for one in self.trajectories.values())
-        if done < total and now_s - self.reported_s < PROGRESS_INTERVAL_S:
+        # By one clock for all jobs: those that share steps report the same ones.
+        is_early = now_s // PROGRESS_INTERVAL_S == self.reported_s // PROGRESS_INTERVAL_S
+        if done < total and is_early:
             return None
         self.reported_step_count, self.reported_s = done, now_s
-        return JobProgress(stage=Stage.DENOISE, completed_step_count=done, total_step_count=total)
+        return JobProgress(
+            stage=Stage.DENOISE,
+            completed_step_count=done,
+            total_step_count=total,
+            batch=batch,
+        )
 
 
 @dataclass(slots=True)

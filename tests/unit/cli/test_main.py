@@ -58,6 +58,24 @@ def test_a_client_command_does_not_import_the_server(arguments: str) -> None:
     assert done.stdout == "[] False\n"
 
 
+@pytest.mark.parametrize(
+    ("words", "completed"),
+    [
+        pytest.param("darkroom ge", "generate", id="command"),
+        pytest.param("darkroom models lo", "load", id="command-of-a-group"),
+        pytest.param("darkroom generate --neg", "--negative", id="option"),
+    ],
+)
+def test_a_shell_completes_commands_and_options(words: str, completed: str) -> None:
+    environment = {
+        "_DARKROOM_COMPLETE": "complete_bash",
+        "COMP_WORDS": words,
+        "COMP_CWORD": str(len(words.split()) - 1),
+    }
+    result = CliRunner().invoke(app, prog_name="darkroom", env=environment)
+    assert completed in result.stdout.split()
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_help_lists_every_command(command: str) -> None:
     assert f"  {command} " in CliRunner().invoke(app, ["--help"]).stdout

@@ -151,3 +151,13 @@ async def test_only_pages_of_configured_origins_may_call(
         preflight = await client.options("/v1/images/generations", headers=asked)
     assert answer.headers.get("access-control-allow-origin") == allowed
     assert preflight.headers.get("access-control-allow-origin") == allowed
+
+
+async def test_docs_says_where_the_documentation_is() -> None:
+    transport = httpx.ASGITransport(app=app_of(Engine()))
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        answer = await client.get("/docs")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("text/html")
+    for place in ("docs/index.md", "/openapi.json", "reflection"):
+        assert place in answer.text

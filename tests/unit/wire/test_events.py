@@ -210,6 +210,19 @@ def test_chunks(size_bytes: int, lengths: list[int]) -> None:
     ]
 
 
+def test_progress_names_the_step_that_was_shared() -> None:
+    share = BatchShare(batch_id="7", batch_image_count=8, request_image_count=2)
+    (shared, alone) = (
+        event
+        for batch in (share, None)
+        for event in writer().write(JobProgress(stage=Stage.DENOISE, batch=batch))
+    )
+    assert shared.progress.batch == BatchInfo(
+        batch_id="7", batch_image_count=8, request_image_count=2
+    )
+    assert not alone.progress.HasField("batch")
+
+
 def test_completed() -> None:
     completed = JobCompleted(
         image_count=2,

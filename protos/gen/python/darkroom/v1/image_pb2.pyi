@@ -459,7 +459,7 @@ Global___Timings: _TypeAlias = Timings  # noqa: Y015
 
 @_typing.final
 class BatchInfo(_message.Message):
-    """The fullest denoising step that a request took part in."""
+    """A denoising step that a request took part in; at its end, the fullest."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

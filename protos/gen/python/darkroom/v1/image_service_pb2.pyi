@@ -514,6 +514,7 @@ class GenerationEvent(_message.Message):
         COMPLETED_STEP_COUNT_FIELD_NUMBER: _builtins.int
         TOTAL_STEP_COUNT_FIELD_NUMBER: _builtins.int
         IMAGE_INDEX_FIELD_NUMBER: _builtins.int
+        BATCH_FIELD_NUMBER: _builtins.int
         stage: Global___GenerationEvent.Stage.ValueType
         """The stage running."""
         completed_step_count: _builtins.int
@@ -522,6 +523,13 @@ class GenerationEvent(_message.Message):
         """Steps in all."""
         image_index: _builtins.int
         """Image in hand when images run one after another; otherwise 0."""
+        @_builtins.property
+        def batch(self) -> _image_pb2.BatchInfo:
+            """The denoising step just taken and how many images shared it: events of
+            other requests that name the same step of the same worker were in it
+            too. Unset where no step was taken, and where requests run whole.
+            """
+
         def __init__(
             self,
             *,
@@ -529,10 +537,11 @@ class GenerationEvent(_message.Message):
             completed_step_count: _builtins.int = ...,
             total_step_count: _builtins.int = ...,
             image_index: _builtins.int = ...,
+            batch: _image_pb2.BatchInfo | None = ...,
         ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        _HasFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch"]  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["completed_step_count", b"completed_step_count", "image_index", b"image_index", "stage", b"stage", "total_step_count", b"total_step_count"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "completed_step_count", b"completed_step_count", "image_index", b"image_index", "stage", b"stage", "total_step_count", b"total_step_count"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
