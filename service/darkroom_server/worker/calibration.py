@@ -12,12 +12,18 @@ import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import structlog
 
 from darkroom_server.access.files import PUBLIC, replace_file
-from darkroom_server.backends.base import StepModel
+from darkroom_server.backends.base import (
+    Encoded,
+    Inputs,
+    OneTrajectory,
+    Outputs,
+    StepModel,
+    StepShapes,
+)
 from darkroom_server.domain.errors import DarkroomError, OutOfDeviceMemory
 from darkroom_server.domain.jobs import ImageSpec, Reproducibility
 from darkroom_server.domain.models import ModelInfo
@@ -41,7 +47,7 @@ REPEATS = 2
 
 
 def calibrated_costs(
-    model: StepModel,
+    model: StepModel[Encoded, OneTrajectory, Inputs, Outputs],
     info: ModelInfo,
     *,
     path: Path,
@@ -72,7 +78,7 @@ def calibrated_costs(
     return costs
 
 
-def cost_key(model: StepModel, spec: ImageSpec) -> Hashable:
+def cost_key(model: StepShapes, spec: ImageSpec) -> Hashable:
     """What the cost of a request's steps depends on, besides the rows."""
     return (model.batch_key(spec), spec.reproducibility is Reproducibility.EXACT)
 
@@ -93,7 +99,10 @@ def _specs(info: ModelInfo) -> Iterator[ImageSpec]:
 
 
 def _measure(
-    model: StepModel, spec: ImageSpec, info: ModelInfo, clock: Callable[[], float]
+    model: StepModel[Encoded, OneTrajectory, Inputs, Outputs],
+    spec: ImageSpec,
+    info: ModelInfo,
+    clock: Callable[[], float],
 ) -> Curve:
     """Seconds of a step by rows: powers of two, until more rows do not pay or are not allowed.
 
@@ -123,7 +132,11 @@ def _buckets(most: int) -> list[int]:
     return [1 << power for power in range(most.bit_length())]
 
 
-def _step_s(model: StepModel, images: Sequence[Any], clock: Callable[[], float]) -> float:
+def _step_s(
+    model: StepModel[Encoded, OneTrajectory, Inputs, Outputs],
+    images: Sequence[OneTrajectory],
+    clock: Callable[[], float],
+) -> float:
     durations_s = []
     for _ in range(1 + REPEATS):
         started_s = clock()

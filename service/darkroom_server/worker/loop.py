@@ -14,11 +14,11 @@ import threading
 import time
 from collections.abc import Callable, Hashable, Sequence
 from functools import partial
-from typing import Any, assert_never
+from typing import Generic, assert_never
 
 import structlog
 
-from darkroom_server.backends.base import StepModel
+from darkroom_server.backends.base import Encoded, Inputs, OneTrajectory, Outputs, StepModel
 from darkroom_server.backends.prompt_cache import PromptCache
 from darkroom_server.domain.errors import (
     DarkroomError,
@@ -54,9 +54,9 @@ from darkroom_server.worker.messages import (
     StopWorker,
     SubmitJob,
 )
-from darkroom_server.worker.proving import Prover
+from darkroom_server.worker.proving import AnyProver
 from darkroom_server.worker.proving_turns import ProvingTurns
-from darkroom_server.worker.running import DecodedTrajectory, RunningImage, RunningJob
+from darkroom_server.worker.running import RunningImage, RunningJob
 
 log = structlog.get_logger(__name__)
 
@@ -66,16 +66,16 @@ PLACES_INTERVAL_S = 0.25
 MAX_TOLD_PLACES = 32
 
 
-class WorkerLoop:
+class WorkerLoop(Generic[Encoded, OneTrajectory, Inputs, Outputs]):
     """Runs jobs on one model. `emit` must be safe to call from any thread."""
 
     def __init__(
         self,
-        model: StepModel,
+        model: StepModel[Encoded, OneTrajectory, Inputs, Outputs],
         emit: Callable[[Report], None],
         *,
         max_batch_size: int,
-        prover: Prover | None = None,
+        prover: AnyProver | None = None,
         shared: SharedRows | None = None,
         costs: StepCosts | None = None,
         lane: CompressLane | None = None,
@@ -93,7 +93,7 @@ class WorkerLoop:
             prover.useful_rows = self._costs.knee
         #: Keys and rows of steps that were taken.
         self._ran: set[tuple[Hashable, int]] = set()
-        self._jobs: dict[str, RunningJob] = {}
+        self._jobs: dict[str, RunningJob[Encoded, OneTrajectory]] = {}
         self._lane = lane or CompressLane(emit, clock)
         self._counters = WorkerCounters(prompts, model.compile_counts, self._proving.progress)
         self._stopping = False
@@ -170,7 +170,8 @@ class WorkerLoop:
         if isinstance(admitted, DarkroomError):
             self._emit(JobFailed(job.job_id, admitted))
             return
-        running = RunningJob(job, shape, JobRecord(job=job, submitted_s=now_s))
+        record = JobRecord(job=job, submitted_s=now_s)
+        running: RunningJob[Encoded, OneTrajectory] = RunningJob(job, shape, record)
         self._jobs[job.job_id] = running
         self._batcher.add(job, shape, now_s, admission=admitted)
         running.ahead_count = self._batcher.ahead_count(job.job_id)
@@ -218,7 +219,9 @@ class WorkerLoop:
         self._ran.add(shape)
         return not (is_first and self._costs.knows(batch.key))
 
-    def _tell_progress(self, stepped: Sequence[RunningImage], duration_s: float) -> None:
+    def _tell_progress(
+        self, stepped: Sequence[RunningImage[Encoded, OneTrajectory]], duration_s: float
+    ) -> None:
         """Books the step with its jobs, and reports what they want to know."""
         number, now_s = next(self._batch_numbers), self._clock()
         jobs = {id(image.running): image.running for image in stepped}
@@ -237,7 +240,7 @@ class WorkerLoop:
         wanted = [image for image in stepped if image.wants_preview]
         self._preview(wanted[: self._lane.reserve_previews(len(wanted))])
 
-    def _preview(self, images: Sequence[RunningImage]) -> None:
+    def _preview(self, images: Sequence[RunningImage[Encoded, OneTrajectory]]) -> None:
         """Paints what images look like so far; where that fails they go without."""
         if not images:
             return
@@ -252,11 +255,13 @@ class WorkerLoop:
                 image.trajectory.completed_step_count,
             )
 
-    def _still_here(self, images: Sequence[RunningImage]) -> list[RunningImage]:
+    def _still_here(
+        self, images: Sequence[RunningImage[Encoded, OneTrajectory]]
+    ) -> list[RunningImage[Encoded, OneTrajectory]]:
         """Those whose job has not failed or been cancelled meanwhile."""
         return [image for image in images if image.step.job_id in self._jobs]
 
-    def _ready(self, step: Step) -> RunningImage | None:
+    def _ready(self, step: Step) -> RunningImage[Encoded, OneTrajectory] | None:
         """The image of a step, begun if it had not; None after its job has failed."""
         running = self._jobs.get(step.job_id)
         if running is None:
@@ -268,7 +273,7 @@ class WorkerLoop:
                 return None
         return RunningImage(running, step, running.trajectories[step.image_index])
 
-    def _begin(self, running: RunningJob, image_index: int) -> None:
+    def _begin(self, running: RunningJob[Encoded, OneTrajectory], image_index: int) -> None:
         spec, started_s = running.job.spec, self._clock()
         if not running.has_begun:
             running.record.started_s = started_s
@@ -282,7 +287,7 @@ class WorkerLoop:
         running.record.encode_s += duration_s
         self._learn_besides(running, "begin", duration_s)
 
-    def _denoise(self, images: Sequence[RunningImage]) -> bool:
+    def _denoise(self, images: Sequence[RunningImage[Encoded, OneTrajectory]]) -> bool:
         """One shared evaluation; whether it ran whole.
 
         A failing batch is halved until only what is guilty fails.
@@ -314,17 +319,19 @@ class WorkerLoop:
         self._denoise(images[half:])
         return False
 
-    def _evaluate(self, images: Sequence[RunningImage]) -> Any:
+    def _evaluate(self, images: Sequence[RunningImage[Encoded, OneTrajectory]]) -> Outputs:
         return self._model.denoise(self._model.gather([image.trajectory for image in images]))
 
-    def _exact_count(self, images: Sequence[RunningImage]) -> int:
+    def _exact_count(self, images: Sequence[RunningImage[Encoded, OneTrajectory]]) -> int:
         """How many images, from the first on, may share a step: some may have left the batch."""
         shape = images[0].running.shape
         if not shape.exact:
             return len(images)
         return self._shared.longest(shape.key, [image.row_count for image in images])
 
-    def _scatter(self, images: Sequence[RunningImage], outputs: Any) -> None:
+    def _scatter(
+        self, images: Sequence[RunningImage[Encoded, OneTrajectory]], outputs: Outputs
+    ) -> None:
         first_row = 0
         for image in images:
             failed = attempt(partial(self._model.scatter, image.trajectory, outputs, first_row))
@@ -332,7 +339,7 @@ class WorkerLoop:
             if failed is not None:
                 self._fail(image.step.job_id, failed)
 
-    def _finish(self, image: RunningImage) -> None:
+    def _finish(self, image: RunningImage[Encoded, OneTrajectory]) -> None:
         """Decodes an image and hands it to the compress lane."""
         running, started_s = image.running, self._clock()
         if image.step.job_id not in self._jobs:
@@ -347,14 +354,15 @@ class WorkerLoop:
         self._learn_besides(running, "decode", duration_s)
         index = image.step.image_index
         finished = FinishedImage(index, pixels, image.trajectory.is_filtered)
-        running.trajectories[index] = DecodedTrajectory(image.trajectory.step_count)
-        running.decoded_count += 1
+        running.note_decoded(index)
         if running.is_decoded:
             with self._lock:
                 self._jobs.pop(image.step.job_id, None)
         self._lane.submit(running.record, finished)
 
-    def _learn_besides(self, running: RunningJob, part: str, duration_s: float) -> None:
+    def _learn_besides(
+        self, running: RunningJob[Encoded, OneTrajectory], part: str, duration_s: float
+    ) -> None:
         with self._lock:
             self._costs.learn_besides(running.shape.key, part, duration_s)
 
@@ -396,5 +404,5 @@ class WorkerLoop:
             step_count=running.job.spec.step_count,
         )
 
-    def _report(self, running: RunningJob, event: JobEvent) -> None:
+    def _report(self, running: RunningJob[Encoded, OneTrajectory], event: JobEvent) -> None:
         self._emit(JobReport(running.job.job_id, event))

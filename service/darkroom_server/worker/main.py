@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
+from typing import Any, Protocol
 
 import structlog
 
@@ -43,7 +44,7 @@ from darkroom_server.worker.messages import (
 )
 from darkroom_server.worker.proof_file import FILE_NAME as PROOF_FILE_NAME
 from darkroom_server.worker.proof_file import ProofFile
-from darkroom_server.worker.proving import Prover
+from darkroom_server.worker.proving import AnyProver, Prover
 from darkroom_server.worker.trial import trial_spec
 from darkroom_server.worker.warmup import warm_up
 from darkroom_server.worker.window_loop import WindowLoop
@@ -57,6 +58,22 @@ _FAKE_PARTS = 10
 FIRST_PROOFS_S = 1.0
 
 _SEE_LOG = "the server's log has the cause."
+
+
+#: A model is loaded as its configuration says, so that its kind is not known before it is.
+AnyStepModel = StepModel[Any, Any, Any, Any]
+
+
+class Loop(Protocol):
+    """What obeys the server's commands."""
+
+    def post(self, command: Command) -> None:
+        """Obeys a command, at once."""
+        ...
+
+    def run(self) -> None:
+        """Works until a StopWorker command."""
+        ...
 
 
 class Pipe:
@@ -74,7 +91,7 @@ class Pipe:
             except OSError:
                 log.warning("server is gone")
 
-    def read_into(self, loop: WorkerLoop | WindowLoop) -> None:
+    def read_into(self, loop: Loop) -> None:
         """Posts every command to the loop until the server closes the pipe."""
         while True:
             try:
@@ -164,8 +181,8 @@ def _work(connection: Connection, spec: WorkerSpec) -> None:
 
 
 def _loop(
-    model: StepModel | RequestModel, pipe: Pipe, spec: WorkerSpec, prompts: PromptCache
-) -> WorkerLoop | WindowLoop:
+    model: AnyStepModel | RequestModel, pipe: Pipe, spec: WorkerSpec, prompts: PromptCache
+) -> Loop:
     info = spec.version.model
     if isinstance(model, RequestModel):
         return WindowLoop(
@@ -191,7 +208,7 @@ def _loop(
     )
 
 
-def _prover(model: StepModel, spec: WorkerSpec) -> Prover:
+def _prover(model: AnyStepModel, spec: WorkerSpec) -> AnyProver:
     """Proves the default size at a level that needs it, and what requests ask for."""
     info = spec.version.model
     file = ProofFile(spec.version.path / PROOF_FILE_NAME, _conditions(model, spec))
@@ -215,7 +232,7 @@ def _prover(model: StepModel, spec: WorkerSpec) -> Prover:
     return prover
 
 
-def _costs(model: StepModel, spec: WorkerSpec) -> StepCosts:
+def _costs(model: AnyStepModel, spec: WorkerSpec) -> StepCosts:
     """What steps cost here; the fake's are learnt while serving."""
     info = spec.version.model
     conditions = _conditions(model, spec) | {
@@ -226,7 +243,7 @@ def _costs(model: StepModel, spec: WorkerSpec) -> StepCosts:
     return calibrated_costs(model, info, path=path, conditions=conditions)
 
 
-def _conditions(model: StepModel, spec: WorkerSpec) -> dict[str, str]:
+def _conditions(model: AnyStepModel, spec: WorkerSpec) -> dict[str, str]:
     """What has to be the same for what was measured before to be true now."""
     info = spec.version.model
     return {
@@ -239,7 +256,9 @@ def _conditions(model: StepModel, spec: WorkerSpec) -> dict[str, str]:
     }
 
 
-def _load(spec: WorkerSpec, prompts: PromptCache, telling: _LoadTeller) -> StepModel | RequestModel:
+def _load(
+    spec: WorkerSpec, prompts: PromptCache, telling: _LoadTeller
+) -> AnyStepModel | RequestModel:
     """The model, warm."""
     model = _read(spec, prompts, telling.weights)
     info = spec.version.model
@@ -249,7 +268,7 @@ def _load(spec: WorkerSpec, prompts: PromptCache, telling: _LoadTeller) -> StepM
     return model
 
 
-def _warm(model: StepModel | RequestModel, info: ModelInfo, telling: _LoadTeller) -> None:
+def _warm(model: AnyStepModel | RequestModel, info: ModelInfo, telling: _LoadTeller) -> None:
     if not isinstance(model, RequestModel):
         compile_ahead(model, info)
     warm_up(model, info, telling.warmup)
@@ -259,7 +278,7 @@ def _warm(model: StepModel | RequestModel, info: ModelInfo, telling: _LoadTeller
 
 def _read(
     spec: WorkerSpec, prompts: PromptCache, tell_bytes: Callable[[int], None]
-) -> StepModel | RequestModel:
+) -> AnyStepModel | RequestModel:
     tell_bytes(0)
     model = spec.version.model
     match model.backend:

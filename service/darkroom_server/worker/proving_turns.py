@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from darkroom_server.domain.jobs import ImageSpec
-from darkroom_server.worker.proving import Prover
+from darkroom_server.worker.proving import AnyProver
 
 #: Device time that proofs may take beside steps, in parts of these: below what promises of
 #: deadlines leave for disturbances.
@@ -15,7 +15,7 @@ PROVING_SHARE = 0.1
 class ProvingTurns:
     """Gives a prover its turns. Belongs to the model thread, but for `pause_s`."""
 
-    def __init__(self, prover: Prover | None, clock: Callable[[], float]) -> None:
+    def __init__(self, prover: AnyProver | None, clock: Callable[[], float]) -> None:
         self._prover = prover
         self._clock = clock
         #: Device time of steps, and of proofs.

@@ -16,7 +16,7 @@ import transformers
 from diffusers import DiffusionPipeline
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
-from darkroom_server.backends.base import RequestModel, StepModel
+from darkroom_server.backends.base import RequestModel
 from darkroom_server.backends.diffusers import memory, part_weights
 from darkroom_server.backends.diffusers.families.flux import FluxStepModel
 from darkroom_server.backends.diffusers.families.flux_fill import FluxFillStepModel
@@ -27,7 +27,7 @@ from darkroom_server.backends.diffusers.families.sdxl import SdxlStepModel
 from darkroom_server.backends.diffusers.network_choice import choose_network
 from darkroom_server.backends.diffusers.openvino_request import load_openvino
 from darkroom_server.backends.diffusers.part_progress import telling_parts
-from darkroom_server.backends.diffusers.step_model import DTYPES, DiffusersStepModel
+from darkroom_server.backends.diffusers.step_model import DTYPES, AnyFamilyModel
 from darkroom_server.backends.diffusers.whole_request import WholeRequestModel, reason_against
 from darkroom_server.backends.prompt_cache import PromptCache
 from darkroom_server.domain.errors import ModelUnavailable
@@ -41,7 +41,7 @@ class Family(Protocol):
 
     def __call__(
         self, pipeline: Any, *, allowed_schedulers: Sequence[str], prompts: PromptCache
-    ) -> DiffusersStepModel:
+    ) -> AnyFamilyModel:
         """The step model."""
         ...
 
@@ -73,7 +73,7 @@ def load_model(
     thread_count: int,
     prompts: PromptCache,
     tell_bytes: Callable[[int], None] = lambda loaded_bytes: None,  # noqa: ARG005
-) -> StepModel | RequestModel:
+) -> AnyFamilyModel | RequestModel:
     """Reads the weights onto the device; raises ModelUnavailable with the reason.
 
     `tell_bytes` is called with the bytes of weights read so far.
