@@ -37,9 +37,9 @@ from darkroom_server.domain.jobs import ImageSpec, Job, Reproducibility
 from darkroom_server.domain.models import Denoiser, Dtype, ExportWeights, ModelInfo, VersionInfo
 from darkroom_server.models.repository import ModelRepository
 from darkroom_server.worker.compile_ahead import compile_ahead
-from darkroom_server.worker.loop import WorkerLoop
 from darkroom_server.worker.messages import JobFailed, Report, SubmitJob
 from darkroom_server.worker.profiling import candidates
+from darkroom_server.worker.step_runner import step_loop
 from darkroom_server.worker.trial import trial_spec
 
 ROOT = Path(__file__).parents[1]
@@ -193,7 +193,7 @@ def _loaded(
 def _images_per_s(model: DiffusersStepModel, info: ModelInfo, spec: ImageSpec) -> float:
     """Requests that all wait, through the worker's own loop."""
     reports: list[Report] = []
-    loop = WorkerLoop(model, reports.append, max_batch_size=info.max_batch_size)
+    loop = step_loop(model, reports.append, max_batch_size=info.max_batch_size)
     for seed in range(IMAGE_COUNT):
         job = Job(job_id=str(seed), spec=dataclasses.replace(spec, seeds=(seed,)))
         loop.post(SubmitJob(job))

@@ -32,7 +32,6 @@ from darkroom_server.worker.calibration import calibrated_costs
 from darkroom_server.worker.compile_ahead import compile_ahead
 from darkroom_server.worker.failures import DeviceLost, attempt
 from darkroom_server.worker.files_check import require_unchanged
-from darkroom_server.worker.loop import WorkerLoop
 from darkroom_server.worker.messages import (
     Command,
     Report,
@@ -45,9 +44,10 @@ from darkroom_server.worker.messages import (
 from darkroom_server.worker.proof_file import FILE_NAME as PROOF_FILE_NAME
 from darkroom_server.worker.proof_file import ProofFile
 from darkroom_server.worker.proving import AnyProver, Prover
+from darkroom_server.worker.request_runner import request_loop
+from darkroom_server.worker.step_runner import step_loop
 from darkroom_server.worker.trial import trial_spec
 from darkroom_server.worker.warmup import warm_up
-from darkroom_server.worker.window_loop import WindowLoop
 
 log = structlog.get_logger(__name__)
 
@@ -185,19 +185,19 @@ def _loop(
 ) -> Loop:
     info = spec.version.model
     if isinstance(model, RequestModel):
-        return WindowLoop(
+        return request_loop(
             model, pipe.send, max_batch_size=info.max_batch_size, batching=info.dynamic_batching
         )
     if info.backend is BackendKind.FAKE:
         shared = SharedRows(is_open=True)
-        return WorkerLoop(
+        return step_loop(
             model, pipe.send, max_batch_size=info.max_batch_size, shared=shared, prompts=prompts
         )
     prover = _prover(model, spec)
     # The first proofs find what calibration has to compute by image.
     prover.spend(FIRST_PROOFS_S)
     costs = attempt(lambda: _costs(model, spec))
-    return WorkerLoop(
+    return step_loop(
         model,
         pipe.send,
         max_batch_size=info.max_batch_size,

@@ -10,9 +10,9 @@ import pytest
 
 from darkroom_server.backends.fake import FakeStepModel
 from darkroom_server.domain.jobs import JobCompleted, PreviewSpec
-from darkroom_server.worker.loop import WorkerLoop
 from darkroom_server.worker.messages import JobReport, Report, StopWorker
-from darkroom_server.worker.window_loop import WindowLoop
+from darkroom_server.worker.request_runner import request_loop
+from darkroom_server.worker.step_runner import step_loop
 from tests.unit.worker.loop_bench import MAX_BATCH_SIZE, Clock, shared
 from tests.unit.worker.window_bench import AT_ONCE, FakeRequestModel
 
@@ -35,11 +35,11 @@ class Watched:
 
 
 def steps(model: Any, emit: Callable[[Report], None]) -> Any:
-    return WorkerLoop(model, emit, max_batch_size=MAX_BATCH_SIZE)
+    return step_loop(model, emit, max_batch_size=MAX_BATCH_SIZE)
 
 
 def requests(model: Any, emit: Callable[[Report], None]) -> Any:
-    return WindowLoop(model, emit, max_batch_size=MAX_BATCH_SIZE, batching=AT_ONCE)
+    return request_loop(model, emit, max_batch_size=MAX_BATCH_SIZE, batching=AT_ONCE)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,8 @@ from diffusers.utils.torch_utils import randn_tensor
 from darkroom_server.backends.base import Encoded
 from darkroom_server.backends.diffusers.pictures import picture
 from darkroom_server.backends.diffusers.schedule import Schedule
-from darkroom_server.backends.diffusers.step_model import DiffusersStepModel, Extra
+from darkroom_server.backends.diffusers.step_model import DiffusersStepModel
+from darkroom_server.backends.diffusers.trajectory import Extra
 from darkroom_server.backends.prompt_cache import PromptCache
 from darkroom_server.domain.jobs import ImageSpec, Pixels, StrengthRounding
 

@@ -21,8 +21,8 @@ from darkroom_server.backends.diffusers.first_block import (
     FirstBlockMemory,
 )
 from darkroom_server.backends.diffusers.schedule import Schedule
-from darkroom_server.backends.diffusers.step_model import DiffusersTrajectory
 from darkroom_server.backends.diffusers.token_limits import TokenLimits
+from darkroom_server.backends.diffusers.trajectory import DiffusersTrajectory
 from darkroom_server.backends.prompt_cache import PromptCache
 from darkroom_server.domain.jobs import ImageSpec
 

@@ -10,7 +10,7 @@ import torch
 from darkroom_server.backends.diffusers.families.flux import Conditioning, FluxStepModel
 from darkroom_server.backends.diffusers.pictures import picture
 from darkroom_server.backends.diffusers.schedule import Schedule
-from darkroom_server.backends.diffusers.step_model import DiffusersTrajectory
+from darkroom_server.backends.diffusers.trajectory import DiffusersTrajectory
 from darkroom_server.domain.jobs import FillSpec, ImageSpec
 
 

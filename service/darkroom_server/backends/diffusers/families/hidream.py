@@ -16,7 +16,7 @@ from diffusers import UniPCMultistepScheduler
 from diffusers.pipelines.hidream_image.pipeline_hidream_image import calculate_shift
 
 from darkroom_server.backends.diffusers.families.flow import FlowStepModel
-from darkroom_server.backends.diffusers.step_model import DiffusersTrajectory
+from darkroom_server.backends.diffusers.trajectory import DiffusersTrajectory
 from darkroom_server.domain.jobs import ImageSpec
 
 

@@ -18,7 +18,7 @@ from diffusers import (
 )
 
 from darkroom_server.backends.diffusers.families.unet import FillState, UnetStepModel
-from darkroom_server.backends.diffusers.step_model import DiffusersTrajectory
+from darkroom_server.backends.diffusers.trajectory import DiffusersTrajectory
 from darkroom_server.backends.prompt_cache import PromptCache
 from darkroom_server.domain.jobs import ImageSpec
 

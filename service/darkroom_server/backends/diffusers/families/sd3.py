@@ -14,7 +14,7 @@ import torch
 from diffusers.pipelines.stable_diffusion_3.pipeline_stable_diffusion_3 import calculate_shift
 
 from darkroom_server.backends.diffusers.families.flow import FlowStepModel
-from darkroom_server.backends.diffusers.step_model import DiffusersTrajectory
+from darkroom_server.backends.diffusers.trajectory import DiffusersTrajectory
 from darkroom_server.domain.jobs import ImageSpec
 
 

@@ -19,10 +19,8 @@ from diffusers import (
 from darkroom_server.backends.diffusers.families.unet import FillState, UnetStepModel
 from darkroom_server.backends.diffusers.previews import latent_statistics
 from darkroom_server.backends.diffusers.schedule import Schedule
-from darkroom_server.backends.diffusers.step_model import (
-    DiffusersTrajectory,
-    kept_dtype,
-)
+from darkroom_server.backends.diffusers.step_model import kept_dtype
+from darkroom_server.backends.diffusers.trajectory import DiffusersTrajectory
 from darkroom_server.backends.prompt_cache import PromptCache
 from darkroom_server.domain.jobs import ImageSpec
 

@@ -16,10 +16,8 @@ from diffusers.utils.torch_utils import randn_tensor
 
 from darkroom_server.backends.diffusers.pictures import picture
 from darkroom_server.backends.diffusers.schedule import PrivateSchedulers, Schedule
-from darkroom_server.backends.diffusers.step_model import (
-    DiffusersStepModel,
-    DiffusersTrajectory,
-)
+from darkroom_server.backends.diffusers.step_model import DiffusersStepModel
+from darkroom_server.backends.diffusers.trajectory import DiffusersTrajectory
 from darkroom_server.backends.prompt_cache import PromptCache
 from darkroom_server.domain.jobs import FillSpec, ImageSpec, Pixels, SourceSpec
 

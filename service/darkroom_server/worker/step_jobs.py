@@ -1,4 +1,7 @@
-"""A job while it runs in a worker. Belongs to the loop's thread."""
+"""A job of a model that is run step by step, and one of its images in a batch.
+
+Belong to the loop's thread.
+"""
 
 from __future__ import annotations
 
@@ -6,34 +9,20 @@ from dataclasses import dataclass, field
 from typing import Generic
 
 from darkroom_server.backends.base import Encoded, OneTrajectory
-from darkroom_server.domain.jobs import Job, JobProgress, Stage
 from darkroom_server.scheduling.entry import Shape, Step
-from darkroom_server.worker.lanes import JobRecord
-
-#: Progress of a job is reported at most this often.
-PROGRESS_INTERVAL_S = 0.1
+from darkroom_server.worker.jobs import WorkerJob
 
 
-@dataclass(slots=True)
-class RunningJob(Generic[Encoded, OneTrajectory]):
+@dataclass(slots=True, kw_only=True)
+class StepJob(WorkerJob, Generic[Encoded, OneTrajectory]):
     """A job, what was encoded for it, and its images' trajectories once they have begun."""
 
-    job: Job
     shape: Shape
-    record: JobRecord
     #: There once its first image begins.
     encoded: Encoded = field(init=False)
     #: Of images on their way; those that are decoded leave their number of steps.
     trajectories: dict[int, OneTrajectory] = field(default_factory=dict)
     decoded_step_counts: dict[int, int] = field(default_factory=dict)
-    ahead_count: int = 0
-    reported_step_count: int = 0
-    reported_s: float = -PROGRESS_INTERVAL_S
-
-    @property
-    def has_begun(self) -> bool:
-        """Whether any step of it was taken or is about to be."""
-        return bool(self.trajectories or self.decoded_step_counts)
 
     @property
     def is_decoded(self) -> bool:
@@ -42,33 +31,28 @@ class RunningJob(Generic[Encoded, OneTrajectory]):
 
     @property
     def completed_step_count(self) -> int:
-        """Steps that the job's images have taken, on the average, rounded down."""
-        taken = sum(one.completed_step_count for one in self.trajectories.values())
-        taken += sum(self.decoded_step_counts.values())
+        """Of the images that have begun or not: the mean of all, rounded down."""
+        # Copied at once: a command of another thread may ask while an image begins.
+        taken = sum(one.completed_step_count for one in list(self.trajectories.values()))
+        taken += sum(list(self.decoded_step_counts.values()))
         return taken // len(self.job.spec.seeds)
+
+    @property
+    def total_step_count(self) -> int:
+        """As those that have begun count them."""
+        step_counts = [one.step_count for one in self.trajectories.values()]
+        return max(step_counts + list(self.decoded_step_counts.values()))
 
     def note_decoded(self, image_index: int) -> None:
         """One of its images is; the tensors of its trajectory are no longer needed."""
         self.decoded_step_counts[image_index] = self.trajectories.pop(image_index).step_count
-
-    def news(self, now_s: float) -> JobProgress | None:
-        """Progress not reported yet, unless the last report was a moment ago; the end always."""
-        done = self.completed_step_count
-        if done <= self.reported_step_count:
-            return None
-        step_counts = [one.step_count for one in self.trajectories.values()]
-        total = max(step_counts + list(self.decoded_step_counts.values()))
-        if done < total and now_s - self.reported_s < PROGRESS_INTERVAL_S:
-            return None
-        self.reported_step_count, self.reported_s = done, now_s
-        return JobProgress(stage=Stage.DENOISE, completed_step_count=done, total_step_count=total)
 
 
 @dataclass(slots=True)
 class RunningImage(Generic[Encoded, OneTrajectory]):
     """One image of a job, in a batch. `step_count_before`: its steps before the batch."""
 
-    running: RunningJob[Encoded, OneTrajectory]
+    running: StepJob[Encoded, OneTrajectory]
     step: Step
     trajectory: OneTrajectory
     step_count_before: int = field(init=False)
