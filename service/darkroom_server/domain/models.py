@@ -273,6 +273,8 @@ class ModelInfo:
     strength_rounding: StrengthRounding = StrengthRounding.DOWN
     #: Whether requests run from end to end, with the pipeline's own code.
     runs_whole: bool = False
+    #: What runs it step by step otherwise: a module of the backend's families, and a class in it.
+    step_model: str = ""
     dynamic_batching: DynamicBatching = DynamicBatching()
     memory: MemoryProfile = field(default_factory=MemoryProfile)
     #: Requests that each label is given of those that name no version.

@@ -17,7 +17,7 @@ from darkroom_server.domain.models import (
     Limits,
 )
 from darkroom_server.models.families import FAMILIES, Family
-from darkroom_server.models.honoured import HONOURED, Unhonoured
+from darkroom_server.models.honoured import Unhonoured
 from darkroom_server.models.schedulers import Schedulers
 from darkroom_server.models.sizes import edge_px_of, limits_of, most_px_of, trained_edge_px
 
@@ -102,6 +102,8 @@ class PipelineTraits:
     noising_schedulers: frozenset[str]
     #: Whether its requests run from end to end, without sharing single steps.
     runs_whole: bool = False
+    #: What runs it step by step otherwise.
+    step_model: str = ""
     strength_rounding: StrengthRounding = StrengthRounding.DOWN
     #: Whether no config can raise the number of pixels.
     bounds_area: bool = False
@@ -201,6 +203,7 @@ def _derive_steps(parts: PipelineParts, family: Family, schedulers: Schedulers) 
         parameters=_parameters(family, denoiser, tasks, guided=guided)
         # Nobody checks a preview.
         | {"preview": "safety_checker" not in parts.components},
+        step_model=family.step_model,
         strength_rounding=family.strength_rounding,
         bounds_area=family.bounds_area,
         denoisers=_denoisers(family, denoiser),
@@ -283,7 +286,7 @@ def _unhonoured(
             f"with one of these: {usable})",
             True,
         )
-    yield from HONOURED[parts.class_name].unhonoured(
+    yield from family.honours.unhonoured(
         family.denoiser, parts.components, parts.configs, parts.options
     )
 
