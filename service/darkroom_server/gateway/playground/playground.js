@@ -8,7 +8,7 @@ import { connectKey, showStanding } from "./key.js";
 import { Mask } from "./mask.js";
 import { copy, LANGUAGES, snippet } from "./snippets.js";
 
-const STAGES = { STAGE_LOAD: "loading", STAGE_ENCODE: "reading the prompt", STAGE_DENOISE: "denoising", STAGE_DECODE: "developing", STAGE_COMPRESS: "compressing" };
+const STAGES = { STAGE_ENCODE: "reading the prompt", STAGE_DENOISE: "denoising" };
 const PREVIEW_COUNT = 5;
 const COPIED_MS = 1500;
 // By then the server has noticed that a cancelled request is over, and given back what it did not use.
