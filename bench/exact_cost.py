@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from darkroom_server.backends.diffusers.loader import load_model
-from darkroom_server.backends.diffusers.step_model import DiffusersStepModel
+from darkroom_server.backends.diffusers.step_model import AnyFamilyModel, DiffusersStepModel
 from darkroom_server.backends.prompt_cache import PromptCache
 from darkroom_server.domain.jobs import ImageSpec, Reproducibility
 from darkroom_server.domain.models import DeviceKind, Dtype, ModelInfo, Placement, VersionInfo
@@ -53,9 +53,7 @@ class Cost:
         return self.exact_s / self.tolerance_s
 
 
-def load(
-    version: VersionInfo, dtype: Dtype, thread_count: int
-) -> tuple[DiffusersStepModel, ModelInfo]:
+def load(version: VersionInfo, dtype: Dtype, thread_count: int) -> tuple[AnyFamilyModel, ModelInfo]:
     """A version on the processor in a number type."""
     info = dataclasses.replace(version.model, dtype=dtype)
     model = load_model(
@@ -69,7 +67,7 @@ def load(
 
 
 def costs(
-    model: DiffusersStepModel, info: ModelInfo, sizes_px: list[int], image_counts: list[int]
+    model: AnyFamilyModel, info: ModelInfo, sizes_px: list[int], image_counts: list[int]
 ) -> Iterator[Cost]:
     """Every size, guidance and number of images that the model has and that was proved."""
     for size_px in sizes_px:
@@ -85,19 +83,19 @@ def costs(
                 yield _cost(model, info, images, guidance)
 
 
-def _images(model: DiffusersStepModel, spec: ImageSpec, count: int) -> list[Any]:
+def _images(model: AnyFamilyModel, spec: ImageSpec, count: int) -> list[Any]:
     """Images of other prompts and noise, before their first step."""
     specs = [dataclasses.replace(spec, prompt=f"{k % 4}", seeds=(k,)) for k in range(count)]
     return [model.begin(one, model.encode(one), 0) for one in specs]
 
 
-def _prove(model: DiffusersStepModel, images: list[Any]) -> None:
+def _prove(model: AnyFamilyModel, images: list[Any]) -> None:
     alone = [model.denoise(model.gather([one])) for one in images]
     *_, is_equal = model.prove(model.gather(images), alone)
     assert is_equal
 
 
-def _cost(model: DiffusersStepModel, info: ModelInfo, images: list[Any], guidance: str) -> Cost:
+def _cost(model: AnyFamilyModel, info: ModelInfo, images: list[Any], guidance: str) -> Cost:
     spec = images[0].spec
     exact = model.gather(images)
     inputs = {

@@ -196,7 +196,6 @@ def _progress(progress: _Message.Progress) -> Progress:
         _STAGES.get(progress.stage, Stage.UNKNOWN),
         progress.completed_step_count,
         progress.total_step_count,
-        progress.image_index,
         _batch(progress.batch) if progress.HasField("batch") else None,
     )
 

@@ -16,11 +16,8 @@ class Stage(enum.Enum):
     """A part of the work."""
 
     UNKNOWN = 0
-    LOAD = 1
     ENCODE = 2
     DENOISE = 3
-    DECODE = 4
-    COMPRESS = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +52,6 @@ class Progress:
     stage: Stage
     completed_step_count: int
     total_step_count: int
-    image_index: int
     batch: Batch | None = None
 
 

@@ -81,13 +81,10 @@ class StrengthRounding(enum.Enum):
 
 
 class Stage(enum.Enum):
-    """A part of the work on a job."""
+    """A part of the work on a job, of those that are told of."""
 
-    LOAD = "load"
     ENCODE = "encode"
     DENOISE = "denoise"
-    DECODE = "decode"
-    COMPRESS = "compress"
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +228,6 @@ class JobProgress:
     stage: Stage
     completed_step_count: int = 0
     total_step_count: int = 0
-    image_index: int = 0
     batch: BatchShare | None = None
 
 

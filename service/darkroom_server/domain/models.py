@@ -276,6 +276,8 @@ class ModelInfo:
     runs_whole: bool = False
     #: Whether a request is guided only if it has a negative prompt.
     guidance_needs_negative: bool = False
+    #: What runs it step by step otherwise: a module of the backend's families, and a class in it.
+    step_model: str = ""
     dynamic_batching: DynamicBatching = DynamicBatching()
     memory: MemoryProfile = field(default_factory=MemoryProfile)
     #: Requests that each label is given of those that name no version.

@@ -65,6 +65,7 @@ def combine(name: str, settings: ModelSettings, traits: PipelineTraits) -> Model
         strength_rounding=traits.strength_rounding,
         runs_whole=traits.runs_whole,
         guidance_needs_negative=traits.guidance_needs_negative,
+        step_model=traits.step_model,
         dynamic_batching=settings.dynamic_batching,
         memory=settings.memory,
         update_policy=settings.update_policy,

@@ -17,7 +17,7 @@ from darkroom_server.domain.models import (
     Limits,
 )
 from darkroom_server.models.families import FAMILIES, Family
-from darkroom_server.models.honoured import HONOURED, Unhonoured
+from darkroom_server.models.honoured import Unhonoured
 from darkroom_server.models.schedulers import Schedulers
 from darkroom_server.models.sizes import edge_px_of, limits_of, most_px_of, trained_edge_px
 from darkroom_server.parameters.bounds import MAX_SIZE_PX
@@ -87,6 +87,8 @@ class PipelineTraits:
     noising_schedulers: frozenset[str]
     #: Whether its requests run from end to end, without sharing single steps.
     runs_whole: bool = False
+    #: What runs it step by step otherwise.
+    step_model: str = ""
     strength_rounding: StrengthRounding = StrengthRounding.DOWN
     #: Whether no config can raise the number of pixels.
     bounds_area: bool = False
@@ -186,6 +188,7 @@ def _derive_steps(parts: PipelineParts, family: Family, schedulers: Schedulers) 
         parameters=_parameters(family, denoiser, tasks, guided=guided)
         # Nobody checks a preview.
         | {"preview": "safety_checker" not in parts.components},
+        step_model=family.step_model,
         strength_rounding=family.strength_rounding,
         bounds_area=family.bounds_area,
         most_px=most_px,
@@ -269,7 +272,7 @@ def _unhonoured(
             f"with one of these: {usable})",
             True,
         )
-    yield from HONOURED[parts.class_name].unhonoured(
+    yield from family.honours.unhonoured(
         family.denoiser, parts.components, parts.configs, parts.options
     )
 
@@ -351,7 +354,7 @@ def _any_vae_factor(config: dict[str, object]) -> int:
 def _parameters(
     family: Family, denoiser: dict[str, object], tasks: frozenset[Task], *, guided: bool
 ) -> dict[str, bool]:
-    honoured = family.honours.union(listed_names(tasks, EVERY_FAMILY))
+    honoured = family.parameters.union(listed_names(tasks, EVERY_FAMILY))
     parameters = {name: True for name in listed_names(tasks) if name in honoured}
     parameters["guidance_scale"] = guided
     if "negative_prompt" in parameters:

@@ -31,11 +31,8 @@ from darkroom_server.wire.resolve import Resolved
 CHUNK_BYTES = 256 * 1024
 
 _STAGES: Mapping[Stage, GenerationEvent.Stage.ValueType] = {
-    Stage.LOAD: GenerationEvent.STAGE_LOAD,
     Stage.ENCODE: GenerationEvent.STAGE_ENCODE,
     Stage.DENOISE: GenerationEvent.STAGE_DENOISE,
-    Stage.DECODE: GenerationEvent.STAGE_DECODE,
-    Stage.COMPRESS: GenerationEvent.STAGE_COMPRESS,
 }
 _FORMATS: Mapping[ImageFormat, image_pb2.OutputFormat.ValueType] = {
     ImageFormat.PNG: image_pb2.OUTPUT_FORMAT_PNG,
@@ -105,7 +102,6 @@ class EventWriter:
                 event.progress.stage = _STAGES[happened.stage]
                 event.progress.completed_step_count = happened.completed_step_count
                 event.progress.total_step_count = happened.total_step_count
-                event.progress.image_index = happened.image_index
                 if happened.batch is not None:
                     event.progress.batch.CopyFrom(_batch(happened.batch))
                 yield event

@@ -13,11 +13,18 @@ import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic
 
 import structlog
 
-from darkroom_server.backends.base import StepModel
+from darkroom_server.backends.base import (
+    Encoded,
+    Inputs,
+    OneTrajectory,
+    Outputs,
+    StepModel,
+    StepShapes,
+)
 from darkroom_server.domain.errors import DarkroomError, OutOfDeviceMemory
 from darkroom_server.domain.jobs import ImageSpec, Reproducibility
 from darkroom_server.domain.models import ModelInfo
@@ -41,7 +48,7 @@ SHORT_STEP_S = 0.25
 REPEATS = 2
 
 
-class Calibration:
+class Calibration(Generic[Encoded, OneTrajectory, Inputs, Outputs]):
     """Measures the step costs of the default size and of half its edge, a few rows at a time.
 
     What the file has that was made under the same conditions is not measured. Bound to the model
@@ -50,7 +57,7 @@ class Calibration:
 
     def __init__(
         self,
-        model: StepModel,
+        model: StepModel[Encoded, OneTrajectory, Inputs, Outputs],
         info: ModelInfo,
         *,
         path: Path,
@@ -123,7 +130,11 @@ class Calibration:
                 self.costs.learn(key, bucket, duration_s)
 
 
-def cost_key(model: StepModel, spec: ImageSpec) -> Hashable:
+#: A calibration of whatever model.
+AnyCalibration = Calibration[Any, Any, Any, Any]
+
+
+def cost_key(model: StepShapes, spec: ImageSpec) -> Hashable:
     """What the cost of a request's steps depends on, besides the rows."""
     return (model.batch_key(spec), spec.reproducibility is Reproducibility.EXACT)
 
@@ -144,7 +155,11 @@ def _specs(info: ModelInfo) -> Iterator[ImageSpec]:
 
 
 def _measuring(
-    model: StepModel, spec: ImageSpec, info: ModelInfo, clock: Callable[[], float], curve: Curve
+    model: StepModel[Encoded, OneTrajectory, Inputs, Outputs],
+    spec: ImageSpec,
+    info: ModelInfo,
+    clock: Callable[[], float],
+    curve: Curve,
 ) -> Iterator[int]:
     """Puts seconds of a step by rows into the curve, and yields each number of rows: powers of
     two, until more do not pay or are not allowed. Rows that do not fit into memory take for ever.
@@ -172,7 +187,11 @@ def _buckets(most: int) -> list[int]:
     return [1 << power for power in range(most.bit_length())]
 
 
-def _step_s(model: StepModel, images: Sequence[Any], clock: Callable[[], float]) -> float:
+def _step_s(
+    model: StepModel[Encoded, OneTrajectory, Inputs, Outputs],
+    images: Sequence[OneTrajectory],
+    clock: Callable[[], float],
+) -> float:
     durations_s = []
     for _ in range(1 + REPEATS):
         started_s = clock()

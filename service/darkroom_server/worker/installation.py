@@ -9,8 +9,6 @@ import importlib.metadata
 import platform
 from pathlib import Path
 
-from darkroom_server.backends.base import StepModel
-
 #: Their kernels and their pipelines' arithmetic make the pixels.
 LIBRARIES = ("torch", "diffusers", "transformers")
 _PROCESSORS = Path("/proc/cpuinfo")
@@ -36,10 +34,10 @@ def named_in_fingerprints(device_name: str) -> str:
     return "+".join((*libraries, "-".join(device_name.split())))
 
 
-def conditions(model: StepModel) -> dict[str, str]:
+def conditions(device_name: str) -> dict[str, str]:
     """What has to be the same for what was found out on this machine before to be true now."""
     return {
-        "device": model.device_name(),
+        "device": device_name,
         "processor": processor_name(),
         **library_versions(),
     }

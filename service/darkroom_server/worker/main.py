@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
+from typing import Any, Protocol
 
 import structlog
 
@@ -27,11 +28,10 @@ from darkroom_server.scheduling.shared_rows import SharedRows
 from darkroom_server.telemetry.logs import configure_logs
 from darkroom_server.worker import installation
 from darkroom_server.worker.calibration import FILE_NAME as COSTS_FILE_NAME
-from darkroom_server.worker.calibration import Calibration
+from darkroom_server.worker.calibration import AnyCalibration, Calibration
 from darkroom_server.worker.compile_ahead import compile_ahead
 from darkroom_server.worker.failures import DeviceLost, MachineStarved, attempt
 from darkroom_server.worker.files_check import require_unchanged
-from darkroom_server.worker.loop import WorkerLoop
 from darkroom_server.worker.messages import (
     Command,
     Report,
@@ -43,10 +43,11 @@ from darkroom_server.worker.messages import (
 )
 from darkroom_server.worker.proof_file import FILE_NAME as PROOF_FILE_NAME
 from darkroom_server.worker.proof_file import ProofFile
-from darkroom_server.worker.proving import Prover
+from darkroom_server.worker.proving import AnyProver, Prover
+from darkroom_server.worker.request_runner import request_loop
+from darkroom_server.worker.step_runner import step_loop
 from darkroom_server.worker.trial import trial_spec
 from darkroom_server.worker.warmup import warm_up
-from darkroom_server.worker.window_loop import WindowLoop
 
 log = structlog.get_logger(__name__)
 
@@ -58,6 +59,22 @@ _FAKE_PARTS = 10
 FIRST_PROOFS_S, FIRST_COSTS_S = 0.7, 0.7
 
 _SEE_LOG = "the server's log has the cause."
+
+
+#: A model is loaded as its configuration says, so that its kind is not known before it is.
+AnyStepModel = StepModel[Any, Any, Any, Any]
+
+
+class Loop(Protocol):
+    """What obeys the server's commands."""
+
+    def post(self, command: Command) -> None:
+        """Obeys a command, at once."""
+        ...
+
+    def run(self) -> None:
+        """Works until a StopWorker command."""
+        ...
 
 
 class Pipe:
@@ -75,7 +92,7 @@ class Pipe:
             except OSError:
                 log.warning("server is gone")
 
-    def read_into(self, loop: WorkerLoop | WindowLoop) -> None:
+    def read_into(self, loop: Loop) -> None:
         """Posts every command to the loop until the server closes the pipe."""
         while True:
             try:
@@ -167,7 +184,7 @@ def _work(pipe: Pipe, spec: WorkerSpec) -> None:
     loop.run()
 
 
-def _made_by(model: StepModel | RequestModel, spec: WorkerSpec) -> str:
+def _made_by(model: AnyStepModel | RequestModel, spec: WorkerSpec) -> str:
     """Libraries and device, for fingerprints; the fake's pixels depend on none."""
     if spec.version.model.backend is BackendKind.FAKE:
         return ""
@@ -176,16 +193,16 @@ def _made_by(model: StepModel | RequestModel, spec: WorkerSpec) -> str:
 
 
 def _loop(
-    model: StepModel | RequestModel, pipe: Pipe, spec: WorkerSpec, prompts: PromptCache
-) -> WorkerLoop | WindowLoop:
+    model: AnyStepModel | RequestModel, pipe: Pipe, spec: WorkerSpec, prompts: PromptCache
+) -> Loop:
     info = spec.version.model
     if isinstance(model, RequestModel):
-        return WindowLoop(
+        return request_loop(
             model, pipe.send, max_batch_size=info.max_batch_size, batching=info.dynamic_batching
         )
     if info.backend is BackendKind.FAKE:
         shared = SharedRows(is_open=True)
-        return WorkerLoop(
+        return step_loop(
             model, pipe.send, max_batch_size=info.max_batch_size, shared=shared, prompts=prompts
         )
     prover = _prover(model, spec)
@@ -193,7 +210,7 @@ def _loop(
     prover.spend(FIRST_PROOFS_S)
     calibration = _calibration(model, spec)
     calibration.spend(FIRST_COSTS_S)
-    return WorkerLoop(
+    return step_loop(
         model,
         pipe.send,
         max_batch_size=info.max_batch_size,
@@ -204,7 +221,7 @@ def _loop(
     )
 
 
-def _prover(model: StepModel, spec: WorkerSpec) -> Prover:
+def _prover(model: AnyStepModel, spec: WorkerSpec) -> AnyProver:
     """Proves the default size at a level that needs it, and what requests ask for."""
     info = spec.version.model
     file = ProofFile(spec.version.path / PROOF_FILE_NAME, _conditions(model, spec))
@@ -228,7 +245,7 @@ def _prover(model: StepModel, spec: WorkerSpec) -> Prover:
     return prover
 
 
-def _calibration(model: StepModel, spec: WorkerSpec) -> Calibration:
+def _calibration(model: AnyStepModel, spec: WorkerSpec) -> AnyCalibration:
     """Measures what steps cost here; the fake's are learnt while serving."""
     info = spec.version.model
     conditions = _conditions(model, spec) | {
@@ -239,7 +256,7 @@ def _calibration(model: StepModel, spec: WorkerSpec) -> Calibration:
     return Calibration(model, info, path=path, conditions=conditions)
 
 
-def _conditions(model: StepModel, spec: WorkerSpec) -> dict[str, str]:
+def _conditions(model: AnyStepModel, spec: WorkerSpec) -> dict[str, str]:
     """What has to be the same for what was measured before to be true now."""
     info = spec.version.model
     return {
@@ -247,11 +264,13 @@ def _conditions(model: StepModel, spec: WorkerSpec) -> dict[str, str]:
         "dtype": model.dtype().value,
         "memory": repr(info.memory),
         "denoiser": f"{info.denoiser.label} {info.denoiser.attention_backend}",
-        **installation.conditions(model),
+        **installation.conditions(model.device_name()),
     }
 
 
-def _load(spec: WorkerSpec, prompts: PromptCache, telling: _LoadTeller) -> StepModel | RequestModel:
+def _load(
+    spec: WorkerSpec, prompts: PromptCache, telling: _LoadTeller
+) -> AnyStepModel | RequestModel:
     """The model, warm."""
     model = _read(spec, prompts, telling.weights)
     info = spec.version.model
@@ -261,7 +280,7 @@ def _load(spec: WorkerSpec, prompts: PromptCache, telling: _LoadTeller) -> StepM
     return model
 
 
-def _warm(model: StepModel | RequestModel, info: ModelInfo, telling: _LoadTeller) -> None:
+def _warm(model: AnyStepModel | RequestModel, info: ModelInfo, telling: _LoadTeller) -> None:
     if not isinstance(model, RequestModel):
         compile_ahead(model, info)
     warm_up(model, info, telling.warmup)
@@ -271,7 +290,7 @@ def _warm(model: StepModel | RequestModel, info: ModelInfo, telling: _LoadTeller
 
 def _read(
     spec: WorkerSpec, prompts: PromptCache, tell_bytes: Callable[[int], None]
-) -> StepModel | RequestModel:
+) -> AnyStepModel | RequestModel:
     tell_bytes(0)
     model = spec.version.model
     match model.backend:

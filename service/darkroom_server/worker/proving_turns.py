@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 
 from darkroom_server.domain.jobs import ImageSpec
-from darkroom_server.worker.calibration import Calibration
-from darkroom_server.worker.proving import Prover
+from darkroom_server.worker.calibration import AnyCalibration
+from darkroom_server.worker.proving import AnyProver
 
 #: Device time that proofs may take beside steps, in parts of these: below what promises of
 #: deadlines leave for disturbances.
@@ -22,9 +22,9 @@ class ProvingTurns:
 
     def __init__(
         self,
-        prover: Prover | None,
+        prover: AnyProver | None,
         clock: Callable[[], float],
-        calibration: Calibration | None = None,
+        calibration: AnyCalibration | None = None,
         *,
         knee: Callable[[Hashable], int],
     ) -> None:

@@ -146,13 +146,12 @@ def test_queued_tells_how_long_when_that_can_be_told() -> None:
 
 @pytest.mark.parametrize("stage", Stage, ids=lambda stage: stage.value)
 def test_progress(stage: Stage) -> None:
-    progress = JobProgress(stage=stage, completed_step_count=2, total_step_count=9, image_index=1)
+    progress = JobProgress(stage=stage, completed_step_count=2, total_step_count=9)
     (event,) = writer().write(progress)
     assert event.progress == GenerationEvent.Progress(
         stage=GenerationEvent.Stage.Value(f"STAGE_{stage.name}"),
         completed_step_count=2,
         total_step_count=9,
-        image_index=1,
     )
 
 

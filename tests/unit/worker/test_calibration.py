@@ -12,8 +12,8 @@ from darkroom_server.domain.models import ModelInfo
 from darkroom_server.scheduling.shared_rows import SharedRows
 from darkroom_server.scheduling.step_costs import StepCosts
 from darkroom_server.worker.calibration import FILE_NAME, Calibration
-from darkroom_server.worker.loop import WorkerLoop
 from darkroom_server.worker.messages import Report
+from darkroom_server.worker.step_runner import step_loop
 from tests.unit.wire.example_models import SDXL
 from tests.unit.worker.loop_bench import shared
 
@@ -123,7 +123,7 @@ def test_a_loop_measures_what_is_left_while_it_has_nothing_to_do(
 ) -> None:
     measuring = calibration(model, tmp_path)
     reports: list[Report] = []
-    loop = WorkerLoop(
+    loop = step_loop(
         model,
         reports.append,
         max_batch_size=INFO.max_batch_size,

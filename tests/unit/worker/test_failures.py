@@ -9,8 +9,8 @@ import pytest
 from darkroom_server.backends.fake import POISONING_PROMPT, AcceleratorError, FakeStepModel
 from darkroom_server.domain.errors import DarkroomError, GenerationFailed, OutOfDeviceMemory
 from darkroom_server.worker.failures import DeviceLost, MachineStarved, attempt
-from darkroom_server.worker.loop import WorkerLoop
 from darkroom_server.worker.messages import JobFailed, Report, SubmitJob
+from darkroom_server.worker.step_runner import step_loop
 from tests.unit.specs import job
 
 
@@ -115,7 +115,7 @@ def test_rule_12_a_lost_device_ends_the_worker(error: Exception) -> None:
 
 def test_the_jobs_of_a_lost_device_are_not_failed_but_left_to_run_again() -> None:
     reports: list[Report] = []
-    loop = WorkerLoop(FakeStepModel(), reports.append, max_batch_size=8)
+    loop = step_loop(FakeStepModel(), reports.append, max_batch_size=8)
     loop.post(SubmitJob(job("a", prompt=POISONING_PROMPT)))
     loop.post(SubmitJob(job("b")))
     with pytest.raises(DeviceLost):

@@ -4,7 +4,6 @@ import importlib.metadata
 
 import pytest
 
-from darkroom_server.backends.fake import FakeStepModel
 from darkroom_server.worker import installation
 
 
@@ -20,16 +19,16 @@ def test_fingerprints_name_libraries_and_device_in_one_word() -> None:
 def test_another_version_of_a_library_is_another_condition(
     monkeypatch: pytest.MonkeyPatch, changed: str
 ) -> None:
-    before = installation.conditions(FakeStepModel())
+    before = installation.conditions("cpu")
     installed = importlib.metadata.version
     monkeypatch.setattr(
         importlib.metadata, "version", lambda name: "0" if name == changed else installed(name)
     )
-    after = installation.conditions(FakeStepModel())
+    after = installation.conditions("cpu")
     assert {name for name in before if before[name] != after[name]} == {changed}
 
 
 def test_another_processor_is_another_condition(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = installation.conditions(FakeStepModel())
+    before = installation.conditions("cpu")
     monkeypatch.setattr(installation, "processor_name", lambda: "another")
-    assert installation.conditions(FakeStepModel()) != before
+    assert installation.conditions("cpu") != before

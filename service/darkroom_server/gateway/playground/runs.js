@@ -5,7 +5,7 @@ import { element } from "./elements.js";
 import { byId } from "./form.js";
 import { noteStep } from "./shared_steps.js";
 
-const STAGES = { STAGE_LOAD: "loading", STAGE_ENCODE: "reading the prompt", STAGE_DENOISE: "denoising", STAGE_DECODE: "developing", STAGE_COMPRESS: "compressing" };
+const STAGES = { STAGE_ENCODE: "reading the prompt", STAGE_DENOISE: "denoising" };
 const HUE_COUNT = 6;
 // A browser has six connections to a host, and one is for everything else.
 export const MAX_RUN_COUNT = 5;

@@ -354,8 +354,8 @@ class EffectiveParameters(_message.Message):
     preserve_unmasked: _builtins.bool
     """Fill only: whether what is not repainted are the input's own pixels."""
     fingerprint: _builtins.str
-    """What the pixels depend on besides the fields above: dtype, denoiser and
-    exactness level, for comparing two servers.
+    """What the pixels depend on besides the fields above, for comparing two
+    servers: dtype, denoiser, exactness level, versions of libraries, device.
     """
     @_builtins.property
     def seeds(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:

@@ -21,7 +21,7 @@ from darkroom_server.backends.diffusers.exporting.graph import write_decoder_onn
 from darkroom_server.backends.diffusers.exporting.parity import lowest_psnr_db
 from darkroom_server.backends.diffusers.loader import load_model
 from darkroom_server.backends.diffusers.network_choice import missing_runtime
-from darkroom_server.backends.diffusers.step_model import DiffusersStepModel
+from darkroom_server.backends.diffusers.step_model import AnyFamilyModel, DiffusersStepModel
 from darkroom_server.backends.exports import (
     UnusableDenoiser,
     decoder_path,
@@ -124,7 +124,7 @@ def _put_in_place(made: Path, target: Path, *, old: Path) -> None:
         raise
 
 
-def load_as(version: VersionInfo, denoiser: Denoiser, *, thread_count: int) -> DiffusersStepModel:
+def load_as(version: VersionInfo, denoiser: Denoiser, *, thread_count: int) -> AnyFamilyModel:
     """The version on the processor in FP32 with another denoiser than its configuration's."""
     info = dataclasses.replace(version.model, denoiser=denoiser, dtype=Dtype.FP32)
     model = load_model(
@@ -139,7 +139,7 @@ def load_as(version: VersionInfo, denoiser: Denoiser, *, thread_count: int) -> D
 
 
 def write_graph(
-    model: DiffusersStepModel,
+    model: AnyFamilyModel,
     spec: ImageSpec,
     kind: DenoiserKind,
     weights: ExportWeights,
@@ -165,7 +165,7 @@ def write_graph(
         convert(traced, graph, weights)
 
 
-def write_decoder(model: DiffusersStepModel, kind: DenoiserKind, folder: Path) -> None:
+def write_decoder(model: AnyFamilyModel, kind: DenoiserKind, folder: Path) -> None:
     """The decoder of the model's VAE for a runtime, beside its denoiser; its weights stay FP32."""
     decoder = decoder_path(folder, kind)
     if kind is DenoiserKind.ONNXRUNTIME:
