@@ -7,6 +7,7 @@ import functools
 import inspect
 import re
 import time
+import traceback
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
@@ -104,8 +105,10 @@ class CallInterceptor(aio.ServerInterceptor):
                 async with _answering(call, context):
                     room.require()
                     with self._sending.to(context):
-                        request = await receive(context)
-                        await self._send_all(behavior(request, context), context, call)
+                        # Nothing here has a name: an error's frames would hold it.
+                        await self._send_all(
+                            behavior(await receive(context), context), context, call
+                        )
 
         return answer
 
@@ -227,7 +230,9 @@ async def _answering(call: _Call, context: _Context) -> AsyncIterator[None]:
         await count_call(call.method)
         yield
     except DarkroomError as error:
-        await _abort(call, context, status_of(error, call.request_id), retry_pushback_ms(error))
+        status, pushback_ms = status_of(error, call.request_id), retry_pushback_ms(error)
+        _let_go(error)
+        await _abort(call, context, status, pushback_ms)
     except NotImplementedError:
         await _abort(call, context, unimplemented_status())
     except asyncio.CancelledError:
@@ -238,6 +243,18 @@ async def _answering(call: _Call, context: _Context) -> AsyncIterator[None]:
         await _abort(call, context, internal_status(call.request_id))
     else:
         call.ended(grpc.StatusCode.OK)
+
+
+def _let_go(error: BaseException | None) -> None:
+    """Frees what the frames hold that the error has passed: the request and its images.
+
+    The status may wait for long behind what the caller does not read, and gRPC keeps the error of
+    a call that has ended until another ends.
+    """
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error.__traceback__ = None
+        error = error.__cause__ or error.__context__
 
 
 def _why_gone(context: _Context) -> grpc.StatusCode:

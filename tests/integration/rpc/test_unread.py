@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 
 import grpc
@@ -15,6 +16,7 @@ from darkroom_server.access.gate import Gate
 from darkroom_server.rpc.sending import MAX_UNREAD_CALLS
 from darkroom_server.rpc.server import GrpcOptions, GrpcServer, build_server
 from darkroom_server.telemetry.metrics import Metrics
+from darkroom_server.wire.requests import ImageRequest
 from tests.integration.rpc.fake_engine import COMPLETED, FakeEngine, image
 from tests.integration.rpc.test_errors import failure_of
 
@@ -61,6 +63,29 @@ async def test_a_connection_with_many_answers_unread_gets_no_more(
     async with asyncio.timeout(30):
         while not await is_served(images):
             await asyncio.sleep(0.05)
+
+
+@pytest.mark.usefixtures("server")
+async def test_a_call_that_was_given_up_holds_no_request_while_its_status_waits(
+    engine: FakeEngine, images: ImageServiceStub
+) -> None:
+    engine.script = [image(content=bytes(16 << 20)), COMPLETED]
+    calls = [images.Generate(PROMPT) for _ in range(3)]
+    for call in calls:
+        await call.read()
+    for session in engine.sessions:
+        await asyncio.wait_for(session.left.wait(), 60)
+    async with asyncio.timeout(60):
+        while requests_held():
+            await asyncio.sleep(0.01)
+    for call in calls:
+        with pytest.raises(aio.AioRpcError):
+            await read_to_the_end(call)
+
+
+def requests_held() -> int:
+    gc.collect()
+    return sum(isinstance(one, ImageRequest) for one in gc.get_objects())
 
 
 async def read_to_the_end(call: aio.UnaryStreamCall) -> None:
