@@ -24,10 +24,10 @@ from darkroom_server.telemetry.metrics import Metrics
 from tests.integration.rpc.fake_engine import COMPLETED, FakeEngine, image
 from tests.unit.wire.pictures_here import PicturesHere
 
-#: Twice what the kernel takes of an answer at the server's end.
-IMAGE_BYTES = 8 << 20
+#: What the kernel takes of an answer at the server's end, and an image that is far more.
+SOCKET_BYTES, IMAGE_BYTES = 64 << 10, 1 << 20
 #: Less than what is then left of all answers, and more than one.
-MAX_BYTES = 24 << 20
+MAX_BYTES = 3 << 20
 READER_COUNT = 8
 LEAST_GIVEN_UP_COUNT = 2
 
@@ -62,6 +62,8 @@ async def served() -> AsyncIterator[Served]:
     found = Servicers(*servicers(engine, PicturesHere()))
     options = HttpOptions("127.0.0.1", 0, 8001, pictures=PicturesHere())
     made = build_http_server(engine, options, Metrics(), Gate(GateOptions()), found)
+    # Connections have what their listener has.
+    made._listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BYTES)
     made.start()
     yield Served(made, engine.undelivered)
     await made.stop()
