@@ -40,8 +40,9 @@ WAYS = {
     "fal-sync": ("/fal-ai/sdxl", {"prompt": "x", "sync_mode": True}),
     "openai-stream": ("/v1/images/generations", {"prompt": "x", "stream": True}),
     "events": ("/darkroom/v1/generate", {"prompt": "x"}),
-    "connect": ("/darkroom.v1.ImageService/Generate", {"prompt": "x"}),
 }
+#: In messages of less than an image: the rest waits with the engine, which counts it.
+RPC = ("/darkroom.v1.ImageService/Generate", {"prompt": "x"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +100,9 @@ class Silent:
 
 
 def request_of(way: str) -> bytes:
-    path, body = WAYS[way]
+    path, body = WAYS.get(way, RPC)
     kind, raw = JSON, json.dumps(body).encode()
-    if way == "connect":
+    if way not in WAYS:
         kind = "application/connect+json"
         raw = b"\0" + len(raw).to_bytes(4, "big") + raw
     head = f"POST {path} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: {kind}\r\n"
@@ -167,5 +168,13 @@ async def test_an_answer_behind_another_on_its_connection_counts() -> None:
         asked = request_of("openai")
         one = await Silent.ask(at.http.port, asked + asked)
         await until(lambda: at.undelivered.total_bytes > IMAGE_BYTES)
+        one.close()
+        await until(lambda: at.undelivered.total_bytes == 0)
+
+
+async def test_messages_of_rpcs_count_too() -> None:
+    async with served() as at:
+        one = await Silent.ask(at.http.port, request_of("rpc"))
+        await until(lambda: at.undelivered.total_bytes > 0)
         one.close()
         await until(lambda: at.undelivered.total_bytes == 0)
