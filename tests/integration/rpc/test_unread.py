@@ -21,6 +21,9 @@ from tests.integration.rpc.fake_engine import COMPLETED, FakeEngine, image
 from tests.integration.rpc.test_errors import failure_of
 
 PROMPT = GenerateRequest(prompt="a cat")
+#: More than gRPC takes for a caller that does not read, however slow it finds the line.
+_CONTENT = bytes(16 << 20)
+LARGE = [*(image(index, _CONTENT) for index in range(8)), COMPLETED]
 
 
 @pytest.fixture
@@ -41,7 +44,7 @@ async def server(engine: FakeEngine, metrics: Metrics, gate: Gate) -> AsyncItera
 async def test_a_connection_with_many_answers_unread_gets_no_more(
     engine: FakeEngine, images: ImageServiceStub, server: GrpcServer
 ) -> None:
-    engine.script = [image(content=bytes(16 << 20)), COMPLETED]
+    engine.script = LARGE
     calls = [images.Generate(PROMPT) for _ in range(MAX_UNREAD_CALLS)]
     for call in calls:
         await call.read()
@@ -71,7 +74,7 @@ async def test_a_call_that_was_given_up_holds_no_request_while_its_status_waits(
 ) -> None:
     # Other tests have some of their own.
     before = requests_held()
-    engine.script = [image(content=bytes(16 << 20)), COMPLETED]
+    engine.script = LARGE
     calls = [images.Generate(PROMPT) for _ in range(3)]
     for call in calls:
         await call.read()
