@@ -6,6 +6,7 @@ import asyncio
 import functools
 import inspect
 import time
+import traceback
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 from typing import Any, TypeAlias
@@ -101,8 +102,10 @@ class CallInterceptor(aio.ServerInterceptor):
                 async with _answering(call, context):
                     room.require()
                     with self._sending.to(context):
-                        request = await receive(context)
-                        await self._send_all(behavior(request, context), context, call)
+                        # Nothing here has a name: an error's frames would hold it.
+                        await self._send_all(
+                            behavior(await receive(context), context), context, call
+                        )
 
         return answer
 
@@ -224,9 +227,23 @@ async def _answering(call: _Call, context: _Context) -> AsyncIterator[None]:
         call.ended(why_gone(context.time_remaining()))
         raise
     except Exception as error:
-        await _abort(call, context, failure_of(error, call.request_id, call.log))
+        failure = failure_of(error, call.request_id, call.log)
+        _let_go(error)
+        await _abort(call, context, failure)
     else:
         call.ended(grpc.StatusCode.OK)
+
+
+def _let_go(error: BaseException | None) -> None:
+    """Frees what the frames hold that the error has passed: the request and its images.
+
+    The status may wait for long behind what the caller does not read, and gRPC keeps the error of
+    a call that has ended until another ends.
+    """
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error.__traceback__ = None
+        error = error.__cause__ or error.__context__
 
 
 async def _abort(call: _Call, context: _Context, failure: Failure) -> None:

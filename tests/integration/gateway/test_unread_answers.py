@@ -24,10 +24,10 @@ from darkroom_server.telemetry.metrics import Metrics
 from tests.integration.rpc.fake_engine import COMPLETED, FakeEngine, image
 from tests.unit.wire.pictures_here import PicturesHere
 
-#: Twice what the kernel takes of an answer at the server's end.
-IMAGE_BYTES = 8 << 20
+#: What the kernel takes of an answer at the server's end, and an image that is far more.
+SOCKET_BYTES, IMAGE_BYTES = 64 << 10, 1 << 20
 #: Less than what is then left of all answers, and more than one.
-MAX_BYTES = 24 << 20
+MAX_BYTES = 3 << 20
 READER_COUNT = 8
 LEAST_GIVEN_UP_COUNT = 2
 
@@ -40,8 +40,9 @@ WAYS = {
     "fal-sync": ("/fal-ai/sdxl", {"prompt": "x", "sync_mode": True}),
     "openai-stream": ("/v1/images/generations", {"prompt": "x", "stream": True}),
     "events": ("/darkroom/v1/generate", {"prompt": "x"}),
-    "connect": ("/darkroom.v1.ImageService/Generate", {"prompt": "x"}),
 }
+#: In messages of less than an image: the rest waits with the engine, which counts it.
+RPC = ("/darkroom.v1.ImageService/Generate", {"prompt": "x"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,8 @@ async def served() -> AsyncIterator[Served]:
     found = Servicers(*servicers(engine, PicturesHere()))
     options = HttpOptions("127.0.0.1", 0, 8001, pictures=PicturesHere())
     made = build_http_server(engine, options, Metrics(), Gate(GateOptions()), found)
+    # Connections have what their listener has.
+    made._listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BYTES)
     made.start()
     yield Served(made, engine.undelivered)
     await made.stop()
@@ -97,9 +100,9 @@ class Silent:
 
 
 def request_of(way: str) -> bytes:
-    path, body = WAYS[way]
+    path, body = WAYS.get(way, RPC)
     kind, raw = JSON, json.dumps(body).encode()
-    if way == "connect":
+    if way not in WAYS:
         kind = "application/connect+json"
         raw = b"\0" + len(raw).to_bytes(4, "big") + raw
     head = f"POST {path} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: {kind}\r\n"
@@ -165,5 +168,13 @@ async def test_an_answer_behind_another_on_its_connection_counts() -> None:
         asked = request_of("openai")
         one = await Silent.ask(at.http.port, asked + asked)
         await until(lambda: at.undelivered.total_bytes > IMAGE_BYTES)
+        one.close()
+        await until(lambda: at.undelivered.total_bytes == 0)
+
+
+async def test_messages_of_rpcs_count_too() -> None:
+    async with served() as at:
+        one = await Silent.ask(at.http.port, request_of("rpc"))
+        await until(lambda: at.undelivered.total_bytes > 0)
         one.close()
         await until(lambda: at.undelivered.total_bytes == 0)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import base64
 import time
 import uuid
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeAlias
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
@@ -34,6 +35,8 @@ from darkroom_server.gateway.making import ImageMaker, answering
 from darkroom_server.gateway.outcome import Outcome, outcome_headers
 from darkroom_server.gateway.problems import Problem
 from darkroom_server.gateway.schemas import form_body, generations_schema, json_body
+
+_Route: TypeAlias = "Callable[[Request], Awaitable[Response]]"
 
 #: Clients of several providers put the provider's name first.
 PROVIDERS = ("", "/together", "/nebius", "/nscale", "/hyperbolic")
@@ -90,6 +93,13 @@ def openai_router(maker: ImageMaker, kept: KeptImages) -> APIRouter:
 
         return await answering(request, render, work())
 
+    _add_image_routes(router, generations, edits)
+    _add_model_routes(router, maker)
+    return router
+
+
+def _add_image_routes(router: APIRouter, generations: _Route, edits: _Route) -> None:
+    """Both, as every provider's clients call them."""
     generated, edited = json_body(generations_schema()), form_body()
     for provider in PROVIDERS:
         base = f"{provider}/v1/images"
@@ -97,8 +107,6 @@ def openai_router(maker: ImageMaker, kept: KeptImages) -> APIRouter:
             f"{base}/generations", generations, methods=["POST"], openapi_extra=generated
         )
         router.add_api_route(f"{base}/edits", edits, methods=["POST"], openapi_extra=edited)
-    _add_model_routes(router, maker)
-    return router
 
 
 def _add_model_routes(router: APIRouter, maker: ImageMaker) -> None:
