@@ -11,6 +11,7 @@ import torch
 
 from darkroom_server.backends.base import SharingPlan
 from darkroom_server.backends.diffusers.networks import exact
+from darkroom_server.backends.diffusers.networks.batched_ways import batched_way
 from darkroom_server.backends.diffusers.networks.exact import ExactSharing
 from darkroom_server.domain.jobs import ImageSpec, Reproducibility
 from tests.parity.shared import shared_exactly
@@ -209,3 +210,29 @@ def test_one_call_that_is_off_by_a_bit_of_one_image_is_not_taken(
     assert batched(sharing) == {"size 2 x3": [] if is_off else ["second"]}
     # Once in the proof; after it, in the step that `proved` takes, only where it was equal.
     assert calls == ([3] if is_off else [3, 3])
+
+
+@pytest.mark.parametrize(
+    ("part", "has_one"),
+    [
+        pytest.param(torch.nn.Linear(8, 8), True, id="linear"),
+        pytest.param(torch.nn.Linear(8, 8, bias=False), True, id="linear-without-bias"),
+        pytest.param(torch.nn.Conv2d(8, 8, 3, padding=1), True, id="convolution"),
+        pytest.param(torch.nn.Linear(8, 8).to(torch.bfloat16), False, id="bf16"),
+        pytest.param(torch.nn.Conv2d(8, 8, 3, groups=2), False, id="grouped"),
+        pytest.param(torch.nn.Conv2d(8, 8, 3, padding="same"), False, id="padded-to-the-same"),
+        pytest.param(torch.nn.LayerNorm(8), False, id="another-class"),
+    ],
+)
+def test_what_is_tried_in_one_call_has_the_shape_of_what_is_replaced(
+    part: torch.nn.Module, *, has_one: bool
+) -> None:
+    way = batched_way(part)
+    assert (way is not None) == has_one
+    if way is None:
+        return
+    rows = torch.randn(6, 8, 4, 4) if isinstance(part, torch.nn.Conv2d) else torch.randn(6, 5, 8)
+    with torch.inference_mode():
+        torch.testing.assert_close(way(rows, 3), part(rows))
+    part.forward = lambda given: given  # type: ignore[method-assign]
+    assert batched_way(part) is None

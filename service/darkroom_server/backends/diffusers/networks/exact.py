@@ -101,6 +101,9 @@ class ExactSharing:
         self._parts: dict[str, torch.nn.Module] = {}
         if module is not None:
             self._parts = {name: part for name, part in module.named_modules() if name}
+        self._leaves = frozenset(
+            name for name, part in self._parts.items() if not any(part.children())
+        )
         #: An image of one row has other kernels than one of two, and so other parts that differ.
         self._apart: dict[tuple[str, int], set[str]] = {}
         #: Steps of so many images of so many rows that were proved, and what of `_apart` they
@@ -210,12 +213,11 @@ class ExactSharing:
         """What is tried, in turn: parts without parts, kind by kind and then each; then what they
         are parts of, the innermost first.
         """
-        leaves = frozenset(n for n, part in self._parts.items() if not any(part.children()))
-        yield _Trial.KINDS, leaves
-        if not leaves:
+        yield _Trial.KINDS, self._leaves
+        if not self._leaves:
             return
-        yield _Trial.PARTS, leaves
-        outer = self._parts.keys() - leaves
+        yield _Trial.PARTS, self._leaves
+        outer = self._parts.keys() - self._leaves
         for depth in sorted({name.count(".") for name in outer}, reverse=True):
             yield _Trial.PARTS, frozenset(n for n in outer if n.count(".") == depth)
 
@@ -314,9 +316,14 @@ class ExactSharing:
         if len(step.blocks) == 1:
             return self._of_block(step.blocks[0], name, forward, args, kwargs)
         block_rows = tuple(block.row_count for block in step.blocks)
+        if (rows := only_rows(args, kwargs, sum(block_rows))) is not None:
+            pieces = rows.split_with_sizes(block_rows)
+            inputs: Iterable[Any] = [((as_alone(piece),), kwargs) for piece in pieces]
+        else:
+            inputs = split((args, kwargs), block_rows)
         outputs = [
-            self._of_block(block, name, forward, *inputs)
-            for block, inputs in zip(step.blocks, split((args, kwargs), block_rows), strict=True)
+            self._of_block(block, name, forward, *own)
+            for block, own in zip(step.blocks, inputs, strict=True)
         ]
         return joined(outputs, block_rows)
 
@@ -332,6 +339,8 @@ class ExactSharing:
             rows = only_rows(args, kwargs, block.row_count)
             if rows is not None:
                 return self._ways[name](rows, block.image_count)
+        if name not in block.apart and name in self._leaves:
+            return forward(*args, **kwargs)
         image_rows = (block.rows,) * block.image_count
         if name in block.apart or block.image_count == 1:
             return joined(self._by_image(image_rows, forward, args, kwargs), image_rows)
