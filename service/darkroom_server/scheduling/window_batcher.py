@@ -142,8 +142,7 @@ class WindowBatcher:
         if not line:
             del self._lines[(entry.kind, entry.is_alone)]
         group = self._groups[entry.group]
-        group.entries.remove(entry)
-        entry.is_gone = True
+        group.remove(entry)
         self._look_at(group)
         if not group.entries:
             del self._groups[entry.group]

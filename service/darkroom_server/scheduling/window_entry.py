@@ -10,6 +10,9 @@ from darkroom_server.domain.jobs import Job
 from darkroom_server.scheduling.ranking import Rank, Ranking
 from darkroom_server.scheduling.run_kinds import RunKind, run_step_count
 
+#: So many that are gone may be left among those that wait, besides as many as do.
+SPARE_DUE_COUNT = 16
+
 
 @dataclass(slots=True, eq=False)
 class WindowEntry:
@@ -68,6 +71,14 @@ class WindowGroup:
         """A job comes."""
         self.entries.add(entry)
         heapq.heappush(self.dues, (entry.due_s, entry.number, entry))
+
+    def remove(self, entry: WindowEntry) -> None:
+        """A job goes."""
+        self.entries.remove(entry)
+        entry.is_gone = True
+        if len(self.dues) > 2 * len(self.entries) + SPARE_DUE_COUNT:
+            self.dues = [one for one in self.dues if not one[-1].is_gone]
+            heapq.heapify(self.dues)
 
     def due_s(self) -> float:
         """When one of those here will have waited long enough."""

@@ -305,11 +305,12 @@ def test_keys_get_the_device_by_their_weights(guarded: Guarded) -> None:
     as much done at first.
     """
     count = 12
-    heavy, light, other = guarded.key("--weight", "3"), guarded.key(), guarded.key()
+    heavy, light = guarded.key("--weight", "3"), guarded.key()
+    first = guarded.key("--allow", "generate", "--allow", "prioritize")
     ended: list[str] = []
 
     @contextlib.contextmanager
-    def asked(key: str, **more: int) -> Iterator[Iterator[str]]:
+    def asked(key: str, **more: object) -> Iterator[Iterator[str]]:
         body = {"prompt": "x", "model": "narrow", "widthPx": 64, "heightPx": 64, **more}
         shown = {"authorization": f"Bearer {key}"}
         url = f"{guarded.url}/darkroom/v1/generate"
@@ -324,8 +325,8 @@ def test_keys_get_the_device_by_their_weights(guarded: Guarded) -> None:
             ended.append(key)
 
     with concurrent.futures.ThreadPoolExecutor(2 * count) as pool:
-        # Hangs up once all the others wait.
-        with asked(other, stepCount=500, imageCount=8) as blocking:
+        # Goes before all the others, and hangs up once they wait.
+        with asked(first, stepCount=500, imageCount=8, priority="PRIORITY_HIGH") as blocking:
             next(line for line in blocking if steps_done(line))
             waiting = {key: threading.Semaphore(0) for key in (light, heavy)}
             asking = [pool.submit(ask, key, waiting[key]) for key in waiting for _ in range(count)]

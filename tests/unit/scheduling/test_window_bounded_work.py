@@ -136,3 +136,14 @@ def test_an_estimate_counts_all_that_waits_however_many_sizes_there_are() -> Non
         if entry.job.deadline_s is None
     )
     assert pixel_steps == pytest.approx(expected)
+
+
+def test_what_has_gone_is_not_kept_while_others_wait() -> None:
+    """A group that is always full, and one that never is, of which jobs come and go."""
+    for kind in ("alike", "keys"):
+        crowd = Crowd(kind, 2 * FEW)
+        for _ in range(500):
+            crowd.come_and_go()
+        held = [len(group.dues) for group in crowd.batcher._groups.values()]
+        held += [len(unready) for unready in crowd.batcher._unready.values()]
+        assert max(held) <= 200
