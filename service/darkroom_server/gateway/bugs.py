@@ -31,24 +31,24 @@ class Bugs:
 
         try:
             await self._app(scope, receive, noting_send)
-        except Exception as error:
+        except Exception:
             if has_begun or scope["type"] != "http":
                 raise
-            await _answer(Request(scope), error)(scope, receive, send)
+            await _answer(Request(scope))(scope, receive, send)
 
 
 def add_bug_handler(app: FastAPI) -> None:
     """For what happens outside of `Bugs`, and what it raises."""
 
     @app.exception_handler(Exception)
-    async def answer(request: Request, error: Exception) -> Response:
-        response = _answer(request, error)
+    async def answer(request: Request, _: Exception) -> Response:
+        response = _answer(request)
         response.headers[REQUEST_ID_KEY] = request_id_of(request)
         return response
 
 
-def _answer(request: Request, error: Exception) -> Response:
+def _answer(request: Request) -> Response:
     request_id = request_id_of(request)
-    log_bug(error, request_id, log)
+    log_bug(request_id, log)
     render = getattr(request.state, "render", None) or render_of(request.scope["path"])
     return refusal(internal_problem(request_id), render)

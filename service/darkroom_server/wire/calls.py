@@ -99,19 +99,19 @@ class Failure:
 def failure_of(error: Exception, call_id: str, log: Any) -> Failure:
     """What the caller of a remote procedure is told of the error; bugs are logged, and only there.
 
-    `call_id` is the call's id.
+    `call_id` is the call's id. Called where the error is handled, as `log_bug` is.
     """
     if isinstance(error, DarkroomError):
         return Failure(status_of(error, call_id), retry_pushback_ms(error))
     if isinstance(error, NotImplementedError):
         return Failure(unimplemented_status())
-    log_bug(error, call_id, log)
+    log_bug(call_id, log)
     return Failure(internal_status(call_id))
 
 
-def log_bug(error: Exception, call_id: str, log: Any) -> None:
-    """Writes down an error that nobody foresaw, with where it came from."""
-    log.error("unhandled error", exc_info=error, request_id=call_id)
+def log_bug(call_id: str, log: Any) -> None:
+    """Writes down the error that is being handled, which nobody foresaw, and where it came from."""
+    log.exception("unhandled error", request_id=call_id)
 
 
 def why_gone(remaining_s: float | None) -> grpc.StatusCode:

@@ -10,6 +10,7 @@ from PIL import Image
 from darkroom_server.backends.fake import FAILING_PROMPT, FakeStepModel, FakeTrajectory
 from darkroom_server.domain.errors import DeadlineExceeded, GenerationFailed, OutOfDeviceMemory
 from darkroom_server.domain.jobs import (
+    BatchShare,
     ImageSpec,
     JobCompleted,
     JobImage,
