@@ -34,7 +34,8 @@ PROMPTS = {
 FILL_PROMPT = "a green star on a blue background"
 SEED = 7
 
-START_TIMEOUT_S = 180.0
+#: A busy machine may take minutes.
+START_TIMEOUT_S = 600.0
 STOP_TIMEOUT_S = 30.0
 #: How often a wait says that it still goes on.
 REPORT_EVERY_S = 5.0

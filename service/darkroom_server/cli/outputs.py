@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
@@ -151,12 +152,11 @@ class PromptFiles:
     def save(self, image: GeneratedImage) -> str:
         """Writes one image whole, under a name that no file has."""
         suffix = "jpg" if self._format == "jpeg" else self._format
-        path = _new_file(f"{self.name}-{image.seed}", suffix)
-        try:
+        with contextlib.ExitStack() as undone:
+            path = _new_file(f"{self.name}-{image.seed}", suffix)
+            undone.callback(path.unlink, missing_ok=True)
             image.save(path)
-        except BaseException:
-            path.unlink(missing_ok=True)
-            raise
+            undone.pop_all()
         return str(path)
 
     def save_preview(self, preview: Preview) -> None:
