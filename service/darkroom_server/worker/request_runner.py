@@ -22,10 +22,8 @@ from darkroom_server.domain.jobs import BatchShare, ImageSpec, Job, Reproducibil
 from darkroom_server.domain.models import DynamicBatching
 from darkroom_server.scheduling.admission import late_refusal
 from darkroom_server.scheduling.run_costs import RunCosts
-from darkroom_server.scheduling.run_kinds import RunKind, run_step_count
 from darkroom_server.scheduling.window_batcher import (
     ImagePlace,
-    Waiting,
     WaitUntil,
     WindowBatch,
     WindowBatcher,
@@ -86,11 +84,9 @@ class RequestJob(WorkerJob):
         return self.step_count
 
     @property
-    def waiting(self) -> Waiting:
+    def waiting_count(self) -> int:
         """Its images that neither are made nor run."""
-        count = len(self.job.spec.seeds) - self.made_count - self.running_count
-        spec = self.job.spec
-        return Waiting(RunKind.of(spec), self.is_alone, count * run_step_count(spec))
+        return len(self.job.spec.seeds) - self.made_count - self.running_count
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +183,7 @@ class RequestRunner:
     def estimates_s(self, job_ids: Sequence[str], now_s: float) -> Mapping[str, float]:
         """Of those of which runs like theirs, and like those before them, are known."""
         wanted, found = set(job_ids), dict[str, float]()
-        ahead: list[Waiting] = []
+        ahead_s = self._running_s(now_s)
         for job_id in self._batcher.order():
             if not wanted:
                 break
@@ -196,15 +192,20 @@ class RequestRunner:
             if job_id in wanted:
                 wanted.remove(job_id)
                 estimated_s = self._costs.estimate_s(
-                    one.job.spec,
-                    alone=one.is_alone,
-                    ahead=ahead,
-                    running_s=self._running_s(now_s),
+                    one.job.spec, alone=one.is_alone, ahead=(), running_s=ahead_s
                 )
                 if estimated_s is not None:
                     found[job_id] = estimated_s
-            ahead.append(one.waiting)
+            if (share_s := self._share_s(one)) is None:
+                break
+            ahead_s += share_s
         return found
+
+    def _share_s(self, one: RequestJob) -> float | None:
+        """Seconds that others wait for what is left of a job, in full runs where it shares them."""
+        image_count = 1 if one.is_alone else self._costs.max_images
+        run_s = self._costs.run_s(one.job.spec, image_count)
+        return None if run_s is None else run_s * one.waiting_count / image_count
 
     def rest(self, *, is_idle: bool) -> None:
         """There is nothing to do besides."""
