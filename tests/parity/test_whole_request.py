@@ -26,7 +26,7 @@ from darkroom_server.domain.jobs import ImageSpec, Job, JobImage, Reproducibilit
 from darkroom_server.domain.models import DynamicBatching, Placement, VersionInfo
 from darkroom_server.models.repository import ModelRepository
 from darkroom_server.worker.messages import CancelJob, JobReport, Report, SubmitJob
-from darkroom_server.worker.window_loop import WindowLoop
+from darkroom_server.worker.request_runner import request_loop
 from tests.parity.shared import assert_within_tolerance
 from tests.parity.test_sdxl_steps import fill_spec, image_spec
 from tests.parity.tiny_whole import random_inpainting, random_lcm, random_pixart, random_qwen
@@ -117,7 +117,7 @@ def served(
         return run(specs, on_step)
 
     model.run = counted  # type: ignore[method-assign]
-    loop = WindowLoop(
+    loop = request_loop(
         model, reports.append, max_batch_size=max_batch_size, batching=DynamicBatching()
     )
     for number, spec in enumerate(specs):
@@ -209,7 +209,7 @@ def test_a_cancelled_run_stops_within_two_steps_and_spoils_no_later_one(pipeline
     reports: list[Report] = []
     steps: list[int] = []
     model = WholeRequestModel(pipeline, allowed_schedulers=())
-    loop = WindowLoop(model, reports.append, max_batch_size=8, batching=DynamicBatching())
+    loop = request_loop(model, reports.append, max_batch_size=8, batching=DynamicBatching())
     spec = spec_for(pipeline, step_count=20)
     on_step = loop._on_step
 

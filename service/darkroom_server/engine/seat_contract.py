@@ -33,8 +33,8 @@ class SeatOwner(Protocol):
 class ServingSeat(Protocol):
     """Runs the jobs of one version. Loop-bound.
 
-    `message`: why, when RESTARTING or FAILED. `stats`: what was told last. `dtype`: what is
-    computed in, once loaded.
+    `message`: why, when RESTARTING or FAILED. `stats`: what was told last. `dtype`, `made_by`: what
+    is computed in, and the libraries and device that compute, once loaded.
     """
 
     state: SeatState
@@ -43,6 +43,7 @@ class ServingSeat(Protocol):
     stats: WorkerStats
     progress: LoadProgress
     dtype: Dtype | None
+    made_by: str
     jobs: dict[str, ActiveJob]
 
     @property

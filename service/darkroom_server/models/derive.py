@@ -17,9 +17,12 @@ from darkroom_server.domain.models import (
     Limits,
 )
 from darkroom_server.models.families import FAMILIES, Family
-from darkroom_server.models.honoured import HONOURED, Unhonoured
+from darkroom_server.models.honoured import Unhonoured
 from darkroom_server.models.schedulers import Schedulers
 from darkroom_server.models.sizes import edge_px_of, limits_of, most_px_of, trained_edge_px
+from darkroom_server.parameters.bounds import MAX_SIZE_PX
+from darkroom_server.parameters.parameter import EVERY_FAMILY, WITHOUT_STEPS
+from darkroom_server.parameters.table import listed_names
 
 _Value = TypeVar("_Value", int, float, str)
 
@@ -30,6 +33,8 @@ _UNKNOWN_EDGE_PX = 1024
 _UNKNOWN_VAE_FACTOR = 8
 #: Latents along each edge that most transformers take as one token, and UNets halve at least once.
 _UNKNOWN_PACKING = 2
+#: How classes begin that guide by `true_cfg_scale`, above 1 unless told otherwise.
+_TRUE_GUIDANCE = "QwenImage"
 #: Parts by which a pipeline without a family is taken for one that makes images of texts.
 _NEEDED_PARTS = ("vae", "scheduler", "text_encoder")
 
@@ -39,28 +44,8 @@ _DISTILLED_STEP_COUNT = 4
 #: the masked latents as well.
 _FILLED_CHANNEL_COUNT, _INPAINTING_CHANNEL_COUNT = 4, 9
 
-_COMMON_PARAMETERS = (
-    "prompt",
-    "width_px",
-    "height_px",
-    "step_count",
-    "guidance_scale",
-    "seed",
-    "image_count",
-    "scheduler",
-    "output",
-    "preview",
-)
-_SOURCE_PARAMETERS = ("image", "strength")
-_FILL_PARAMETERS = ("image", "mask", "mask_polarity", "strength", "preserve_unmasked")
-
 #: Every request field that some model may not honour.
-REQUEST_FIELDS: Final = (
-    *_COMMON_PARAMETERS,
-    "negative_prompt",
-    "feature_cache",
-    *_FILL_PARAMETERS,
-)
+REQUEST_FIELDS: Final = listed_names(Task)
 
 
 class UnsupportedPipeline(ValueError):
@@ -102,9 +87,15 @@ class PipelineTraits:
     noising_schedulers: frozenset[str]
     #: Whether its requests run from end to end, without sharing single steps.
     runs_whole: bool = False
+    #: What runs it step by step otherwise.
+    step_model: str = ""
     strength_rounding: StrengthRounding = StrengthRounding.DOWN
     #: Whether no config can raise the number of pixels.
     bounds_area: bool = False
+    #: The longest edge that the denoiser can draw, whatever a config says.
+    most_px: int = MAX_SIZE_PX
+    #: Whether it guides only where there is a negative prompt.
+    guidance_needs_negative: bool = False
     #: What can compute its denoising steps.
     denoisers: frozenset[DenoiserKind] = frozenset({DenoiserKind.TORCH})
     #: Settings of its parts because of which a pipeline with a family runs whole.
@@ -148,11 +139,7 @@ def _run_whole(traits: PipelineTraits, unhonoured: tuple[Unhonoured, ...]) -> Pi
     if task not in traits.tasks:
         raise UnsupportedPipeline(unhonoured[0].file, unhonoured[0].message)
     own = traits.defaults.scheduler
-    kept = (
-        *_COMMON_PARAMETERS,
-        "negative_prompt",
-        *(_FILL_PARAMETERS if task is Task.FILL else ()),
-    )
+    kept = listed_names({task}, WITHOUT_STEPS)
     return replace(
         traits,
         tasks=frozenset({task}),
@@ -201,8 +188,10 @@ def _derive_steps(parts: PipelineParts, family: Family, schedulers: Schedulers) 
         parameters=_parameters(family, denoiser, tasks, guided=guided)
         # Nobody checks a preview.
         | {"preview": "safety_checker" not in parts.components},
+        step_model=family.step_model,
         strength_rounding=family.strength_rounding,
         bounds_area=family.bounds_area,
+        most_px=most_px,
         denoisers=_denoisers(family, denoiser),
     )
 
@@ -283,7 +272,7 @@ def _unhonoured(
             f"with one of these: {usable})",
             True,
         )
-    yield from HONOURED[parts.class_name].unhonoured(
+    yield from family.honours.unhonoured(
         family.denoiser, parts.components, parts.configs, parts.options
     )
 
@@ -314,10 +303,7 @@ def _derive_whole(parts: PipelineParts) -> PipelineTraits:
     edge_px = trained_edge_px(denoiser, vae_factor, _UNKNOWN_EDGE_PX)
     edge_px = max(multiple_px, edge_px // multiple_px * multiple_px)
     tasks = frozenset({_task_of_class(parts.class_name)})
-    parameters = dict.fromkeys((*_COMMON_PARAMETERS, "negative_prompt"), True)
-    parameters["preview"] = False
-    if Task.FILL in tasks:
-        parameters.update(dict.fromkeys(_FILL_PARAMETERS, True))
+    parameters = dict.fromkeys(listed_names(tasks, WITHOUT_STEPS), True) | {"preview": False}
     scheduler = parts.components["scheduler"][1]
     # Of the class that optimum's is made of.
     family = FAMILIES.get(parts.class_name.removeprefix("OV"))
@@ -337,6 +323,7 @@ def _derive_whole(parts: PipelineParts) -> PipelineTraits:
         noising_schedulers=frozenset({scheduler}),
         parameters=parameters,
         runs_whole=True,
+        guidance_needs_negative=parts.class_name.startswith(_TRUE_GUIDANCE),
     )
 
 
@@ -367,15 +354,10 @@ def _any_vae_factor(config: dict[str, object]) -> int:
 def _parameters(
     family: Family, denoiser: dict[str, object], tasks: frozenset[Task], *, guided: bool
 ) -> dict[str, bool]:
-    parameters = dict.fromkeys(_COMMON_PARAMETERS, True)
+    honoured = family.parameters.union(listed_names(tasks, EVERY_FAMILY))
+    parameters = {name: True for name in listed_names(tasks) if name in honoured}
     parameters["guidance_scale"] = guided
-    if family.takes_negative_prompt:
+    if "negative_prompt" in parameters:
         # A UNet that embeds the guidance scale runs without the unconditional half.
         parameters["negative_prompt"] = denoiser.get("time_cond_proj_dim") is None
-    if family.caches_features:
-        parameters["feature_cache"] = True
-    if Task.IMAGE_TO_IMAGE in tasks:
-        parameters.update(dict.fromkeys(_SOURCE_PARAMETERS, True))
-    if Task.FILL in tasks:
-        parameters.update(dict.fromkeys(_FILL_PARAMETERS, True))
     return parameters

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from darkroom_server.domain.jobs import StrengthRounding, Task
 from darkroom_server.domain.models import DenoiserKind
+from darkroom_server.models import honoured
+from darkroom_server.models.honoured import FamilyRules
 from darkroom_server.models.schedulers import SchedulerKind
 
 _DIFFUSION_SCHEDULERS = (
@@ -34,7 +36,10 @@ _TORCH = frozenset({DenoiserKind.TORCH})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Family:
-    """Facts about one pipeline class.
+    """One pipeline class: what is true of its models, and what runs them step by step.
+
+    `step_model` is that code: a module of `backends/diffusers/families`, and a class in it. What of
+    a pipeline's settings it honours is `honours`; whatever else is set makes requests run whole.
 
     `packing` is how many latents along each edge the denoiser takes as one token, so that sizes are
     multiples of it times the VAE's factor. `step_count` and `guidance_scale` are the defaults of
@@ -52,6 +57,8 @@ class Family:
     code does not keep the size that is asked for.
     """
 
+    step_model: str
+    honours: FamilyRules
     tasks: frozenset[Task]
     denoiser: str
     packing: int
@@ -72,9 +79,20 @@ class Family:
     takes_masks: bool = False
     denoisers: frozenset[DenoiserKind] = _ANY_DENOISER
 
+    @property
+    def parameters(self) -> frozenset[str]:
+        """The parameters that not every family honours, and this one does."""
+        honoured = {
+            "negative_prompt": self.takes_negative_prompt,
+            "feature_cache": self.caches_features,
+        }
+        return frozenset(name for name, does in honoured.items() if does)
+
 
 FAMILIES: dict[str, Family] = {
     "StableDiffusionPipeline": Family(
+        step_model="sd.SdStepModel",
+        honours=honoured.SD,
         tasks=_ALL,
         denoiser="unet",
         packing=1,
@@ -85,6 +103,8 @@ FAMILIES: dict[str, Family] = {
         edge_px=512,
     ),
     "StableDiffusionInpaintPipeline": Family(
+        step_model="sd.SdStepModel",
+        honours=honoured.SD,
         tasks=_FILL,
         denoiser="unet",
         packing=1,
@@ -95,6 +115,8 @@ FAMILIES: dict[str, Family] = {
         edge_px=512,
     ),
     "StableDiffusionXLPipeline": Family(
+        step_model="sdxl.SdxlStepModel",
+        honours=honoured.SDXL,
         tasks=_ALL,
         denoiser="unet",
         packing=1,
@@ -104,6 +126,8 @@ FAMILIES: dict[str, Family] = {
         guidance_scale=5.0,
     ),
     "StableDiffusionXLInpaintPipeline": Family(
+        step_model="sdxl.SdxlStepModel",
+        honours=honoured.SDXL,
         tasks=_FILL,
         denoiser="unet",
         packing=1,
@@ -113,6 +137,8 @@ FAMILIES: dict[str, Family] = {
         guidance_scale=7.5,
     ),
     "StableDiffusion3Pipeline": Family(
+        step_model="sd3.Sd3StepModel",
+        honours=honoured.SD3,
         denoisers=_TORCH,
         tasks=_WITHOUT_FILL,
         denoiser="transformer",
@@ -125,6 +151,8 @@ FAMILIES: dict[str, Family] = {
         scheduler_kind=SchedulerKind.FLOW,
     ),
     "FluxPipeline": Family(
+        step_model="flux.FluxStepModel",
+        honours=honoured.FLUX,
         tasks=_WITHOUT_FILL,
         denoiser="transformer",
         packing=2,
@@ -140,6 +168,8 @@ FAMILIES: dict[str, Family] = {
         schedule_gives=frozenset({"sigmas", "mu"}),
     ),
     "FluxFillPipeline": Family(
+        step_model="flux_fill.FluxFillStepModel",
+        honours=honoured.FLUX,
         tasks=_FILL,
         denoiser="transformer",
         packing=2,
@@ -156,6 +186,8 @@ FAMILIES: dict[str, Family] = {
         schedule_gives=frozenset({"sigmas", "mu"}),
     ),
     "HiDreamImagePipeline": Family(
+        step_model="hidream.HiDreamStepModel",
+        honours=honoured.HIDREAM,
         denoisers=_TORCH,
         tasks=frozenset({Task.TEXT_TO_IMAGE}),
         denoiser="transformer",

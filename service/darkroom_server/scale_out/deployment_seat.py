@@ -89,6 +89,7 @@ class DeploymentSeat:
         weight_bytes = order.version.weight_bytes
         self.progress = LoadProgress(stage=LoadStage.STARTING, total_bytes=weight_bytes)
         self.dtype: Dtype | None = None
+        self.made_by = ""
         self.jobs: dict[str, ActiveJob] = {}
         self.status = AppStatus()
         self._flights: dict[str, _Flight] = {}
@@ -317,7 +318,7 @@ class DeploymentSeat:
         known = self._table.told(state)
         if known is state:
             return
-        self.stats, self.dtype = state.stats, state.dtype
+        self.stats, self.dtype, self.made_by = state.stats, state.dtype, state.made_by
         self.memory_bytes = sum(one.memory_bytes for one in self._table.states())
         number = self._numbers.setdefault(state.replica_id, len(self._numbers))
         if known is not None and known.stats.step_count > state.stats.step_count:

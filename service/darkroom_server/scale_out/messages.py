@@ -36,6 +36,7 @@ class ReplicaState:
     work_s: float
     memory_bytes: int
     dtype: Dtype
+    made_by: str
     stats: WorkerStats
 
 

@@ -71,7 +71,7 @@ class ModelReplica:
         MemoryGate(SystemMemory() if order.memory_check else None).check(version, ())
         await self._supervisor.start()
         self._watch = keep_going("watch over the worker", self._watch_worker)
-        while self._supervisor.state is VersionState.LOADING:
+        while self._supervisor.state not in (VersionState.READY, VersionState.FAILED):
             self._changed.clear()
             await self._changed.wait()
         if self._supervisor.state is VersionState.FAILED:
@@ -123,6 +123,7 @@ class ModelReplica:
             work_s=self._work_s(),
             memory_bytes=status.memory_bytes,
             dtype=self._supervisor.dtype,
+            made_by=self._supervisor.made_by,
             stats=self._stats(),
         )
 

@@ -151,6 +151,7 @@ def state_of(replica_id: str, number: int, stats: WorkerStats) -> ReplicaState:
         work_s=0.0,
         memory_bytes=0,
         dtype=Dtype.FP32,
+        made_by="torch-2.13",
         stats=stats,
     )
 

@@ -25,6 +25,7 @@ def state(replica_id: str, work_s: float = 0.0, number: int = 1) -> ReplicaState
         work_s=work_s,
         memory_bytes=1,
         dtype=Dtype.FP32,
+        made_by="torch-2.13",
         stats=WorkerStats(costs=(COST,)),
     )
 
