@@ -96,6 +96,8 @@ class Cluster:
     def __init__(self, options: ScaleOutOptions) -> None:
         self.options = options
         self._lock = threading.Lock()
+        #: While Serve pickles a deployment it changes what pickling does in the whole process.
+        self._deploying = threading.Lock()
         self._statuses: dict[str, AppStatus] = {}
         self._asked_s = -STATUS_INTERVAL_S
         #: Set when the server leaves a cluster that goes on: applications stay.
@@ -135,7 +137,7 @@ class Cluster:
 
     def run(self, order: ReplicaOrder) -> ServeReplicas:
         """Has Serve run replicas, and does not wait for them; raises ClusterLost."""
-        with _lost():
+        with self._deploying, _lost():
             application = _application(order, self.options)
             target = serve.RunTarget(target=application, name=order.app_name, route_prefix=None)
             (handle,) = serve.run_many([target], wait_for_applications_running=False)
