@@ -23,6 +23,7 @@ from darkroom_server.engine.supervisor import SeatMaker
 from darkroom_server.gateway.connect import Servicers
 from darkroom_server.gateway.server import HttpOptions, build_http_server
 from darkroom_server.rpc.server import GrpcOptions, build_server, servicers
+from darkroom_server.scale_out.replicas import ClusterLost
 from darkroom_server.telemetry.metrics import Metrics
 from darkroom_server.wire.picture_processes import PictureProcesses, Pictures
 from darkroom_server.wire.tls import Certificates
@@ -189,8 +190,10 @@ async def _cluster(config: ServerConfig) -> Cluster | None:
     cluster = Cluster(config.scale_out_options())
     try:
         await asyncio.to_thread(cluster.connect)
-    except (ConnectionError, RuntimeError) as error:
-        raise ConfigError([f"no Ray cluster at {config.ray_address}: {error}"]) from None
+    except ClusterLost as error:
+        hint = " (on a busy machine Ray gives up too soon: try again)" if cluster.is_own else ""
+        problem = f"no Ray cluster at {config.ray_address}: {error}{hint}"
+        raise ConfigError([problem]) from None
     return cluster
 
 

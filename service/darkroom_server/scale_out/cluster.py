@@ -22,7 +22,7 @@ from ray.serve.config import AutoscalingConfig, AutoscalingPolicy, RequestRouter
 from ray.serve.exceptions import RayServeException
 
 from darkroom_server.scale_out.autoscaling import DeviceSeconds
-from darkroom_server.scale_out.messages import JobNews, RunJob
+from darkroom_server.scale_out.messages import JobNews, ReplicaState, RunJob
 from darkroom_server.scale_out.options import LOCAL, ReplicaOrder, ScaleOutOptions
 from darkroom_server.scale_out.replica import ModelReplica
 from darkroom_server.scale_out.replicas import AppStatus, ClusterLost, ReplicaLost
@@ -33,6 +33,8 @@ log = structlog.get_logger(__name__)
 DEPLOYMENT = "model"
 #: Statuses of all applications are asked for at most this often, however many want one.
 STATUS_INTERVAL_S = 0.5
+#: A replica that has not said for so long how it is is asked again.
+STATE_TIMEOUT_S = 10.0
 #: Replicas take what they are given; their admission refuses, and says why.
 MAX_ONGOING = 100_000
 #: A model that cannot be loaded is tried so many times.
@@ -84,10 +86,20 @@ class ServeReplicas:
     def __init__(self, handle: Any) -> None:
         # Over gRPC from here to the replica: a message costs a third of one over an actor's call.
         self._handle = handle.options(stream=True, method_name="run", _by_reference=False)
+        self._state = handle.options(method_name="state", _by_reference=False)
 
     def send(self, request: RunJob) -> ServeCall:
         """Gives a job to the one that the router chooses."""
         return ServeCall(self._handle.remote(request))
+
+    async def state(self) -> ReplicaState:
+        """How one of them is; raises ReplicaLost."""
+        try:
+            async with asyncio.timeout(STATE_TIMEOUT_S):
+                told: ReplicaState = await self._state.remote()
+                return told
+        except (*RAY_ERRORS, grpc.RpcError) as error:
+            raise ReplicaLost(f"{type(error).__name__}: {first_line(error)}") from error
 
 
 class Cluster:
@@ -109,7 +121,16 @@ class Cluster:
         return self.options.address == LOCAL
 
     def connect(self) -> None:
-        """Starts a cluster of this machine, or joins one; raises ConnectionError, RuntimeError."""
+        """Starts a cluster of this machine, or joins one; raises ClusterLost."""
+        try:
+            self._connect()
+        except Exception as error:
+            # Ray says by plain Exceptions, too, that a part of it did not start in its time.
+            ray.shutdown()
+            raise ClusterLost(first_line(error)) from error
+        log.info("cluster", address=self.options.address, nodes=len(ray.nodes()))
+
+    def _connect(self) -> None:
         for name, value in RAY_SETTINGS.items():
             os.environ.setdefault(name, value)
         environment = {"env_vars": dict(self.options.environment or {})}
@@ -127,7 +148,6 @@ class Cluster:
             ray.init(address=self.options.address, logging_level="warning", runtime_env=environment)
         # Requests come in over Darkroom's own ports, through this process.
         serve.start(proxy_location="Disabled")
-        log.info("cluster", address=self.options.address, nodes=len(ray.nodes()))
 
     def close(self) -> None:
         """Leaves the cluster; one of its own ends."""

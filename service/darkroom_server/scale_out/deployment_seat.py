@@ -311,8 +311,6 @@ class DeploymentSeat:
                 self._metrics.image_made(len(content))
             case JobCompleted():
                 self._end(flight, event)
-            case _:
-                pass
 
     def _on_state(self, state: ReplicaState) -> None:
         known = self._table.told(state)
@@ -359,7 +357,10 @@ class DeploymentSeat:
         while True:
             try:
                 status = await asyncio.to_thread(self._cluster.status, self._order.app_name)
-            except ClusterLost as error:
+                if self.dtype is None and status.running_count and self._replicas is not None:
+                    # The first request, too, is told what computes it.
+                    self._on_state(await self._replicas.state())
+            except (ClusterLost, ReplicaLost) as error:
                 log.warning("cluster does not answer", problem=str(error))
             else:
                 self._on_status(status)
@@ -367,8 +368,7 @@ class DeploymentSeat:
 
     def _on_status(self, status: AppStatus) -> None:
         known, self.status = self.status, status
-        message = status.summary
-        wanted = status.target_count
+        message, wanted = status.summary, status.target_count
         if status.has_failed and not status.running_count:
             self._move(SeatState.FAILED, status.message or "Serve gave it up.")
         elif self.state is SeatState.READY:

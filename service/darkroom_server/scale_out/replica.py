@@ -96,6 +96,10 @@ class ModelReplica:
             self._supervisor.cancel(job.job_id)
             self._supervisor.release()
 
+    async def state(self) -> ReplicaState:
+        """How it is doing."""
+        return self._state()
+
     async def check_health(self) -> None:
         """Serve asks now and then; what cannot work any more is replaced."""
         if self._supervisor.state is VersionState.FAILED:

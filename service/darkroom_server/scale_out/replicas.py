@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from darkroom_server.scale_out.messages import JobNews, RunJob
+from darkroom_server.scale_out.messages import JobNews, ReplicaState, RunJob
 from darkroom_server.scale_out.options import ReplicaOrder, ScaleOutOptions
 
 
@@ -57,6 +57,10 @@ class Replicas(Protocol):
 
     def send(self, request: RunJob) -> JobCall:
         """Gives a job to one of them. Does not block."""
+        ...
+
+    async def state(self) -> ReplicaState:
+        """How one of them is; raises ReplicaLost."""
         ...
 
 

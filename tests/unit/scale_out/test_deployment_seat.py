@@ -83,6 +83,9 @@ class ScriptedHost:
         self.calls.put_nowait(call)
         return call
 
+    async def state(self) -> ReplicaState:
+        return state_of("a", 0, WorkerStats())
+
     def delete(self, app_name: str) -> None:
         self.deleted.append(app_name)
 
@@ -173,6 +176,13 @@ async def test_jobs_wait_for_replicas(
     told = await events(one)
     assert told[0].model_loading
     assert owner.ended == [("1", True)]
+
+
+async def test_what_computes_is_known_before_the_first_job(
+    seat: DeploymentSeat, owner: Owner
+) -> None:
+    await ready(seat, owner)
+    assert (seat.dtype, seat.made_by) == (Dtype.FP32, "torch-2.13")
 
 
 async def test_a_job_whose_replica_died_goes_to_another(
