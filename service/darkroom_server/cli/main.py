@@ -131,3 +131,7 @@ def main() -> None:
         # What a command does not see to itself: as a rule, that it cannot be heard.
         typer.echo(f"darkroom: {file_problem(error, 'standard output')}", err=True)
         sys.exit(ExitCode.FILE_ERROR)
+
+
+if __name__ == "__main__":
+    main()

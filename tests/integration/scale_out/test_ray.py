@@ -51,9 +51,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, str]
 
 @pytest.fixture
 async def client(server: tuple[int, str]) -> AsyncGenerator[AsyncClient]:
+    process = psutil.Process(server[0])
     async with AsyncClient(server[1], max_attempts=1) as client:
         async with asyncio.timeout(START_TIMEOUT_S):
             while not await _is_ready(client):
+                assert process.status() != psutil.STATUS_ZOMBIE, "the server ended"
                 await asyncio.sleep(1)
         yield client
 
