@@ -10,6 +10,7 @@ from PIL import Image
 from darkroom_server.backends.fake import FAILING_PROMPT, FakeStepModel, FakeTrajectory
 from darkroom_server.domain.errors import DeadlineExceeded, GenerationFailed, OutOfDeviceMemory
 from darkroom_server.domain.jobs import (
+    BatchShare,
     ImageSpec,
     JobCompleted,
     JobImage,
@@ -37,7 +38,12 @@ def test_a_job_reports_its_stages_then_its_image_then_its_end(bench: Bench) -> N
     assert queued == JobQueued(0)
     assert encode == JobProgress(stage=Stage.ENCODE, total_step_count=3)
     assert [first, second, third] == [
-        JobProgress(stage=Stage.DENOISE, completed_step_count=k, total_step_count=3)
+        JobProgress(
+            stage=Stage.DENOISE,
+            completed_step_count=k,
+            total_step_count=3,
+            batch=BatchShare(batch_id=str(k), batch_image_count=1, request_image_count=1),
+        )
         for k in (1, 2, 3)
     ]
     assert isinstance(image, JobImage)
