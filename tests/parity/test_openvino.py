@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -140,19 +141,24 @@ def test_together_every_image_is_within_the_tolerance(model: RequestModel) -> No
         assert_within_tolerance(one, served(model, [alone])[0])
 
 
-def test_a_cancelled_run_stops_at_its_next_step(model: RequestModel) -> None:
+def test_a_cancelled_run_stops_at_its_next_step(
+    model: RequestModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
     reports: list[Report] = []
     steps: list[int] = []
     loop = request_loop(model, reports.append, max_batch_size=8, batching=DynamicBatching())
-    on_step = loop._on_step
+    run = model.run
 
-    def cancelling(parts: Any, done: int, total: int) -> None:
-        steps.append(done)
-        if done == 3:
-            loop.post(CancelJob("a"))
-        on_step(parts, done, total)
+    def cancelling(specs: Sequence[ImageSpec], on_step: Callable[[int, int], None]) -> Any:
+        def stepped(done: int, total: int) -> None:
+            steps.append(done)
+            if done == 3:
+                loop.post(CancelJob("a"))
+            on_step(done, total)
 
-    loop._on_step = cancelling  # type: ignore[method-assign]
+        return run(specs, stepped)
+
+    monkeypatch.setattr(model, "run", cancelling)
     spec = image_spec(scheduler="EulerDiscreteScheduler", step_count=20)
     loop.post(SubmitJob(Job(job_id="a", spec=spec)))
     loop.run_to_end()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -211,15 +211,18 @@ def test_a_cancelled_run_stops_within_two_steps_and_spoils_no_later_one(pipeline
     model = WholeRequestModel(pipeline, allowed_schedulers=())
     loop = request_loop(model, reports.append, max_batch_size=8, batching=DynamicBatching())
     spec = spec_for(pipeline, step_count=20)
-    on_step = loop._on_step
+    run = model.run
 
-    def cancelling(parts: Any, done: int, total: int) -> None:
-        steps.append(done)
-        if done == 3:
-            loop.post(CancelJob("a"))
-        on_step(parts, done, total)
+    def cancelling(specs: Sequence[ImageSpec], on_step: Callable[[int, int], None]) -> Any:
+        def stepped(done: int, total: int) -> None:
+            steps.append(done)
+            if done == 3:
+                loop.post(CancelJob("a"))
+            on_step(done, total)
 
-    loop._on_step = cancelling  # type: ignore[method-assign]
+        return run(specs, stepped)
+
+    model.run = cancelling  # type: ignore[method-assign]
     loop.post(SubmitJob(Job(job_id="a", spec=spec)))
     loop.run_to_end()
     assert 3 <= steps[-1] <= 5

@@ -13,6 +13,7 @@ from grpc import aio
 from darkroom.v1.image_service_pb2 import GenerateRequest
 from darkroom.v1.image_service_pb2_grpc import ImageServiceStub
 from darkroom_server.access.gate import Gate
+from darkroom_server.domain.errors import ResultsUnread
 from darkroom_server.rpc.sending import MAX_UNREAD_CALLS
 from darkroom_server.rpc.server import GrpcOptions, GrpcServer, build_server
 from darkroom_server.telemetry.metrics import Metrics
@@ -69,23 +70,20 @@ async def test_a_connection_with_many_answers_unread_gets_no_more(
 
 
 @pytest.mark.usefixtures("server")
-async def test_a_call_that_was_given_up_holds_no_request_while_its_status_waits(
+async def test_the_error_of_a_call_holds_no_request(
     engine: FakeEngine, images: ImageServiceStub
 ) -> None:
+    """As gRPC keeps it after the call."""
     # Other tests have some of their own.
     before = requests_held()
-    engine.script = LARGE
-    calls = [images.Generate(PROMPT) for _ in range(3)]
-    for call in calls:
-        await call.read()
-    for session in engine.sessions:
-        await asyncio.wait_for(session.left.wait(), 60)
+    kept = ResultsUnread("x")
+    engine.script = [kept]
+    refused = await failure_of(images.Generate(PROMPT))
+    assert refused.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     async with asyncio.timeout(60):
         while requests_held() > before:
             await asyncio.sleep(0.01)
-    for call in calls:
-        with pytest.raises(aio.AioRpcError):
-            await read_to_the_end(call)
+    assert kept.__traceback__ is None
 
 
 def requests_held() -> int:
