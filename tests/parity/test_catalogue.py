@@ -16,6 +16,7 @@ from tests.parity.tiny_flux import random_flux, random_flux_fill
 from tests.parity.tiny_hidream import random_hidream
 from tests.parity.tiny_pipelines import random_sd, random_sdxl
 from tests.parity.tiny_sd3 import random_sd3
+from tests.parity.tiny_z_image import random_z_image
 
 BUILDERS: dict[str, Callable[[Path], Any]] = {
     "black-forest-labs/FLUX.1-Fill-dev": random_flux_fill,
@@ -28,6 +29,8 @@ BUILDERS: dict[str, Callable[[Path], Any]] = {
     "HiDream-ai/HiDream-I1-Full": lambda folder: random_hidream(
         folder, FlowMatchEulerDiscreteScheduler()
     ),
+    "Tongyi-MAI/Z-Image": random_z_image,
+    "Tongyi-MAI/Z-Image-Turbo": random_z_image,
     "stabilityai/sdxl-turbo": random_sdxl,
     "stabilityai/stable-diffusion-2-1": lambda folder: random_sd(folder, prediction="v_prediction"),
     "stabilityai/stable-diffusion-3.5-large": random_sd3,

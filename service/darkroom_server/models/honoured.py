@@ -106,6 +106,11 @@ _HIDREAM_OWN = """
     max_resolution llama_layers force_inference_output
 """
 
+_Z_IMAGE_OWN = """
+    all_patch_size all_f_patch_size in_channels dim n_layers n_refiner_layers n_heads n_kv_heads
+    norm_eps qk_norm cap_feat_dim siglip_feat_dim rope_theta t_scale axes_dims axes_lens
+"""
+
 
 def _names(text: str) -> frozenset[str]:
     # Weights that were saved quantized are the part's own, too.
@@ -240,6 +245,10 @@ HONOURED: dict[str, FamilyRules] = {
     ),
     "FluxPipeline": _FLUX,
     "FluxFillPipeline": _FLUX,
+    "ZImagePipeline": FamilyRules(
+        denoisers={"ZImageTransformer2DModel": PartRules(own=_names(_Z_IMAGE_OWN))},
+        vaes=_FLOW_VAES,
+    ),
     "HiDreamImagePipeline": FamilyRules(
         denoisers={
             "HiDreamImageTransformer2DModel": PartRules(

@@ -186,6 +186,8 @@ def _check_at_most(field: str, value: int, highest: int) -> None:
 
 
 def _strength(request: ImageRequest, model: ModelInfo) -> float:
+    if "strength" not in model.parameters:
+        return 1.0
     if request.source is not None:
         asked = request.source.strength
         return DEFAULT_SOURCE_STRENGTH if asked is None else asked

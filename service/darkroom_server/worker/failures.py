@@ -43,7 +43,10 @@ def attempt(work: Callable[[], Result]) -> Result | DarkroomError:
         log.exception("model failed")
         if _has_lost_device(error):
             raise DeviceLost from error
-        return as_domain_error(error)
+        known = as_domain_error(error)
+        # For whoever loads the model; it does not cross the pipe.
+        known.__cause__ = error
+        return known
 
 
 def as_domain_error(error: Exception) -> DarkroomError:

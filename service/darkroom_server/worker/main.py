@@ -23,6 +23,7 @@ from darkroom_server.backends.prompt_cache import PromptCache
 from darkroom_server.domain.errors import DarkroomError, ModelUnavailable, OutOfDeviceMemory
 from darkroom_server.domain.jobs import Reproducibility
 from darkroom_server.domain.models import BackendKind, LoadProgress, LoadStage, ModelInfo
+from darkroom_server.domain.own_words import own_words
 from darkroom_server.scheduling.shared_rows import SharedRows
 from darkroom_server.scheduling.step_costs import StepCosts
 from darkroom_server.telemetry.logs import configure_logs
@@ -55,8 +56,6 @@ _FAKE_PARTS = 10
 
 #: Proving before a version serves: what is left is proved while there is nothing to do.
 FIRST_PROOFS_S = 1.0
-
-_SEE_LOG = "the server's log has the cause."
 
 
 class Pipe:
@@ -150,7 +149,8 @@ def _work(connection: Connection, spec: WorkerSpec) -> None:
         model = changed
     if isinstance(model, DarkroomError):
         known = isinstance(model, ModelUnavailable | OutOfDeviceMemory)
-        pipe.send(WorkerFailed(str(model) if known else f"{name} could not be loaded; {_SEE_LOG}"))
+        words = str(model) if known else f"{name} could not be loaded: {own_words(model)}"
+        pipe.send(WorkerFailed(words))
         return
     loop = _loop(model, pipe, spec, prompts)
     # Half a million objects of the libraries and the model, which stay: to look through them once
@@ -245,7 +245,9 @@ def _load(spec: WorkerSpec, prompts: PromptCache, telling: _LoadTeller) -> StepM
     info = spec.version.model
     failure = attempt(lambda: _warm(model, info, telling))
     if isinstance(failure, DarkroomError):
-        raise ModelUnavailable(info.name, f"The model made no image to warm up: {failure}")
+        raise ModelUnavailable(
+            info.name, f"The model made no image to warm up: {own_words(failure)}"
+        )
     return model
 
 

@@ -24,14 +24,19 @@ from darkroom_server.backends.diffusers.families.hidream import HiDreamStepModel
 from darkroom_server.backends.diffusers.families.sd import SdStepModel
 from darkroom_server.backends.diffusers.families.sd3 import Sd3StepModel
 from darkroom_server.backends.diffusers.families.sdxl import SdxlStepModel
+from darkroom_server.backends.diffusers.families.z_image import ZImageStepModel
 from darkroom_server.backends.diffusers.network_choice import choose_network
 from darkroom_server.backends.diffusers.openvino_request import load_openvino
 from darkroom_server.backends.diffusers.part_progress import telling_parts
 from darkroom_server.backends.diffusers.step_model import DTYPES, DiffusersStepModel
-from darkroom_server.backends.diffusers.whole_request import WholeRequestModel, reason_against
+from darkroom_server.backends.diffusers.whole_request import (
+    WholeRequestModel,
+    reason_against_class,
+)
 from darkroom_server.backends.prompt_cache import PromptCache
 from darkroom_server.domain.errors import ModelUnavailable
 from darkroom_server.domain.models import DeviceKind, Dtype, Placement, VersionInfo
+from darkroom_server.domain.own_words import own_words
 
 log = structlog.get_logger(__name__)
 
@@ -56,6 +61,7 @@ FAMILIES: dict[str, Family] = {
     "FluxPipeline": FluxStepModel,
     "FluxFillPipeline": FluxFillStepModel,
     "HiDreamImagePipeline": HiDreamStepModel,
+    "ZImagePipeline": ZImageStepModel,
 }
 
 #: Bytes of the widest vectors that processors compute with.
@@ -85,7 +91,7 @@ def load_model(
         return load_openvino(version, placement, thread_count=thread_count)
     family = None if model.runs_whole else FAMILIES.get(model.pipeline_class)
     if family is None:
-        reason = reason_against(getattr(diffusers, model.pipeline_class, None))
+        reason = reason_against_class(model.pipeline_class)
         if reason is not None:
             raise ModelUnavailable(model.name, f"{model.pipeline_class} {reason}.")
     device = _device(model.name, placement)
@@ -106,12 +112,10 @@ def load_model(
                 # Without a word, some parts must be there.
                 **dict.fromkeys(components.keys() - present.keys()),
             )
-    except (OSError, ValueError) as error:
-        # Libraries' texts name paths and options of theirs: for the log, not for callers.
+    except (OSError, ValueError, TypeError, AttributeError, ImportError, RuntimeError) as error:
         log.exception("pipeline does not load", model=model.name)
-        kind = type(error).__name__
         raise ModelUnavailable(
-            model.name, f"The pipeline does not load ({kind}); the server's log has the cause."
+            model.name, f"The pipeline does not load: {own_words(error)}"
         ) from error
     pipeline.set_progress_bar_config(disable=True)
     pipeline = memory.place(model.name, pipeline, model.memory, device)

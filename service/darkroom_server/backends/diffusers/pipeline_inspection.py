@@ -1,0 +1,78 @@
+"""What the pipeline classes of the installed diffusers take and give, read off their code.
+
+Run as a program it writes `models/pipeline_calls.json`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import diffusers
+from diffusers import DiffusionPipeline
+from diffusers.utils import DummyObject
+
+from darkroom_server.models.pipeline_calls import PipelineCall, written
+
+_OUTPUT = re.compile(r"return \w*Output\(\s*(\w+)=")
+_SAMPLE_SIZE = re.compile(r"default_sample_size\s*=\s*(\d+)\s*$", re.MULTILINE)
+
+
+def pipeline_classes() -> Iterator[tuple[str, type[DiffusionPipeline]]]:
+    """Every class of a whole pipeline that can be imported here, by its name."""
+    for name in sorted(dir(diffusers)):
+        if name.endswith("Pipeline") and not name.endswith("ModularPipeline"):
+            # The library offers names of modules that it does not have any more.
+            kind = getattr(diffusers, name, None)
+            if is_pipeline(kind) and kind is not DiffusionPipeline and "__call__" in vars(kind):
+                yield name, kind
+
+
+def is_pipeline(kind: Any) -> bool:
+    """Whether something is a class of diffusers' pipelines."""
+    return isinstance(kind, type) and issubclass(kind, DiffusionPipeline)
+
+
+def missing_packages(kind: Any) -> list[str]:
+    """The packages without which the library has nothing but a class's name."""
+    if not isinstance(kind, DummyObject):
+        return []
+    named: list[str] = vars(kind).get("_backends", [])
+    return [one for one in named if importlib.util.find_spec(one) is None]
+
+
+def inspected_call(kind: type) -> PipelineCall:
+    """The call of a pipeline's class; optimum's pass all on to one of diffusers."""
+    made_of = getattr(kind, "auto_model_class", kind)
+    parameters = inspect.signature(made_of.__call__).parameters
+    # Of the module: to find where a class begins and ends takes most of a second.
+    source = Path(inspect.getfile(made_of)).read_text(encoding="utf-8")
+    gives = _OUTPUT.findall(source)
+    sizes = _SAMPLE_SIZE.findall(source)
+    return PipelineCall(
+        arguments=frozenset(parameters) - {"self"},
+        required=frozenset(
+            name
+            for name, one in parameters.items()
+            if name != "self"
+            and one.default is inspect.Parameter.empty
+            and one.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
+        ),
+        numbers={
+            name: one.default
+            for name, one in parameters.items()
+            if type(one.default) in (int, float)
+        },
+        gives=gives[-1] if gives else "",
+        sample_size=int(sizes[0]) if sizes else None,
+    )
+
+
+if __name__ == "__main__":
+    calls = {name: inspected_call(kind) for name, kind in pipeline_classes()}
+    Path(sys.argv[1]).write_text(written(calls), encoding="utf-8")

@@ -1,0 +1,136 @@
+"""Every pipeline of the installed diffusers that makes pictures: served as it is, or refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import numpy as np
+import pytest
+import torch
+
+from darkroom_server.backends.base import RequestModel
+from darkroom_server.backends.diffusers.loader import load_model
+from darkroom_server.backends.diffusers.pictures import picture
+from darkroom_server.backends.diffusers.pipeline_arguments import guidance_arguments
+from darkroom_server.backends.diffusers.pipeline_inspection import (
+    inspected_call,
+    pipeline_classes,
+)
+from darkroom_server.backends.prompt_cache import PromptCache
+from darkroom_server.domain.jobs import FillSpec, ImageSpec, Pixels, SourceSpec, Task
+from darkroom_server.domain.models import ModelInfo, Placement, VersionInfo
+from darkroom_server.models.pipeline_calls import PipelineCall, known_calls
+from darkroom_server.models.repository import ModelRepository
+from darkroom_server.models.whole_pipelines import MASKS, PICTURES, STEPS, refusal_of, tasks_of
+from darkroom_server.worker.warmup import warm_up
+from tests.parity.device import loads_onto_the_processor
+from tests.parity.pipeline_kits import build, kit_of
+
+#: One of each kind of parts and of call; the others are slow tests (`make pipelines`).
+SHORT = (
+    "ChromaPipeline",
+    "FluxKontextPipeline",
+    "SanaPipeline",
+    "StableDiffusionControlNetPipeline",
+)
+STEP_COUNT, EDGE_PX = 2, 64
+
+
+def served_classes() -> list[Any]:
+    """Those that Darkroom says it serves whole, of which a small one can be built."""
+    return [
+        pytest.param(name, marks=() if name in SHORT else pytest.mark.slow)
+        for name, call in known_calls().items()
+        if refusal_of(name, call) is None and kit_of(name) is not None
+    ]
+
+
+def test_the_table_is_that_of_the_installed_diffusers() -> None:
+    found = {name: inspected_call(kind) for name, kind in pipeline_classes()}
+    assert found == dict(known_calls()), "run `make reference`"
+
+
+def version_of(folder: Path, pipeline: Any) -> VersionInfo:
+    """A version in a repository, as the server finds it."""
+    pipeline.save_pretrained(folder / "m" / "1")
+    scan = ModelRepository(folder).scan()
+    assert scan.models, [str(one) for one in scan.problems]
+    return scan.models[0].versions[0]
+
+
+def fill_of(edge_px: int) -> FillSpec:
+    """Noise to repaint the right half of."""
+    image = np.random.default_rng(3).integers(0, 256, (edge_px, edge_px, 3), dtype=np.uint8)
+    mask = np.zeros((edge_px, edge_px), dtype=np.uint8)
+    mask[:, edge_px // 2 :] = 255
+    return FillSpec(
+        image=Pixels(edge_px, edge_px, 3, image.tobytes()),
+        mask=Pixels(edge_px, edge_px, 1, mask.tobytes()),
+        strength=1.0,
+        preserve_unmasked=False,
+    )
+
+
+def spec_of(info: ModelInfo, task: Task) -> ImageSpec:
+    """Two steps, of a size that is not the smallest where the model draws larger ones."""
+    edge_px = min(info.limits.max_size_px, max(EDGE_PX, info.limits.min_size_px))
+    given = fill_of(edge_px)
+    values: dict[str, Any] = {"fill": None, "source": None}
+    if task is Task.FILL:
+        values["fill"] = given
+    elif task is Task.IMAGE_TO_IMAGE:
+        values["source"] = SourceSpec(image=given.image, strength=1.0)
+    return ImageSpec(
+        task=task,
+        prompt="a red circle",
+        negative_prompt=None,
+        width_px=edge_px,
+        height_px=edge_px,
+        step_count=STEP_COUNT,
+        guidance_scale=3.0,
+        scheduler=info.defaults.scheduler,
+        seeds=(7,),
+        **values,
+    )
+
+
+def made_by_stock(pipeline: Any, call: PipelineCall, spec: ImageSpec) -> Any:
+    """The picture of the class's own code, with what a person would give it."""
+    arguments: dict[str, Any] = {
+        "prompt": spec.prompt,
+        "generator": torch.Generator("cpu").manual_seed(spec.seeds[0]),
+        call.first_of(*STEPS) or "": spec.step_count,
+        **guidance_arguments(call, spec.guidance_scale),
+    }
+    sizes = {"width": spec.width_px, "height": spec.height_px}
+    sizes["max_area"] = spec.width_px * spec.height_px
+    arguments |= {name: px for name, px in sizes.items() if name in call.arguments}
+    if (given := spec.fill or spec.source) is not None:
+        arguments[call.first_of(*PICTURES) or ""] = picture(given.image)
+        if "strength" in call.arguments:
+            arguments["strength"] = given.strength
+    if isinstance(given, FillSpec):
+        arguments[call.first_of(*MASKS) or ""] = picture(given.mask)
+    output = pipeline(**arguments)
+    return (output.images if hasattr(output, "images") else output.image)[0]
+
+
+@loads_onto_the_processor
+@pytest.mark.parametrize("name", served_classes())
+def test_it_is_served_with_the_stock_pipelines_pixels(name: str, tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    pipeline = build(getattr(diffusers, name), tmp_path / "words")
+    version = version_of(tmp_path / "models", pipeline)
+    info, call = version.model, inspected_call(type(pipeline))
+    model = load_model(version, Placement(), thread_count=1, prompts=PromptCache(max_bytes=0))
+    warm_up(model, info, lambda _, __: None)
+    if not isinstance(model, RequestModel):
+        return  # a family's: its own tests compare it
+    assert info.tasks == tasks_of(name, call)
+    for task in sorted(info.tasks, key=lambda one: one.value):
+        spec = spec_of(info, task)
+        ((made,),) = model.run([spec], lambda _, __: None)
+        wanted = np.asarray(made_by_stock(pipeline, call, spec).convert("RGB"))
+        np.testing.assert_array_equal(made, wanted)
