@@ -21,7 +21,13 @@ from darkroom_server.cli.main import COMMANDS, app
 from darkroom_server.config import ServerConfig
 from darkroom_server.models.families import FAMILIES
 from darkroom_server.models.pipeline_calls import known_calls
-from darkroom_server.models.whole_pipelines import UNTRIED, RefusalKind, refusal_of, tasks_of
+from darkroom_server.models.whole_pipelines import (
+    NEEDS_PACKAGE,
+    UNTRIED,
+    RefusalKind,
+    refusal_of,
+    tasks_of,
+)
 from darkroom_server.telemetry.metrics import METRICS
 
 DOCS = Path(__file__).parent
@@ -81,6 +87,10 @@ def _pipelines() -> Iterator[str]:
         refusal = None if name in FAMILIES else refusal_of(name, call)
         if refusal is not None:
             refused.setdefault(refusal.kind, []).append((f"`{name}`", refusal.reason))
+            continue
+        if name in NEEDS_PACKAGE:
+            missing = refused.setdefault(RefusalKind.MISSING_PACKAGE, [])
+            missing.append((f"`{name}`", f"needs {NEEDS_PACKAGE[name]}"))
             continue
         tasks = FAMILIES[name].tasks if name in FAMILIES else tasks_of(name, call)
         how = "step by step" if name in FAMILIES else "whole"

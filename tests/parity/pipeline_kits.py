@@ -13,6 +13,7 @@ from diffusers import DiffusionPipeline
 from tests.parity.device import placed
 from tests.parity.kits import text_to_image_kits as own
 from tests.parity.kits import transformer_kits as joint
+from tests.parity.kits import two_stage_kits as staged
 from tests.parity.kits import unet_kits as unet
 
 Kit = Callable[[str, Path], dict[str, Any]]
@@ -21,15 +22,18 @@ Kit = Callable[[str, Path], dict[str, Any]]
 KITS: dict[str, Kit] = {
     "AuraFlow": own.aura_flow,
     "Bria": joint.bria,
+    "BriaFibo": staged.bria_fibo,
     "Chroma": joint.chroma,
     "CogView3": own.cogview3,
     "CogView4": own.cogview4,
     "CycleDiffusion": unet.sd,
     "Flux": joint.flux,
     "Flux2Klein": joint.flux2,
+    "HunyuanImagePipeline": staged.hunyuan_image,
     "HunyuanDiT": own.hunyuan_dit,
     "IF": unet.deepfloyd,
     "Kandinsky3": own.kandinsky3,
+    "KandinskyV22": staged.kandinsky22,
     "LatentConsistency": unet.sd,
     "LongCat": joint.long_cat,
     "Lumina": own.lumina,

@@ -13,6 +13,7 @@ from diffusers import FlowMatchEulerDiscreteScheduler, FlowMatchLCMScheduler
 from darkroom_server.models.catalogue import CatalogueEntry, catalogue
 from darkroom_server.models.repository import ModelRepository
 from tests.parity.tiny_flux import random_flux, random_flux_fill
+from tests.parity.tiny_flux2 import random_klein
 from tests.parity.tiny_hidream import random_hidream
 from tests.parity.tiny_pipelines import random_sd, random_sdxl
 from tests.parity.tiny_sd3 import random_sd3
@@ -29,6 +30,8 @@ BUILDERS: dict[str, Callable[[Path], Any]] = {
     "HiDream-ai/HiDream-I1-Full": lambda folder: random_hidream(
         folder, FlowMatchEulerDiscreteScheduler()
     ),
+    "black-forest-labs/FLUX.2-klein-4B": lambda folder: random_klein(folder, is_distilled=True),
+    "black-forest-labs/FLUX.2-klein-base-4B": random_klein,
     "Tongyi-MAI/Z-Image": random_z_image,
     "Tongyi-MAI/Z-Image-Turbo": random_z_image,
     "stabilityai/sdxl-turbo": random_sdxl,

@@ -107,12 +107,16 @@ def made_by_stock(pipeline: Any, call: PipelineCall, spec: ImageSpec) -> Any:
     sizes = {"width": spec.width_px, "height": spec.height_px}
     sizes["max_area"] = spec.width_px * spec.height_px
     arguments |= {name: px for name, px in sizes.items() if name in call.arguments}
+    if "use_resolution_binning" in call.arguments:
+        # The small ones are made for none of the sizes that have bins.
+        arguments["use_resolution_binning"] = False
     if (given := spec.fill or spec.source) is not None:
         arguments[call.first_of(*PICTURES) or ""] = picture(given.image)
         if "strength" in call.arguments:
             arguments["strength"] = given.strength
     if isinstance(given, FillSpec):
         arguments[call.first_of(*MASKS) or ""] = picture(given.mask)
+    torch.manual_seed(spec.seeds[0])
     output = pipeline(**arguments)
     return (output.images if hasattr(output, "images") else output.image)[0]
 

@@ -50,7 +50,6 @@ _COMMON_PARAMETERS = (
     "output",
     "preview",
 )
-_SOURCE_PARAMETERS = ("image", "strength")
 _FILL_PARAMETERS = ("image", "mask", "mask_polarity", "strength", "preserve_unmasked")
 
 #: Every request field that some model may not honour.
@@ -177,6 +176,7 @@ def _derive_steps(parts: PipelineParts, family: Family, schedulers: Schedulers) 
     begins_with_images = schedulers.can_begin_with_images(schedulers.own)
     tasks = _tasks(parts, family, begins_with_images=begins_with_images)
     guided = not family.embeds_guidance or denoiser.get("guidance_embeds") is True
+    guided &= parts.options.get("is_distilled") is not True
     offered = (name for name in family.schedulers if name in usable)
     return PipelineTraits(
         pipeline_class=parts.class_name,
@@ -207,7 +207,7 @@ def _derive_steps(parts: PipelineParts, family: Family, schedulers: Schedulers) 
 
 
 def _denoisers(family: Family, denoiser: dict[str, object]) -> frozenset[DenoiserKind]:
-    """What can compute the steps: nobody has exported a UNet that embeds its guidance."""
+    # Nobody has exported a UNet that embeds its guidance.
     if denoiser.get("time_cond_proj_dim") is None:
         return family.denoisers
     return frozenset(kind for kind in family.denoisers if not kind.is_exported)
@@ -298,14 +298,15 @@ def _check_parts(parts: PipelineParts, family: Family) -> None:
 def _derive_whole(parts: PipelineParts) -> PipelineTraits:
     """Of a class without a family; whether the installed diffusers has it, the loader tells.
 
-    Sizes may be coarser and schedulers fewer than it would take.
+    Sizes may be coarser and schedulers fewer than it would take. Optimum's are made of diffusers'.
     """
-    # Optimum's are made of diffusers' classes.
     class_name = parts.class_name.removeprefix("OV")
     call = known_calls().get(class_name) or _unknown_call(parts)
     refusal = refusal_of(class_name, call)
     if refusal is not None:
         raise UnsupportedPipeline("model_index.json", f"a {class_name} {refusal}")
+    if parts.class_name == class_name and (missing := call.parts - parts.components.keys()):
+        raise UnsupportedPipeline("model_index.json", f"a {class_name} needs a '{min(missing)}'")
     tasks = tasks_of(class_name, call)
     scheduler = parts.components.get("scheduler", ("", ""))[1]
     sizes = whole_sizes(parts.components, parts.configs, parts.options, call.sample_size)
@@ -323,9 +324,7 @@ def _derive_whole(parts: PipelineParts) -> PipelineTraits:
             else call.numbers.get(guidance, _UNKNOWN_GUIDANCE_SCALE),
             scheduler=scheduler,
         ),
-        limits=limits_of(
-            edge_px=sizes.edge_px, multiple_px=sizes.multiple_px, most_px=sizes.most_px
-        ),
+        limits=sizes.limits(),
         schedulers=(scheduler,),
         usable_schedulers=(scheduler,),
         noising_schedulers=frozenset({scheduler}),
@@ -394,7 +393,7 @@ def _parameters(
     if family.caches_features:
         parameters["feature_cache"] = True
     if Task.IMAGE_TO_IMAGE in tasks:
-        parameters.update(dict.fromkeys(_SOURCE_PARAMETERS, True))
+        parameters |= {"image": True} if family.edits else {"image": True, "strength": True}
     if Task.FILL in tasks:
         parameters.update(dict.fromkeys(_FILL_PARAMETERS, True))
     return parameters

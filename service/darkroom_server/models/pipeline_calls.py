@@ -17,7 +17,7 @@ _FILE = "pipeline_calls.json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PipelineCall:
-    """The `__call__` of one class.
+    """The `__call__` of one class, and the parts that its folder cannot do without.
 
     `arguments` are all that it takes; `required` have no default, and `numbers` are the defaults
     that are numbers. `gives` is the field of its output, empty where its code does not say.
@@ -27,6 +27,7 @@ class PipelineCall:
     arguments: frozenset[str]
     required: frozenset[str] = frozenset()
     numbers: Mapping[str, float] = field(default_factory=dict)
+    parts: frozenset[str] = frozenset()
     gives: str = ""
     sample_size: int | None = None
 
@@ -53,6 +54,7 @@ def _plain(call: PipelineCall) -> dict[str, object]:
         "arguments": sorted(call.arguments),
         "required": sorted(call.required),
         "numbers": dict(sorted(call.numbers.items())),
+        "parts": sorted(call.parts),
         "gives": call.gives,
         "sample_size": call.sample_size,
     }
@@ -64,6 +66,7 @@ def _read(one: dict[str, object]) -> PipelineCall:
             "arguments": list(arguments),
             "required": list(required),
             "numbers": dict(numbers),
+            "parts": list(parts),
             "gives": str(gives),
             "sample_size": int() | None as sample_size,
         }:
@@ -71,6 +74,7 @@ def _read(one: dict[str, object]) -> PipelineCall:
                 arguments=frozenset(arguments),
                 required=frozenset(required),
                 numbers=numbers,
+                parts=frozenset(parts),
                 gives=gives,
                 sample_size=sample_size,
             )

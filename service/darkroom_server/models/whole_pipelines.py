@@ -61,9 +61,16 @@ class Refusal:
 #: Classes that take a picture and make one of words alone, too.
 PICTURE_IS_OPTIONAL: Final = frozenset[str]()
 #: What a class fails without, though its signature has a default.
-NEEDS: Final[Mapping[str, str]] = {}
+NEEDS: Final[Mapping[str, str]] = {"BriaFiboEditPipeline": "a prompt in JSON"}
+#: What a class cannot be made without, though diffusers has it: packages that may be installed.
+NEEDS_PACKAGE: Final[Mapping[str, str]] = {
+    "Cosmos2TextToImagePipeline": "cosmos_guardrail",
+    "OmniGenPipeline": "torchvision",
+}
 #: Classes that fail with the diffusers and transformers that are installed with this release.
-BROKEN: Final[Mapping[str, str]] = {}
+BROKEN: Final[Mapping[str, str]] = {
+    "ChromaInpaintPipeline": "asks its transformer for guidance_embeds, which Chroma's has not",
+}
 
 #: Classes that are served, but of which no small pipeline has been built and compared.
 UNTRIED: Final = frozenset[str]()

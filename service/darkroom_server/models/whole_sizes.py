@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from darkroom_server.domain.models import Limits
 from darkroom_server.models import bounds
-from darkroom_server.models.sizes import most_px_of, trained_edge_px
+from darkroom_server.models.sizes import limits_of, most_px_of, trained_edge_px
 
 #: Where nothing says more.
 _UNKNOWN_EDGE_PX = 1024
+#: Some refuse smaller pictures.
+_SMALLEST_EDGE_PX = 64
 #: Latents along each edge that most transformers take as one token, and UNets halve at least once.
 _UNKNOWN_PACKING = 2
 #: What pipelines call the part that makes pictures of latents, and the network that makes those.
@@ -32,6 +35,14 @@ class WholeSizes:
     edge_px: int
     multiple_px: int
     most_px: int
+
+    def limits(self) -> Limits:
+        """From what every pipeline draws, or the default edge of a model for smaller pictures."""
+        smallest_px = -(-_SMALLEST_EDGE_PX // self.multiple_px) * self.multiple_px
+        return replace(
+            limits_of(edge_px=self.edge_px, multiple_px=self.multiple_px, most_px=self.most_px),
+            min_size_px=min(smallest_px, self.edge_px),
+        )
 
 
 def whole_sizes(

@@ -103,7 +103,7 @@ def bert() -> BertModel:
     ).eval()
 
 
-def decoder(kind: str) -> Any:
+def decoder(kind: str, **differences: Any) -> Any:
     """A language model of which a pipeline takes the hidden states."""
     made: dict[str, tuple[Any, Any]] = {
         "gemma": (GemmaForCausalLM, GemmaConfig),
@@ -114,7 +114,7 @@ def decoder(kind: str) -> Any:
         "smollm3": (SmolLM3ForCausalLM, SmolLM3Config),
     }
     model, config = made[kind]
-    return model(config(**_DECODER)).eval()
+    return model(config(**(_DECODER | differences))).eval()
 
 
 def qwen_vl() -> Qwen2_5_VLForConditionalGeneration:

@@ -180,18 +180,15 @@ def deepfloyd(class_name: str, folder: Path) -> dict[str, Any]:
     }
 
 
-def latent_diffusion(class_name: str, folder: Path) -> dict[str, Any]:
-    """A movq, as Kandinsky's are."""
-    del class_name, folder
-    return {
-        "movq": VQModel(
-            block_out_channels=(8, 8, 16, 16),
-            down_block_types=("DownEncoderBlock2D",) * 4,
-            up_block_types=("UpDecoderBlock2D",) * 4,
-            latent_channels=4,
-            vq_embed_dim=4,
-            norm_num_groups=4,
-            norm_type="spatial",
-            num_vq_embeddings=16,
-        )
-    }
+def movq() -> VQModel:
+    """Kandinsky's, of factor 8; its norms have groups of 32 channels, whatever is set."""
+    return VQModel(
+        block_out_channels=(32, 32, 32, 32),
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        latent_channels=4,
+        vq_embed_dim=4,
+        norm_num_groups=8,
+        norm_type="spatial",
+        num_vq_embeddings=16,
+    )

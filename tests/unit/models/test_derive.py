@@ -57,6 +57,7 @@ def whole(
 ) -> PipelineParts:
     """A pipeline of a class without a family."""
     components = {
+        "tokenizer": ("transformers", "T5Tokenizer"),
         "transformer": ("diffusers", "Denoiser"),
         "vae": ("diffusers", "AutoencoderKL"),
         "scheduler": ("diffusers", "DPMSolverMultistepScheduler"),
@@ -247,7 +248,7 @@ def test_rows_of_a_step(level: Reproducibility, most: int | None, expected: int)
         pytest.param(
             parts("WuerstchenPipeline", without="text_encoder"),
             "model_index.json",
-            "FluxFillPipeline",
+            "nor has it a vae, a scheduler, a text_encoder",
             id="without-text",
         ),
         pytest.param(
@@ -260,7 +261,20 @@ def test_rows_of_a_step(level: Reproducibility, most: int | None, expected: int)
             whole("Wuerstchen"), "model_index.json", "a text_encoder", id="not-named-a-pipeline"
         ),
         pytest.param(
-            whole(without="vae"), "model_index.json", "with a vae", id="whole-without-a-vae"
+            whole("LaterPipeline", without="vae"), "model_index.json", "has a vae", id="later-class"
+        ),
+        *[
+            pytest.param(whole(name), "model_index.json", message, id=name)
+            for name, message in (
+                ("WanPipeline", "makes frames: Darkroom makes pictures only"),
+                ("DDPMPipeline", "takes no prompt: requests describe pictures in words"),
+                ("KandinskyPipeline", "needs image_embeds, which no request has: use"),
+                ("FluxControlInpaintPipeline", "takes image and control_image"),
+                ("OnnxStableDiffusionPipeline", "another runtime than torch: export"),
+            )
+        ],
+        pytest.param(
+            whole(without="vae"), "model_index.json", "needs a 'vae'", id="whole-without-a-vae"
         ),
         pytest.param(parts(without="unet"), "model_index.json", "'unet'", id="no-denoiser"),
         pytest.param(
@@ -285,7 +299,13 @@ def test_what_cannot_be_served_is_refused(bad: PipelineParts, file: str, message
 
 @pytest.mark.parametrize(
     ("class_name", "task"),
-    [("PixArtSigmaPipeline", Task.TEXT_TO_IMAGE), ("QwenImageInpaintPipeline", Task.FILL)],
+    [
+        ("PixArtSigmaPipeline", Task.TEXT_TO_IMAGE),
+        ("QwenImageInpaintPipeline", Task.FILL),
+        ("QwenImageImg2ImgPipeline", Task.IMAGE_TO_IMAGE),
+        ("CogView4ControlPipeline", Task.IMAGE_TO_IMAGE),
+        ("LaterInpaintPipeline", Task.FILL),
+    ],
 )
 def test_a_class_without_a_family_runs_whole(class_name: str, task: Task) -> None:
     traits = derive_traits(whole(class_name))
@@ -294,7 +314,27 @@ def test_a_class_without_a_family_runs_whole(class_name: str, task: Task) -> Non
     assert traits.tasks == {task}
     assert traits.schedulers == ("DPMSolverMultistepScheduler",)
     assert (set(traits.parameters) >= FILL_FIELDS) == (task is Task.FILL)
+    assert ("strength" in traits.parameters) == ("In" in class_name or "Img2Img" in class_name)
     assert not sdxl().runs_whole
+
+
+def test_defaults_of_a_class_without_a_family_are_those_of_its_signature() -> None:
+    chroma = derive_traits(whole("ChromaPipeline")).defaults
+    assert (chroma.step_count, chroma.guidance_scale) == (35, 5.0)
+    sprint = derive_traits(whole("SanaSprintPipeline")).defaults
+    assert (sprint.step_count, sprint.guidance_scale) == (2, 4.5)
+
+
+def test_a_class_without_guidance_or_negative_prompt_does_not_take_them() -> None:
+    parameters = derive_traits(whole("SanaSprintPipeline")).parameters
+    assert "negative_prompt" not in parameters
+    assert parameters["guidance_scale"]
+
+
+def test_the_first_picture_of_a_whole_model_is_the_smallest() -> None:
+    info = combine("m", ModelSettings(), derive_traits(whole()))
+    (warmup,) = info.warmups
+    assert (warmup.width_px, info.defaults.width_px) == (64, 1024)
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from darkroom_server.backends.base import RequestModel, StepModel
 from darkroom_server.backends.diffusers import memory, part_weights
 from darkroom_server.backends.diffusers.families.flux import FluxStepModel
+from darkroom_server.backends.diffusers.families.flux2_klein import Flux2KleinStepModel
 from darkroom_server.backends.diffusers.families.flux_fill import FluxFillStepModel
 from darkroom_server.backends.diffusers.families.hidream import HiDreamStepModel
 from darkroom_server.backends.diffusers.families.sd import SdStepModel
@@ -61,6 +62,7 @@ FAMILIES: dict[str, Family] = {
     "FluxPipeline": FluxStepModel,
     "FluxFillPipeline": FluxFillStepModel,
     "HiDreamImagePipeline": HiDreamStepModel,
+    "Flux2KleinPipeline": Flux2KleinStepModel,
     "ZImagePipeline": ZImageStepModel,
 }
 

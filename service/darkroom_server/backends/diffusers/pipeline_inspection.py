@@ -18,7 +18,9 @@ from diffusers import DiffusionPipeline
 from diffusers.utils import DummyObject
 
 from darkroom_server.models.pipeline_calls import PipelineCall, written
+from darkroom_server.models.whole_pipelines import NEEDS_PACKAGE
 
+_MAY_BE_NULL = ("safety_checker", "feature_extractor", "image_encoder", "watermarker")
 _OUTPUT = re.compile(r"return \w*Output\(\s*(\w+)=")
 _SAMPLE_SIZE = re.compile(r"default_sample_size\s*=\s*(\d+)\s*$", re.MULTILINE)
 
@@ -39,10 +41,12 @@ def is_pipeline(kind: Any) -> bool:
 
 
 def missing_packages(kind: Any) -> list[str]:
-    """The packages without which the library has nothing but a class's name."""
-    if not isinstance(kind, DummyObject):
-        return []
-    named: list[str] = vars(kind).get("_backends", [])
+    """The packages that a class lacks to be made."""
+    named: list[str] = []
+    if isinstance(kind, DummyObject):
+        named = vars(kind).get("_backends", [])
+    elif isinstance(kind, type) and kind.__name__ in NEEDS_PACKAGE:
+        named = [NEEDS_PACKAGE[kind.__name__]]
     return [one for one in named if importlib.util.find_spec(one) is None]
 
 
@@ -68,8 +72,23 @@ def inspected_call(kind: type) -> PipelineCall:
             for name, one in parameters.items()
             if type(one.default) in (int, float)
         },
+        parts=_needed_parts(made_of),
         gives=gives[-1] if gives else "",
         sample_size=int(sizes[0]) if sizes else None,
+    )
+
+
+def _needed_parts(kind: type) -> frozenset[str]:
+    """Parts without a default that may not be null either; filters of pictures always may."""
+    optional = {*getattr(kind, "_optional_components", ()), *_MAY_BE_NULL}
+    return frozenset(
+        name
+        for name, one in inspect.signature(kind.__init__).parameters.items()  # type: ignore[misc]
+        if name != "self"
+        and one.default is inspect.Parameter.empty
+        and one.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
+        and name not in optional
+        and one.annotation not in (bool, int, float)
     )
 
 

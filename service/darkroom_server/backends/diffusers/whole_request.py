@@ -40,6 +40,10 @@ from darkroom_server.models.whole_pipelines import (
     refusal_of,
 )
 
+#: Sizes of transformers for which pipelines know the shapes that they were trained with, and draw
+#: the nearest of those; they fail for others unless told to draw what is asked for.
+_BINNED_SAMPLE_SIZES = (32, 64, 128, 256)
+
 OnStep = Callable[[int, int], None]
 Row = tuple[ImageSpec, int]
 
@@ -68,6 +72,9 @@ class WholeRequestModel:
         self._accepted = self._call.arguments
         self._picture = self._call.first_of(*PICTURES)
         self._mask = self._call.first_of(*MASKS)
+        config = getattr(getattr(pipeline, "transformer", None), "config", {})
+        self._sample_size = config.get("sample_size")
+        self._embeds_guidance = bool(config.get("guidance_embeds", False))
         unused = {
             name: part
             for name, part in pipeline.components.items()
@@ -127,6 +134,8 @@ class WholeRequestModel:
             pipeline.scheduler = self._schedulers.make(first.scheduler)
         for name, scheduler in self._other_schedulers.items():
             setattr(pipeline, name, copy.deepcopy(scheduler))
+        # Some draw a part of their noise from torch's own generator, which no request has seeded.
+        torch.manual_seed(rows[0][1])
         with kept_dtype(getattr(pipeline, "vae", None)):
             output = pipeline(**self._arguments(rows), **self._reporting(first, on_step))
         made = output.images if hasattr(output, "images") else output.image
@@ -148,14 +157,13 @@ class WholeRequestModel:
             # Not pictures: in those, what is not finite is black.
             "output_type": "np",
         }
+        if self._sample_size not in (None, *_BINNED_SAMPLE_SIZES):
+            offered["use_resolution_binning"] = False
         arguments |= {name: one for name, one in offered.items() if name in self._accepted}
         if first.negative_prompt is not None:
             arguments["negative_prompt"] = _of_rows([spec.negative_prompt for spec, _ in rows])
-        config = getattr(getattr(self._pipeline, "transformer", None), "config", None)
         arguments |= guidance_arguments(
-            self._call,
-            first.guidance_scale,
-            embeds_guidance=bool(getattr(config, "guidance_embeds", False)),
+            self._call, first.guidance_scale, embeds_guidance=self._embeds_guidance
         )
         return arguments | self._pictures(rows)
 
