@@ -49,7 +49,17 @@ KITS: dict[str, Kit] = {
     "ZImage": joint.z_image,
 }
 #: Classes of those kinds with parts that no kit has, and which.
-LACKING: dict[str, str] = {}
+LACKING: dict[str, str] = {
+    "Flux2Pipeline": "a Mistral 3 and its processor",
+    "LongCatImageEditPipeline": "a processor of texts and pictures",
+    "LongCatImagePipeline": "a processor of texts and pictures",
+    "QwenImageEditInpaintPipeline": "a processor of texts and pictures",
+    "QwenImageEditPipeline": "a processor of texts and pictures",
+    "QwenImageEditPlusPipeline": "a processor of texts and pictures",
+    "QwenImageLayeredPipeline": "a processor of texts and pictures",
+    "ZImageControlNetPipeline": "a ControlNet",
+    "ZImageOmniPipeline": "an encoder of pictures",
+}
 
 
 def kit_of(class_name: str) -> Kit | None:
@@ -65,9 +75,9 @@ def build(kind: type[DiffusionPipeline], folder: Path) -> Any:
     assert kit is not None
     parts = kit(kind.__name__, folder)
     given: dict[str, Any] = {}
-    for name, parameter in inspect.signature(kind.__init__).parameters.items():
+    for name, parameter in inspect.signature(kind).parameters.items():
         if name in parts:
             given[name] = parts[name]
-        elif parameter.default is inspect.Parameter.empty and name not in ("self", "kwargs"):
+        elif parameter.default is inspect.Parameter.empty:
             given[name] = None
     return placed(kind(**given))

@@ -94,14 +94,11 @@ def mixed(level: Reproducibility) -> list[ImageSpec]:
     changes: list[dict[str, Any]] = [
         {"seeds": (1,), "step_count": 2, "guidance_scale": 2.0},
         {"seeds": (2,), "prompt": "a blue house", "negative_prompt": "red"},
-        {"seeds": (3,), "step_count": 7, "guidance_scale": 0.0},
-        {"seeds": (4,), "prompt": LONG_PROMPT},
-        {"seeds": (5,), "step_count": 3, "prompt": LONG_PROMPT[:-1]},
-        {
-            "seeds": (6,),
-            "task": Task.IMAGE_TO_IMAGE,
-            "source": source_spec(strength=0.7),
-        },
+        {"seeds": (3,), "task": Task.IMAGE_TO_IMAGE, "source": source_spec(strength=0.7)},
+        {"seeds": (4,), "guidance_scale": 0.0},
+        {"seeds": (5,), "step_count": 3, "guidance_scale": 0.0, "prompt": "a star"},
+        {"seeds": (6,), "step_count": 3, "prompt": LONG_PROMPT},
+        {"seeds": (7,), "step_count": 3, "prompt": LONG_PROMPT[:-1]},
     ]
     return [spec_of(**one, reproducibility=level) for one in changes]
 

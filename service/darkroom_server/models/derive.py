@@ -343,7 +343,7 @@ def _unknown_call(parts: PipelineParts) -> PipelineCall:
             f"that this release knows, nor has it a {', a '.join(_NEEDED_PARTS)}",
         )
     task = _task_of_class(parts.class_name)
-    pictures = {"image", "mask_image", "strength"} if task is Task.FILL else set()
+    pictures = {"image", "mask_image", "strength"} if task is Task.FILL else set[str]()
     usual = {"prompt", "negative_prompt", "width", "height", "generator", "guidance_scale"}
     return PipelineCall(arguments=frozenset(usual | pictures | {"num_inference_steps"}))
 

@@ -59,7 +59,18 @@ class Refusal:
 
 
 #: Classes that take a picture and make one of words alone, too.
-PICTURE_IS_OPTIONAL: Final = frozenset[str]()
+PICTURE_IS_OPTIONAL: Final = frozenset(
+    {
+        "DreamLiteMobilePipeline",
+        "DreamLitePipeline",
+        "Flux2KleinKVPipeline",
+        "Flux2Pipeline",
+        "FluxKontextPipeline",
+        "GlmImagePipeline",
+        "OmniGenPipeline",
+        "ZImageOmniPipeline",
+    }
+)
 #: What a class fails without, though its signature has a default.
 NEEDS: Final[Mapping[str, str]] = {"BriaFiboEditPipeline": "a prompt in JSON"}
 #: What a class cannot be made without, though diffusers has it: packages that may be installed.

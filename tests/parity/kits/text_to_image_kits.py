@@ -239,7 +239,7 @@ def kandinsky3(class_name: str, folder: Path) -> dict[str, Any]:
             groups=2,
             attention_head_dim=4,
             layers_per_block=1,
-            block_out_channels=(16, 32),
+            block_out_channels=(16, 16),
             cross_attention_dim=8,
             encoder_hid_dim=32,
         ),

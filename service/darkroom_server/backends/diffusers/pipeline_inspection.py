@@ -83,9 +83,8 @@ def _needed_parts(kind: type) -> frozenset[str]:
     optional = {*getattr(kind, "_optional_components", ()), *_MAY_BE_NULL}
     return frozenset(
         name
-        for name, one in inspect.signature(kind.__init__).parameters.items()  # type: ignore[misc]
-        if name != "self"
-        and one.default is inspect.Parameter.empty
+        for name, one in inspect.signature(kind).parameters.items()
+        if one.default is inspect.Parameter.empty
         and one.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
         and name not in optional
         and one.annotation not in (bool, int, float)

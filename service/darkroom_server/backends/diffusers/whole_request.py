@@ -129,17 +129,21 @@ class WholeRequestModel:
 
     def _made(self, rows: Sequence[Row], on_step: OnStep) -> list[ImageArray]:
         pipeline, first = self._pipeline, rows[0][0]
-        # Fresh ones: a run that was stopped leaves its schedulers somewhere on the way.
-        if self._schedulers is not None:
-            pipeline.scheduler = self._schedulers.make(first.scheduler)
-        for name, scheduler in self._other_schedulers.items():
-            setattr(pipeline, name, copy.deepcopy(scheduler))
+        for name, scheduler in self._fresh_schedulers(first).items():
+            setattr(pipeline, name, scheduler)
         # Some draw a part of their noise from torch's own generator, which no request has seeded.
         torch.manual_seed(rows[0][1])
         with kept_dtype(getattr(pipeline, "vae", None)):
             output = pipeline(**self._arguments(rows), **self._reporting(first, on_step))
         made = output.images if hasattr(output, "images") else output.image
         return [_pixels(image) for image in made]
+
+    def _fresh_schedulers(self, spec: ImageSpec) -> dict[str, Any]:
+        """By their parts: a run that was stopped leaves its schedulers somewhere on the way."""
+        made = {name: copy.deepcopy(unused) for name, unused in self._other_schedulers.items()}
+        if self._schedulers is not None:
+            made["scheduler"] = self._schedulers.make(spec.scheduler)
+        return made
 
     def _arguments(self, rows: Sequence[Row]) -> dict[str, Any]:
         """What requests ask for in the pipeline's words; of several images lists."""
