@@ -64,16 +64,15 @@ def stock(pipeline: Any, spec: ImageSpec) -> np.ndarray:
     return np.asarray(made.images[0])
 
 
-@pytest.mark.parametrize("name", ["base", "distilled", "bf16"])
 @pytest.mark.parametrize(
-    "changes",
+    ("name", "changes"),
     [
-        pytest.param({}, id="plain"),
-        pytest.param({"guidance_scale": 1.0, "step_count": 7}, id="without-guidance"),
-        pytest.param({"width_px": 96, "height_px": 48, "seeds": (0,)}, id="wide"),
-        pytest.param({"step_count": 1, "prompt": ""}, id="one-step"),
-        pytest.param(led(), id="led"),
-        pytest.param(led(step_count=5, guidance_scale=1.0), id="led-without-guidance"),
+        pytest.param("base", led(), id="led"),
+        pytest.param("bf16", led(), id="led-bf16"),
+        pytest.param("base", {"width_px": 96, "height_px": 48, "seeds": (0,)}, id="wide"),
+        pytest.param("base", {"guidance_scale": 1.0, "step_count": 7}, id="without-guidance"),
+        pytest.param("distilled", {"step_count": 1, "prompt": ""}, id="distilled"),
+        pytest.param("bf16", {}, id="bf16"),
     ],
 )
 def test_alone_it_equals_stock(
@@ -87,11 +86,10 @@ def test_alone_it_equals_stock(
 def mixed(level: Reproducibility) -> list[ImageSpec]:
     changes: list[dict[str, Any]] = [
         {"seeds": (1,), "step_count": 2, "guidance_scale": 2.0},
-        {"seeds": (2,), "prompt": "a blue house"},
-        {"seeds": (3,), "step_count": 5, "guidance_scale": 1.0},
-        {"seeds": (4,), "guidance_scale": 1.0},
-        led(seeds=(5,)),
-        led(seeds=(6,), step_count=3),
+        {"seeds": (2,), "step_count": 3, "prompt": "a blue house"},
+        {"seeds": (3,), "step_count": 3},
+        led(seeds=(4,), step_count=3),
+        led(seeds=(5,), step_count=2, guidance_scale=2.0),
     ]
     return [spec_of(**one, reproducibility=level) for one in changes]
 
@@ -111,6 +109,7 @@ def test_shared_steps_stay_within_the_tolerance(pipelines: dict[str, Any]) -> No
         assert_within_tolerance(made, stock(pipelines["base"], spec))
 
 
+@pytest.mark.slow
 def test_exact_images_have_equal_bytes_across_neighbour_schedules(
     pipelines: dict[str, Any],
 ) -> None:

@@ -118,6 +118,7 @@ def test_shared_steps_stay_within_the_tolerance(pipelines: dict[str, Any]) -> No
         assert_within_tolerance(made, stock(pipelines["fp32"], spec))
 
 
+@pytest.mark.slow
 def test_exact_images_have_equal_bytes_across_neighbour_schedules(
     pipelines: dict[str, Any],
 ) -> None:

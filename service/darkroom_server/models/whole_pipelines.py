@@ -32,6 +32,9 @@ _GIVEN = frozenset(
 #: Fields of outputs that hold pictures.
 _PICTURE_FIELDS = frozenset({"", "images", "image"})
 
+#: What classes make whose code does not say so.
+_GIVES = {"ShapEPipeline": "shapes", "WuerstchenPriorPipeline": "embeddings"}
+
 
 class RefusalKind(enum.Enum):
     """Every reason for which a pipeline is not run; the value is what would help."""
@@ -84,7 +87,49 @@ BROKEN: Final[Mapping[str, str]] = {
 }
 
 #: Classes that are served, but of which no small pipeline has been built and compared.
-UNTRIED: Final = frozenset[str]()
+UNTRIED: Final = frozenset(
+    {
+        "AltDiffusionImg2ImgPipeline",
+        "AltDiffusionPipeline",
+        "AmusedImg2ImgPipeline",
+        "AmusedInpaintPipeline",
+        "AmusedPipeline",
+        "DreamLiteMobilePipeline",
+        "DreamLitePipeline",
+        "ErnieImagePipeline",
+        "Flux2Pipeline",
+        "GlmImagePipeline",
+        "HunyuanImageRefinerPipeline",
+        "Ideogram4Pipeline",
+        "JoyImageEditPipeline",
+        "Kandinsky5I2IPipeline",
+        "Kandinsky5T2IPipeline",
+        "KandinskyCombinedPipeline",
+        "KandinskyImg2ImgCombinedPipeline",
+        "KandinskyInpaintCombinedPipeline",
+        "Krea2Pipeline",
+        "LongCatImageEditPipeline",
+        "LongCatImagePipeline",
+        "NucleusMoEImagePipeline",
+        "PRXPipeline",
+        "PRXPixelPipeline",
+        "QwenImageEditInpaintPipeline",
+        "QwenImageEditPipeline",
+        "QwenImageEditPlusPipeline",
+        "QwenImageLayeredPipeline",
+        "StableCascadeCombinedPipeline",
+        "StableUnCLIPImg2ImgPipeline",
+        "StableUnCLIPPipeline",
+        "UnCLIPPipeline",
+        "UniDiffuserPipeline",
+        "VQDiffusionPipeline",
+        "VersatileDiffusionDualGuidedPipeline",
+        "VersatileDiffusionTextToImagePipeline",
+        "WuerstchenCombinedPipeline",
+        "ZImageControlNetPipeline",
+        "ZImageOmniPipeline",
+    }
+)
 
 
 def refusal_of(class_name: str, call: PipelineCall) -> Refusal | None:
@@ -92,8 +137,9 @@ def refusal_of(class_name: str, call: PipelineCall) -> Refusal | None:
     if class_name.startswith(("Onnx", "Flax")) or class_name == "StableDiffusionOnnxPipeline":
         return Refusal(RefusalKind.OTHER_RUNTIME, "runs on another runtime than torch")
     foreign = call.first_of(*_FOREIGN)
-    if call.gives not in _PICTURE_FIELDS:
-        return Refusal(RefusalKind.NO_PICTURE, f"makes {call.gives}")
+    gives = _GIVES.get(class_name, call.gives)
+    if gives not in _PICTURE_FIELDS:
+        return Refusal(RefusalKind.NO_PICTURE, f"makes {gives}")
     if foreign is not None:
         return Refusal(RefusalKind.NO_PICTURE, f"takes {foreign}")
     if "prompt" not in call.arguments:
