@@ -43,7 +43,6 @@ from tests.parity.pipeline_kits import build, kit_of
 #: One of each kind of parts and of call; the others are slow tests (`make pipelines`).
 SHORT = (
     "FluxImg2ImgPipeline",
-    "Kandinsky3Pipeline",
     "PixArtSigmaPipeline",
     "StableDiffusionControlNetPipeline",
     "StableDiffusionUpscalePipeline",

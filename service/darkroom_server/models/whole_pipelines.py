@@ -75,7 +75,11 @@ PICTURE_IS_OPTIONAL: Final = frozenset(
     }
 )
 #: What a class fails without, though its signature has a default.
-NEEDS: Final[Mapping[str, str]] = {"BriaFiboEditPipeline": "a prompt in JSON"}
+NEEDS: Final[Mapping[str, str]] = {
+    "BriaFiboEditPipeline": "a prompt in JSON",
+    "IFImg2ImgSuperResolutionPipeline": "original_image",
+    "IFInpaintingSuperResolutionPipeline": "original_image",
+}
 #: What a class cannot be made without, though diffusers has it: packages that may be installed.
 NEEDS_PACKAGE: Final[Mapping[str, str]] = {
     "Cosmos2TextToImagePipeline": "cosmos_guardrail",
