@@ -261,7 +261,10 @@ def test_rows_of_a_step(level: Reproducibility, most: int | None, expected: int)
             whole("Wuerstchen"), "model_index.json", "a text_encoder", id="not-named-a-pipeline"
         ),
         pytest.param(
-            whole("LaterPipeline", without="vae"), "model_index.json", "has a vae", id="later-class"
+            whole("LaterPipeline", without="vae"),
+            "model_index.json",
+            "has it a vae",
+            id="later-class",
         ),
         *[
             pytest.param(whole(name), "model_index.json", message, id=name)

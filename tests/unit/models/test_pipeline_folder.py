@@ -9,7 +9,7 @@ import pytest
 from tests.unit.models.builders import FLUX_INDEX, SDXL_INDEX, Repository, dump, safetensors
 
 #: Of a class without a family.
-WHOLE_INDEX = FLUX_INDEX | {"_class_name": "FluxKontextPipeline"}
+WHOLE_INDEX = SDXL_INDEX | {"_class_name": "StableDiffusionXLImg2ImgPipeline"}
 
 
 def test_a_whole_pipeline_has_no_problem(repository: Repository) -> None:
@@ -74,6 +74,7 @@ def test_a_guider_is_kept_in_its_config(repository: Repository) -> None:
     folder = repository.pipeline("m", index=index)
     for file in (folder / "guider").iterdir():
         file.unlink()
+    (folder / "guider" / "README.md").write_text("a guider")
     (error,) = repository.errors()
     assert "guider_config.json: error: is missing" in error
     (folder / "guider" / "guider_config.json").write_text("{}")
