@@ -266,16 +266,6 @@ def test_rows_of_a_step(level: Reproducibility, most: int | None, expected: int)
             "has it a vae",
             id="later-class",
         ),
-        *[
-            pytest.param(whole(name), "model_index.json", message, id=name)
-            for name, message in (
-                ("WanPipeline", "makes frames: Darkroom makes pictures only"),
-                ("DDPMPipeline", "takes no prompt: requests describe pictures in words"),
-                ("KandinskyPipeline", "needs image_embeds, which no request has: use"),
-                ("FluxControlInpaintPipeline", "takes image and control_image"),
-                ("OnnxStableDiffusionPipeline", "another runtime than torch: export"),
-            )
-        ],
         pytest.param(
             whole(without="vae"), "model_index.json", "needs a 'vae'", id="whole-without-a-vae"
         ),
@@ -319,25 +309,6 @@ def test_a_class_without_a_family_runs_whole(class_name: str, task: Task) -> Non
     assert (set(traits.parameters) >= FILL_FIELDS) == (task is Task.FILL)
     assert ("strength" in traits.parameters) == ("In" in class_name or "Img2Img" in class_name)
     assert not sdxl().runs_whole
-
-
-def test_defaults_of_a_class_without_a_family_are_those_of_its_signature() -> None:
-    chroma = derive_traits(whole("ChromaPipeline")).defaults
-    assert (chroma.step_count, chroma.guidance_scale) == (35, 5.0)
-    sprint = derive_traits(whole("SanaSprintPipeline")).defaults
-    assert (sprint.step_count, sprint.guidance_scale) == (2, 4.5)
-
-
-def test_a_class_without_guidance_or_negative_prompt_does_not_take_them() -> None:
-    parameters = derive_traits(whole("SanaSprintPipeline")).parameters
-    assert "negative_prompt" not in parameters
-    assert parameters["guidance_scale"]
-
-
-def test_the_first_picture_of_a_whole_model_is_the_smallest() -> None:
-    info = combine("m", ModelSettings(), derive_traits(whole()))
-    (warmup,) = info.warmups
-    assert (warmup.width_px, info.defaults.width_px) == (64, 1024)
 
 
 @pytest.mark.parametrize(
