@@ -52,17 +52,7 @@ def kandinsky22(class_name: str, folder: Path) -> dict[str, Any]:
             num_layers=1,
             num_embeddings=24,
         ),
-        "prior_image_encoder": CLIPVisionModelWithProjection(
-            CLIPVisionConfig(
-                hidden_size=32,
-                projection_dim=32,
-                intermediate_size=32,
-                num_attention_heads=2,
-                num_hidden_layers=1,
-                image_size=32,
-                patch_size=16,
-            )
-        ).eval(),
+        "prior_image_encoder": _image_encoder(),
         "prior_text_encoder": prior["text_encoder"],
         "prior_tokenizer": prior["tokenizer"],
         "prior_scheduler": UnCLIPScheduler(
@@ -75,6 +65,20 @@ def kandinsky22(class_name: str, folder: Path) -> dict[str, Any]:
             size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}
         ),
     }
+
+
+def _image_encoder() -> CLIPVisionModelWithProjection:
+    return CLIPVisionModelWithProjection(
+        CLIPVisionConfig(
+            hidden_size=32,
+            projection_dim=32,
+            intermediate_size=32,
+            num_attention_heads=2,
+            num_hidden_layers=1,
+            image_size=32,
+            patch_size=16,
+        )
+    ).eval()
 
 
 def bria_fibo(class_name: str, folder: Path) -> dict[str, Any]:
