@@ -19,15 +19,15 @@ import typer
 
 from darkroom_server.cli.main import COMMANDS, app
 from darkroom_server.config import ServerConfig
-from darkroom_server.models.families import FAMILIES
-from darkroom_server.models.pipeline_calls import known_calls
-from darkroom_server.models.whole_pipelines import (
+from darkroom_server.domain.whole_pipelines import (
     NEEDS_PACKAGE,
     UNTRIED,
     RefusalKind,
     refusal_of,
     tasks_of,
 )
+from darkroom_server.models.families import FAMILIES
+from darkroom_server.models.pipeline_calls import known_calls
 from darkroom_server.telemetry.metrics import METRICS
 
 DOCS = Path(__file__).parent

@@ -21,10 +21,8 @@ from darkroom_server.backends.diffusers.pipeline_inspection import (
 from darkroom_server.backends.prompt_cache import PromptCache
 from darkroom_server.domain.jobs import FillSpec, ImageSpec, Pixels, SourceSpec, Task
 from darkroom_server.domain.models import ModelInfo, Placement, VersionInfo
-from darkroom_server.models.families import FAMILIES
-from darkroom_server.models.pipeline_calls import PipelineCall, known_calls
-from darkroom_server.models.repository import ModelRepository
-from darkroom_server.models.whole_pipelines import (
+from darkroom_server.domain.pipeline_call import PipelineCall
+from darkroom_server.domain.whole_pipelines import (
     BROKEN,
     MASKS,
     NEEDS,
@@ -36,6 +34,9 @@ from darkroom_server.models.whole_pipelines import (
     refusal_of,
     tasks_of,
 )
+from darkroom_server.models.families import FAMILIES
+from darkroom_server.models.pipeline_calls import known_calls
+from darkroom_server.models.repository import ModelRepository
 from darkroom_server.worker.warmup import warm_up
 from tests.parity.device import loads_onto_the_processor
 from tests.parity.pipeline_kits import build, kit_of

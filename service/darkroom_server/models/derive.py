@@ -16,12 +16,13 @@ from darkroom_server.domain.models import (
     DenoiserKind,
     Limits,
 )
+from darkroom_server.domain.pipeline_call import PipelineCall
+from darkroom_server.domain.whole_pipelines import STEPS, guidance_names, refusal_of, tasks_of
 from darkroom_server.models.families import FAMILIES, Family
 from darkroom_server.models.honoured import HONOURED, Unhonoured
-from darkroom_server.models.pipeline_calls import PipelineCall, known_calls
+from darkroom_server.models.pipeline_calls import known_calls
 from darkroom_server.models.schedulers import Schedulers
 from darkroom_server.models.sizes import edge_px_of, limits_of, most_px_of
-from darkroom_server.models.whole_pipelines import STEPS, guidance_names, refusal_of, tasks_of
 from darkroom_server.models.whole_sizes import whole_sizes
 
 _Value = TypeVar("_Value", int, float, str)

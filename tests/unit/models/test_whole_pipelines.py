@@ -6,7 +6,7 @@ import pytest
 
 from darkroom_server.models.combine import combine
 from darkroom_server.models.derive import UnsupportedPipeline, derive_traits
-from darkroom_server.models.pipeline_calls import known_calls, written
+from darkroom_server.models.pipeline_calls import known_calls
 from darkroom_server.models.settings import ModelSettings
 from tests.unit.models.test_derive import whole
 
@@ -47,9 +47,9 @@ def test_the_first_picture_of_a_whole_model_is_the_smallest() -> None:
     assert (warmup.width_px, info.defaults.width_px) == (64, 1024)
 
 
-def test_the_file_of_calls_is_what_is_written_of_it() -> None:
+def test_the_file_of_calls_knows_every_class() -> None:
     calls = known_calls()
-    assert len(written(calls).splitlines()) == len(calls) + 2
+    assert len(calls) > 250
     pixart = calls["PixArtSigmaPipeline"]
     assert pixart.parts == {"scheduler", "transformer", "vae"}
     assert pixart.first_of("mask_image", "prompt") == "prompt"

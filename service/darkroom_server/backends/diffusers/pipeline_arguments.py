@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from darkroom_server.models.pipeline_calls import PipelineCall
-from darkroom_server.models.whole_pipelines import TRUE_GUIDANCE, guidance_names
+from darkroom_server.domain.pipeline_call import PipelineCall
+from darkroom_server.domain.whole_pipelines import TRUE_GUIDANCE, guidance_names
 
 #: Excludes a guidance of all steps, and is set unless it is taken away.
 _GUIDANCE_OF_STEPS = "guidance_schedule"

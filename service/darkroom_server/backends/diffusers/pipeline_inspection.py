@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,8 @@ import diffusers
 from diffusers import DiffusionPipeline
 from diffusers.utils import DummyObject
 
-from darkroom_server.models.pipeline_calls import PipelineCall, written
-from darkroom_server.models.whole_pipelines import NEEDS_PACKAGE
+from darkroom_server.domain.pipeline_call import PipelineCall
+from darkroom_server.domain.whole_pipelines import NEEDS_PACKAGE
 
 _MAY_BE_NULL = ("safety_checker", "feature_extractor", "image_encoder", "watermarker")
 _OUTPUT = re.compile(r"return \w*Output\(\s*(\w+)=")
@@ -89,6 +90,23 @@ def _needed_parts(kind: type) -> frozenset[str]:
         and name not in optional
         and one.annotation not in (bool, int, float)
     )
+
+
+def written(calls: Mapping[str, PipelineCall]) -> str:
+    """The text of the file: one class a line."""
+    lines = (f"{json.dumps(name)}: {json.dumps(_plain(calls[name]))}" for name in sorted(calls))
+    return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def _plain(call: PipelineCall) -> dict[str, object]:
+    return {
+        "arguments": sorted(call.arguments),
+        "required": sorted(call.required),
+        "numbers": dict(sorted(call.numbers.items())),
+        "parts": sorted(call.parts),
+        "gives": call.gives,
+        "sample_size": call.sample_size,
+    }
 
 
 if __name__ == "__main__":

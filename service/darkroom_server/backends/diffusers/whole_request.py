@@ -31,7 +31,7 @@ from darkroom_server.backends.diffusers.step_model import DTYPES, kept_dtype
 from darkroom_server.domain.errors import GenerationFailed, UnsupportedParameter
 from darkroom_server.domain.jobs import FillSpec, ImageSpec, Pixels, Task
 from darkroom_server.domain.models import Dtype
-from darkroom_server.models.whole_pipelines import (
+from darkroom_server.domain.whole_pipelines import (
     MASKS,
     PICTURES,
     STEPS,

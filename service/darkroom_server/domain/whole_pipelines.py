@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from darkroom_server.domain.jobs import Task
-from darkroom_server.models.pipeline_calls import PipelineCall
+from darkroom_server.domain.pipeline_call import PipelineCall
 
 #: What classes call the guidance; of two, the first is the one that a caller means.
 GUIDANCE: Final = ("guidance_scale", "prior_guidance_scale", "distilled_guidance_scale")
