@@ -31,7 +31,7 @@ def pipeline_classes() -> Iterator[tuple[str, type[DiffusionPipeline]]]:
     for name in sorted(dir(diffusers)):
         if name.endswith("Pipeline") and not name.endswith("ModularPipeline"):
             # The library offers names of modules that it does not have any more.
-            kind = getattr(diffusers, name, None)
+            kind: Any = getattr(diffusers, name, None)
             if is_pipeline(kind) and kind is not DiffusionPipeline and "__call__" in vars(kind):
                 yield name, kind
 
