@@ -50,6 +50,11 @@ KITS: dict[str, Kit] = {
 }
 #: Classes of those kinds with parts that no kit has, and which.
 LACKING: dict[str, str] = {
+    "StableDiffusionAdapterPipeline": "an adapter that fits so small a UNet",
+    "StableDiffusionControlNetXSPipeline": "a ControlNet of its own",
+    "StableDiffusionLatentUpscalePipeline": "a UNet of its own",
+    "StableDiffusionXLAdapterPipeline": "an adapter that fits so small a UNet",
+    "StableDiffusionXLControlNetXSPipeline": "a ControlNet of its own",
     "Flux2Pipeline": "a Mistral 3 and its processor",
     "LongCatImageEditPipeline": "a processor of texts and pictures",
     "LongCatImagePipeline": "a processor of texts and pictures",

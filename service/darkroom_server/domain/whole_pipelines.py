@@ -77,6 +77,9 @@ PICTURE_IS_OPTIONAL: Final = frozenset(
 #: What a class fails without, though its signature has a default.
 NEEDS: Final[Mapping[str, str]] = {
     "BriaFiboEditPipeline": "a prompt in JSON",
+    "StableDiffusionDiffEditPipeline": "inverted latents",
+    "StableDiffusionGLIGENPipeline": "gligen_phrases",
+    "StableDiffusionGLIGENTextImagePipeline": "gligen_phrases",
     "IFImg2ImgSuperResolutionPipeline": "original_image",
     "IFInpaintingSuperResolutionPipeline": "original_image",
 }
@@ -94,6 +97,11 @@ BROKEN: Final[Mapping[str, str]] = {
 UNTRIED: Final = frozenset(
     {
         "AltDiffusionImg2ImgPipeline",
+        "StableDiffusionAdapterPipeline",
+        "StableDiffusionControlNetXSPipeline",
+        "StableDiffusionLatentUpscalePipeline",
+        "StableDiffusionXLAdapterPipeline",
+        "StableDiffusionXLControlNetXSPipeline",
         "AltDiffusionPipeline",
         "AmusedImg2ImgPipeline",
         "AmusedInpaintPipeline",
