@@ -50,6 +50,7 @@ KITS: dict[str, Kit] = {
 }
 #: Classes of those kinds with parts that no kit has, and which.
 LACKING: dict[str, str] = {
+    "StableDiffusionParadigmsPipeline": "a scheduler of parallel steps",
     "StableDiffusionAdapterPipeline": "an adapter that fits so small a UNet",
     "StableDiffusionControlNetXSPipeline": "a ControlNet of its own",
     "StableDiffusionLatentUpscalePipeline": "a UNet of its own",

@@ -78,6 +78,7 @@ PICTURE_IS_OPTIONAL: Final = frozenset(
 NEEDS: Final[Mapping[str, str]] = {
     "BriaFiboEditPipeline": "a prompt in JSON",
     "StableDiffusionDiffEditPipeline": "inverted latents",
+    "StableDiffusionXLControlNetUnionPipeline": "control_mode",
     "StableDiffusionGLIGENPipeline": "gligen_phrases",
     "StableDiffusionGLIGENTextImagePipeline": "gligen_phrases",
     "IFImg2ImgSuperResolutionPipeline": "original_image",
@@ -97,6 +98,7 @@ BROKEN: Final[Mapping[str, str]] = {
 UNTRIED: Final = frozenset(
     {
         "AltDiffusionImg2ImgPipeline",
+        "StableDiffusionParadigmsPipeline",
         "StableDiffusionAdapterPipeline",
         "StableDiffusionControlNetXSPipeline",
         "StableDiffusionLatentUpscalePipeline",
