@@ -7,7 +7,18 @@ PYTHON ?=
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install -qq
+RUN_STAMP := $(VENV)/.installed-run
+
+# The first Python that is new enough runs what follows it.
+FIND_PYTHON := found=; \
+	for python in $(PYTHON) python3.11 python3.12 python3.13 python3; do \
+	  if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then found=$$python; break; fi; \
+	done; \
+	if [ -z "$$found" ]; then \
+	  echo "setup: Python 3.11 or newer is needed and none was found; name one: make setup PYTHON=/path/to/python3.11" >&2; \
+	  exit 1; \
+	fi; \
+	$$found
 
 # glibc gives blocks over 128 KiB back to the kernel on every free, and each 256 KiB chunk of an
 # image is such a block; keeping them costs a third of the CPU per streamed MiB (docs/operations.md).
@@ -23,29 +34,19 @@ help: ## list the targets
 setup: $(STAMP) ## make .venv with the service, the client, the generated code and the tools
 
 $(STAMP): constraints.txt $(PACKAGES:%=%/pyproject.toml)
-	@found=; \
-	for python in $(PYTHON) python3.11 python3.12 python3.13 python3; do \
-	  if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then found=$$python; break; fi; \
-	done; \
-	if [ -z "$$found" ]; then \
-	  echo "setup: Python 3.11 or newer is needed and none was found; name one: make setup PYTHON=/path/to/python3.11" >&2; \
-	  exit 1; \
-	fi; \
-	if [ ! -x $(BIN)/python ]; then \
-	  echo "setup: 1/5 a virtual environment in $(VENV), with $$($$found --version)"; \
-	  $$found -m venv $(VENV) || { \
-	    echo "setup: $$found cannot make virtual environments (on Debian and Ubuntu: apt install python3-venv)" >&2; exit 1; }; \
-	fi
-	@echo "setup: 2/5 torch (the largest download)"
-	@$(PIP) torch==2.13.0
-	@echo "setup: 3/5 the service, the client and the tools"
-	@$(PIP) -c constraints.txt -e protos/gen/python -e clients/python -e 'service[dev]'
-	@echo "setup: 4/5 OpenVINO, without torchvision: its wheel needs CUDA, and pictures are Pillow's here"
-	@$(PIP) -c constraints.txt openvino openvino-tokenizers nncf
-	@$(PIP) -c constraints.txt --no-deps optimum-intel
-	@echo "setup: 5/5 checking that the packages fit together"
-	@problems=$$($(BIN)/python -m pip check | grep -v -e '^No broken' -e '^optimum-intel .* requires torchvision'); \
-	test -z "$$problems" || { echo "$$problems" >&2; exit 1; }
+	@$(FIND_PYTHON) setup/install.py tools
+	@touch $@ $(RUN_STAMP)
+
+# What runs the service, without the tools: what has the tools has this too.
+.PHONY: runtime
+ifeq ($(wildcard $(STAMP)),)
+runtime: $(RUN_STAMP)
+else
+runtime: $(STAMP)
+endif
+
+$(RUN_STAMP): constraints.txt $(PACKAGES:%=%/pyproject.toml)
+	@$(FIND_PYTHON) setup/install.py run
 	@touch $@
 
 proto: setup ## generate the Python code of protos/ anew, and the reference
@@ -83,8 +84,12 @@ protos-check: setup
 
 check: lint types protos-check arch ## format, lint, types, layers, protos: everything but the tests
 
+# Tests wait for servers, processes and the disk as long as they compute: one process more than there are
+# cores, each with one thread, so that they do not stand in each other's way. ARGS="-n 0 ..." runs them in one.
+TEST_PROCESSES ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
+
 test: setup ## all tests
-	$(BIN)/pytest $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile $(ARGS)
 
 test-gpu: setup ## parity with the stock pipelines on a GPU
 	DARKROOM_PARITY_DEVICE=cuda $(BIN)/pytest tests/parity/test_shared_steps.py tests/parity/test_sdxl_steps.py \
@@ -143,10 +148,10 @@ redis: ## install redis-server, which the tests of shared limits start
 	  apt-get update -qq && apt-get install -qq -y --no-install-recommends redis-server >/dev/null; } || { \
 	  echo "redis: no redis-server could be installed (on Debian and Ubuntu: apt install redis-server)" >&2; exit 1; }
 
-demo: setup ## start the service, generate and fill pictures over gRPC, write them to build/demo
-	@$(LAUNCH) $(BIN)/python examples/demo.py
+demo: runtime ## start the service, generate and fill pictures over gRPC, show them in one sheet
+	@$(LAUNCH) $(BIN)/python -m examples.demo
 
-serve: setup ## serve model_repo on 127.0.0.1:8001 (more flags: make serve ARGS="--grpc-port 9001")
+serve: runtime ## serve model_repo on 127.0.0.1:8001 (more flags: make serve ARGS="--grpc-port 9001")
 	$(LAUNCH) $(BIN)/darkroom serve --model-repository model_repo $(ARGS)
 
 gallery: setup ## draw the pictures of the README anew

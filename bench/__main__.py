@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
 
 from bench.goals import Effort, measure_virtual
@@ -25,23 +26,27 @@ def main() -> None:
     )
     args = parser.parse_args()
     commit = commit_now()  # before: files may change while it runs
+    tiers = (args.tier or "vc") + ("g" if args.devices else "")
     measured: list[Measured] = []
+    for one in _figures(args):
+        print(f"{one.goal} {one.metric}: {figure(one)}", flush=True)
+        measured.append(one)
+        # An hour's work is not lost with its end.
+        kept = keep(measured, tiers=tiers, quick=args.quick, commit=commit)
+    show(measured)
+    print(f"-> {kept}")
+
+
+def _figures(args: argparse.Namespace) -> Iterator[Measured]:
     if args.tier in (None, "v"):
         effort = Effort.quick() if args.quick else Effort()
         devices = measured_devices(args.devices) if args.devices else IMAGINED
-        measured += measure_virtual(effort, devices, with_other_workloads=not args.quick)
-    tiers = (args.tier or "vc") + ("g" if args.devices else "")
+        yield from measure_virtual(effort, devices, with_other_workloads=not args.quick)
     if args.tier in (None, "c"):
         # Imported here: tier V needs no torch.
         from bench.cores import measure_cores
 
-        for one in measure_cores(args.model, thread_count=args.threads, quick=args.quick):
-            print(f"{one.goal} {one.metric}: {figure(one)}", flush=True)
-            measured.append(one)
-            # An hour's work is not lost with its end.
-            keep(measured, tiers=tiers, quick=args.quick, commit=commit)
-    show(measured)
-    print(f"-> {keep(measured, tiers=tiers, quick=args.quick, commit=commit)}")
+        yield from measure_cores(args.model, thread_count=args.threads, quick=args.quick)
 
 
 if __name__ == "__main__":

@@ -30,16 +30,16 @@ from darkroom_server.backends.diffusers.exporting.export import (
     load_as,
 )
 from darkroom_server.backends.diffusers.exporting.parity import made_by, psnr_db
-from darkroom_server.backends.diffusers.step_model import DiffusersStepModel
+from darkroom_server.backends.diffusers.step_model import AnyFamilyModel
 from darkroom_server.backends.exports import UnusableDenoiser
 from darkroom_server.domain.errors import ModelUnavailable
 from darkroom_server.domain.jobs import ImageSpec, Job, Reproducibility
 from darkroom_server.domain.models import Denoiser, Dtype, ExportWeights, ModelInfo, VersionInfo
 from darkroom_server.models.repository import ModelRepository
 from darkroom_server.worker.compile_ahead import compile_ahead
-from darkroom_server.worker.loop import WorkerLoop
 from darkroom_server.worker.messages import JobFailed, Report, SubmitJob
 from darkroom_server.worker.profiling import candidates
+from darkroom_server.worker.step_runner import step_loop
 from darkroom_server.worker.trial import trial_spec
 
 ROOT = Path(__file__).parents[1]
@@ -172,7 +172,7 @@ def _spec(version: VersionInfo) -> ImageSpec:
 
 def _loaded(
     version: VersionInfo, denoiser: Denoiser, spec: ImageSpec, thread_count: int
-) -> tuple[DiffusersStepModel, ModelInfo]:
+) -> tuple[AnyFamilyModel, ModelInfo]:
     """A model with another denoiser, exported if need be and warm."""
     if denoiser.kind.is_exported and denoiser.compute is Dtype.FP32:
         export_denoiser(
@@ -190,10 +190,10 @@ def _loaded(
     return model, info
 
 
-def _images_per_s(model: DiffusersStepModel, info: ModelInfo, spec: ImageSpec) -> float:
+def _images_per_s(model: AnyFamilyModel, info: ModelInfo, spec: ImageSpec) -> float:
     """Requests that all wait, through the worker's own loop."""
     reports: list[Report] = []
-    loop = WorkerLoop(model, reports.append, max_batch_size=info.max_batch_size)
+    loop = step_loop(model, reports.append, max_batch_size=info.max_batch_size)
     for seed in range(IMAGE_COUNT):
         job = Job(job_id=str(seed), spec=dataclasses.replace(spec, seeds=(seed,)))
         loop.post(SubmitJob(job))

@@ -29,7 +29,7 @@ from bench.workloads import W_HOMOG, at_once
 from darkroom_server.backends.diffusers.families.flux import FluxStepModel
 from darkroom_server.backends.diffusers.families.sdxl import SdxlStepModel
 from darkroom_server.backends.diffusers.networks.compiled import CompiledNetwork
-from darkroom_server.backends.diffusers.step_model import DiffusersStepModel
+from darkroom_server.backends.diffusers.step_model import AnyFamilyModel
 from darkroom_server.backends.prompt_cache import PromptCache
 from darkroom_server.domain.jobs import ImageSpec, Task
 
@@ -77,7 +77,7 @@ def device() -> torch.device:
     return torch.device("cuda")
 
 
-def sdxl() -> DiffusersStepModel:
+def sdxl() -> AnyFamilyModel:
     """Full-size SDXL as a step model."""
     return SdxlStepModel(
         full_size.sdxl(device(), DTYPE),
@@ -86,7 +86,7 @@ def sdxl() -> DiffusersStepModel:
     )
 
 
-def flux() -> DiffusersStepModel:
+def flux() -> AnyFamilyModel:
     """Full-size FLUX.1 schnell as a step model."""
     return FluxStepModel(
         full_size.flux_schnell(device(), DTYPE),
@@ -191,7 +191,7 @@ PARTS: dict[str, Callable[[], Iterator[Measured]]] = {
 
 
 def _steps(
-    name: str, model: DiffusersStepModel, spec: ImageSpec, rows: tuple[int, ...] = ROWS
+    name: str, model: AnyFamilyModel, spec: ImageSpec, rows: tuple[int, ...] = ROWS
 ) -> Measured:
     """Milliseconds of a step by rows, of the VAE, and of a whole decoding to pixels in memory.
 
@@ -220,7 +220,7 @@ def _steps(
     return _told(metric, gain, details)
 
 
-def _median_ms(work: Callable[[], Any], model: DiffusersStepModel) -> float:
+def _median_ms(work: Callable[[], Any], model: AnyFamilyModel) -> float:
     durations_ms = []
     for _ in range(1 + REPEATS):
         started_s = time.perf_counter()

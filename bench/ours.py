@@ -18,7 +18,7 @@ MAX_ROWS = MAX_ROW_COUNT
 
 
 class SharedSteps:
-    """Drives a `StepBatcher` as `worker/loop.py` does, with the device's table for a clock."""
+    """Drives a `StepBatcher` as the worker does, with the device's table for a clock."""
 
     def __init__(self, device: Device, *, max_rows: int = MAX_ROWS) -> None:
         self._device = device

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from bench.results_table import RESULTS, ROOT
+from bench.results_table import DEFAULT_LEVEL, OLDER_LEVEL, RESULTS, ROOT
 
 PAGE = ROOT / "docs" / "performance.md"
 PICTURE = ROOT / "docs" / "pictures" / "goodput.svg"
@@ -25,9 +25,8 @@ the real server against the stock pipeline on CPU cores with the embedded model.
 one GPU, with full-size models of random weights (`make bench-gpu`), and tier VG plays tier V on
 the step costs measured there.
 
-The figures of tiers C and G below were taken before steps could be shared
-[exactly](exactness.md): at `REPRODUCIBILITY_TOLERANCE`, where every step is shared, and where a
-line says solo at a level that shared none. The bench now plays them at the default level.
+A section says at which level of [exactness](exactness.md) its server shared steps, where that is
+not the default; lines with "solo" are of a level that is gone, and shared none.
 
 - **Goodput**: requests a second that meet their deadline, at the highest load at which 90% meet
   five times the isolated latency of their class. The lines with 99% within 10x and 90% within 10
@@ -152,9 +151,11 @@ def results_of(folder: Path, tier: str) -> list[dict[str, Any]]:
     return [found, rest] if rest["figures"] else [found]
 
 
-def _age(path: Path) -> tuple[str, float]:
-    """By date, which a checkout keeps, and within a day by the file's time."""
-    return path.name[: len("2026-01-31")], path.stat().st_mtime
+def _age(path: Path) -> str:
+    """When it was kept, by its own word: a checkout keeps no times of files."""
+    result = json.loads(path.read_text(encoding="utf-8"))
+    kept_at: str = result.get("kept_at", result["date"])
+    return kept_at
 
 
 def page(
@@ -165,7 +166,7 @@ def page(
     """The text of the page: a section for each tier, one for the denoisers, and one for a GPU."""
     parts = [_INTRODUCTION, "![Goodput against the baselines](pictures/goodput.svg)\n"]
     for result in results:
-        parts.append(f"## Tier {result['figures'][0]['tier']}\n\n{_when(result)}\n")
+        parts.append(f"## Tier {result['figures'][0]['tier']}\n\n{_when(result)}{_level(result)}\n")
         parts.append(
             "| goal | metric | target | measured (95% interval) | |\n|---|---|---|---|---|"
         )
@@ -191,6 +192,18 @@ def _when(result: dict[str, Any]) -> str:
     quick = ", a quick run" if result["quick"] else ""
     note = f" {result['note']}" if "note" in result else ""
     return f"Measured on {result['date']} at commit {result['commit']}{quick}.{note}"
+
+
+def _level(result: dict[str, Any]) -> str:
+    """At which level a server that was measured shared steps, unless it is the default.
+
+    The virtual one shares every step whatever the level.
+    """
+    is_served = any(one["tier"] in ("C", "G") for one in result["figures"])
+    level = result.get("level", OLDER_LEVEL)
+    if not is_served or level == DEFAULT_LEVEL:
+        return ""
+    return f" Steps were shared at `REPRODUCIBILITY_{level}`."
 
 
 def _denoiser_section(result: dict[str, Any]) -> list[str]:

@@ -20,6 +20,9 @@ from bench.measured import Measured
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "bench" / "results"
 
+#: At which servers of the bench share steps, and did before a result said so.
+DEFAULT_LEVEL, OLDER_LEVEL = "EXACT", "TOLERANCE"
+
 _VERDICTS = {True: "[green]met[/]", False: "[red]missed[/]", None: ""}
 
 
@@ -47,15 +50,18 @@ def keep(
     measured: Sequence[Measured], *, tiers: str, quick: bool, commit: str, folder: Path = RESULTS
 ) -> Path:
     """Writes `<date>-<commit>-<machine>.json`; a quick run says so in its name."""
-    today = datetime.datetime.now(tz=datetime.UTC).date()
+    now = datetime.datetime.now(tz=datetime.UTC)
+    today = now.date()
     machine = f"{platform.machine()}-tier-{tiers}" + ("-quick" if quick else "")
     target = folder / f"{today}-{commit}-{machine}.json"
     target.parent.mkdir(parents=True, exist_ok=True)
     document = {
         "date": str(today),
+        "kept_at": now.isoformat(timespec="seconds"),
         "commit": commit,
         "machine": platform.machine(),
         "quick": quick,
+        "level": DEFAULT_LEVEL,
         "figures": [dataclasses.asdict(one) | {"met": one.met} for one in measured],
     }
     target.write_text(json.dumps(_finite(document), indent=1) + "\n", encoding="utf-8")

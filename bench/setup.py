@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from darkroom_client import Client
 #: The first of these at which four times the rows of a guided image gain at most a quarter is taken
 #: as the saturated size: which it is depends on the processor.
 SATURATED_SIZES_PX, SATURATED_GAIN = (256, 384), 1.25
+#: It is looked so often whether anything is being proved; so many times in a row nothing must be.
+PROOF_POLL_S, PROOF_STILL_COUNT, PROOF_LIMIT_S = 1.0, 3, 900.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,12 +78,33 @@ class Bench:
             flags = ("--worker-thread-count", str(self.thread_count))
             with serving(repository, *flags) as server, connected(server) as client:
                 client.generate(PROMPT, steps=4, seed=0)
+                prove(client, (self.unsaturated_px, self.saturated_px))
                 yield server, client
 
     def waiting_count(self, size_px: int) -> int:
         """Requests that wait when throughput is measured; large images take long enough in few."""
         small, large = self.plays.waiting_counts
         return large if size_px > self.unsaturated_px else small
+
+
+def prove(client: Client, sizes_px: Sequence[int]) -> None:
+    """Lets a server find what may be shared exactly at some sizes, before anything is measured.
+
+    A size is proved after the first request for it. What is being proved is told now and then.
+    """
+    for size_px in sizes_px:
+        for guidance_scale in (1.0, 5.0):
+            size = {"width": size_px, "height": size_px}
+            client.generate(PROMPT, steps=4, seed=0, guidance_scale=guidance_scale, **size)
+    ends_s = time.monotonic() + PROOF_LIMIT_S
+    still_count = 0
+    while still_count < PROOF_STILL_COUNT:
+        if time.monotonic() > ends_s:
+            raise TimeoutError(f"The proofs took longer than {PROOF_LIMIT_S:g} s.")
+        time.sleep(PROOF_POLL_S)
+        versions = [version for model in client.list_models() for version in model.versions]
+        is_proving = any(one.step_sharing and one.step_sharing.is_proving for one in versions)
+        still_count = 0 if is_proving else still_count + 1
 
 
 def saturated_px(pipeline: Pipeline) -> int:

@@ -1,8 +1,9 @@
 """Writes the pages and tables of docs/ that say what the code says: `make reference`.
 
 `settings.md` from ServerConfig and the flags of `darkroom serve`, `command-line.md` from the
-commands, `pipelines.md` from what is known of diffusers' classes, the table of `metrics.md` from
-the list of metrics. The protos have a plugin of buf.
+commands, `pipelines.md` from what is known of diffusers' classes, `parameters.md` and the names of
+`http.md` from the table of request parameters, the table of `metrics.md` from the list of metrics.
+The protos have a plugin of buf.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import typer
 
 from darkroom_server.cli.main import COMMANDS, app
 from darkroom_server.config import ServerConfig
+from darkroom_server.domain.jobs import Task
 from darkroom_server.domain.whole_pipelines import (
     NEEDS_PACKAGE,
     UNTRIED,
@@ -28,14 +30,15 @@ from darkroom_server.domain.whole_pipelines import (
 )
 from darkroom_server.models.families import FAMILIES
 from darkroom_server.models.pipeline_calls import known_calls
+from darkroom_server.parameters.bounds import MAX_NAME_LENGTH, MAX_PROMPT_BYTES
+from darkroom_server.parameters.parameter import WITH_IMAGE, Kind, Parameter, Support
+from darkroom_server.parameters.table import PARAMETERS
 from darkroom_server.telemetry.metrics import METRICS
 
 DOCS = Path(__file__).parent
 HELP_WIDTH = 96
 WRITTEN = "This page is written by `make reference`."
-TABLE = re.compile(
-    r"(?<=<!-- begin metrics: written by make reference -->\n).*?(?=<!-- end -->)", re.S
-)
+TABLE = re.compile(r"(?<=<!-- begin: written by make reference -->\n).*?(?=<!-- end -->)", re.S)
 
 SETTINGS_INTRO = f"""# Settings
 
@@ -55,6 +58,20 @@ COMMANDS_INTRO = f"""# Command line
 `darkroom` is one program; `make setup` puts it into `.venv/bin`. Results go to files or standard
 output, everything else to standard error; exit codes are part of each command's help. {WRITTEN}
 """
+PARAMETERS_INTRO = f"""# Parameters
+
+Every field of `Generate` and `Fill`: what it takes, what holds where nothing is said, and what it
+is called. `ListModels` says which of them a model honours, and its own bounds and defaults.
+[Requests](requests.md) says what holds across fields, [HTTP](http.md#fields) what its bodies may
+write in other ways. {WRITTEN}
+"""
+#: Who honours a parameter, where it is not every model of its tasks.
+HONOURED_BY = {
+    Support.SERVICE: "the service",
+    Support.FAMILY: "models of some families",
+    Support.STEPS: "models of some families, if they do not run whole",
+}
+TASKS = {WITH_IMAGE: "that begins with images or fills", frozenset({Task.FILL}): "that fills"}
 
 PIPELINES_INTRO = f"""# Pipelines of diffusers
 
@@ -71,13 +88,65 @@ class's own code. {WRITTEN}
 
 def pages() -> dict[str, str]:
     """Every generated page, whole, by its name in docs/."""
-    metrics = (DOCS / "metrics.md").read_text(encoding="utf-8")
     return {
         "settings.md": "\n".join([SETTINGS_INTRO, *_settings(), ""]),
         "command-line.md": "\n".join([COMMANDS_INTRO, *_commands()]),
         "pipelines.md": "\n".join([PIPELINES_INTRO, *_pipelines(), ""]),
-        "metrics.md": TABLE.sub(lambda _: "\n".join([*_metrics(), ""]), metrics),
+        "parameters.md": "\n".join([PARAMETERS_INTRO, *_parameters(), ""]),
+        "metrics.md": _with_table("metrics.md", _metrics()),
+        "http.md": _with_table("http.md", _http_names()),
     }
+
+
+def _with_table(name: str, lines: Iterable[str]) -> str:
+    text = (DOCS / name).read_text(encoding="utf-8")
+    return TABLE.sub(lambda _: "\n".join([*lines, ""]), text)
+
+
+def _parameters() -> list[str]:
+    head = ("field", "takes", "where nothing is said", "honoured by", "meaning")
+    rows = (
+        (f"`{path}`", _taken(one), one.unset, _honoured_by(one), one.meaning)
+        for path, one in PARAMETERS.items()
+    )
+    names = (
+        (f"`{path}`", _listed(one.http), _listed((one.flag,)), _listed((one.python,)))
+        for path, one in PARAMETERS.items()
+    )
+    called = _table(("field", "over HTTP", "`darkroom generate`, `fill`", "Python"), names)
+    return [*_table(head, rows), "", "## Names", "", *called]
+
+
+def _taken(parameter: Parameter) -> str:
+    match parameter.kind:
+        case Kind.TEXT:
+            return f"text, up to {MAX_PROMPT_BYTES:,} bytes"
+        case Kind.NAME:
+            return f"text, up to {MAX_NAME_LENGTH} characters"
+        case Kind.CHOICE:
+            return _listed(parameter.choices)
+        case Kind.PICTURE:
+            return "PNG, JPEG or WebP"
+    if parameter.lowest is None:
+        return parameter.kind.value
+    beginning = "above" if parameter.above_lowest else "from"
+    bounds = f"{beginning} {parameter.lowest} to {parameter.highest}".removesuffix(".0")
+    own = ", within the model's limit" if parameter.model_highest else ""
+    return " ".join(filter(None, (parameter.kind.value, bounds, parameter.unit))) + own
+
+
+def _honoured_by(parameter: Parameter) -> str:
+    who = HONOURED_BY.get(parameter.support, "every model")
+    return " ".join(filter(None, (who, TASKS.get(parameter.tasks))))
+
+
+def _http_names() -> list[str]:
+    rows = ((f"`{path}`", _listed(one.http)) for path, one in PARAMETERS.items() if one.http)
+    return _table(("field", "names"), rows)
+
+
+def _listed(words: Iterable[str]) -> str:
+    return ", ".join(f"`{word}`" for word in words if word)
 
 
 def _pipelines() -> Iterator[str]:

@@ -1,6 +1,7 @@
-"""Starts the service on the embedded model, makes pictures over gRPC, stops it: `make demo`.
+"""Starts the service on the embedded models, makes pictures over gRPC, stops it: `make demo`.
 
-Writes three generated pictures and a filled one to build/demo, and the server's log beside them.
+Writes generated pictures, a filled one and a sheet of them all to build/demo, and the server's log
+beside them. The sheet is opened where there is a desktop.
 Exits with 1, and shows the end of the log, when anything goes wrong.
 """
 
@@ -19,6 +20,7 @@ from PIL import Image, ImageDraw
 
 from darkroom_client import Client, DarkroomError, Generation
 from darkroom_client.health import Health
+from examples.sheet import Captioned, draw_sheet, show
 
 REPOSITORY = Path(__file__).parents[1]
 OUT = REPOSITORY / "build" / "demo"
@@ -32,7 +34,8 @@ PROMPTS = {
 FILL_PROMPT = "a green star on a blue background"
 SEED = 7
 
-START_TIMEOUT_S = 180.0
+#: A busy machine may take minutes.
+START_TIMEOUT_S = 600.0
 STOP_TIMEOUT_S = 30.0
 #: How often a wait says that it still goes on.
 REPORT_EVERY_S = 5.0
@@ -50,13 +53,16 @@ def main() -> int:
         port, http_port = free_ports(2)
         with server(port, http_port) as process, Client(f"127.0.0.1:{port}", timeout=120) as client:
             wait_until_serving(client, process)
-            make_pictures(client)
+            sheet = write_sheet(make_pictures(client))
             stop(process)
     except (DemoError, DarkroomError, OSError) as error:
         say(f"failed: {error}")
         show_log()
         return 1
-    say(f"done: the pictures are in {OUT.relative_to(REPOSITORY)}/")
+    is_shown = show(sheet)
+    where = sheet.relative_to(REPOSITORY)
+    say(f"done: all of them side by side are {where}" + (", which opens now" if is_shown else ""))
+    say("next: `make serve`, and its page in a browser")
     return 0
 
 
@@ -119,12 +125,14 @@ def is_serving(client: Client) -> bool:
         return False
 
 
-def make_pictures(client: Client) -> None:
+def make_pictures(client: Client) -> list[Captioned]:
     """Three pictures from words, then one of them with its middle repainted."""
+    made = []
     for name, prompt in PROMPTS.items():
         began_s = time.monotonic()
         generation = client.generate(prompt, seed=SEED)
         write(generation, OUT / f"{name}.png", f'"{prompt}"', time.monotonic() - began_s)
+        made.append(Captioned(OUT / f"{name}.png", prompt))
     mask = OUT / "mask.png"
     middle_mask(OUT / "circle.png").save(mask)
     began_s = time.monotonic()
@@ -132,6 +140,18 @@ def make_pictures(client: Client) -> None:
         OUT / "circle.png", mask, FILL_PROMPT, seed=SEED, preserve_unmasked=True
     )
     write(generation, OUT / "fill.png", f'fill: "{FILL_PROMPT}"', time.monotonic() - began_s)
+    made += [
+        Captioned(mask, "a mask over the first: white is repainted"),
+        Captioned(OUT / "fill.png", f"filled: {FILL_PROMPT}"),
+    ]
+    return made
+
+
+def write_sheet(pictures: list[Captioned]) -> Path:
+    """All pictures on one sheet, as a file."""
+    path = OUT / "sheet.png"
+    draw_sheet(pictures, len(pictures)).save(path)
+    return path
 
 
 def middle_mask(path: Path) -> Image.Image:

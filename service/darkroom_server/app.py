@@ -27,6 +27,9 @@ from darkroom_server.wire.tls import Certificates
 
 log = structlog.get_logger(__name__)
 
+#: How often it is looked whether all models serve, before they do.
+_READY_LOOK_S = 0.2
+
 
 def run(config: ServerConfig) -> None:
     """Serves until SIGTERM or SIGINT; returns when every call has its status.
@@ -65,6 +68,7 @@ async def serve(config: ServerConfig) -> None:
     gc.freeze()
     log.info("listening", host=config.host, grpc_port=server.port, http_port=http_server.port)
     loading = asyncio.create_task(engine.start())
+    telling = asyncio.create_task(_tell_when_ready(engine, config, http_server.port, server.port))
     trimming = asyncio.create_task(keep_trimmed())
     try:
         # A repository that cannot be read ends the server; nothing else does but a signal.
@@ -76,6 +80,7 @@ async def serve(config: ServerConfig) -> None:
         await _drain(engine, config, signals)
     finally:
         loading.cancel()
+        telling.cancel()
         trimming.cancel()
         await server.stop(grace_s=1.0)
         await http_server.stop()
@@ -83,6 +88,23 @@ async def serve(config: ServerConfig) -> None:
         await gate.stop()
         pictures.close()
         log.info("stopped")
+
+
+async def _tell_when_ready(
+    engine: Engine, config: ServerConfig, http_port: int, grpc_port: int
+) -> None:
+    """One line for people, once every model that should serve does: where the page is."""
+    while not engine.is_ready():
+        await asyncio.sleep(_READY_LOOK_S)
+    scheme = "http" if config.tls_certificate is None else "https"
+    # What listens everywhere is not called by that name.
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(config.host, config.host)
+    host = f"[{host}]" if ":" in host else host
+    log.info(
+        "ready",
+        page=config.public_url or f"{scheme}://{host}:{http_port}/",
+        grpc=f"{host}:{grpc_port}",
+    )
 
 
 def _listen_to_signals(signals: asyncio.Queue[int], reloads: _Reloads) -> None:

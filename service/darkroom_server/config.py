@@ -52,19 +52,60 @@ class ServerConfig(BaseSettings):
         env_prefix="DARKROOM_", extra="forbid", frozen=True, protected_namespaces=()
     )
 
-    model_repository: str = "model_repo"
-    repository_cache: Path = Path("~/.cache/darkroom")
-    repository_cache_bytes: Annotated[int, Field(ge=1)] = 200_000_000_000
-    aliases: dict[str, str] = {}
-    model_control: Literal["none", "poll", "explicit"] = "none"
-    load_models: list[str] = []
-    state_file: Path | None = None
-    memory_check: bool = True
-    repository_poll_s: Annotated[float, Field(gt=0)] = 15.0
-    repository_settle_s: Annotated[float, Field(ge=0)] = 2.0
-    host: str = "127.0.0.1"
-    grpc_port: Port = 8001
-    http_port: Port = 8000
+    model_repository: str = Field(
+        default="model_repo",
+        description="Folder of the models, or a URL: s3://, gs://, …",
+    )
+    repository_cache: Path = Field(
+        default=Path("~/.cache/darkroom"),
+        description="Where the copy of a URL's models is kept.",
+    )
+    repository_cache_bytes: Annotated[int, Field(ge=1)] = Field(
+        default=200_000_000_000,
+        description="Most that the copy may take.",
+    )
+    aliases: dict[str, str] = Field(
+        default={},
+        description="Another name for a model, for clients that insist on one; may be repeated.",
+    )
+    model_control: Literal["none", "poll", "explicit"] = Field(
+        default="none",
+        description="none: what the repository holds at start; poll: it is looked at again and "
+        "again; explicit: what is asked for by --load-model and `darkroom models "
+        "load`.",
+    )
+    load_models: list[str] = Field(
+        default=[],
+        description="With explicit: a model to load at the start, '*' for all; may be repeated.",
+    )
+    state_file: Path | None = Field(
+        default=None,
+        description="Keeps what is loaded and labelled on request for the next start.",
+    )
+    memory_check: bool = Field(
+        default=True,
+        description="Load only what fits into memory.",
+    )
+    repository_poll_s: Annotated[float, Field(gt=0)] = Field(
+        default=15.0,
+        description="Seconds between two looks.",
+    )
+    repository_settle_s: Annotated[float, Field(ge=0)] = Field(
+        default=2.0,
+        description="Seconds that files without a manifest must have stood still.",
+    )
+    host: str = Field(
+        default="127.0.0.1",
+        description="Address to listen on.",
+    )
+    grpc_port: Port = Field(
+        default=8001,
+        description="Port for gRPC; 0 picks one.",
+    )
+    http_port: Port = Field(
+        default=8000,
+        description="Port for HTTP; 0 picks one.",
+    )
     cors_origins: list[str] = Field(
         default=[],
         description="Origins whose pages may call the HTTP port, such as https://example.com; "
@@ -85,26 +126,84 @@ class ServerConfig(BaseSettings):
         description="Where callers reach the HTTP port, such as https://example.com/images: "
         "addresses of images begin so. Unset, they begin as the address that was called.",
     )
-    keys_file: Path | None = None
-    limits_storage: Annotated[str, AfterValidator(_redis_url)] = "memory"
-    reflection_needs_key: bool = False
-    tls_certificate: Path | None = None
-    tls_key: Path | None = None
-    tls_client_ca: Path | None = None
-    insecure: bool = False
-    max_receive_bytes: Annotated[int, Field(ge=1 << 20)] = 64 << 20
-    max_concurrent_streams: Annotated[int, Field(ge=1)] = 16384
-    receive_timeout_s: Annotated[float, Field(gt=0)] = 60.0
-    unread_timeout_s: Annotated[float, Field(gt=0)] = 60.0
-    undelivered_bytes: Annotated[int, Field(ge=1 << 20)] = 512 << 20
-    worker_thread_count: Annotated[int, Field(ge=0)] = 0
+    keys_file: Path | None = Field(
+        default=None,
+        description="File of API keys; see `darkroom keys`. Without, all come in.",
+    )
+    limits_storage: Annotated[str, AfterValidator(_redis_url)] = Field(
+        default="memory",
+        description="Where limits and credits are counted: memory or redis://…",
+    )
+    reflection_needs_key: bool = Field(
+        default=False,
+        description="Ask for a key for reflection too.",
+    )
+    tls_certificate: Path | None = Field(
+        default=None,
+        description="PEM file of the certificate, for both ports.",
+    )
+    tls_key: Path | None = Field(
+        default=None,
+        description="PEM file of the certificate's key.",
+    )
+    tls_client_ca: Path | None = Field(
+        default=None,
+        description="CA whose certificates gRPC clients must show.",
+    )
+    insecure: bool = Field(
+        default=False,
+        description="Listen beyond loopback without keys or TLS.",
+    )
+    max_receive_bytes: Annotated[int, Field(ge=1 << 20)] = Field(
+        default=64 << 20,
+        description="Largest request.",
+    )
+    max_concurrent_streams: Annotated[int, Field(ge=1)] = Field(
+        default=16384,
+        description="Calls at a time on one connection.",
+    )
+    receive_timeout_s: Annotated[float, Field(gt=0)] = Field(
+        default=60.0,
+        description="Seconds that a request over gRPC may take to arrive.",
+    )
+    unread_timeout_s: Annotated[float, Field(gt=0)] = Field(
+        default=60.0,
+        description="Seconds that a caller over gRPC may read nothing.",
+    )
+    undelivered_bytes: Annotated[int, Field(ge=1 << 20)] = Field(
+        default=512 << 20,
+        description="Most that results waiting to be read take, half of it for one call.",
+    )
+    worker_thread_count: Annotated[int, Field(ge=0)] = Field(
+        default=0,
+        description="Threads of each worker; 0: an equal share.",
+    )
     #: Of SDXL a text takes 0.6 MiB in FP32, of FLUX with 512 tokens 8 MiB.
-    prompt_cache_bytes: Annotated[int, Field(ge=0)] = 256 << 20
-    worker_hang_limit_s: Annotated[float, Field(ge=0)] = 600.0
-    drain_delay_s: Annotated[float, Field(ge=0)] = 0.0
-    exit_timeout_s: Annotated[float, Field(ge=0)] = 30.0
-    log_format: Literal["text", "json"] = "text"
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    prompt_cache_bytes: Annotated[int, Field(ge=0)] = Field(
+        default=256 << 20,
+        description="Most that prompt embeddings kept by a worker take; 0: none are kept.",
+    )
+    worker_hang_limit_s: Annotated[float, Field(ge=0)] = Field(
+        default=600.0,
+        description="Seconds of silence with work in hand after which a worker is restarted, and "
+        "three times as many while it loads; 0: never.",
+    )
+    drain_delay_s: Annotated[float, Field(ge=0)] = Field(
+        default=0.0,
+        description="Seconds to serve on, not ready, after SIGTERM.",
+    )
+    exit_timeout_s: Annotated[float, Field(ge=0)] = Field(
+        default=30.0,
+        description="Seconds that running requests may take after that.",
+    )
+    log_format: Literal["text", "json"] = Field(
+        default="text",
+        description="text or json.",
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info",
+        description="debug, info, warning or error.",
+    )
 
     @classmethod
     def settings_customise_sources(

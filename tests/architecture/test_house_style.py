@@ -104,6 +104,27 @@ def _sleeps(source: Source) -> Iterator[int]:
             yield node.lineno
 
 
+def test_the_service_writes_no_file_in_place() -> None:
+    in_place = [
+        f"{source.path}:{node.lineno}"
+        for source in sources(SERVICE)
+        if source.path != (SERVICE / "kept_files.py").relative_to(REPOSITORY)
+        for node in ast.walk(source.tree())
+        if isinstance(node, ast.Call) and _writes_in_place(node)
+    ]
+    assert in_place == []
+
+
+def _writes_in_place(call: ast.Call) -> bool:
+    name = call.func.attr if isinstance(call.func, ast.Attribute) else ""
+    if name in ("write_text", "write_bytes"):
+        return True
+    is_open = name == "open" or (isinstance(call.func, ast.Name) and call.func.id == "open")
+    given = [*call.args, *(one.value for one in call.keywords)]
+    modes = [one.value for one in given if isinstance(one, ast.Constant)]
+    return is_open and any(isinstance(mode, str) and mode[:1] in ("w", "x") for mode in modes)
+
+
 def test_unit_tests_do_not_sleep() -> None:
     sleeping = [
         f"{source.path}:{line}"

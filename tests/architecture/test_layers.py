@@ -52,6 +52,10 @@ def _imported_roots(source: Source) -> set[str]:
     return roots
 
 
-@pytest.mark.parametrize("source", sources(SERVICE / "domain"), ids=lambda source: source.path.stem)
+@pytest.mark.parametrize(
+    "source",
+    [*sources(SERVICE / "domain"), *sources(SERVICE / "parameters")],
+    ids=lambda source: source.path.stem,
+)
 def test_the_domain_needs_only_the_standard_library(source: Source) -> None:
     assert _imported_roots(source) <= set(sys.stdlib_module_names) | {"darkroom_server"}

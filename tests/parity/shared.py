@@ -14,9 +14,9 @@ from PIL import Image
 from darkroom_server.backends.base import StepModel
 from darkroom_server.domain.jobs import ImageSpec, Job, JobImage, Reproducibility
 from darkroom_server.scheduling.shared_rows import SharedRows
-from darkroom_server.worker.loop import WorkerLoop
 from darkroom_server.worker.messages import JobReport, Report, SubmitJob
 from darkroom_server.worker.proving import Prover
+from darkroom_server.worker.step_runner import step_loop
 
 #: Bytes of 255 by which a shared step's image may differ from the stock pipeline's, and how many
 #: of its values may differ at all.
@@ -53,7 +53,7 @@ def served(
     reports: list[Report] = []
     prover = prover or proved(model, specs)
     # Time stands still: who shares a step hangs on who is there, not on how fast this machine is.
-    loop = WorkerLoop(
+    loop = step_loop(
         model, reports.append, max_batch_size=MAX_BATCH_SIZE, prover=prover, clock=lambda: 0.0
     )
     for number, (spec, ticks) in enumerate(zip(specs, ticks_between, strict=True)):

@@ -23,9 +23,9 @@ from PIL import Image
 
 from darkroom_server.backends.base import StepModel
 from darkroom_server.domain.jobs import ImageSpec, Job, JobImage, Reproducibility, Task
-from darkroom_server.worker.loop import WorkerLoop
 from darkroom_server.worker.messages import CancelJob, JobReport, Report, SubmitJob
 from darkroom_server.worker.proving import Prover
+from darkroom_server.worker.step_runner import step_loop
 from tests.parity import test_flux, test_sd, test_sd3, test_sdxl_steps, test_shared_steps
 from tests.parity.shared import MAX_BATCH_SIZE, proved
 from tests.parity.tiny_flux import random_flux, random_flux_fill
@@ -128,7 +128,7 @@ def serve(model: StepModel, specs: Sequence[ImageSpec], prover: Prover, seed: in
     rng = random.Random(seed)
     reports: list[Report] = []
     # Time stands still: how full steps are hangs on who is there, not on how fast this machine is.
-    loop = WorkerLoop(
+    loop = step_loop(
         model, reports.append, max_batch_size=MAX_BATCH_SIZE, prover=prover, clock=lambda: 0.0
     )
     rows: list[int] = []

@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from darkroom_server.backends.base import SharingPlan
+from darkroom_server.backends.diffusers.networks import exact
+from darkroom_server.backends.diffusers.networks.batched_ways import batched_way
 from darkroom_server.backends.diffusers.networks.exact import ExactSharing
 from darkroom_server.domain.jobs import ImageSpec, Reproducibility
 from tests.parity.shared import shared_exactly
@@ -77,23 +80,34 @@ def proved(layers: torch.nn.Module, image_rows: tuple[int, ...]) -> tuple[bool, 
     return answer is True, sharing
 
 
+def by_image(sharing: ExactSharing) -> SharingPlan:
+    """What is computed by image, by size and rows of an image."""
+    return {key: names for key, names in sharing.plan().items() if " x" not in key}
+
+
+def batched(sharing: ExactSharing) -> SharingPlan:
+    """What of it needs one call, by size, rows of an image, and images."""
+    return {key: names for key, names in sharing.plan().items() if " x" in key}
+
+
 @pytest.mark.parametrize("image_rows", [(1, 1), (2, 2), (1, 2, 1)])
 def test_a_part_that_depends_on_the_rows_is_computed_by_image(image_rows: tuple[int, ...]) -> None:
     is_equal, sharing = proved(Layers(is_uneven=True, meet=lambda rows: rows), image_rows)
     assert is_equal
-    assert {name for names in sharing.plan().values() for name in names} == {"second"}
-    assert set(sharing.plan()) == {f"size {rows}" for rows in image_rows}
+    assert by_image(sharing) == {f"size {rows}": ["second"] for rows in image_rows}
+    # What its layer's class computes is not what it computes: no other way is tried.
+    assert not any(batched(sharing).values())
 
 
 def test_parts_that_do_not_are_shared() -> None:
     is_equal, sharing = proved(Layers(is_uneven=False, meet=lambda rows: rows), (2, 2))
-    assert (is_equal, sharing.plan()) == (True, {})
+    assert (is_equal, by_image(sharing)) == (True, {})
 
 
 def test_what_differs_between_parts_is_found_in_what_holds_them() -> None:
     uneven = Layers(is_uneven=False, meet=lambda rows: rows * (1 + 0.01 * len(rows)))
     is_equal, sharing = proved(uneven, (2, 2))
-    assert (is_equal, sharing.plan()) == (True, {"size 2": ["meeting"]})
+    assert (is_equal, by_image(sharing)) == (True, {"size 2": ["meeting"]})
 
 
 def test_a_denoiser_that_cannot_be_divided_is_not_shared_where_it_differs() -> None:
@@ -112,8 +126,9 @@ def test_a_plan_is_taken_over_and_one_of_another_denoiser_is_refused() -> None:
     again = ExactSharing(layers)
     again.use(sharing.plan())
     assert again.plan() == sharing.plan()
-    with pytest.raises(KeyError):
-        again.use({"size 2": ["third"]})
+    for other in ({"size 2": ["third"]}, {"size": []}, {"size 2 x2": ["meeting"]}):
+        with pytest.raises(KeyError):
+            ExactSharing(layers).use(other)
 
 
 def test_images_of_an_uneven_denoiser_are_shared_and_bit_equal_to_stock(
@@ -134,3 +149,90 @@ def test_images_of_an_uneven_denoiser_are_shared_and_bit_equal_to_stock(
         np.testing.assert_array_equal(made, wanted)
     apart = {name for names in model.sharing_plan().values() for name in names}
     assert "mid_block.resnets.0.conv1" in apart
+
+
+class Vectors(torch.nn.Module):
+    """A layer over one vector a row, whose kernel depends on the rows, and a small convolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.vector = torch.nn.Linear(128, 64)
+        self.picture = torch.nn.Conv2d(64, 64, 3, padding=1)
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        made: torch.Tensor = self.picture(self.vector(rows)[:, :, None, None].expand(-1, -1, 8, 8))
+        return made
+
+
+@pytest.mark.parametrize("image_rows", [(1,) * 4, (2,) * 4, (1, 2, 2, 1, 1, 2)])
+def test_parts_computed_by_image_need_one_call_where_that_was_proved_equal(
+    image_rows: tuple[int, ...],
+) -> None:
+    """Whatever of it this processor needs: the bits are those of each alone, block by block."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    layers = Vectors()
+    sharing = ExactSharing(layers)
+    with torch.inference_mode():
+        for kinds in ((1,) * 2, (1,) * 4, (2,) * 2, (2,) * 4, image_rows):
+            rows = torch.randn(sum(kinds), 128)
+            alone = [layers(one.clone()) for one in rows.split(list(kinds))]
+            *_, answer = sharing.prove("size", kinds, alone, lambda rows=rows: layers(rows))
+            assert answer
+            with sharing.sharing("size", kinds):
+                assert torch.equal(layers(rows), torch.cat(alone))
+    planned = batched(sharing)
+    assert {"size 1 x4", "size 2 x4"} <= planned.keys()
+    by_part = {name for names in by_image(sharing).values() for name in names}
+    assert {name for names in planned.values() for name in names} <= by_part
+
+
+@pytest.mark.parametrize("is_off", [False, True])
+def test_one_call_that_is_off_by_a_bit_of_one_image_is_not_taken(
+    monkeypatch: pytest.MonkeyPatch, *, is_off: bool
+) -> None:
+    layers = Layers(is_uneven=True, meet=lambda rows: rows)
+    compute = layers.second.forward
+    calls = []
+
+    def at_once(rows: torch.Tensor, image_count: int) -> torch.Tensor:
+        calls.append(image_count)
+        made = torch.cat([compute(one) for one in rows.chunk(image_count)])
+        if is_off:
+            made[-1, -1, -1] = torch.nextafter(made[-1, -1, -1], torch.tensor(torch.inf))
+        return made
+
+    monkeypatch.setattr(
+        exact, "batched_way", lambda part: at_once if part is layers.second else None
+    )
+    is_equal, sharing = proved(layers, (2, 2, 2))
+    assert is_equal
+    assert batched(sharing) == {"size 2 x3": [] if is_off else ["second"]}
+    # Once in the proof; after it, in the step that `proved` takes, only where it was equal.
+    assert calls == ([3] if is_off else [3, 3])
+
+
+@pytest.mark.parametrize(
+    ("part", "has_one"),
+    [
+        pytest.param(torch.nn.Linear(8, 8), True, id="linear"),
+        pytest.param(torch.nn.Linear(8, 8, bias=False), True, id="linear-without-bias"),
+        pytest.param(torch.nn.Conv2d(8, 8, 3, padding=1), True, id="convolution"),
+        pytest.param(torch.nn.Linear(8, 8).to(torch.bfloat16), False, id="bf16"),
+        pytest.param(torch.nn.Conv2d(8, 8, 3, groups=2), False, id="grouped"),
+        pytest.param(torch.nn.Conv2d(8, 8, 3, padding="same"), False, id="padded-to-the-same"),
+        pytest.param(torch.nn.LayerNorm(8), False, id="another-class"),
+    ],
+)
+def test_what_is_tried_in_one_call_has_the_shape_of_what_is_replaced(
+    part: torch.nn.Module, *, has_one: bool
+) -> None:
+    way = batched_way(part)
+    assert (way is not None) == has_one
+    if way is None:
+        return
+    rows = torch.randn(6, 8, 4, 4) if isinstance(part, torch.nn.Conv2d) else torch.randn(6, 5, 8)
+    with torch.inference_mode():
+        torch.testing.assert_close(way(rows, 3), part(rows))
+    part.forward = lambda given: given  # type: ignore[method-assign]
+    assert batched_way(part) is None

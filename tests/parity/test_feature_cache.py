@@ -11,8 +11,8 @@ from diffusers import FirstBlockCacheConfig, FluxTransformer2DModel
 
 from darkroom_server.backends.diffusers.first_block import FirstBlockCache, FirstBlockMemory
 from darkroom_server.domain.jobs import FeatureCache, ImageSpec, Reproducibility
-from darkroom_server.worker.loop import WorkerLoop
 from darkroom_server.worker.messages import CancelJob, Report, SubmitJob
+from darkroom_server.worker.step_runner import step_loop
 from tests.parity.shared import assert_within_tolerance, served, stepped
 from tests.parity.test_flux import build, flux_spec, stock
 from tests.parity.tiny_flux import random_flux, random_flux_fill
@@ -119,7 +119,7 @@ def test_alone_steps_of_others_between_change_no_byte(pipelines: dict[str, Any])
 def test_a_cancelled_request_leaves_nothing_to_the_next(pipelines: dict[str, Any]) -> None:
     pipeline, reports = pipelines["dev"], list[Report]()
     model = build(pipeline)
-    loop = WorkerLoop(model, reports.append, max_batch_size=8)
+    loop = step_loop(model, reports.append, max_batch_size=8)
     loop.post(SubmitJob(job("a", **_fields(cached_spec("dev", seeds=(5,))))))
     for _ in range(4):
         loop.tick()

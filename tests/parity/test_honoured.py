@@ -29,7 +29,8 @@ from darkroom_server.backends.diffusers.pictures import picture
 from darkroom_server.backends.prompt_cache import PromptCache
 from darkroom_server.domain.jobs import ImageSpec, Task
 from darkroom_server.domain.models import DenoiserKind, Placement, VersionInfo
-from darkroom_server.models.honoured import HONOURED, OPTIONS, PartRules
+from darkroom_server.models.families import FAMILIES
+from darkroom_server.models.honoured import OPTIONS, PartRules
 from darkroom_server.models.problems import Severity
 from darkroom_server.models.repository import ModelRepository
 from tests.parity.device import loads_onto_the_processor
@@ -39,8 +40,8 @@ from tests.parity.tiny_pipelines import random_sd
 
 TABLES: dict[str, PartRules] = {
     kind: rules
-    for family in HONOURED.values()
-    for kind, rules in {**family.denoisers, **family.vaes}.items()
+    for family in FAMILIES.values()
+    for kind, rules in {**family.honours.denoisers, **family.honours.vaes}.items()
 }
 #: What the classes register besides their arguments, or leave to all models.
 _REGISTERED = {"block_out_channels", "force_upcast", "quantization_config"}
@@ -54,7 +55,7 @@ def test_the_tables_know_every_setting_of_a_part(kind: str) -> None:
     assert known - arguments <= _REGISTERED
 
 
-@pytest.mark.parametrize("class_name", sorted(HONOURED))
+@pytest.mark.parametrize("class_name", sorted(FAMILIES))
 def test_the_tables_know_every_part_and_option_of_a_pipeline(class_name: str) -> None:
     kind = getattr(diffusers, class_name)
     options = {

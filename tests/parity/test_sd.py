@@ -19,8 +19,8 @@ from darkroom_server.backends.diffusers.pictures import picture
 from darkroom_server.backends.prompt_cache import PromptCache
 from darkroom_server.domain.jobs import ImageSpec, Job, JobImage, Reproducibility, Task
 from darkroom_server.domain.models import Placement
-from darkroom_server.worker.loop import WorkerLoop
 from darkroom_server.worker.messages import JobReport, Report, SubmitJob
+from darkroom_server.worker.step_runner import step_loop
 from tests.parity.device import loads_onto_the_processor
 from tests.parity.shared import (
     assert_equal_among_any_neighbours,
@@ -172,7 +172,7 @@ def test_the_answer_tells_which_images_the_safety_checker_made_black(
     pipeline.safety_checker.concept_embeds_weights.fill_(-10.0 if objects else 10.0)
     pipeline.safety_checker.special_care_embeds_weights.fill_(10.0)
     reports: list[Report] = []
-    loop = WorkerLoop(build(pipeline), reports.append, max_batch_size=8)
+    loop = step_loop(build(pipeline), reports.append, max_batch_size=8)
     fill = fill_spec(preserve_unmasked=True)
     for number, spec in enumerate([image_spec(), image_spec(task=Task.FILL, fill=fill)]):
         loop.post(SubmitJob(Job(job_id=str(number), spec=spec)))

@@ -126,6 +126,20 @@ def made_by_stock(pipeline: Any, spec: ImageSpec) -> np.ndarray:
 
 
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
+def test_evaluations_are_counted_without_the_device(pipeline: Any, scheduler: str) -> None:
+    """Admission asks for them from another thread than the device's."""
+    model = SdxlStepModel(
+        pipeline, allowed_schedulers=SCHEDULERS, prompts=PromptCache(max_bytes=1 << 20)
+    )
+    spec = image_spec(scheduler=scheduler)
+    evaluation_count = len(model.schedule(spec, 0).timesteps)
+    model._device = torch.device("cuda:99")
+    with pytest.raises((RuntimeError, AssertionError)):
+        model.schedule(spec, 0)
+    assert model.evaluations(spec) == evaluation_count
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
 @pytest.mark.parametrize(
     "changes",
     [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from darkroom_server.domain.whole_pipelines import refusal_of
 from darkroom_server.models.pipeline_calls import known_calls
 from darkroom_server.models.repository import ModelRepository
 from darkroom_server.worker.messages import CancelJob, JobReport, Report, SubmitJob
-from darkroom_server.worker.window_loop import WindowLoop
+from darkroom_server.worker.request_runner import request_loop
 from tests.parity.shared import assert_within_tolerance
 from tests.parity.test_sdxl_steps import fill_spec, image_spec
 from tests.parity.tiny_whole import random_inpainting, random_lcm, random_pixart, random_qwen
@@ -118,7 +118,7 @@ def served(
         return run(specs, on_step)
 
     model.run = counted  # type: ignore[method-assign]
-    loop = WindowLoop(
+    loop = request_loop(
         model, reports.append, max_batch_size=max_batch_size, batching=DynamicBatching()
     )
     for number, spec in enumerate(specs):
@@ -210,17 +210,20 @@ def test_a_cancelled_run_stops_within_two_steps_and_spoils_no_later_one(pipeline
     reports: list[Report] = []
     steps: list[int] = []
     model = WholeRequestModel(pipeline, allowed_schedulers=())
-    loop = WindowLoop(model, reports.append, max_batch_size=8, batching=DynamicBatching())
+    loop = request_loop(model, reports.append, max_batch_size=8, batching=DynamicBatching())
     spec = spec_for(pipeline, step_count=20)
-    on_step = loop._on_step
+    run = model.run
 
-    def cancelling(parts: Any, done: int, total: int) -> None:
-        steps.append(done)
-        if done == 3:
-            loop.post(CancelJob("a"))
-        on_step(parts, done, total)
+    def cancelling(specs: Sequence[ImageSpec], on_step: Callable[[int, int], None]) -> Any:
+        def stepped(done: int, total: int) -> None:
+            steps.append(done)
+            if done == 3:
+                loop.post(CancelJob("a"))
+            on_step(done, total)
 
-    loop._on_step = cancelling  # type: ignore[method-assign]
+        return run(specs, stepped)
+
+    model.run = cancelling  # type: ignore[method-assign]
     loop.post(SubmitJob(Job(job_id="a", spec=spec)))
     loop.run_to_end()
     assert 3 <= steps[-1] <= 5

@@ -131,13 +131,7 @@ class EventAssembler:
                 f"{len(self._image_indices)} images came instead of {completed.image_count}"
             )
         self._completed = True
-        batch = None
-        if completed.HasField("batch"):
-            batch = Batch(
-                batch_id=completed.batch.batch_id,
-                image_count=completed.batch.batch_image_count,
-                request_image_count=completed.batch.request_image_count,
-            )
+        batch = _batch(completed.batch) if completed.HasField("batch") else None
         return Completed(
             completed.image_count,
             _timings(completed.timings),
@@ -202,7 +196,15 @@ def _progress(progress: _Message.Progress) -> Progress:
         _STAGES.get(progress.stage, Stage.UNKNOWN),
         progress.completed_step_count,
         progress.total_step_count,
-        progress.image_index,
+        _batch(progress.batch) if progress.HasField("batch") else None,
+    )
+
+
+def _batch(batch: image_pb2.BatchInfo) -> Batch:
+    return Batch(
+        batch_id=batch.batch_id,
+        image_count=batch.batch_image_count,
+        request_image_count=batch.request_image_count,
     )
 
 

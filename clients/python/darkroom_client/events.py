@@ -16,11 +16,8 @@ class Stage(enum.Enum):
     """A part of the work."""
 
     UNKNOWN = 0
-    LOAD = 1
     ENCODE = 2
     DENOISE = 3
-    DECODE = 4
-    COMPRESS = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,12 +44,15 @@ class Queued:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """A stage began or a denoising step ended; the counts are 0 outside denoising."""
+    """A stage began or a denoising step ended; the counts are 0 outside denoising.
+
+    `batch` is how the step was shared; requests with the same `batch_id` of one worker shared it.
+    """
 
     stage: Stage
     completed_step_count: int
     total_step_count: int
-    image_index: int
+    batch: Batch | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import BinaryIO, Literal, TypedDict, TypeVar, Unpack
+from typing import BinaryIO, Literal, TypedDict, Unpack
 
 from google.protobuf.message import Message
 
 from darkroom.v1 import image_pb2, image_service_pb2
 from darkroom_client.errors import FieldViolation, InvalidRequest
-
-T = TypeVar("T")
 
 ImageFormat = Literal["png", "jpeg", "webp"]
 MaskPolarity = Literal["white", "black", "transparent"]
@@ -21,8 +19,8 @@ Reproducibility = Literal["tolerance", "exact"]
 #: An encoded image (PNG, JPEG, WebP): its path, its bytes, or a file open for reading bytes.
 ImageInput = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
 
-#: Options that are one field of the message, and the field.
-_FIELDS = {
+#: Each option's field, by its path in the message.
+FIELDS = {
     "prompt": "prompt",
     "model": "model",
     "version": "version",
@@ -34,40 +32,54 @@ _FIELDS = {
     "seed": "seed",
     "count": "image_count",
     "scheduler": "scheduler",
+    "format": "output.format",
+    "quality": "output.quality",
+    "lossless": "output.lossless",
+    "embed_metadata": "output.embed_metadata",
+    "preview_interval_steps": "preview.interval_step_count",
+    "preview_max_edge": "preview.max_edge_px",
+    "feature_cache_threshold": "feature_cache.threshold",
     "strength": "strength",
+    "mask_polarity": "mask_polarity",
     "preserve_unmasked": "preserve_unmasked",
+    "priority": "priority",
+    "reproducibility": "reproducibility",
+    "ignore_unsupported": "unsupported_parameter_policy",
+    "reject_off_grid_size": "dimension_policy",
     "validate_only": "validate_only",
 }
-_OUTPUT_FIELDS = {
-    "quality": "quality",
-    "lossless": "lossless",
-    "embed_metadata": "embed_metadata",
+#: What is sent for a word.
+_WORDS: dict[str, dict[str, int]] = {
+    "format": {
+        "png": image_pb2.OUTPUT_FORMAT_PNG,
+        "jpeg": image_pb2.OUTPUT_FORMAT_JPEG,
+        "webp": image_pb2.OUTPUT_FORMAT_WEBP,
+    },
+    "mask_polarity": {
+        "white": image_pb2.MASK_POLARITY_WHITE_REPAINTS,
+        "black": image_pb2.MASK_POLARITY_BLACK_REPAINTS,
+        "transparent": image_pb2.MASK_POLARITY_TRANSPARENT_REPAINTS,
+    },
+    "priority": {
+        "low": image_pb2.PRIORITY_LOW,
+        "normal": image_pb2.PRIORITY_NORMAL,
+        "high": image_pb2.PRIORITY_HIGH,
+    },
+    "reproducibility": {
+        "tolerance": image_pb2.REPRODUCIBILITY_TOLERANCE,
+        "exact": image_pb2.REPRODUCIBILITY_EXACT,
+    },
 }
-_PREVIEW_FIELDS = {
-    "preview_interval_steps": "interval_step_count",
-    "preview_max_edge": "max_edge_px",
-}
-_FEATURE_CACHE_FIELDS = {"feature_cache_threshold": "threshold"}
-_FORMATS = {
-    "png": image_pb2.OUTPUT_FORMAT_PNG,
-    "jpeg": image_pb2.OUTPUT_FORMAT_JPEG,
-    "webp": image_pb2.OUTPUT_FORMAT_WEBP,
-}
-_POLARITIES = {
-    "white": image_pb2.MASK_POLARITY_WHITE_REPAINTS,
-    "black": image_pb2.MASK_POLARITY_BLACK_REPAINTS,
-    "transparent": image_pb2.MASK_POLARITY_TRANSPARENT_REPAINTS,
-}
-_PRIORITIES = {
-    "low": image_pb2.PRIORITY_LOW,
-    "normal": image_pb2.PRIORITY_NORMAL,
-    "high": image_pb2.PRIORITY_HIGH,
-}
-
-
-_LEVELS = {
-    "tolerance": image_pb2.REPRODUCIBILITY_TOLERANCE,
-    "exact": image_pb2.REPRODUCIBILITY_EXACT,
+#: What is sent for False and for True.
+_SWITCHES: dict[str, tuple[int, int]] = {
+    "ignore_unsupported": (
+        image_pb2.UNSUPPORTED_PARAMETER_POLICY_REJECT,
+        image_pb2.UNSUPPORTED_PARAMETER_POLICY_IGNORE,
+    ),
+    "reject_off_grid_size": (
+        image_pb2.DIMENSION_POLICY_ROUND_DOWN,
+        image_pb2.DIMENSION_POLICY_REJECT,
+    ),
 }
 
 
@@ -160,9 +172,7 @@ def fill_request(
     request.image.content = _read(image)
     if mask is not None:
         request.mask.content = _read(mask)
-    polarity = options.pop("mask_polarity", "white")
-    request.mask_polarity = _choice("mask_polarity", polarity, _POLARITIES)
-    _apply(request, {"prompt": prompt, **options})
+    _apply(request, {"prompt": prompt, "mask_polarity": "white", **options})
     return request
 
 
@@ -173,34 +183,14 @@ def _apply(
     for name, value in options.items():
         if value is None:
             continue
-        if name in _FIELDS:
-            _set(request, _FIELDS[name], value)
-        elif name in _OUTPUT_FIELDS:
-            _set(request.output, _OUTPUT_FIELDS[name], value)
-        elif name in _PREVIEW_FIELDS:
-            _set(request.preview, _PREVIEW_FIELDS[name], value)
-        elif name in _FEATURE_CACHE_FIELDS:
-            _set(request.feature_cache, _FEATURE_CACHE_FIELDS[name], value)
-        elif name == "format":
-            request.output.format = _choice(name, value, _FORMATS)
-        elif name == "priority":
-            request.priority = _choice(name, value, _PRIORITIES)
-        elif name == "reproducibility":
-            request.reproducibility = _choice(name, value, _LEVELS)
-        elif name == "ignore_unsupported":
-            request.unsupported_parameter_policy = (
-                image_pb2.UNSUPPORTED_PARAMETER_POLICY_IGNORE
-                if value
-                else image_pb2.UNSUPPORTED_PARAMETER_POLICY_REJECT
-            )
-        elif name == "reject_off_grid_size":
-            request.dimension_policy = (
-                image_pb2.DIMENSION_POLICY_REJECT
-                if value
-                else image_pb2.DIMENSION_POLICY_ROUND_DOWN
-            )
-        else:
+        if name not in FIELDS:
             raise TypeError(f"unknown option {name!r}")
+        group, _, field = FIELDS[name].rpartition(".")
+        if name in _WORDS:
+            value = _number(name, value)
+        elif name in _SWITCHES:
+            value = _SWITCHES[name][bool(value)]
+        _set(getattr(request, group) if group else request, field, value)
 
 
 def _set(message: Message, field: str, value: object) -> None:
@@ -218,10 +208,10 @@ def _set(message: Message, field: str, value: object) -> None:
         raise _invalid(field, f"{value!a:.80} cannot be sent") from None
 
 
-def _choice(name: str, value: object, choices: dict[str, T]) -> T:
-    if isinstance(value, str) and value in choices:
-        return choices[value]
-    raise _invalid(name, f"must be one of {', '.join(choices)}")
+def _number(name: str, word: object) -> int:
+    if isinstance(word, str) and word in _WORDS[name]:
+        return _WORDS[name][word]
+    raise _invalid(name, f"must be one of {', '.join(_WORDS[name])}")
 
 
 def _invalid(field: str, description: str) -> InvalidRequest:

@@ -98,7 +98,7 @@ class Timings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """The fullest denoising step that a request took part in; `batch_id` is for logs."""
+    """A denoising step that a request took part in; at its end, the fullest."""
 
     batch_id: str
     image_count: int

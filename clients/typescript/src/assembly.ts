@@ -39,8 +39,8 @@ export class EventAssembler {
         return { kind: "queued", aheadCount, modelLoading, estimatedMs: estimatedDuration && durationMs(estimatedDuration) };
       }
       case "progress": {
-        const { stage, completedStepCount, totalStepCount, imageIndex } = event.value;
-        return { kind: "progress", stage, completedStepCount, totalStepCount, imageIndex };
+        const { stage, completedStepCount, totalStepCount } = event.value;
+        return { kind: "progress", stage, completedStepCount, totalStepCount };
       }
       case "preview":
         return { kind: "preview", preview: event.value };

@@ -31,7 +31,6 @@ export interface Progress {
   stage: GenerationEvent_Stage;
   completedStepCount: number;
   totalStepCount: number;
-  imageIndex: number;
 }
 
 /** A small picture of an image so far. */

@@ -12,8 +12,9 @@ import limits
 import tomlkit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from darkroom_server.access.files import hold_lock, replace_file
+from darkroom_server.access.files import hold_lock
 from darkroom_server.domain.keys import PIXEL_STEPS_PER_CREDIT, ApiKey, Permission
+from darkroom_server.kept_files import replace_file
 
 #: Sums of pixel-steps stay exact in every reader of JSON.
 MAX_CREDITS = 1e9

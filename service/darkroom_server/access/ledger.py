@@ -11,9 +11,10 @@ from typing import IO, Protocol
 import structlog
 
 from darkroom_server.access.account import Account, Balance, Reservation
-from darkroom_server.access.files import hold_lock, in_file_thread, replace_file
+from darkroom_server.access.files import hold_lock, in_file_thread
 from darkroom_server.background import begin
 from darkroom_server.domain.keys import ApiKey
+from darkroom_server.kept_files import replace_file
 
 _FIELD = "spent_pixel_steps"
 #: Reservations in memory do not expire: they end with the process that could settle them.

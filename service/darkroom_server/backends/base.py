@@ -8,13 +8,19 @@ failure in `encode`, `begin`, `scatter` or `decode` concerns one job; one in `de
 job's of the batch.
 
 Pipelines that no family takes apart are a `RequestModel`, which runs requests from end to end.
+
+Threads: a model belongs to one thread, the worker's model thread, and all its methods are called
+there but for those that say otherwise: `batch_key`, `rows`, `evaluations` and `compatible_key`,
+which admission asks for from the thread that hears of a request, also while a step runs. These
+touch no device, change nothing that another method reads, and cost no more than a scheduler's
+timesteps on the processor.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -31,14 +37,34 @@ SharingPlan = dict[str, list[str]]
 class Trajectory(Protocol):
     """One image on its way from noise to pixels, with all of its private state."""
 
-    #: Denoising steps in all, as the caller counts them.
-    step_count: int
-    #: Denoising steps done.
-    completed_step_count: int
-    #: Whether it is ready to be decoded.
-    finished: bool
-    #: Whether a content filter of the model made it black; known when it is decoded.
-    is_filtered: bool
+    @property
+    def step_count(self) -> int:
+        """Denoising steps in all, as the caller counts them."""
+        ...
+
+    @property
+    def completed_step_count(self) -> int:
+        """Denoising steps done."""
+        ...
+
+    @property
+    def finished(self) -> bool:
+        """Whether it is ready to be decoded."""
+        ...
+
+    @property
+    def is_filtered(self) -> bool:
+        """Whether a content filter of the model made it black; known when it is decoded."""
+        ...
+
+
+#: What all images of a request share: its texts as the denoiser takes them.
+Encoded = TypeVar("Encoded")
+#: A model's own kind of `Trajectory`.
+OneTrajectory = TypeVar("OneTrajectory", bound=Trajectory)
+#: What one evaluation of the denoiser takes, of all rows of a step, and what it returns.
+Inputs = TypeVar("Inputs")
+Outputs = TypeVar("Outputs")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,8 +80,8 @@ class CompileCounts:
     uncompiled_step_count: int = 0
 
 
-class StepModel(Protocol):
-    """A loaded model. All methods are called from the worker's one model thread."""
+class StepShapes(Protocol):
+    """What admission asks of a model. Called from any thread."""
 
     def batch_key(self, spec: ImageSpec) -> Hashable:
         """Facts about tensor shapes only: images with equal keys may share a step."""
@@ -66,10 +92,33 @@ class StepModel(Protocol):
         ...
 
     def evaluations(self, spec: ImageSpec) -> int:
-        """Denoiser evaluations that one image of the request takes, from begin to end."""
+        """Denoiser evaluations that one image of the request takes, from begin to end.
+
+        Raises a FieldError for a request that the model cannot honour.
+        """
         ...
 
-    def encode(self, spec: ImageSpec) -> Any:
+
+class LoadedModel(Protocol):
+    """What every loaded model tells of itself."""
+
+    def memory_bytes(self) -> int:
+        """Memory that the weights take."""
+        ...
+
+    def peak_memory_bytes(self) -> int:
+        """The most device memory that was taken so far; 0 where the device does not tell."""
+        ...
+
+    def dtype(self) -> Dtype:
+        """Numeric type that it computes in; never AUTO."""
+        ...
+
+
+class StepModel(StepShapes, LoadedModel, Protocol[Encoded, OneTrajectory, Inputs, Outputs]):
+    """A loaded model. Whoever drives it passes on what it made, and looks into none of it."""
+
+    def encode(self, spec: ImageSpec) -> Encoded:
         """Runs the text encoders; what all images of a request share."""
         ...
 
@@ -77,22 +126,22 @@ class StepModel(Protocol):
         """Which of a request's texts are longer than the text encoders read."""
         ...
 
-    def begin(self, spec: ImageSpec, encoded: Any, image_index: int) -> Any:
-        """A fresh `Trajectory` for one image, its noise drawn from `spec.seeds[image_index]`."""
+    def begin(self, spec: ImageSpec, encoded: Encoded, image_index: int) -> OneTrajectory:
+        """A fresh trajectory for one image, its noise drawn from `spec.seeds[image_index]`."""
         ...
 
-    def gather(self, trajectories: Sequence[Any]) -> Any:
+    def gather(self, trajectories: Sequence[OneTrajectory]) -> Inputs:
         """The denoiser's inputs for the next step of trajectories with equal keys."""
         ...
 
-    def denoise(self, inputs: Any) -> Any:
+    def denoise(self, inputs: Inputs) -> Outputs:
         """One evaluation of the denoiser.
 
         At EXACT each image gets the bits that it gets alone, if such a step was proved.
         """
         ...
 
-    def prove(self, inputs: Any, alone: Sequence[Any]) -> Iterator[bool | None]:
+    def prove(self, inputs: Inputs, alone: Sequence[Outputs]) -> Iterator[bool | None]:
         """Whether an exact step of these inputs has what `denoise` returned for each image `alone`.
 
         What must be computed for each image by itself is found out and kept. Yields None before
@@ -108,7 +157,7 @@ class StepModel(Protocol):
         """Takes over what was found before; raises KeyError where it is of another denoiser."""
         ...
 
-    def scatter(self, trajectory: Any, outputs: Any, first_row: int) -> None:
+    def scatter(self, trajectory: OneTrajectory, outputs: Outputs, first_row: int) -> None:
         """Advances one trajectory by its rows of the outputs, which begin at `first_row`."""
         ...
 
@@ -116,31 +165,19 @@ class StepModel(Protocol):
         """Returns when the device has done what it was asked: until then durations mean nothing."""
         ...
 
-    def previews(self, trajectories: Sequence[Any]) -> list[ImageArray]:
+    def previews(self, trajectories: Sequence[OneTrajectory]) -> list[ImageArray]:
         """What images look like so far, rough and cheap: uint8 [h, w, 3], a pixel a latent.
 
         All of trajectories with equal keys.
         """
         ...
 
-    def decode(self, trajectory: Any) -> ImageArray:
+    def decode(self, trajectory: OneTrajectory) -> ImageArray:
         """The finished image: uint8 [height, width, 3]."""
-        ...
-
-    def memory_bytes(self) -> int:
-        """Memory that the weights take."""
-        ...
-
-    def peak_memory_bytes(self) -> int:
-        """The most device memory that was taken so far; 0 where the device does not tell."""
         ...
 
     def device_name(self) -> str:
         """What it runs on, for telling measurements of different machines apart."""
-        ...
-
-    def dtype(self) -> Dtype:
-        """Numeric type that the denoiser computes in; never AUTO."""
         ...
 
     def end_warm_up(self) -> None:
@@ -153,8 +190,8 @@ class StepModel(Protocol):
 
 
 @runtime_checkable
-class RequestModel(Protocol):
-    """A loaded model that runs whole requests. Called from the worker's one model thread."""
+class RequestModel(LoadedModel, Protocol):
+    """A loaded model that runs whole requests."""
 
     def compatible_key(self, spec: ImageSpec) -> Hashable:
         """Requests with equal keys may run together. Called from any thread.
@@ -171,16 +208,4 @@ class RequestModel(Protocol):
         `on_step` is told the steps done and their number after each; what it raises stops the run
         and leaves here. Pipelines that tell of no steps run to their end.
         """
-        ...
-
-    def memory_bytes(self) -> int:
-        """Memory that the weights take."""
-        ...
-
-    def peak_memory_bytes(self) -> int:
-        """The most device memory that was taken so far; 0 where the device does not tell."""
-        ...
-
-    def dtype(self) -> Dtype:
-        """Numeric type that the weights are in; never AUTO."""
         ...

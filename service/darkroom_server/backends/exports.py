@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from darkroom_server.domain.models import Denoiser, DenoiserKind, ExportWeights, VersionInfo
+from darkroom_server.kept_files import PUBLIC, replace_file
 
 #: The folders in a version that hold exports, by what runs them.
 EXPORT_FOLDERS = {DenoiserKind.ONNXRUNTIME: "onnx", DenoiserKind.OPENVINO: "openvino"}
@@ -74,7 +75,7 @@ def write_record(folder: Path, *, digest: str, packages: dict[str, str], psnr_db
         packages=packages,
         psnr_db=min(psnr_db, 1000.0),
     )
-    (folder / _RECORD_NAME).write_text(json.dumps(asdict(record), indent=1) + "\n")
+    replace_file(folder / _RECORD_NAME, json.dumps(asdict(record), indent=1) + "\n", mode=PUBLIC)
 
 
 def usable_graph(version: VersionInfo, denoiser: Denoiser) -> Path:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import wraps
 from pathlib import Path
-from typing import Any
 
 from darkroom_client import Client, tls_credentials
 from darkroom_server.cli import options
+from darkroom_server.cli.option_groups import with_group
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,29 +37,6 @@ class ServerAccess:
         )
 
 
-def with_access(command: Callable[..., None]) -> Callable[..., None]:
-    """Gives a command the options that make a ServerAccess, in place of its parameter `access`."""
-    own = inspect.signature(command, eval_str=True).parameters
-    connection = inspect.signature(_server_access, eval_str=True).parameters
-    parameters: list[inspect.Parameter] = []
-    for one in own.values():
-        parameters += (
-            [option.replace(kind=one.kind) for option in connection.values()]
-            if one.name == "access"
-            else [one]
-        )
-
-    @wraps(command)
-    def with_options(**given: Any) -> None:
-        access = _server_access(**{name: given.pop(name) for name in connection})
-        command(access=access, **given)
-
-    # What typer reads: the options, and their types as they are.
-    with_options.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    with_options.__annotations__ = {one.name: one.annotation for one in parameters}
-    return with_options
-
-
 def _server_access(
     server: options.Server = options.DEFAULT_SERVER,
     api_key: options.ApiKey = None,
@@ -72,3 +46,7 @@ def _server_access(
     client_key: options.ClientKey = None,
 ) -> ServerAccess:
     return ServerAccess(server, api_key, tls, tls_ca, client_certificate, client_key)
+
+
+#: Gives a command the options that make a ServerAccess, in place of its parameter `access`.
+with_access = with_group("access", _server_access)

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Generator
-from dataclasses import asdict
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
 
 import typer
 from rich.console import Console
 
 from darkroom_client import (
+    Accepted,
     Client,
     Event,
     FillOptions,
+    GeneratedImage,
     GenerateOptions,
     Generation,
+    ImageOptions,
     ImageReady,
     Preview,
 )
@@ -23,35 +27,22 @@ from darkroom_client.assembly import generation_of
 from darkroom_server.cli import options
 from darkroom_server.cli.access import ServerAccess, with_access
 from darkroom_server.cli.exits import EXIT_CODES_HELP, one_line_errors
-from darkroom_server.cli.outputs import Output
+from darkroom_server.cli.outputs import Output, StandardOutput, output_for
 from darkroom_server.cli.progress import view_for
 
 EPILOG = EXIT_CODES_HELP
 
 
 @with_access
+@options.with_request_options
 def generate(
     prompt: options.Prompt,
-    output: options.OutputPath,
+    output: options.OutputPath = None,
     *,
     access: ServerAccess,
-    model: options.Model = "",
-    model_version: options.ModelVersion = "",
-    negative: options.Negative = None,
-    seed: options.Seed = None,
-    steps: options.Steps = None,
-    guidance: options.Guidance = None,
     image: options.SourceImage = None,
     strength: options.Strength = None,
-    size: options.ImageSize = None,
-    format: options.ImageFormat = None,
-    quality: options.Quality = None,
-    count: options.Count = 1,
-    scheduler: options.Scheduler = None,
-    exact: options.Exact = None,
-    priority: options.Priority = None,
-    preview_every: options.PreviewEvery = None,
-    feature_cache: options.FeatureCache = None,
+    shared: ImageOptions,
     timeout: options.Timeout = None,
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
@@ -61,24 +52,8 @@ def generate(
     For example: darkroom generate "a red circle on a blue background" -o out.png
     """
     with one_line_errors():
-        target = Output(output, count)
-        shared = options.request_options(
-            model=model,
-            version=model_version,
-            negative_prompt=negative,
-            seed=seed,
-            steps=steps,
-            guidance_scale=guidance,
-            size=size,
-            format=target.format(format),
-            quality=quality,
-            count=count,
-            scheduler=scheduler,
-            exact=exact,
-            priority=priority,
-            preview_every=preview_every,
-            feature_cache=feature_cache,
-        )
+        target = output_for(output, prompt, shared["count"], as_json=as_json)
+        shared["format"] = target.format(shared.get("format"))
         request = GenerateOptions(**shared, image=image, strength=strength)
         target.require_writable()
         _run(
@@ -91,31 +66,18 @@ def generate(
 
 
 @with_access
+@options.with_request_options
 def fill(
     image: options.InputPath,
     mask: options.InputPath,
     prompt: options.Prompt,
-    output: options.OutputPath,
+    output: options.OutputPath = None,
     *,
     access: ServerAccess,
-    model: options.Model = "",
-    model_version: options.ModelVersion = "",
-    negative: options.Negative = None,
-    seed: options.Seed = None,
-    steps: options.Steps = None,
-    guidance: options.Guidance = None,
     strength: options.Strength = None,
-    size: options.ImageSize = None,
     preserve_unmasked: options.PreserveUnmasked = None,
     invert_mask: options.InvertMask = False,
-    format: options.ImageFormat = None,
-    quality: options.Quality = None,
-    count: options.Count = 1,
-    scheduler: options.Scheduler = None,
-    exact: options.Exact = None,
-    priority: options.Priority = None,
-    preview_every: options.PreviewEvery = None,
-    feature_cache: options.FeatureCache = None,
+    shared: ImageOptions,
     timeout: options.Timeout = None,
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
@@ -127,25 +89,10 @@ def fill(
     For example: darkroom fill in.png mask.png "a green star" -o out.png
     """
     with one_line_errors():
-        target = Output(output, count)
+        target = output_for(output, prompt, shared["count"], as_json=as_json)
+        shared["format"] = target.format(shared.get("format"))
         request = FillOptions(
-            **options.request_options(
-                model=model,
-                version=model_version,
-                negative_prompt=negative,
-                seed=seed,
-                steps=steps,
-                guidance_scale=guidance,
-                size=size,
-                format=target.format(format),
-                quality=quality,
-                count=count,
-                scheduler=scheduler,
-                exact=exact,
-                priority=priority,
-                preview_every=preview_every,
-                feature_cache=feature_cache,
-            ),
+            **shared,
             strength=strength,
             preserve_unmasked=preserve_unmasked,
             mask_polarity="black" if invert_mask else "white",
@@ -170,6 +117,7 @@ def _run(
 ) -> None:
     """Runs one call, writes every image as soon as it is there, and says so at the end."""
     seen: list[Event] = []
+    saved = _Saved(time.monotonic())
     try:
         with (
             access.connect() as client,
@@ -179,7 +127,7 @@ def _run(
             for event in events:
                 view.show(event)
                 if isinstance(event, ImageReady):
-                    target.save(event.image)
+                    saved.note(event.image, target.save(event.image), time.monotonic())
                 elif isinstance(event, Preview):
                     target.save_preview(event)
                 seen.append(event)
@@ -187,24 +135,38 @@ def _run(
         target.remove_previews()
         # Also after an error: what is written is written.
         if not (as_json or quiet):
-            _print_files(seen, target)
+            for line in saved.lines(seen):
+                typer.echo(line, err=isinstance(target, StandardOutput))
     if as_json:
-        typer.echo(json.dumps(_as_json(generation_of(seen), target)))
+        typer.echo(json.dumps(_as_json(generation_of(seen), saved)))
 
 
-def _print_files(events: list[Event], target: Output) -> None:
-    for event in events:
-        if isinstance(event, ImageReady):
-            image = event.image
-            path = target.path_of(image.image_index)
-            typer.echo(f"{path}: {image.width_px}x{image.height_px}, seed {image.seed}")
+@dataclass(slots=True)
+class _Saved:
+    """The images that were written, where, and how long after the command's start."""
+
+    started_s: float
+    images: list[tuple[GeneratedImage, str, float]] = field(default_factory=list)
+
+    def note(self, image: GeneratedImage, where: str, now_s: float) -> None:
+        """One more image."""
+        self.images.append((image, where, now_s - self.started_s))
+
+    def lines(self, seen: Sequence[Event]) -> Iterator[str]:
+        """A line for each image: where and how large it is, what made it, and how fast."""
+        run = next((event.parameters for event in seen if isinstance(event, Accepted)), None)
+        model = f", {run.model.removeprefix('models/')} version {run.model_version}" if run else ""
+        for image, where, took_s in self.images:
+            size = f"{image.width_px}x{image.height_px}"
+            yield f"{where}: {size}, seed {image.seed}{model}, {took_s:.1f} s"
 
 
-def _as_json(generation: Generation, target: Output) -> dict[str, object]:
+def _as_json(generation: Generation, saved: _Saved) -> dict[str, object]:
+    paths = {image.image_index: where for image, where, _ in saved.images}
     return {
         "images": [
             {
-                "path": str(target.path_of(image.image_index)),
+                "path": paths[image.image_index],
                 "media_type": image.media_type,
                 "width_px": image.width_px,
                 "height_px": image.height_px,

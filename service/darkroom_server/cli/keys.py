@@ -5,18 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from darkroom_server.access.key_format import NewKey, new_key
 from darkroom_server.access.keys_file import (
     MAX_CREDITS,
+    MAX_WEIGHT,
+    MIN_WEIGHT,
     KeysFileError,
     add_key,
     check_rate_limit,
@@ -26,6 +27,7 @@ from darkroom_server.access.keys_file import (
 from darkroom_server.access.ledger import LedgerError, read_spent, spent_path
 from darkroom_server.access.redis_ledger import read_shared_spent
 from darkroom_server.cli.exits import ExitCode, file_problem
+from darkroom_server.cli.tables import Columns, print_columns
 from darkroom_server.domain.errors import LimitsUnavailable
 from darkroom_server.domain.keys import PIXEL_STEPS_PER_CREDIT, ApiKey, Permission, in_credits
 
@@ -48,6 +50,13 @@ def _rate(text: str) -> str:
         return check_rate_limit(text)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
+
+
+def _finite(value: float | None) -> float | None:
+    """What no range refuses: the word nan is read as a number."""
+    if value is not None and math.isnan(value):
+        raise typer.BadParameter("nan is no number")
+    return value
 
 
 @app.command()
@@ -74,9 +83,19 @@ def create(
         typer.Option(
             min=0,
             max=MAX_CREDITS,
+            callback=_finite,
             help="Its budget in megapixel-steps: 20 steps of 1024x1024 px take 21.",
         ),
     ] = None,
+    weight: Annotated[
+        float,
+        typer.Option(
+            min=MIN_WEIGHT,
+            max=MAX_WEIGHT,
+            callback=_finite,
+            help="Its part of a busy device: with 2 twice as much as a key with 1.",
+        ),
+    ] = 1.0,
 ) -> None:
     """Makes a key, says it on stdout this once, and adds what the server needs to the file.
 
@@ -93,6 +112,7 @@ def create(
         rate_limit=rate_limit,
         max_concurrent_requests=concurrent,
         budget_pixel_steps=budget,
+        weight=weight,
     )
     with _one_line_errors():
         add_key(keys_file, key)
@@ -121,7 +141,7 @@ def list_keys(
     if as_json:
         typer.echo(json.dumps([_as_json(key, spent) for key in keys]))
     else:
-        Console().print(_table(keys, spent))
+        print_columns(Console(), _table(keys, spent))
 
 
 @app.command()
@@ -148,24 +168,21 @@ def _show(made: NewKey, keys_file: Path) -> None:
         raise OSError(error.errno, unseen, "standard output") from error
 
 
-def _table(keys: tuple[ApiKey, ...], spent: Mapping[str, int]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("id", "name", "may", "models", "rate", "at a time"):
-        table.add_column(heading, overflow="fold")
-    for heading in ("credits spent", "of"):
-        table.add_column(heading, justify="right")
+def _table(keys: tuple[ApiKey, ...], spent: Mapping[str, int]) -> Columns:
+    headings = ("id", "name", "may", "models", "rate", "at a time", "weight", "credits spent", "of")
+    table = Columns(headings)
     for key in keys:
         budget = key.budget_pixel_steps
-        # Text: a name is never read as markup.
-        table.add_row(
-            Text(key.id),
-            Text(key.name),
-            Text("revoked" if key.is_revoked else ", ".join(_permissions(key))),
-            Text(", ".join(key.models)),
-            Text(key.rate_limit or "-"),
-            Text(str(key.max_concurrent_requests or "-")),
-            Text(f"{in_credits(spent.get(key.id, 0)):,.1f}"),
-            Text("-" if budget is None else f"{in_credits(budget):,.1f}"),
+        table.add(
+            key.id,
+            key.name,
+            "revoked" if key.is_revoked else ", ".join(_permissions(key)),
+            ", ".join(key.models),
+            key.rate_limit or "-",
+            str(key.max_concurrent_requests or "-"),
+            f"{key.weight:g}",
+            f"{in_credits(spent.get(key.id, 0)):,.1f}",
+            "-" if budget is None else f"{in_credits(budget):,.1f}",
         )
     return table
 
@@ -183,6 +200,7 @@ def _as_json(key: ApiKey, spent: Mapping[str, int]) -> dict[str, object]:
         "models": list(key.models),
         "rate_limit": key.rate_limit,
         "concurrent_requests": key.max_concurrent_requests,
+        "weight": key.weight,
         "credits": None if budget is None else in_credits(budget),
         "credits_spent": in_credits(spent.get(key.id, 0)),
         "revoked": key.is_revoked,

@@ -11,6 +11,7 @@ from typing import Annotated
 
 import click
 import typer
+from click.shell_completion import CompletionItem
 from typer.core import TyperGroup
 
 
@@ -28,6 +29,7 @@ class Command:
 COMMANDS = {
     "generate": Command("darkroom_server.cli.images:generate", "Makes images of a prompt."),
     "fill": Command("darkroom_server.cli.images:fill", "Repaints a part of an image."),
+    "examples": Command("darkroom_server.cli.examples:examples", "Shows prompts to try."),
     "models": Command("darkroom_server.cli.models:app", "Lists, loads and unloads models."),
     "pull": Command("darkroom_server.cli.pull:pull", "Fetches a model from a hub."),
     "export": Command("darkroom_server.cli.export:export", "Exports a denoiser."),
@@ -75,6 +77,15 @@ class LazyGroup(TyperGroup):
             ctx.fail(f"No such command {args[0]!r}. Did you mean {close[0]!r}?")
         return super().resolve_command(ctx, args)
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """The commands that begin so, still without importing them, and the options."""
+        commands = [
+            CompletionItem(name, help=each.summary)
+            for name, each in COMMANDS.items()
+            if name.startswith(incomplete)
+        ]
+        return [*commands, *click.Command.shell_complete(self, ctx, incomplete)]
+
     def format_commands(
         self,
         ctx: click.Context,  # noqa: ARG002
@@ -94,7 +105,6 @@ def _print_version(wanted: bool) -> None:
 app = typer.Typer(
     cls=LazyGroup,
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},

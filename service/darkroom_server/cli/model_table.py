@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import asdict
 
-from rich.table import Table
 from rich.text import Text
 
 from darkroom_client import (
@@ -17,6 +16,7 @@ from darkroom_client import (
     StepSharing,
     Task,
 )
+from darkroom_server.cli.tables import Columns
 
 _STAGES = {
     LoadStage.UNKNOWN: "loading",
@@ -43,41 +43,42 @@ def stage_text(progress: LoadProgress) -> str:
     return text
 
 
-def model_table(found: Iterable[Model]) -> Table:
+def model_table(found: Iterable[Model]) -> Columns:
     """A line for each model."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("name", "state", "versions", "tasks", "default size", "memory", "queue"):
-        table.add_column(heading, overflow="fold")
+    table = Columns(
+        ("name", "state", "versions", "tasks", "default size", "memory", "queue"),
+    )
     for model in found:
-        # Text: a model's own words are never read as markup.
-        table.add_row(
-            Text(model.name.removeprefix("models/")),
-            Text(_state(model)),
-            Text(", ".join(_version(model, each.version) for each in model.versions)),
-            Text(", ".join(_task(task) for task in model.tasks)),
-            Text(_size(model)),
-            Text(_memory(model.memory_bytes)),
-            Text(str(model.queued_request_count or "-")),
+        table.add(
+            model.name.removeprefix("models/"),
+            Text(_state(model), style=_STYLES.get(model.state, "")),
+            ", ".join(_marked_version(model, each) for each in model.versions) or "-",
+            ", ".join(_task(task) for task in model.tasks) or "-",
+            _size(model),
+            _memory(model.memory_bytes),
+            str(model.queued_request_count or "-"),
         )
     return table
 
 
-def version_table(found: Iterable[Model]) -> Table:
+#: What the marks in the column of versions say.
+VERSION_MARKS = "A star marks the default version; versions in brackets are on disk, not loaded."
+
+
+def version_table(found: Iterable[Model]) -> Columns:
     """A line for each version, to be looked at again and again."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("model", "version", "state", "labels", "memory", "queue", "loaded"):
-        table.add_column(heading, overflow="fold")
+    table = Columns(("model", "version", "state", "labels", "memory", "queue", "loaded"))
     for model in found:
-        for i, version in enumerate(model.versions):
+        for version in model.versions:
             loaded = version.load_time
-            table.add_row(
-                Text(model.name.removeprefix("models/") if i == 0 else ""),
-                Text(_version(model, version.version)),
+            table.add(
+                model.name.removeprefix("models/"),
+                _version(model, version.version),
                 Text(_version_state(version), style=_STYLES.get(version.state, "")),
-                Text(_labels(version)),
-                Text(_memory(version.memory_bytes)),
-                Text(str(model.queued_request_count or "-") if i == 0 else ""),
-                Text(f"{loaded.astimezone():%H:%M:%S}" if loaded else "-"),
+                _labels(version),
+                _memory(version.memory_bytes),
+                str(model.queued_request_count or "-"),
+                f"{loaded.astimezone():%H:%M:%S}" if loaded else "-",
             )
     return table
 
@@ -116,7 +117,7 @@ def vocabulary_text(model: Model) -> list[Text]:
 
 
 def _version_state(version: ModelVersion) -> str:
-    state, progress = version.state.name.lower(), version.load_progress
+    state, progress = _state_name(version.state), version.load_progress
     if progress is not None:
         total = progress.total_bytes
         share = f" {progress.loaded_bytes / total:.0%}" if total else ""
@@ -130,8 +131,18 @@ def _labels(version: ModelVersion) -> str:
 
 
 def _state(model: Model) -> str:
-    state = model.state.name.lower()
+    state = _state_name(model.state)
     return f"{state}: {model.state_message}" if model.state_message else state
+
+
+def _state_name(state: ModelState) -> str:
+    """A state in words; what is known but not in memory only lies on the disk."""
+    return "not loaded" if state is ModelState.UNLOADED else state.name.lower()
+
+
+def _marked_version(model: Model, version: ModelVersion) -> str:
+    name = _version(model, version.version)
+    return f"({name})" if version.state is ModelState.UNLOADED else name
 
 
 def _version(model: Model, version: int) -> str:

@@ -10,8 +10,7 @@ from typing import Annotated
 import click
 import typer
 from click.core import ParameterSource
-from rich.console import Console, Group
-from rich.live import Live
+from rich.console import Console
 from rich.text import Text
 
 from darkroom_client import DeadlineExceeded, Model, Unavailable
@@ -19,13 +18,16 @@ from darkroom_server.cli import options
 from darkroom_server.cli.access import ServerAccess, with_access
 from darkroom_server.cli.exits import EXIT_CODES_HELP, one_line_errors
 from darkroom_server.cli.load_progress import load_view_for
-from darkroom_server.cli.model_table import as_json as json_of
 from darkroom_server.cli.model_table import (
+    VERSION_MARKS,
     model_table,
     sharing_text,
     version_table,
     vocabulary_text,
 )
+from darkroom_server.cli.model_table import as_json as json_of
+from darkroom_server.cli.model_watch import Watch, watch_for
+from darkroom_server.cli.tables import print_columns, print_line
 
 app = typer.Typer(
     invoke_without_command=True,
@@ -91,9 +93,11 @@ def show(
         if as_json:
             typer.echo(json.dumps(json_of(model)))
         else:
-            Console().print(
-                Group(version_table([model]), *sharing_text(model), *vocabulary_text(model))
-            )
+            console = Console()
+            print_columns(console, version_table([model]))
+            for line in (*sharing_text(model), *vocabulary_text(model)):
+                # Long lists of words are for reading on a terminal, and one line elsewhere.
+                console.print(line, soft_wrap=not console.is_terminal)
 
 
 @app.command(epilog=EXIT_CODES_HELP)
@@ -211,24 +215,27 @@ def watch(
     *,
     access: ServerAccess,
 ) -> None:
-    """Shows every version of every model and what becomes of it, until Ctrl-C."""
-    console = Console()
+    """Shows every version of every model and what becomes of it, until Ctrl-C.
+
+    Where no terminal is, it prints a line for each version, and again whenever that changes.
+    """
+    view: Watch = watch_for(Console())
     found: list[Model] = []
     # Ctrl-C is the usual way to end it.
     with (
         one_line_errors(),
         contextlib.suppress(KeyboardInterrupt),
         access.connect(max_attempts=1) as client,
-        Live(console=console) as live,
+        view,
     ):
         while True:
-            notice = Text()
+            notice = ""
             try:
                 found = client.list_models(timeout=WATCH_TIMEOUT_S)
             except (Unavailable, DeadlineExceeded) as error:
                 # A server that restarts is worth watching too.
-                notice = Text(str(error), style="red")
-            live.update(Group(version_table(found), notice), refresh=True)
+                notice = str(error)
+            view.show(found, notice)
             time.sleep(interval)
 
 
@@ -239,11 +246,14 @@ def _list(access: ServerAccess, timeout: float | None, *, as_json: bool) -> None
         if as_json:
             typer.echo(json.dumps([json_of(model) for model in found]))
         else:
-            Console().print(model_table(found))
+            console = Console()
+            print_columns(console, model_table(found))
+            if console.is_terminal and any(model.versions for model in found):
+                print_line(console, Text(VERSION_MARKS, style="dim"))
 
 
 def _print_model(model: Model, *, as_json: bool, quiet: bool) -> None:
     if as_json:
         typer.echo(json.dumps(json_of(model)))
     elif not quiet:
-        Console().print(version_table([model]))
+        print_columns(Console(), version_table([model]))

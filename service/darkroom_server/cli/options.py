@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from darkroom_client import ImageOptions
+from darkroom_server.cli.option_groups import with_group
 from darkroom_server.cli.outputs import Format
+from darkroom_server.parameters.table import PARAMETERS
 
 Exactness = Literal["tolerance", "exact"]
 PriorityClass = Literal["low", "normal", "high"]
@@ -35,15 +37,30 @@ def parse_size(text: str) -> Size:
     return Size(int(width), int(height))
 
 
+def _option(path: str, *names: str, unset: str | None = None, **more: Any) -> Any:
+    """The option of a request parameter; `unset` is what to say that it is by default, if not what
+    the table says.
+    """
+    parameter = PARAMETERS[path]
+    default = parameter.unset if unset is None else unset
+    text = parameter.flag_help or parameter.meaning
+    return typer.Option(
+        *(names or (parameter.flag,)),
+        help=f"{text} [default: {default}]" if default else text,
+        **more,
+    )
+
+
 # typer 0.25 loses the help of arguments under click 8.5; the commands' own help says what they are.
 Prompt = Annotated[str, typer.Argument(show_default=False)]
 InputPath = Annotated[Path, typer.Argument(show_default=False)]
 OutputPath = Annotated[
-    Path,
+    Path | None,
     typer.Option(
         "--output",
         "-o",
-        help="The file to write, over what is there. With --count 2: out-0.png and out-1.png.",
+        help="The file to write, over what is there; - is standard output. With --count 2: "
+        "out-0.png and out-1.png. [default: a new file here, named by prompt and seed]",
         show_default=False,
     ),
 ]
@@ -67,110 +84,71 @@ ClientCertificate = Annotated[
     Path | None, typer.Option(help="PEM file of a certificate to show to the server.")
 ]
 ClientKey = Annotated[Path | None, typer.Option(help="PEM file of that certificate's key.")]
-Model = Annotated[str, typer.Option(help="Model by name, hub id or alias. [default: the server's]")]
-ModelVersion = Annotated[
-    str, typer.Option(help="Version of the model: a number or a label such as stable.")
-]
-Negative = Annotated[str | None, typer.Option(help="What to avoid.")]
-Seed = Annotated[
-    int | None,
-    typer.Option(help="Same seed, same image; image i has seed + i. [default: chosen, and told]"),
-]
-Steps = Annotated[int | None, typer.Option(help="Denoising steps. [default: the model's]")]
-Guidance = Annotated[
-    float | None,
-    typer.Option(help="How strongly to follow the prompt. [default: the model's]"),
-]
-ImageSize = Annotated[
-    Size | None,
-    typer.Option(
-        parser=parse_size,
-        metavar="WIDTH[xHEIGHT]",
-        help="Size in pixels, 256 or 256x192. [default: the model's, or for fill the image's]",
-    ),
-]
+Model = Annotated[str, _option("model")]
+ModelVersion = Annotated[str, _option("version")]
+Negative = Annotated[str | None, _option("negative_prompt")]
+Seed = Annotated[int | None, _option("seed")]
+Steps = Annotated[int | None, _option("step_count")]
+Guidance = Annotated[float | None, _option("guidance_scale")]
+ImageSize = Annotated[Size | None, _option("width_px", parser=parse_size, metavar="WIDTH[xHEIGHT]")]
 ImageFormat = Annotated[
-    Format | None, typer.Option(help="Format of the file. [default: by the suffix of --output]")
+    Format | None, _option("output.format", unset="by the suffix of --output, else png")
 ]
-Quality = Annotated[int | None, typer.Option(help="1 to 100, for jpeg and webp.")]
-Count = Annotated[int, typer.Option(min=1, help="How many images to make.")]
-Scheduler = Annotated[
-    str | None, typer.Option(help="Scheduler by class name. [default: the model's]")
-]
-Exact = Annotated[
-    Exactness | None,
-    typer.Option(help="How exactly pixels repeat; stricter than the model's own level only."),
-]
-Priority = Annotated[
-    PriorityClass | None,
-    typer.Option(help="Goes before, or after, requests of other priorities. [default: normal]"),
-]
+Quality = Annotated[int | None, _option("output.quality", unset="")]
+Count = Annotated[int, _option("image_count", unset="", min=1)]
+Scheduler = Annotated[str | None, _option("scheduler")]
+Exact = Annotated[Exactness | None, _option("reproducibility")]
+Priority = Annotated[PriorityClass | None, _option("priority")]
 FeatureCache = Annotated[
-    float | None,
-    typer.Option(
-        metavar="THRESHOLD",
-        help="Skip work that would change little, above 0 to 1; 0.1 is cautious. FLUX only.",
-    ),
+    float | None, _option("feature_cache.threshold", unset="", metavar="THRESHOLD")
 ]
-PreviewEvery = Annotated[
-    int | None,
-    typer.Option(min=1, help="Show a preview in OUTPUT.preview.jpg every so many steps."),
-]
-SourceImage = Annotated[
-    Path | None, typer.Option("--image", help="An image to begin with instead of noise.")
-]
+PreviewEvery = Annotated[int | None, _option("preview.interval_step_count", unset="", min=1)]
+SourceImage = Annotated[Path | None, _option("image.content")]
 Timeout = Annotated[float | None, typer.Option(min=0.0, help="Seconds the whole request may take.")]
 AsJson = Annotated[
     bool, typer.Option("--json", help="Write the result to stdout as one JSON object.")
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
-Strength = Annotated[
-    float | None,
-    typer.Option(
-        help="How far from the original, 0 to 1. [default: 0.6; to fill, the model's]",
-    ),
-]
+Strength = Annotated[float | None, _option("strength")]
 PreserveUnmasked = Annotated[
     bool | None,
-    typer.Option(
+    _option(
+        "preserve_unmasked",
         "--preserve-unmasked/--no-preserve-unmasked",
         "--preserve/--no-preserve",
-        help="Keep every pixel outside the mask exactly as it was. [default: the model's, which is"
-        " to keep them]",
     ),
 ]
-InvertMask = Annotated[bool, typer.Option("--invert-mask", help="Repaint black, keep white.")]
+InvertMask = Annotated[bool, _option("mask_polarity", unset="")]
 
 
 def request_options(
     *,
-    model: str,
-    version: str,
-    negative_prompt: str | None,
-    seed: int | None,
-    steps: int | None,
-    guidance_scale: float | None,
-    size: Size | None,
-    format: Format,
-    quality: int | None,
-    count: int,
-    scheduler: str | None,
-    exact: Exactness | None,
-    priority: PriorityClass | None,
-    preview_every: int | None,
-    feature_cache: float | None,
+    model: Model = "",
+    model_version: ModelVersion = "",
+    negative: Negative = None,
+    seed: Seed = None,
+    steps: Steps = None,
+    guidance: Guidance = None,
+    size: ImageSize = None,
+    format: ImageFormat = None,
+    quality: Quality = None,
+    count: Count = 1,
+    scheduler: Scheduler = None,
+    exact: Exact = None,
+    priority: Priority = None,
+    preview_every: PreviewEvery = None,
+    feature_cache: FeatureCache = None,
 ) -> ImageOptions:
-    """The options as the client takes them."""
-    return ImageOptions(
+    """What `generate` and `fill` have in common, as the client takes it; a format if one is set."""
+    shared = ImageOptions(
         model=model,
-        version=version,
-        negative_prompt=negative_prompt,
+        version=model_version,
+        negative_prompt=negative,
         seed=seed,
         steps=steps,
-        guidance_scale=guidance_scale,
+        guidance_scale=guidance,
         width=None if size is None else size.width_px,
         height=None if size is None else size.height_px,
-        format=format,
         quality=quality,
         count=count,
         scheduler=scheduler,
@@ -179,3 +157,8 @@ def request_options(
         preview_interval_steps=preview_every,
         feature_cache_threshold=feature_cache,
     )
+    return shared if format is None else ImageOptions(**shared, format=format)
+
+
+#: Gives a command these options, in place of its parameter `shared`.
+with_request_options = with_group("shared", request_options)

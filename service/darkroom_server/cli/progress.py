@@ -14,11 +14,8 @@ from darkroom_server.cli.exits import option_of
 
 _STAGES = {
     Stage.UNKNOWN: "working",
-    Stage.LOAD: "loading the model",
     Stage.ENCODE: "reading the prompt",
     Stage.DENOISE: "denoising",
-    Stage.DECODE: "decoding",
-    Stage.COMPRESS: "compressing",
 }
 
 

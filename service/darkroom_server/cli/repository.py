@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
+from darkroom_server.cli.tables import Columns, print_columns
 from darkroom_server.cli.weights_check import with_weights_checked
 from darkroom_server.models.problems import Problem, Severity
 from darkroom_server.models.remote_store import is_url
@@ -39,7 +39,7 @@ def check_repo(
     for problem in scan.problems:
         _print_problem(console, path, problem)
     if scan.models or scan.broken:
-        console.print(_table(scan))
+        print_columns(console, _table(scan))
     console.print(Text(_summary(scan)))
     raise typer.Exit(1 if scan.has_errors else 0)
 
@@ -52,23 +52,15 @@ def _print_problem(console: Console, root: Path, problem: Problem) -> None:
         console.print(Text("\n".join(f"    {line}" for line in problem.excerpt.split("\n"))))
 
 
-def _table(scan: RepositoryScan) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in (
-        "model",
-        "versions",
-        "pipeline",
-        "tasks",
-        "default size",
-        "weights",
-        "problems",
-    ):
-        table.add_column(heading, overflow="fold")
+def _table(scan: RepositoryScan) -> Columns:
+    table = Columns(
+        ("model", "versions", "pipeline", "tasks", "default size", "weights", "problems"),
+    )
     rows = {model.info.name: _cells(model) for model in scan.models}
     rows |= dict.fromkeys(scan.broken, ("none", "-", "-", "-", "-"))
     for name, cells in sorted(rows.items()):
         found = [problem for problem in scan.problems if problem.model == name]
-        table.add_row(*(Text(cell) for cell in (name, *cells, _counts(found) or "ok")))
+        table.add(name, *cells, _counts(found) or "ok")
     return table
 
 

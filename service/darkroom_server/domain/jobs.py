@@ -39,6 +39,29 @@ class Reproducibility(enum.IntEnum):
     EXACT = 1
 
 
+class UnsupportedParameterPolicy(enum.Enum):
+    """What to do with a parameter that the chosen model cannot honour."""
+
+    REJECT = "reject"
+    IGNORE = "ignore"
+
+
+class DimensionPolicy(enum.Enum):
+    """What to do with a size that the model's grid does not divide."""
+
+    ROUND_DOWN = "round-down"
+    REJECT = "reject"
+
+
+class MaskPolarity(enum.Enum):
+    """Which mask value asks for new pixels."""
+
+    WHITE_REPAINTS = "white"
+    BLACK_REPAINTS = "black"
+    #: Fully transparent pixels are repainted; colour is ignored.
+    TRANSPARENT_REPAINTS = "transparent"
+
+
 class StrengthRounding(enum.Enum):
     """What a family of pipelines does with the part of a step that a strength cuts off."""
 
@@ -58,13 +81,10 @@ class StrengthRounding(enum.Enum):
 
 
 class Stage(enum.Enum):
-    """A part of the work on a job."""
+    """A part of the work on a job, of those that are told of."""
 
-    LOAD = "load"
     ENCODE = "encode"
     DENOISE = "denoise"
-    DECODE = "decode"
-    COMPRESS = "compress"
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,12 +220,15 @@ class JobQueued:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobProgress:
-    """A stage began, or a denoising step ended. Droppable."""
+    """A stage began, or a denoising step ended. Droppable.
+
+    `batch` is how that step was shared, where one was taken.
+    """
 
     stage: Stage
     completed_step_count: int = 0
     total_step_count: int = 0
-    image_index: int = 0
+    batch: BatchShare | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -247,7 +270,7 @@ class JobTimings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchShare:
-    """The fullest step that a job took part in.
+    """A step that a job took part in; of a job that has ended, the fullest.
 
     `batch_id` names it within its worker; `request_image_count` of its `batch_image_count` images
     were the job's own.

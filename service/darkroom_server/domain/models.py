@@ -9,6 +9,7 @@ from pathlib import Path
 
 from darkroom_server.domain.jobs import Priority, Reproducibility, StrengthRounding, Task
 from darkroom_server.domain.memory import MemoryProfile
+from darkroom_server.domain.trained_sizes import TrainedSizes
 from darkroom_server.domain.vocabulary import Vocabulary
 
 
@@ -273,6 +274,10 @@ class ModelInfo:
     strength_rounding: StrengthRounding = StrengthRounding.DOWN
     #: Whether requests run from end to end, with the pipeline's own code.
     runs_whole: bool = False
+    #: Whether a request is guided only if it has a negative prompt.
+    guidance_needs_negative: bool = False
+    #: What runs it step by step otherwise: a module of the backend's families, and a class in it.
+    step_model: str = ""
     dynamic_batching: DynamicBatching = DynamicBatching()
     memory: MemoryProfile = field(default_factory=MemoryProfile)
     #: Requests that each label is given of those that name no version.
@@ -281,6 +286,7 @@ class ModelInfo:
     update_policy: UpdatePolicy = UpdatePolicy.AVAILABILITY
     denoiser: Denoiser = Denoiser()
     vocabulary: Vocabulary = field(default_factory=Vocabulary)
+    trained_sizes: TrainedSizes = field(default_factory=TrainedSizes)
     fake_step_s: float = 0.0
     fake_load_s: float = 0.0
 

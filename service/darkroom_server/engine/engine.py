@@ -72,7 +72,7 @@ class Session:
         self.model: ModelInfo = supervisor.version.model
         self.version = supervisor.version.version
         self.digest = supervisor.version.digest
-        self.dtype = supervisor.dtype
+        self.dtype, self.made_by = supervisor.dtype, supervisor.made_by
         self._engine = engine
         self._supervisor = supervisor
         self._stream: JobStream | None = None
@@ -93,18 +93,24 @@ class Session:
         deadline_s: float | None,
         caller: str = "",
         weight: float = 1.0,
+        is_collected: bool = False,
     ) -> None:
         """Admits the job, or raises QueueFull, Draining, ModelUnavailable, DeadlineExceeded.
 
         `deadline_s` is on `time.monotonic()`. With one, the worker is asked whether it can be met.
-        `caller` is among whom the device is shared, by `weight`.
+        `caller` is among whom the device is shared, by `weight`. Images that are collected count as
+        unread until the session ends.
         """
         self.require_room()
         job = Job(
             job_id=self.job_id, spec=spec, deadline_s=deadline_s, caller=caller, weight=weight
         )
         self._stream = self._supervisor.submit(job)
-        self._stream.bound(self._engine.undelivered, lambda: self._supervisor.cancel(self.job_id))
+        self._stream.bound(
+            self._engine.undelivered,
+            lambda: self._supervisor.cancel(self.job_id),
+            is_collected=is_collected,
+        )
         if deadline_s is not None:
             await self._stream.begun()
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 INTERVAL_S = 10.0
 #: Less above the smallest size seen is not worth the walk through all arenas, some ms.
-SLACK_BYTES = 64 << 20
+SLACK_BYTES = 32 << 20
 
 _STATM = Path("/proc/self/statm")
 

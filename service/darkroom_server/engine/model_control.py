@@ -338,10 +338,11 @@ class ModelControl:
 
     def _require_explicit(self, name: str) -> None:
         if not self._options.is_explicit:
+            mode = "poll" if self._options.poll_s else "none"
             raise ControlRefused(
                 name,
-                "this server follows its repository; models are loaded and unloaded on request "
-                "with --model-control explicit",
+                f"this server runs with --model-control {mode} and serves what its repository "
+                "holds; models are loaded and unloaded on request with --model-control explicit",
             )
 
     def _wanted(self) -> RepositoryScan:

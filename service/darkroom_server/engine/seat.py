@@ -49,6 +49,8 @@ MAX_JOB_ATTEMPTS = 3
 #: after which a worker is given up.
 MAX_DEATHS = 5
 STABLE_S = 30.0
+#: Loads in a row that may fail for want of room; by then they were tried for most of a minute.
+MAX_STARVED_LOADS = 10
 FIRST_RESTART_DELAY_S, MAX_RESTART_DELAY_S = 0.1, 10.0
 #: A load may be silent for so many times as long as a worker with work in hand: compiling is.
 LOAD_PATIENCE = 3.0
@@ -104,6 +106,7 @@ class Seat:
         )
         #: What the worker computes in, once it is loaded.
         self.dtype: Dtype | None = None
+        self.made_by = ""
         self.jobs: dict[str, ActiveJob] = {}
         self._instance: Instance | None = None
         #: Jobs that were at work when a worker died: they run one by one, so that the one that
@@ -116,6 +119,8 @@ class Seat:
         self._restart_count = 0
         #: Starts in a row that the system refused.
         self._failed_start_count = 0
+        #: Loads in a row that the machine had no room for.
+        self._starved_count = 0
         self._ready_since_s = 0.0
         self._heard_s = 0.0
         self._restart: asyncio.Task[None] | None = None
@@ -258,18 +263,18 @@ class Seat:
             case WorkerLoading(progress):
                 self.progress = progress
                 self._owner.seat_changed(self)
-            case WorkerReady(memory_bytes, dtype):
+            case WorkerReady(memory_bytes, dtype, made_by):
                 self.progress = replace(
                     self.progress,
                     stage=LoadStage.DONE,
                     loaded_bytes=self.progress.total_bytes,
                 )
-                self.memory_bytes, self.dtype = memory_bytes, dtype
-                self._ready_since_s = time.monotonic()
+                self.memory_bytes, self.dtype, self.made_by = memory_bytes, dtype, made_by
+                self._ready_since_s, self._starved_count = time.monotonic(), 0
                 self._move(SeatState.READY)
                 self._give_next()
-            case WorkerFailed(message):
-                self._give_up(message)
+            case WorkerFailed(message, is_starved):
+                self._give_up(message, is_starved=is_starved)
             case JobReport(job_id, event):
                 self._on_event(job_id, event)
             case JobFailed(job_id, error):
@@ -370,13 +375,21 @@ class Seat:
         await asyncio.sleep(delay_s)
         if self._instance is not None:
             await self._instance.stop(by_force=True)
+        if self._closing is not None:
+            await self._closing
         await self.start()
 
-    def _give_up(self, message: str) -> None:
-        log.error("worker failed", model=self._name(), reason=message)
+    def _give_up(self, message: str, *, is_starved: bool = False) -> None:
+        """Ends the worker: for good, but for some times that the machine had no room for it."""
         instance, self._instance = self._instance, None
         if instance is not None:
             self._closing = begin("end of a worker", instance.stop(by_force=True))
+        if is_starved and self._starved_count < MAX_STARVED_LOADS:
+            self._starved_count += 1
+            log.error("worker starved", model=self._name(), reason=message)
+            self._start_later(self._starved_count, f"{message} It is tried again.")
+            return
+        log.error("worker failed", model=self._name(), reason=message)
         self._move(SeatState.FAILED, message)
 
     def _move(self, state: SeatState, message: str = "") -> None:

@@ -45,12 +45,19 @@ class JobStream:
         #: By image, the steps after which its last preview was.
         self._previews_seen: dict[int, int] = {}
         self._held: Held | None = None
+        self._is_collected = False
         self._cancel: Callable[[], None] | None = None
 
-    def bound(self, undelivered: Undelivered, cancel: Callable[[], None]) -> None:
-        """Counts what waits among all; `cancel` ends the job of a reader that is given up."""
+    def bound(
+        self, undelivered: Undelivered, cancel: Callable[[], None], *, is_collected: bool = False
+    ) -> None:
+        """Counts what waits among all; `cancel` ends the job of a reader that is given up.
+
+        What `is_collected` waits until the stream is closed, though its events are read before.
+        """
         self._cancel = cancel
-        self._held = undelivered.hold(self._give_up)
+        self._is_collected = is_collected
+        self._held = undelivered.hold(self._give_up, is_collected=is_collected)
 
     def close(self) -> None:
         """Nobody reads any more."""
@@ -60,7 +67,11 @@ class JobStream:
             self._held.release()
 
     def _give_up(self) -> None:
-        self._error = ResultsUnread("Too much of the answer waited to be read.")
+        self._error = ResultsUnread(
+            "The answer takes more than the server can hold; ask for fewer images, or for a stream."
+            if self._is_collected
+            else "Too much of the answer waited to be read."
+        )
         self.close()
         self._changed.set()
         if self._cancel is not None:
@@ -131,8 +142,9 @@ class JobStream:
             while self._waiting:
                 event = self._waiting.popleft()
                 yield event
-                # Who asks for the next has read this one.
-                self._delivered(event)
+                # Who asks for the next has read this one, or has it with those before.
+                if not self._is_collected or not isinstance(event, JobImage):
+                    self._delivered(event)
             if self._error is not None:
                 raise self._error
             if self._ended:

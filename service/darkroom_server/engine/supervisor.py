@@ -26,6 +26,7 @@ from darkroom_server.domain.models import (
     VersionStatus,
 )
 from darkroom_server.engine.active_job import ActiveJob
+from darkroom_server.engine.moving import Moving
 from darkroom_server.engine.seat import Seat, SeatState
 from darkroom_server.engine.stream import JobStream
 from darkroom_server.engine.version_metrics import VersionMetrics
@@ -63,6 +64,8 @@ class Supervisor:
         self.version = version
         #: What it computes in: as configured until it is loaded, then as it is.
         self.dtype: Dtype = version.model.dtype
+        #: Libraries and device that make its pixels, once a worker has told.
+        self.made_by = ""
         self._on_change = on_change
         # Jobs are taken from now on, and wait.
         self._state = next_state(VersionState.UNLOADED, LifeEvent.LOAD)
@@ -82,6 +85,7 @@ class Supervisor:
         #: Why it was given up, where that has a kind of its own.
         self.failure: ModelPrecondition | None = None
         self._seat_of: dict[str, Seat] = {}
+        self._moving = Moving(self._place_again)
         name, number = version.model.name, version.version
         self._metrics = VersionMetrics(metrics, model=name, version=number)
         self._seats = [
@@ -108,7 +112,7 @@ class Supervisor:
     @property
     def job_count(self) -> int:
         """Jobs admitted and not ended."""
-        return len(self._seat_of)
+        return len(self._seat_of) + len(self._moving)
 
     @property
     def worker_pids(self) -> tuple[int, ...]:
@@ -249,6 +253,8 @@ class Supervisor:
 
     def cancel(self, job_id: str) -> None:
         """Forgets a job and stops the work on it; unknown ids are ignored."""
+        if self._moving.remove(job_id):
+            return
         seat = self._seat_of.pop(job_id, None)
         if seat is not None:
             seat.cancel(job_id)
@@ -267,7 +273,7 @@ class Supervisor:
     def seat_changed(self, seat: Seat) -> None:
         """A seat says that its state is another: what waits for it may move to one that runs."""
         if seat.dtype is not None:
-            self.dtype = seat.dtype
+            self.dtype, self.made_by = seat.dtype, seat.made_by
         self._move_jobs(seat)
         ready = [one for one in self._seats if one.state is SeatState.READY]
         failed = [one for one in self._seats if one.state is SeatState.FAILED]
@@ -314,16 +320,22 @@ class Supervisor:
             case _:
                 return
         for active in released:
-            if others:
-                self._place(active, others)
-            else:
-                self._seat_of.pop(active.job.job_id)
-                active.stream.fail(self._unavailable(seat.message))
+            del self._seat_of[active.job.job_id]
+        self._moving.add(released, seat.message)
+
+    def _place_again(self, active: ActiveJob, why: str) -> None:
+        """Gives a job that lost its seat to another, or fails it for want of one."""
+        if seats := self._open_seats():
+            self._place(active, seats)
+        else:
+            active.stream.fail(self._unavailable(why))
 
     def _fail_all(self, error: ModelPrecondition | None = None) -> None:
+        released = self._moving.release()
         for seat in self._seats:
-            for active in seat.release(waiting_only=False):
-                active.stream.fail(error or self._unavailable())
+            released += seat.release(waiting_only=False)
+        for active in released:
+            active.stream.fail(error or self._unavailable())
         self._seat_of.clear()
 
     def _unavailable(self, message: str = "") -> ModelUnavailable:

@@ -3,33 +3,41 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from darkroom_server.domain.errors import InvalidParameter
-from darkroom_server.domain.jobs import FeatureCache, ImageFormat, PreviewSpec, Task
-from darkroom_server.domain.models import ModelRef
-from darkroom_server.gateway.bodies import off_loop
-from darkroom_server.gateway.fields import Fields, whole
-from darkroom_server.gateway.pictures import picture_bytes
-from darkroom_server.wire.images import says_alpha, shows_through
-from darkroom_server.wire.limits import check_limits, check_name, check_strength
-from darkroom_server.wire.picture_processes import Pictures
-from darkroom_server.wire.requests import (
-    FillInput,
-    ImageRequest,
+from darkroom_server.domain.jobs import (
+    ImageFormat,
     MaskPolarity,
-    OutputRequest,
-    SourceInput,
+    PreviewSpec,
+    Task,
     UnsupportedParameterPolicy,
 )
+from darkroom_server.domain.models import ModelRef
+from darkroom_server.gateway.bodies import off_loop
+from darkroom_server.gateway.fields import SIZE, Fields, whole
+from darkroom_server.gateway.pictures import picture_bytes
+from darkroom_server.parameters.parameter import Kind
+from darkroom_server.parameters.table import PARAMETERS
+from darkroom_server.wire.images import says_alpha, shows_through
+from darkroom_server.wire.limits import check_limits, check_name, check_value
+from darkroom_server.wire.picture_processes import Pictures
+from darkroom_server.wire.requests import ImageRequest, image_request
 
-FORMATS = {
-    "png": ImageFormat.PNG,
-    "jpeg": ImageFormat.JPEG,
-    "jpg": ImageFormat.JPEG,
-    "webp": ImageFormat.WEBP,
-}
-_POLARITIES = {polarity.value: polarity for polarity in MaskPolarity}
+#: In lists of one as well, or together with others.
+_READ_APART = ("model", "negative_prompt", "width_px", "height_px")
+_PLAIN = tuple(
+    one
+    for one in PARAMETERS.values()
+    if one.http and not one.needs_image and one.group != "output" and one.path not in _READ_APART
+)
+#: What is asked of an image that came along.
+_OF_IMAGE = tuple(
+    one
+    for one in PARAMETERS.values()
+    if one.http and one.needs_image and one.kind is not Kind.PICTURE
+)
 _SIZE = re.compile(r"(\d{1,6})x(\d{1,6})", re.IGNORECASE | re.ASCII)
 #: Sizes that have a name at fal.
 _NAMED_SIZES = {
@@ -65,77 +73,75 @@ async def read_request(
     """
     model = fields.text("model") or ""
     check_name("model", model)
-    width_px, height_px = _size(fields)
-    seed = fields.whole("seed")
-    task, fill, source = await _given(fields, manner, tasks, pictures)
-    # A form's, or JSON's, 0 is an error; only what is absent means one image.
-    image_count = fields.whole("image_count")
-    threshold = fields.number("feature_cache.threshold")
-    request = ImageRequest(
-        task=task,
-        prompt=fields.text("prompt") or "",
-        negative_prompt=fields.one_text("negative_prompt") or None,
-        width_px=width_px,
-        height_px=height_px,
-        step_count=fields.whole("step_count"),
-        guidance_scale=fields.number("guidance_scale"),
-        # Below 0 is how callers of such services ask for any.
-        seed=None if seed is not None and seed < 0 else seed,
-        image_count=1 if image_count is None else image_count,
-        scheduler=fields.text("scheduler") or None,
-        output=_output(fields, manner.format),
-        preview=manner.preview,
-        unsupported_parameter_policy=UnsupportedParameterPolicy.IGNORE,
-        fill=fill,
-        source=source,
-        feature_cache=None if threshold is None else FeatureCache(threshold=threshold),
-    )
+    said = _said(fields, manner)
+    task, of_image = await _given(fields, manner, tasks, pictures)
+    request = image_request(task, said | of_image | {"": said[""] | of_image[""]})
+    request = replace(request, preview=manner.preview)
     # Of a text that may be as long as the body.
     await off_loop(check_limits, request)
     return ModelRef(model), request
 
 
+def _said(fields: Fields, manner: Manner) -> dict[str, dict[str, Any]]:
+    """What the body says besides its images."""
+    width_px, height_px = _size(fields)
+    own: dict[str, Any] = {
+        "negative_prompt": fields.one_text("negative_prompt") or None,
+        "width_px": width_px,
+        "height_px": height_px,
+        "unsupported_parameter_policy": UnsupportedParameterPolicy.IGNORE,
+    }
+    said = {"": own}
+    for parameter in _PLAIN:
+        value = fields.value(parameter)
+        if value is not None:
+            said.setdefault(parameter.group, {})[parameter.leaf] = value
+    if own.get("seed", 0) < 0:
+        # That is how callers of such services ask for any.
+        del own["seed"]
+    return said | {"output": _output(fields, manner.format)}
+
+
 async def _given(
     fields: Fields, manner: Manner, tasks: frozenset[Task], pictures: Pictures
-) -> tuple[Task, FillInput | None, SourceInput | None]:
-    """The task that the images sent along make of the request."""
+) -> tuple[Task, dict[str, dict[str, Any]]]:
+    """The task that the images sent along make of the request, and what is said of them."""
     image, mask = fields.picture("image.content"), fields.picture("mask.content")
-    strength, chosen = fields.number("strength"), fields.choice("mask_polarity", _POLARITIES)
-    preserve_unmasked = fields.flag("preserve_unmasked")
+    asked = {one.path: fields.value(one) for one in _OF_IMAGE}
+    chosen = asked["mask_polarity"]
     if image is None:
         if manner.needs_image or mask is not None:
             raise InvalidParameter("image.content", "give the image to change")
-        check_strength(strength)
-        fields.ignore("strength", "mask_polarity", "preserve_unmasked")
-        return Task.TEXT_TO_IMAGE, None, None
+        for parameter in _OF_IMAGE:
+            check_value(parameter, asked[parameter.path])
+        fields.ignore(*asked)
+        return Task.TEXT_TO_IMAGE, {"": {}}
     name = fields.name("image.content")
     content = await off_loop(picture_bytes, image, name)
-    polarity = manner.mask_polarity if chosen is None else _POLARITIES[chosen]
+    given = {"image": {"content": content}}
+    polarity = manner.mask_polarity if chosen is None else chosen
     if mask is None and chosen is None:
         only_fills = Task.FILL in tasks and Task.IMAGE_TO_IMAGE not in tasks
         by_colour = polarity is MaskPolarity.WHITE_REPAINTS
         if not only_fills and (
             by_colour or not await pictures.run(shows_through, content, name, pictures.limits)
         ):
-            fields.ignore("preserve_unmasked")
-            return Task.IMAGE_TO_IMAGE, None, SourceInput(image=content, strength=strength)
+            of_fill = [one.path for one in _OF_IMAGE if Task.IMAGE_TO_IMAGE not in one.tasks]
+            fields.ignore(*of_fill)
+            kept = {path: value for path, value in asked.items() if path not in of_fill}
+            return Task.IMAGE_TO_IMAGE, given | {"": kept}
         if await pictures.run(says_alpha, content, name, pictures.limits):
             polarity = MaskPolarity.TRANSPARENT_REPAINTS
-    mask_name = fields.name("mask.content")
-    fill = FillInput(
-        image=content,
-        mask=None if mask is None else await off_loop(picture_bytes, mask, mask_name),
-        mask_polarity=polarity,
-        strength=strength,
-        preserve_unmasked=preserve_unmasked,
-    )
-    return Task.FILL, fill, None
+    if mask is not None:
+        mask_name = fields.name("mask.content")
+        given["mask"] = {"content": await off_loop(picture_bytes, mask, mask_name)}
+    return Task.FILL, given | {"": asked | {"mask_polarity": polarity}}
 
 
 def _size(fields: Fields) -> tuple[int | None, int | None]:
     """Width and height, from their own fields or from a size."""
     own = fields.whole("width_px"), fields.whole("height_px")
-    value, name = fields.raw("size"), fields.name("size")
+    value, name = fields.raw(SIZE), fields.name(SIZE)
     if value is None or value == "auto":
         return own
     if isinstance(value, dict):
@@ -154,9 +160,8 @@ def _size(fields: Fields) -> tuple[int | None, int | None]:
     return size
 
 
-def _output(fields: Fields, default: ImageFormat) -> OutputRequest:
-    asked = fields.choice("output.format", FORMATS)
-    chosen = default if asked is None else FORMATS[asked]
+def _output(fields: Fields, default: ImageFormat) -> dict[str, Any]:
+    chosen = fields.value(PARAMETERS["output.format"]) or default
     quality = fields.whole("output.quality")
     if quality is not None and not 0 <= quality <= 100:
         raise InvalidParameter("output.quality", f"{quality} is not between 0 and 100")
@@ -166,4 +171,4 @@ def _output(fields: Fields, default: ImageFormat) -> OutputRequest:
         # Callers send a compression along with PNG too, where it means nothing.
         fields.ignore("output.quality")
         quality = None
-    return OutputRequest(format=chosen, quality=quality)
+    return {"format": chosen, "quality": quality}

@@ -8,7 +8,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from darkroom_server.gateway.callers import render_of
 from darkroom_server.gateway.problems import internal_problem, refusal
-from darkroom_server.gateway.request_ids import REQUEST_ID_HEADER, request_id_of
+from darkroom_server.gateway.request_ids import request_id_of
+from darkroom_server.wire.calls import REQUEST_ID_KEY, log_bug
 
 log = structlog.get_logger("darkroom.gateway")
 
@@ -30,24 +31,24 @@ class Bugs:
 
         try:
             await self._app(scope, receive, noting_send)
-        except Exception as error:
+        except Exception:
             if has_begun or scope["type"] != "http":
                 raise
-            await _answer(Request(scope), error)(scope, receive, send)
+            await _answer(Request(scope))(scope, receive, send)
 
 
 def add_bug_handler(app: FastAPI) -> None:
     """For what happens outside of `Bugs`, and what it raises."""
 
     @app.exception_handler(Exception)
-    async def answer(request: Request, error: Exception) -> Response:
-        response = _answer(request, error)
-        response.headers[REQUEST_ID_HEADER] = request_id_of(request)
+    async def answer(request: Request, _: Exception) -> Response:
+        response = _answer(request)
+        response.headers[REQUEST_ID_KEY] = request_id_of(request)
         return response
 
 
-def _answer(request: Request, error: Exception) -> Response:
+def _answer(request: Request) -> Response:
     request_id = request_id_of(request)
-    log.error("unhandled error", exc_info=error, request_id=request_id)
+    log_bug(request_id, log)
     render = getattr(request.state, "render", None) or render_of(request.scope["path"])
     return refusal(internal_problem(request_id), render)

@@ -34,7 +34,7 @@ STANDING_HEADERS = (_LIMIT, _REMAINING, _RESET, _CREDITS)
 
 #: Probes, metrics, what a page needs before it can ask for a key; images whose names are secret.
 _OPEN = re.compile(
-    r"/|/playground/[^/]*|/files/[^/]+|/metrics|/openapi\.json|/v2/health/(live|ready)"
+    r"/|/docs|/playground/[^/]*|/files/[^/]+|/metrics|/openapi\.json|/v2/health/(live|ready)"
     r"|/v2/models/.+/ready|(/v1)?/health|(/hf-inference)?/models/.*/health"
 )
 _RPC = re.compile(r"/darkroom\.v1\.[^/]+/.*")

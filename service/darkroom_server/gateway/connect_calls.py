@@ -15,25 +15,17 @@ import structlog
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError, ErrorDetail
 from connectrpc.request import RequestContext
-from google.rpc import status_pb2
 from protobuf.wkt import Any as Packed
 
 from darkroom_server.access.gate import Gate
 from darkroom_server.domain.errors import DarkroomError
 from darkroom_server.gateway.bodies import off_loop
 from darkroom_server.gateway.connect_codecs import Unread
-from darkroom_server.telemetry.metrics import REQUESTS, Metrics
-from darkroom_server.wire.calls import current_call
+from darkroom_server.telemetry.metrics import Metrics
+from darkroom_server.wire.calls import Failure, current_call, failure_of, why_gone
 from darkroom_server.wire.needs import count_call, let_in
-from darkroom_server.wire.status import (
-    internal_status,
-    retry_pushback_ms,
-    status_of,
-    unimplemented_status,
-)
 
 _Context = RequestContext[Any, Any]
-_CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 log = structlog.get_logger("darkroom.gateway")
 
@@ -64,10 +56,10 @@ class DoorInterceptor:
             raise self._refusal(error, ctx) from error
 
     def _refusal(self, error: DarkroomError, ctx: _Context) -> ConnectError:
-        status = status_of(error, current_call().request_id)
-        _count(self._metrics, _CODES[status.code])
-        _add_pushback(ctx, error)
-        return _connect_error(status)
+        call = current_call()
+        failure = failure_of(error, call.request_id, log)
+        call.count(self._metrics, failure.code)
+        return _connect_error(failure, ctx)
 
 
 class ConnectInterceptor:
@@ -103,48 +95,22 @@ class ConnectInterceptor:
         try:
             yield
         except (asyncio.CancelledError, GeneratorExit):
-            code = _why_gone(ctx)
+            remaining_ms = ctx.timeout_ms
+            code = why_gone(None if remaining_ms is None else remaining_ms / 1000)
             raise
         except Exception as error:
-            status = _status_of(error, current_call().request_id)
-            code = _CODES[status.code]
-            _add_pushback(ctx, error)
-            raise _connect_error(status) from error
+            failure = failure_of(error, current_call().request_id, log)
+            code = failure.code
+            raise _connect_error(failure, ctx) from error
         finally:
-            _count(self._metrics, code)
+            current_call().count(self._metrics, code)
 
 
-def _count(metrics: Metrics, code: grpc.StatusCode) -> None:
-    """Counts the call by how it has ended."""
-    call = current_call()
-    call.code = code.name
-    metrics.count(REQUESTS, (call.rpc, call.model, code.name))
-
-
-def _status_of(error: Exception, request_id: str) -> status_pb2.Status:
-    if isinstance(error, DarkroomError):
-        return status_of(error, request_id)
-    if isinstance(error, NotImplementedError):
-        return unimplemented_status()
-    log.error("unhandled error", exc_info=error, request_id=request_id)
-    return internal_status(request_id)
-
-
-def _connect_error(status: status_pb2.Status) -> ConnectError:
-    name = _CODES[status.code].name
+def _connect_error(failure: Failure, ctx: _Context) -> ConnectError:
+    """The same in Connect's words; when to try again goes into the trailers."""
+    if failure.pushback_ms is not None:
+        ctx.response_trailers["grpc-retry-pushback-ms"] = str(failure.pushback_ms)
+    status, name = failure.status, failure.code.name
     details = [ErrorDetail(Packed(type_url=d.type_url, value=d.value)) for d in status.details]
     # The one code that Connect spells its own way.
     return ConnectError(Code["CANCELED" if name == "CANCELLED" else name], status.message, details)
-
-
-def _add_pushback(ctx: _Context, error: Exception) -> None:
-    pushback_ms = retry_pushback_ms(error) if isinstance(error, DarkroomError) else None
-    if pushback_ms is not None:
-        ctx.response_trailers["grpc-retry-pushback-ms"] = str(pushback_ms)
-
-
-def _why_gone(ctx: _Context) -> grpc.StatusCode:
-    remaining_ms = ctx.timeout_ms
-    if remaining_ms is not None and remaining_ms <= 0:
-        return grpc.StatusCode.DEADLINE_EXCEEDED
-    return grpc.StatusCode.CANCELLED

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import weakref
 from typing import Any
 
 import h11
@@ -26,6 +27,8 @@ MIN_READ_BYTES_PER_S = 16 << 10
 FREE_CHUNK_COUNT = 4096
 BYTES_PER_CHUNK = 512
 
+#: Under which name a call's state has a weak reference to its connection.
+CONNECTION = "connection"
 _LATE = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
 
@@ -81,6 +84,7 @@ class HttpConnection(H11Protocol):
         super().__init__(*args, **named)
         self._registry = registry
         self.conn = _BoundedChunks(h11.SERVER, MAX_HEAD_BYTES)
+        self.app_state = {**self.app_state, CONNECTION: weakref.ref(self)}
         #: Since when it is as it is: silent, or answered.
         self.since_s = time.monotonic()
         #: Whether it has been answered before.

@@ -1,4 +1,4 @@
-"""What the bodies of all dialects have in common: one table of names, one way to read a value.
+"""What the bodies of all dialects have in common: one way to read the values of the table.
 
 Fields are known by their path in `darkroom.v1`'s requests; callers write any of the names given
 here. `null` is the same as absent.
@@ -7,41 +7,24 @@ here. `null` is the same as absent.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from darkroom_server.domain.errors import InvalidImage, InvalidParameter
 from darkroom_server.gateway.knobs import Knob
+from darkroom_server.gateway.pictures import begins_as_picture
+from darkroom_server.parameters.parameter import Kind, Parameter
+from darkroom_server.parameters.table import PARAMETERS
 
+#: Width and height in one, which only bodies have.
+SIZE = "size"
 #: Every name that a field goes by, in any dialect.
 NAMES: Mapping[str, tuple[str, ...]] = {
-    "prompt": ("prompt",),
-    "negative_prompt": ("negative_prompt",),
-    "model": ("model", "model_name"),
-    "width_px": ("width",),
-    "height_px": ("height",),
-    "size": ("size", "image_size", "target_size"),
-    "step_count": ("num_steps", "num_inference_steps", "steps"),
-    "guidance_scale": ("guidance_scale", "cfg_scale", "guidance"),
-    "seed": ("seed",),
-    "image_count": ("n", "num_images", "num_outputs"),
-    "scheduler": ("scheduler",),
-    "feature_cache.threshold": ("feature_cache_threshold",),
-    "strength": ("strength",),
-    "image.content": (
-        *("image", "input_image", "image_url", "images", "input_images", "image_urls"),
-        "reference_images",
-    ),
-    "mask.content": ("mask", "mask_image", "mask_url"),
-    "mask_polarity": ("mask_polarity",),
-    "preserve_unmasked": ("preserve_unmasked",),
-    "output.format": ("output_format", "response_extension"),
-    "output.quality": ("output_compression", "output_quality"),
+    **{path: one.http for path, one in PARAMETERS.items() if one.http},
+    SIZE: ("size", "image_size", "target_size"),
 }
 _FIELD_OF: Mapping[str, str] = {name: field for field, names in NAMES.items() for name in names}
-_PICTURES = ("image.content", "mask.content")
-#: How a picture begins as text: as a data URL, or in base64 as PNG, JPEG or WebP.
-_PICTURE_STARTS = ("data:image", "iVBORw0KGgo", "/9j/", "UklGR")
+_PICTURES = frozenset(path for path, one in PARAMETERS.items() if one.kind is Kind.PICTURE)
 
 
 class Fields:
@@ -142,13 +125,29 @@ class Fields:
         value = self.raw(field)
         return None if value is None else flag(value, self.name(field))
 
-    def choice(self, field: str, choices: Iterable[str]) -> str | None:
-        """One of the words, in any case."""
+    def choice(self, field: str, choices: Mapping[str, Any]) -> Any:
+        """What one of the words stands for, in any case."""
         value = self.text(field)
-        known = list(choices)
-        if value is None or value.lower() in known:
-            return None if value is None else value.lower()
-        raise InvalidParameter(self.name(field), f"is none of: {', '.join(known)}")
+        if value is None or value.lower() in choices:
+            return None if value is None else choices[value.lower()]
+        raise InvalidParameter(self.name(field), f"is none of: {', '.join(choices)}")
+
+    def value(self, parameter: Parameter) -> Any:
+        """What the body has of a parameter; None where there is nothing."""
+        field = parameter.path
+        match parameter.kind:
+            case Kind.TEXT | Kind.NAME:
+                return self.text(field) or None
+            case Kind.WHOLE:
+                return self.whole(field)
+            case Kind.NUMBER:
+                return self.number(field)
+            case Kind.FLAG:
+                return self.flag(field)
+            case Kind.CHOICE:
+                return self.choice(field, parameter.choices)
+            case Kind.PICTURE:
+                return self.picture(field)
 
 
 def one_picture(value: Any, name: str) -> bytes | str | None:
@@ -180,7 +179,7 @@ def _check_no_picture(name: str, value: Any) -> None:
             value = value.get("url") or value.get("image_url")
         else:
             value = value[0] if value else None
-    if isinstance(value, bytes) or (isinstance(value, str) and value.startswith(_PICTURE_STARTS)):
+    if isinstance(value, bytes) or (isinstance(value, str) and begins_as_picture(value)):
         text = "no picture is taken by this name; the one to change is `image`, its mask `mask`"
         raise InvalidParameter(name, text)
 

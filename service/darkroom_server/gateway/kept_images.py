@@ -45,8 +45,13 @@ class KeptImages:
     """
 
     def __init__(
-        self, public_url: str | None = None, now: Callable[[], float] = time.monotonic
+        self,
+        public_url: str | None = None,
+        *,
+        max_bytes: int = MAX_IMAGE_BYTES,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._max_bytes = max_bytes
         self._public_url = public_url
         self._now = now
         self._albums: deque[_Album] = deque()
@@ -91,7 +96,7 @@ class KeptImages:
                 del self._images[name]
 
     def _is_crowded(self) -> bool:
-        too_much = self._kept_bytes > MAX_IMAGE_BYTES or len(self._images) > MAX_IMAGE_COUNT
+        too_much = self._kept_bytes > self._max_bytes or len(self._images) > MAX_IMAGE_COUNT
         return too_much and len(self._albums) > 1
 
 

@@ -50,6 +50,7 @@ def standing(caller: Caller) -> dict[str, Any]:
             "resetSeconds": round(rate.reset_s, 3),
         },
         "concurrentRequests": key.max_concurrent_requests,
+        "weight": key.weight,
         "credits": None
         if balance is None
         else {

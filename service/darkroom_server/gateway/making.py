@@ -42,11 +42,21 @@ class ImageMaker:
         with _named_as_written(fields):
             return await unless_gone(request, self._made(fields, manner))
 
-    async def begin(self, fields: Fields, manner: Manner) -> Begun:
-        """The request admitted, for answers that are streamed; raises as `make`."""
+    async def begin(self, fields: Fields, manner: Manner, *, is_collected: bool) -> Begun:
+        """The request admitted, for answers that are streamed; raises as `make`.
+
+        Images that are collected are kept by the caller of this until `told` has ended.
+        """
         with _named_as_written(fields):
             ref, parsed = await self._parse(fields, manner)
-            told = generation_events(self.engine, self._pictures, ref, parsed, deadline_s=None)
+            told = generation_events(
+                self.engine,
+                self._pictures,
+                ref,
+                parsed,
+                deadline_s=None,
+                is_collected=is_collected,
+            )
             _, messages = await anext(told)
             return Begun(next(iter(messages)).accepted, told)
 

@@ -48,7 +48,7 @@ async def run(engine: Engine, pictures: Pictures, ref: ModelRef, request: ImageR
     """Admits the request and waits for its images; cancelled, it cancels the job."""
     accepted, timings = GenerationEvent.Accepted(), JobTimings()
     images: list[JobImage] = []
-    told = generation_events(engine, pictures, ref, request, deadline_s=None)
+    told = generation_events(engine, pictures, ref, request, deadline_s=None, is_collected=True)
     async with aclosing(told):
         async for happened, messages in told:
             if happened is None:

@@ -20,8 +20,9 @@ from darkroom_server.domain.errors import DarkroomError, InvalidParameter, Permi
 from darkroom_server.gateway.callers import is_rpc, render_of
 from darkroom_server.gateway.problems import Problem, Render, problem_of, refusal
 
-#: What a page sends to another site without asking first. Of a web form's type, which it may send
-#: as well, is what curl sends unless told otherwise; there the origin must do.
+#: What a page sends to another site without asking first, and no program's HTTP library by itself.
+#: Forms' types are what a page may send as well, and what curl and edits of images do: of those, as
+#: of all others, it is the origin that tells.
 _TEXT = "text/plain"
 #: Methods that change nothing: what they answer, the browser keeps from pages of other origins.
 _LOOKING = ("GET", "HEAD", "OPTIONS")
@@ -46,17 +47,22 @@ class PageRules:
         origin = headers.get("origin")
         if origin is not None:
             self._check_origin(origin, host, headers)
-        elif method not in _LOOKING and headers.get("sec-fetch-site") in (
-            "cross-site",
-            "same-site",
-        ):
-            raise _foreign("another site")
+        elif method not in _LOOKING:
+            self._check_without_origin(host, headers)
 
     def _check_origin(self, origin: str, host: str, headers: Headers) -> None:
         # A proxy may have changed the host, and the browser knows better.
         is_same = headers.get("sec-fetch-site") == "same-origin" or _is_same(origin, host)
         if not is_same and "*" not in self.origins and origin not in self.origins:
             raise _foreign(_shown(origin))
+
+    def _check_without_origin(self, host: str, headers: Headers) -> None:
+        """Browsers that leave it out say whose page it is in other ways; programs do not."""
+        if headers.get("sec-fetch-site") in ("cross-site", "same-site"):
+            raise _foreign("another site")
+        referer = headers.get("referer")
+        if referer is not None:
+            self._check_origin(_origin_of(referer), host, headers)
 
     def _is_ours(self, host: str) -> bool:
         name = _name_of(host)
@@ -101,6 +107,15 @@ def _is_same(origin: str, host: str) -> bool:
         )
     except ValueError:
         return False
+
+
+def _origin_of(address: str) -> str:
+    """Of the page at that address; `null` where it has none."""
+    try:
+        parts = urlsplit(address)
+    except ValueError:
+        return "null"
+    return f"{parts.scheme}://{parts.netloc}" if parts.scheme and parts.netloc else "null"
 
 
 def _shown(text: str) -> str:

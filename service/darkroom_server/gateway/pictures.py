@@ -10,8 +10,15 @@ from darkroom_server.gateway.base64_text import base64_bytes
 
 _DATA_URL = re.compile(r"data:[^,]{0,256},", re.IGNORECASE)
 _BASE64_MARK = re.compile(r";\s*base64\s*,$", re.IGNORECASE)
+#: How pictures begin as text: as a data URL, or in base64 as PNG, JPEG or WebP. Prompts do not.
+_BEGINNINGS = ("data:image", "iVBORw0KGgo", "/9j/", "UklGR")
 #: How much is unescaped at once.
 _PIECE_BYTES = 1 << 20
+
+
+def begins_as_picture(text: str) -> bool:
+    """Whether the text is plainly a picture."""
+    return text.startswith(_BEGINNINGS)
 
 
 def picture_bytes(value: bytes | str, field: str) -> bytes:

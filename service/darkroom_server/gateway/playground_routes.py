@@ -22,7 +22,7 @@ _POLICY = (
 
 
 def playground_router(grpc_port: int, *, needs_key: bool) -> APIRouter:
-    """`/` is the page, `/playground/…` what it loads.
+    """`/` is the page, `/playground/…` what it loads, `/docs` where the documentation is.
 
     `grpc_port` is for the page's snippets: they call gRPC on the host that the page came from.
     Where `needs_key`, the page asks for one.
@@ -54,6 +54,11 @@ def playground_router(grpc_port: int, *, needs_key: bool) -> APIRouter:
     async def page() -> Response:
         """The page."""
         return answer("index.html")
+
+    @router.get("/docs")
+    async def documentation() -> Response:
+        """Where the documentation is."""
+        return answer("docs.html")
 
     @router.get("/playground/server.json")
     async def server() -> Response:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 import time
-import uuid
 
 import structlog
 from fastapi import Request
@@ -12,12 +10,10 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from darkroom_server.telemetry.metrics import HTTP_REQUESTS, HTTP_SECONDS, Metrics
-from darkroom_server.wire.calls import CallNotes, begin_call
+from darkroom_server.wire.calls import REQUEST_ID_KEY, CallNotes, begin_call, request_id
 
-REQUEST_ID_HEADER = "x-request-id"
 #: What clients of Hugging Face send instead.
 _TRACE_HEADER = "x-amzn-trace-id"
-_SANE_ID = re.compile(r"[!-~]{1,128}")
 #: Others are no label: callers can make them up.
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 #: Probes and scrapes come every few seconds; their lines would bury the others.
@@ -38,7 +34,8 @@ class RequestIds:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        notes = CallNotes(_request_id(Headers(scope=scope)))
+        headers = Headers(scope=scope)
+        notes = CallNotes(request_id(headers.get(REQUEST_ID_KEY), headers.get(_TRACE_HEADER)))
         begin_call(notes)
         scope.setdefault("state", {})["request_id"] = notes.request_id
         started_s = time.monotonic()
@@ -48,7 +45,7 @@ class RequestIds:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message).setdefault(REQUEST_ID_HEADER, notes.request_id)
+                MutableHeaders(scope=message).setdefault(REQUEST_ID_KEY, notes.request_id)
             await send(message)
 
         try:
@@ -63,16 +60,8 @@ class RequestIds:
         self._metrics.count(HTTP_REQUESTS, (method, route, notes.model, str(status)))
         self._metrics.observe(HTTP_SECONDS, (method, route), duration_s)
         quiet = scope["path"].startswith(_QUIET_PATHS)
-        write = log.debug if quiet else log.info
-        write(
-            "http call",
-            method=scope["method"],
-            path=scope["path"],
-            status=status,
-            duration_ms=round(duration_s * 1000, 1),
-            request_id=notes.request_id,
-            **notes.told(),
-        )
+        said = {"method": scope["method"], "path": scope["path"], "status": status}
+        notes.log(log, "http call", duration_s, quiet=quiet, **said)
 
 
 def _route(scope: Scope, notes: CallNotes) -> str:
@@ -83,11 +72,3 @@ def _route(scope: Scope, notes: CallNotes) -> str:
 def request_id_of(request: Request) -> str:
     """The id of the call."""
     return str(request.state.request_id)
-
-
-def _request_id(headers: Headers) -> str:
-    for name in (REQUEST_ID_HEADER, _TRACE_HEADER):
-        value = headers.get(name, "")
-        if _SANE_ID.fullmatch(value):
-            return value
-    return uuid.uuid4().hex

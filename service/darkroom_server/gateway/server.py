@@ -19,6 +19,7 @@ from fastapi.security import HTTPBearer
 from darkroom_server.access.gate import Gate
 from darkroom_server.background import keep_going
 from darkroom_server.engine.engine import Engine
+from darkroom_server.engine.undelivered import Undelivered
 from darkroom_server.gateway.body_holds import BodyHolds, Holds
 from darkroom_server.gateway.bugs import Bugs, add_bug_handler
 from darkroom_server.gateway.callers import STANDING_HEADERS, Callers
@@ -43,6 +44,7 @@ from darkroom_server.gateway.predictions import Predictions
 from darkroom_server.gateway.request_ids import RequestIds
 from darkroom_server.gateway.trailing_slashes import TrailingSlashes
 from darkroom_server.gateway.unknown_routes import add_route_errors
+from darkroom_server.gateway.unread_answers import UnreadAnswers
 from darkroom_server.telemetry.metrics import Metrics
 from darkroom_server.wire.picture_processes import PictureProcesses, Pictures
 from darkroom_server.wire.readiness import is_ready
@@ -215,13 +217,15 @@ def build_app(
     app.include_router(key_router(), dependencies=scheme)
     app.include_router(playground_router(options.grpc_port, needs_key=gate.asks_for_keys))
     add_connect(app, servicers, metrics, gate)
-    _add_layers(app, metrics, gate, options)
+    _add_layers(app, metrics, gate, options, engine.undelivered)
     add_route_errors(app)
     add_bug_handler(app)
     return app
 
 
-def _add_layers(app: FastAPI, metrics: Metrics, gate: Gate, options: HttpOptions) -> None:
+def _add_layers(
+    app: FastAPI, metrics: Metrics, gate: Gate, options: HttpOptions, undelivered: Undelivered
+) -> None:
     """What every call goes through, the innermost first."""
     app.add_middleware(Bugs)
     app.add_middleware(BodyHolds, holds=Holds())
@@ -240,13 +244,15 @@ def _add_layers(app: FastAPI, metrics: Metrics, gate: Gate, options: HttpOptions
             allow_headers=["*"],
             expose_headers=_EXPOSED_HEADERS,
         )
+    app.add_middleware(UnreadAnswers, undelivered=undelivered)
     app.add_middleware(RequestIds, metrics=metrics)
 
 
 def image_router(engine: Engine, pictures: Pictures, public_url: str | None = None) -> APIRouter:
     """Every route that makes images or tells of models."""
     maker = ImageMaker(engine, pictures)
-    kept = KeptImages(public_url)
+    # Half as much again as may wait to be read.
+    kept = KeptImages(public_url, max_bytes=engine.undelivered.max_bytes // 2)
     predictions = Predictions(kept)
     # Until the repository has been read, a model that is in it would be unknown.
     router = APIRouter(dependencies=[Depends(engine.scanned)])

@@ -4,11 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-MIN_SIZE_PX: Final = 16
-MAX_SIZE_PX: Final = 8192
-MAX_STEP_COUNT: Final = 500
-MAX_IMAGE_COUNT: Final = 16
-MAX_GUIDANCE_SCALE: Final = 100.0
 DEFAULT_MAX_QUEUE_SIZE: Final = 64
 #: Images of a run of whole requests; rows of a step, of which the knee takes as many as pay.
 MAX_BATCH_SIZE: Final = 8

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, replace
 from typing import TypeVar
 
 from darkroom_server.domain.models import (
@@ -22,6 +23,8 @@ from darkroom_server.models.settings import (
     ModelSettings,
     WarmupSettings,
 )
+from darkroom_server.parameters.parameter import Support
+from darkroom_server.parameters.table import listed_names
 
 _Value = TypeVar("_Value", bool, int, float, str)
 
@@ -36,12 +39,8 @@ def combine(name: str, settings: ModelSettings, traits: PipelineTraits) -> Model
         # Layers that are taken to the GPU and back, or that are in one graph, cannot be run apart.
         parameters = {name: has for name, has in parameters.items() if name != "feature_cache"}
     if settings.parameters:
-        needed = ("prompt", "image", "mask")
-        parameters = {
-            field: effective
-            for field, effective in parameters.items()
-            if field in settings.parameters or field in needed
-        }
+        kept = {*settings.parameters, *listed_names(traits.tasks, {Support.ALWAYS})}
+        parameters = {name: has for name, has in parameters.items() if name in kept}
     return ModelInfo(
         name=name,
         display_name=settings.display_name or name,
@@ -65,11 +64,14 @@ def combine(name: str, settings: ModelSettings, traits: PipelineTraits) -> Model
         warmups=_warmups(settings, defaults, traits),
         strength_rounding=traits.strength_rounding,
         runs_whole=traits.runs_whole,
+        guidance_needs_negative=traits.guidance_needs_negative,
+        step_model=traits.step_model,
         dynamic_batching=settings.dynamic_batching,
         memory=settings.memory,
         update_policy=settings.update_policy,
         denoiser=settings.denoiser,
         vocabulary=settings.vocabulary,
+        trained_sizes=settings.trained_sizes,
         fake_step_s=settings.fake_step_s if settings.backend is BackendKind.FAKE else 0.0,
         fake_load_s=settings.fake_load_s if settings.backend is BackendKind.FAKE else 0.0,
     )
@@ -114,15 +116,8 @@ def _warmups(
 
 
 def _override_defaults(derived: Defaults, settings: DefaultSettings) -> Defaults:
-    return Defaults(
-        width_px=_first(settings.width_px, derived.width_px),
-        height_px=_first(settings.height_px, derived.height_px),
-        step_count=_first(settings.step_count, derived.step_count),
-        guidance_scale=_first(settings.guidance_scale, derived.guidance_scale),
-        scheduler=_first(settings.scheduler, derived.scheduler),
-        strength=_first(settings.strength, derived.strength),
-        preserve_unmasked=_first(settings.preserve_unmasked, derived.preserve_unmasked),
-    )
+    written = {field.name: getattr(settings, field.name) for field in fields(settings)}
+    return replace(derived, **{name: one for name, one in written.items() if one is not None})
 
 
 def _override_limits(traits: PipelineTraits, settings: LimitSettings) -> Limits:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from darkroom_server.domain.jobs import Reproducibility
 from darkroom_server.domain.models import BackendKind, DeviceKind, ModelInfo
-from darkroom_server.models import bounds
+from darkroom_server.models.bounds import MAX_BATCH_SIZE
 from darkroom_server.models.combine import combine
 from darkroom_server.models.config_file import ConfigFile, did_you_mean
 from darkroom_server.models.denoiser_checks import (
@@ -17,10 +17,14 @@ from darkroom_server.models.denoiser_checks import (
 )
 from darkroom_server.models.derive import REQUEST_FIELDS, PipelineTraits
 from darkroom_server.models.labels import label_fault
+from darkroom_server.models.limit_checks import check_limits
 from darkroom_server.models.problems import ProblemLog, quoted
 from darkroom_server.models.scheduler_checks import check_schedulers
 from darkroom_server.models.settings import LatestVersions, SpecificVersions
-from darkroom_server.models.vocabulary_checks import check_vocabulary
+from darkroom_server.models.training_checks import check_trained_sizes, check_vocabulary
+from darkroom_server.parameters import bounds
+from darkroom_server.parameters.parameter import Default
+from darkroom_server.parameters.table import PARAMETERS
 
 _MAX_COUNT = 1_000_000
 _MAX_FAKE_S = 3600.0
@@ -29,6 +33,23 @@ _MAX_QUEUE_DELAY_US = 60_000_000
 #: Smallest tile of the VAE, and what sizes of tiles are multiples of.
 MIN_TILE_PX = 64
 _MAX_WARMUP_COUNT = 100
+
+#: Lowest and highest values of the parameters that are numbers.
+_RANGES = {
+    path: (one.lowest, one.highest)
+    for path, one in PARAMETERS.items()
+    if one.lowest is not None and one.highest is not None
+}
+#: The same for the defaults and the limits that a model has of them.
+_DEFAULT_RANGES = {
+    path: range_ for path, range_ in _RANGES.items() if PARAMETERS[path].default is Default.MODEL
+}
+_LIMIT_RANGES = {
+    name: range_
+    for path, range_ in _RANGES.items()
+    for name in (PARAMETERS[path].model_lowest, PARAMETERS[path].model_highest)
+    if name
+}
 
 #: Workers of one version; each holds the weights once more.
 MAX_WORKER_COUNT = 64
@@ -53,6 +74,7 @@ def check_alone(config: ConfigFile, problems: ProblemLog) -> None:
     _check_traffic(config, problems)
     _check_warmups(config, problems)
     check_vocabulary(config, problems)
+    check_trained_sizes(config, problems)
     settings = config.settings
     has_fake = config.source.find("fake") is not None
     if has_fake and settings.backend is not BackendKind.FAKE:
@@ -62,20 +84,18 @@ def check_alone(config: ConfigFile, problems: ProblemLog) -> None:
 def _check_ranges(config: ConfigFile, problems: ProblemLog) -> None:
     settings, limits, defaults = config.settings, config.settings.limits, config.settings.defaults
     area = (bounds.MIN_SIZE_PX**2, bounds.MAX_SIZE_PX**2)
-    size = (bounds.MIN_SIZE_PX, bounds.MAX_SIZE_PX)
     ranges: tuple[tuple[tuple[str, ...], float | None, tuple[float, float]], ...] = (
         (("max_batch_size",), settings.max_batch_size, (1, _MAX_COUNT)),
         (("max_queue_size",), settings.max_queue_size, (1, _MAX_COUNT)),
-        (("limits", "min_size_px"), limits.min_size_px, size),
-        (("limits", "max_size_px"), limits.max_size_px, size),
         (("limits", "max_pixel_count"), limits.max_pixel_count, area),
-        (("limits", "max_step_count"), limits.max_step_count, (1, bounds.MAX_STEP_COUNT)),
-        (("limits", "max_image_count"), limits.max_image_count, (1, bounds.MAX_IMAGE_COUNT)),
-        (("defaults", "width_px"), defaults.width_px, size),
-        (("defaults", "height_px"), defaults.height_px, size),
-        (("defaults", "step_count"), defaults.step_count, (1, bounds.MAX_STEP_COUNT)),
-        (("defaults", "guidance_scale"), defaults.guidance_scale, (0, bounds.MAX_GUIDANCE_SCALE)),
-        (("defaults", "strength"), defaults.strength, (0, 1)),
+        *(
+            (("limits", name), getattr(limits, name), range_)
+            for name, range_ in _LIMIT_RANGES.items()
+        ),
+        *(
+            (("defaults", name), getattr(defaults, name), range_)
+            for name, range_ in _DEFAULT_RANGES.items()
+        ),
         (("fake", "step_s"), settings.fake_step_s, (0, _MAX_FAKE_S)),
         (("fake", "load_s"), settings.fake_load_s, (0, _MAX_FAKE_S)),
     )
@@ -167,7 +187,7 @@ def _check_instance_groups(config: ConfigFile, problems: ProblemLog) -> None:
 
 def _check_dynamic_batching(config: ConfigFile, problems: ProblemLog) -> None:
     batching, most = config.settings.dynamic_batching, config.settings.max_batch_size
-    most = bounds.MAX_BATCH_SIZE if most is None else most
+    most = MAX_BATCH_SIZE if most is None else most
     delay_us = round(batching.max_queue_delay_s * 1e6)
     if delay_us > _MAX_QUEUE_DELAY_US:
         config.error(
@@ -304,6 +324,7 @@ def check_against_traits(config: ConfigFile, traits: PipelineTraits, problems: P
                 "parameters",
                 index=i,
             )
+    check_limits(config, traits, problems)
     if problems.error_count == before:
         info = combine(problems.model, settings, traits)
         _check_consistency(config, info, problems)

@@ -6,8 +6,8 @@ import dataclasses
 import re
 from pathlib import Path
 
-from darkroom_server.access.files import PUBLIC, replace_file
 from darkroom_server.domain.models import Denoiser, Dtype, ExportWeights
+from darkroom_server.kept_files import PUBLIC, replace_file
 from darkroom_server.models.config_file import CONFIG_NAME, read_config
 from darkroom_server.models.config_source import ConfigSource, scan_config
 from darkroom_server.models.problems import Position, ProblemLog

@@ -1,13 +1,12 @@
 """Reads `config.pbtxt`, the text form of `darkroom.v1.ModelConfig`.
 
-Only it, `config_memory` and `config_vocabulary` know the generated message.
-"""
+Only it, `config_memory` and `config_training` know the generated message."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TypeVar
 
 from google.protobuf import text_format
@@ -29,7 +28,7 @@ from darkroom_server.domain.models import (
 )
 from darkroom_server.models.config_memory import memory_profile
 from darkroom_server.models.config_source import ConfigSource, FieldUse, scan_config
-from darkroom_server.models.config_vocabulary import vocabulary_of
+from darkroom_server.models.config_training import trained_sizes_of, vocabulary_of
 from darkroom_server.models.problems import Position, ProblemLog, quoted
 from darkroom_server.models.settings import (
     AllVersions,
@@ -295,13 +294,10 @@ def _settings(message: model_config_pb2.ModelConfig, source: ConfigSource) -> Mo
         hub_id=message.hub.repo_id,
         tasks=tuple(_TASKS[task] for task in message.tasks if task in _TASKS),
         defaults=DefaultSettings(
-            width_px=written(defaults.width_px, "defaults", "width_px"),
-            height_px=written(defaults.height_px, "defaults", "height_px"),
-            step_count=written(defaults.step_count, "defaults", "step_count"),
-            guidance_scale=written(defaults.guidance_scale, "defaults", "guidance_scale"),
-            scheduler=written(defaults.scheduler, "defaults", "scheduler"),
-            strength=written(defaults.strength, "defaults", "strength"),
-            preserve_unmasked=written(defaults.preserve_unmasked, "defaults", "preserve_unmasked"),
+            **{
+                field.name: written(getattr(defaults, field.name), "defaults", field.name)
+                for field in fields(DefaultSettings)
+            }
         ),
         limits=_limits(message.limits, source),
         schedulers=tuple(message.schedulers),
@@ -317,6 +313,7 @@ def _settings(message: model_config_pb2.ModelConfig, source: ConfigSource) -> Mo
         update_policy=_UPDATE_POLICIES[message.update_policy],
         denoiser=_denoiser(message),
         vocabulary=vocabulary_of(message),
+        trained_sizes=trained_sizes_of(message),
         backend=_BACKENDS[message.backend],
         fake_step_s=message.fake.step_s,
         fake_load_s=message.fake.load_s,
@@ -355,11 +352,10 @@ def _limits(limits: model_config_pb2.ModelConfig.Limits, source: ConfigSource) -
         return value if source.find("limits", key) is not None else None
 
     return LimitSettings(
-        min_size_px=written(limits.min_size_px, "min_size_px"),
-        max_size_px=written(limits.max_size_px, "max_size_px"),
-        max_pixel_count=written(limits.max_pixel_count, "max_pixel_count"),
-        max_step_count=written(limits.max_step_count, "max_step_count"),
-        max_image_count=written(limits.max_image_count, "max_image_count"),
+        **{
+            field.name: written(getattr(limits, field.name), field.name)
+            for field in fields(LimitSettings)
+        }
     )
 
 

@@ -17,13 +17,22 @@ from darkroom_server.domain.models import (
     Limits,
 )
 from darkroom_server.domain.pipeline_call import PipelineCall
-from darkroom_server.domain.whole_pipelines import STEPS, guidance_names, refusal_of, tasks_of
+from darkroom_server.domain.whole_pipelines import (
+    STEPS,
+    TRUE_GUIDANCE,
+    guidance_names,
+    refusal_of,
+    tasks_of,
+)
 from darkroom_server.models.families import FAMILIES, Family
-from darkroom_server.models.honoured import HONOURED, Unhonoured
+from darkroom_server.models.honoured import Unhonoured
 from darkroom_server.models.pipeline_calls import known_calls
 from darkroom_server.models.schedulers import Schedulers
 from darkroom_server.models.sizes import edge_px_of, limits_of, most_px_of
 from darkroom_server.models.whole_sizes import whole_sizes
+from darkroom_server.parameters.bounds import MAX_SIZE_PX
+from darkroom_server.parameters.parameter import EVERY_FAMILY, WITHOUT_STEPS
+from darkroom_server.parameters.table import listed_names
 
 _Value = TypeVar("_Value", int, float, str)
 
@@ -39,27 +48,8 @@ _DISTILLED_STEP_COUNT = 4
 #: the masked latents as well.
 _FILLED_CHANNEL_COUNT, _INPAINTING_CHANNEL_COUNT = 4, 9
 
-_COMMON_PARAMETERS = (
-    "prompt",
-    "width_px",
-    "height_px",
-    "step_count",
-    "guidance_scale",
-    "seed",
-    "image_count",
-    "scheduler",
-    "output",
-    "preview",
-)
-_FILL_PARAMETERS = ("image", "mask", "mask_polarity", "strength", "preserve_unmasked")
-
 #: Every request field that some model may not honour.
-REQUEST_FIELDS: Final = (
-    *_COMMON_PARAMETERS,
-    "negative_prompt",
-    "feature_cache",
-    *_FILL_PARAMETERS,
-)
+REQUEST_FIELDS: Final = listed_names(Task)
 
 
 class UnsupportedPipeline(ValueError):
@@ -101,9 +91,15 @@ class PipelineTraits:
     noising_schedulers: frozenset[str]
     #: Whether its requests run from end to end, without sharing single steps.
     runs_whole: bool = False
+    #: What runs it step by step otherwise.
+    step_model: str = ""
     strength_rounding: StrengthRounding = StrengthRounding.DOWN
     #: Whether no config can raise the number of pixels.
     bounds_area: bool = False
+    #: The longest edge that the denoiser can draw, whatever a config says.
+    most_px: int = MAX_SIZE_PX
+    #: Whether it guides only where there is a negative prompt.
+    guidance_needs_negative: bool = False
     #: What can compute its denoising steps.
     denoisers: frozenset[DenoiserKind] = frozenset({DenoiserKind.TORCH})
     #: Settings of its parts because of which a pipeline with a family runs whole.
@@ -147,11 +143,7 @@ def _run_whole(traits: PipelineTraits, unhonoured: tuple[Unhonoured, ...]) -> Pi
     if task not in traits.tasks:
         raise UnsupportedPipeline(unhonoured[0].file, unhonoured[0].message)
     own = traits.defaults.scheduler
-    kept = (
-        *_COMMON_PARAMETERS,
-        "negative_prompt",
-        *(_FILL_PARAMETERS if task is Task.FILL else ()),
-    )
+    kept = listed_names({task}, WITHOUT_STEPS)
     return replace(
         traits,
         tasks=frozenset({task}),
@@ -201,8 +193,10 @@ def _derive_steps(parts: PipelineParts, family: Family, schedulers: Schedulers) 
         parameters=_parameters(family, denoiser, tasks, guided=guided)
         # Nobody checks a preview.
         | {"preview": "safety_checker" not in parts.components},
+        step_model=family.step_model,
         strength_rounding=family.strength_rounding,
         bounds_area=family.bounds_area,
+        most_px=most_px,
         denoisers=_denoisers(family, denoiser),
     )
 
@@ -283,7 +277,7 @@ def _unhonoured(
             f"with one of these: {usable})",
             True,
         )
-    yield from HONOURED[parts.class_name].unhonoured(
+    yield from family.honours.unhonoured(
         family.denoiser, parts.components, parts.configs, parts.options
     )
 
@@ -331,6 +325,8 @@ def _derive_whole(parts: PipelineParts) -> PipelineTraits:
         noising_schedulers=frozenset({scheduler}),
         parameters=_whole_parameters(call, tasks),
         runs_whole=True,
+        most_px=sizes.most_px,
+        guidance_needs_negative=guidance == TRUE_GUIDANCE,
     )
 
 
@@ -355,17 +351,10 @@ def _default_steps(call: PipelineCall) -> int:
 
 def _whole_parameters(call: PipelineCall, tasks: frozenset[Task]) -> dict[str, bool]:
     """The request fields that a class takes; those without effect are taken all the same."""
-    parameters = dict.fromkeys(_COMMON_PARAMETERS, True)
-    parameters |= {"preview": False, "guidance_scale": bool(guidance_names(call))}
-    if "negative_prompt" in call.arguments:
-        parameters["negative_prompt"] = True
-    if tasks != {Task.TEXT_TO_IMAGE}:
-        parameters["image"] = True
-        if "strength" in call.arguments:
-            parameters["strength"] = True
-    if Task.FILL in tasks:
-        parameters.update(dict.fromkeys(set(_FILL_PARAMETERS) - {"strength"}, True))
-    return parameters
+    told = {"preview": False, "guidance_scale": bool(guidance_names(call))}
+    absent = {"negative_prompt", "strength"} - call.arguments
+    names = listed_names(tasks, WITHOUT_STEPS)
+    return {name: told.get(name, True) for name in names if name not in absent}
 
 
 def _task_of_class(class_name: str) -> Task:
@@ -386,15 +375,12 @@ def _vae_factor(config: dict[str, object]) -> int:
 def _parameters(
     family: Family, denoiser: dict[str, object], tasks: frozenset[Task], *, guided: bool
 ) -> dict[str, bool]:
-    parameters = dict.fromkeys(_COMMON_PARAMETERS, True)
+    honoured = family.parameters.union(listed_names(tasks, EVERY_FAMILY))
+    parameters = {name: True for name in listed_names(tasks) if name in honoured}
     parameters["guidance_scale"] = guided
-    if family.takes_negative_prompt:
+    if "negative_prompt" in parameters:
         # A UNet that embeds the guidance scale runs without the unconditional half.
         parameters["negative_prompt"] = denoiser.get("time_cond_proj_dim") is None
-    if family.caches_features:
-        parameters["feature_cache"] = True
-    if Task.IMAGE_TO_IMAGE in tasks:
-        parameters |= {"image": True} if family.edits else {"image": True, "strength": True}
-    if Task.FILL in tasks:
-        parameters.update(dict.fromkeys(_FILL_PARAMETERS, True))
+    if family.edits:
+        parameters.pop("strength", None)
     return parameters

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from darkroom_server.domain.jobs import StrengthRounding, Task
 from darkroom_server.domain.models import DenoiserKind
+from darkroom_server.models import honoured
+from darkroom_server.models.honoured import FamilyRules
 from darkroom_server.models.schedulers import SchedulerKind
 
 _DIFFUSION_SCHEDULERS = (
@@ -34,7 +36,10 @@ _TORCH = frozenset({DenoiserKind.TORCH})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Family:
-    """Facts about one pipeline class.
+    """One pipeline class: what is true of its models, and what runs them step by step.
+
+    `step_model` is that code: a module of `backends/diffusers/families`, and a class in it. What of
+    a pipeline's settings it honours is `honours`; whatever else is set makes requests run whole.
 
     `packing` is how many latents along each edge the denoiser takes as one token, so that sizes are
     multiples of it times the VAE's factor. `step_count` and `guidance_scale` are the defaults of
@@ -53,6 +58,8 @@ class Family:
     `can_run_whole` the pipeline's own code does not keep the size that is asked for.
     """
 
+    step_model: str
+    honours: FamilyRules
     tasks: frozenset[Task]
     denoiser: str
     packing: int
@@ -74,9 +81,20 @@ class Family:
     edits: bool = False
     denoisers: frozenset[DenoiserKind] = _ANY_DENOISER
 
+    @property
+    def parameters(self) -> frozenset[str]:
+        """The parameters that not every family honours, and this one does."""
+        honoured = {
+            "negative_prompt": self.takes_negative_prompt,
+            "feature_cache": self.caches_features,
+        }
+        return frozenset(name for name, does in honoured.items() if does)
+
 
 FAMILIES: dict[str, Family] = {
     "StableDiffusionPipeline": Family(
+        step_model="sd.SdStepModel",
+        honours=honoured.SD,
         tasks=_ALL,
         denoiser="unet",
         packing=1,
@@ -87,6 +105,8 @@ FAMILIES: dict[str, Family] = {
         edge_px=512,
     ),
     "StableDiffusionInpaintPipeline": Family(
+        step_model="sd.SdStepModel",
+        honours=honoured.SD,
         tasks=_FILL,
         denoiser="unet",
         packing=1,
@@ -97,6 +117,8 @@ FAMILIES: dict[str, Family] = {
         edge_px=512,
     ),
     "StableDiffusionXLPipeline": Family(
+        step_model="sdxl.SdxlStepModel",
+        honours=honoured.SDXL,
         tasks=_ALL,
         denoiser="unet",
         packing=1,
@@ -106,6 +128,8 @@ FAMILIES: dict[str, Family] = {
         guidance_scale=5.0,
     ),
     "StableDiffusionXLInpaintPipeline": Family(
+        step_model="sdxl.SdxlStepModel",
+        honours=honoured.SDXL,
         tasks=_FILL,
         denoiser="unet",
         packing=1,
@@ -115,6 +139,8 @@ FAMILIES: dict[str, Family] = {
         guidance_scale=7.5,
     ),
     "StableDiffusion3Pipeline": Family(
+        step_model="sd3.Sd3StepModel",
+        honours=honoured.SD3,
         denoisers=_TORCH,
         tasks=_WITHOUT_FILL,
         denoiser="transformer",
@@ -127,6 +153,8 @@ FAMILIES: dict[str, Family] = {
         scheduler_kind=SchedulerKind.FLOW,
     ),
     "FluxPipeline": Family(
+        step_model="flux.FluxStepModel",
+        honours=honoured.FLUX,
         tasks=_WITHOUT_FILL,
         denoiser="transformer",
         packing=2,
@@ -142,6 +170,8 @@ FAMILIES: dict[str, Family] = {
         schedule_gives=frozenset({"sigmas", "mu"}),
     ),
     "FluxFillPipeline": Family(
+        step_model="flux_fill.FluxFillStepModel",
+        honours=honoured.FLUX,
         tasks=_FILL,
         denoiser="transformer",
         packing=2,
@@ -158,6 +188,8 @@ FAMILIES: dict[str, Family] = {
         schedule_gives=frozenset({"sigmas", "mu"}),
     ),
     "Flux2KleinPipeline": Family(
+        step_model="flux2_klein.Flux2KleinStepModel",
+        honours=honoured.FLUX2,
         denoisers=_TORCH,
         tasks=_WITHOUT_FILL,
         denoiser="transformer",
@@ -173,6 +205,8 @@ FAMILIES: dict[str, Family] = {
         schedule_gives=frozenset({"sigmas", "mu"}),
     ),
     "ZImagePipeline": Family(
+        step_model="z_image.ZImageStepModel",
+        honours=honoured.Z_IMAGE,
         denoisers=_TORCH,
         tasks=_WITHOUT_FILL,
         denoiser="transformer",
@@ -186,6 +220,8 @@ FAMILIES: dict[str, Family] = {
         schedule_gives=frozenset({"sigmas", "mu"}),
     ),
     "HiDreamImagePipeline": Family(
+        step_model="hidream.HiDreamStepModel",
+        honours=honoured.HIDREAM,
         denoisers=_TORCH,
         tasks=frozenset({Task.TEXT_TO_IMAGE}),
         denoiser="transformer",

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from darkroom_server.access.files import naming
+from darkroom_server.kept_files import naming
 from darkroom_server.models.remote_models import RemoteVersion
 from darkroom_server.models.remote_store import RemoteError, RemoteFile, RemoteStore
 from darkroom_server.models.repository_cache import RepositoryCache

@@ -228,55 +228,41 @@ def _shown(value: object) -> str:
     return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"
 
 
-_SD = FamilyRules(
+SD = FamilyRules(
     denoisers={"UNet2DConditionModel": _unet(added=(None, "text"))},
     vaes=_UNET_VAES,
 )
-_SDXL = FamilyRules(
+SDXL = FamilyRules(
     denoisers={"UNet2DConditionModel": _unet(added=(None, "text", "text_time"))},
     vaes=_UNET_VAES,
 )
-_FLUX = FamilyRules(
+FLUX = FamilyRules(
     denoisers={
         "FluxTransformer2DModel": PartRules(own=_names(_FLUX_OWN), only={"patch_size": (1,)})
     },
     vaes=_FLOW_VAES,
 )
-
-#: By the pipeline's class.
-HONOURED: dict[str, FamilyRules] = {
-    "StableDiffusionPipeline": _SD,
-    "StableDiffusionInpaintPipeline": _SD,
-    "StableDiffusionXLPipeline": _SDXL,
-    "StableDiffusionXLInpaintPipeline": _SDXL,
-    "StableDiffusion3Pipeline": FamilyRules(
-        denoisers={
-            "SD3Transformer2DModel": PartRules(own=_names(_SD3_OWN), only={"patch_size": (2,)})
-        },
-        vaes=_FLOW_VAES,
-    ),
-    "FluxPipeline": _FLUX,
-    "FluxFillPipeline": _FLUX,
-    "Flux2KleinPipeline": FamilyRules(
-        denoisers={
-            "Flux2Transformer2DModel": PartRules(own=_names(_FLUX2_OWN), only={"patch_size": (1,)})
-        },
-        vaes={
-            "AutoencoderKLFlux2": _vae(
-                _FLUX2_VAE_OWN, is_shifted=False, patch_size=((2, 2), [2, 2])
-            )
-        },
-    ),
-    "ZImagePipeline": FamilyRules(
-        denoisers={"ZImageTransformer2DModel": PartRules(own=_names(_Z_IMAGE_OWN))},
-        vaes=_FLOW_VAES,
-    ),
-    "HiDreamImagePipeline": FamilyRules(
-        denoisers={
-            "HiDreamImageTransformer2DModel": PartRules(
-                own=_names(_HIDREAM_OWN), only={"patch_size": (2,)}
-            )
-        },
-        vaes=_FLOW_VAES,
-    ),
-}
+SD3 = FamilyRules(
+    denoisers={"SD3Transformer2DModel": PartRules(own=_names(_SD3_OWN), only={"patch_size": (2,)})},
+    vaes=_FLOW_VAES,
+)
+FLUX2 = FamilyRules(
+    denoisers={
+        "Flux2Transformer2DModel": PartRules(own=_names(_FLUX2_OWN), only={"patch_size": (1,)})
+    },
+    vaes={
+        "AutoencoderKLFlux2": _vae(_FLUX2_VAE_OWN, is_shifted=False, patch_size=((2, 2), [2, 2]))
+    },
+)
+Z_IMAGE = FamilyRules(
+    denoisers={"ZImageTransformer2DModel": PartRules(own=_names(_Z_IMAGE_OWN))},
+    vaes=_FLOW_VAES,
+)
+HIDREAM = FamilyRules(
+    denoisers={
+        "HiDreamImageTransformer2DModel": PartRules(
+            own=_names(_HIDREAM_OWN), only={"patch_size": (2,)}
+        )
+    },
+    vaes=_FLOW_VAES,
+)

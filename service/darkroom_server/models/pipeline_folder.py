@@ -174,10 +174,12 @@ class PipelineFolder:
                         )
                     else:
                         components[name] = (library, kind)
+                case [None, _]:
+                    pass  # a part that is left out, whatever else is told of it
                 case [str(), _] | [_, str()]:
                     self._error(INDEX_NAME, f"{quoted(name)} is not [library, class]")
                 case _:
-                    pass  # a part that is left out, or a setting of the pipeline
+                    pass  # a setting of the pipeline
         return components
 
     def _check_part(self, name: str, library: str, kind: str) -> dict[str, object]:

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 
 from darkroom_server.domain.models import UpdatePolicy, VersionState
 
-_SERVING = (VersionState.READY, VersionState.UNAVAILABLE)
-
 
 @dataclass(frozen=True, slots=True, order=True)
 class Edition:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from darkroom_server.access.files import PUBLIC, replace_file
+from darkroom_server.kept_files import PUBLIC, replace_file
 from darkroom_server.models.catalogue import find_entry
 from darkroom_server.models.config_file import CONFIG_NAME, read_config
 from darkroom_server.models.hub import (

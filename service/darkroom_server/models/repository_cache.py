@@ -18,7 +18,7 @@ import shutil
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
-from darkroom_server.access.files import PUBLIC, replace_file
+from darkroom_server.kept_files import PUBLIC, replace_file
 from darkroom_server.models.config_file import CONFIG_NAME
 from darkroom_server.models.remote_store import RemoteFile
 

@@ -139,10 +139,6 @@ class Schedulers:
         """Whether the tables say anything of the pipeline's own scheduler."""
         return self.own in {*_DIFFUSION, *_FLOW, *REFUSED}
 
-    def reason_against_own(self) -> str | None:
-        """Why the pipeline's own scheduler cannot step it, or None."""
-        return self.reason_against(self.own)
-
     def reason_against(self, name: str) -> str | None:
         """Why a class cannot step the pipeline, or None."""
         if name in REFUSED:

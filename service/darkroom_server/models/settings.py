@@ -14,6 +14,7 @@ from darkroom_server.domain.models import (
     DynamicBatching,
     UpdatePolicy,
 )
+from darkroom_server.domain.trained_sizes import TrainedSizes
 from darkroom_server.domain.vocabulary import Vocabulary
 
 
@@ -124,6 +125,7 @@ class ModelSettings:
     update_policy: UpdatePolicy = UpdatePolicy.AVAILABILITY
     denoiser: Denoiser = field(default_factory=Denoiser)
     vocabulary: Vocabulary = field(default_factory=Vocabulary)
+    trained_sizes: TrainedSizes = field(default_factory=TrainedSizes)
     backend: BackendKind = BackendKind.DIFFUSERS
     fake_step_s: float = 0.0
     fake_load_s: float = 0.0

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from darkroom_server.domain.models import Limits
-from darkroom_server.models import bounds
 from darkroom_server.models.families import Family
+from darkroom_server.parameters import bounds
 
 
 def edge_px_of(denoiser: dict[str, object], vae_factor: int, family: Family) -> int:

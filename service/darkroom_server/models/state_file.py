@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from darkroom_server.access.files import replace_file
+from darkroom_server.kept_files import replace_file
 from darkroom_server.models.labels import MovedLabels
 
 _MAX_BYTES = 16 << 20

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from darkroom_server.domain.models import Limits
-from darkroom_server.models import bounds
 from darkroom_server.models.sizes import limits_of, most_px_of, trained_edge_px
+from darkroom_server.parameters.bounds import MAX_SIZE_PX
 
 #: Where nothing says more.
 _UNKNOWN_EDGE_PX = 1024
@@ -68,7 +68,7 @@ def _vae_factor(config: Mapping[str, object]) -> int:
     """Pixels along each edge that become one latent; 8 where the config does not say."""
     for name in _FACTORS:
         factor = config.get(name)
-        if type(factor) is int and 1 <= factor <= bounds.MAX_SIZE_PX:
+        if type(factor) is int and 1 <= factor <= MAX_SIZE_PX:
             return factor
     for name, besides in _HALVINGS:
         steps = config.get(name)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
-import re
 import time
-import uuid
+import traceback
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 from typing import Any, TypeAlias
@@ -15,27 +14,26 @@ from typing import Any, TypeAlias
 import grpc
 import structlog
 from google.protobuf.message import DecodeError
-from google.rpc import status_pb2
 from grpc import aio
 
 from darkroom_server.access.gate import Gate
-from darkroom_server.domain.errors import DarkroomError, InvalidParameter
+from darkroom_server.domain.errors import InvalidParameter
 from darkroom_server.rpc.open_calls import OpenCalls
 from darkroom_server.rpc.receiving import Receiving
 from darkroom_server.rpc.sending import Sending
-from darkroom_server.telemetry.metrics import REQUESTS, Metrics
-from darkroom_server.wire.calls import CallNotes, begin_call
-from darkroom_server.wire.needs import count_call, let_in
-from darkroom_server.wire.status import (
-    internal_status,
-    retry_pushback_ms,
-    status_of,
-    unimplemented_status,
+from darkroom_server.telemetry.metrics import Metrics
+from darkroom_server.wire.calls import (
+    REQUEST_ID_KEY,
+    CallNotes,
+    Failure,
+    begin_call,
+    failure_of,
+    request_id,
+    why_gone,
 )
+from darkroom_server.wire.needs import count_call, let_in
 
-REQUEST_ID_KEY = "x-request-id"
 AUTHORIZATION_KEY = "authorization"
-_SANE_ID = re.compile(r"[!-~]{1,128}")
 #: Probes come every few seconds; their lines would bury the others.
 _QUIET_SERVICES = ("/grpc.health.v1.Health/", "/grpc.reflection.")
 
@@ -104,8 +102,10 @@ class CallInterceptor(aio.ServerInterceptor):
                 async with _answering(call, context):
                     room.require()
                     with self._sending.to(context):
-                        request = await receive(context)
-                        await self._send_all(behavior(request, context), context, call)
+                        # Nothing here has a name: an error's frames would hold it.
+                        await self._send_all(
+                            behavior(await receive(context), context), context, call
+                        )
 
         return answer
 
@@ -149,12 +149,11 @@ class _Call:
         self._gate = gate
         self._names_peers = names_peers
         self._authorization = _first(details, AUTHORIZATION_KEY)
-        sane_id = _SANE_ID.fullmatch(_first(details, REQUEST_ID_KEY) or "")
-        self.request_id = sane_id[0] if sane_id else uuid.uuid4().hex
+        self.request_id = request_id(_first(details, REQUEST_ID_KEY))
         self.quiet = details.method.startswith(_QUIET_SERVICES)
         self._started_s = time.monotonic()
-        self.notes = CallNotes(self.request_id)
-        self.log = logger.bind(method=details.method, request_id=self.request_id)
+        self.notes = CallNotes(self.request_id, rpc=details.method)
+        self.log = logger.bind(method=details.method)
 
     def enter(self, context: _Context) -> None:
         """Lets the caller in; raises InvalidApiKey, PermissionDenied."""
@@ -165,11 +164,9 @@ class _Call:
 
     def ended(self, code: grpc.StatusCode) -> None:
         """Counts the call and writes the access line."""
-        self._metrics.count(REQUESTS, (self.method, self.notes.model, code.name))
-        duration_ms = round((time.monotonic() - self._started_s) * 1000, 1)
-        write = self.log.debug if self.quiet else self.log.info
-        self.notes.code = code.name
-        write("call", duration_ms=duration_ms, **self.notes.told())
+        self.notes.count(self._metrics, code)
+        duration_s = time.monotonic() - self._started_s
+        self.notes.log(self.log, "call", duration_s, quiet=self.quiet)
 
 
 def _first(details: grpc.HandlerCallDetails, wanted: str) -> str | None:
@@ -226,40 +223,37 @@ async def _answering(call: _Call, context: _Context) -> AsyncIterator[None]:
         call.enter(context)
         await count_call(call.method)
         yield
-    except DarkroomError as error:
-        await _abort(call, context, status_of(error, call.request_id), retry_pushback_ms(error))
-    except NotImplementedError:
-        await _abort(call, context, unimplemented_status())
     except asyncio.CancelledError:
-        call.ended(_why_gone(context))
+        call.ended(why_gone(context.time_remaining()))
         raise
-    except Exception:
-        call.log.exception("unhandled error")
-        await _abort(call, context, internal_status(call.request_id))
+    except Exception as error:
+        failure = failure_of(error, call.request_id, call.log)
+        _let_go(error)
+        await _abort(call, context, failure)
     else:
         call.ended(grpc.StatusCode.OK)
 
 
-def _why_gone(context: _Context) -> grpc.StatusCode:
-    remaining_s: float | None = context.time_remaining()
-    if remaining_s is not None and remaining_s <= 0:
-        return grpc.StatusCode.DEADLINE_EXCEEDED
-    return grpc.StatusCode.CANCELLED
+def _let_go(error: BaseException | None) -> None:
+    """Frees what the frames hold that the error has passed: the request and its images.
+
+    The status may wait for long behind what the caller does not read, and gRPC keeps the error of
+    a call that has ended until another ends.
+    """
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error.__traceback__ = None
+        error = error.__cause__ or error.__context__
 
 
-async def _abort(
-    call: _Call, context: _Context, status: status_pb2.Status, pushback_ms: int | None = None
-) -> None:
+async def _abort(call: _Call, context: _Context, failure: Failure) -> None:
     """Ends the call with the status; always raises."""
-    code = _CODES[status.code]
+    status = failure.status
     trailers: list[tuple[str, str | bytes]] = [
         (REQUEST_ID_KEY, call.request_id),
         ("grpc-status-details-bin", status.SerializeToString()),
     ]
-    if pushback_ms is not None:
-        trailers.append(("grpc-retry-pushback-ms", str(pushback_ms)))
-    call.ended(code)
-    await context.abort(code, status.message, tuple(trailers))
-
-
-_CODES = {code.value[0]: code for code in grpc.StatusCode}
+    if failure.pushback_ms is not None:
+        trailers.append(("grpc-retry-pushback-ms", str(failure.pushback_ms)))
+    call.ended(failure.code)
+    await context.abort(failure.code, status.message, tuple(trailers))

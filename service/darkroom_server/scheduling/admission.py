@@ -22,11 +22,14 @@ class Forecast:
     `done_s`: seconds until it is denoised and decoded, with what may be expected to overtake it.
     `kept_s`: seconds until then if it is promised; None without a deadline.
     `breaks_until_s`: the last deadline that others would miss by it, and would not without it.
+    `left_margin`: so many times as long everything may take for what is to be left until its
+    deadline to higher priorities.
     """
 
     done_s: float
     kept_s: float | None
     breaks_until_s: float | None
+    left_margin: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,13 +65,13 @@ def decide(
             retry_after_s=forecast.breaks_until_s - now_s,
         )
     left_s, kept_s = job.deadline_s - now_s, forecast.kept_s or forecast.done_s
-    wanted_s = (PROMISE_MARGIN - 1) * kept_s
-    if kept_s + wanted_s > left_s and not (is_idle or is_accepted):
-        return too_late(left_s, kept_s)
+    wanted_s = PROMISE_MARGIN * kept_s
+    if wanted_s * forecast.left_margin > left_s and not (is_idle or is_accepted):
+        return too_late(left_s, wanted_s * forecast.left_margin)
     if kept_s > left_s:
         # An idle device tries it, and what runs again goes on; neither holds up others for it.
         return Admission()
-    return Admission(reserve_s=min(wanted_s, left_s - kept_s))
+    return Admission(reserve_s=min(wanted_s, left_s) - kept_s)
 
 
 def late_refusal(

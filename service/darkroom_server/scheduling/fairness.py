@@ -36,9 +36,6 @@ class FairTurns(Generic[Key]):
         self._floor_s = 0.0
         self._next_number: Iterator[int] = itertools.count()
 
-    def __len__(self) -> int:
-        return len(self._keys)
-
     def join(self, key: Key, *, weight: float = 1.0) -> None:
         """A key has work from now on; its time counts by its weight."""
         number = next(self._next_number)

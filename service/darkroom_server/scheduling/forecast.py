@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from darkroom_server.domain.jobs import Priority
 from darkroom_server.scheduling.pace import Load, Pace
 from darkroom_server.scheduling.play import Player, play
 
@@ -21,6 +22,8 @@ LEAST_COUNT = 16
 #: Arrivals expected, in parts of the recent ones. Above 1, because one that comes too late costs
 #: its caller all, and one that comes early nothing: see `docs/adr/0008-admission-and-order.md`.
 EXPECTED_SHARE = 1.2
+#: Of the time before a deadline, the part that is left to higher priorities at most.
+MOST_LEFT_SHARE = 0.5
 
 
 def finish_times_s(loads: Sequence[Load], pace: Pace) -> list[float]:
@@ -47,6 +50,7 @@ class Arrival:
     at_s: float
     allowed_s: float
     work_s: float
+    priority: Priority = Priority.NORMAL
 
 
 @dataclass(slots=True)
@@ -59,10 +63,13 @@ class RecentArrivals:
         """A job was taken in."""
         self._recent.append(arrival)
 
-    def delayed_s(self, done_s: float, *, now_s: float, place_s: float) -> float:
+    def delayed_s(
+        self, done_s: float, *, now_s: float, place_s: float, priority: Priority = Priority.NORMAL
+    ) -> float:
         """Seconds until a job is done that would be in `done_s`, were nothing else to come.
 
-        `place_s`: the time by which it is ordered; what comes with an earlier one overtakes it.
+        `place_s`: the time by which it is ordered; what comes with an earlier one overtakes it, as
+        all does that is of a higher `priority`, and nothing of a lower one.
         Solves `t = done_s + work that overtakes it within t`: each kind of arrival overtakes it
         until `t`, or until its own place would be behind. What came lately is expected for as long
         as it has been seen: a burst of seconds does not fill five minutes.
@@ -74,9 +81,15 @@ class RecentArrivals:
         if window_s <= 0:
             return done_s
         overtaking = sorted(
-            (min(window_s, place_s - now_s - one.allowed_s), EXPECTED_SHARE * one.work_s / window_s)
+            (
+                window_s
+                if one.priority > priority
+                else min(window_s, place_s - now_s - one.allowed_s),
+                EXPECTED_SHARE * one.work_s / window_s,
+            )
             for one in self._recent
-            if one.allowed_s < place_s - now_s
+            if one.priority > priority
+            or (one.priority == priority and one.allowed_s < place_s - now_s)
         )
         rate, ended_s = sum(share for _, share in overtaking), done_s
         for until_s, share in overtaking:
@@ -88,3 +101,31 @@ class RecentArrivals:
         else:
             return ended_s
         return ended_s / (1 - rate)
+
+
+@dataclass(slots=True)
+class RecentDemand:
+    """What was asked for lately, taken in or not: higher priorities may ask for as much again."""
+
+    _asked: deque[tuple[float, Priority, float]] = field(default_factory=deque)
+    _work_s: dict[Priority, float] = field(default_factory=lambda: dict.fromkeys(Priority, 0.0))
+
+    def note(self, at_s: float, priority: Priority, work_s: float) -> None:
+        """A job was asked for."""
+        self._asked.append((at_s, priority, work_s))
+        self._work_s[priority] += work_s
+        if len(self._asked) > RECENT_COUNT:
+            _, oldest, oldest_s = self._asked.popleft()
+            self._work_s[oldest] = max(0.0, self._work_s[oldest] - oldest_s)
+
+    def margin(self, priority: Priority, *, now_s: float, within_s: float) -> float:
+        """How many times as long all may take that is promised to a priority within a time, for
+        what higher ones ask for to have room beside it.
+        """
+        higher_s = sum(self._work_s[other] for other in Priority if other > priority)
+        if not higher_s:
+            return 1.0
+        # What came in a shorter time is not taken to come again and again.
+        window_s = max(now_s - self._asked[0][0], within_s)
+        share = EXPECTED_SHARE * higher_s / window_s if window_s > 0 else 1.0
+        return 1 / (1 - min(MOST_LEFT_SHARE, share))

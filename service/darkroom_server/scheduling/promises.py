@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from darkroom_server.domain.jobs import Priority
 from darkroom_server.scheduling.entry import Entry, Shape, Step
 from darkroom_server.scheduling.pace import Pace
 from darkroom_server.scheduling.play import Player, Sharing, play
@@ -73,8 +74,21 @@ FEW_COUNT = 3
 MARGINS = (1.1, 1.03)
 
 
-def _is_broken(left_s: float, before_s: float, after_s: float) -> bool:
-    return any(margin * before_s <= left_s < margin * after_s for margin in MARGINS)
+def _is_broken(left_s: float, before_s: float, after_s: float, margins: Sequence[float]) -> bool:
+    return any(margin * before_s <= left_s < margin * after_s for margin in margins)
+
+
+#: By priority and time until the deadline.
+LeftMargin = Callable[[Priority, float], float]
+
+
+def _margins(
+    promised: Priority, coming: Priority, left_s: float, left_margin: LeftMargin
+) -> Sequence[float]:
+    """What must not be lost of a promise's room by a job that comes."""
+    if coming > promised:
+        return MARGINS
+    return (MARGINS[0] * left_margin(promised, left_s), *MARGINS)
 
 
 #: Behind all ranks.
@@ -147,9 +161,18 @@ class Promises:
         self._found = None
 
     def with_job(
-        self, before: Outlook, job: Entry, begin_s: float, running: frozenset[Step]
+        self,
+        before: Outlook,
+        job: Entry,
+        begin_s: float,
+        running: frozenset[Step],
+        left_margin: LeftMargin,
     ) -> tuple[float, float | None]:
-        """When one more promised job would be done, and the last deadline that it would break."""
+        """When one more promised job would be done, and the last deadline that it would break.
+
+        `left_margin`: of promises to a priority within a time, for what is left to higher ones;
+        a job of a higher priority may take that.
+        """
         rank = _Promise(job).rank
         if rank > before.last:
             rest_s = before.rest_s + self._work_between_s(before.last, rank)
@@ -163,9 +186,10 @@ class Promises:
             for entry, done_s in after.played.items()
             if entry is not job
             and _is_broken(
-                _Promise(entry).deadline_s - begin_s,
+                left_s := _Promise(entry).deadline_s - begin_s,
                 before.played[entry] - begin_s,
                 done_s - begin_s,
+                _margins(entry.job.spec.priority, job.job.spec.priority, left_s, left_margin),
             )
         ]
         broken += self._broken_rest(before.last, before.rest_s, after.rest_s)

@@ -46,9 +46,6 @@ class JobQueue:
         self._groups: dict[Hashable, Ranking[Entry]] = {}
         self._levels = {priority: Level() for priority in sorted(Priority, reverse=True)}
 
-    def __len__(self) -> int:
-        return len(self._all)
-
     def __iter__(self) -> Iterator[Entry]:
         return iter(self._all)
 

@@ -5,10 +5,11 @@ Pure: durations come in as arguments.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from darkroom_server.domain.jobs import ImageSpec
+from darkroom_server.scheduling.run_kinds import RunKind, run_step_count
 from darkroom_server.scheduling.step_costs import StepCosts
 from darkroom_server.scheduling.window_batcher import Waiting
 
@@ -26,14 +27,14 @@ class RunCosts:
     def learn(self, spec: ImageSpec, image_count: int, duration_s: float) -> None:
         """Takes in a run that went from end to end."""
         self._introduce(spec)
-        self._steps.learn(_key(spec), image_count, duration_s / _step_count(spec))
+        self._steps.learn(RunKind.of(spec), image_count, duration_s / run_step_count(spec))
 
     def run_s(self, spec: ImageSpec, image_count: int) -> float | None:
         """Seconds of one run; None while nothing is known of runs like it."""
         self._introduce(spec)
-        if not self._steps.knows(_key(spec)):
+        if not self._steps.knows(RunKind.of(spec)):
             return None
-        return _step_count(spec) * self._steps.step_s(_key(spec), image_count)
+        return run_step_count(spec) * self._steps.step_s(RunKind.of(spec), image_count)
 
     def estimate_s(
         self, spec: ImageSpec, *, alone: bool, ahead: Iterable[Waiting], running_s: float
@@ -46,15 +47,11 @@ class RunCosts:
         own_s = self._alone_s(spec, len(spec.seeds)) if alone else self._own_s(spec)
         total_s = None if own_s is None else running_s + own_s
         for waiting in ahead:
-            before = waiting.job.spec
-            if waiting.is_alone:
-                share_s = self._alone_s(before, waiting.image_count)
-            else:
-                full_s = self.run_s(before, self.max_images)
-                share_s = None if full_s is None else full_s * waiting.image_count / self.max_images
-            if total_s is None or share_s is None:
+            self._steps.introduce(waiting.kind, waiting.kind.pixel_count)
+            if total_s is None or not self._steps.knows(waiting.kind):
                 return None
-            total_s += share_s
+            count = 1 if waiting.is_alone else self.max_images
+            total_s += waiting.image_step_count * self._steps.step_s(waiting.kind, count) / count
         return total_s
 
     def _alone_s(self, spec: ImageSpec, image_count: int) -> float | None:
@@ -69,13 +66,5 @@ class RunCosts:
         return None if full_s is None or rest_s is None else full_count * full_s + rest_s
 
     def _introduce(self, spec: ImageSpec) -> None:
-        self._steps.introduce(_key(spec), spec.width_px * spec.height_px)
-
-
-def _key(spec: ImageSpec) -> Hashable:
-    return (spec.task, spec.width_px, spec.height_px, spec.guidance_scale > 1)
-
-
-def _step_count(spec: ImageSpec) -> int:
-    """Steps that run, about: pipelines round the part that a strength leaves differently."""
-    return max(1, round(spec.step_count * spec.strength))
+        kind = RunKind.of(spec)
+        self._steps.introduce(kind, kind.pixel_count)

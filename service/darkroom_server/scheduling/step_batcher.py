@@ -21,48 +21,34 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from darkroom_server.domain.jobs import Job
+from darkroom_server.domain.jobs import Job, Priority
 from darkroom_server.scheduling import batch as batches
 from darkroom_server.scheduling.admission import PROMISE_MARGIN, Admission, Forecast
 from darkroom_server.scheduling.batch import Batch, filled
 from darkroom_server.scheduling.entry import Entry, Shape, Step
 from darkroom_server.scheduling.estimates import Played, own_s
-from darkroom_server.scheduling.forecast import Arrival, RecentArrivals
+from darkroom_server.scheduling.forecast import Arrival, RecentArrivals, RecentDemand
 from darkroom_server.scheduling.pace import Pace
 from darkroom_server.scheduling.play import MAX_LOOKED_PAST
 from darkroom_server.scheduling.promises import Outlook, Promises
 from darkroom_server.scheduling.queue import RECOUNT_SHARE, JobQueue
 from darkroom_server.scheduling.shared_rows import SharedRows
+from darkroom_server.scheduling.spare import Spare
 from darkroom_server.scheduling.step_costs import StepCosts
+from darkroom_server.scheduling.typical import TypicalJob
 
 #: Jobs without a deadline are ordered as if they had to be done within this many times the
 #: geometric mean of the time they take alone and the time that a typical job takes. In proportion
 #: to their own time alone, long jobs that have aged would hold up every short one, or age too late.
 SLACK_FACTOR = 10.0
-#: Weight of a new job in what is typical.
-TYPICAL_SHARE = 0.05
 #: A promise is given up when its job would need so many times the time that is left by itself: an
 #: estimate may be wrong, and a job that gives way is surely late.
 HOPELESS_FACTOR = 1.5
-#: A caller may have had so much more time than the one who had least, in typical jobs, before that
+#: A caller may have had so much more time than the one who had least, in usual jobs, before that
 #: one goes first: until then the order of all decides, so that jobs are not all begun at once.
 LEAD_JOB_COUNT = 0.25
-#: What a caller can owe for time it had out of turn, in typical jobs.
+#: What a caller can owe for time it had out of turn, in usual jobs.
 OWED_JOB_COUNT = 2.0
-#: After so many steps it is looked anew what promises have to spare.
-OUTLOOK_STEPS = 8
-
-
-@dataclass(slots=True)
-class _Kept:
-    """What promises had to spare when it was looked at, and how far they have come since."""
-
-    outlook: Outlook
-    spare_s: float
-    at_s: float
-    plan_count: int = 0
-    step_count: int = 0
-    progress_s: float = 0.0
 
 
 @dataclass(slots=True)
@@ -78,18 +64,20 @@ class StepBatcher:
     _lost: dict[str, Entry] = field(default_factory=dict)
     _deadlines: list[tuple[float, str]] = field(default_factory=list)
     _numbers: Iterator[int] = field(default_factory=itertools.count)
-    _typical_s: float | None = None
+    _typical: TypicalJob = field(default_factory=TypicalJob)
     _recent: RecentArrivals = field(default_factory=RecentArrivals)
+    _demand: RecentDemand = field(default_factory=RecentDemand)
     #: What was planned last, until it is committed, and when the device will be done with it.
     _running: frozenset[Step] = frozenset()
     _running_entries: tuple[tuple[Entry, int], ...] = ()
     _busy_until_s: float = -math.inf
-    _kept: _Kept | None = None
+    _spare: Spare = field(init=False)
     _paces: dict[Shape, Pace] = field(default_factory=dict)
     _paces_version: tuple[int, int] = (-1, -1)
 
     def __post_init__(self) -> None:
         self._promises = Promises(self._pace)
+        self._spare = Spare(self._look)
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -99,14 +87,21 @@ class StepBatcher:
     ) -> None:
         """Takes a job in, as it was admitted; without `admission`, its deadline is promised."""
         self.costs.introduce(shape.key, shape.pixel_count)
-        self._learn_typical(self._alone_s(job, shape))
+        self._typical.note(self._alone_s(job, shape))
         entry = self._entry(job, shape, now_s)
         if admission is None:
             least_s = self._pace(shape).least_s(entry.load(frozenset()))
             admission = Admission(reserve_s=(PROMISE_MARGIN - 1) * least_s)
         if admission.behind_s is not None and job.deadline_s is None:
             entry.sort_s = max(entry.sort_s, admission.behind_s)
-        self._recent.note(Arrival(at_s=now_s, allowed_s=entry.sort_s - now_s, work_s=entry.work_s))
+        self._recent.note(
+            Arrival(
+                at_s=now_s,
+                allowed_s=entry.sort_s - now_s,
+                work_s=entry.work_s,
+                priority=job.spec.priority,
+            )
+        )
         self._entries[job.job_id] = entry
         self._queue.add(entry)
         if job.deadline_s is not None:
@@ -114,7 +109,7 @@ class StepBatcher:
             if admission.reserve_s is not None:
                 entry.is_promised, entry.reserve_s = True, admission.reserve_s
                 self._promises.add(entry)
-                self._kept = None
+                self._spare.forget()
 
     def remove(self, job_id: str) -> None:
         """Takes a job out: cancelled, failed or done. Unknown ids are ignored."""
@@ -123,7 +118,7 @@ class StepBatcher:
             self._lost.pop(job_id, None)
             self._queue.remove(entry)
             if self._promises.remove(entry):
-                self._kept = None
+                self._spare.forget()
 
     def expired(self, now_s: float) -> tuple[Job, ...]:
         """Jobs whose deadline has passed; told once."""
@@ -143,21 +138,35 @@ class StepBatcher:
         return self._queue.count_before(self._entries[job_id])
 
     def forecast(self, job: Job, shape: Shape, now_s: float) -> Forecast | None:
-        """What taking a job in would mean; None while nothing is known of what its steps cost."""
+        """What taking a job in would mean; None while nothing is known of what its steps cost.
+
+        It is asked once for each that comes: what is asked for of a priority is remembered.
+        """
         self.costs.introduce(shape.key, shape.pixel_count)
         if not self.costs.knows(shape.key):
             return None
         entry = self._entry(job, shape, now_s)
         begin_s = max(now_s, self._busy_until_s)
         before = self._promises.outlook(begin_s, self._running)
+        priority = job.spec.priority
+        self._demand.note(now_s, priority, entry.work_s)
         if job.deadline_s is None:
-            kept_s = None
             broken_s = self._promises.broken_until_s(before, entry)
-        else:
-            entry.is_promised = True
-            done_s, broken_s = self._promises.with_job(before, entry, begin_s, self._running)
-            kept_s = done_s - now_s
-        return Forecast(done_s=self._done_s(entry, now_s), kept_s=kept_s, breaks_until_s=broken_s)
+            return Forecast(done_s=self._done_s(entry, now_s), kept_s=None, breaks_until_s=broken_s)
+
+        def left_margin(priority: Priority, within_s: float) -> float:
+            return self._demand.margin(priority, now_s=now_s, within_s=within_s)
+
+        entry.is_promised = True
+        done_s, broken_s = self._promises.with_job(
+            before, entry, begin_s, self._running, left_margin
+        )
+        return Forecast(
+            done_s=self._done_s(entry, now_s),
+            kept_s=done_s - now_s,
+            breaks_until_s=broken_s,
+            left_margin=left_margin(priority, job.deadline_s - now_s),
+        )
 
     def estimates_s(self, job_ids: Iterable[str], now_s: float) -> dict[str, float]:
         """Seconds until jobs that are here are done, of those whose steps' costs are known."""
@@ -194,7 +203,7 @@ class StepBatcher:
         `learns` False: its duration tells nothing of the key's cost: it did not run whole, or was
         the first of its shape.
         """
-        self._progress(batch)
+        self._spare.book(Counter(step.job_id for step in batch.steps), self._needed_s)
         self._promises.changed()
         self._running = frozenset()
         if learns:
@@ -219,7 +228,7 @@ class StepBatcher:
         sort_s = job.deadline_s
         if sort_s is None:
             alone_s = self._alone_s(job, shape)
-            sort_s = now_s + SLACK_FACTOR * math.sqrt(alone_s * (self._typical_s or alone_s))
+            sort_s = now_s + SLACK_FACTOR * math.sqrt(alone_s * (self._typical.mean_s or alone_s))
         remaining = dict.fromkeys(range(len(job.spec.seeds)), shape.evaluations)
         entry = Entry(job, shape, sort_s, next(self._numbers), remaining)
         entry.work_s = self._pace(shape).work_s(entry.load(frozenset()))
@@ -229,11 +238,6 @@ class StepBatcher:
         """Seconds that a job takes by itself, its images one after another."""
         image_count = len(job.spec.seeds)
         return shape.evaluations * image_count * self.costs.step_s(shape.key, shape.rows)
-
-    def _learn_typical(self, alone_s: float) -> None:
-        if self._typical_s is None:
-            self._typical_s = alone_s
-        self._typical_s += TYPICAL_SHARE * (alone_s - self._typical_s)
 
     def _pace(self, shape: Shape) -> Pace:
         """How fast a shape goes, by what is known now."""
@@ -264,7 +268,7 @@ class StepBatcher:
     def _charge(self, batch: Batch, finished: Counter[str], duration_s: float) -> None:
         """Books a step with those whose images took part, by their rows."""
         image_s = self.costs.image_s(batch.key)
-        most_owed_s = OWED_JOB_COUNT * (self._typical_s or 0.0)
+        most_owed_s = OWED_JOB_COUNT * self._typical.usual_s
         shares_s: dict[tuple[int, str], tuple[Entry, float]] = {}
         for entry, count in self._running_entries:
             share_s = duration_s * count * entry.shape.rows / max(1, batch.row_count)
@@ -287,7 +291,7 @@ class StepBatcher:
     def _give_way(self, entry: Entry, *, is_lost: bool) -> None:
         """Puts an entry behind those that can make their deadlines, or back among them."""
         self._queue.move(entry, is_lost=is_lost)
-        self._kept = None
+        self._spare.forget()
         if is_lost:
             self._lost[entry.job.job_id] = entry
             self._promises.remove(entry)
@@ -314,7 +318,7 @@ class StepBatcher:
         """
         level = self._queue.level
         caller = self._queue.first.job.caller
-        lead_s = LEAD_JOB_COUNT * (self._typical_s or 0.0)
+        lead_s = LEAD_JOB_COUNT * self._typical.usual_s
         is_owed = level.turns.lead_s(caller) > lead_s
         if is_owed:
             caller = level.turns.next()
@@ -344,7 +348,7 @@ class StepBatcher:
     def _on_time(self, batch: Batch, now_s: float) -> Batch:
         """A batch, or as much of it as leaves everyone promised on time."""
         takes_s = self._takes_s(batch)
-        outlook, spare_s = self._outlook(now_s)
+        outlook, spare_s = self._spare.at(now_s)
         if takes_s <= spare_s or not outlook.chosen:
             return batch
         lead = next(iter(outlook.chosen))
@@ -359,34 +363,17 @@ class StepBatcher:
             others, self.costs, self.shared, lead=lead, chosen=outlook.chosen, spare_s=spare_s
         )
 
-    def _outlook(self, now_s: float) -> tuple[Outlook, float]:
-        """What promises need, and what they have to spare now."""
-        kept = self._kept
-        if (
-            kept is None
-            or kept.plan_count >= OUTLOOK_STEPS
-            or kept.step_count >= kept.outlook.step_count
-        ):
-            for entry in self._promises.front():
-                if self._is_late(entry, now_s):
-                    self._give_way(entry, is_lost=True)
-            outlook = self._promises.outlook(now_s, frozenset())
-            kept = self._kept = _Kept(outlook, self._promises.spare_s(outlook), now_s)
-        passed_s = now_s - kept.at_s
-        return kept.outlook, kept.spare_s - passed_s + kept.progress_s
+    def _look(self, now_s: float) -> tuple[Outlook, float]:
+        """Plays the promises, without those that can no longer be kept."""
+        for entry in self._promises.front():
+            if self._is_late(entry, now_s):
+                self._give_way(entry, is_lost=True)
+        outlook = self._promises.outlook(now_s, frozenset())
+        return outlook, self._promises.spare_s(outlook)
 
-    def _progress(self, batch: Batch) -> None:
-        """Books with the promises a step that they needed, or one that they had to spare."""
-        kept = self._kept
-        if kept is None:
-            return
-        kept.plan_count += 1
-        counts = Counter(step.job_id for step in batch.steps)
-        chosen = kept.outlook.chosen
-        if chosen and all(counts[one.job.job_id] >= count for one, count in chosen.items()):
-            kept.step_count += 1
-            key = next(iter(chosen)).shape.key
-            kept.progress_s += self.costs.step_s(key, kept.outlook.row_count)
+    def _needed_s(self, outlook: Outlook) -> float:
+        """Seconds of the step that the promises need next."""
+        return self.costs.step_s(next(iter(outlook.chosen)).shape.key, outlook.row_count)
 
     def _done_s(self, entry: Entry, now_s: float, played: Played | None = None) -> float:
         """Seconds until an entry is done, with what may be expected to overtake it."""
@@ -394,4 +381,6 @@ class StepBatcher:
         line_s = own_s(self._queue, entry, self._pace(entry.shape), self._running, played)
         busy_s = max(0.0, self._busy_until_s - now_s)
         done_s = busy_s + line_s + self._queue.others_s(entry, line_s)
-        return self._recent.delayed_s(done_s, now_s=now_s, place_s=entry.sort_s)
+        return self._recent.delayed_s(
+            done_s, now_s=now_s, place_s=entry.sort_s, priority=entry.job.spec.priority
+        )

@@ -20,12 +20,16 @@ from dataclasses import dataclass, field
 
 from darkroom_server.domain.jobs import Job
 from darkroom_server.domain.models import DynamicBatching, TimeoutAction
-from darkroom_server.scheduling.ranking import Ranking
+from darkroom_server.scheduling.ranking import Ranking, TimedRanking
+from darkroom_server.scheduling.run_kinds import RunKind
+from darkroom_server.scheduling.window_entry import WindowEntry, WindowGroup
 
 #: Jobs without a deadline are ordered as if they had to be done within this time.
 PATIENCE_S = 60.0
 #: Jobs too large for the room left in a batch that are looked past for one that fits.
 MAX_LOOKED_PAST = 16
+#: Kinds of runs of which it is told one by one how much waits; the rest is counted as one.
+MAX_COUNTED_KINDS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,36 +54,13 @@ class WaitUntil:
     until_s: float
 
 
-@dataclass(slots=True)
-class _Entry:
-    job: Job
-    #: What it may run together with; unique when it runs alone.
-    group: Hashable
-    is_alone: bool
-    #: Of priority; 1 is the highest.
-    level: int
-    #: When it has waited long enough for others.
-    due_s: float
-    sort_s: float
-    number: int
-    remaining: list[int]
-    has_begun: bool = False
-    #: Whether it has waited too long and lets others pass.
-    is_delayed: bool = False
-
-    @property
-    def rank(self) -> tuple[float, ...]:
-        """By level, then those that have not waited too long, then by deadline, then arrival."""
-        return (self.level, self.is_delayed, self.sort_s, self.number)
-
-
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A job, and how many of its images wait for a run."""
+    """What waits of one kind: steps of single images; `is_alone`: they run one by one."""
 
-    job: Job
+    kind: RunKind
     is_alone: bool
-    image_count: int
+    image_step_count: float
 
 
 @dataclass(slots=True)
@@ -88,8 +69,15 @@ class WindowBatcher:
 
     max_images: int
     batching: DynamicBatching
-    _entries: dict[str, _Entry] = field(default_factory=dict)
-    _groups: dict[Hashable, Ranking[_Entry]] = field(default_factory=dict)
+    _entries: dict[str, WindowEntry] = field(default_factory=dict)
+    _all: TimedRanking[WindowEntry] = field(default_factory=TimedRanking)
+    _lines: dict[tuple[RunKind, bool], TimedRanking[WindowEntry]] = field(default_factory=dict)
+    _groups: dict[Hashable, WindowGroup] = field(default_factory=dict)
+    #: Groups that a batch may be of at once, and by level when others may be, some of them no more.
+    _ready: Ranking[WindowGroup] = field(default_factory=Ranking)
+    _unready: dict[int, list[tuple[float, int, WindowGroup]]] = field(default_factory=dict)
+    #: The limit that this was found for.
+    _known_max_images: int = 0
     #: Jobs that have not begun, by level.
     _waiting_counts: Counter[int] = field(default_factory=Counter)
     _deadlines: list[tuple[float, str]] = field(default_factory=list)
@@ -116,8 +104,9 @@ class WindowBatcher:
             sort_s = job.deadline_s
             ends_s = min(ends_s, job.deadline_s)
             heapq.heappush(self._deadlines, (job.deadline_s, job.job_id))
-        entry = _Entry(
+        entry = WindowEntry(
             job=job,
+            kind=RunKind.of(job.spec),
             group=("alone", job.job_id) if alone else ("shared", key),
             is_alone=alone,
             level=level,
@@ -129,7 +118,11 @@ class WindowBatcher:
         )
         self._entries[job.job_id] = entry
         self._waiting_counts[level] += 1
-        self._groups.setdefault(entry.group, Ranking()).add(entry)
+        self._all.add(entry)
+        self._lines.setdefault((entry.kind, alone), TimedRanking()).add(entry)
+        group = self._groups.setdefault(entry.group, WindowGroup())
+        group.add(entry)
+        self._look_at(group)
 
     def has_room(self, job: Job) -> bool:
         """Whether the queue policy of a job's level lets one more wait."""
@@ -143,9 +136,15 @@ class WindowBatcher:
         if entry is None:
             return
         self._waiting_counts[entry.level] -= not entry.has_begun
+        self._all.remove(entry)
+        line = self._line(entry)
+        line.remove(entry)
+        if not line:
+            del self._lines[(entry.kind, entry.is_alone)]
         group = self._groups[entry.group]
         group.remove(entry)
-        if not group:
+        self._look_at(group)
+        if not group.entries:
             del self._groups[entry.group]
 
     def expired(self, now_s: float) -> tuple[Job, ...]:
@@ -172,52 +171,58 @@ class WindowBatcher:
                 case TimeoutAction.REJECT:
                     rejected.append(entry.job)
                 case TimeoutAction.DELAY:
-                    group = self._groups[entry.group]
-                    group.remove(entry)
-                    entry.is_delayed = True
-                    group.add(entry)
+                    self._delay(entry)
         return tuple(rejected)
 
     def ahead(self, job: Job, now_s: float) -> Iterator[Waiting]:
-        """Jobs with images that do not run yet and would go before one that came now."""
+        """What does not run yet and would go before a job that came now."""
         level = self.batching.level(job.spec.priority)
         sort_s = now_s + PATIENCE_S if job.deadline_s is None else job.deadline_s
         rank = (level, False, sort_s, math.inf)
-        for job_id, entry in self._entries.items():
-            running_count = sum(image.job_id == job_id for image in self._running.images)
-            if entry.rank < rank and len(entry.remaining) > running_count:
-                yield Waiting(entry.job, entry.is_alone, len(entry.remaining) - running_count)
+        rest_s = self._all.work_before_s(rank)
+        lines = iter(self._lines.items())
+        for (kind, is_alone), line in itertools.islice(lines, MAX_COUNTED_KINDS):
+            work_s = line.work_before_s(rank)
+            rest_s -= work_s
+            if work_s:
+                yield Waiting(kind, is_alone, work_s / kind.step_px)
+        for (kind, is_alone), _ in itertools.islice(lines, 1):
+            if rest_s > 0:
+                yield Waiting(kind, is_alone, rest_s / kind.step_px)
 
     def order(self) -> Iterator[str]:
-        """Job ids, the most urgent first."""
-        ranked = heapq.merge(*self._groups.values(), key=lambda entry: entry.rank)
-        return (entry.job.job_id for entry in ranked)
+        """Job ids, the most urgent first; each costs the same, however many there are."""
+        return (entry.job.job_id for entry in self._all)
 
     def ahead_count(self, job_id: str) -> int:
         """Jobs that are more urgent than one that is here."""
-        rank = self._entries[job_id].rank
-        return sum(group.count_before(rank) for group in self._groups.values())
+        return self._all.count_before(self._entries[job_id].rank)
 
     def plan(self, now_s: float) -> WindowBatch | WaitUntil:
-        """The next batch, or how long to wait for it. Changes nothing.
+        """The next batch, or how long to wait for it. Planned twice, it is the same.
 
         Of jobs of the highest priority here: those below it wait, also while these still may.
         """
-        if not self._groups:
+        if not self._entries:
             return WaitUntil(math.inf)
-        groups = sorted(self._groups.values(), key=lambda group: group.first.rank)
-        highest = groups[0].first.rank[0]
-        until_s = math.inf
-        for group in itertools.takewhile(lambda group: group.first.rank[0] == highest, groups):
-            planned = self._plan_group(group, now_s)
-            if isinstance(planned, WindowBatch):
-                return planned
-            until_s = min(until_s, planned.until_s)
-        return WaitUntil(until_s)
+        if self._known_max_images != self.max_images:
+            self._known_max_images = self.max_images
+            for group in self._groups.values():
+                self._look_at(group)
+        highest = self._all.first.level
+        unready = self._unready.setdefault(highest, [])
+        while unready and (unready[0][0] <= now_s or _is_stale(unready[0], highest)):
+            found = heapq.heappop(unready)
+            if not _is_stale(found, highest):
+                found[-1].is_ready = True
+                self._ready.add(found[-1])
+        if len(self._ready) and self._ready.first.rank[0] == highest:
+            return WindowBatch(self._filled(self._ready.first)[0])
+        return WaitUntil(unready[0][0] if unready else math.inf)
 
     def begin(self, batch: WindowBatch) -> None:
         """Jobs of a batch that is about to run wait no longer, also those that go in parts."""
-        self._running = batch
+        self._set_running(batch)
         for image in batch.images:
             entry = self._entries.get(image.job_id)
             if entry is not None and not entry.has_begun:
@@ -226,23 +231,78 @@ class WindowBatcher:
 
     def commit(self, batch: WindowBatch) -> None:
         """Drops the images of a batch that was run, and jobs of which none are left."""
-        self._running = WindowBatch(())
+        self._set_running(WindowBatch(()))
         for image in batch.images:
             entry = self._entries.get(image.job_id)
-            if entry is not None and image.image_index in entry.remaining:
+            if entry is None or image.image_index not in entry.remaining:
+                continue
+            if len(entry.remaining) == 1:
+                self.remove(image.job_id)
+            else:
                 entry.remaining.remove(image.image_index)
-                if not entry.remaining:
-                    self.remove(image.job_id)
+                self._touch(entry)
+                self._look_at(self._groups[entry.group])
 
-    def _plan_group(self, group: Ranking[_Entry], now_s: float) -> WindowBatch | WaitUntil:
-        """Whole jobs, in order, as far as there is room.
+    def _line(self, entry: WindowEntry) -> TimedRanking[WindowEntry]:
+        """Those whose runs cost the same."""
+        return self._lines[(entry.kind, entry.is_alone)]
+
+    def _touch(self, entry: WindowEntry) -> None:
+        """More or less of an entry waits."""
+        self._all.touch(entry)
+        self._line(entry).touch(entry)
+
+    def _set_running(self, batch: WindowBatch) -> None:
+        counts = Counter(image.job_id for image in batch.images)
+        for job_id in dict.fromkeys(
+            image.job_id for image in (*self._running.images, *batch.images)
+        ):
+            if (entry := self._entries.get(job_id)) is not None:
+                entry.running_count = counts[job_id]
+                self._touch(entry)
+        self._running = batch
+
+    def _delay(self, entry: WindowEntry) -> None:
+        """Puts an entry behind the others of its level."""
+        group = self._groups[entry.group]
+        rankings: tuple[Ranking[WindowEntry], ...] = (self._all, self._line(entry), group.entries)
+        for ranking in rankings:
+            ranking.remove(entry)
+        entry.is_delayed = True
+        for ranking in rankings:
+            ranking.add(entry)
+        self._look_at(group)
+
+    def _look_at(self, group: WindowGroup) -> None:
+        """Finds when a batch of a group is to run; what is in it has changed."""
+        if group.is_ready:
+            self._ready.remove(group)
+        was = (group.rank[:1], None if group.is_ready else group.ready_s)
+        group.is_ready = False
+        if not group.entries:
+            group.ready_s = None
+            return
+        group.rank = group.entries.first.rank
+        group.ready_s = -math.inf if self._filled(group)[1] else group.due_s()
+        level = group.entries.first.level
+        if was == (group.rank[:1], group.ready_s):
+            return
+        unready = self._unready.setdefault(level, [])
+        heapq.heappush(unready, (group.ready_s, next(self._numbers), group))
+        if len(unready) > 2 * len(self._groups) + MAX_LOOKED_PAST:
+            live = {id(one[-1]): one for one in unready if not _is_stale(one, level)}
+            unready[:] = live.values()
+            heapq.heapify(unready)
+
+    def _filled(self, group: WindowGroup) -> tuple[tuple[ImagePlace, ...], bool]:
+        """Whole jobs, in order, as far as there is room, and whether they wait for no others.
 
         A job larger than the room there is at most goes in parts.
         """
-        room = self._room(group.first)
+        room = self._room(group.entries.first)
         images: list[ImagePlace] = []
         preferred_count, looked_past_count = 0, 0
-        for entry in group:
+        for entry in group.entries:
             wanted = entry.remaining if images else entry.remaining[:room]
             if len(images) + len(wanted) > room:
                 looked_past_count += 1
@@ -253,13 +313,10 @@ class WindowBatcher:
             if len(images) == room or looked_past_count == MAX_LOOKED_PAST:
                 break
         if preferred_count:
-            return WindowBatch(tuple(images[:preferred_count]))
-        due_s = min(entry.due_s for entry in group)
-        if len(images) == room or looked_past_count or due_s <= now_s:
-            return WindowBatch(tuple(images))
-        return WaitUntil(due_s)
+            return tuple(images[:preferred_count]), True
+        return tuple(images), len(images) == room or looked_past_count > 0
 
-    def _room(self, first: _Entry) -> int:
+    def _room(self, first: WindowEntry) -> int:
         """Images of a batch that the most urgent of a group is in.
 
         Not more than the largest preferred size, unless the first job alone has more.
@@ -268,3 +325,9 @@ class WindowBatcher:
             return 1
         most = max(self.batching.preferred_batch_sizes, default=self.max_images)
         return min(self.max_images, max(most, len(first.remaining)))
+
+
+def _is_stale(one: tuple[float, int, WindowGroup], level: int) -> bool:
+    """Whether it is so no more that a group of a level waits until a time."""
+    ready_s, _, group = one
+    return group.is_ready or group.ready_s != ready_s or group.rank[0] != level

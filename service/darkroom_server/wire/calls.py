@@ -1,20 +1,42 @@
-"""What is learnt of a call while it is answered, for the edge's log line and its metrics."""
+"""How a call is known and how it ends: its id, its log line, its count, its status.
+
+One for all edges: gRPC, Connect and gRPC-Web, HTTP.
+"""
 
 from __future__ import annotations
 
+import re
+import uuid
 from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import Any
 
+import grpc
 import structlog
+from google.rpc import status_pb2
+
+from darkroom_server.domain.errors import DarkroomError
+from darkroom_server.telemetry.metrics import REQUESTS, Metrics
+from darkroom_server.wire.status import (
+    internal_status,
+    retry_pushback_ms,
+    status_of,
+    unimplemented_status,
+)
+
+#: In metadata and in HTTP's headers.
+REQUEST_ID_KEY = "x-request-id"
+_SANE_ID = re.compile(r"[!-~]{1,128}")
+_CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
 @dataclass(slots=True)
 class CallNotes:
-    """One call. Mutable: it is filled in while the call is answered.
+    """What is learnt of one call. Mutable: it is filled in while the call is answered.
 
     `model` is one of the repository, never what a caller made up, which would make a series of a
-    metric each. `job_id` is what the workers' log has of it. `rpc` is the method and `code` the
-    status of a remote procedure call over HTTP, where a stream's own status is 200.
+    metric each. `job_id` is what the workers' log has of it. `rpc` is the method of a remote
+    procedure call and `code` its status, also over HTTP, where a stream's own status is 200.
     """
 
     request_id: str
@@ -27,6 +49,18 @@ class CallNotes:
         """What the access line says of it besides."""
         values = {"model": self.model, "job_id": self.job_id, "code": self.code}
         return {name: value for name, value in values.items() if value}
+
+    def count(self, metrics: Metrics, code: grpc.StatusCode) -> None:
+        """Notes and counts how a remote procedure call has ended."""
+        self.code = code.name
+        metrics.count(REQUESTS, (self.rpc, self.model, code.name))
+
+    def log(self, log: Any, event: str, duration_s: float, *, quiet: bool, **fields: Any) -> None:
+        """Writes the access line. `quiet`: of a probe, whose lines would bury the others."""
+        write = log.debug if quiet else log.info
+        duration_ms = round(duration_s * 1000, 1)
+        told = self.told()
+        write(event, **fields, duration_ms=duration_ms, request_id=self.request_id, **told)
 
 
 _current: ContextVar[CallNotes | None] = ContextVar("call", default=None)
@@ -41,3 +75,47 @@ def begin_call(notes: CallNotes) -> None:
 def current_call() -> CallNotes:
     """The notes of the call that the task answers; new ones where no edge has begun it."""
     return _current.get() or CallNotes("")
+
+
+def request_id(*given: str | None) -> str:
+    """The first of the caller's own ids that is sane, else a new one."""
+    sane = (value for value in given if value and _SANE_ID.fullmatch(value))
+    return next(sane, None) or uuid.uuid4().hex
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """How a remote procedure call ends that raised something."""
+
+    status: status_pb2.Status
+    pushback_ms: int | None = None
+
+    @property
+    def code(self) -> grpc.StatusCode:
+        """The status' code."""
+        return _CODES[self.status.code]
+
+
+def failure_of(error: Exception, call_id: str, log: Any) -> Failure:
+    """What the caller of a remote procedure is told of the error; bugs are logged, and only there.
+
+    `call_id` is the call's id. Called where the error is handled, as `log_bug` is.
+    """
+    if isinstance(error, DarkroomError):
+        return Failure(status_of(error, call_id), retry_pushback_ms(error))
+    if isinstance(error, NotImplementedError):
+        return Failure(unimplemented_status())
+    log_bug(call_id, log)
+    return Failure(internal_status(call_id))
+
+
+def log_bug(call_id: str, log: Any) -> None:
+    """Writes down the error that is being handled, which nobody foresaw, and where it came from."""
+    log.exception("unhandled error", request_id=call_id)
+
+
+def why_gone(remaining_s: float | None) -> grpc.StatusCode:
+    """How a call ends whose caller has left, with so much of its deadline left, if it had one."""
+    if remaining_s is not None and remaining_s <= 0:
+        return grpc.StatusCode.DEADLINE_EXCEEDED
+    return grpc.StatusCode.CANCELLED

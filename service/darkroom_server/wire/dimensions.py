@@ -6,9 +6,10 @@ import math
 from dataclasses import dataclass
 
 from darkroom_server.domain.errors import InvalidParameter
+from darkroom_server.domain.jobs import DimensionPolicy
 from darkroom_server.domain.models import Limits, ModelInfo
 from darkroom_server.wire.notices import Notice, NoticeReason
-from darkroom_server.wire.requests import DimensionPolicy, ImageRequest
+from darkroom_server.wire.requests import ImageRequest
 
 
 @dataclass(frozen=True, slots=True)

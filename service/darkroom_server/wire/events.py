@@ -11,6 +11,7 @@ from google.protobuf.duration_pb2 import Duration
 from darkroom.v1 import image_pb2
 from darkroom.v1.image_service_pb2 import GenerationEvent
 from darkroom_server.domain.jobs import (
+    BatchShare,
     ImageFormat,
     ImageSpec,
     JobCompleted,
@@ -30,11 +31,8 @@ from darkroom_server.wire.resolve import Resolved
 CHUNK_BYTES = 256 * 1024
 
 _STAGES: Mapping[Stage, GenerationEvent.Stage.ValueType] = {
-    Stage.LOAD: GenerationEvent.STAGE_LOAD,
     Stage.ENCODE: GenerationEvent.STAGE_ENCODE,
     Stage.DENOISE: GenerationEvent.STAGE_DENOISE,
-    Stage.DECODE: GenerationEvent.STAGE_DECODE,
-    Stage.COMPRESS: GenerationEvent.STAGE_COMPRESS,
 }
 _FORMATS: Mapping[ImageFormat, image_pb2.OutputFormat.ValueType] = {
     ImageFormat.PNG: image_pb2.OUTPUT_FORMAT_PNG,
@@ -47,7 +45,8 @@ _FORMATS: Mapping[ImageFormat, image_pb2.OutputFormat.ValueType] = {
 class RunningModel:
     """Which model version runs a job. `digest` is that of its files, `dtype` its weights' type.
 
-    `runtime` computes the pixels; `variant` names what else of the configuration changes them.
+    `runtime` computes the pixels; `variant` names what else of the configuration changes them, and
+    `made_by` the libraries and the device, which round each in their way.
     """
 
     name: str
@@ -56,6 +55,7 @@ class RunningModel:
     dtype: str
     runtime: str = "torch"
     variant: tuple[str, ...] = ()
+    made_by: str = ""
 
 
 class EventWriter:
@@ -102,7 +102,8 @@ class EventWriter:
                 event.progress.stage = _STAGES[happened.stage]
                 event.progress.completed_step_count = happened.completed_step_count
                 event.progress.total_step_count = happened.total_step_count
-                event.progress.image_index = happened.image_index
+                if happened.batch is not None:
+                    event.progress.batch.CopyFrom(_batch(happened.batch))
                 yield event
             case JobPreview():
                 event.preview.CopyFrom(_preview(happened))
@@ -153,6 +154,7 @@ def _effective(resolved: Resolved, model: RunningModel) -> image_pb2.EffectivePa
                 spec.reproducibility.name.lower(),
                 *model.variant,
                 *((spec.feature_cache.name,) if spec.feature_cache else ()),
+                *((model.made_by,) if model.made_by else ()),
             )
         ),
     )
@@ -219,10 +221,16 @@ def _completed(completed: JobCompleted) -> GenerationEvent.Completed:
         text = f"the model makes images of {width_px}x{height_px} px of such a request"
         event.warnings.append(_warning(Notice(NoticeReason.DIMENSION_NOT_KEPT, text, "width_px")))
     if completed.batch is not None:
-        event.batch.batch_id = completed.batch.batch_id
-        event.batch.batch_image_count = completed.batch.batch_image_count
-        event.batch.request_image_count = completed.batch.request_image_count
+        event.batch.CopyFrom(_batch(completed.batch))
     return event
+
+
+def _batch(share: BatchShare) -> image_pb2.BatchInfo:
+    return image_pb2.BatchInfo(
+        batch_id=share.batch_id,
+        batch_image_count=share.batch_image_count,
+        request_image_count=share.request_image_count,
+    )
 
 
 def _timings(timings: JobTimings) -> image_pb2.Timings:

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from darkroom_server.domain.errors import InvalidImage
-from darkroom_server.domain.jobs import FillSpec, Pixels, SourceSpec
+from darkroom_server.domain.jobs import FillSpec, MaskPolarity, Pixels, SourceSpec
 from darkroom_server.wire.dimensions import Size
 from darkroom_server.wire.images import (
     ImageLimits,
@@ -18,7 +18,7 @@ from darkroom_server.wire.images import (
     to_rgb,
 )
 from darkroom_server.wire.notices import Notice, NoticeReason
-from darkroom_server.wire.requests import FillInput, MaskPolarity, SourceInput
+from darkroom_server.wire.requests import FillInput, SourceInput
 
 IMAGE_FIELD = "image.content"
 MASK_FIELD = "mask.content"

@@ -30,12 +30,14 @@ async def generation_events(
     request: ImageRequest,
     *,
     deadline_s: float | None,
+    is_collected: bool = False,
 ) -> AsyncGenerator[Told, None]:
     """Admits a request and tells of it until it ends; closing the generator cancels the job.
 
     Nothing is yielded before admission is decided: a client may retry only until then.
-    `deadline_s` is on the monotonic clock. The request is at the cost of the caller that the edge
-    has named. Raises DarkroomError. Belongs to the engine's event loop.
+    `deadline_s` is on the monotonic clock; images of what `is_collected` are kept until the end.
+    The request is at the cost of the caller that the edge has named. Raises DarkroomError. Belongs
+    to the engine's event loop.
     """
     writer = EventWriter(time.time_ns)
     call, caller = current_call(), current_caller()
@@ -57,6 +59,7 @@ async def generation_events(
             dtype=session.dtype.value,
             runtime=session.model.runtime_label,
             variant=session.model.memory.names(),
+            made_by=session.made_by,
         )
         if request.validate_only:
             yield None, [writer.accepted(session.job_id, resolved, model), writer.validated()]
@@ -68,6 +71,7 @@ async def generation_events(
                 deadline_s=deadline_s,
                 caller=caller.name,
                 weight=caller.key.weight,
+                is_collected=is_collected,
             )
             yield None, [writer.accepted(session.job_id, resolved, model)]
             async for happened in session.events():

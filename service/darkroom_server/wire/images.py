@@ -24,6 +24,7 @@ from darkroom_server.wire.dimensions import Size
 from darkroom_server.wire.notices import Notice, NoticeReason
 from darkroom_server.wire.orientation import orientation
 from darkroom_server.wire.parts import Parts, TooIntricate
+from darkroom_server.wire.picture_being_read import begin_reading
 
 # Every size is checked against a stricter limit below, before anything is decoded.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
@@ -211,6 +212,7 @@ _MODE_NAMES = {
 
 def _open(content: bytes, field: str, limits: ImageLimits) -> _Opened:
     """Reads structure and header and holds them to the limits; nothing is decoded."""
+    begin_reading(field)
     if len(content) > limits.max_bytes:
         raise ImageTooLarge(field, f"{len(content)} bytes; at most {limits.max_bytes} are taken")
     too_many_pixels = f"more than the {limits.max_pixel_count} pixels that are taken"

@@ -19,7 +19,8 @@ from darkroom_server.domain.models import (
     VersionStatus,
 )
 from darkroom_server.engine.model_control import LoadReport
-from darkroom_server.wire.limits import MAX_GUIDANCE_SCALE, MAX_SEED
+from darkroom_server.parameters.parameter import Default, Kind
+from darkroom_server.parameters.table import PARAMETERS
 
 _TASKS: Mapping[Task, pb.Model.Task.ValueType] = {
     Task.TEXT_TO_IMAGE: pb.Model.TASK_TEXT_TO_IMAGE,
@@ -137,39 +138,27 @@ def _step_sharing(sharing: StepSharing) -> pb.StepSharing:
 
 
 def _parameter(field: str, effective: bool, model: ModelInfo) -> pb.ParameterSpec:
-    """What a form needs to know of a field; names without numbers have no range."""
-    limits, defaults = model.limits, model.defaults
-    size = (limits.min_size_px, limits.max_size_px, limits.size_multiple_px)
+    """What a form needs to know of a field; those that are no numbers have no range."""
     spec = pb.ParameterSpec(field=field, effective=effective)
-    match field:
-        case "width_px":
-            _fill_range(spec, *size, defaults.width_px)
-        case "height_px":
-            _fill_range(spec, *size, defaults.height_px)
-        case "step_count":
-            _fill_range(spec, 1, limits.max_step_count, 1, defaults.step_count)
-        case "image_count":
-            _fill_range(spec, 1, limits.max_image_count, 1, 1)
-        case "guidance_scale":
-            _fill_range(spec, 0, MAX_GUIDANCE_SCALE, None, defaults.guidance_scale)
-        case "strength":
-            _fill_range(spec, 0, 1, None, defaults.strength)
-        case "preserve_unmasked":
-            _fill_range(spec, 0, 1, 1, defaults.preserve_unmasked)
-        case "seed":
-            _fill_range(spec, 0, MAX_SEED, 1, None)
+    parameter = PARAMETERS.get(field)
+    if parameter is None:
+        return spec
+    if parameter.kind is Kind.FLAG:
+        spec.min_value, spec.max_value, spec.step_value = 0, 1, 1
+    elif parameter.lowest is not None and parameter.highest is not None:
+        spec.min_value = _bound(model, parameter.model_lowest, parameter.lowest)
+        spec.max_value = _bound(model, parameter.model_highest, parameter.highest)
+        if parameter.kind is Kind.WHOLE:
+            spec.step_value = _bound(model, parameter.model_step, 1)
+    else:
+        return spec
+    if parameter.default is Default.MODEL:
+        spec.default_value = getattr(model.defaults, field)
+    elif not isinstance(parameter.default, Default):
+        spec.default_value = parameter.default
     return spec
 
 
-def _fill_range(
-    spec: pb.ParameterSpec,
-    lowest: float,
-    highest: float,
-    step: float | None,
-    default: float | None,
-) -> None:
-    spec.min_value, spec.max_value = lowest, highest
-    if step is not None:
-        spec.step_value = step
-    if default is not None:
-        spec.default_value = default
+def _bound(model: ModelInfo, name: str, otherwise: float) -> float:
+    """The model's limit of that name."""
+    return float(getattr(model.limits, name)) if name else otherwise

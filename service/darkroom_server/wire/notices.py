@@ -19,6 +19,8 @@ class NoticeReason(enum.Enum):
     PARAMETER_WITHOUT_EFFECT = "PARAMETER_WITHOUT_EFFECT"
     #: The model was not taught some words of a text.
     PROMPT_WORDS_UNKNOWN = "PROMPT_WORDS_UNKNOWN"
+    #: The size is far from those that the model was trained at.
+    SIZE_UNTRAINED = "SIZE_UNTRAINED"
     #: A text is longer than the model's text encoders read.
     PROMPT_TRUNCATED = "PROMPT_TRUNCATED"
     #: The model made the image in another size than was asked for.

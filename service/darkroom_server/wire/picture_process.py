@@ -14,6 +14,7 @@ import sys
 from typing import BinaryIO
 
 from darkroom_server.domain.errors import DarkroomError
+from darkroom_server.wire.picture_being_read import listen
 
 #: Of a processor, for one errand: four times what the largest pictures that are taken need.
 WORK_LIMIT_S = 20.0
@@ -27,6 +28,7 @@ def main() -> None:
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     _limit_memory()
+    listen(lambda field: _answer(answers, field))
     # The signal ends the process even in the middle of a decoder; a server may have it ignored.
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
     _serve(sys.stdin.buffer, answers, float(sys.argv[1]))
@@ -45,8 +47,13 @@ def _serve(errands: BinaryIO, answers: BinaryIO, work_limit_s: float) -> None:
         except DarkroomError as error:
             answer = None, error
         signal.setitimer(signal.ITIMER_PROF, 0.0)
-        pickle.dump(answer, answers, pickle.HIGHEST_PROTOCOL)
-        answers.flush()
+        _answer(answers, answer)
+
+
+def _answer(answers: BinaryIO, answer: object) -> None:
+    """The name of a field that is read from now on, or the errand's value and refusal."""
+    pickle.dump(answer, answers, pickle.HIGHEST_PROTOCOL)
+    answers.flush()
 
 
 def _limit_memory() -> None:

@@ -30,8 +30,8 @@ _LEAST_COUNT, _MOST_COUNT = 2, 8
 _COMMAND = (sys.executable, "-P", "-m", "darkroom_server.wire.picture_process")
 #: Libraries with threads of their own would hold memory for each.
 _ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-#: The file is named by who asks, who may have sent two.
-_FIELD = "image.content"
+#: Before the process has told which picture it reads.
+_FIRST_FIELD = "image.content"
 _RETRY_AFTER_S = 1.0
 
 
@@ -162,6 +162,7 @@ class _Process:
             start_new_session=True,
         )
         self.is_alive = True
+        self._field = _FIRST_FIELD
 
     def is_running(self) -> bool:
         """Whether it is there still: the system may end any process."""
@@ -171,11 +172,14 @@ class _Process:
         """Value and refusal; blocks. Afterwards it is not alive if it has ended of the errand."""
         assert self._popen.stdin is not None
         assert self._popen.stdout is not None
+        self._field = _FIRST_FIELD
         try:
             pickle.dump(message, self._popen.stdin, pickle.HIGHEST_PROTOCOL)
             self._popen.stdin.flush()
-            found: tuple[object, Exception | None] = pickle.load(self._popen.stdout)
-            return found
+            while isinstance(found := pickle.load(self._popen.stdout), str):
+                self._field = found
+            value, refusal = found
+            return value, refusal
         except (OSError, EOFError, pickle.UnpicklingError):
             self.is_alive = False
             return None, self._end_of(self._popen.wait())
@@ -184,9 +188,9 @@ class _Process:
         """What became of the picture where the process ended in the middle of an errand."""
         if exit_code == -signal.SIGPROF:
             text = f"it takes more than {self._work_limit_s:g} s of work to decode"
-            return InvalidImage(_FIELD, text)
+            return InvalidImage(self._field, text)
         if exit_code < 0:
-            return InvalidImage(_FIELD, "it ends the decoder, so it cannot be read")
+            return InvalidImage(self._field, "it ends the decoder, so it cannot be read")
         return RuntimeError(f"a process that decodes pictures ended with {exit_code}")
 
     def kill(self) -> None:

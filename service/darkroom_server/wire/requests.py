@@ -1,44 +1,33 @@
 """What a caller asked for, before a model's defaults and limits are applied.
 
-Both edges parse their own format into these values; unset stays None.
+Both edges read their own format into a `Said`, of which `image_request` makes these values; unset
+stays None.
 """
 
 from __future__ import annotations
 
-import enum
-from dataclasses import dataclass
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 from darkroom_server.domain.jobs import (
+    DimensionPolicy,
     FeatureCache,
     ImageFormat,
+    MaskPolarity,
     PreviewSpec,
     Priority,
     Reproducibility,
     Task,
+    UnsupportedParameterPolicy,
 )
+from darkroom_server.parameters.parameter import Parameter
+from darkroom_server.parameters.table import PARAMETERS
 
-
-class UnsupportedParameterPolicy(enum.Enum):
-    """What to do with a parameter that the chosen model cannot honour."""
-
-    REJECT = "reject"
-    IGNORE = "ignore"
-
-
-class DimensionPolicy(enum.Enum):
-    """What to do with a size that the model's grid does not divide."""
-
-    ROUND_DOWN = "round-down"
-    REJECT = "reject"
-
-
-class MaskPolarity(enum.Enum):
-    """Which mask value asks for new pixels."""
-
-    WHITE_REPAINTS = "white"
-    BLACK_REPAINTS = "black"
-    #: Fully transparent pixels are repainted; colour is ignored.
-    TRANSPARENT_REPAINTS = "transparent"
+#: What a caller set: values by their field's name, by the message that the field is in ("" for the
+#: request itself). A message that was sent is there even if it was empty.
+Said = Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,3 +88,61 @@ class ImageRequest:
     #: None: the model's own.
     reproducibility: Reproducibility | None = None
     feature_cache: FeatureCache | None = None
+
+    @property
+    def image_input(self) -> FillInput | SourceInput | None:
+        """The image that came along, and what is asked of it."""
+        return self.fill or self.source
+
+
+def image_request(task: Task, said: Said) -> ImageRequest:
+    """The request that was said; nothing of it is checked yet."""
+    values: dict[str, Any] = {"prompt": "", **said.get("", {})}
+    image: dict[str, Any] = {"image": said.get("image", {}).get("content", b"")}
+    for name in [name for name in values if PARAMETERS[name].needs_image]:
+        image[name] = values.pop(name)
+    mask = said.get("mask", {}).get("content") or None
+    preview = said.get("preview", {})
+    return ImageRequest(
+        task=task,
+        **values,
+        output=OutputRequest(**said.get("output", {})),
+        preview=PreviewSpec(**preview) if "interval_step_count" in preview else None,
+        feature_cache=FeatureCache(**said["feature_cache"]) if "feature_cache" in said else None,
+        fill=FillInput(**image, mask=mask) if task is Task.FILL else None,
+        source=SourceInput(**image) if task is Task.IMAGE_TO_IMAGE else None,
+    )
+
+
+_UNSET: Mapping[str, object] = {
+    field.name: field.default
+    for kind in (ImageRequest, FillInput, SourceInput)
+    for field in dataclasses.fields(kind)
+}
+
+
+def value_of(request: ImageRequest, parameter: Parameter) -> Any:
+    """What the request has of a parameter; None where it is unset or there is no place for it."""
+    if parameter.needs_image:
+        return getattr(request.image_input, parameter.name, None)
+    value = getattr(request, parameter.name)
+    return getattr(value, parameter.leaf, None) if parameter.group else value
+
+
+def is_set(request: ImageRequest, parameter: Parameter) -> bool:
+    """Whether the caller set the parameter, or another one of its message."""
+    holder = request.image_input if parameter.needs_image else request
+    unset = _UNSET[parameter.name]
+    return bool(getattr(holder, parameter.name, unset) != unset)
+
+
+def without(request: ImageRequest, parameter: Parameter) -> ImageRequest:
+    """The request as if the parameter, and all of its message, had not been set."""
+    unset: dict[str, Any] = {parameter.name: _UNSET[parameter.name]}
+    if not parameter.needs_image:
+        return replace(request, **unset)
+    if request.fill is not None:
+        return replace(request, fill=replace(request.fill, **unset))
+    if request.source is not None:
+        return replace(request, source=replace(request.source, **unset))
+    return request

@@ -17,40 +17,32 @@ from darkroom_server.domain.jobs import (
     SourceSpec,
     StrengthRounding,
     Task,
-)
-from darkroom_server.domain.models import ModelInfo
-from darkroom_server.wire.dimensions import Size, output_size
-from darkroom_server.wire.notices import Notice, NoticeReason
-from darkroom_server.wire.prompt_words import unknown_words
-from darkroom_server.wire.requests import (
-    ImageRequest,
-    OutputRequest,
     UnsupportedParameterPolicy,
 )
+from darkroom_server.domain.models import ModelInfo
+from darkroom_server.parameters.bounds import DEFAULT_QUALITY, DEFAULT_SOURCE_STRENGTH
+from darkroom_server.parameters.parameter import Default, Parameter
+from darkroom_server.parameters.table import PARAMETERS
+from darkroom_server.wire.dimensions import Size, output_size
+from darkroom_server.wire.effects import without_effect
+from darkroom_server.wire.notices import Notice, NoticeReason
+from darkroom_server.wire.prompt_words import unknown_words
+from darkroom_server.wire.requests import ImageRequest, OutputRequest, is_set, value_of, without
+from darkroom_server.wire.untrained_sizes import untrained_sizes
 
-DEFAULT_QUALITY = 90
-#: Image to image: far enough to follow the prompt, near enough to know the image.
-DEFAULT_SOURCE_STRENGTH = 0.6
 #: Seeds chosen by the server stay below this, so that JSON readers keep them exact.
 MAX_CHOSEN_SEED = 2**32 - 1
 
-#: Request fields that a model may not know; the rest belong to every model or to the service.
-_MODEL_PARAMETERS = (
-    "negative_prompt",
-    "width_px",
-    "height_px",
-    "step_count",
-    "guidance_scale",
-    "seed",
-    "image_count",
-    "scheduler",
-    "preview",
-    "feature_cache",
+#: Those that a model may not honour, by the names that models list.
+_REFUSABLE: Mapping[str, Parameter] = {
+    one.name: one for one in PARAMETERS.values() if one.can_be_refused
+}
+#: Those that are run as they were set, or as the model's defaults say.
+_AS_SET = tuple(
+    one
+    for one in PARAMETERS.values()
+    if one.path in {field.name for field in dataclasses.fields(ImageSpec)} and not one.needs_image
 )
-#: The same for Fill, found in `ImageRequest.fill`.
-_FILL_PARAMETERS = ("strength", "preserve_unmasked")
-#: What a parameter is when nobody asked for it.
-_UNSET: Mapping[str, object] = {"image_count": 1}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,31 +80,24 @@ def resolve(
     _check_task(request.task, model)
     request, notices = _without_unsupported(request, model)
     size, size_notices = output_size(request, model, source)
-    defaults, limits = model.defaults, model.limits
-    step_count = defaults.step_count if request.step_count is None else request.step_count
+    as_set = {one.path: _value(request, one, model) for one in _AS_SET}
     strength = _strength(request, model)
-    _check_at_most("step_count", step_count, limits.max_step_count)
-    _check_at_most("image_count", request.image_count, limits.max_image_count)
-    _check_strength(request, model, strength, step_count)
-    spec = ImageSpec(
-        task=request.task,
-        prompt=request.prompt,
-        negative_prompt=request.negative_prompt,
-        width_px=size.width_px,
-        height_px=size.height_px,
-        step_count=step_count,
-        guidance_scale=(
-            defaults.guidance_scale if request.guidance_scale is None else request.guidance_scale
-        ),
-        scheduler=_scheduler(request.scheduler, model),
-        reproducibility=_reproducibility(request, model),
-        seeds=_seeds(request, choose_seed),
-        output=_output(request.output),
-        preview=request.preview if model.parameters.get("preview") else None,
-        priority=request.priority,
-        feature_cache=request.feature_cache,
-    )
-    notices += size_notices + _without_guidance(spec, model) + unknown_words(spec, model)
+    _check_highest(as_set | {"image_count": request.image_count}, model)
+    _check_strength(request, model, strength, as_set["step_count"])
+    given = as_set | {
+        "width_px": size.width_px,
+        "height_px": size.height_px,
+        "scheduler": _scheduler(request.scheduler, model),
+        "reproducibility": _reproducibility(request, model),
+        "seeds": _seeds(request, choose_seed),
+        "output": _output(request.output),
+        "preview": request.preview if model.parameters.get("preview") else None,
+        "feature_cache": request.feature_cache,
+    }
+    spec = ImageSpec(task=request.task, **given)
+    notices += size_notices + untrained_sizes(spec, model)
+    notices += without_effect(request, spec, strength, model)
+    notices += unknown_words(spec, model)
     return Resolved(
         spec=spec,
         strength=strength,
@@ -132,12 +117,14 @@ def _without_unsupported(
 ) -> tuple[ImageRequest, tuple[Notice, ...]]:
     """The request less what the model cannot honour, if the caller's policy allows that."""
     notices: list[Notice] = []
-    for field in _asked(request):
+    for field, parameter in _REFUSABLE.items():
+        if not is_set(request, parameter):
+            continue
         effective = model.parameters.get(field)
         if effective is None:
             if request.unsupported_parameter_policy is UnsupportedParameterPolicy.REJECT:
                 raise UnsupportedParameter(field, f"models/{model.name} does not take {field}")
-            request = _without(request, field)
+            request = without(request, parameter)
             text = f"models/{model.name} does not take {field}; it runs without"
             notices.append(Notice(NoticeReason.PARAMETER_IGNORED, text, field))
         elif not effective:
@@ -146,43 +133,22 @@ def _without_unsupported(
     return request, tuple(notices)
 
 
-def _without_guidance(spec: ImageSpec, model: ModelInfo) -> tuple[Notice, ...]:
-    """A negative prompt is what guidance leads away from; up to 1 there is none."""
-    takes_it = model.parameters.get("negative_prompt")
-    if not (takes_it and spec.negative_prompt) or spec.guidance_scale > 1:
-        return ()
-    text = f"negative_prompt has no effect at a guidance_scale of {spec.guidance_scale:g}"
-    return (Notice(NoticeReason.PARAMETER_WITHOUT_EFFECT, text, "negative_prompt"),)
+def _value(request: ImageRequest, parameter: Parameter, model: ModelInfo) -> Any:
+    value, default = value_of(request, parameter), parameter.default
+    if value is not None or default is Default.NONE:
+        return value
+    return getattr(model.defaults, parameter.path) if default is Default.MODEL else default
 
 
-def _asked(request: ImageRequest) -> tuple[str, ...]:
-    """The model's parameters that the caller set."""
-    places = (
-        (request, _MODEL_PARAMETERS),
-        (request.fill, _FILL_PARAMETERS),
-        (request.source, ("strength",)),
-    )
-    return tuple(
-        field
-        for place, fields in places
-        if place is not None
-        for field in fields
-        if getattr(place, field) != _UNSET.get(field)
-    )
-
-
-def _without(request: ImageRequest, field: str) -> ImageRequest:
-    unset: dict[str, Any] = {field: _UNSET.get(field)}
-    if request.fill is not None and field in _FILL_PARAMETERS:
-        return dataclasses.replace(request, fill=dataclasses.replace(request.fill, **unset))
-    if request.source is not None and field == "strength":
-        return dataclasses.replace(request, source=dataclasses.replace(request.source, **unset))
-    return dataclasses.replace(request, **unset)
-
-
-def _check_at_most(field: str, value: int, highest: int) -> None:
-    if value > highest:
-        raise InvalidParameter(field, f"{value} is above the {highest} that this model allows")
+def _check_highest(values: Mapping[str, Any], model: ModelInfo) -> None:
+    """Holds counts to the model's limits; sizes are seen to where they are rounded."""
+    for path, value in values.items():
+        parameter = PARAMETERS[path]
+        if not parameter.model_highest or parameter.model_step:
+            continue
+        highest = getattr(model.limits, parameter.model_highest)
+        if value > highest:
+            raise InvalidParameter(path, f"{value} is above the {highest} that this model allows")
 
 
 def _strength(request: ImageRequest, model: ModelInfo) -> float:

@@ -6,14 +6,16 @@ import time
 
 import structlog
 
-from darkroom_server.backends.base import StepModel
+from darkroom_server.backends.base import Encoded, Inputs, OneTrajectory, Outputs, StepModel
 from darkroom_server.domain.models import DenoiserKind, ModelInfo
 from darkroom_server.worker.trial import trial_spec
 
 log = structlog.get_logger(__name__)
 
 
-def compile_ahead(model: StepModel, info: ModelInfo) -> None:
+def compile_ahead(
+    model: StepModel[Encoded, OneTrajectory, Inputs, Outputs], info: ModelInfo
+) -> None:
     """Runs a step of each size that is to be compiled with each number of rows that differs."""
     if info.denoiser.kind is DenoiserKind.TORCH:
         return

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -22,6 +24,26 @@ _OUT_OF_MEMORY = (
 )
 
 
+#: The same by the system, of memory, processes, threads and files: all may be there again soon.
+_SHORTAGES = frozenset(
+    {errno.ENOMEM, errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOSPC}
+)
+#: As libraries say it whose errors have no number.
+_OUT_OF_ROOM = (
+    *(os.strerror(number) for number in sorted(_SHORTAGES)),
+    "can't start new thread",
+    "DefaultCPUAllocator: can't allocate memory",
+)
+
+
+class MachineStarved(BaseException):
+    """The machine had no room for a load; the message says of what.
+
+    Not an Exception: it passes everything up to the process's entry, so that the load is tried
+    again.
+    """
+
+
 class DeviceLost(BaseException):
     """The device's context is unusable: whatever this process asks of it from now on fails.
 
@@ -30,10 +52,10 @@ class DeviceLost(BaseException):
     """
 
 
-def attempt(work: Callable[[], Result]) -> Result | DarkroomError:
+def attempt(work: Callable[[], Result], *, is_load: bool = False) -> Result | DarkroomError:
     """What the work makes, or what it failed of; the cause of anything unforeseen is logged.
 
-    Raises DeviceLost.
+    Raises DeviceLost, and of a load MachineStarved.
     """
     try:
         return work()
@@ -43,10 +65,25 @@ def attempt(work: Callable[[], Result]) -> Result | DarkroomError:
         log.exception("model failed")
         if _has_lost_device(error):
             raise DeviceLost from error
+        if is_load and (why := shortage(error)):
+            raise MachineStarved(why) from error
         known = as_domain_error(error)
         # For whoever loads the model; it does not cross the pipe.
         known.__cause__ = error
         return known
+
+
+def shortage(error: BaseException | None) -> str:
+    """What the machine had no room for, where that is the error's cause; else empty."""
+    while error is not None:
+        if isinstance(error, MemoryError):
+            return os.strerror(errno.ENOMEM)
+        if isinstance(error, OSError) and error.errno in _SHORTAGES:
+            return os.strerror(error.errno)
+        if found := next((words for words in _OUT_OF_ROOM if words in str(error)), ""):
+            return found
+        error = error.__cause__
+    return ""
 
 
 def as_domain_error(error: Exception) -> DarkroomError:

@@ -7,13 +7,14 @@ when the server says so, when the pipe closes (the server is gone), or when load
 from __future__ import annotations
 
 import gc
-import importlib.metadata
 import os
+import platform
 import signal
 import threading
 import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
+from typing import Any, Protocol
 
 import structlog
 
@@ -25,14 +26,13 @@ from darkroom_server.domain.jobs import Reproducibility
 from darkroom_server.domain.models import BackendKind, LoadProgress, LoadStage, ModelInfo
 from darkroom_server.domain.own_words import own_words
 from darkroom_server.scheduling.shared_rows import SharedRows
-from darkroom_server.scheduling.step_costs import StepCosts
 from darkroom_server.telemetry.logs import configure_logs
+from darkroom_server.worker import installation
 from darkroom_server.worker.calibration import FILE_NAME as COSTS_FILE_NAME
-from darkroom_server.worker.calibration import calibrated_costs
+from darkroom_server.worker.calibration import AnyCalibration, Calibration
 from darkroom_server.worker.compile_ahead import compile_ahead
-from darkroom_server.worker.failures import DeviceLost, attempt
+from darkroom_server.worker.failures import DeviceLost, MachineStarved, attempt
 from darkroom_server.worker.files_check import require_unchanged
-from darkroom_server.worker.loop import WorkerLoop
 from darkroom_server.worker.messages import (
     Command,
     Report,
@@ -44,18 +44,36 @@ from darkroom_server.worker.messages import (
 )
 from darkroom_server.worker.proof_file import FILE_NAME as PROOF_FILE_NAME
 from darkroom_server.worker.proof_file import ProofFile
-from darkroom_server.worker.proving import Prover
+from darkroom_server.worker.proving import AnyProver, Prover
+from darkroom_server.worker.request_runner import request_loop
+from darkroom_server.worker.step_runner import step_loop
 from darkroom_server.worker.trial import trial_spec
 from darkroom_server.worker.warmup import warm_up
-from darkroom_server.worker.window_loop import WindowLoop
 
 log = structlog.get_logger(__name__)
 
 #: Reports of a fake load.
 _FAKE_PARTS = 10
 
-#: Proving before a version serves: what is left is proved while there is nothing to do.
-FIRST_PROOFS_S = 1.0
+#: Proving and measuring before a version serves: what is left is done while there is nothing else
+#: to do. The most useful comes first: steps of two, four, … of the default size.
+FIRST_PROOFS_S, FIRST_COSTS_S = 0.7, 0.7
+
+
+#: A model is loaded as its configuration says, so that its kind is not known before it is.
+AnyStepModel = StepModel[Any, Any, Any, Any]
+
+
+class Loop(Protocol):
+    """What obeys the server's commands."""
+
+    def post(self, command: Command) -> None:
+        """Obeys a command, at once."""
+        ...
+
+    def run(self) -> None:
+        """Works until a StopWorker command."""
+        ...
 
 
 class Pipe:
@@ -73,7 +91,7 @@ class Pipe:
             except OSError:
                 log.warning("server is gone")
 
-    def read_into(self, loop: WorkerLoop | WindowLoop) -> None:
+    def read_into(self, loop: Loop) -> None:
         """Posts every command to the loop until the server closes the pipe."""
         while True:
             try:
@@ -122,8 +140,11 @@ def run_worker(connection: Connection, spec: WorkerSpec) -> None:
         signal.signal(number, signal.SIG_IGN)
     configure_logs()
     threading.excepthook = _end_worker
+    pipe = Pipe(connection)
     try:
-        _work(connection, spec)
+        _work(pipe, spec)
+    except MachineStarved as starved:
+        pipe.send(WorkerFailed(f"The machine had no room to load it ({starved}).", is_starved=True))
     except DeviceLost:
         log.error("device lost", model=spec.version.model.name, pid=os.getpid())
         # Without the clean-up that would ask the device once more. The server starts another.
@@ -137,12 +158,11 @@ def _end_worker(failure: threading.ExceptHookArgs) -> None:
     os._exit(1)
 
 
-def _work(connection: Connection, spec: WorkerSpec) -> None:
-    pipe = Pipe(connection)
+def _work(pipe: Pipe, spec: WorkerSpec) -> None:
     name = f"{spec.version.model.name}/{spec.version.version}"
     prompts = PromptCache(max_bytes=spec.prompt_cache_bytes)
     telling = _LoadTeller(pipe, spec.version.weight_bytes)
-    model = attempt(lambda: _load(spec, prompts, telling))
+    model = attempt(lambda: _load(spec, prompts, telling), is_load=True)
     # Also after a failure, of which it is the better explanation.
     changed = attempt(lambda: require_unchanged(spec.version))
     if isinstance(changed, DarkroomError):
@@ -157,41 +177,51 @@ def _work(connection: Connection, spec: WorkerSpec) -> None:
     # more stops a worker for 0.3 s.
     gc.collect()
     gc.freeze()
-    threading.Thread(target=pipe.read_into, args=(loop,), name="pipe", daemon=True).start()
-    pipe.send(WorkerReady(model.memory_bytes(), model.dtype()))
+    reader = threading.Thread(target=pipe.read_into, args=(loop,), name="pipe", daemon=True)
+    attempt(reader.start, is_load=True)
+    pipe.send(WorkerReady(model.memory_bytes(), model.dtype(), _made_by(model, spec)))
     log.info("worker ready", model=name, pid=os.getpid())
     loop.run()
 
 
+def _made_by(model: AnyStepModel | RequestModel, spec: WorkerSpec) -> str:
+    """Libraries and device, for fingerprints; the fake's pixels depend on none."""
+    if spec.version.model.backend is BackendKind.FAKE:
+        return ""
+    device = platform.machine() if isinstance(model, RequestModel) else model.device_name()
+    return installation.named_in_fingerprints(device)
+
+
 def _loop(
-    model: StepModel | RequestModel, pipe: Pipe, spec: WorkerSpec, prompts: PromptCache
-) -> WorkerLoop | WindowLoop:
+    model: AnyStepModel | RequestModel, pipe: Pipe, spec: WorkerSpec, prompts: PromptCache
+) -> Loop:
     info = spec.version.model
     if isinstance(model, RequestModel):
-        return WindowLoop(
+        return request_loop(
             model, pipe.send, max_batch_size=info.max_batch_size, batching=info.dynamic_batching
         )
     if info.backend is BackendKind.FAKE:
         shared = SharedRows(is_open=True)
-        return WorkerLoop(
+        return step_loop(
             model, pipe.send, max_batch_size=info.max_batch_size, shared=shared, prompts=prompts
         )
     prover = _prover(model, spec)
     # The first proofs find what calibration has to compute by image.
     prover.spend(FIRST_PROOFS_S)
-    costs = attempt(lambda: _costs(model, spec))
-    return WorkerLoop(
+    calibration = _calibration(model, spec)
+    calibration.spend(FIRST_COSTS_S)
+    return step_loop(
         model,
         pipe.send,
         max_batch_size=info.max_batch_size,
         prover=prover,
-        # A model that cannot take its first step is told of its failure by the requests for it.
-        costs=None if isinstance(costs, DarkroomError) else costs,
+        calibration=calibration,
+        costs=calibration.costs,
         prompts=prompts,
     )
 
 
-def _prover(model: StepModel, spec: WorkerSpec) -> Prover:
+def _prover(model: AnyStepModel, spec: WorkerSpec) -> AnyProver:
     """Proves the default size at a level that needs it, and what requests ask for."""
     info = spec.version.model
     file = ProofFile(spec.version.path / PROOF_FILE_NAME, _conditions(model, spec))
@@ -215,35 +245,36 @@ def _prover(model: StepModel, spec: WorkerSpec) -> Prover:
     return prover
 
 
-def _costs(model: StepModel, spec: WorkerSpec) -> StepCosts:
-    """What steps cost here; the fake's are learnt while serving."""
+def _calibration(model: AnyStepModel, spec: WorkerSpec) -> AnyCalibration:
+    """Measures what steps cost here; the fake's are learnt while serving."""
     info = spec.version.model
     conditions = _conditions(model, spec) | {
         "max_batch_size": str(info.max_batch_size),
         "reproducibility": info.reproducibility.name,
     }
     path = spec.version.path / COSTS_FILE_NAME
-    return calibrated_costs(model, info, path=path, conditions=conditions)
+    return Calibration(model, info, path=path, conditions=conditions)
 
 
-def _conditions(model: StepModel, spec: WorkerSpec) -> dict[str, str]:
+def _conditions(model: AnyStepModel, spec: WorkerSpec) -> dict[str, str]:
     """What has to be the same for what was measured before to be true now."""
     info = spec.version.model
     return {
         "digest": spec.version.digest,
         "dtype": model.dtype().value,
-        "device": model.device_name(),
         "memory": repr(info.memory),
         "denoiser": f"{info.denoiser.label} {info.denoiser.attention_backend}",
-        **{name: importlib.metadata.version(name) for name in ("torch", "diffusers")},
+        **installation.conditions(model.device_name()),
     }
 
 
-def _load(spec: WorkerSpec, prompts: PromptCache, telling: _LoadTeller) -> StepModel | RequestModel:
+def _load(
+    spec: WorkerSpec, prompts: PromptCache, telling: _LoadTeller
+) -> AnyStepModel | RequestModel:
     """The model, warm."""
     model = _read(spec, prompts, telling.weights)
     info = spec.version.model
-    failure = attempt(lambda: _warm(model, info, telling))
+    failure = attempt(lambda: _warm(model, info, telling), is_load=True)
     if isinstance(failure, DarkroomError):
         raise ModelUnavailable(
             info.name, f"The model made no image to warm up: {own_words(failure)}"
@@ -251,7 +282,7 @@ def _load(spec: WorkerSpec, prompts: PromptCache, telling: _LoadTeller) -> StepM
     return model
 
 
-def _warm(model: StepModel | RequestModel, info: ModelInfo, telling: _LoadTeller) -> None:
+def _warm(model: AnyStepModel | RequestModel, info: ModelInfo, telling: _LoadTeller) -> None:
     if not isinstance(model, RequestModel):
         compile_ahead(model, info)
     warm_up(model, info, telling.warmup)
@@ -261,7 +292,7 @@ def _warm(model: StepModel | RequestModel, info: ModelInfo, telling: _LoadTeller
 
 def _read(
     spec: WorkerSpec, prompts: PromptCache, tell_bytes: Callable[[int], None]
-) -> StepModel | RequestModel:
+) -> AnyStepModel | RequestModel:
     tell_bytes(0)
     model = spec.version.model
     match model.backend:

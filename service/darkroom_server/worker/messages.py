@@ -49,17 +49,22 @@ class WorkerLoading:
 
 @dataclass(frozen=True, slots=True)
 class WorkerReady:
-    """The model is loaded."""
+    """The model is loaded. `made_by`: libraries and device, as fingerprints name them."""
 
     memory_bytes: int
     dtype: Dtype
+    made_by: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerFailed:
-    """The model cannot be loaded; the worker ends."""
+    """The model cannot be loaded; the worker ends.
+
+    `is_starved`: it may be once the machine has room again.
+    """
 
     message: str
+    is_starved: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,12 +3,18 @@
 Nothing here may touch a device or start a thread: every worker is forked from this process.
 """
 
+import importlib
 import os
+import pkgutil
 
 # diffusers asks torch for a GPU when it is imported. Asked of the runtime, every process forked
 # from this one could use none any more; asked of the driver's library, nothing is touched.
 os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"
 
-from darkroom_server.backends.diffusers import loader
+from darkroom_server.backends.diffusers import families, loader
 
 __all__ = ["loader"]
+
+# Which of them a worker needs it learns from its model's configuration.
+for _module in pkgutil.iter_modules(families.__path__, prefix=f"{families.__name__}."):
+    importlib.import_module(_module.name)

@@ -9,7 +9,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from darkroom_server.backends.base import RequestModel, StepModel
+from darkroom_server.backends.base import (
+    Encoded,
+    Inputs,
+    OneTrajectory,
+    Outputs,
+    RequestModel,
+    StepModel,
+)
 from darkroom_server.backends.prompt_cache import PromptCache
 from darkroom_server.domain.jobs import Reproducibility
 from darkroom_server.domain.models import (
@@ -109,12 +116,14 @@ def profile(
     )
 
 
-def _take_step(model: StepModel, one: object, row_count: int) -> None:
+def _take_step(
+    model: StepModel[Encoded, OneTrajectory, Inputs, Outputs], one: OneTrajectory, row_count: int
+) -> None:
     model.denoise(model.gather([one] * row_count))
 
 
 def _least_s(
-    model: StepModel,
+    model: StepModel[Encoded, OneTrajectory, Inputs, Outputs],
     work: Callable[[], object],
     *,
     repeat_count: int,

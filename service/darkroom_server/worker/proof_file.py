@@ -10,8 +10,8 @@ from typing import Any
 
 import structlog
 
-from darkroom_server.access.files import PUBLIC, replace_file
 from darkroom_server.backends.base import SharingPlan
+from darkroom_server.kept_files import PUBLIC, replace_file
 from darkroom_server.scheduling.shared_rows import RowKinds
 
 log = structlog.get_logger(__name__)

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Hashable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Generic
 
 import structlog
 
-from darkroom_server.backends.base import StepModel
+from darkroom_server.backends.base import Encoded, Inputs, OneTrajectory, Outputs, StepModel
 from darkroom_server.domain.errors import DarkroomError, OutOfDeviceMemory
 from darkroom_server.domain.jobs import ImageSpec, Task
 from darkroom_server.scheduling.shared_rows import RowKinds, SharedRows, kinds_of
@@ -40,22 +40,21 @@ class _Target:
 
 
 @dataclass(slots=True)
-class _Image:
+class _Image(Generic[OneTrajectory, Outputs]):
     """An image of a proof on its way, and what the denoiser predicts of it alone."""
 
-    trajectory: Any
-    alone: Any
+    trajectory: OneTrajectory
+    alone: Outputs
 
 
 @dataclass(slots=True)
 class _Subject:
-    """A key under proof: requests of it by their rows, and images made of them so far."""
+    """A key under proof: requests of it by their rows, and what is to be proved of them."""
 
     key: Hashable
     name: str
     specs: dict[int, ImageSpec]
     targets: list[_Target]
-    images: dict[int, list[_Image]] = field(default_factory=dict)
     work: Iterator[None] | None = None
     at_work: _Target | None = None
 
@@ -64,12 +63,12 @@ class _Subject:
         return next((one for one in self.targets if one.row_count <= row_count), None)
 
 
-class Prover:
+class Prover(Generic[Encoded, OneTrajectory, Inputs, Outputs]):
     """Proves steps of the sizes that are asked for. Not thread-safe."""
 
     def __init__(
         self,
-        model: StepModel,
+        model: StepModel[Encoded, OneTrajectory, Inputs, Outputs],
         shared: SharedRows,
         *,
         max_rows: int,
@@ -88,6 +87,8 @@ class Prover:
         #: What is left of the keys that were asked for, and those of them that are under proof.
         self._known: dict[Hashable, _Subject] = {}
         self._subjects: dict[Hashable, _Subject] = {}
+        #: Images of the keys under proof, by their rows, as far as they were made.
+        self._images: dict[Hashable, dict[int, list[_Image[OneTrajectory, Outputs]]]] = {}
         self._is_kept = True
         #: Rows up to which larger steps of a key pay; more are not proved.
         self.useful_rows: Callable[[Hashable], int] = lambda key: max_rows  # noqa: ARG005
@@ -173,7 +174,7 @@ class Prover:
 
     def _end(self, subject: _Subject) -> None:
         del self._subjects[subject.key]
-        subject.images = {}
+        self._images.pop(subject.key, None)
         proved = self.shared.proved(subject.key)
         log.info(
             "exact steps",
@@ -203,7 +204,9 @@ class Prover:
         variants: dict[int, ImageSpec] = {}
         for guidance_scale in (spec.guidance_scale, 1.0, GUIDED_SCALE):
             one = replace(spec, guidance_scale=guidance_scale, preview=None)
-            variants.setdefault(self._model.rows(one), one)
+            # Those of another key never share a step with the request.
+            if self._model.batch_key(one) == self._model.batch_key(spec):
+                variants.setdefault(self._model.rows(one), one)
         return variants
 
     def _targets(self, row_counts: tuple[int, ...]) -> list[_Target]:
@@ -227,7 +230,7 @@ class Prover:
         image_rows = composition(target.kinds, target.row_count)
         for rows in target.kinds:
             yield from self._make(subject, rows, image_rows.count(rows))
-        made = {rows: iter(images) for rows, images in subject.images.items()}
+        made = {rows: iter(images) for rows, images in self._images[subject.key].items()}
         images = [next(made[rows]) for rows in image_rows]
         inputs = self._model.gather([image.trajectory for image in images])
         is_equal = False
@@ -252,11 +255,11 @@ class Prover:
 
     def _make(self, subject: _Subject, rows: int, count: int) -> Iterator[None]:
         """Images of so many rows, as many as are needed: of other prompts, noise and timesteps."""
-        made = subject.images.setdefault(rows, [])
+        made = self._images.setdefault(subject.key, {}).setdefault(rows, [])
         model = self._model
         while len(made) < count:
             number = len(made)
-            spec = replace(subject.specs[rows], prompt=f"{number % PROMPT_COUNT}", seeds=(number,))
+            spec = replace(self._other_prompt(subject.specs[rows], number), seeds=(number,))
             one = model.begin(spec, model.encode(spec), 0)
             for _ in range(number % (STEPS_AHEAD + 1)):
                 yield
@@ -264,6 +267,16 @@ class Prover:
                     model.scatter(one, model.denoise(model.gather([one])), 0)
             yield
             made.append(_Image(one, model.denoise(model.gather([one]))))
+
+    def _other_prompt(self, spec: ImageSpec, number: int) -> ImageSpec:
+        """With another prompt, as far as one has the same key: some keys hold a text's length."""
+        key, digit = self._model.batch_key(spec), f"{number % PROMPT_COUNT}"
+        others = (replace(spec, prompt=text) for text in (digit, digit + spec.prompt[1:]))
+        return next((one for one in others if self._model.batch_key(one) == key), spec)
+
+
+#: A prover of whatever model, for what does not look into its images.
+AnyProver = Prover[Any, Any, Any, Any]
 
 
 def composition(kinds: RowKinds, row_count: int) -> tuple[int, ...]:

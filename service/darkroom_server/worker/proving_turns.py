@@ -1,11 +1,12 @@
-"""When a worker proves that more steps may be shared: time that nobody else should miss."""
+"""When a worker measures steps and proves that more may be shared: time that nobody else misses."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 
 from darkroom_server.domain.jobs import ImageSpec
-from darkroom_server.worker.proving import Prover
+from darkroom_server.worker.calibration import AnyCalibration
+from darkroom_server.worker.proving import AnyProver
 
 #: Device time that proofs may take beside steps, in parts of these: below what promises of
 #: deadlines leave for disturbances.
@@ -13,10 +14,24 @@ PROVING_SHARE = 0.1
 
 
 class ProvingTurns:
-    """Gives a prover its turns. Belongs to the model thread, but for `pause_s`."""
+    """Gives a calibration and a prover their turns. Belongs to the model thread, but for `pause_s`.
 
-    def __init__(self, prover: Prover | None, clock: Callable[[], float]) -> None:
+    Costs are measured in idle turns alone, before proofs: beside steps, the steps tell. `knee`:
+    rows up to which larger steps of a key pay.
+    """
+
+    def __init__(
+        self,
+        prover: AnyProver | None,
+        clock: Callable[[], float],
+        calibration: AnyCalibration | None = None,
+        *,
+        knee: Callable[[Hashable], int],
+    ) -> None:
         self._prover = prover
+        if prover is not None:
+            prover.useful_rows = knee
+        self._calibration = calibration
         self._clock = clock
         #: Device time of steps, and of proofs.
         self._stepping_s = self._proving_s = 0.0
@@ -37,7 +52,11 @@ class ProvingTurns:
 
         As long as the last turn took: others on the machine may have work.
         """
-        return None if self.is_done else self._last_s
+        return None if self.is_done and self._is_calibrated else self._last_s
+
+    @property
+    def _is_calibrated(self) -> bool:
+        return self._calibration is None or self._calibration.is_done
 
     def ask(self, spec: ImageSpec) -> None:
         """Has the size of a request proved."""
@@ -53,6 +72,11 @@ class ProvingTurns:
 
         Requests of sizes that are not proved run alone until then.
         """
+        if is_idle and self._calibration is not None and not self._calibration.is_done:
+            started_s = self._clock()
+            self._calibration.advance()
+            self._last_s = self._clock() - started_s
+            return
         if self._prover is None or self._prover.is_done:
             return
         if is_idle or self._proving_s <= PROVING_SHARE * self._stepping_s:

@@ -8,7 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from darkroom_server.backends.base import RequestModel, StepModel
+from darkroom_server.backends.base import (
+    Encoded,
+    Inputs,
+    OneTrajectory,
+    Outputs,
+    RequestModel,
+    StepModel,
+)
 from darkroom_server.domain.jobs import ImageSpec
 from darkroom_server.domain.models import ModelInfo
 from darkroom_server.worker.trial import trial_spec
@@ -19,7 +26,9 @@ class _Enough(Exception):
 
 
 def warm_up(
-    model: StepModel | RequestModel, info: ModelInfo, tell: Callable[[int, int], None]
+    model: StepModel[Encoded, OneTrajectory, Inputs, Outputs] | RequestModel,
+    info: ModelInfo,
+    tell: Callable[[int, int], None],
 ) -> None:
     """Makes what the configuration says, each up to its first step, and its decoding if it can.
 
@@ -45,7 +54,9 @@ def warm_up(
     tell(done_count, total_count)
 
 
-def _step(model: StepModel, spec: ImageSpec, info: ModelInfo) -> None:
+def _step(
+    model: StepModel[Encoded, OneTrajectory, Inputs, Outputs], spec: ImageSpec, info: ModelInfo
+) -> None:
     encoded = model.encode(spec)
     images = [model.begin(spec, encoded, index) for index in range(len(spec.seeds))]
     rows = model.rows(spec)

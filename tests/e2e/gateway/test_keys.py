@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import json
 import os
 import re
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,14 +75,18 @@ def darkroom(*arguments: str) -> str:
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
     folder = tmp_path_factory.mktemp("guarded")
-    for name, config in (("quick", ""), ("slow", "fake { step_s: 0.05 }")):
+    for name, config in (
+        ("quick", ""),
+        ("slow", "fake { step_s: 0.05 }"),
+        ("narrow", "max_batch_size: 1\nfake { step_s: 0.02 }"),
+    ):
         (folder / "models" / name / "1").mkdir(parents=True)
         text = f"backend: BACKEND_FAKE\ntasks: [TASK_TEXT_TO_IMAGE, TASK_FILL]\n{config}\n"
         (folder / "models" / name / "config.pbtxt").write_text(text)
     keys_file = folder / "keys.toml"
     first = darkroom("keys", "create", "the first", "--keys-file", str(keys_file))
     with serving(folder / "models", "--keys-file", str(keys_file)) as server:
-        for name in ("quick", "slow"):
+        for name in ("quick", "slow", "narrow"):
             server.until("model", model=f"{name}/1", state="ready")
         url = f"http://127.0.0.1:{server.until('listening')['http_port']}"
         yield Guarded(server, url, keys_file)
@@ -292,3 +298,43 @@ def test_a_large_body_without_a_key_is_not_read(guarded: Guarded) -> None:
     answer = httpx.post(f"{guarded.url}/api/v1/images/generation", json=body)
     assert answer.status_code == 401
     assert answer.json()["error"]["code"] == "invalid_api_key"
+
+
+def test_keys_get_the_device_by_their_weights(guarded: Guarded) -> None:
+    """Of two backlogs that wait for the same step, the key of three times the weight has thrice
+    as much done at first.
+    """
+    count = 12
+    heavy, light = guarded.key("--weight", "3"), guarded.key()
+    first = guarded.key("--allow", "generate", "--allow", "prioritize")
+    ended: list[str] = []
+
+    @contextlib.contextmanager
+    def asked(key: str, **more: object) -> Iterator[Iterator[str]]:
+        body = {"prompt": "x", "model": "narrow", "widthPx": 64, "heightPx": 64, **more}
+        shown = {"authorization": f"Bearer {key}"}
+        url = f"{guarded.url}/darkroom/v1/generate"
+        with httpx.stream("POST", url, json=body, headers=shown, timeout=120) as answer:
+            yield answer.iter_lines()
+
+    def ask(key: str, waits: threading.Semaphore) -> None:
+        with asked(key, stepCount=5) as lines:
+            next(line for line in lines if line == "event: queued")
+            waits.release()
+            next(line for line in lines if line == "event: done")
+            ended.append(key)
+
+    with concurrent.futures.ThreadPoolExecutor(2 * count) as pool:
+        # Goes before all the others, and hangs up once they wait.
+        with asked(first, stepCount=500, imageCount=8, priority="PRIORITY_HIGH") as blocking:
+            next(line for line in blocking if steps_done(line))
+            waiting = {key: threading.Semaphore(0) for key in (light, heavy)}
+            asking = [pool.submit(ask, key, waiting[key]) for key in waiting for _ in range(count)]
+            for waits in waiting.values():
+                for _ in range(count):
+                    assert waits.acquire(timeout=60)
+        for one in asking:
+            one.result()
+    assert len(ended) == 2 * count
+    # Nine of the first twelve; equal weights would make it six.
+    assert ended[:count].count(heavy) >= 8

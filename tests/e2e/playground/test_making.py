@@ -7,7 +7,7 @@ import re
 import numpy as np
 
 from bench.serving import Server
-from tests.e2e.playground.conftest import downloaded, generate, playwright, shoot
+from tests.e2e.playground.conftest import downloaded, generate, note, playwright, shoot
 
 
 def test_page_1_row_12_enter_generates_and_the_gallery_tells_what_made_the_image(
@@ -49,7 +49,8 @@ def test_page_1_row_12_a_drawn_mask_is_repainted_and_the_rest_stays(page: playwr
     change = np.abs(after - before).mean(axis=2)
     assert change[96:160, 96:160].mean() > 10
     assert not change[:32].any()
-    page.uncheck("#preserve_unmasked")
+    page.get_by_role("radio", name="Soft edge").check(force=True)
+    assert "all change a little" in page.locator("#edge-hint").inner_text()
     generate(page, "a yellow star on a blue background", "7")
     loose = np.asarray(downloaded(page)).astype(int)
     assert np.abs(loose - before)[:32].any()
@@ -72,7 +73,9 @@ def test_undo_and_invert_change_the_mask(page: playwright.Page) -> None:
     page.click("#undo")
     assert page.evaluate(painted) == 0
     page.click("#run")
-    assert "mask" in page.locator("#error").inner_text()
+    assert "the mask is empty" in note(page, "mask")
+    page.locator("#mask").click()
+    page.locator("#note-mask").wait_for(state="detached")
 
 
 def test_cancelling_stops_the_work_on_the_server(page: playwright.Page, server: Server) -> None:
@@ -96,10 +99,14 @@ def test_page_1_row_12_an_error_is_told_in_words_and_the_field_is_shown(
     page.fill("#width_px", "4992")
     page.fill("#prompt", "a house")
     page.press("#prompt", "Enter")
-    page.locator("#error").wait_for()
-    assert page.locator("#error").inner_text().startswith("width: ")
+    assert "4992" in note(page, "width_px")
     assert page.evaluate("document.activeElement.id") == "width_px"
+    assert page.get_attribute("#width_px", "aria-invalid") == "true"
+    assert page.locator("#error").is_hidden()
     shoot(page, "error")
+    page.fill("#width_px", "256")
+    page.locator("#note-width_px").wait_for(state="detached")
+    assert page.get_attribute("#width_px", "aria-invalid") is None
 
 
 def test_the_snippets_are_the_request_as_it_stands(page: playwright.Page) -> None:

@@ -19,6 +19,7 @@ from darkroom_server.domain.jobs import (
     Task,
 )
 from darkroom_server.domain.models import Dtype, ModelInfo, ModelRef, ModelStatus
+from darkroom_server.engine.undelivered import Undelivered
 from tests.unit.wire.example_models import SDXL, status
 
 #: In a script: the session waits here until it is left.
@@ -65,9 +66,15 @@ class FakeSession:
             raise self.room_error
 
     async def submit(
-        self, spec: ImageSpec, *, deadline_s: float | None, caller: str = "", weight: float = 1.0
+        self,
+        spec: ImageSpec,
+        *,
+        deadline_s: float | None,
+        caller: str = "",
+        weight: float = 1.0,
+        is_collected: bool = False,
     ) -> None:
-        self.spec = spec
+        self.spec, self.is_collected = spec, is_collected
         self.caller, self.weight = caller, weight
         self.remaining_s = None if deadline_s is None else deadline_s - time.monotonic()
         if self.submit_error is not None:
@@ -99,6 +106,7 @@ class FakeEngine:
         self.request_ids: list[str] = []
         self.sessions: list[FakeSession] = []
         self.opened = asyncio.Event()
+        self.undelivered = Undelivered(max_bytes=1 << 30, max_call_bytes=1 << 29)
         self._listeners: list[Callable[[], None]] = []
 
     @asynccontextmanager

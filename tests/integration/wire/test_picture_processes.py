@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import operator
 import os
 import signal
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 from PIL import Image
 
 from darkroom_server.domain.errors import InvalidImage, QueueFull
-from darkroom_server.wire import picture_processes
+from darkroom_server.wire import picture_being_read, picture_processes
 from darkroom_server.wire.dimensions import Size
+from darkroom_server.wire.fill import decode_fill
 from darkroom_server.wire.images import upright_size
+from darkroom_server.wire.picture_being_read import begin_reading
 from darkroom_server.wire.picture_processes import PictureProcesses
+from darkroom_server.wire.requests import FillInput
 from tests.unit.wire.pictures import encoded
 
 PICTURE = encoded(Image.new("RGB", (5, 3)))
@@ -72,6 +77,28 @@ async def test_a_picture_that_ends_the_decoder_ends_nothing_else(one: PicturePro
     with pytest.raises(InvalidImage, match="ends the decoder"):
         await one.run(signal.raise_signal, signal.SIGSEGV)
     assert await size_of(one) == Size(5, 3)
+
+
+@pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGPROF, signal.SIGKILL])
+async def test_who_is_told_is_told_which_picture_it_was(
+    one: PictureProcesses, number: signal.Signals
+) -> None:
+    for field in ("mask.content", "image.content"):
+        steps = [partial(begin_reading, "image.content"), partial(begin_reading, field)]
+        errand = map(operator.call, [*steps, partial(signal.raise_signal, number)])
+        with pytest.raises(InvalidImage) as caught:
+            await one.run(list, errand)
+        assert caught.value.field == field
+
+
+async def test_every_picture_of_a_fill_is_announced(
+    one: PictureProcesses, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fields: list[str] = []
+    monkeypatch.setattr(picture_being_read, "_listeners", [fields.append])
+    given = FillInput(image=PICTURE, mask=PICTURE)
+    decode_fill(given, Size(5, 3), strength=1.0, preserve_unmasked=False, limits=one.limits)
+    assert fields == ["image.content", "mask.content"]
 
 
 async def test_a_process_that_the_system_ended_is_replaced(one: PictureProcesses) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
+
+import pytest
 
 from bench.measured import Estimate, Measured
 from bench.report import bars, newest_result, page, results_of
@@ -47,7 +48,8 @@ def test_the_page_says_what_is_met_and_what_is_missed(tmp_path: Path) -> None:
 def test_a_full_run_is_preferred_to_a_newer_quick_one(tmp_path: Path) -> None:
     keep([_measured(3.0)], tiers="v", quick=False, commit="abc", folder=tmp_path)
     quick = keep([_measured(1.0)], tiers="v", quick=True, commit="abc", folder=tmp_path)
-    os.utime(quick, (2e9, 2e9))
+    later = json.loads(quick.read_text()) | {"kept_at": "2999-01-01T00:00:00+00:00"}
+    quick.write_text(json.dumps(later))
     found = newest_result(tmp_path, "v")
     assert found is not None
     assert found["quick"] is False
@@ -63,6 +65,34 @@ def test_what_a_full_run_did_not_get_to_is_shown_of_a_quick_one(tmp_path: Path) 
     assert [one["estimate"]["median"] for one in full["figures"]] == [3.0]
     assert [one["metric"] for one in quick["figures"]] == ["throughput"]
     assert results_of(tmp_path, "c") == []
+
+
+def test_the_newest_is_told_by_what_the_results_say_not_by_the_times_of_files(
+    tmp_path: Path,
+) -> None:
+    for commit, kept_at in (("later", "2026-01-01T12:00:00"), ("earlier", "2026-01-01T11:00:00")):
+        path = keep([_measured(1.0)], tiers="v", quick=False, commit=commit, folder=tmp_path)
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"kept_at": kept_at}))
+    assert results_of(tmp_path, "v")[0]["commit"] == "later"
+
+
+@pytest.mark.parametrize(
+    ("tier", "changes", "told"),
+    [
+        pytest.param("C", {}, False, id="the-default"),
+        pytest.param("C", {"level": "TOLERANCE"}, True, id="another"),
+        pytest.param("C", {"level": None}, True, id="older-than-the-default"),
+        pytest.param("V", {"level": None}, False, id="no-server"),
+    ],
+)
+def test_a_section_says_at_which_level_steps_were_shared(
+    tmp_path: Path, tier: str, changes: dict[str, str | None], told: bool
+) -> None:
+    measured = dataclasses.replace(_measured(3.0), tier=tier)
+    path = keep([measured], tiers="c", quick=False, commit="abc", folder=tmp_path)
+    result = json.loads(path.read_text()) | changes
+    result = {name: value for name, value in result.items() if value is not None}
+    assert ("Steps were shared at `REPRODUCIBILITY_TOLERANCE`." in page([result])) == told
 
 
 def test_the_picture_is_well_formed_and_has_a_bar_a_goodput(tmp_path: Path) -> None:

@@ -13,10 +13,10 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from darkroom_server.access.files import replace_file
 from darkroom_server.access.key_format import digest_of, id_in
 from darkroom_server.access.keys_file import read_keys
 from darkroom_server.cli.main import app
+from darkroom_server.kept_files import replace_file
 
 
 @pytest.fixture(autouse=True)
@@ -58,6 +58,18 @@ def test_the_list_shows_what_was_spent_and_what_was_revoked() -> None:
     ]
 
 
+@pytest.mark.parametrize("suffix", ["toml", "json"])
+def test_a_weight_is_written_listed_and_left_out_where_it_is_one(suffix: str) -> None:
+    file = ("--keys-file", f"keys.{suffix}")
+    for name, weight in (("heavy", ("--weight", "2.5")), ("plain", ())):
+        assert keys("create", name, *file, *weight).exit_code == 0
+    assert [key.weight for key in read_keys(Path(file[1]))] == [2.5, 1.0]
+    assert Path(file[1]).read_text().count("weight") == 1
+    rows = json.loads(keys("list", "--json", *file).stdout)
+    assert [row["weight"] for row in rows] == [2.5, 1.0]
+    assert "2.5" in keys("list", *file).stdout.splitlines()[1]
+
+
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
@@ -88,6 +100,10 @@ def test_what_cannot_be_done_is_said_in_one_line(arguments: tuple[str, ...], pro
         (("--allow", "draw"), "'draw' is not one of"),
         (("--credits", "-1"), "-1"),
         (("--concurrent", "0"), "0"),
+        (("--weight", "0"), "0.01<=x<=100"),
+        (("--weight", "101"), "0.01<=x<=100"),
+        (("--weight", "nan"), "nan is no number"),
+        (("--credits", "nan"), "nan is no number"),
     ],
 )
 def test_wrong_usage_is_refused(arguments: tuple[str, ...], problem: str) -> None:

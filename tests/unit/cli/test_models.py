@@ -44,10 +44,10 @@ def test_the_table_has_a_line_for_each_model(darkroom: Darkroom) -> None:
     assert result.exit_code == 0
     heading, tiny, broken = result.stdout.splitlines()
     assert heading.split()[:2] == ["name", "state"]
-    assert tiny.split() == [
-        *("tiny", "ready", "2*,", "1", "text-to-image,", "fill", "256x192", "64", "MiB", "-"),
+    assert tiny.split("\t") == [
+        *("tiny", "ready", "2*, (1)", "text-to-image, fill", "256x192", "64 MiB", "-"),
     ]
-    assert broken.split() == ["broken", "failed:", "[no]", "weights", "-", "-", "-"]
+    assert broken.split("\t") == ["broken", "failed: [no] weights", "-", "-", "-", "-", "-"]
 
 
 def test_json_tells_all_that_is_known(darkroom: Darkroom) -> None:
@@ -114,7 +114,7 @@ def test_load_tells_its_stages_and_then_the_versions(
     ]
     assert [line.split()[:3] for line in result.stdout.splitlines()[1:]] == [
         ["tiny", "2*", "ready"],
-        ["1", "unloaded", "-"],
+        ["tiny", "1", "not"],
     ]
     assert server.models.requests == [
         model_service_pb2.LoadModelRequest(
@@ -194,7 +194,32 @@ def test_watch_shows_every_version_until_it_is_interrupted(
     monkeypatch.setattr(models_command.time, "sleep", interrupt_the_second_time)
     result = darkroom("models", "watch", "--interval", "3")
     assert (result.exit_code, looks) == (0, [3.0, 3.0])
-    assert ["tiny", "2*", "ready"] in [line.split()[:3] for line in result.stdout.splitlines()]
+    # Nothing changed between the looks, so that it is told once.
+    heading, *lines = result.stdout.splitlines()
+    assert heading.split("\t")[:3] == ["model", "version", "state"]
+    assert [line.split("\t")[:3] for line in lines] == [
+        ["tiny", "2*", "ready"],
+        ["tiny", "1", "not loaded"],
+    ]
+
+
+def test_watch_in_a_pipe_tells_what_has_changed(
+    server: ScriptedServer, darkroom: Darkroom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    versions = server.models.models[0].versions
+
+    def load_then_interrupt(_interval_s: float) -> None:
+        if versions[1].state == Model.STATE_READY:
+            raise KeyboardInterrupt
+        versions[1].state = Model.STATE_READY
+
+    monkeypatch.setattr(models_command.time, "sleep", load_then_interrupt)
+    lines = darkroom("models", "watch").stdout.splitlines()[1:]
+    assert [line.split("\t")[1:3] for line in lines] == [
+        ["2*", "ready"],
+        ["1", "not loaded"],
+        ["1", "ready"],
+    ]
 
 
 def test_watch_fails_in_one_line(darkroom: Darkroom) -> None:

@@ -19,8 +19,8 @@ NO_TIME = Timings(queue_s=0, load_s=0, encode_s=0, denoise_s=0, decode_s=0, comp
         pytest.param(Queued(3, model_loading=False), "queued, 3 ahead", id="queued"),
         pytest.param(Queued(0, model_loading=False), "queued", id="next"),
         pytest.param(Queued(1, model_loading=True), "loading the model", id="model-loading"),
-        pytest.param(Progress(Stage.DENOISE, 1, 4, 0), "denoising", id="denoising"),
-        pytest.param(Progress(Stage.UNKNOWN, 0, 0, 0), "working", id="stage-of-the-future"),
+        pytest.param(Progress(Stage.DENOISE, 1, 4), "denoising", id="denoising"),
+        pytest.param(Progress(Stage.UNKNOWN, 0, 0), "working", id="stage-of-the-future"),
         pytest.param(Completed(1, NO_TIME), "", id="completed"),
     ],
 )
@@ -29,7 +29,7 @@ def test_events_in_words(event: Event, text: str) -> None:
 
 
 def test_every_stage_has_words() -> None:
-    assert all(describe(Progress(stage, 0, 0, 0)) for stage in Stage)
+    assert all(describe(Progress(stage, 0, 0)) for stage in Stage)
 
 
 def test_a_bar_is_for_terminals_only() -> None:
@@ -43,6 +43,6 @@ def test_the_bar_shows_the_stage_and_the_steps() -> None:
     drawn = io.StringIO()
     with Bar(Console(file=drawn, force_terminal=True, width=80)) as bar:
         bar.show(Queued(2, model_loading=False))
-        bar.show(Progress(Stage.DENOISE, 3, 4, 0))
+        bar.show(Progress(Stage.DENOISE, 3, 4))
     assert "denoising" in drawn.getvalue()
     assert "3/4" in drawn.getvalue()

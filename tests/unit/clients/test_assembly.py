@@ -58,7 +58,7 @@ def test_a_whole_stream_becomes_typed_events_in_its_order() -> None:
     kinds = [Accepted, Queued, Progress, Preview, ImageReady, Completed]
     assert [type(event) for event in events] == kinds
     assert events[1] == Queued(3, model_loading=False)
-    assert events[2] == Progress(Stage.DENOISE, 1, 2, 0)
+    assert events[2] == Progress(Stage.DENOISE, 1, 2)
 
 
 def test_an_image_is_put_together_from_its_chunks() -> None:
@@ -96,7 +96,7 @@ def test_events_of_the_future_are_skipped() -> None:
 
 def test_stages_of_the_future_are_unknown_stages() -> None:
     message = Message(progress=Message.Progress(stage=99))  # type: ignore[arg-type]
-    assert read(accepted(), message, completed(0))[1] == Progress(Stage.UNKNOWN, 0, 0, 0)
+    assert read(accepted(), message, completed(0))[1] == Progress(Stage.UNKNOWN, 0, 0)
 
 
 def test_a_withheld_image_has_no_bytes_and_says_so() -> None:

@@ -155,3 +155,30 @@ async def test_dropped_previews_do_not_count() -> None:
     for count in range(1, MAX_WAITING_DROPPABLE + 5):
         stream.put(replace(preview(0, count), content=bytes(3)))
     assert undelivered.total_bytes == 3 * MAX_WAITING_DROPPABLE
+
+
+async def test_what_is_collected_counts_until_the_stream_is_closed() -> None:
+    undelivered = Undelivered(max_bytes=100, max_call_bytes=50)
+    stream = JobStream()
+    stream.bound(undelivered, lambda: None, is_collected=True)
+    stream.put(large(0))
+    stream.put(preview(1, 1))
+    stream.put(large(2))
+    stream.put(COMPLETED)
+    assert len(await read(stream)) == 4
+    assert undelivered.total_bytes == 20
+    stream.close()
+    assert undelivered.total_bytes == 0
+
+
+async def test_more_than_one_call_may_collect_ends_it_by_name() -> None:
+    undelivered = Undelivered(max_bytes=100, max_call_bytes=25)
+    stream = JobStream()
+    stream.bound(undelivered, lambda: None, is_collected=True)
+    events = stream.events()
+    for index in range(2):
+        stream.put(large(index))
+        await anext(events)
+    stream.put(large(2))
+    with pytest.raises(ResultsUnread, match="fewer images"):
+        await anext(events)

@@ -16,7 +16,7 @@ import pytest
 from darkroom_server.domain.jobs import JobCompleted, JobProgress, JobQueued, JobTimings, Stage
 from darkroom_server.domain.models import Dtype, VersionInfo, VersionState
 from darkroom_server.engine import seat as seat_module
-from darkroom_server.engine.seat import MAX_DEATHS, SLICE_COUNT
+from darkroom_server.engine.seat import MAX_DEATHS, MAX_STARVED_LOADS, SLICE_COUNT
 from darkroom_server.engine.supervisor import Supervisor
 from darkroom_server.telemetry.metrics import Metrics
 from darkroom_server.worker.messages import (
@@ -272,6 +272,33 @@ async def test_one_that_is_refused_at_first_is_loaded_later(
     assert supervisor.state is VersionState.READY
 
 
+async def test_a_load_that_the_machine_had_no_room_for_is_tried_again_so_many_times(
+    supervisor: Supervisor,
+) -> None:
+    await supervisor.start()
+    starved = WorkerFailed("The machine had no room to load it.", is_starved=True)
+    for _ in range(2):
+        for _ in range(MAX_STARVED_LOADS):
+            worker = await started.get()
+            worker.say(starved)
+            # Its end is no death.
+            worker.die()
+            assert supervisor.state is VersionState.LOADING or "tried again" in (
+                supervisor.status().message
+            )
+            assert supervisor.state is not VersionState.FAILED
+        # One that was loaded counts anew.
+        worker = await started.get()
+        worker.say(ready())
+        assert supervisor.state is VersionState.READY
+        worker.die()
+    for _ in range(MAX_STARVED_LOADS + 1):
+        worker = await started.get()
+        worker.say(starved)
+    assert supervisor.state is VersionState.FAILED
+    assert supervisor.status().message == "The machine had no room to load it."
+
+
 async def test_deaths_still_count(supervisor: Supervisor, refusing: list[Exception]) -> None:
     await supervisor.start()
     for _ in range(MAX_DEATHS):
@@ -303,3 +330,59 @@ async def test_a_death_with_many_jobs_leaves_the_loop_free() -> None:
     for _ in range(8):
         await asyncio.sleep(0)
     assert second.given == [str(number) for number in range(count)]
+
+
+async def two_workers(count: int) -> tuple[Supervisor, list[ScriptedInstance]]:
+    """A version of two workers, which are ready, and may have so many jobs."""
+    model = replace(SDXL, placements=SDXL.placements * 2, max_queue_size=count)
+    supervisor = supervised(replace(VERSION, model=model))
+    await supervisor.start()
+    workers = [await started.get(), await started.get()]
+    for worker in workers:
+        worker.say(ready())
+    return supervisor, workers
+
+
+@pytest.mark.usefixtures("supervisor")
+@pytest.mark.parametrize("failure", ["dies", "is given up"])
+async def test_jobs_that_lose_their_worker_move_some_at_a_time(failure: str) -> None:
+    count = 8 * SLICE_COUNT
+    supervisor, (first, second) = await two_workers(count)
+    streams = {str(number): supervisor.submit(job(str(number))) for number in range(count)}
+    lost, before = list(first.given), list(second.given)
+    if failure == "dies":
+        first.die()
+    else:
+        first.say(WorkerFailed("broken"))
+    assert second.given == before + lost[:SLICE_COUNT], "no more before others had a turn"
+    assert supervisor.job_count == count, "those on their way still count"
+    supervisor.cancel(lost[-1])
+    for _ in range(8):
+        await asyncio.sleep(0)
+    assert second.given == before + lost[:-1], "in their order, but what was cancelled"
+    assert supervisor.job_count == count - 1
+    assert not any(stream._error for stream in streams.values())
+
+
+@pytest.mark.usefixtures("supervisor")
+async def test_jobs_on_their_way_end_with_the_last_worker() -> None:
+    count = 8 * SLICE_COUNT
+    supervisor, (first, second) = await two_workers(count)
+    streams = [supervisor.submit(job(str(number))) for number in range(count)]
+    first.say(WorkerFailed("broken"))
+    second.say(WorkerFailed("broken, too"))
+    for _ in range(16):
+        await asyncio.sleep(0)
+    assert all("broken" in str(stream._error) for stream in streams)
+    assert supervisor.job_count == 0
+
+
+@pytest.mark.usefixtures("supervisor")
+async def test_jobs_on_their_way_end_when_the_version_stops() -> None:
+    count = 8 * SLICE_COUNT
+    supervisor, (first, _) = await two_workers(count)
+    streams = [supervisor.submit(job(str(number))) for number in range(count)]
+    first.die()
+    await supervisor.stop()
+    assert all(stream._error for stream in streams)
+    assert supervisor.job_count == 0

@@ -36,7 +36,11 @@ def made() -> NewKey:
 
 @pytest.fixture
 async def gate(tmp_path: Path, made: NewKey) -> AsyncIterator[Gate]:
-    limits: dict[str, Any] = {"rate_limit": "2/hour", "budget_pixel_steps": 10_000_000}
+    limits: dict[str, Any] = {
+        "rate_limit": "2/hour",
+        "budget_pixel_steps": 10_000_000,
+        "weight": 2.5,
+    }
     add_key(tmp_path / "keys.toml", api_key(made, **limits))
     gate = Gate(GateOptions(keys_file=tmp_path / "keys.toml"))
     yield gate
@@ -181,6 +185,7 @@ async def test_a_caller_sees_how_its_key_stands(http: httpx.AsyncClient, made: N
     assert standing["id"] == made.id
     assert standing["permissions"] == ["fill", "generate"]
     assert standing["rateLimit"]["remaining"] == 1
+    assert standing["weight"] == 2.5
     assert standing["credits"] == {"spent": 1.31072, "budget": 10.0, "left": 8.68928}
     assert made.text not in json.dumps(standing)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -35,8 +36,8 @@ MAKERS = (
 )
 
 
-def app_of(options: HttpOptions, gate: Gate | None = None) -> FastAPI:
-    engine: Any = Engine()
+def app_of(options: HttpOptions, gate: Gate | None = None, engine: Any = None) -> FastAPI:
+    engine = engine or Engine()
     found = Servicers(*servicers(engine, ImageLimits()))
     return build_app(engine, Metrics(), gate or Gate(GateOptions()), found, options)
 
@@ -90,6 +91,53 @@ async def test_a_page_of_another_site_makes_nothing(
     assert "cors_origins" in answer.text or "allowed_hosts" in answer.text
 
 
+#: What a page may send to another site without asking first, and what it must ask for.
+TYPES = [
+    *("text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=b", ""),
+    *("application/json", "application/proto", "image/png"),
+]
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [
+        pytest.param({"origin": EVIL}, id="origin"),
+        pytest.param({"origin": "null"}, id="a-page-without-an-origin"),
+        pytest.param({"sec-fetch-site": "cross-site"}, id="cross-site"),
+        pytest.param({"referer": f"{EVIL}/page"}, id="referer-alone"),
+        pytest.param({"referer": "about:client"}, id="a-referer-that-is-none"),
+    ],
+)
+async def test_no_route_that_changes_anything_is_open_to_pages_of_other_sites(
+    shown: dict[str, str],
+) -> None:
+    engine = Engine()
+    app = app_of(HttpOptions("127.0.0.1", 8000, 8001), engine=engine)
+    called: list[str] = []
+    async with client_of(app) as client:
+        for path, methods in _routes(app):
+            for method, kind in ((m, k) for m in methods for k in TYPES):
+                headers = {**shown, "content-type": kind} if kind else shown
+                content = b'{"prompt": "a"}'
+                answer = await client.request(method, path, content=content, headers=headers)
+                assert answer.status_code == 403, (method, path, kind)
+                called.append(path)
+    assert {"/v1/images/edits", "/fal-ai/sdxl", "/darkroom.v1.ImageService/Generate"} <= {*called}
+    assert engine.sessions == []
+
+
+def _routes(app: FastAPI) -> list[tuple[str, list[str]]]:
+    """Every path, with a model's name for what is open, and its methods that are no looking."""
+    looking = {"get", "head", "options"}
+    found = [
+        (re.sub(r"\{[^}]*\}", "sdxl", path), sorted({*operations} - looking))
+        for path, operations in app.openapi()["paths"].items()
+    ]
+    rpcs = ("ImageService/Generate", "ImageService/Fill", "ModelService/LoadModel")
+    found += [(f"/darkroom.v1.{name}", ["post"]) for name in rpcs]
+    return [(path, [one.upper() for one in methods]) for path, methods in found if methods]
+
+
 @pytest.mark.parametrize("path", MAKERS)
 async def test_what_is_said_to_be_text_is_not_read_as_json(
     http: httpx.AsyncClient, path: str
@@ -114,6 +162,7 @@ async def test_what_curl_says_unless_told_otherwise_is(http: httpx.AsyncClient) 
     "shown",
     [
         pytest.param({}, id="a-program"),
+        pytest.param({"referer": "http://localhost:8000/"}, id="its-own-page-without-an-origin"),
         pytest.param({"host": "127.0.0.1:8000"}, id="by-address"),
         pytest.param({"host": "[::1]:8000"}, id="by-ipv6"),
         pytest.param({"host": "LOCALHOST"}, id="in-capitals"),

@@ -40,9 +40,9 @@ def begun(*script: Any, left: asyncio.Event | None = None) -> Begun:
     return Begun(GenerationEvent.Accepted(), told())
 
 
-def stored(clock: Clock | None = None) -> Predictions:
+def stored(clock: Clock | None = None, *, max_bytes: int = 1 << 20) -> Predictions:
     now = clock or Clock()
-    return Predictions(KeptImages(now=now), now, now)
+    return Predictions(KeptImages(max_bytes=max_bytes, now=now), now, now)
 
 
 def images_of(store: Predictions, made: Prediction) -> list[JobImage | None]:
@@ -99,27 +99,25 @@ async def test_it_is_forgotten_after_its_time() -> None:
 
 
 @pytest.mark.parametrize(
-    ("module", "limit", "value"),
+    ("module", "limit"),
     [
-        (predictions, "MAX_PREDICTION_COUNT", 2),
-        (kept_images, "MAX_IMAGE_BYTES", 2 * len(b"picture")),
-        (kept_images, "MAX_IMAGE_COUNT", 2),
+        pytest.param(predictions, "MAX_PREDICTION_COUNT", id="predictions"),
+        pytest.param(kept_images, "MAX_IMAGE_COUNT", id="images"),
+        pytest.param(None, "", id="bytes"),
     ],
 )
 async def test_the_oldest_goes_when_there_is_too_much(
-    monkeypatch: pytest.MonkeyPatch, module: Any, limit: str, value: int
+    monkeypatch: pytest.MonkeyPatch, module: Any, limit: str
 ) -> None:
-    monkeypatch.setattr(module, limit, value)
-    store = stored()
+    if module is not None:
+        monkeypatch.setattr(module, limit, 2)
+    store = stored(max_bytes=(2 if module is None else 3) * len(b"picture"))
     first, second, third = [await ended(store, begun(image(), COMPLETED)) for _ in range(3)]
     assert [store.find(one.id) for one in (first, second, third)] == [None, second, third]
 
 
-async def test_images_are_let_go_when_one_ends_whoever_asks(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(kept_images, "MAX_IMAGE_BYTES", len(b"picture"))
-    store, may_end = stored(), asyncio.Event()
+async def test_images_are_let_go_when_one_ends_whoever_asks() -> None:
+    store, may_end = stored(max_bytes=len(b"picture")), asyncio.Event()
     first = store.start("m", {}, begun(image(), COMPLETED))
     second = store.start("m", {}, begun(may_end, image(), COMPLETED))
     await store.wait(first, timeout_s=5)
@@ -129,9 +127,8 @@ async def test_images_are_let_go_when_one_ends_whoever_asks(
     assert list(store.kept._images) == list(second.image_names)
 
 
-async def test_images_of_others_push_it_out_with_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kept_images, "MAX_IMAGE_BYTES", len(b"picture"))
-    store = stored()
+async def test_images_of_others_push_it_out_with_its_own() -> None:
+    store = stored(max_bytes=len(b"picture"))
     made = await ended(store, begun(image(), COMPLETED))
     [name] = store.kept.keep([image(1)])
     # Rather than to give out an address that leads nowhere.
@@ -139,11 +136,8 @@ async def test_images_of_others_push_it_out_with_its_own(monkeypatch: pytest.Mon
     assert store.kept.find(name) == image(1)
 
 
-async def test_the_newest_images_stay_however_large_they_are(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(kept_images, "MAX_IMAGE_BYTES", 1)
-    store = stored()
+async def test_the_newest_images_stay_however_large_they_are() -> None:
+    store = stored(max_bytes=1)
     made = await ended(store, begun(image(0), image(1), COMPLETED))
     assert images_of(store, made) == [image(0), image(1)]
 

@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from darkroom_server.access.gate import Gate, GateOptions
 from darkroom_server.domain.errors import ModelNotFound
 from darkroom_server.domain.models import ModelStatus, VersionState, VersionStatus, all_ready
+from darkroom_server.engine.undelivered import Undelivered
 from darkroom_server.gateway.connect import Servicers
 from darkroom_server.gateway.server import HttpOptions, build_app
 from darkroom_server.rpc.server import servicers
@@ -23,6 +24,9 @@ from tests.unit.wire.pictures_here import PicturesHere
 class Engine:
     states: list[VersionState] = field(default_factory=list)
     leaving: bool = False
+    undelivered: Undelivered = field(
+        default_factory=lambda: Undelivered(max_bytes=1 << 30, max_call_bytes=1 << 29)
+    )
 
     async def scanned(self) -> None:
         """Has been."""
@@ -147,3 +151,13 @@ async def test_only_pages_of_configured_origins_may_call(
         preflight = await client.options("/v1/images/generations", headers=asked)
     assert answer.headers.get("access-control-allow-origin") == allowed
     assert preflight.headers.get("access-control-allow-origin") == allowed
+
+
+async def test_docs_says_where_the_documentation_is() -> None:
+    transport = httpx.ASGITransport(app=app_of(Engine()))
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        answer = await client.get("/docs")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("text/html")
+    for place in ("docs/index.md", "/openapi.json", "reflection"):
+        assert place in answer.text

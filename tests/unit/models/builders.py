@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from darkroom_server.models.honoured import HONOURED
+from darkroom_server.models.families import FAMILIES
 from darkroom_server.models.repository import ModelRepository
 from darkroom_server.models.scan import RepositoryModel, RepositoryScan
 
 
 def denoiser_class(pipeline_class: str) -> str:
     """The class of denoisers that a pipeline's family steps."""
-    rules = HONOURED.get(pipeline_class)
-    return "Denoiser" if rules is None else next(iter(rules.denoisers))
+    family = FAMILIES.get(pipeline_class)
+    return "Denoiser" if family is None else next(iter(family.honours.denoisers))
 
 
 SDXL_INDEX: dict[str, Any] = {

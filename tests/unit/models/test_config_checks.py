@@ -176,6 +176,11 @@ OTHERS = 'license: "MIT"\n'
             'vocabulary { words: "a" example_prompts: " " }', "an example is empty", id="no-example"
         ),
         pytest.param(
+            "trained_sizes { min_size_px: 512 max_size_px: 256 }",
+            ":2:1: error: no size is from 512 to 256 px",
+            id="no-trained-sizes",
+        ),
+        pytest.param(
             'version_labels { key: "2" value: 1 }', "label '2' must be a word", id="number-as-label"
         ),
         pytest.param(
@@ -248,6 +253,11 @@ def test_experts_take_every_level(repository: Repository, level: str) -> None:
         ),
         pytest.param(
             'vocabulary { example_prompts: "a" }', "have no effect without words", id="no-words"
+        ),
+        pytest.param(
+            "trained_sizes { max_size_px: 512 } defaults { width_px: 1024 }",
+            "warning: width_px 1024 is none of trained_sizes",
+            id="untrained-default",
         ),
     ],
 )

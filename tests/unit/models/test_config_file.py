@@ -13,6 +13,7 @@ from darkroom_server.domain.models import (
     QueuePolicy,
     TimeoutAction,
 )
+from darkroom_server.domain.trained_sizes import TrainedSizes
 from darkroom_server.domain.vocabulary import Vocabulary
 from darkroom_server.models.config_file import MAX_CONFIG_BYTES, read_config
 from darkroom_server.models.problems import Problem, ProblemLog
@@ -66,6 +67,7 @@ quantization { method: METHOD_INT8_WEIGHTS parts: "text_encoder_2" }
 storage_dtype: STORAGE_DTYPE_FP8_E5M2 offload: OFFLOAD_GROUP vae_tiling_above_px: 512
 memory_format: MEMORY_FORMAT_CHANNELS_LAST
 vocabulary { words: ["a", "cat"] example_prompts: "a cat" }
+trained_sizes { min_size_px: 64 max_size_px: 4096 }
 license: "MIT" backend: BACKEND_FAKE fake { step_s: 0.5 load_s: 2 }
 """
 
@@ -128,6 +130,7 @@ def test_every_field_is_read() -> None:
         fake_step_s=0.5,
         fake_load_s=2.0,
         vocabulary=Vocabulary(words=("a", "cat"), example_prompts=("a cat",)),
+        trained_sizes=TrainedSizes(min_size_px=64, max_size_px=4096),
     )
 
 

@@ -6,7 +6,14 @@ from typing import Any
 
 import pytest
 
-from tests.unit.models.builders import FLUX_INDEX, SDXL_INDEX, Repository, dump, safetensors
+from tests.unit.models.builders import (
+    FLUX_INDEX,
+    HIDREAM_INDEX,
+    SDXL_INDEX,
+    Repository,
+    dump,
+    safetensors,
+)
 
 #: Of a class without a family.
 WHOLE_INDEX = SDXL_INDEX | {"_class_name": "StableDiffusionXLImg2ImgPipeline"}
@@ -17,6 +24,30 @@ def test_a_whole_pipeline_has_no_problem(repository: Repository) -> None:
     repository.pipeline("flux", index=FLUX_INDEX)
     assert repository.complaints() == []
     assert [model.info.name for model in repository.scan().models] == ["flux", "sdxl"]
+
+
+@pytest.mark.parametrize("index", [SDXL_INDEX, FLUX_INDEX, HIDREAM_INDEX])
+@pytest.mark.parametrize(
+    "value",
+    [
+        pytest.param(None, id="null"),
+        pytest.param([None, None], id="a-part-left-out"),
+        pytest.param([None, "CLIPVisionModel"], id="a-part-left-out-whose-class-is-told"),
+        pytest.param([], id="an-empty-list"),
+        pytest.param([2, 5, 8], id="numbers"),
+        pytest.param([0.5, 1.5], id="two-numbers"),
+        pytest.param(["layer-1", "layer-2", "layer-3"], id="three-texts"),
+        pytest.param([["a", "b"], ["c", "d"]], id="a-list-of-lists"),
+        pytest.param(False, id="a-flag"),
+    ],
+)
+def test_settings_of_a_pipeline_are_no_parts(
+    repository: Repository, index: dict[str, Any], value: object
+) -> None:
+    repository.pipeline("m", index=index)
+    repository.write("m/1/model_index.json", dump({**index, "extra": value}))
+    assert repository.complaints() == []
+    assert len(repository.scan().models) == 1
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from darkroom_server.scheduling.entry import Entry
 from darkroom_server.scheduling.play import MAX_PLAYED_BATCHES
 from tests.unit.scheduling.simulated import Device
 
-WAITING = 2000
+WAITING = 1000
 
 
 class Counted:

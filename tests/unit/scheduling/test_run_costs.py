@@ -3,8 +3,9 @@ from __future__ import annotations
 import pytest
 
 from darkroom_server.scheduling.run_costs import RunCosts
+from darkroom_server.scheduling.run_kinds import RunKind
 from darkroom_server.scheduling.window_batcher import Waiting
-from tests.unit.specs import image_spec, job
+from tests.unit.specs import image_spec
 
 #: A step of one image takes a second, of four two.
 STEP_COUNT = 10
@@ -20,8 +21,7 @@ def learnt() -> RunCosts:
 
 
 def waiting(*, alone: bool = False, images: int = 1) -> Waiting:
-    spec = job(step_count=STEP_COUNT, seeds=tuple(range(images)))
-    return Waiting(spec, alone, images)
+    return Waiting(RunKind.of(image_spec()), alone, images * STEP_COUNT)
 
 
 def test_a_run_costs_in_proportion_to_its_steps_and_pixels() -> None:

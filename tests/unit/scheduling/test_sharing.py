@@ -53,3 +53,19 @@ def test_a_caller_that_comes_later_is_not_held_up_by_a_backlog() -> None:
         device.step()
     # Half of the device, and a part of a typical job's time before it is its turn.
     assert device.now_s <= 100.0 + 10 / 0.5 + 10
+
+
+def test_one_very_long_job_does_not_let_others_wait_for_their_share() -> None:
+    """Of two backlogs of short jobs, the later one's turn does not wait for a part of that job."""
+    device = Device("saturated")
+    device.ask("long", steps=500, images=8, caller="other")
+    for caller in ("x", "y"):
+        for number in range(24):
+            device.ask(f"{caller}{number}", steps=2, caller=caller)
+    device.cancel("long")
+    began_s = device.now_s
+    while device.now_s < began_s + 20.0:
+        device.step()
+    assert device.used_s["y"] / (device.used_s["x"] + device.used_s["y"]) == pytest.approx(
+        0.5, abs=0.1
+    )

@@ -246,7 +246,7 @@ arrivals = st.lists(
 )
 
 
-@settings(max_examples=150)
+@settings(max_examples=50)
 @given(arrivals, st.lists(st.integers(0, 3), max_size=12))
 def test_every_image_ends_and_no_batch_mixes_keys_or_exceeds_the_knee(
     wanted: list[dict[str, object]], pauses: list[int]
@@ -270,7 +270,7 @@ def test_every_image_ends_and_no_batch_mixes_keys_or_exceeds_the_knee(
             assert len(batch.steps) == 1
 
 
-@settings(max_examples=100)
+@settings(max_examples=50)
 @given(
     st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 9)), min_size=2, max_size=20),
 )
@@ -300,7 +300,7 @@ def _had_work(simulation: Simulation, key: Hashable, before: int, after: int) ->
     )
 
 
-@settings(max_examples=150)
+@settings(max_examples=50)
 @given(
     st.lists(
         st.tuples(st.integers(1, 2), st.integers(1, 9), st.integers(1, 3)), min_size=1, max_size=8

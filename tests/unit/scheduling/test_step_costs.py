@@ -4,7 +4,7 @@ import itertools
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from darkroom_server.scheduling.step_costs import (
@@ -99,6 +99,7 @@ def test_a_step_that_does_not_fill_its_bucket_tells_of_a_full_one() -> None:
     assert known.step_s("k", 8) == pytest.approx(4.0 + 0.2 * 4.0)
 
 
+@settings(max_examples=50)
 @given(st.lists(st.tuples(st.integers(1, 8), st.floats(0.001, 10.0)), max_size=40))
 def test_no_cost_leaves_what_was_seen(steps: list[tuple[int, float]]) -> None:
     """However uneven steps are, a full one takes no less than the shortest of its bucket."""
@@ -219,6 +220,7 @@ def test_uneven_costs_are_learnt_and_read_evenly() -> None:
     assert known.knee("k") == 8
 
 
+@settings(max_examples=50)
 @given(st.lists(st.tuples(st.integers(1, 8), st.floats(0.001, 100.0)), max_size=60))
 def test_fewer_rows_never_take_longer_than_more(steps: list[tuple[int, float]]) -> None:
     known = StepCosts(max_rows=8)

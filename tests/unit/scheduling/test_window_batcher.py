@@ -250,7 +250,7 @@ batchings = st.builds(
 )
 
 
-@settings(max_examples=200)
+@settings(max_examples=50)
 @given(arrivals, batchings)
 def test_every_image_runs_once_with_its_like_and_within_the_limit(
     wanted: list[tuple[dict[str, object], float]], batching: DynamicBatching
@@ -277,7 +277,7 @@ def test_every_image_runs_once_with_its_like_and_within_the_limit(
             assert len(batch.images) == 1
 
 
-@settings(max_examples=200)
+@settings(max_examples=50)
 @given(st.lists(st.tuples(st.sampled_from("ab"), st.floats(0, 3)), min_size=1), batchings)
 def test_an_idle_device_makes_nobody_wait_longer_than_the_delay(
     wanted: list[tuple[str, float]], batching: DynamicBatching

@@ -99,12 +99,12 @@ def test_accepted_echoes_what_will_run() -> None:
     ]
 
 
-def test_the_fingerprint_names_the_memory_profile_and_the_feature_cache() -> None:
+def test_the_fingerprint_names_memory_profile_feature_cache_and_libraries() -> None:
     spec = replace(SPEC, feature_cache=FeatureCache(threshold=0.1))
     resolved = Resolved(spec=spec, strength=1.0, preserve_unmasked=True, notices=())
-    model = replace(MODEL, variant=("int8-weights",))
+    model = replace(MODEL, variant=("int8-weights",), made_by="torch-1.0+avx2")
     told = writer().accepted("job-1", resolved, model).accepted.parameters.fingerprint
-    assert told == "0123456789ab/fp32/torch/exact/int8-weights/first-block-0.1"
+    assert told == "0123456789ab/fp32/torch/exact/int8-weights/first-block-0.1/torch-1.0+avx2"
 
 
 @pytest.mark.parametrize(
@@ -146,13 +146,12 @@ def test_queued_tells_how_long_when_that_can_be_told() -> None:
 
 @pytest.mark.parametrize("stage", Stage, ids=lambda stage: stage.value)
 def test_progress(stage: Stage) -> None:
-    progress = JobProgress(stage=stage, completed_step_count=2, total_step_count=9, image_index=1)
+    progress = JobProgress(stage=stage, completed_step_count=2, total_step_count=9)
     (event,) = writer().write(progress)
     assert event.progress == GenerationEvent.Progress(
         stage=GenerationEvent.Stage.Value(f"STAGE_{stage.name}"),
         completed_step_count=2,
         total_step_count=9,
-        image_index=1,
     )
 
 
@@ -208,6 +207,19 @@ def test_chunks(size_bytes: int, lengths: list[int]) -> None:
     assert [event.chunk.offset_bytes for event in chunks] == [
         index * CHUNK_BYTES for index in range(len(lengths))
     ]
+
+
+def test_progress_names_the_step_that_was_shared() -> None:
+    share = BatchShare(batch_id="7", batch_image_count=8, request_image_count=2)
+    (shared, alone) = (
+        event
+        for batch in (share, None)
+        for event in writer().write(JobProgress(stage=Stage.DENOISE, batch=batch))
+    )
+    assert shared.progress.batch == BatchInfo(
+        batch_id="7", batch_image_count=8, request_image_count=2
+    )
+    assert not alone.progress.HasField("batch")
 
 
 def test_completed() -> None:

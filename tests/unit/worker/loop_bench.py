@@ -8,9 +8,9 @@ from darkroom_server.backends.fake import FakeStepModel
 from darkroom_server.domain.jobs import JobEvent, Reproducibility
 from darkroom_server.scheduling.step_costs import StepCosts
 from darkroom_server.worker.lanes import CompressLane
-from darkroom_server.worker.loop import WorkerLoop
 from darkroom_server.worker.messages import JobFailed, JobReport, Report, SubmitJob
 from darkroom_server.worker.proving import Prover
+from darkroom_server.worker.step_runner import step_loop
 from tests.unit.specs import job
 
 MAX_BATCH_SIZE = 4
@@ -39,7 +39,7 @@ class Bench:
         self.reports: list[Report] = []
         self.clock = clock or Clock()
         self.lane = CompressLane(self.reports.append, self.clock)
-        self.loop = WorkerLoop(
+        self.loop = step_loop(
             model or FakeStepModel(),
             self.reports.append,
             max_batch_size=MAX_BATCH_SIZE,

@@ -57,7 +57,8 @@ def test_what_cannot_make_its_deadline_behind_the_others_is_refused_at_once(
     assert bench.failures() == ({"e": DeadlineExceeded} if is_refused else {})
     if is_refused:
         refusal = next(r for r in bench.reports if isinstance(r, JobFailed))
-        assert "about 16 s" in str(refusal.error)
+        # Everything may take a tenth longer than foreseen.
+        assert "about 17.6 s" in str(refusal.error)
 
 
 @pytest.mark.parametrize(

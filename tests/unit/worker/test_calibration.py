@@ -9,9 +9,13 @@ import pytest
 from darkroom_server.backends.fake import FakeStepModel, FakeTrajectory
 from darkroom_server.domain.jobs import Reproducibility, Task
 from darkroom_server.domain.models import ModelInfo
+from darkroom_server.scheduling.shared_rows import SharedRows
 from darkroom_server.scheduling.step_costs import StepCosts
-from darkroom_server.worker.calibration import FILE_NAME, calibrated_costs
+from darkroom_server.worker.calibration import FILE_NAME, Calibration
+from darkroom_server.worker.messages import Report
+from darkroom_server.worker.step_runner import step_loop
 from tests.unit.wire.example_models import SDXL
+from tests.unit.worker.loop_bench import shared
 
 CONDITIONS = {"device": "one"}
 INFO = replace(SDXL, reproducibility=Reproducibility.TOLERANCE, max_batch_size=4)
@@ -40,7 +44,13 @@ def model() -> Timed:
 
 
 def calibrate(model: Timed, folder: Path, info: ModelInfo = INFO, **conditions: str) -> StepCosts:
-    return calibrated_costs(
+    return calibration(model, folder, info, **conditions).finish()
+
+
+def calibration(
+    model: Timed, folder: Path, info: ModelInfo = INFO, **conditions: str
+) -> Calibration:
+    return Calibration(
         model,
         info,
         path=folder / FILE_NAME,
@@ -89,6 +99,63 @@ def test_no_measurement_is_begun_after_the_budget(model: Timed, tmp_path: Path) 
     calibrate(model, tmp_path)
     # One size took 15 seconds, more than the budget.
     assert len(json.loads((tmp_path / FILE_NAME).read_text())["step_s"]) == 1
+
+
+def test_a_part_is_measured_before_serving_and_the_rest_turn_by_turn(
+    model: Timed, tmp_path: Path
+) -> None:
+    measuring = calibration(model, tmp_path)
+    measuring.spend(0.5)
+    assert model.evaluated == [1, 1, 1]
+    assert measuring.costs.measured()[default_key(INFO)] == {1: 1.0}
+    assert not measuring.is_done
+    measuring.advance()
+    assert model.evaluated == [1, 1, 1, 2, 2, 2]
+    assert measuring.costs.measured()[default_key(INFO)] == {1: 1.0, 2: 1.5}
+    assert not (tmp_path / FILE_NAME).exists()
+    assert measuring.finish() is measuring.costs
+    assert measuring.is_done
+    assert json.loads((tmp_path / FILE_NAME).read_text())["conditions"] == CONDITIONS
+
+
+def test_a_loop_measures_what_is_left_while_it_has_nothing_to_do(
+    model: Timed, tmp_path: Path
+) -> None:
+    measuring = calibration(model, tmp_path)
+    reports: list[Report] = []
+    loop = step_loop(
+        model,
+        reports.append,
+        max_batch_size=INFO.max_batch_size,
+        shared=SharedRows(is_open=True),
+        costs=measuring.costs,
+        calibration=measuring,
+        clock=model.clock,
+    )
+    loop.post(shared("a", step_count=2))
+    loop.tick()
+    loop.tick()
+    assert model.evaluated == [1, 1]  # the job's own steps
+    loop.tick()
+    assert model.evaluated == [1, 1, 1, 1, 1]
+    while not measuring.is_done:
+        loop.tick()
+    assert (tmp_path / FILE_NAME).exists()
+    loop.run_to_end()
+
+
+class Failing(Timed):
+    """A model that takes no step."""
+
+    def denoise(self, inputs: list[FakeTrajectory]) -> list[int]:
+        raise RuntimeError(str(len(inputs)))
+
+
+def test_a_model_that_takes_no_step_is_not_measured_again(tmp_path: Path) -> None:
+    measuring = calibration(Failing(), tmp_path)
+    measuring.advance()
+    assert measuring.is_done
+    assert measuring.finish().measured() == {}
 
 
 def test_a_model_that_only_fills_is_measured_by_a_fill(model: Timed, tmp_path: Path) -> None:

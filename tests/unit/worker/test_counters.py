@@ -11,7 +11,7 @@ from darkroom_server.backends.prompt_cache import PromptCache
 from darkroom_server.worker import counters as counters_module
 from darkroom_server.worker.counters import STATS_INTERVAL_S, WorkerCounters
 from darkroom_server.worker.messages import Report, StopWorker, WorkerStats
-from darkroom_server.worker.window_loop import WindowLoop
+from darkroom_server.worker.request_runner import request_loop
 from tests.unit.worker.loop_bench import MAX_BATCH_SIZE, TICK_S, Bench, Clock, shared
 from tests.unit.worker.window_bench import AT_ONCE, STEP_S, FakeRequestModel, WindowBench
 
@@ -123,7 +123,7 @@ def test_an_idle_loop_of_whole_requests_tells_of_its_last_steps(
 
     # On the system's clock: the loop must wake up by itself.
     model = FakeRequestModel(Clock())
-    loop = WindowLoop(model, emit, max_batch_size=MAX_BATCH_SIZE, batching=AT_ONCE)
+    loop = request_loop(model, emit, max_batch_size=MAX_BATCH_SIZE, batching=AT_ONCE)
     thread = threading.Thread(target=loop.run)
     thread.start()
     loop.post(shared("a", step_count=2))

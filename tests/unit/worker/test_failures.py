@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+
 import pytest
 
 from darkroom_server.backends.fake import POISONING_PROMPT, AcceleratorError, FakeStepModel
 from darkroom_server.domain.errors import DarkroomError, GenerationFailed, OutOfDeviceMemory
-from darkroom_server.worker.failures import DeviceLost, attempt
-from darkroom_server.worker.loop import WorkerLoop
+from darkroom_server.worker.failures import DeviceLost, MachineStarved, attempt
 from darkroom_server.worker.messages import JobFailed, Report, SubmitJob
+from darkroom_server.worker.step_runner import step_loop
 from tests.unit.specs import job
 
 
@@ -49,6 +51,56 @@ def test_torch_says_on_a_processor_too_that_memory_ran_out() -> None:
     assert isinstance(attempt(lambda: torch.empty(1 << 60)), OutOfDeviceMemory)
 
 
+def caused(error: Exception) -> Exception:
+    made = ValueError("could not be read")
+    made.__cause__ = error
+    return made
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        pytest.param(OSError(errno.ENOMEM, "x"), id="no-memory-to-fork"),
+        pytest.param(BlockingIOError(errno.EAGAIN, "x"), id="no-process"),
+        pytest.param(OSError(errno.EMFILE, "x"), id="no-file"),
+        pytest.param(MemoryError(), id="no-memory"),
+        pytest.param(RuntimeError("can't start new thread"), id="no-thread"),
+        pytest.param(
+            RuntimeError("unable to mmap 8 bytes from file <a>: Cannot allocate memory (12)"),
+            id="no-room-to-map",
+        ),
+        pytest.param(
+            RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 8 bytes"),
+            id="no-memory-for-torch",
+        ),
+        pytest.param(caused(OSError(errno.ENOMEM, "x")), id="as-the-cause-of-another"),
+    ],
+)
+def test_a_load_that_the_machine_has_no_room_for_is_told_from_others(error: Exception) -> None:
+    def load() -> None:
+        raise error
+
+    with pytest.raises(MachineStarved):
+        attempt(load, is_load=True)
+    # A request of the same ends by itself.
+    assert isinstance(attempt(load), DarkroomError)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        pytest.param(ValueError("x"), id="a-bug"),
+        pytest.param(FileNotFoundError(errno.ENOENT, "x"), id="a-missing-file"),
+        pytest.param(OutOfMemoryError("CUDA out of memory."), id="a-gpu-too-small"),
+    ],
+)
+def test_any_other_failure_of_a_load_is_for_good(error: Exception) -> None:
+    def load() -> None:
+        raise error
+
+    assert isinstance(attempt(load, is_load=True), DarkroomError)
+
+
 @pytest.mark.parametrize(
     "error",
     [
@@ -63,7 +115,7 @@ def test_rule_12_a_lost_device_ends_the_worker(error: Exception) -> None:
 
 def test_the_jobs_of_a_lost_device_are_not_failed_but_left_to_run_again() -> None:
     reports: list[Report] = []
-    loop = WorkerLoop(FakeStepModel(), reports.append, max_batch_size=8)
+    loop = step_loop(FakeStepModel(), reports.append, max_batch_size=8)
     loop.post(SubmitJob(job("a", prompt=POISONING_PROMPT)))
     loop.post(SubmitJob(job("b")))
     with pytest.raises(DeviceLost):

@@ -1,236 +1,216 @@
+"""What holds for every job, whether its model is run step by step or a request at a time."""
+
 from __future__ import annotations
 
-import io
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable
+from itertools import pairwise
 
-import numpy as np
 import pytest
-from PIL import Image
 
-from darkroom_server.backends.fake import FAILING_PROMPT, FakeStepModel, FakeTrajectory
+from darkroom_server.backends.fake import FAILING_PROMPT, POISONING_PROMPT
 from darkroom_server.domain.errors import DeadlineExceeded, GenerationFailed, OutOfDeviceMemory
 from darkroom_server.domain.jobs import (
-    ImageSpec,
-    JobCompleted,
-    JobImage,
+    JobPreview,
     JobProgress,
     JobQueued,
-    Reproducibility,
+    PreviewSpec,
     Stage,
 )
-from darkroom_server.worker.messages import CancelJob, JobFailed, JobReport, SubmitJob
-from tests.unit.specs import job
-from tests.unit.worker.loop_bench import Bench, shared
-
-
-@pytest.fixture
-def bench() -> Iterator[Bench]:
-    made = Bench()
-    yield made
-    made.lane.close()
-
-
-def test_a_job_reports_its_stages_then_its_image_then_its_end(bench: Bench) -> None:
-    bench.loop.post(SubmitJob(job(step_count=3, seeds=(10,))))
-    bench.ticks(3)
-    queued, encode, first, second, third, image, completed = bench.events()
-    assert queued == JobQueued(0)
-    assert encode == JobProgress(stage=Stage.ENCODE, total_step_count=3)
-    assert [first, second, third] == [
-        JobProgress(stage=Stage.DENOISE, completed_step_count=k, total_step_count=3)
-        for k in (1, 2, 3)
-    ]
-    assert isinstance(image, JobImage)
-    assert isinstance(completed, JobCompleted)
-    pixels = np.asarray(Image.open(io.BytesIO(image.content)))
-    assert (image.seed, pixels.shape, set(pixels.flat)) == (10, (8, 16, 3), {13})
-
-
-def test_images_of_a_job_use_their_own_seeds_and_progress_is_their_mean(
-    bench: Bench,
-) -> None:
-    bench.loop.post(SubmitJob(job(step_count=2, seeds=(10, 20))))
-    bench.ticks(4)
-    events = bench.events()
-    steps = [e.completed_step_count for e in events if isinstance(e, JobProgress)]
-    assert steps == [0, 1, 2]
-    values = {
-        e.image_index: np.asarray(Image.open(io.BytesIO(e.content)))[0, 0, 0]
-        for e in events
-        if isinstance(e, JobImage)
-    }
-    assert values == {0: 12, 1: 22}
-
-
-def test_the_end_tells_how_much_memory_was_taken_and_what_was_not_read() -> None:
-    class Telling(FakeStepModel):
-        def peak_memory_bytes(self) -> int:
-            return 5 << 30
-
-        def cut_fields(self, spec: ImageSpec) -> tuple[str, ...]:
-            return ("prompt",) if spec.prompt == "long" else ()
-
-    bench = Bench(Telling())
-    bench.loop.post(SubmitJob(job("a", step_count=1, prompt="long")))
-    bench.ticks(1)
-    completed = bench.events()[-1]
-    assert isinstance(completed, JobCompleted)
-    assert completed.peak_device_memory_bytes == 5 << 30
-    assert completed.cut_fields == ("prompt",)
-
-
-def test_waiting_jobs_learn_their_place(bench: Bench) -> None:
-    for name in ("a", "b", "c"):
-        bench.loop.post(SubmitJob(job(name, step_count=1)))
-    bench.ticks(3)
-    places = [event for event in bench.events("c") if isinstance(event, JobQueued)]
-    assert [event.ahead_count for event in places] == [2, 1, 0]
-
-
-def test_a_cancelled_job_takes_no_further_step_and_says_nothing(bench: Bench) -> None:
-    bench.loop.post(SubmitJob(job("a", step_count=50)))
-    bench.ticks(2)
-    bench.loop.post(CancelJob("a"))
-    bench.loop.post(SubmitJob(job("b", step_count=1)))
-    said = len(bench.reports)
-    bench.ticks(1)
-    assert not [r for r in bench.reports[said:] if isinstance(r, JobReport) and r.job_id == "a"]
-    assert isinstance(bench.events("b")[-1], JobCompleted)
-
-
-@pytest.mark.parametrize("steps_before", [0, 1], ids=["waiting", "running"])
-def test_a_late_job_fails_of_its_deadline(bench: Bench, steps_before: int) -> None:
-    bench.loop.post(SubmitJob(job("a", step_count=50, deadline_s=101.0)))
-    bench.ticks(steps_before)
-    bench.clock.now_s = 101.0
-    bench.ticks(1)
-    assert bench.failures() == {"a": DeadlineExceeded}
-
-
-def test_a_failing_job_fails_alone(bench: Bench) -> None:
-    bench.loop.post(SubmitJob(job("a", prompt=FAILING_PROMPT)))
-    bench.loop.post(SubmitJob(job("b", step_count=1)))
-    bench.ticks(3)
-    assert bench.failures() == {"a": GenerationFailed}
-    assert isinstance(bench.events("b")[-1], JobCompleted)
-
-
-@pytest.mark.parametrize(
-    ("raised", "expected"),
-    [
-        pytest.param(RuntimeError("/secret/path"), GenerationFailed, id="bug"),
-        pytest.param(MemoryError(), OutOfDeviceMemory, id="out-of-memory"),
-        pytest.param(
-            type("OutOfMemoryError", (RuntimeError,), {})(), OutOfDeviceMemory, id="torch-oom"
-        ),
-    ],
+from darkroom_server.worker.failures import DeviceLost
+from darkroom_server.worker.jobs import MAX_REPORTED_POSITIONS, PROGRESS_INTERVAL_S
+from darkroom_server.worker.messages import CancelJob, JobFailed, StopWorker
+from tests.unit.worker.runner_bench import (
+    RequestBench,
+    RunnerBench,
+    StepBench,
+    alone,
+    together,
 )
-def test_an_unexpected_failure_is_told_in_safe_words(
-    raised: Exception, expected: type[Exception]
-) -> None:
-    class Broken(FakeStepModel):
-        def denoise(self, inputs: object) -> list[int]:  # noqa: ARG002
-            raise raised
+from tests.unit.worker.window_bench import STEP_S
 
-    bench = Bench(Broken())
-    bench.loop.post(SubmitJob(job("a")))
-    bench.ticks(1)
-    assert bench.failures() == {"a": expected}
-    failed = next(r for r in bench.reports if isinstance(r, JobFailed))
-    assert "secret" not in str(failed.error)
-    bench.lane.close()
+Made = Callable[..., RunnerBench]
+
+pytestmark = pytest.mark.parametrize(
+    "made",
+    [pytest.param(StepBench, id="steps"), pytest.param(RequestBench, id="whole-requests")],
+)
 
 
-class Watched(FakeStepModel):
-    """Counts the rows of every evaluation, and runs out of memory above a number of them."""
-
-    def __init__(self, *, memory_rows: int = 100) -> None:
-        super().__init__()
-        self.memory_rows = memory_rows
-        self.rows_taken: list[int] = []
-
-    def denoise(self, inputs: list[FakeTrajectory]) -> list[int]:
-        if len(inputs) > self.memory_rows:
-            raise MemoryError
-        made = super().denoise(inputs)
-        self.rows_taken.append(len(inputs))
-        return made
+def progress(bench: RunnerBench, name: str) -> list[tuple[Stage, int]]:
+    return [
+        (event.stage, event.completed_step_count)
+        for event in bench.events(name)
+        if isinstance(event, JobProgress)
+    ]
 
 
-def finished(bench: Bench, *names: str) -> bool:
-    return all(isinstance(bench.events(name)[-1], JobCompleted) for name in names)
+def positions(bench: RunnerBench, name: str) -> list[int]:
+    return [event.ahead_count for event in bench.events(name) if isinstance(event, JobQueued)]
 
 
-def test_requests_share_steps_when_they_may() -> None:
-    model = Watched()
-    bench = Bench(model)
-    bench.loop.post(shared("a", step_count=2))
-    bench.loop.post(shared("b", step_count=3, seeds=(50,)))
-    bench.ticks(3)
-    assert model.rows_taken == [2, 2, 1]
-    assert finished(bench, "a", "b")
+def test_a_job_is_queued_begins_advances_and_gets_its_images(made: Made) -> None:
+    bench = made()
+    bench.loop.post(together("a", step_count=3, seeds=(10, 20)))
+    bench.finish()
+    assert positions(bench, "a") == [0]
+    denoised = [(Stage.DENOISE, done) for done in (1, 2, 3)]
+    assert progress(bench, "a") == [(Stage.ENCODE, 0), *denoised]
+    assert bench.values("a") == {0: 13, 1: 23}
+    assert bench.completed("a")
+    assert bench.step_count == 3
 
 
-def test_exact_requests_share_nothing_before_it_is_proved() -> None:
-    model = Watched()
-    bench = Bench(model)
+def test_what_is_cancelled_before_it_begins_takes_no_step(made: Made) -> None:
+    bench = made()
+    bench.loop.post(alone("a"))
+    bench.loop.post(alone("b", step_count=2))
+    bench.loop.post(CancelJob("a"))
+    bench.finish()
+    assert bench.step_count == 2
+    assert (len(bench.events("a")), bench.failures()) == (1, {})
+    assert bench.completed("b")
+
+
+def test_what_is_cancelled_within_says_no_more_and_its_neighbour_gets_its_image(made: Made) -> None:
+    bench = made()
+    said: list[int] = []
+
+    def cancel(step: int) -> None:
+        if step == 2:
+            said.append(len(bench.events_now("a")))
+            bench.loop.post(CancelJob("a"))
+
+    bench.during(cancel)
+    bench.loop.post(together("a", step_count=4))
+    bench.loop.post(together("b", step_count=4))
+    bench.finish()
+    assert len(bench.events("a")) == said[0]
+    assert (bench.completed("b"), bench.failures()) == (True, {})
+    assert bench.step_count == 4
+
+
+def test_a_model_stops_at_the_next_step_when_nobody_waits_any_more(made: Made) -> None:
+    bench = made()
+
+    def cancel(step: int) -> None:
+        if step == 2:
+            bench.loop.post(CancelJob("a"))
+            bench.loop.post(CancelJob("b"))
+
+    bench.during(cancel)
+    bench.loop.post(together("a", step_count=50))
+    bench.loop.post(together("b", step_count=50))
+    bench.finish()
+    assert (bench.step_count, bench.failures()) == (2, {})
+
+
+def test_what_is_cancelled_after_its_end_or_never_was_changes_nothing(made: Made) -> None:
+    bench = made()
+    bench.loop.post(together("a"))
+    bench.finish()
+    bench.loop.post(CancelJob("a"))
+    bench.loop.post(CancelJob("nobody"))
+    bench.finish()
+    assert (bench.completed("a"), bench.failures()) == (True, {})
+
+
+@pytest.mark.parametrize("steps", [0, 2], ids=["waiting", "running"])
+def test_a_late_job_fails_of_its_deadline_at_the_next_step(made: Made, steps: int) -> None:
+    bench = made()
+    bench.loop.post(alone("a", step_count=50, deadline_s=bench.clock() + steps * STEP_S))
+    bench.finish()
+    assert (bench.failures(), bench.step_count) == ({"a": DeadlineExceeded}, steps)
+
+
+def test_what_fails_fails_alone(made: Made) -> None:
+    bench = made()
     for name in ("a", "b"):
-        bench.loop.post(shared(name, step_count=2, reproducibility=Reproducibility.EXACT))
-    bench.ticks(4)
-    assert model.rows_taken == [1, 1, 1, 1]
-    assert finished(bench, "a", "b")
+        bench.loop.post(together(name))
+    bench.loop.post(together("bad", prompt=FAILING_PROMPT))
+    bench.finish()
+    assert (bench.completed("a", "b"), bench.failures()) == (True, {"bad": GenerationFailed})
 
 
-def test_out_of_memory_bounds_the_steps_of_its_size_alone() -> None:
-    class SmallMemory(Watched):
-        def denoise(self, inputs: list[FakeTrajectory]) -> list[int]:
-            if inputs[0].spec.width_px == 32 and len(inputs) > 1:
-                raise MemoryError
-            return super().denoise(inputs)
-
-    model = SmallMemory()
-    bench = Bench(model)
-    for name in ("a", "b"):
-        bench.loop.post(shared(name, step_count=1, width_px=32))
-    bench.ticks(1)
-    for name in ("c", "d"):
-        bench.loop.post(shared(name, step_count=1))
-    bench.ticks(1)
-    assert model.rows_taken == [1, 1, 2]
-    assert finished(bench, "a", "b", "c", "d")
-
-
-def test_only_the_guilty_one_of_a_batch_fails() -> None:
-    bench = Bench()
-    for name in ("a", "b", "c"):
-        bench.loop.post(shared(name, step_count=1))
-    bench.loop.post(shared("bad", step_count=1, prompt=FAILING_PROMPT))
-    bench.ticks(2)
-    assert finished(bench, "a", "b", "c")
-    assert bench.failures() == {"bad": GenerationFailed}
-
-
-def test_out_of_memory_makes_batches_smaller_and_fails_nobody() -> None:
-    model = Watched(memory_rows=2)
-    bench = Bench(model)
+def test_where_memory_runs_out_batches_become_smaller_and_nobody_fails(made: Made) -> None:
+    bench = made(memory_images=2)
     for name in ("a", "b", "c", "d"):
-        bench.loop.post(shared(name, step_count=2))
-    bench.ticks(8)
-    assert finished(bench, "a", "b", "c", "d")
-    assert set(model.rows_taken) == {2}
-    assert bench.failures() == {}
+        bench.loop.post(together(name, step_count=2))
+    bench.finish()
+    assert (bench.completed("a", "b", "c", "d"), bench.failures()) == (True, {})
+    assert bench.step_count == 4
 
 
-def test_a_job_that_cannot_begin_fails_without_its_neighbours() -> None:
-    class Unbeginnable(FakeStepModel):
-        def begin(self, spec: ImageSpec, encoded: None, image_index: int) -> FakeTrajectory:
-            if spec.prompt == "bad" and image_index == 1:
-                raise RuntimeError
-            return super().begin(spec, encoded, image_index)
+def test_an_image_for_which_memory_never_suffices_fails(made: Made) -> None:
+    bench = made(memory_images=0)
+    bench.loop.post(together("a"))
+    bench.finish()
+    assert bench.failures() == {"a": OutOfDeviceMemory}
 
-    bench = Bench(Unbeginnable())
-    bench.loop.post(shared("bad", prompt="bad", seeds=(1, 2)))
-    bench.loop.post(shared("a", step_count=1))
-    bench.ticks(1)
-    assert bench.failures() == {"bad": GenerationFailed}
-    assert finished(bench, "a")
+
+def test_a_lost_device_ends_the_loop_and_leaves_the_jobs_to_run_again(made: Made) -> None:
+    bench = made()
+    bench.loop.post(together("a", prompt=POISONING_PROMPT))
+    bench.loop.post(together("b"))
+    with pytest.raises(DeviceLost):
+        bench.finish()
+    assert not [report for report in bench.reports if isinstance(report, JobFailed)]
+
+
+def test_a_worker_that_is_to_stop_leaves_at_the_next_step_and_fails_nobody(made: Made) -> None:
+    bench = made()
+    bench.during(lambda step: bench.loop.post(StopWorker()) if step == 3 else None)
+    thread = threading.Thread(target=bench.loop.run)
+    thread.start()
+    bench.loop.post(together("a", step_count=50))
+    thread.join(60)
+    assert not thread.is_alive()
+    assert (bench.step_count, bench.failures()) == (3, {})
+
+
+def test_jobs_near_the_front_hear_of_their_position_and_how_long_it_takes(made: Made) -> None:
+    bench = made()
+    names = [f"j{number}" for number in range(MAX_REPORTED_POSITIONS + 8)]
+    for name in names:
+        bench.loop.post(alone(name, step_count=1))
+    bench.loop.tick()
+    bench.loop.tick()
+    assert positions(bench, "j5") == [5, 4]
+    # The first took a step's time; the sixth is done after five more.
+    first, second = bench.queued("j5")
+    assert first[1].estimated_s is None
+    assert second[1].estimated_s == pytest.approx(bench.begun_s + 6 * STEP_S - second[0])
+    assert positions(bench, names[MAX_REPORTED_POSITIONS]) == [32, 31]
+    assert positions(bench, names[-1]) == [len(names) - 1]
+
+
+def test_positions_are_told_a_few_times_a_second(made: Made) -> None:
+    bench = made(step_s=0.1)
+    for number in range(10):
+        bench.loop.post(alone(f"j{number}", step_count=1))
+    for _ in range(8):
+        bench.loop.tick()
+    at_s = [told_s for told_s, _ in bench.queued("j9")]
+    assert len(at_s) >= 3
+    assert all(later - sooner > 0.25 - 1e-9 for sooner, later in pairwise(at_s[1:]))
+
+
+def test_progress_comes_a_few_times_a_second_and_the_last_step_always(made: Made) -> None:
+    bench = made(step_s=PROGRESS_INTERVAL_S / 4)
+    bench.loop.post(together("a", step_count=50))
+    bench.finish()
+    reported = [done for stage, done in progress(bench, "a") if stage is Stage.DENOISE]
+    assert reported[-1] == 50
+    assert 10 <= len(reported) <= 15
+
+
+def test_previews_come_where_the_model_can_paint_them_and_cost_nothing_elsewhere(
+    made: Made,
+) -> None:
+    bench = made()
+    preview = PreviewSpec(interval_step_count=2)
+    bench.loop.post(together("a", step_count=5, preview=preview))
+    bench.finish()
+    painted = [e.completed_step_count for e in bench.events("a") if isinstance(e, JobPreview)]
+    assert painted == ([2, 4] if bench.paints_previews else [])
+    assert bench.completed("a")

@@ -14,8 +14,8 @@ from darkroom_server.domain.jobs import (
     JobProgress,
     PreviewSpec,
 )
+from darkroom_server.worker.jobs import PROGRESS_INTERVAL_S
 from darkroom_server.worker.lanes import MAX_WAITING_PREVIEWS
-from darkroom_server.worker.running import PROGRESS_INTERVAL_S
 from tests.unit.worker.loop_bench import Bench, shared
 
 
@@ -73,6 +73,23 @@ def test_no_more_previews_are_painted_than_there_is_room_for() -> None:
     bench.ticks(1)
     bench.lane.give_back_previews(taken)
     assert painted_counts == [2]
+
+
+def test_progress_tells_which_step_was_shared_with_how_many() -> None:
+    bench = Bench()
+    bench.loop.post(shared("a", step_count=2, seeds=(1, 2)))
+    bench.loop.post(shared("b", step_count=2))
+    bench.loop.tick()
+    bench.clock.now_s += PROGRESS_INTERVAL_S
+    bench.loop.tick()
+    told = {
+        job_id: [e.batch for e in bench.events(job_id) if isinstance(e, JobProgress) and e.batch]
+        for job_id in ("a", "b")
+    }
+    assert [share.batch_id for share in told["a"]] == [share.batch_id for share in told["b"]]
+    assert [share.batch_image_count for share in told["a"]] == [3, 3]
+    assert [share.request_image_count for share in told["a"]] == [2, 2]
+    assert [share.request_image_count for share in told["b"]] == [1, 1]
 
 
 def test_a_job_tells_the_fullest_step_that_it_shared() -> None:

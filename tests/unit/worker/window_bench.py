@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from darkroom_server.backends.base import ImageArray
-from darkroom_server.backends.fake import FAILING_PROMPT
+from darkroom_server.backends.fake import FAILING_PROMPT, POISONING_PROMPT, AcceleratorError
 from darkroom_server.domain.errors import GenerationFailed, UnsupportedParameter
 from darkroom_server.domain.jobs import ImageSpec, JobEvent
 from darkroom_server.domain.models import Dtype, DynamicBatching
 from darkroom_server.worker.lanes import CompressLane
 from darkroom_server.worker.messages import JobFailed, JobReport, Report
-from darkroom_server.worker.window_loop import WindowLoop
+from darkroom_server.worker.request_runner import request_loop
 from tests.unit.worker.loop_bench import Clock
 
 MAX_BATCH_SIZE = 4
@@ -31,6 +31,7 @@ class FakeRequestModel:
 
     clock: Clock
     memory_images: int = 100
+    step_s: float = STEP_S
     during: Callable[[int], None] = lambda _: None
     runs: list[list[str]] = field(default_factory=list)
     step_counts: list[int] = field(default_factory=list)
@@ -47,10 +48,12 @@ class FakeRequestModel:
             raise MemoryError
         if any(spec.prompt == FAILING_PROMPT for spec in specs):
             raise GenerationFailed("The fake model was asked to fail.")
+        if any(spec.prompt == POISONING_PROMPT for spec in specs):
+            raise AcceleratorError("CUDA error: the fake device was asked to fail")
         self.runs.append([spec.prompt for spec in specs for _ in spec.seeds])
         self.step_counts.append(0)
         for step in range(1, specs[0].step_count + 1):
-            self.clock.now_s += STEP_S
+            self.clock.now_s += self.step_s
             self.step_counts[-1] = step
             self.during(step)
             on_step(step, specs[0].step_count)
@@ -78,7 +81,7 @@ class WindowBench:
         self.clock = Clock()
         self.model = FakeRequestModel(self.clock, memory_images)
         self.lane = CompressLane(self.reports.append, self.clock)
-        self.loop = WindowLoop(
+        self.loop = request_loop(
             self.model,
             self.reports.append,
             max_batch_size=MAX_BATCH_SIZE,

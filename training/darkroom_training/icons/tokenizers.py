@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import string
 from pathlib import Path
 
@@ -35,15 +36,22 @@ def clip_words(folder: Path) -> CLIPTokenizer:
     folder.mkdir(parents=True, exist_ok=True)
     vocabulary = {token: number for number, token in enumerate(tokens)}
     assert len(vocabulary) == len(tokens), "no merge makes a token twice"
-    (folder / "vocab.json").write_text(json.dumps(vocabulary, ensure_ascii=False, indent=0))
+    _replace(folder / "vocab.json", json.dumps(vocabulary, ensure_ascii=False, indent=0))
     lines = ["#version: 0.2", *(f"{left} {right}" for left, right in merges)]
-    (folder / "merges.txt").write_text("\n".join(lines) + "\n")
+    _replace(folder / "merges.txt", "\n".join(lines) + "\n")
     return CLIPTokenizer(
         vocab=str(folder / "vocab.json"),
         merges=str(folder / "merges.txt"),
         model_max_length=MAX_TOKENS,
         pad_token=END,
     )
+
+
+def _replace(path: Path, text: str) -> None:
+    """Ranks begin together and write the same file: none may read what another has half written."""
+    half = path.with_name(f"{path.name}.{os.getpid()}")
+    half.write_text(text)
+    half.replace(path)
 
 
 def merges_for(wanted: tuple[str, ...]) -> list[tuple[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import warnings
@@ -16,20 +17,12 @@ import transformers
 from diffusers import DiffusionPipeline
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
-from darkroom_server.backends.base import RequestModel, StepModel
-from darkroom_server.backends.diffusers import memory, part_weights
-from darkroom_server.backends.diffusers.families.flux import FluxStepModel
-from darkroom_server.backends.diffusers.families.flux2_klein import Flux2KleinStepModel
-from darkroom_server.backends.diffusers.families.flux_fill import FluxFillStepModel
-from darkroom_server.backends.diffusers.families.hidream import HiDreamStepModel
-from darkroom_server.backends.diffusers.families.sd import SdStepModel
-from darkroom_server.backends.diffusers.families.sd3 import Sd3StepModel
-from darkroom_server.backends.diffusers.families.sdxl import SdxlStepModel
-from darkroom_server.backends.diffusers.families.z_image import ZImageStepModel
+from darkroom_server.backends.base import RequestModel
+from darkroom_server.backends.diffusers import families, memory, part_weights
 from darkroom_server.backends.diffusers.network_choice import choose_network
 from darkroom_server.backends.diffusers.openvino_request import load_openvino
 from darkroom_server.backends.diffusers.part_progress import telling_parts
-from darkroom_server.backends.diffusers.step_model import DTYPES, DiffusersStepModel
+from darkroom_server.backends.diffusers.step_model import DTYPES, AnyFamilyModel
 from darkroom_server.backends.diffusers.whole_request import (
     WholeRequestModel,
     reason_against_class,
@@ -47,24 +40,10 @@ class Family(Protocol):
 
     def __call__(
         self, pipeline: Any, *, allowed_schedulers: Sequence[str], prompts: PromptCache
-    ) -> DiffusersStepModel:
+    ) -> AnyFamilyModel:
         """The step model."""
         ...
 
-
-#: Families by the pipeline class that `model_index.json` names.
-FAMILIES: dict[str, Family] = {
-    "StableDiffusionPipeline": SdStepModel,
-    "StableDiffusionInpaintPipeline": SdStepModel,
-    "StableDiffusionXLPipeline": SdxlStepModel,
-    "StableDiffusionXLInpaintPipeline": SdxlStepModel,
-    "StableDiffusion3Pipeline": Sd3StepModel,
-    "FluxPipeline": FluxStepModel,
-    "FluxFillPipeline": FluxFillStepModel,
-    "HiDreamImagePipeline": HiDreamStepModel,
-    "Flux2KleinPipeline": Flux2KleinStepModel,
-    "ZImagePipeline": ZImageStepModel,
-}
 
 #: Bytes of the widest vectors that processors compute with.
 _VECTOR_BYTES = 64
@@ -81,7 +60,7 @@ def load_model(
     thread_count: int,
     prompts: PromptCache,
     tell_bytes: Callable[[int], None] = lambda loaded_bytes: None,  # noqa: ARG005
-) -> StepModel | RequestModel:
+) -> AnyFamilyModel | RequestModel:
     """Reads the weights onto the device; raises ModelUnavailable with the reason.
 
     `tell_bytes` is called with the bytes of weights read so far.
@@ -91,7 +70,7 @@ def load_model(
     torch.set_num_threads(thread_count)
     if model.runtime == "openvino":
         return load_openvino(version, placement, thread_count=thread_count)
-    family = None if model.runs_whole else FAMILIES.get(model.pipeline_class)
+    family = None if model.runs_whole else family_of(model.step_model)
     if family is None:
         reason = reason_against_class(model.pipeline_class)
         if reason is not None:
@@ -127,6 +106,14 @@ def load_model(
     made = family(pipeline, allowed_schedulers=model.schedulers, prompts=prompts)
     choose_network(made, version, device=device, thread_count=thread_count)
     return made
+
+
+def family_of(step_model: str) -> Family:
+    """The class of a step model by its name, with its module's, in `families`."""
+    module_name, _, class_name = step_model.rpartition(".")
+    module = importlib.import_module(f"{families.__name__}.{module_name}")
+    family: Family = getattr(module, class_name)
+    return family
 
 
 def _own_weights(pipeline: DiffusionPipeline) -> None:

@@ -18,7 +18,7 @@ from darkroom_server.backends.diffusers.networks.exported import (
     ExportedNetwork,
     Graph,
 )
-from darkroom_server.backends.diffusers.step_model import DiffusersStepModel
+from darkroom_server.backends.diffusers.step_model import AnyFamilyModel
 from darkroom_server.backends.exports import UnusableDenoiser, decoder_path, usable_graph
 from darkroom_server.domain.errors import ModelUnavailable
 from darkroom_server.domain.models import Denoiser, DenoiserKind, Dtype, VersionInfo
@@ -31,7 +31,7 @@ RUNTIMES = {
 
 
 def choose_network(
-    model: DiffusersStepModel, version: VersionInfo, *, device: torch.device, thread_count: int
+    model: AnyFamilyModel, version: VersionInfo, *, device: torch.device, thread_count: int
 ) -> None:
     """Sets the network; raises ModelUnavailable with what would help."""
     denoiser = version.model.denoiser
@@ -57,7 +57,7 @@ def missing_runtime(kind: DenoiserKind) -> str | None:
     return f"{package} is not installed: pip install 'darkroom-server[{extra}]'."
 
 
-def _compile(model: DiffusersStepModel, version: VersionInfo, device: torch.device) -> None:
+def _compile(model: AnyFamilyModel, version: VersionInfo, device: torch.device) -> None:
     # Imported here: it brings the compiler's modules with it, a second's worth.
     from darkroom_server.backends.diffusers.networks.compiled import (
         CompiledNetwork,
@@ -88,7 +88,7 @@ def _compile(model: DiffusersStepModel, version: VersionInfo, device: torch.devi
 
 
 def _run_export(
-    model: DiffusersStepModel, version: VersionInfo, device: torch.device, thread_count: int
+    model: AnyFamilyModel, version: VersionInfo, device: torch.device, thread_count: int
 ) -> None:
     denoiser: Denoiser = version.model.denoiser
     if device.type != "cpu":
@@ -107,7 +107,7 @@ def _run_export(
 
 
 def use_export(
-    model: DiffusersStepModel,
+    model: AnyFamilyModel,
     graph: Path,
     kind: DenoiserKind,
     *,

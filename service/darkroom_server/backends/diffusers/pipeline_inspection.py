@@ -20,6 +20,7 @@ from diffusers.utils import DummyObject
 
 from darkroom_server.domain.pipeline_call import PipelineCall
 from darkroom_server.domain.whole_pipelines import NEEDS_PACKAGE
+from darkroom_server.kept_files import PUBLIC, replace_file
 
 _MAY_BE_NULL = ("safety_checker", "feature_extractor", "image_encoder", "watermarker")
 _OUTPUT = re.compile(r"return \w*Output\(\s*(\w+)=")
@@ -111,4 +112,4 @@ def _plain(call: PipelineCall) -> dict[str, object]:
 
 if __name__ == "__main__":
     calls = {name: inspected_call(kind) for name, kind in pipeline_classes()}
-    Path(sys.argv[1]).write_text(written(calls), encoding="utf-8")
+    replace_file(Path(sys.argv[1]), written(calls), mode=PUBLIC)

@@ -12,21 +12,22 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Generic
 
 import numpy as np
 import torch
 
-from darkroom_server.backends.base import CompileCounts, ImageArray, SharingPlan
-from darkroom_server.backends.diffusers.first_block import FirstBlockMemory
+from darkroom_server.backends.base import CompileCounts, Encoded, ImageArray, SharingPlan
 from darkroom_server.backends.diffusers.memory_use import peak_memory_bytes, weight_bytes
 from darkroom_server.backends.diffusers.networks.eager import EagerNetwork
-from darkroom_server.backends.diffusers.networks.exact import ExactSharing, ImageRows
+from darkroom_server.backends.diffusers.networks.exact import ExactSharing
+from darkroom_server.backends.diffusers.networks.image_rows import ImageRows
 from darkroom_server.backends.diffusers.networks.network import Inputs, Network
 from darkroom_server.backends.diffusers.pictures import keep_unmasked
 from darkroom_server.backends.diffusers.previews import LatentColours, denoised
 from darkroom_server.backends.diffusers.schedule import PrivateSchedulers, Schedule
 from darkroom_server.backends.diffusers.token_limits import CutTexts, TokenLimits, token_limits
+from darkroom_server.backends.diffusers.trajectory import DiffusersTrajectory, Extra
 from darkroom_server.backends.prompt_cache import PromptCache
 from darkroom_server.domain.errors import GenerationFailed, InvalidParameter
 from darkroom_server.domain.jobs import ImageSpec, Reproducibility, StrengthRounding
@@ -39,54 +40,7 @@ DTYPES = {
 }
 
 
-class DiffusersTrajectory:
-    """One image: its latents and a schedule of its own.
-
-    `conditioning` is what `encode` returned, shared by the images of a request and never written;
-    `extra` is what a family adds for this image alone.
-    """
-
-    def __init__(
-        self,
-        spec: ImageSpec,
-        schedule: Schedule,
-        latents: torch.Tensor,
-        conditioning: Any,
-        extra: Any = None,
-    ) -> None:
-        self.spec = spec
-        self.schedule = schedule
-        self.latents = latents
-        self.conditioning = conditioning
-        self.extra = extra
-        #: What the last step of which a preview was due aimed at.
-        self.denoised: torch.Tensor | None = None
-        self.is_filtered = False
-        #: What a request with a feature cache keeps from step to step.
-        self.memory: FirstBlockMemory | None = None
-
-    @property
-    def is_preview_due(self) -> bool:
-        """Whether a preview may be wanted of the step that is being taken."""
-        preview = self.spec.preview
-        return preview is not None and not (
-            (self.completed_step_count + 1) % preview.interval_step_count
-        )
-
-    @property
-    def step_count(self) -> int:
-        """Steps in all, as the caller counts them."""
-        return self.schedule.step_count
-
-    @property
-    def completed_step_count(self) -> int:
-        """Steps done."""
-        return self.schedule.completed_step_count
-
-    @property
-    def finished(self) -> bool:
-        """Whether it is ready to be decoded."""
-        return self.schedule.finished
+_PROCESSOR = torch.device("cpu")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +53,7 @@ class StepInputs:
     image_rows: ImageRows
 
 
-class DiffusersStepModel(ABC):
+class DiffusersStepModel(ABC, Generic[Encoded, Extra]):
     """A loaded pipeline as a `StepModel`. `module` is its UNet or transformer.
 
     What computes it is its `network`: the module itself until another one is set. `decoder` is what
@@ -151,7 +105,7 @@ class DiffusersStepModel(ABC):
         """Denoiser rows of one image."""
 
     @abstractmethod
-    def encode(self, spec: ImageSpec) -> Any:
+    def encode(self, spec: ImageSpec) -> Encoded:
         """What all images of a request share; texts seen before come from the prompt cache."""
 
     def cut_fields(self, spec: ImageSpec) -> tuple[str, ...]:
@@ -168,18 +122,20 @@ class DiffusersStepModel(ABC):
         return CutTexts(self.token_limits())
 
     @abstractmethod
-    def begin(self, spec: ImageSpec, encoded: Any, image_index: int) -> DiffusersTrajectory:
+    def begin(
+        self, spec: ImageSpec, encoded: Encoded, image_index: int
+    ) -> DiffusersTrajectory[Encoded, Extra]:
         """Draws the noise, in the order of the stock pipeline, and prepares a private schedule."""
 
     @abstractmethod
-    def arguments(self, trajectories: Sequence[DiffusersTrajectory]) -> Inputs:
+    def arguments(self, trajectories: Sequence[DiffusersTrajectory[Encoded, Extra]]) -> Inputs:
         """The denoiser's arguments for the next step of trajectories with equal keys."""
 
     def predict(self, arguments: Inputs) -> torch.Tensor:
         """What the scheduler takes, of all rows: the network's predictions [rows, …]."""
         return self.network(arguments)
 
-    def gather(self, trajectories: Sequence[DiffusersTrajectory]) -> StepInputs:
+    def gather(self, trajectories: Sequence[DiffusersTrajectory[Encoded, Extra]]) -> StepInputs:
         """What the next step of trajectories with equal keys and of one level evaluates."""
         spec = trajectories[0].spec
         return StepInputs(
@@ -235,7 +191,9 @@ class DiffusersStepModel(ABC):
         """What has been compiled."""
         return self.network.compile_counts()
 
-    def guided(self, one: DiffusersTrajectory, predicted: torch.Tensor) -> torch.Tensor:
+    def guided(
+        self, one: DiffusersTrajectory[Encoded, Extra], predicted: torch.Tensor
+    ) -> torch.Tensor:
         """One image's prediction [1, …] from its rows: of two, classifier-free guidance."""
         if len(predicted) == 1:
             return predicted
@@ -252,7 +210,7 @@ class DiffusersStepModel(ABC):
     def to_image(self, latents: torch.Tensor) -> torch.Tensor:
         """Runs the VAE on unpacked latents: [1, 3, height, width], -1 to 1."""
 
-    def finished_image(self, trajectory: DiffusersTrajectory) -> torch.Tensor:
+    def finished_image(self, trajectory: DiffusersTrajectory[Encoded, Extra]) -> torch.Tensor:
         """A finished trajectory's pixels as the VAE makes them: [1, 3, height, width], -1 to 1."""
         return self.to_image(self.unpacked(trajectory.latents, trajectory.spec))
 
@@ -261,12 +219,15 @@ class DiffusersStepModel(ABC):
         del decoded
         return False
 
-    def set_timesteps(self, scheduler: Any, spec: ImageSpec) -> None:
+    def set_timesteps(self, scheduler: Any, spec: ImageSpec, device: torch.device) -> None:
         """Sets a fresh scheduler's timesteps as the stock pipeline does."""
-        scheduler.set_timesteps(spec.step_count, device=self._device)
+        scheduler.set_timesteps(spec.step_count, device=device)
 
     def schedule(self, spec: ImageSpec, image_index: int) -> Schedule:
         """A private schedule and generator for one image."""
+        return self._schedule(spec, image_index, self._device)
+
+    def _schedule(self, spec: ImageSpec, image_index: int, device: torch.device) -> Schedule:
         run_step_count = self.strength_rounding.run_step_count(spec.step_count, spec.strength)
         scheduler = self._schedulers_for(spec).make(spec.scheduler)
         if self.begins_with_image(spec) and not hasattr(scheduler, self.noising):
@@ -277,7 +238,7 @@ class DiffusersStepModel(ABC):
             scheduler,
             torch.Generator("cpu").manual_seed(spec.seeds[image_index]),
             step_count=spec.step_count,
-            set_timesteps=lambda scheduler: self.set_timesteps(scheduler, spec),
+            set_timesteps=lambda scheduler: self.set_timesteps(scheduler, spec, device),
             skipped_step_count=spec.step_count - run_step_count,
         )
 
@@ -291,11 +252,14 @@ class DiffusersStepModel(ABC):
         return self._schedulers
 
     def evaluations(self, spec: ImageSpec) -> int:
-        """Denoiser evaluations of one image: Heun's are twice its steps, less one."""
+        """Denoiser evaluations of one image: Heun's are twice its steps, less one.
+
+        Called from any thread: counted on the processor, by a schedule of its own.
+        """
         run_step_count = self.strength_rounding.run_step_count(spec.step_count, spec.strength)
         key = (spec.task, spec.scheduler, spec.step_count, run_step_count)
         if key not in self._evaluations:
-            self._evaluations[key] = len(self.schedule(spec, 0).timesteps)
+            self._evaluations[key] = len(self._schedule(spec, 0, _PROCESSOR).timesteps)
         return self._evaluations[key]
 
     def memory_bytes(self) -> int:
@@ -307,10 +271,11 @@ class DiffusersStepModel(ABC):
         return peak_memory_bytes(self._device)
 
     def device_name(self) -> str:
-        """The GPU's name, or the processor's kind and how many threads compute."""
+        """The GPU's name, or the processor's kind, its vectors, and how many threads compute."""
         if self._device.type == "cuda":
             return torch.cuda.get_device_name(self._device)
-        return f"{platform.machine()} with {torch.get_num_threads()} threads"
+        vectors = torch.backends.cpu.get_cpu_capability().lower()
+        return f"{platform.machine()} {vectors} {torch.get_num_threads()} threads"
 
     def dtype(self) -> Dtype:
         """That of the denoiser."""
@@ -319,7 +284,7 @@ class DiffusersStepModel(ABC):
 
     @torch.inference_mode()
     def scatter(
-        self, trajectory: DiffusersTrajectory, outputs: torch.Tensor, first_row: int
+        self, trajectory: DiffusersTrajectory[Encoded, Extra], outputs: torch.Tensor, first_row: int
     ) -> None:
         """Guidance and the scheduler's step."""
         one = trajectory
@@ -341,7 +306,9 @@ class DiffusersStepModel(ABC):
         return decoded
 
     @torch.inference_mode()
-    def previews(self, trajectories: Sequence[DiffusersTrajectory]) -> list[ImageArray]:
+    def previews(
+        self, trajectories: Sequence[DiffusersTrajectory[Encoded, Extra]]
+    ) -> list[ImageArray]:
         """What the last step of each aimed at: uint8 [h, w, 3], a pixel a latent."""
         rows = [
             self.unpacked(one.latents if one.denoised is None else one.denoised, one.spec)
@@ -350,7 +317,7 @@ class DiffusersStepModel(ABC):
         return self._colours.paint(torch.cat(rows))
 
     @torch.inference_mode()
-    def decode(self, trajectory: DiffusersTrajectory) -> ImageArray:
+    def decode(self, trajectory: DiffusersTrajectory[Encoded, Extra]) -> ImageArray:
         """Runs the VAE; black if a content filter objects.
 
         Raises GenerationFailed for latents or pixels that are not finite.
@@ -367,6 +334,10 @@ class DiffusersStepModel(ABC):
         if fill is None or not fill.preserve_unmasked or trajectory.is_filtered:
             return pixels
         return keep_unmasked(pixels, fill)
+
+
+#: A pipeline of whatever family, for what does not look into its trajectories.
+AnyFamilyModel = DiffusersStepModel[Any, Any]
 
 
 @contextmanager

@@ -46,7 +46,7 @@ def fal_router(maker: ImageMaker, predictions: Predictions) -> APIRouter:
         async def work() -> Response:
             asked = await _asked(maker, request, app)
             manner = with_partial_images(maker, asked.fields, asked.manner, _PARTIAL_IMAGE_COUNT)
-            begun = await maker.begin(asked.fields, manner)
+            begun = await maker.begin(asked.fields, manner, is_collected=True)
             headers = accepted_headers(begun.accepted, asked.fields.ignored)
             return EventStream(_events(begun, kept, request, asked), headers)
 

@@ -39,7 +39,7 @@ async def submitted(
     maker: ImageMaker, predictions: Predictions, request: Request, asked: Asked
 ) -> Response:
     """The answer to a request that has been handed in; raises DarkroomError."""
-    begun = await maker.begin(asked.fields, asked.manner)
+    begun = await maker.begin(asked.fields, asked.manner, is_collected=True)
     given = {"app": asked.app, "prompt": asked.prompt, "sync_mode": asked.sync_mode}
     made = predictions.start(asked.model, given, begun)
     headers = accepted_headers(begun.accepted, asked.fields.ignored)

@@ -16,6 +16,7 @@ from darkroom_server.gateway.bodies import off_loop, parse_object, read_body
 from darkroom_server.gateway.fields import NAMES, Fields
 from darkroom_server.gateway.making import ImageMaker, answering
 from darkroom_server.gateway.outcome import outcome_headers
+from darkroom_server.gateway.pictures import begins_as_picture
 from darkroom_server.gateway.problems import Problem
 from darkroom_server.gateway.schemas import hugging_face_schema, json_body
 
@@ -30,8 +31,6 @@ _MASK_NAME = "parameters.mask_image"
 _BODY_NAMES = ("inputs", "parameters", "model")
 #: A body that begins so is an image; JSON never does.
 _MAGICS = (b"\x89PNG", b"\xff\xd8\xff", b"RIFF")
-#: The same in base64, and what data URLs begin with; prompts do not.
-_IMAGE_TEXTS = ("iVBORw0KGgo", "/9j/", "UklGR", "data:image/")
 
 
 def huggingface_router(maker: ImageMaker) -> APIRouter:
@@ -179,7 +178,7 @@ def read_inputs(body: dict[str, Any], model: str, maker: ImageMaker) -> Fields:
 
 def _of_inputs(inputs: str, parameters: dict[str, Any], model: Any, maker: ImageMaker) -> Fields:
     values = {**parameters, "model": model}
-    about_image = inputs.lstrip().startswith(_IMAGE_TEXTS) or any(
+    about_image = begins_as_picture(inputs.lstrip()) or any(
         values.get(name) is not None for name in ("prompt", "mask", "mask_image")
     )
     named = values["model"] if isinstance(values["model"], str) else None

@@ -9,12 +9,14 @@ from __future__ import annotations
 import base64
 import time
 import uuid
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeAlias
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
 from darkroom_server.domain.errors import InvalidParameter
+from darkroom_server.domain.jobs import MaskPolarity
 from darkroom_server.domain.models import ModelStatus
 from darkroom_server.gateway.asking import Manner
 from darkroom_server.gateway.bodies import read_object
@@ -32,8 +34,9 @@ from darkroom_server.gateway.knobs import OPENAI
 from darkroom_server.gateway.making import ImageMaker, answering
 from darkroom_server.gateway.outcome import Outcome, outcome_headers
 from darkroom_server.gateway.problems import Problem
-from darkroom_server.gateway.schemas import form_body, json_body
-from darkroom_server.wire.requests import MaskPolarity
+from darkroom_server.gateway.schemas import form_body, generations_schema, json_body
+
+_Route: TypeAlias = "Callable[[Request], Awaitable[Response]]"
 
 #: Clients of several providers put the provider's name first.
 PROVIDERS = ("", "/together", "/nebius", "/nscale", "/hyperbolic")
@@ -81,11 +84,6 @@ def openai_router(maker: ImageMaker, kept: KeptImages) -> APIRouter:
 
         return await answering(request, render, work())
 
-    for provider in PROVIDERS:
-        path = f"{provider}/v1/images/generations"
-        router.add_api_route(path, generations, methods=["POST"], openapi_extra=json_body())
-
-    @router.post("/v1/images/edits", openapi_extra=form_body())
     async def edits(request: Request) -> Response:
         """Repaints what is transparent in the mask, or in the image; without either, all of it."""
 
@@ -95,8 +93,20 @@ def openai_router(maker: ImageMaker, kept: KeptImages) -> APIRouter:
 
         return await answering(request, render, work())
 
+    _add_image_routes(router, generations, edits)
     _add_model_routes(router, maker)
     return router
+
+
+def _add_image_routes(router: APIRouter, generations: _Route, edits: _Route) -> None:
+    """Both, as every provider's clients call them."""
+    generated, edited = json_body(generations_schema()), form_body()
+    for provider in PROVIDERS:
+        base = f"{provider}/v1/images"
+        router.add_api_route(
+            f"{base}/generations", generations, methods=["POST"], openapi_extra=generated
+        )
+        router.add_api_route(f"{base}/edits", edits, methods=["POST"], openapi_extra=edited)
 
 
 def _add_model_routes(router: APIRouter, maker: ImageMaker) -> None:

@@ -52,7 +52,7 @@ async def stream_images(
     """
     if partial_count:
         manner = with_partial_images(maker, fields, manner, partial_count)
-    begun = await maker.begin(fields, manner)
+    begun = await maker.begin(fields, manner, is_collected=False)
     headers = accepted_headers(begun.accepted, fields.ignored)
     return EventStream(_events(begun, kind, partial_count), headers)
 

@@ -13,13 +13,15 @@ from fastapi.responses import JSONResponse
 from darkroom_server.domain.errors import InvalidParameter, UnknownRoute
 from darkroom_server.gateway.asking import Manner
 from darkroom_server.gateway.bodies import read_object
-from darkroom_server.gateway.fields import NAMES, Fields
+from darkroom_server.gateway.fields import NAMES, SIZE, Fields
 from darkroom_server.gateway.making import ImageMaker, answering
 from darkroom_server.gateway.outcome import accepted_headers
 from darkroom_server.gateway.predictions import Prediction, Predictions, PredictionStatus
 from darkroom_server.gateway.problems import Problem, words_of
 from darkroom_server.gateway.schemas import json_body, prediction_schema
-from darkroom_server.wire.limits import MAX_PROMPT_BYTES
+from darkroom_server.parameters.bounds import MAX_PROMPT_BYTES
+from darkroom_server.parameters.parameter import Kind
+from darkroom_server.parameters.table import PARAMETERS
 from darkroom_server.wire.status import MAX_DETAIL_BYTES, cut
 
 _PREFER_WAIT = re.compile(r"\bwait(?:=(\d{1,4}))?\b")
@@ -29,10 +31,13 @@ _WAIT_S = 60.0
 _BODY_NAMES = ("input", "version", "stream")
 #: What comes back of an input, and how long a text of it may be.
 _ECHO_BYTES: Mapping[str, int] = {
-    name: MAX_PROMPT_BYTES if "prompt" in field else MAX_DETAIL_BYTES
-    for field, names in NAMES.items()
-    if field not in ("image.content", "mask.content")
-    for name in names
+    **dict.fromkeys(NAMES[SIZE], MAX_DETAIL_BYTES),
+    **{
+        name: MAX_PROMPT_BYTES if parameter.kind is Kind.TEXT else MAX_DETAIL_BYTES
+        for parameter in PARAMETERS.values()
+        if parameter.kind is not Kind.PICTURE
+        for name in parameter.http
+    },
 }
 
 
@@ -110,7 +115,7 @@ async def _predict(
         model = version.partition(":")[0]
     fields = Fields({**given, "model": model})
     fields.ignored += [name for name in body if name not in _BODY_NAMES]
-    begun = await maker.begin(fields, Manner())
+    begun = await maker.begin(fields, Manner(), is_collected=True)
     made = predictions.start(model, _echoed(given), begun)
     wait = _PREFER_WAIT.search(request.headers.get("prefer", ""))
     if wait:

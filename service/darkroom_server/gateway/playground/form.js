@@ -1,5 +1,7 @@
 // The form: which fields a model has, what they may hold, and the request that they make.
 
+import { showChoices } from "./choices.js";
+
 export const TASKS = {
   TASK_TEXT_TO_IMAGE: { label: "Text to image", method: "generate", rpc: "Generate" },
   TASK_IMAGE_TO_IMAGE: { label: "Image to image", method: "generate", rpc: "Generate" },
@@ -8,23 +10,34 @@ export const TASKS = {
 const NUMBERS = ["width_px", "height_px", "step_count", "guidance_scale", "strength", "image_count"];
 const IMAGE_FIELDS = ["image", "strength"];
 const FILL_FIELDS = ["preserve_unmasked"];
+const EDGES = [
+  ["keep", "Kept to the pixel", "What is not drawn over stays as it is; what is new fades in along the inside of the edge."],
+  ["blend", "Soft edge", "The model paints across the edge, and every pixel goes through its autoencoder: all change a little."],
+];
+// For models that read any text; those of a small vocabulary name their own.
+const ANY_TEXT = ["a lighthouse on a cliff at sunset", "a bowl of ramen, overhead photograph", "a fox in the snow, watercolour", "an isometric cutaway of a bakery"];
 
 export const byId = (id) => document.getElementById(id);
 
 const camel = (name) => name.replace(/_(\w)/g, (_, letter) => letter.toUpperCase());
 
+/** Prompts that the model draws well. */
+export function examplesOf(model) {
+  return model.vocabulary?.examplePrompts ?? ANY_TEXT;
+}
+
 /** Shows the fields of the model for the task, with its limits and defaults. */
 export function showFields(model, task) {
   const takesImage = task !== "TASK_TEXT_TO_IMAGE";
   const specs = new Map((model.parameters ?? []).map((spec) => [spec.field, spec]));
-  for (const label of document.querySelectorAll("[data-field]")) {
+  for (const label of document.querySelectorAll("#form [data-field]")) {
     const field = label.dataset.field;
     const isImage = IMAGE_FIELDS.includes(field);
     const shown = field === "prompt" || field === "image" || Boolean(specs.get(field)?.effective);
     label.hidden = !shown || (isImage && !takesImage) || (FILL_FIELDS.includes(field) && task !== "TASK_FILL");
   }
   for (const field of NUMBERS) limit(byId(field), specs.get(field) ?? {});
-  byId("preserve_unmasked").checked = specs.get("preserve_unmasked")?.defaultValue !== 0;
+  showEdges(specs.get("preserve_unmasked")?.defaultValue !== 0 ? "keep" : "blend");
   for (const field of ["width_px", "height_px"])
     if (takesImage) Object.assign(byId(field), { value: "", placeholder: "auto" });
   // Unlike a fill's, its default is no model's.
@@ -33,6 +46,12 @@ export function showFields(model, task) {
   byId("scheduler").replaceChildren(
     ...(model.schedulers ?? []).map((name) => new Option(name.replace(/Scheduler$/, ""), name, name === model.defaultScheduler, name === model.defaultScheduler)),
   );
+}
+
+function showEdges(chosen) {
+  const explain = (value) => { byId("edge-hint").textContent = EDGES.find(([name]) => name === value)[2]; };
+  showChoices(byId("edges"), EDGES.map(([value, text]) => [value, text]), chosen, explain);
+  explain(chosen);
 }
 
 function limit(input, spec) {
@@ -48,7 +67,7 @@ export function request(model, { image, mask }) {
   const made = { model: model.name, prompt: byId("prompt").value.trim() };
   for (const field of ["negative_prompt", "scheduler"]) if (isShown(field) && byId(field).value) made[camel(field)] = byId(field).value;
   for (const field of NUMBERS) if (isShown(field) && byId(field).value !== "") made[camel(field)] = Number(byId(field).value);
-  if (isShown("preserve_unmasked")) made.preserveUnmasked = byId("preserve_unmasked").checked;
+  if (isShown("preserve_unmasked")) made.preserveUnmasked = document.querySelector("#edges :checked").value === "keep";
   // A seed may have more digits than a JavaScript number.
   if (isShown("seed") && byId("seed").value) made.seed = byId("seed").value;
   if (byId("format").value !== "OUTPUT_FORMAT_PNG") made.output = { format: byId("format").value };
@@ -58,5 +77,5 @@ export function request(model, { image, mask }) {
 }
 
 function isShown(field) {
-  return !document.querySelector(`[data-field=${field}]`).hidden;
+  return !document.querySelector(`#form [data-field=${field}]`).hidden;
 }

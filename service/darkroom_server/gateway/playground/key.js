@@ -46,8 +46,8 @@ export async function showStanding(needsKey) {
   return true;
 }
 
-/** Calls `changed` whenever another key is to be used. */
-export function connectKey(changed) {
+/** Calls `changed` whenever another key is to be used, and `left` before that when one is forgotten. */
+export function connectKey(changed, left) {
   byId("key-form").addEventListener("submit", (event) => {
     event.preventDefault();
     const entered = byId("key-input").value.trim();
@@ -58,6 +58,7 @@ export function connectKey(changed) {
   });
   byId("forget-key").addEventListener("click", () => {
     forgetKey();
+    left();
     changed();
   });
 }

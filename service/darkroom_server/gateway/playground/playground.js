@@ -1,32 +1,37 @@
-// The page: ties the form, the mask, the server's events and the gallery together.
+// The page: ties the form, the mask, the requests and their results together.
 
-import { describeServer, listModels, run } from "./api.js";
+import { describeServer, listModels } from "./api.js";
 import { showChoices } from "./choices.js";
-import { byId, request, showFields, TASKS } from "./form.js";
-import { addImage } from "./gallery.js";
+import { element } from "./elements.js";
+import { clearNotes, connectNotes, sayProblem, sayWarning } from "./field_notes.js";
+import { byId, examplesOf, request, showFields, TASKS } from "./form.js";
 import { connectKey, showStanding } from "./key.js";
 import { Mask } from "./mask.js";
+import { addResult, connectResults, forgetResults, keepResults, resultOf } from "./results.js";
+import { cancelAll, MAX_RUN_COUNT, Run, runCount } from "./runs.js";
 import { copy, LANGUAGES, snippet } from "./snippets.js";
+import { connectViewer } from "./viewer.js";
 
-const STAGES = { STAGE_LOAD: "loading", STAGE_ENCODE: "reading the prompt", STAGE_DENOISE: "denoising", STAGE_DECODE: "developing", STAGE_COMPRESS: "compressing" };
+const TEXT_TO_IMAGE = "TASK_TEXT_TO_IMAGE";
 const PREVIEW_COUNT = 5;
 const COPIED_MS = 1500;
+const LOADING_LOOK_MS = 2000;
 // By then the server has noticed that a cancelled request is over, and given back what it did not use.
 const SETTLED_MS = 400;
 
 let server = {};
 let models = [];
-let task = "TASK_TEXT_TO_IMAGE";
+let task = TEXT_TO_IMAGE;
 let image = null;
 let lastSeed = null;
-let running = null;
 let language = "cURL";
+let suggested = "";
 
-const mask = new Mask(byId("mask"), byId("brush"), byId("brush-ring"), showSnippet);
+const mask = new Mask(byId("mask"), byId("brush"), byId("brush-ring"), () => { clearNotes("mask"); showSnippet(); });
 const model = () => models.find((each) => each.name === byId("model").value);
 
 function currentRequest() {
-  const takesImage = task !== "TASK_TEXT_TO_IMAGE" && image;
+  const takesImage = task !== TEXT_TO_IMAGE && image;
   return request(model(), {
     image: takesImage ? image.base64 : null,
     mask: task === "TASK_FILL" && image ? mask.base64() : null,
@@ -42,13 +47,30 @@ function showTasks() {
   const known = model().tasks.filter((each) => each in TASKS);
   if (!known.includes(task)) task = known[0];
   showChoices(byId("tasks"), known.map((each) => [each, TASKS[each].label]), task, chooseTask);
-  showFields(model(), task);
-  showSnippet();
+  showExamples();
+  chooseTask(task);
 }
 
 function chooseTask(chosen) {
   task = chosen;
+  clearNotes();
   showFields(model(), task);
+  showSnippet();
+}
+
+/** Prompts of the model to begin with; the first stands in the field, so that Enter makes a picture. */
+function showExamples() {
+  const examples = examplesOf(model());
+  byId("examples").replaceChildren(...examples.map((text) => element("button", { type: "button", className: "chip", textContent: text, onclick: () => suggest(text) })));
+  byId("examples").hidden = !examples.length;
+  if (byId("prompt").value === suggested) suggest(examples[0] ?? "");
+}
+
+function suggest(text) {
+  suggested = byId("prompt").value = text;
+  clearNotes("prompt");
+  byId("prompt").focus();
+  byId("prompt").select();
   showSnippet();
 }
 
@@ -60,6 +82,7 @@ function showLanguages() {
 }
 
 async function takeImage(file) {
+  clearNotes("image");
   const shown = byId("image-shown");
   const url = await new Promise((resolve, reject) => {
     const reader = new FileReader();
@@ -80,7 +103,7 @@ async function takeImage(file) {
 
 function useAsInput(file) {
   const known = model().tasks;
-  if (task === "TASK_TEXT_TO_IMAGE") {
+  if (task === TEXT_TO_IMAGE) {
     const next = ["TASK_FILL", "TASK_IMAGE_TO_IMAGE"].find((each) => known.includes(each));
     if (!next) return showError({ message: "This model takes no image; choose another." });
     task = next;
@@ -93,6 +116,7 @@ function useAsInput(file) {
 
 function setSeed(seed) {
   byId("seed").value = seed;
+  clearNotes("seed");
   showSnippet();
 }
 
@@ -113,46 +137,41 @@ function again({ reason, retryAfter_s }) {
   return minutes < 90 ? ` Try again in ${minutes} minutes.` : ` Try again in ${Math.ceil(minutes / 60)} hours.`;
 }
 
-/** What went wrong, in words, and the field that is at fault. */
+/** What went wrong, in words: at the field at fault, or above the results where none is. */
 function showError(error) {
-  const field = error.field ? `${error.field.replace(/\.content$/, "").replaceAll("_", " ").replace(" px", "")}: ` : "";
-  byId("error").textContent = field + error.message + again(error);
+  const field = error.field?.replace(/\.content$/, "");
+  const text = error.message + again(error);
+  if (field && sayProblem(field, text)) return;
+  byId("error").textContent = (field ? `${field.replaceAll("_", " ").replace(" px", "")}: ` : "") + text;
   byId("error").hidden = false;
   byId("error").scrollIntoView({ block: "nearest" });
-  const name = error.field?.split(".")[0];
-  const input = name && byId(name === "image" ? "image-file" : name);
-  input?.setAttribute("aria-invalid", "true");
-  input?.focus();
+}
+
+function showWarnings({ warnings = [] }) {
+  const elsewhere = warnings.filter(({ field, description }) => !sayWarning(field?.replace(/\.content$/, ""), description));
+  if (elsewhere.length) showNotice(elsewhere.map((each) => each.description).join(" "));
+}
+
+function showNotice(text) {
+  byId("notices").textContent = text;
+  byId("notices").hidden = false;
 }
 
 function clearMessages() {
   byId("error").hidden = byId("notices").hidden = true;
-  for (const input of document.querySelectorAll("[aria-invalid]")) input.removeAttribute("aria-invalid");
-}
-
-/** Tells those who hear the page rather than see it. */
-function announce(text) {
-  if (byId("announcement").textContent !== text) byId("announcement").textContent = text;
-}
-
-function showProgress(text, done, total) {
-  byId("stage").textContent = text;
-  // Not every step of it: only what is done changes.
-  announce(text.split(",")[0]);
-  if (total) Object.assign(byId("progress"), { max: total, value: done });
-  else byId("progress").removeAttribute("value");
+  clearNotes();
 }
 
 function problem(made) {
   // What surrounds the mask, or the image itself, is something to go by.
-  if (!made.prompt && task === "TASK_TEXT_TO_IMAGE") return { field: "prompt", message: "the prompt is empty; say what to draw" };
-  if (task !== "TASK_TEXT_TO_IMAGE" && !image) return { field: "image", message: "choose one first" };
-  if (task === "TASK_FILL" && mask.isEmpty()) return { field: "mask", message: "draw over what should be repainted" };
+  if (!made.prompt && task === TEXT_TO_IMAGE) return { field: "prompt", message: "Say what to draw." };
+  if (task !== TEXT_TO_IMAGE && !image) return { field: "image", message: "Choose an image first." };
+  if (task === "TASK_FILL" && mask.isEmpty()) return { field: "mask", message: "Draw over what should be repainted: the mask is empty." };
   return null;
 }
 
 async function start() {
-  if (running || !model()) return;
+  if (!model() || runCount() >= MAX_RUN_COUNT) return;
   clearMessages();
   const made = currentRequest();
   const wrong = problem(made);
@@ -160,20 +179,18 @@ async function start() {
   const sent = model().parameters.some((spec) => spec.field === "preview" && spec.effective)
     ? { ...made, preview: { intervalStepCount: Math.ceil((made.stepCount ?? 20) / PREVIEW_COUNT) } }
     : made;
-  running = new AbortController();
-  setRunning(true);
-  byId("running").style.setProperty("--ratio", made.widthPx && made.heightPx ? made.widthPx / made.heightPx : 1);
-  byId("results").scrollIntoView({ block: "nearest" });
-  const listener = listen(made.prompt);
+  const results = [];
+  const run = new Run(TASKS[task], sent, listener(made.prompt, results));
+  const ended = run.make();
+  showRunning();
   try {
-    await run(TASKS[task].method, sent, running.signal, listener);
+    await ended;
   } catch (error) {
-    announce("");
     if (error.name === "AbortError") showNotice("Cancelled.");
     else showFailure(error);
   } finally {
-    running = null;
-    setRunning(false);
+    showRunning();
+    keepResults(results);
   }
   setTimeout(() => showStanding(server.needsKey).catch(() => {}), SETTLED_MS);
 }
@@ -182,51 +199,31 @@ function showFailure(error) {
   showError(error instanceof TypeError ? { message: "The server cannot be reached." } : error);
 }
 
-function setRunning(isRunning) {
-  byId("run").disabled = isRunning;
-  byId("cancel").hidden = byId("running").hidden = !isRunning;
-  byId("preview").hidden = true;
-  if (isRunning) showProgress("sending");
+function showRunning() {
+  byId("run").disabled = runCount() >= MAX_RUN_COUNT;
+  byId("cancel").hidden = !runCount();
 }
 
-function showNotice(text) {
-  byId("notices").textContent = text;
-  byId("notices").hidden = false;
-}
-
-/** What to do with each event of one generation. */
-function listen(prompt) {
+/** What the page does with each event of one generation. */
+function listener(prompt, results) {
   const started_ms = performance.now();
   let parameters = null;
+  let unknown = [];
   return (name, event) => {
     if (name === "accepted") {
       parameters = event.accepted.parameters;
+      unknown = (event.accepted.warnings ?? []).filter((each) => each.reason === "PROMPT_WORDS_UNKNOWN").flatMap((each) => each.words ?? []);
       showWarnings(event.accepted);
-      showProgress("accepted");
-    } else if (name === "queued") {
-      const { aheadCount, modelLoading } = event.queued;
-      showProgress(modelLoading ? "waiting for the model to load" : aheadCount ? `${aheadCount} ahead in the queue` : "next in the queue");
-    } else if (name === "progress") {
-      const { stage, completedStepCount, totalStepCount } = event.progress;
-      const steps = totalStepCount ? `, step ${completedStepCount} of ${totalStepCount}` : "";
-      showProgress((STAGES[stage] ?? "working") + steps, completedStepCount, totalStepCount);
-    } else if (name === "preview") {
-      byId("preview").src = `data:${event.preview.mediaType};base64,${event.preview.content}`;
-      byId("preview").hidden = false;
     } else if (name === "image") {
       lastSeed = event.image.seed;
       byId("reuse").disabled = false;
       const duration_s = (performance.now() - started_ms) / 1000;
-      announce(`Image ready, seed ${lastSeed}`);
-      addImage({ image: event.image, parameters, prompt, duration_s, use: useAsInput, reuse: setSeed });
-    } else if (name === "completed") {
-      showWarnings(event.completed);
+      results.push(resultOf({ image: event.image, parameters, prompt, duration_s, unknown }));
+      addResult(results.at(-1));
+    } else if (name === "completed" || name === "done") {
+      showWarnings(event.completed ?? {});
     }
   };
-}
-
-function showWarnings({ warnings = [] }) {
-  if (warnings.length) showNotice(warnings.map((each) => each.description).join(" "));
 }
 
 function connect() {
@@ -238,8 +235,8 @@ function connect() {
       byId("form").requestSubmit();
     }
   });
-  document.addEventListener("keydown", (event) => { if (event.key === "Escape") running?.abort(); });
-  byId("cancel").addEventListener("click", () => running?.abort());
+  document.addEventListener("keydown", (event) => { if (event.key === "Escape" && !byId("viewer").open) cancelAll(); });
+  byId("cancel").addEventListener("click", cancelAll);
   byId("model").addEventListener("change", showTasks);
   byId("image-file").addEventListener("change", (event) => event.target.files[0] && takeImage(event.target.files[0]));
   byId("mask-file").addEventListener("change", (event) => event.target.files[0] && takeMask(event.target.files[0]));
@@ -274,6 +271,29 @@ function connectDrops() {
   });
 }
 
+/** The model to begin with: one that makes images of words and is ready, if there is one. */
+function firstModel() {
+  const able = models.filter((each) => each.tasks.includes(TEXT_TO_IMAGE));
+  const isReady = (each) => each.state === "STATE_READY";
+  return able.find(isReady) ?? able[0] ?? models.find(isReady) ?? models[0];
+}
+
+const isLoading = (each) => each.state === "STATE_LOADING";
+
+function nameOf(each) {
+  return (each.displayName || each.name.replace("models/", "")) + (isLoading(each) ? " (loading)" : "");
+}
+
+/** While models load, their names say so. */
+function followLoading() {
+  if (!models.some(isLoading)) return;
+  setTimeout(async () => {
+    models = await listModels().catch(() => models);
+    for (const option of byId("model").options) option.text = nameOf(models.find((each) => each.name === option.value) ?? { name: option.value });
+    followLoading();
+  }, LOADING_LOOK_MS);
+}
+
 /** Shows the server's models, once there is a key where one is needed. */
 async function open() {
   clearMessages();
@@ -285,13 +305,16 @@ async function open() {
     return showFailure(error);
   }
   if (!models.length) return showError({ message: "This server has no model yet." });
-  byId("model").replaceChildren(...models.map((each) => new Option(each.displayName || each.name.replace("models/", ""), each.name)));
-  const ready = models.find((each) => each.state === "STATE_READY") ?? models[0];
-  byId("model").value = ready.name;
+  byId("model").replaceChildren(...models.map((each) => new Option(nameOf(each), each.name)));
+  byId("model").value = firstModel().name;
   showTasks();
+  followLoading();
 }
 
 connect();
-connectKey(open);
+connectNotes();
+connectViewer();
+connectResults(useAsInput, setSeed);
+connectKey(open, forgetResults);
 showLanguages();
 open();

@@ -354,8 +354,8 @@ class EffectiveParameters(_message.Message):
     preserve_unmasked: _builtins.bool
     """Fill only: whether what is not repainted are the input's own pixels."""
     fingerprint: _builtins.str
-    """What the pixels depend on besides the fields above: dtype, denoiser and
-    exactness level, for comparing two servers.
+    """What the pixels depend on besides the fields above, for comparing two
+    servers: dtype, denoiser, exactness level, versions of libraries, device.
     """
     @_builtins.property
     def seeds(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
@@ -459,7 +459,7 @@ Global___Timings: _TypeAlias = Timings  # noqa: Y015
 
 @_typing.final
 class BatchInfo(_message.Message):
-    """The fullest denoising step that a request took part in."""
+    """A denoising step that a request took part in; at its end, the fullest."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

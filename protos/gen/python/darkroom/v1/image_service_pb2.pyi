@@ -388,32 +388,20 @@ class GenerationEvent(_message.Message):
         DESCRIPTOR: _descriptor.EnumDescriptor
         STAGE_UNSPECIFIED: GenerationEvent._Stage.ValueType  # 0
         """Unused."""
-        STAGE_LOAD: GenerationEvent._Stage.ValueType  # 1
-        """Weights are being loaded: not told of here, but in `queued`."""
         STAGE_ENCODE: GenerationEvent._Stage.ValueType  # 2
         """Prompts, and for Fill the image, are being encoded."""
         STAGE_DENOISE: GenerationEvent._Stage.ValueType  # 3
         """Denoising."""
-        STAGE_DECODE: GenerationEvent._Stage.ValueType  # 4
-        """The VAE decoder: not told of, `image` follows."""
-        STAGE_COMPRESS: GenerationEvent._Stage.ValueType  # 5
-        """PNG, JPEG or WebP compression: not told of, `image` follows."""
 
     class Stage(_Stage, metaclass=_StageEnumTypeWrapper):
-        """A part of the work."""
+        """A part of the work. Loading is told of in `queued`; after the last step `image` follows."""
 
     STAGE_UNSPECIFIED: GenerationEvent.Stage.ValueType  # 0
     """Unused."""
-    STAGE_LOAD: GenerationEvent.Stage.ValueType  # 1
-    """Weights are being loaded: not told of here, but in `queued`."""
     STAGE_ENCODE: GenerationEvent.Stage.ValueType  # 2
     """Prompts, and for Fill the image, are being encoded."""
     STAGE_DENOISE: GenerationEvent.Stage.ValueType  # 3
     """Denoising."""
-    STAGE_DECODE: GenerationEvent.Stage.ValueType  # 4
-    """The VAE decoder: not told of, `image` follows."""
-    STAGE_COMPRESS: GenerationEvent.Stage.ValueType  # 5
-    """PNG, JPEG or WebP compression: not told of, `image` follows."""
 
     class _FinishReason:
         ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -513,26 +501,31 @@ class GenerationEvent(_message.Message):
         STAGE_FIELD_NUMBER: _builtins.int
         COMPLETED_STEP_COUNT_FIELD_NUMBER: _builtins.int
         TOTAL_STEP_COUNT_FIELD_NUMBER: _builtins.int
-        IMAGE_INDEX_FIELD_NUMBER: _builtins.int
+        BATCH_FIELD_NUMBER: _builtins.int
         stage: Global___GenerationEvent.Stage.ValueType
         """The stage running."""
         completed_step_count: _builtins.int
         """Steps done, in STAGE_DENOISE."""
         total_step_count: _builtins.int
         """Steps in all."""
-        image_index: _builtins.int
-        """Image in hand when images run one after another; otherwise 0."""
+        @_builtins.property
+        def batch(self) -> _image_pb2.BatchInfo:
+            """The denoising step just taken and how many images shared it: events of
+            other requests that name the same step of the same worker were in it
+            too. Unset where no step was taken, and where requests run whole.
+            """
+
         def __init__(
             self,
             *,
             stage: Global___GenerationEvent.Stage.ValueType = ...,
             completed_step_count: _builtins.int = ...,
             total_step_count: _builtins.int = ...,
-            image_index: _builtins.int = ...,
+            batch: _image_pb2.BatchInfo | None = ...,
         ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        _HasFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch"]  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["completed_step_count", b"completed_step_count", "image_index", b"image_index", "stage", b"stage", "total_step_count", b"total_step_count"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "completed_step_count", b"completed_step_count", "stage", b"stage", "total_step_count", b"total_step_count"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -287,6 +287,30 @@ class ModelConfig(_message.Message):
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     @_typing.final
+    class TrainedSizes(_message.Message):
+        """Sizes that a model was trained at."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        MIN_SIZE_PX_FIELD_NUMBER: _builtins.int
+        MAX_SIZE_PX_FIELD_NUMBER: _builtins.int
+        min_size_px: _builtins.int
+        """Smallest width or height. Unset: none is too small."""
+        max_size_px: _builtins.int
+        """Largest width or height. Unset: none is too large."""
+        def __init__(
+            self,
+            *,
+            min_size_px: _builtins.int = ...,
+            max_size_px: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["max_size_px", b"max_size_px", "min_size_px", b"min_size_px"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
     class Hub(_message.Message):
         """Where the weights come from."""
 
@@ -434,6 +458,7 @@ class ModelConfig(_message.Message):
     VAE_TILING_ABOVE_PX_FIELD_NUMBER: _builtins.int
     MEMORY_FORMAT_FIELD_NUMBER: _builtins.int
     VOCABULARY_FIELD_NUMBER: _builtins.int
+    TRAINED_SIZES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Must equal the folder's name when set."""
     display_name: _builtins.str
@@ -553,6 +578,12 @@ class ModelConfig(_message.Message):
         prompts with other words are answered with a warning. Unset: any text.
         """
 
+    @_builtins.property
+    def trained_sizes(self) -> Global___ModelConfig.TrainedSizes:
+        """Sizes that the model was trained at: others are made with a warning.
+        Unset: none is warned about.
+        """
+
     def __init__(
         self,
         *,
@@ -587,10 +618,11 @@ class ModelConfig(_message.Message):
         vae_tiling_above_px: _builtins.int = ...,
         memory_format: Global___MemoryFormat.ValueType = ...,
         vocabulary: _model_service_pb2.Vocabulary | None = ...,
+        trained_sizes: Global___ModelConfig.TrainedSizes | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["defaults", b"defaults", "denoiser_options", b"denoiser_options", "dynamic_batching", b"dynamic_batching", "fake", b"fake", "hub", b"hub", "limits", b"limits", "quantization", b"quantization", "version_policy", b"version_policy", "vocabulary", b"vocabulary"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["defaults", b"defaults", "denoiser_options", b"denoiser_options", "dynamic_batching", b"dynamic_batching", "fake", b"fake", "hub", b"hub", "limits", b"limits", "quantization", b"quantization", "trained_sizes", b"trained_sizes", "version_policy", b"version_policy", "vocabulary", b"vocabulary"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "backend", b"backend", "defaults", b"defaults", "denoiser", b"denoiser", "denoiser_options", b"denoiser_options", "display_name", b"display_name", "dtype", b"dtype", "dynamic_batching", b"dynamic_batching", "fake", b"fake", "hub", b"hub", "instance_group", b"instance_group", "license", b"license", "limits", b"limits", "max_batch_size", b"max_batch_size", "max_queue_size", b"max_queue_size", "memory_format", b"memory_format", "model_warmup", b"model_warmup", "name", b"name", "offload", b"offload", "parameters", b"parameters", "quantization", b"quantization", "reproducibility", b"reproducibility", "schedulers", b"schedulers", "storage_dtype", b"storage_dtype", "tasks", b"tasks", "traffic_percent", b"traffic_percent", "update_policy", b"update_policy", "vae_tiling_above_px", b"vae_tiling_above_px", "version_labels", b"version_labels", "version_policy", b"version_policy", "vocabulary", b"vocabulary"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "backend", b"backend", "defaults", b"defaults", "denoiser", b"denoiser", "denoiser_options", b"denoiser_options", "display_name", b"display_name", "dtype", b"dtype", "dynamic_batching", b"dynamic_batching", "fake", b"fake", "hub", b"hub", "instance_group", b"instance_group", "license", b"license", "limits", b"limits", "max_batch_size", b"max_batch_size", "max_queue_size", b"max_queue_size", "memory_format", b"memory_format", "model_warmup", b"model_warmup", "name", b"name", "offload", b"offload", "parameters", b"parameters", "quantization", b"quantization", "reproducibility", b"reproducibility", "schedulers", b"schedulers", "storage_dtype", b"storage_dtype", "tasks", b"tasks", "traffic_percent", b"traffic_percent", "trained_sizes", b"trained_sizes", "update_policy", b"update_policy", "vae_tiling_above_px", b"vae_tiling_above_px", "version_labels", b"version_labels", "version_policy", b"version_policy", "vocabulary", b"vocabulary"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

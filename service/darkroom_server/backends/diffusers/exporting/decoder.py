@@ -10,7 +10,7 @@ import torch
 
 from darkroom_server.backends.diffusers.network_choice import open_graph
 from darkroom_server.backends.diffusers.networks.exported import ExportedDecoder
-from darkroom_server.backends.diffusers.step_model import DiffusersStepModel
+from darkroom_server.backends.diffusers.step_model import AnyFamilyModel
 from darkroom_server.backends.exports import decoder_path
 from darkroom_server.domain.jobs import ImageSpec
 from darkroom_server.domain.models import DenoiserKind, Dtype
@@ -22,7 +22,7 @@ _REPEATS = 3
 
 
 def keep_if_faster(
-    model: DiffusersStepModel,
+    model: AnyFamilyModel,
     spec: ImageSpec,
     folder: Path,
     kind: DenoiserKind,

@@ -21,7 +21,7 @@ from darkroom_server.backends.diffusers.exporting.graph import write_decoder_onn
 from darkroom_server.backends.diffusers.exporting.parity import lowest_psnr_db
 from darkroom_server.backends.diffusers.loader import load_model
 from darkroom_server.backends.diffusers.network_choice import missing_runtime
-from darkroom_server.backends.diffusers.step_model import DiffusersStepModel
+from darkroom_server.backends.diffusers.step_model import AnyFamilyModel, DiffusersStepModel
 from darkroom_server.backends.exports import (
     UnusableDenoiser,
     decoder_path,
@@ -102,10 +102,7 @@ def export_denoiser(
                 f"{LEAST_PSNR_DB[weights]:.0f} dB are needed. Nothing was kept."
             )
         write_record(graph.parent, digest=version.digest, packages=packages, psnr_db=psnr_db)
-        target.parent.mkdir(exist_ok=True)
-        if target.exists():
-            target.rename(work / "old")
-        graph.parent.rename(target)
+        _put_in_place(graph.parent, target, old=work / "old")
     finally:
         shutil.rmtree(work, ignore_errors=True)
     size_bytes = sum(path.stat().st_size for path in target.iterdir())
@@ -114,7 +111,20 @@ def export_denoiser(
     )
 
 
-def load_as(version: VersionInfo, denoiser: Denoiser, *, thread_count: int) -> DiffusersStepModel:
+def _put_in_place(made: Path, target: Path, *, old: Path) -> None:
+    """Puts the folder where exports are looked for; where it cannot be, what was there stays."""
+    target.parent.mkdir(exist_ok=True)
+    if target.exists():
+        target.rename(old)
+    try:
+        made.rename(target)
+    except OSError:
+        if old.exists():
+            old.rename(target)
+        raise
+
+
+def load_as(version: VersionInfo, denoiser: Denoiser, *, thread_count: int) -> AnyFamilyModel:
     """The version on the processor in FP32 with another denoiser than its configuration's."""
     info = dataclasses.replace(version.model, denoiser=denoiser, dtype=Dtype.FP32)
     model = load_model(
@@ -129,7 +139,7 @@ def load_as(version: VersionInfo, denoiser: Denoiser, *, thread_count: int) -> D
 
 
 def write_graph(
-    model: DiffusersStepModel,
+    model: AnyFamilyModel,
     spec: ImageSpec,
     kind: DenoiserKind,
     weights: ExportWeights,
@@ -155,7 +165,7 @@ def write_graph(
         convert(traced, graph, weights)
 
 
-def write_decoder(model: DiffusersStepModel, kind: DenoiserKind, folder: Path) -> None:
+def write_decoder(model: AnyFamilyModel, kind: DenoiserKind, folder: Path) -> None:
     """The decoder of the model's VAE for a runtime, beside its denoiser; its weights stay FP32."""
     decoder = decoder_path(folder, kind)
     if kind is DenoiserKind.ONNXRUNTIME:

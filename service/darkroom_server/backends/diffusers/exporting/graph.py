@@ -13,7 +13,7 @@ from darkroom_server.backends.diffusers.networks.network import (
     row_count,
     with_timestep_rows,
 )
-from darkroom_server.backends.diffusers.step_model import DiffusersStepModel
+from darkroom_server.backends.diffusers.step_model import AnyFamilyModel
 
 #: Latents of which no UNet's stages halve evenly: only then is what they do about it in the graph.
 _ODD_HEIGHT, _ODD_WIDTH = 33, 25
@@ -35,7 +35,7 @@ class _Decoder(torch.nn.Module):
 class _Flat(torch.nn.Module):
     """The denoiser with tensors in a row as its arguments, named in `names`."""
 
-    def __init__(self, model: DiffusersStepModel, inputs: Inputs) -> None:
+    def __init__(self, model: AnyFamilyModel, inputs: Inputs) -> None:
         super().__init__()
         self._module = model.module
         self._inputs = inputs
@@ -57,7 +57,7 @@ class _Flat(torch.nn.Module):
         return predicted
 
 
-def write_onnx(model: DiffusersStepModel, inputs: Inputs, target: Path) -> None:
+def write_onnx(model: AnyFamilyModel, inputs: Inputs, target: Path) -> None:
     """Writes the graph and its weights beside it. `inputs` have two rows. Takes minutes.
 
     Every dimension of rows, and those that `size_axes` names, are left open.

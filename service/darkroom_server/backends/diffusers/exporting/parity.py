@@ -9,7 +9,7 @@ import numpy as np
 
 from darkroom_server.backends.base import ImageArray
 from darkroom_server.backends.diffusers.network_choice import use_export
-from darkroom_server.backends.diffusers.step_model import DiffusersStepModel
+from darkroom_server.backends.diffusers.step_model import AnyFamilyModel
 from darkroom_server.domain.jobs import ImageSpec
 from darkroom_server.domain.models import DenoiserKind, Dtype
 
@@ -20,7 +20,7 @@ def psnr_db(made: ImageArray, wanted: ImageArray) -> float:
     return math.inf if error == 0 else 10 * math.log10(255**2 / error)
 
 
-def made_by(model: DiffusersStepModel, spec: ImageSpec) -> ImageArray:
+def made_by(model: AnyFamilyModel, spec: ImageSpec) -> ImageArray:
     """The image of one request by itself."""
     one = model.begin(spec, model.encode(spec), 0)
     while not one.finished:
@@ -29,7 +29,7 @@ def made_by(model: DiffusersStepModel, spec: ImageSpec) -> ImageArray:
 
 
 def lowest_psnr_db(
-    model: DiffusersStepModel,
+    model: AnyFamilyModel,
     spec: ImageSpec,
     graph: Path,
     kind: DenoiserKind,

@@ -10,14 +10,16 @@ import torch
 from diffusers.pipelines.flux.pipeline_flux_img2img import retrieve_latents
 from diffusers.utils.torch_utils import randn_tensor
 
+from darkroom_server.backends.base import Encoded
 from darkroom_server.backends.diffusers.pictures import picture
 from darkroom_server.backends.diffusers.schedule import Schedule
 from darkroom_server.backends.diffusers.step_model import DiffusersStepModel
+from darkroom_server.backends.diffusers.trajectory import Extra
 from darkroom_server.backends.prompt_cache import PromptCache
 from darkroom_server.domain.jobs import ImageSpec, Pixels, StrengthRounding
 
 
-class FlowStepModel(DiffusersStepModel):
+class FlowStepModel(DiffusersStepModel[Encoded, Extra]):
     """A loaded pipeline with a transformer that predicts velocities."""
 
     strength_rounding: ClassVar[StrengthRounding] = StrengthRounding.UP

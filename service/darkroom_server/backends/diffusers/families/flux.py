@@ -21,8 +21,8 @@ from darkroom_server.backends.diffusers.first_block import (
     FirstBlockMemory,
 )
 from darkroom_server.backends.diffusers.schedule import Schedule
-from darkroom_server.backends.diffusers.step_model import DiffusersTrajectory
 from darkroom_server.backends.diffusers.token_limits import TokenLimits
+from darkroom_server.backends.diffusers.trajectory import DiffusersTrajectory
 from darkroom_server.backends.prompt_cache import PromptCache
 from darkroom_server.domain.jobs import ImageSpec
 
@@ -43,7 +43,7 @@ class Conditioning:
     text_ids: torch.Tensor
 
 
-class FluxStepModel(FlowStepModel):
+class FluxStepModel(FlowStepModel[Conditioning, torch.Tensor]):
     """A loaded FLUX.1 pipeline as a `StepModel`."""
 
     constants: ClassVar[Mapping[str, Any]] = {"joint_attention_kwargs": {}}
@@ -95,7 +95,7 @@ class FluxStepModel(FlowStepModel):
 
         return Conditioning(*self._prompts.lookup(spec.prompt, make))
 
-    def set_timesteps(self, scheduler: Any, spec: ImageSpec) -> None:
+    def set_timesteps(self, scheduler: Any, spec: ImageSpec, device: torch.device) -> None:
         """Evenly spaced sigmas, or the scheduler's own, shifted by the number of image tokens."""
         height, width = self._latent_size(spec)
         config = scheduler.config
@@ -107,15 +107,15 @@ class FluxStepModel(FlowStepModel):
             config.get("max_shift", 1.15),
         )
         if config.get("use_flow_sigmas"):
-            scheduler.set_timesteps(spec.step_count, device=self._device, mu=mu)
+            scheduler.set_timesteps(spec.step_count, device=device, mu=mu)
             return
         sigmas = np.linspace(1.0, 1 / spec.step_count, spec.step_count)
-        scheduler.set_timesteps(sigmas=sigmas, device=self._device, mu=mu)
+        scheduler.set_timesteps(sigmas=sigmas, device=device, mu=mu)
 
     @torch.inference_mode()
     def begin(
         self, spec: ImageSpec, encoded: Conditioning, image_index: int
-    ) -> DiffusersTrajectory:
+    ) -> DiffusersTrajectory[Conditioning, torch.Tensor]:
         """Draws the noise; for image to image, encodes the image first."""
         schedule = self.schedule(spec, image_index)
         latents = self._first_latents(spec, schedule, encoded.context.dtype)
@@ -128,7 +128,7 @@ class FluxStepModel(FlowStepModel):
         latents: torch.Tensor,
         encoded: Conditioning,
         condition: torch.Tensor | None = None,
-    ) -> DiffusersTrajectory:
+    ) -> DiffusersTrajectory[Conditioning, torch.Tensor]:
         made = DiffusersTrajectory(spec, schedule, self._packed(latents), encoded, condition)
         if spec.feature_cache is not None:
             made.memory = FirstBlockMemory(spec.feature_cache.threshold)
@@ -139,7 +139,9 @@ class FluxStepModel(FlowStepModel):
         return packed
 
     @torch.inference_mode()
-    def arguments(self, trajectories: Sequence[DiffusersTrajectory]) -> dict[str, Any]:
+    def arguments(
+        self, trajectories: Sequence[DiffusersTrajectory[Conditioning, torch.Tensor]]
+    ) -> dict[str, Any]:
         """Transformer inputs; ids are shared by the batch, whose sizes are all equal."""
         first, given = trajectories[0], [one.conditioning for one in trajectories]
         dtype = first.latents.dtype
@@ -162,7 +164,7 @@ class FluxStepModel(FlowStepModel):
             "memories": [one.memory for one in trajectories if one.memory is not None],
         }
 
-    def _model_input(self, one: DiffusersTrajectory) -> torch.Tensor:
+    def _model_input(self, one: DiffusersTrajectory[Conditioning, torch.Tensor]) -> torch.Tensor:
         """What one image feeds to the transformer: [1, tokens, channels]."""
         return one.latents
 

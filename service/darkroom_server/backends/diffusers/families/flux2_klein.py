@@ -19,7 +19,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from darkroom_server.backends.diffusers.families.flow import FlowStepModel
 from darkroom_server.backends.diffusers.pictures import picture
 from darkroom_server.backends.diffusers.schedule import Schedule
-from darkroom_server.backends.diffusers.step_model import DiffusersTrajectory
+from darkroom_server.backends.diffusers.trajectory import DiffusersTrajectory
 from darkroom_server.domain.jobs import ImageSpec
 
 #: Edge of the largest square that a picture is led by; larger ones are scaled down to its area.
@@ -46,7 +46,7 @@ class Reference:
     ids: torch.Tensor
 
 
-class Flux2KleinStepModel(FlowStepModel):
+class Flux2KleinStepModel(FlowStepModel[Conditioning, Reference]):
     """A loaded FLUX.2 klein pipeline as a `StepModel`; distilled ones are not guided."""
 
     constants: ClassVar[Mapping[str, Any]] = {"joint_attention_kwargs": None, "guidance": None}
@@ -87,20 +87,20 @@ class Flux2KleinStepModel(FlowStepModel):
 
         return self._prompts.lookup(text, make)
 
-    def set_timesteps(self, scheduler: Any, spec: ImageSpec) -> None:
+    def set_timesteps(self, scheduler: Any, spec: ImageSpec, device: torch.device) -> None:
         """Evenly spaced sigmas, shifted by the numbers of image tokens and of steps."""
         height, width = self._latent_size(spec)
         mu = compute_empirical_mu((height // 2) * (width // 2), spec.step_count)
         if scheduler.config.get("use_flow_sigmas"):
-            scheduler.set_timesteps(spec.step_count, device=self._device, mu=mu)
+            scheduler.set_timesteps(spec.step_count, device=device, mu=mu)
             return
         sigmas = np.linspace(1.0, 1 / spec.step_count, spec.step_count)
-        scheduler.set_timesteps(sigmas=sigmas, device=self._device, mu=mu)
+        scheduler.set_timesteps(sigmas=sigmas, device=device, mu=mu)
 
     @torch.inference_mode()
     def begin(
         self, spec: ImageSpec, encoded: Conditioning, image_index: int
-    ) -> DiffusersTrajectory:
+    ) -> DiffusersTrajectory[Conditioning, Reference]:
         """Draws the noise, then encodes the picture that leads, if there is one."""
         schedule = self.schedule(spec, image_index)
         latents = self._pipeline._pack_latents(self._noise(spec, schedule, encoded.context.dtype))
@@ -139,13 +139,15 @@ class Flux2KleinStepModel(FlowStepModel):
         return Reference(latents, ids)
 
     @torch.inference_mode()
-    def arguments(self, trajectories: Sequence[DiffusersTrajectory]) -> dict[str, Any]:
+    def arguments(
+        self, trajectories: Sequence[DiffusersTrajectory[Conditioning, Reference]]
+    ) -> dict[str, Any]:
         """Transformer inputs; ids are shared by the batch, whose sizes are all equal."""
-        given: list[Conditioning] = [one.conditioning for one in trajectories]
+        given = [one.conditioning for one in trajectories]
         dtype = trajectories[0].latents.dtype
         timesteps = torch.cat([one.schedule.timestep.expand(1).to(dtype) for one in trajectories])
         ids = self._latent_ids(trajectories[0].spec)
-        reference: Reference | None = trajectories[0].extra
+        reference = trajectories[0].extra
         if reference is not None:
             ids = torch.cat([ids, reference.ids], dim=1)
         without = [one.without for one in given if one.without is not None]
@@ -158,9 +160,9 @@ class Flux2KleinStepModel(FlowStepModel):
             "without": torch.cat(without) if without else None,
         }
 
-    def _model_input(self, one: DiffusersTrajectory) -> torch.Tensor:
+    def _model_input(self, one: DiffusersTrajectory[Conditioning, Reference]) -> torch.Tensor:
         """Latents, and those of the picture that leads: [1, tokens, channels]."""
-        reference: Reference | None = one.extra
+        reference = one.extra
         given = one.latents if reference is None else torch.cat([one.latents, reference.latents], 1)
         return given.to(self._transformer.dtype)
 
@@ -180,7 +182,9 @@ class Flux2KleinStepModel(FlowStepModel):
             predicted.append(self.network(inputs | {"encoder_hidden_states": without}))
         return torch.stack(predicted, dim=1)
 
-    def guided(self, one: DiffusersTrajectory, predicted: torch.Tensor) -> torch.Tensor:
+    def guided(
+        self, one: DiffusersTrajectory[Conditioning, Reference], predicted: torch.Tensor
+    ) -> torch.Tensor:
         """Of the tokens that are the image's own; of two evaluations, away from the second."""
         own = predicted[:, :, : one.latents.shape[1]].unbind(dim=1)
         if len(own) == 1:

@@ -10,7 +10,7 @@ import torch
 from darkroom_server.backends.diffusers.families.flux import Conditioning, FluxStepModel
 from darkroom_server.backends.diffusers.pictures import picture
 from darkroom_server.backends.diffusers.schedule import Schedule
-from darkroom_server.backends.diffusers.step_model import DiffusersTrajectory
+from darkroom_server.backends.diffusers.trajectory import DiffusersTrajectory
 from darkroom_server.domain.jobs import FillSpec, ImageSpec
 
 
@@ -20,7 +20,7 @@ class FluxFillStepModel(FluxStepModel):
     @torch.inference_mode()
     def begin(
         self, spec: ImageSpec, encoded: Conditioning, image_index: int
-    ) -> DiffusersTrajectory:
+    ) -> DiffusersTrajectory[Conditioning, torch.Tensor]:
         """Encodes the image, draws the noise, then encodes what the mask leaves of the image."""
         fill = spec.fill
         if fill is None:
@@ -59,6 +59,7 @@ class FluxFillStepModel(FluxStepModel):
         )
         return torch.cat((masked_latents, small_mask), dim=-1)
 
-    def _model_input(self, one: DiffusersTrajectory) -> torch.Tensor:
+    def _model_input(self, one: DiffusersTrajectory[Conditioning, torch.Tensor]) -> torch.Tensor:
         """Latents, masked image and mask: [1, tokens, channels]."""
+        assert one.extra is not None
         return torch.cat((one.latents, one.extra), dim=2)

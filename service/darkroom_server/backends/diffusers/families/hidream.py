@@ -16,7 +16,7 @@ from diffusers import UniPCMultistepScheduler
 from diffusers.pipelines.hidream_image.pipeline_hidream_image import calculate_shift
 
 from darkroom_server.backends.diffusers.families.flow import FlowStepModel
-from darkroom_server.backends.diffusers.step_model import DiffusersTrajectory
+from darkroom_server.backends.diffusers.trajectory import DiffusersTrajectory
 from darkroom_server.domain.jobs import ImageSpec
 
 
@@ -32,7 +32,7 @@ class Conditioning:
     pooled: torch.Tensor
 
 
-class HiDreamStepModel(FlowStepModel):
+class HiDreamStepModel(FlowStepModel[Conditioning, None]):
     """A loaded HiDream-I1 pipeline as a `StepModel`.
 
     Its experts each compute the tokens of all rows that chose them, so that a row's last bits
@@ -77,26 +77,28 @@ class HiDreamStepModel(FlowStepModel):
 
         return self._prompts.lookup(text, make)
 
-    def set_timesteps(self, scheduler: Any, spec: ImageSpec) -> None:
+    def set_timesteps(self, scheduler: Any, spec: ImageSpec, device: torch.device) -> None:
         """Shifted by the most tokens that the transformer takes, whatever the size."""
         shifts = {"mu": calculate_shift(self._transformer.max_seq)}
         if isinstance(scheduler, UniPCMultistepScheduler) and not scheduler.config.get(
             "use_dynamic_shifting"
         ):
             shifts = {}
-        scheduler.set_timesteps(spec.step_count, device=self._device, **shifts)
+        scheduler.set_timesteps(spec.step_count, device=device, **shifts)
 
     @torch.inference_mode()
     def begin(
         self, spec: ImageSpec, encoded: Conditioning, image_index: int
-    ) -> DiffusersTrajectory:
+    ) -> DiffusersTrajectory[Conditioning, None]:
         """Draws the noise."""
         schedule = self.schedule(spec, image_index)
         latents = self._first_latents(spec, schedule, encoded.pooled.dtype)
         return DiffusersTrajectory(spec, schedule, latents, encoded)
 
     @torch.inference_mode()
-    def arguments(self, trajectories: Sequence[DiffusersTrajectory]) -> dict[str, Any]:
+    def arguments(
+        self, trajectories: Sequence[DiffusersTrajectory[Conditioning, None]]
+    ) -> dict[str, Any]:
         """Transformer inputs; rows of one trajectory stand together, negative before positive."""
         given = [one.conditioning for one in trajectories]
         rows = [(one, self.rows(one.spec)) for one in trajectories]

@@ -18,7 +18,7 @@ from diffusers import (
 )
 
 from darkroom_server.backends.diffusers.families.unet import FillState, UnetStepModel
-from darkroom_server.backends.diffusers.step_model import DiffusersTrajectory
+from darkroom_server.backends.diffusers.trajectory import DiffusersTrajectory
 from darkroom_server.backends.prompt_cache import PromptCache
 from darkroom_server.domain.jobs import ImageSpec
 
@@ -30,7 +30,7 @@ class Conditioning:
     context: torch.Tensor
 
 
-class SdStepModel(UnetStepModel):
+class SdStepModel(UnetStepModel[Conditioning]):
     """A loaded Stable Diffusion 1 or 2 pipeline as a `StepModel`."""
 
     def __init__(
@@ -80,9 +80,11 @@ class SdStepModel(UnetStepModel):
         """Runs the VAE."""
         return self.decoder(latents / self.vae.config.scaling_factor)
 
-    def finished_image(self, trajectory: DiffusersTrajectory) -> torch.Tensor:
+    def finished_image(
+        self, trajectory: DiffusersTrajectory[Conditioning, FillState]
+    ) -> torch.Tensor:
         """Of a fill, an asymmetric decoder takes the image and the mask as well."""
-        fill: FillState | None = trajectory.extra
+        fill = trajectory.extra
         if fill is None or not isinstance(self.vae, AsymmetricAutoencoderKL):
             return super().finished_image(trajectory)
         decoded: torch.Tensor = self.vae.decode(

@@ -14,7 +14,7 @@ import torch
 from diffusers.pipelines.stable_diffusion_3.pipeline_stable_diffusion_3 import calculate_shift
 
 from darkroom_server.backends.diffusers.families.flow import FlowStepModel
-from darkroom_server.backends.diffusers.step_model import DiffusersTrajectory
+from darkroom_server.backends.diffusers.trajectory import DiffusersTrajectory
 from darkroom_server.domain.jobs import ImageSpec
 
 
@@ -29,7 +29,7 @@ class Conditioning:
     pooled: torch.Tensor
 
 
-class Sd3StepModel(FlowStepModel):
+class Sd3StepModel(FlowStepModel[Conditioning, None]):
     """A loaded Stable Diffusion 3 pipeline as a `StepModel`."""
 
     constants: ClassVar[Mapping[str, Any]] = {"joint_attention_kwargs": None}
@@ -72,7 +72,7 @@ class Sd3StepModel(FlowStepModel):
 
         return self._prompts.lookup(text, make)
 
-    def set_timesteps(self, scheduler: Any, spec: ImageSpec) -> None:
+    def set_timesteps(self, scheduler: Any, spec: ImageSpec, device: torch.device) -> None:
         """Shifted by the number of image tokens where the scheduler does, else by its own shift."""
         config, shifts = scheduler.config, dict[str, float]()
         if config.get("use_dynamic_shifting"):
@@ -85,19 +85,21 @@ class Sd3StepModel(FlowStepModel):
                 config.get("base_shift", 0.5),
                 config.get("max_shift", 1.16),
             )
-        scheduler.set_timesteps(spec.step_count, device=self._device, **shifts)
+        scheduler.set_timesteps(spec.step_count, device=device, **shifts)
 
     @torch.inference_mode()
     def begin(
         self, spec: ImageSpec, encoded: Conditioning, image_index: int
-    ) -> DiffusersTrajectory:
+    ) -> DiffusersTrajectory[Conditioning, None]:
         """Draws the noise; for image to image, encodes the image first."""
         schedule = self.schedule(spec, image_index)
         latents = self._first_latents(spec, schedule, encoded.context.dtype)
         return DiffusersTrajectory(spec, schedule, latents, encoded)
 
     @torch.inference_mode()
-    def arguments(self, trajectories: Sequence[DiffusersTrajectory]) -> dict[str, Any]:
+    def arguments(
+        self, trajectories: Sequence[DiffusersTrajectory[Conditioning, None]]
+    ) -> dict[str, Any]:
         """Transformer inputs; rows of one trajectory stand together, negative before positive."""
         given = [one.conditioning for one in trajectories]
         rows = [self.rows(one.spec) for one in trajectories]

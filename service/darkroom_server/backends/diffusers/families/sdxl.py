@@ -16,13 +16,11 @@ from diffusers import (
     StableDiffusionXLPipeline,
 )
 
-from darkroom_server.backends.diffusers.families.unet import TextConditioning, UnetStepModel
+from darkroom_server.backends.diffusers.families.unet import FillState, UnetStepModel
 from darkroom_server.backends.diffusers.previews import latent_statistics
 from darkroom_server.backends.diffusers.schedule import Schedule
-from darkroom_server.backends.diffusers.step_model import (
-    DiffusersTrajectory,
-    kept_dtype,
-)
+from darkroom_server.backends.diffusers.step_model import kept_dtype
+from darkroom_server.backends.diffusers.trajectory import DiffusersTrajectory
 from darkroom_server.backends.prompt_cache import PromptCache
 from darkroom_server.domain.jobs import ImageSpec
 
@@ -42,7 +40,7 @@ class Conditioning:
     time_ids: torch.Tensor
 
 
-class SdxlStepModel(UnetStepModel):
+class SdxlStepModel(UnetStepModel[Conditioning]):
     """A loaded SDXL pipeline as a `StepModel`."""
 
     def __init__(
@@ -155,8 +153,8 @@ class SdxlStepModel(UnetStepModel):
             return self.decoder(scaled)
 
     def begin(
-        self, spec: ImageSpec, encoded: TextConditioning, image_index: int
-    ) -> DiffusersTrajectory:
+        self, spec: ImageSpec, encoded: Conditioning, image_index: int
+    ) -> DiffusersTrajectory[Conditioning, FillState]:
         """As of all UNets; the pipelines, too, encode an image in FP32."""
         with kept_dtype(self.vae):
             return super().begin(spec, encoded, image_index)

@@ -9,17 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import torch
 from diffusers.utils.torch_utils import randn_tensor
 
 from darkroom_server.backends.diffusers.pictures import picture
 from darkroom_server.backends.diffusers.schedule import PrivateSchedulers, Schedule
-from darkroom_server.backends.diffusers.step_model import (
-    DiffusersStepModel,
-    DiffusersTrajectory,
-)
+from darkroom_server.backends.diffusers.step_model import DiffusersStepModel
+from darkroom_server.backends.diffusers.trajectory import DiffusersTrajectory
 from darkroom_server.backends.prompt_cache import PromptCache
 from darkroom_server.domain.jobs import FillSpec, ImageSpec, Pixels, SourceSpec
 
@@ -31,6 +29,9 @@ class TextConditioning(Protocol):
     def context(self) -> torch.Tensor:
         """Hidden states [rows, tokens, width]."""
         ...
+
+
+Conditioned = TypeVar("Conditioned", bound=TextConditioning)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ class FillState:
     pixel_mask: torch.Tensor
 
 
-class UnetStepModel(DiffusersStepModel):
+class UnetStepModel(DiffusersStepModel[Conditioned, FillState]):
     """A loaded pipeline with a UNet. `fill_pipeline` holds the same parts for filling."""
 
     constants: ClassVar[Mapping[str, Any]] = {"timestep_cond": None, "cross_attention_kwargs": None}
@@ -101,8 +102,8 @@ class UnetStepModel(DiffusersStepModel):
 
     @torch.inference_mode()
     def begin(
-        self, spec: ImageSpec, encoded: TextConditioning, image_index: int
-    ) -> DiffusersTrajectory:
+        self, spec: ImageSpec, encoded: Conditioned, image_index: int
+    ) -> DiffusersTrajectory[Conditioned, FillState]:
         """Draws the noise; encodes the image of a fill or a source, and the mask, first."""
         schedule = self.schedule(spec, image_index)
         if spec.fill is not None:
@@ -145,8 +146,8 @@ class UnetStepModel(DiffusersStepModel):
         return self._image_latents(image, schedule)
 
     def _begin_source(
-        self, spec: ImageSpec, source: SourceSpec, encoded: TextConditioning, schedule: Schedule
-    ) -> DiffusersTrajectory:
+        self, spec: ImageSpec, source: SourceSpec, encoded: Conditioned, schedule: Schedule
+    ) -> DiffusersTrajectory[Conditioned, FillState]:
         """An image's latents, noised for the first timestep that runs, at full strength too."""
         dtype = encoded.context.dtype
         image = self._preprocessed(source.image, spec, dtype)
@@ -156,8 +157,8 @@ class UnetStepModel(DiffusersStepModel):
         return DiffusersTrajectory(spec, schedule, latents, encoded)
 
     def _begin_fill(
-        self, spec: ImageSpec, fill: FillSpec, encoded: TextConditioning, schedule: Schedule
-    ) -> DiffusersTrajectory:
+        self, spec: ImageSpec, fill: FillSpec, encoded: Conditioned, schedule: Schedule
+    ) -> DiffusersTrajectory[Conditioned, FillState]:
         pipeline, dtype = self._fill_pipeline, encoded.context.dtype
         image = self._preprocessed(fill.image, spec, dtype)
         mask = pipeline.mask_processor.preprocess(
@@ -191,7 +192,9 @@ class UnetStepModel(DiffusersStepModel):
         return DiffusersTrajectory(spec, schedule, latents, encoded, state)
 
     @torch.inference_mode()
-    def arguments(self, trajectories: Sequence[DiffusersTrajectory]) -> dict[str, Any]:
+    def arguments(
+        self, trajectories: Sequence[DiffusersTrajectory[Conditioned, FillState]]
+    ) -> dict[str, Any]:
         """UNet inputs; rows of one trajectory stand together, negative before positive."""
         rows, steps = [], []
         for one in trajectories:
@@ -219,7 +222,7 @@ class UnetStepModel(DiffusersStepModel):
             )
         return inputs
 
-    def _embedded_guidance(self, one: DiffusersTrajectory) -> torch.Tensor:
+    def _embedded_guidance(self, one: DiffusersTrajectory[Conditioned, FillState]) -> torch.Tensor:
         """What a UNet that was distilled with guidance takes of its scale: [1, width]."""
         embedded: torch.Tensor = self._pipeline.get_guidance_scale_embedding(
             torch.tensor(one.spec.guidance_scale - 1).repeat(1),
@@ -227,14 +230,17 @@ class UnetStepModel(DiffusersStepModel):
         )
         return embedded.to(self._device, one.latents.dtype)
 
-    def added_conditions(self, given: Sequence[Any]) -> dict[str, torch.Tensor] | None:
+    def added_conditions(self, given: Sequence[Conditioned]) -> dict[str, torch.Tensor] | None:
         """What the UNet takes besides texts, from each image's conditioning: nothing."""
         del given
         return None
 
     @torch.inference_mode()
     def scatter(
-        self, trajectory: DiffusersTrajectory, outputs: torch.Tensor, first_row: int
+        self,
+        trajectory: DiffusersTrajectory[Conditioned, FillState],
+        outputs: torch.Tensor,
+        first_row: int,
     ) -> None:
         """The step, after which the kept part of a fill is blended in, noised for the next."""
         super().scatter(trajectory, outputs, first_row)

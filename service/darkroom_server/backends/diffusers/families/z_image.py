@@ -6,7 +6,9 @@ lists: texts keep their length, padded to 32 tokens, and a row's picture and tex
 
 from __future__ import annotations
 
+import copy
 import functools
+import threading
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -18,7 +20,7 @@ from diffusers.pipelines.z_image.pipeline_z_image import (
 )
 
 from darkroom_server.backends.diffusers.families.flow import FlowStepModel
-from darkroom_server.backends.diffusers.step_model import DiffusersTrajectory
+from darkroom_server.backends.diffusers.trajectory import DiffusersTrajectory
 from darkroom_server.backends.prompt_cache import PromptCache
 from darkroom_server.domain.jobs import ImageSpec
 
@@ -40,7 +42,7 @@ class Conditioning:
     texts: tuple[torch.Tensor, ...]
 
 
-class ZImageStepModel(FlowStepModel):
+class ZImageStepModel(FlowStepModel[Conditioning, None]):
     """A loaded Z-Image pipeline as a `StepModel`."""
 
     token_counts: ClassVar[Mapping[str, int]] = {"tokenizer": TOKEN_COUNT}
@@ -49,6 +51,9 @@ class ZImageStepModel(FlowStepModel):
         self, pipeline: Any, *, allowed_schedulers: Sequence[str], prompts: PromptCache
     ) -> None:
         super().__init__(pipeline, allowed_schedulers=allowed_schedulers, prompts=prompts)
+        # Lengths are asked for by admission's thread, too, while the pipeline's own encodes.
+        self._measuring = threading.Lock()
+        self._measuring_tokenizer = copy.deepcopy(pipeline.tokenizer)
         self._padded_length = functools.lru_cache(_KEPT_LENGTH_COUNT)(self._measured_length)
 
     def batch_key(self, spec: ImageSpec) -> Hashable:
@@ -57,14 +62,15 @@ class ZImageStepModel(FlowStepModel):
 
     def _measured_length(self, text: str) -> int:
         """Tokens of one text as the transformer pads them."""
-        tokenizer = self._pipeline.tokenizer
-        templated = tokenizer.apply_chat_template(
-            [{"role": "user", "content": text}],
-            tokenize=False,
-            add_generation_prompt=True,
-            enable_thinking=True,
-        )
-        ids = tokenizer(templated, max_length=TOKEN_COUNT, truncation=True).input_ids
+        tokenizer = self._measuring_tokenizer
+        with self._measuring:
+            templated = tokenizer.apply_chat_template(
+                [{"role": "user", "content": text}],
+                tokenize=False,
+                add_generation_prompt=True,
+                enable_thinking=True,
+            )
+            ids = tokenizer(templated, max_length=TOKEN_COUNT, truncation=True).input_ids
         return -(-len(ids) // _PADDED_TOKENS) * _PADDED_TOKENS
 
     def _latent_size(self, spec: ImageSpec) -> tuple[int, int]:
@@ -91,7 +97,7 @@ class ZImageStepModel(FlowStepModel):
 
         return self._prompts.lookup(text, make)[0]
 
-    def set_timesteps(self, scheduler: Any, spec: ImageSpec) -> None:
+    def set_timesteps(self, scheduler: Any, spec: ImageSpec, device: torch.device) -> None:
         """Evenly spaced sigmas, shifted by the number of image tokens where the scheduler does."""
         height, width = self._latent_size(spec)
         config = scheduler.config
@@ -103,12 +109,12 @@ class ZImageStepModel(FlowStepModel):
             config.get("max_shift", 1.15),
         )
         sigmas = get_default_z_image_sigmas(spec.step_count)
-        scheduler.set_timesteps(sigmas=sigmas, device=self._device, mu=mu)
+        scheduler.set_timesteps(sigmas=sigmas, device=device, mu=mu)
 
     @torch.inference_mode()
     def begin(
         self, spec: ImageSpec, encoded: Conditioning, image_index: int
-    ) -> DiffusersTrajectory:
+    ) -> DiffusersTrajectory[Conditioning, None]:
         """Draws the noise, in FP32; for image to image, encodes the image first, in the texts'."""
         schedule = self.schedule(spec, image_index)
         dtype = torch.float32 if spec.source is None else encoded.texts[0].dtype
@@ -116,7 +122,9 @@ class ZImageStepModel(FlowStepModel):
         return DiffusersTrajectory(spec, schedule, latents, encoded)
 
     @torch.inference_mode()
-    def arguments(self, trajectories: Sequence[DiffusersTrajectory]) -> dict[str, Any]:
+    def arguments(
+        self, trajectories: Sequence[DiffusersTrajectory[Conditioning, None]]
+    ) -> dict[str, Any]:
         """Transformer inputs; rows of one trajectory stand together, the prompt's first."""
         pictures: list[torch.Tensor] = []
         timesteps = []
@@ -139,7 +147,9 @@ class ZImageStepModel(FlowStepModel):
         predicted = self.network(inputs)
         return torch.stack([row.float() for row in predicted]).squeeze(2)
 
-    def guided(self, one: DiffusersTrajectory, predicted: torch.Tensor) -> torch.Tensor:
+    def guided(
+        self, one: DiffusersTrajectory[Conditioning, None], predicted: torch.Tensor
+    ) -> torch.Tensor:
         """The opposite of the velocity; of two rows, guided away from the second."""
         if len(predicted) == 1:
             return -predicted

@@ -19,6 +19,8 @@ from pathlib import Path
 import structlog
 import torch
 
+from darkroom_server.kept_files import replace_file
+
 log = structlog.get_logger(__name__)
 
 #: In the version's folder; a name with a dot is no part of the version.
@@ -37,7 +39,7 @@ def use_compile_cache(version: Path, conditions: Mapping[str, str]) -> Path | No
     folder = version / FOLDER_NAME / named
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        (folder / "conditions.json").write_text(json.dumps(everything, indent=1) + "\n")
+        replace_file(folder / "conditions.json", json.dumps(everything, indent=1) + "\n")
         found = folder.stat()
     except OSError as error:
         # A repository may be read-only: then torch keeps its code where it always does.

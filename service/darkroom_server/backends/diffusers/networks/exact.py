@@ -3,28 +3,40 @@
 An image changes in its last bits when it shares a step because some kernels are chosen by the
 number of rows. Which ones depends on the machine, the library, the dtype and the shape, so it is
 found by trying: every part of the denoiser computes rows of several images together and each
-image's by themselves, and what differs is computed for each image by itself from then on. The
-whole denoiser is then compared so with the images alone. Bound to the worker's model thread.
+image's by themselves, and what differs is computed for each image by itself from then on: in one
+call where that, too, has the same bits, else one image after another. The whole denoiser is then
+compared so with the images alone. Bound to the worker's model thread.
 """
 
 from __future__ import annotations
 
 import enum
+import itertools
+import re
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch.utils._pytree import tree_flatten, tree_unflatten
+from torch.utils._pytree import tree_flatten
 
 from darkroom_server.backends.base import SharingPlan
+from darkroom_server.backends.diffusers.networks.batched_ways import BatchedWay, batched_way
+from darkroom_server.backends.diffusers.networks.image_rows import (
+    ImageRows,
+    as_alone,
+    differing,
+    equal_rows,
+    has_rows,
+    joined,
+    kind,
+    only_rows,
+    split,
+)
 
-#: Where tensors of their own begin; kernels may treat other addresses differently.
-_ALIGNED_BYTES = 64
-
-#: Rows of each image that shares a step, in order.
-ImageRows = tuple[int, ...]
+#: Keys of a plan: what is computed by image, and what of it in one call for so many images.
+_PLANNED = re.compile(r"(?P<size>.*) (?P<rows>\d+)( x(?P<count>\d+))?")
 
 
 class _Trial(enum.Enum):
@@ -36,20 +48,46 @@ class _Trial(enum.Enum):
     PARTS = enum.auto()
 
 
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """Neighbours in a step, of equally many rows, which are computed as in a step of their own.
+
+    `apart`: parts that are computed by image in it; `batched`: those of them that need one call.
+    """
+
+    rows: int
+    image_count: int
+    apart: set[str]
+    batched: set[str]
+
+    @property
+    def row_count(self) -> int:
+        """Rows in all."""
+        return self.rows * self.image_count
+
+
 @dataclass(slots=True)
 class _Step:
-    """One evaluation: the rows of each image, and the parts that are computed by image.
+    """One evaluation: the rows of each image, and the parts that are not computed all together.
 
     `tried`: the names of parts that are tried; the rest is computed as the plan says.
     """
 
     image_rows: ImageRows
     apart: set[str]
+    blocks: tuple[_Block, ...]
     trial: _Trial | None = None
     tried: frozenset[str] = frozenset()
     known: set[Hashable] = field(default_factory=set)
     #: What was found to differ, by the rows of an image.
     found: dict[int, set[str]] = field(default_factory=dict)
+    #: Whether a part computed by image had the same bits in one call, every time.
+    is_batched: dict[str, bool] = field(default_factory=dict)
+
+    @property
+    def is_mixed(self) -> bool:
+        """Whether some images have more rows than others."""
+        return len(set(self.image_rows)) > 1
 
 
 class ExactSharing:
@@ -63,23 +101,43 @@ class ExactSharing:
         self._parts: dict[str, torch.nn.Module] = {}
         if module is not None:
             self._parts = {name: part for name, part in module.named_modules() if name}
+        self._leaves = frozenset(
+            name for name, part in self._parts.items() if not any(part.children())
+        )
         #: An image of one row has other kernels than one of two, and so other parts that differ.
         self._apart: dict[tuple[str, int], set[str]] = {}
+        #: Steps of so many images of so many rows that were proved, and what of `_apart` they
+        #: compute in one call.
+        self._batched: dict[tuple[str, int], dict[int, set[str]]] = {}
+        self._ways: dict[str, BatchedWay] = {}
         self._wrapped: set[str] = set()
         self._step: _Step | None = None
 
     def plan(self) -> SharingPlan:
-        """What is computed by image."""
-        return {
+        """What is computed by image, and what of it in one call in steps of so many images."""
+        apart = {
             f"{size} {rows}": sorted(names) for (size, rows), names in self._apart.items() if names
         }
+        batched = {
+            f"{size} {rows} x{count}": sorted(names)
+            for (size, rows), counts in self._batched.items()
+            for count, names in counts.items()
+        }
+        return apart | batched
 
     def use(self, plan: SharingPlan) -> None:
         """Takes over a plan that was made before; raises KeyError if a part of it is not here."""
-        for name, names in plan.items():
-            size, _, rows = name.rpartition(" ")
+        for key, names in plan.items():
+            if (found := _PLANNED.fullmatch(key)) is None:
+                raise KeyError(key)
+            size, rows, count = found["size"], int(found["rows"]), found["count"]
             self._wrap(names)
-            self._apart[size, int(rows)] = set(names)
+            if count is None:
+                self._apart[size, rows] = set(names)
+            elif missing := set(names) - self._ways.keys():
+                raise KeyError(missing.pop())
+            else:
+                self._batched.setdefault((size, rows), {})[int(count)] = set(names)
 
     @contextmanager
     def sharing(self, size: str, image_rows: ImageRows) -> Iterator[None]:
@@ -87,7 +145,7 @@ class ExactSharing:
         if len(image_rows) == 1:
             yield
             return
-        with self._taking(_Step(image_rows, self._planned(size, image_rows))):
+        with self._taking(self._planned(size, image_rows)):
             yield
 
     def prove(
@@ -102,40 +160,64 @@ class ExactSharing:
         Yields None before each evaluation, and at last the answer. What has to be computed by image
         is added to the plan; what does not suffice is not.
         """
-        planned = self._planned(size, image_rows)
         found: dict[int, set[str]] = {}
         for trial, tried in self._trials():
             yield None
-            step = _Step(image_rows, planned, trial, tried, found=found)
+            step = self._planned(size, image_rows)
+            for names in found.values():
+                step.apart |= names
+            step.trial, step.tried, step.found = trial, tried, found
             with self._trying(tried), self._taking(step):
                 predicted = evaluate()
             if trial is _Trial.PARTS:
                 # What was tried was computed by image; now as it will be.
                 yield None
-                with self._trying(frozenset(planned)), self._taking(_Step(image_rows, planned)):
+                planned = _Step(image_rows, step.apart, _alone(image_rows, step.apart))
+                with self._trying(frozenset(step.apart)), self._taking(planned):
                     predicted = evaluate()
-            if _equal_rows(predicted, alone, image_rows):
-                for rows, names in found.items():
-                    self._wrap(names)
-                    self._apart.setdefault((size, rows), set()).update(names)
+            if equal_rows(predicted, alone, image_rows):
+                self._keep(size, image_rows, step)
                 yield True
                 return
         yield False
 
-    def _planned(self, size: str, image_rows: ImageRows) -> set[str]:
-        empty: set[str] = set()
-        return set().union(*(self._apart.get((size, rows), empty) for rows in set(image_rows)))
+    def _keep(self, size: str, image_rows: ImageRows, step: _Step) -> None:
+        """Takes what a proof found into the plan."""
+        for rows, names in step.found.items():
+            self._wrap(names)
+            self._apart.setdefault((size, rows), set()).update(names)
+        if self._parts and not step.is_mixed:
+            batched = {name for name, is_equal in step.is_batched.items() if is_equal}
+            self._batched.setdefault((size, image_rows[0]), {})[len(image_rows)] = batched
+
+    def _planned(self, size: str, image_rows: ImageRows) -> _Step:
+        """A step as it is to be computed, as far as is known."""
+        blocks = tuple(self._blocks(size, image_rows))
+        return _Step(image_rows, set().union(*(block.apart for block in blocks)), blocks)
+
+    def _blocks(self, size: str, image_rows: ImageRows) -> Iterator[_Block]:
+        """Equal neighbours, as many together as were proved to be equal in a step of their own."""
+        is_mixed = len(set(image_rows)) > 1
+        for rows, run in itertools.groupby(image_rows):
+            apart = self._apart.get((size, rows), set())
+            proved = self._batched.get((size, rows), {})
+            left = len(list(run))
+            while left:
+                count = left
+                if is_mixed:
+                    count = max((one for one in proved if one <= left), default=1)
+                yield _Block(rows, count, apart, proved.get(count, set()))
+                left -= count
 
     def _trials(self) -> Iterator[tuple[_Trial, frozenset[str]]]:
         """What is tried, in turn: parts without parts, kind by kind and then each; then what they
         are parts of, the innermost first.
         """
-        leaves = frozenset(n for n, part in self._parts.items() if not any(part.children()))
-        yield _Trial.KINDS, leaves
-        if not leaves:
+        yield _Trial.KINDS, self._leaves
+        if not self._leaves:
             return
-        yield _Trial.PARTS, leaves
-        outer = self._parts.keys() - leaves
+        yield _Trial.PARTS, self._leaves
+        outer = self._parts.keys() - self._leaves
         for depth in sorted({name.count(".") for name in outer}, reverse=True):
             yield _Trial.PARTS, frozenset(n for n in outer if n.count(".") == depth)
 
@@ -161,6 +243,8 @@ class ExactSharing:
     def _wrap(self, names: Iterable[str]) -> None:
         for name in set(names) - self._wrapped:
             part = self._parts[name]
+            if (way := batched_way(part)) is not None:
+                self._ways[name] = way
             part.forward = _Asking(self, name, part.forward)
             self._wrapped.add(name)
 
@@ -169,6 +253,7 @@ class ExactSharing:
         asking = part.forward
         assert isinstance(asking, _Asking)
         part.forward = asking.forward
+        self._ways.pop(name, None)
         self._wrapped.discard(name)
 
     def compute(
@@ -179,42 +264,103 @@ class ExactSharing:
         if step is None:
             return forward(*args, **kwargs)
         if name in step.apart:
-            return _joined(self._by_image(step, forward, args, kwargs), step.image_rows)
+            if step.trial is None:
+                return self._by_block(step, name, forward, args, kwargs)
+            apart = self._by_image(step.image_rows, forward, args, kwargs)
+            return self._tried_way(step, name, joined(apart, step.image_rows), args, kwargs)
         row_count = sum(step.image_rows)
         if name not in step.tried or not any(
-            _has_rows(value, row_count) for value in tree_flatten((args, kwargs))[0]
+            has_rows(value, row_count) for value in tree_flatten((args, kwargs))[0]
         ):
             return forward(*args, **kwargs)
-        kind = _kind(self._parts[name], args, kwargs) if step.trial is _Trial.KINDS else None
-        if kind is not None and kind in step.known:
+        alike = kind(self._parts[name], args, kwargs) if step.trial is _Trial.KINDS else None
+        if alike is not None and alike in step.known:
             return forward(*args, **kwargs)
-        apart = self._by_image(step, forward, args, kwargs)
-        with self._taking(_Step(step.image_rows, step.apart)):
+        apart = self._by_image(step.image_rows, forward, args, kwargs)
+        with self._taking(_Step(step.image_rows, step.apart, _alone(step.image_rows, step.apart))):
             together = forward(*args, **kwargs)
-        joined = _joined(apart, step.image_rows)
-        if differing := _differing(joined, together, step.image_rows):
+        made = joined(apart, step.image_rows)
+        if rows_differing := differing(made, together, step.image_rows):
             step.apart.add(name)
-            for rows in differing:
+            for rows in rows_differing:
                 step.found.setdefault(rows, set()).add(name)
-        elif kind is not None:
-            step.known.add(kind)
-        return joined
+            return self._tried_way(step, name, made, args, kwargs)
+        if alike is not None:
+            step.known.add(alike)
+        return made
+
+    def _tried_way(
+        self, step: _Step, name: str, made: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """What a part `made` image by image; notes whether it is the same in one call."""
+        if (way := self._ways.get(name)) is None or step.is_mixed:
+            return made
+        rows = only_rows(args, kwargs, sum(step.image_rows))
+        if rows is None:
+            step.is_batched[name] = False
+        elif step.is_batched.get(name, True):
+            at_once = way(rows, len(step.image_rows))
+            is_equal = at_once.stride() == made.stride() and torch.equal(at_once, made)
+            step.is_batched[name] = is_equal
+        return made
+
+    def _by_block(
+        self,
+        step: _Step,
+        name: str,
+        forward: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        """The output of a part that is not computed all together, block by block."""
+        if len(step.blocks) == 1:
+            return self._of_block(step.blocks[0], name, forward, args, kwargs)
+        block_rows = tuple(block.row_count for block in step.blocks)
+        if (rows := only_rows(args, kwargs, sum(block_rows))) is not None:
+            pieces = rows.split_with_sizes(block_rows)
+            inputs: Iterable[Any] = [((as_alone(piece),), kwargs) for piece in pieces]
+        else:
+            inputs = split((args, kwargs), block_rows)
+        outputs = [
+            self._of_block(block, name, forward, *own)
+            for block, own in zip(step.blocks, inputs, strict=True)
+        ]
+        return joined(outputs, block_rows)
+
+    def _of_block(
+        self,
+        block: _Block,
+        name: str,
+        forward: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        if name in block.batched:
+            rows = only_rows(args, kwargs, block.row_count)
+            if rows is not None:
+                return self._ways[name](rows, block.image_count)
+        if name not in block.apart and name in self._leaves:
+            return forward(*args, **kwargs)
+        image_rows = (block.rows,) * block.image_count
+        if name in block.apart or block.image_count == 1:
+            return joined(self._by_image(image_rows, forward, args, kwargs), image_rows)
+        with self._taking(_Step(image_rows, block.apart, (block,))):
+            return forward(*args, **kwargs)
 
     def _by_image(
         self,
-        step: _Step,
+        image_rows: ImageRows,
         forward: Callable[..., Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> list[Any]:
         """Each image's rows computed as if it were alone."""
         with self._taking(None):
-            if not kwargs and len(args) == 1 and _has_rows(args[0], sum(step.image_rows)):
-                images = args[0].split_with_sizes(step.image_rows)
-                return [forward(_as_alone(rows)) for rows in images]
+            if (rows := only_rows(args, kwargs, sum(image_rows))) is not None:
+                return [forward(as_alone(one)) for one in rows.split_with_sizes(image_rows)]
             return [
                 forward(*one_args, **one_kwargs)
-                for one_args, one_kwargs in _split((args, kwargs), step.image_rows)
+                for one_args, one_kwargs in split((args, kwargs), image_rows)
             ]
 
 
@@ -230,81 +376,6 @@ class _Asking:
         return self.sharing.compute(self.name, self.forward, args, kwargs)
 
 
-def _has_rows(value: Any, row_count: int) -> bool:
-    return isinstance(value, torch.Tensor) and value.dim() > 0 and len(value) == row_count
-
-
-def _as_alone(rows: torch.Tensor) -> torch.Tensor:
-    """One image's rows, in memory as if they had been computed alone: at an aligned address."""
-    if rows.data_ptr() % _ALIGNED_BYTES == 0:
-        return rows
-    return rows.clone(memory_format=torch.preserve_format)
-
-
-def _split(inputs: Any, image_rows: ImageRows) -> Iterator[Any]:
-    """Each image's inputs; what has no rows is everyone's."""
-    leaves, spec = tree_flatten(inputs)
-    row_count, first = sum(image_rows), 0
-    for rows in image_rows:
-        last = first + rows
-        yield tree_unflatten(
-            [
-                _as_alone(value[first:last]) if _has_rows(value, row_count) else value
-                for value in leaves
-            ],
-            spec,
-        )
-        first = last
-
-
-def _joined(outputs: Sequence[Any], image_rows: ImageRows) -> Any:
-    """Outputs of images, put together; what has no rows is the first one's."""
-    if all(map(_has_rows, outputs, image_rows)):
-        return torch.cat(list(outputs))
-    leaves, specs = zip(*(tree_flatten(output) for output in outputs), strict=True)
-    return tree_unflatten(
-        [
-            torch.cat(values) if all(map(_has_rows, values, image_rows)) else values[0]
-            for values in zip(*leaves, strict=True)
-        ],
-        specs[0],
-    )
-
-
-def _differing(apart: Any, together: Any, image_rows: ImageRows) -> set[int]:
-    """Row counts of the images whose outputs are not the same bits when computed together."""
-    differing: set[int] = set()
-    for one, other in zip(tree_flatten(apart)[0], tree_flatten(together)[0], strict=True):
-        if not isinstance(one, torch.Tensor) or torch.equal(one, other):
-            continue
-        if len(one) != sum(image_rows):
-            return set(image_rows)
-        mine, theirs = (rows.split_with_sizes(image_rows) for rows in (one, other))
-        pairs = zip(mine, theirs, image_rows, strict=True)
-        differing |= {rows for a, b, rows in pairs if not torch.equal(a, b)}
-    return differing
-
-
-def _equal_rows(
-    predicted: torch.Tensor, alone: Sequence[torch.Tensor], image_rows: ImageRows
-) -> bool:
-    """Whether each image's rows are those of the image alone, in the same layout of memory."""
-    parts = predicted.split_with_sizes(image_rows)
-    return all(
-        torch.equal(part, one) and part.stride()[1:] == one.stride()[1:]
-        for part, one in zip(parts, alone, strict=True)
-    )
-
-
-def _kind(part: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Hashable:
-    """What chooses a part's kernels: its class and sizes, and its inputs' shapes and layouts."""
-    weights = tuple(
-        (tuple(weight.shape), weight.dtype, weight.data_ptr() % _ALIGNED_BYTES)
-        for weight in part.parameters(recurse=False)
-    )
-    inputs = tuple(
-        (tuple(value.shape), value.dtype, value.stride())
-        for value in tree_flatten((args, kwargs))[0]
-        if isinstance(value, torch.Tensor)
-    )
-    return type(part), part.extra_repr(), weights, inputs
+def _alone(image_rows: ImageRows, apart: set[str]) -> tuple[_Block, ...]:
+    """Every image by itself."""
+    return tuple(_Block(rows, 1, apart, set()) for rows in image_rows)

@@ -1,4 +1,4 @@
-"""Checks of the words that a config says its model was taught."""
+"""Checks of what a config says that its model was trained on."""
 
 from __future__ import annotations
 
@@ -26,3 +26,20 @@ def check_vocabulary(config: ConfigFile, problems: ProblemLog) -> None:
             config.error(problems, f"an example has unknown words: {listed}", *path, index=i)
     if vocabulary.example_prompts and not vocabulary.words:
         config.warning(problems, "example_prompts have no effect without words", "vocabulary")
+
+
+def check_trained_sizes(config: ConfigFile, problems: ProblemLog) -> None:
+    """Whether they are sizes, the default one among them."""
+    sizes, defaults = config.settings.trained_sizes, config.settings.defaults
+    if min(sizes.min_size_px, sizes.max_size_px) < 0 or 0 < sizes.max_size_px < sizes.min_size_px:
+        config.error(
+            problems,
+            f"no size is from {sizes.min_size_px} to {sizes.max_size_px} px",
+            "trained_sizes",
+        )
+        return
+    for field in ("width_px", "height_px"):
+        size_px: int | None = getattr(defaults, field)
+        if size_px is not None and not sizes.has(size_px):
+            text = f"{field} {size_px} is none of trained_sizes"
+            config.warning(problems, text, "defaults", field)

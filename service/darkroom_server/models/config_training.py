@@ -1,8 +1,9 @@
-"""What a config says of the words that its model was taught."""
+"""What a config says of what its model was trained on: words and sizes."""
 
 from __future__ import annotations
 
 from darkroom.v1 import model_config_pb2
+from darkroom_server.domain.trained_sizes import TrainedSizes
 from darkroom_server.domain.vocabulary import Vocabulary
 
 
@@ -10,3 +11,9 @@ def vocabulary_of(message: model_config_pb2.ModelConfig) -> Vocabulary:
     """The words and examples of a config, as they are written."""
     told = message.vocabulary
     return Vocabulary(words=tuple(told.words), example_prompts=tuple(told.example_prompts))
+
+
+def trained_sizes_of(message: model_config_pb2.ModelConfig) -> TrainedSizes:
+    """The sizes of a config, as they are written."""
+    told = message.trained_sizes
+    return TrainedSizes(min_size_px=told.min_size_px, max_size_px=told.max_size_px)

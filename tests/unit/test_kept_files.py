@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from darkroom_server.access.files import PUBLIC, replace_file
+from darkroom_server.kept_files import PUBLIC, replace_file
 
 
 def full_disk(descriptor: int) -> None:

@@ -1,0 +1,261 @@
+"""Makes `.venv`: `make demo` and `make serve` need what runs the service, `make setup` tools too.
+
+Runs under any Python from 3.11 on, with the standard library alone. Says what is downloaded, how
+large it is and how far it has come; what goes wrong is said in one line with what helps.
+
+    python3.11 setup/install.py run     # the service and the client
+    python3.11 setup/install.py tools   # and what builds, checks and tests them
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+VENV = ROOT / ".venv"
+PYTHON = VENV / "bin" / "python"
+
+OWN = ("-e", "protos/gen/python", "-e", "clients/python")
+#: OpenVINO's exporter asks for a torchvision whose wheel needs CUDA; pictures are Pillow's here.
+WITHOUT_TORCHVISION = "optimum-intel"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One call of pip. Without constraints where it comes first, for torch is chosen by itself."""
+
+    what: str
+    arguments: Sequence[str]
+
+
+_CONSTRAINED = ("-c", "constraints.txt")
+_TORCH = Step("torch, the largest download", ("torch==2.13.0",))
+STEPS = {
+    "run": (
+        _TORCH,
+        Step("the service and the client", (*_CONSTRAINED, *OWN, "-e", "service")),
+    ),
+    "tools": (
+        _TORCH,
+        Step("the service, the client and the tools", (*_CONSTRAINED, *OWN, "-e", "service[dev]")),
+        Step("OpenVINO", (*_CONSTRAINED, "openvino", "openvino-tokenizers", "nncf")),
+        Step("its pipelines", (*_CONSTRAINED, "--no-deps", WITHOUT_TORCHVISION)),
+    ),
+}
+#: Room that an environment takes with a torch for processors; one for GPUs takes 6 GB more.
+NEEDED_BYTES = {"run": 2_000_000_000, "tools": 4_000_000_000}
+
+#: What pip says when something is fetched: `Downloading torch-2.13.0-….whl (203.0 MB)`.
+_FETCH = re.compile(r"^\s*(Downloading|Using cached)\s+(\S+)\s+\(([\d.]+)\s*(\S+)\)")
+_UNITS = {"bytes": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9}
+_REPORT_S = 2.0
+_QUIET_REPORT_S = 15.0
+#: Smaller files are counted, not named.
+_NAMED_BYTES = 5e6
+
+#: Signs in pip's output, and what to say.
+_CAUSES = (
+    ("No space left on device", "the disk is full; make room, or set TMPDIR to a larger disk"),
+    ("Disk quota exceeded", "your quota is used up; make room, or set TMPDIR to another disk"),
+    ("Temporary failure in name resolution", "the package index cannot be reached: no network"),
+    ("Name or service not known", "the package index cannot be reached: no network"),
+    ("Network is unreachable", "the package index cannot be reached: no network"),
+    ("Failed to establish a new connection", "the package index cannot be reached"),
+    ("Connection to", "the package index cannot be reached, or a proxy is needed (HTTPS_PROXY)"),
+    ("CERTIFICATE_VERIFY_FAILED", "the index's certificate is not trusted (PIP_CERT)"),
+    ("No matching distribution found", "the package index has no such version"),
+)
+
+
+class SetupError(Exception):
+    """Why there is no environment, in one line with what helps."""
+
+
+@dataclass(slots=True)
+class Fetched:
+    """What pip has fetched so far."""
+
+    count: int = 0
+    total_bytes: float = 0.0
+    cached_count: int = 0
+    named: list[str] = field(default_factory=list)
+
+    def take(self, line: str) -> str | None:
+        """Takes in a line of pip's; what to say of it, if anything."""
+        found = _FETCH.match(line)
+        if found is None or found[2].endswith(".metadata"):
+            return None
+        how, file, number, unit = found.groups()
+        size_bytes = float(number) * _UNITS.get(unit, 1)
+        self.count += 1
+        if how == "Using cached":
+            self.cached_count += 1
+        else:
+            self.total_bytes += size_bytes
+        if size_bytes < _NAMED_BYTES:
+            return None
+        name = file.rpartition("/")[2].split("-")[0]
+        return f"{name}, {number} {unit}" + (" (kept from before)" if how == "Using cached" else "")
+
+
+def cause_of(output: Iterable[str]) -> str:
+    """What to say of a pip that failed."""
+    lines = list(output)
+    for sign, cause in _CAUSES:
+        if any(sign in line for line in lines):
+            return cause
+    errors = [line.strip() for line in lines if line.lstrip().lower().startswith("error")]
+    return errors[-1] if errors else (lines[-1].strip() if lines else "pip said nothing")
+
+
+def require_room(folder: Path, needed_bytes: int) -> None:
+    """Raises SetupError where an environment would not fit."""
+    free_bytes = shutil.disk_usage(folder).free
+    if free_bytes < needed_bytes:
+        raise SetupError(
+            f"{folder} has {free_bytes / 1e9:.1f} GB free and about {needed_bytes / 1e9:.0f} GB "
+            "are needed; make room, or clone onto a larger disk"
+        )
+
+
+def say(text: str) -> None:
+    """One line of the set-up's own."""
+    print(f"setup: {text}", flush=True)
+
+
+def make_environment() -> None:
+    """An empty `.venv`, unless there is one. Raises SetupError."""
+    if PYTHON.exists():
+        return
+    say(f"a virtual environment in .venv, with Python {sys.version.split()[0]}")
+    done = subprocess.run(
+        [sys.executable, "-m", "venv", str(VENV)], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise SetupError(
+            f"{sys.executable} cannot make virtual environments "
+            "(on Debian and Ubuntu: apt install python3-venv)"
+        )
+
+
+def install(step: Step, name: str) -> Fetched:
+    """Runs pip for one step and says how it goes. Raises SetupError."""
+    say(f"{name} {step.what}")
+    fetched, began_s = Fetched(), time.monotonic()
+    # What pip downloads it puts into TMPDIR first: so its growth is the progress.
+    with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR", VENV)) as scratch:
+        # Modules are compiled when they are first used: most of them never are.
+        command = [str(PYTHON), "-m", "pip", "install", "--no-compile", "--progress-bar", "off"]
+        environment = os.environ | {"TMPDIR": scratch, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+        pip = subprocess.Popen(
+            [*command, *step.arguments],
+            cwd=ROOT,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        )
+        ended = threading.Event()
+        watcher = threading.Thread(target=_report, args=(Path(scratch), ended), daemon=True)
+        watcher.start()
+        lines = list(_follow(pip, fetched))
+        code = pip.wait()
+        ended.set()
+        watcher.join()
+    if code:
+        raise SetupError(f"{step.what} could not be installed: {cause_of(lines)}")
+    kept = f", {fetched.cached_count} kept from before" if fetched.cached_count else ""
+    took_s = time.monotonic() - began_s
+    say(
+        f"  {fetched.count} files, {fetched.total_bytes / 1e6:.0f} MB fetched{kept}; {took_s:.0f} s"
+    )
+    return fetched
+
+
+def _follow(pip: subprocess.Popen[str], fetched: Fetched) -> Iterator[str]:
+    assert pip.stdout is not None
+    for line in pip.stdout:
+        said = fetched.take(line)
+        if said:
+            _clear()
+            say(f"  {said}")
+        yield line.rstrip("\n")
+
+
+def _report(scratch: Path, ended: threading.Event) -> None:
+    """Says every little while how much is on its way: over the last line on a terminal."""
+    is_terminal = sys.stdout.isatty()
+    began_s = time.monotonic()
+    while not ended.wait(_REPORT_S if is_terminal else _QUIET_REPORT_S):
+        # Nothing lies here while pip looks for versions, or copies what it kept from before.
+        here_bytes = size_bytes(scratch)
+        so_far = f"{here_bytes / 1e6:.0f} MB on their way" if here_bytes > 1e6 else "at work"
+        text = f"setup:   {so_far}, {time.monotonic() - began_s:.0f} s"
+        if is_terminal:
+            print(f"\r\x1b[K{text}", end="", flush=True)
+        else:
+            print(text, flush=True)
+    _clear()
+
+
+def _clear() -> None:
+    if sys.stdout.isatty():
+        print("\r\x1b[K", end="", flush=True)
+
+
+def size_bytes(folder: Path) -> int:
+    """What the files in a folder take, as far as they can be seen."""
+    total = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            try:
+                total += os.lstat(Path(place) / name).st_size
+            except OSError:
+                continue
+    return total
+
+
+def check_packages() -> None:
+    """Raises SetupError where packages do not fit together."""
+    done = subprocess.run(
+        [str(PYTHON), "-m", "pip", "check"], capture_output=True, text=True, check=False
+    )
+    expected = re.compile(rf"^(No broken|{WITHOUT_TORCHVISION} .* requires torchvision)")
+    problems = [line for line in done.stdout.splitlines() if not expected.match(line)]
+    if problems:
+        raise SetupError("packages do not fit together: " + "; ".join(problems))
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Makes the environment that is asked for; the exit code."""
+    wanted = arguments[0] if arguments else ""
+    if wanted not in STEPS:
+        print(f"usage: install.py {' | '.join(STEPS)}", file=sys.stderr)
+        return 2
+    try:
+        if not PYTHON.exists():
+            require_room(ROOT, NEEDED_BYTES[wanted])
+        make_environment()
+        steps = STEPS[wanted]
+        for i, step in enumerate(steps, 1):
+            install(step, f"{i}/{len(steps)}")
+        check_packages()
+    except SetupError as error:
+        print(f"setup: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,52 @@
+"""Where images go: a file that the prompt names, or standard output."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.integration.clients.scripted_server import ScriptedServer
+from tests.unit.cli.test_images import GOOD, Darkroom, last_line
+
+
+@pytest.mark.parametrize(
+    ("prompt", "name"),
+    [
+        pytest.param(
+            "A red circle, on a blue background", "a-red-circle-on-a-blue-background-7", id="words"
+        ),
+        pytest.param("café / ../../etc", "cafe-etc-7", id="no-path"),
+        pytest.param("猫", "image-7", id="no-ascii"),
+        pytest.param(
+            "one " + "long " * 30, "one-long-long-long-long-long-long-long-long-long-7", id="long"
+        ),
+    ],
+)
+def test_without_a_name_the_file_is_named_by_prompt_and_seed(
+    server: ScriptedServer, darkroom: Darkroom, prompt: str, name: str
+) -> None:
+    server.images.scripts = [GOOD, GOOD]
+    for file in (f"{name}.png", f"{name}-2.png"):
+        result = darkroom("generate", prompt)
+        assert result.stdout.startswith(f"{file}: 2x2, seed 7")
+        assert Path(file).read_bytes() == b"picture"
+    assert len(list(Path.cwd().iterdir())) == 2
+
+
+def test_a_file_that_is_there_is_never_lost_without_a_name(
+    server: ScriptedServer, darkroom: Darkroom
+) -> None:
+    server.images.scripts = [GOOD]
+    Path("a-cat-7.jpg").write_bytes(b"mine")
+    darkroom("generate", "a cat", "--format", "jpeg")
+    assert Path("a-cat-7.jpg").read_bytes() == b"mine"
+    assert Path("a-cat-7-2.jpg").read_bytes() == b"picture"
+
+
+def test_a_dash_is_standard_output(server: ScriptedServer, darkroom: Darkroom) -> None:
+    server.images.scripts = [GOOD]
+    result = darkroom("generate", "a cat", "-o", "-")
+    assert result.stdout_bytes == b"picture"
+    assert "standard output: 2x2, seed 7" in last_line(result.stderr)
+    assert list(Path.cwd().iterdir()) == []
