@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+#: How classes begin that add the scale to the prompt's own prediction; others take 1 for none.
+_GUIDES_ABOVE_0 = ("Krea2", "ZImage")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PipelineCall:
@@ -25,3 +28,8 @@ class PipelineCall:
     def first_of(self, *names: str) -> str | None:
         """The first of some arguments that it takes."""
         return next((name for name in names if name in self.arguments), None)
+
+
+def guides_above(class_name: str) -> float:
+    """The guidance scale above which a class guides: 0 where scales count from no guidance on."""
+    return 0.0 if class_name.startswith(_GUIDES_ABOVE_0) else 1.0
