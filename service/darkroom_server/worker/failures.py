@@ -60,6 +60,8 @@ def attempt(work: Callable[[], Result], *, is_load: bool = False) -> Result | Da
     try:
         return work()
     except DarkroomError as error:
+        if is_load and (why := shortage(error.__cause__)):
+            raise MachineStarved(why) from error
         return error
     except Exception as error:
         log.exception("model failed")
@@ -68,8 +70,10 @@ def attempt(work: Callable[[], Result], *, is_load: bool = False) -> Result | Da
         if is_load and (why := shortage(error)):
             raise MachineStarved(why) from error
         known = as_domain_error(error)
-        # For whoever loads the model; it does not cross the pipe.
-        known.__cause__ = error
+        if is_load:
+            # For whoever loads the model. Its frames hold what the work held: tensors of a step
+            # that did not fit must go before a smaller one is tried.
+            known.__cause__ = error
         return known
 
 

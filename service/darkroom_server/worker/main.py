@@ -164,7 +164,7 @@ def _work(pipe: Pipe, spec: WorkerSpec) -> None:
     telling = _LoadTeller(pipe, spec.version.weight_bytes)
     model = attempt(lambda: _load(spec, prompts, telling), is_load=True)
     # Also after a failure, of which it is the better explanation.
-    changed = attempt(lambda: require_unchanged(spec.version))
+    changed = attempt(lambda: require_unchanged(spec.version), is_load=True)
     if isinstance(changed, DarkroomError):
         model = changed
     if isinstance(model, DarkroomError):

@@ -93,7 +93,8 @@ def load_model(
                 # Without a word, some parts must be there.
                 **dict.fromkeys(components.keys() - present.keys()),
             )
-    except (OSError, ValueError, TypeError, AttributeError, ImportError, RuntimeError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, ImportError) as error:
+        # Not what torch raises: it may be of the machine or the device, which the worker tells.
         log.exception("pipeline does not load", model=model.name)
         raise ModelUnavailable(
             model.name, f"The pipeline does not load: {own_words(error)}"
