@@ -53,6 +53,7 @@ class FakeSession:
     version: int = 3
     digest: str = "0123456789abcdef"
     dtype: Dtype = Dtype.FP32
+    made_by: str = ""
     dropped_count: int = 0
     room_error: Exception | None = None
     spec: ImageSpec | None = None
