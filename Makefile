@@ -27,7 +27,7 @@ LAUNCH := MALLOC_MMAP_THRESHOLD_=67108864 MALLOC_TRIM_THRESHOLD_=268435456
 
 PACKAGES := protos/gen/python clients/python service
 
-.PHONY: help setup proto reference docs fmt lint types arch protos-check check test compat compat-clients fuzz clients-test clients-check browser redis demo demo-ray test-ray serve gallery bench bench-denoisers bench-gpu bench-report test-gpu clean exact soak train
+.PHONY: help setup proto reference docs fmt lint types arch protos-check check test compat compat-clients fuzz clients-test clients-check browser redis demo demo-ray test-ray serve gallery bench bench-denoisers bench-gpu bench-report test-gpu clean exact pipelines soak train
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,7 +51,8 @@ proto: setup ## generate the Python code of protos/ anew, and the reference
 	protos/generate.sh
 	@$(MAKE) --no-print-directory reference
 
-reference: setup ## write the pages of docs/ that say what the code says: protos, settings, commands, metrics
+reference: setup ## write the pages of docs/ that say what the code says: protos, settings, commands, metrics, pipelines
+	$(BIN)/python -m darkroom_server.backends.diffusers.pipeline_inspection service/darkroom_server/models/pipeline_calls.json
 	protos/generate.sh $(CURDIR)/docs markdown
 	$(BIN)/python docs/reference.py
 
@@ -95,6 +96,9 @@ test-gpu: setup ## parity with the stock pipelines on a GPU
 
 exact: setup ## a thousand mixed images of every family under load, each against the pipeline alone
 	DARKROOM_EXACT_IMAGES=80 $(BIN)/pytest -rP --timeout=3600 tests/parity/test_exact_load.py $(ARGS)
+
+pipelines: setup ## a small one of every pipeline class of diffusers, served and compared: some minutes
+	$(BIN)/pytest -m "slow or not slow" tests/parity/test_every_pipeline.py $(ARGS)
 
 soak: setup ## swap versions 500 times and look what is left: some minutes
 	$(BIN)/pytest -m slow -rP tests/soak $(ARGS)

@@ -1,8 +1,9 @@
 """Writes the pages and tables of docs/ that say what the code says: `make reference`.
 
 `settings.md` from ServerConfig and the flags of `darkroom serve`, `command-line.md` from the
-commands, `parameters.md` and the names of `http.md` from the table of request parameters, the table
-of `metrics.md` from the list of metrics. The protos have a plugin of buf.
+commands, `pipelines.md` from what is known of diffusers' classes, `parameters.md` and the names of
+`http.md` from the table of request parameters, the table of `metrics.md` from the list of metrics.
+The protos have a plugin of buf.
 """
 
 from __future__ import annotations
@@ -20,6 +21,15 @@ import typer
 from darkroom_server.cli.main import COMMANDS, app
 from darkroom_server.config import ServerConfig
 from darkroom_server.domain.jobs import Task
+from darkroom_server.domain.whole_pipelines import (
+    NEEDS_PACKAGE,
+    UNTRIED,
+    RefusalKind,
+    refusal_of,
+    tasks_of,
+)
+from darkroom_server.models.families import FAMILIES
+from darkroom_server.models.pipeline_calls import known_calls
 from darkroom_server.parameters.bounds import MAX_NAME_LENGTH, MAX_PROMPT_BYTES
 from darkroom_server.parameters.parameter import WITH_IMAGE, Kind, Parameter, Support
 from darkroom_server.parameters.table import PARAMETERS
@@ -63,12 +73,25 @@ HONOURED_BY = {
 }
 TASKS = {WITH_IMAGE: "that begins with images or fills", frozenset({Task.FILL}): "that fills"}
 
+PIPELINES_INTRO = f"""# Pipelines of diffusers
+
+Every class of the installed diffusers, and what Darkroom does with a folder of it. Step by step:
+requests share [single steps](batching.md). Whole: a request runs from end to end, with
+[the pipeline's own code](model-repository.md#pipelines-that-run-whole-requests). What is refused,
+`darkroom check-repo` refuses, and the server when it reads the repository, in the same words.
+
+A test builds a small pipeline of each class that is served whole, as far as one can be built
+without a download (marked ✓), loads it as a server does and compares its pictures with those of the
+class's own code. {WRITTEN}
+"""
+
 
 def pages() -> dict[str, str]:
     """Every generated page, whole, by its name in docs/."""
     return {
         "settings.md": "\n".join([SETTINGS_INTRO, *_settings(), ""]),
         "command-line.md": "\n".join([COMMANDS_INTRO, *_commands()]),
+        "pipelines.md": "\n".join([PIPELINES_INTRO, *_pipelines(), ""]),
         "parameters.md": "\n".join([PARAMETERS_INTRO, *_parameters(), ""]),
         "metrics.md": _with_table("metrics.md", _metrics()),
         "http.md": _with_table("http.md", _http_names()),
@@ -124,6 +147,28 @@ def _http_names() -> list[str]:
 
 def _listed(words: Iterable[str]) -> str:
     return ", ".join(f"`{word}`" for word in words if word)
+
+
+def _pipelines() -> Iterator[str]:
+    refused: dict[RefusalKind, list[tuple[str, ...]]] = {}
+    served = []
+    for name, call in known_calls().items():
+        refusal = None if name in FAMILIES else refusal_of(name, call)
+        if refusal is not None:
+            refused.setdefault(refusal.kind, []).append((f"`{name}`", refusal.reason))
+            continue
+        if name in NEEDS_PACKAGE:
+            missing = refused.setdefault(RefusalKind.MISSING_PACKAGE, [])
+            missing.append((f"`{name}`", f"needs {NEEDS_PACKAGE[name]}"))
+            continue
+        tasks = FAMILIES[name].tasks if name in FAMILIES else tasks_of(name, call)
+        how = "step by step" if name in FAMILIES else "whole"
+        told = ", ".join(sorted(task.value for task in tasks))
+        served.append((f"`{name}`", how, told, "" if name in UNTRIED else "✓"))
+    yield from _table(("class", "served", "tasks", "compared"), served)
+    for kind, rows in refused.items():
+        yield f"\n## {kind.name.replace('_', ' ').capitalize()}\n\nWhat would help: {kind.value}.\n"
+        yield from _table(("class", "why it is refused"), rows)
 
 
 def _settings() -> list[str]:

@@ -13,9 +13,11 @@ from diffusers import FlowMatchEulerDiscreteScheduler, FlowMatchLCMScheduler
 from darkroom_server.models.catalogue import CatalogueEntry, catalogue
 from darkroom_server.models.repository import ModelRepository
 from tests.parity.tiny_flux import random_flux, random_flux_fill
+from tests.parity.tiny_flux2 import random_klein
 from tests.parity.tiny_hidream import random_hidream
 from tests.parity.tiny_pipelines import random_sd, random_sdxl
 from tests.parity.tiny_sd3 import random_sd3
+from tests.parity.tiny_z_image import random_z_image
 
 BUILDERS: dict[str, Callable[[Path], Any]] = {
     "black-forest-labs/FLUX.1-Fill-dev": random_flux_fill,
@@ -28,6 +30,10 @@ BUILDERS: dict[str, Callable[[Path], Any]] = {
     "HiDream-ai/HiDream-I1-Full": lambda folder: random_hidream(
         folder, FlowMatchEulerDiscreteScheduler()
     ),
+    "black-forest-labs/FLUX.2-klein-4B": lambda folder: random_klein(folder, is_distilled=True),
+    "black-forest-labs/FLUX.2-klein-base-4B": random_klein,
+    "Tongyi-MAI/Z-Image": random_z_image,
+    "Tongyi-MAI/Z-Image-Turbo": random_z_image,
     "stabilityai/sdxl-turbo": random_sdxl,
     "stabilityai/stable-diffusion-2-1": lambda folder: random_sd(folder, prediction="v_prediction"),
     "stabilityai/stable-diffusion-3.5-large": random_sd3,
@@ -42,10 +48,15 @@ BUILDERS: dict[str, Callable[[Path], Any]] = {
 def test_a_config_of_the_catalogue_fits_its_family(tmp_path: Path, entry: CatalogueEntry) -> None:
     version = tmp_path / "root" / "m" / "1"
     BUILDERS[entry.repo_id](tmp_path).save_pretrained(version)
+    # What images of their sizes need, and the small ones lack.
+    made_for: dict[str, object] = {}
     if "HiDream" in entry.repo_id:
         # Its images have at most the area that the transformer was made for: 1024 x 1024.
-        config = version / "transformer" / "config.json"
         made_for = {"max_resolution": [128, 128]}
+    elif "stable-diffusion-3" in entry.repo_id:
+        made_for = {"pos_embed_max_size": 192}
+    if made_for:
+        config = version / "transformer" / "config.json"
         config.write_text(json.dumps(json.loads(config.read_text()) | made_for))
     (version.parent / "config.pbtxt").write_text(entry.text)
     scan = ModelRepository(tmp_path / "root").scan()

@@ -26,11 +26,21 @@ from darkroom_server.domain.jobs import ImageSpec, Job, JobImage, Reproducibilit
 from darkroom_server.worker.messages import CancelJob, JobReport, Report, SubmitJob
 from darkroom_server.worker.proving import Prover
 from darkroom_server.worker.step_runner import step_loop
-from tests.parity import test_flux, test_sd, test_sd3, test_sdxl_steps, test_shared_steps
+from tests.parity import (
+    test_flux,
+    test_flux2_klein,
+    test_sd,
+    test_sd3,
+    test_sdxl_steps,
+    test_shared_steps,
+    test_z_image,
+)
 from tests.parity.shared import MAX_BATCH_SIZE, proved
 from tests.parity.tiny_flux import random_flux, random_flux_fill
+from tests.parity.tiny_flux2 import random_klein
 from tests.parity.tiny_pipelines import random_sd, random_sdxl
 from tests.parity.tiny_sd3 import random_sd3
+from tests.parity.tiny_z_image import random_z_image
 
 #: Images of a crowd.
 IMAGE_COUNT = int(os.environ.get("DARKROOM_EXACT_IMAGES", "12"))
@@ -90,6 +100,12 @@ CASES = {
     ),
     "flux-dev": of_flux("dev", lambda folder: random_flux(folder, guided=True)),
     "flux-dev-bf16": of_flux("dev", lambda folder: random_flux(folder, guided=True).to(BF16)),
+    "flux2-klein": Case(
+        random_klein, test_flux2_klein.step_model, test_flux2_klein.stock, test_flux2_klein.mixed
+    ),
+    "z-image": Case(
+        random_z_image, test_z_image.step_model, test_z_image.stock, test_z_image.mixed
+    ),
     "flux-fill": of_flux("fill", random_flux_fill),
     "flux-fill-bf16": of_flux("fill", lambda folder: random_flux_fill(folder).to(BF16)),
 }

@@ -193,7 +193,7 @@ def test_it_is_served_and_listed(repository: Path, version: VersionInfo) -> None
         pytest.param(
             {"pipeline_class": "OVNoSuchPipeline"}, "none of optimum's pipelines", id="unknown"
         ),
-        pytest.param({"pipeline_class": "OVLTXPipeline"}, "takes num_frames", id="video"),
+        pytest.param({"pipeline_class": "OVLTXPipeline"}, "makes frames", id="video"),
     ],
 )
 def test_what_cannot_be_run_is_refused(

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import diffusers
 import numpy as np
 import pytest
 import torch
@@ -15,15 +14,17 @@ from PIL import Image
 
 from darkroom_server.backends.base import RequestModel
 from darkroom_server.backends.diffusers.loader import load_model
-from darkroom_server.backends.diffusers.pipeline_arguments import (
-    call_parameters,
-    guidance_arguments,
+from darkroom_server.backends.diffusers.pipeline_arguments import guidance_arguments
+from darkroom_server.backends.diffusers.whole_request import (
+    WholeRequestModel,
+    reason_against_class,
 )
-from darkroom_server.backends.diffusers.whole_request import WholeRequestModel, reason_against
 from darkroom_server.backends.prompt_cache import PromptCache
 from darkroom_server.domain.errors import ModelUnavailable, UnsupportedParameter
 from darkroom_server.domain.jobs import ImageSpec, Job, JobImage, Reproducibility, Task
 from darkroom_server.domain.models import DynamicBatching, Placement, VersionInfo
+from darkroom_server.domain.whole_pipelines import refusal_of
+from darkroom_server.models.pipeline_calls import known_calls
 from darkroom_server.models.repository import ModelRepository
 from darkroom_server.worker.messages import CancelJob, JobReport, Report, SubmitJob
 from darkroom_server.worker.request_runner import request_loop
@@ -244,17 +245,20 @@ def test_a_parameter_that_a_pipeline_does_not_take_is_refused(lcm: Any) -> None:
     [
         pytest.param("PixArtSigmaPipeline", None, id="text-to-image"),
         pytest.param("StableDiffusionInpaintPipeline", None, id="inpainting"),
-        pytest.param("WanPipeline", "takes num_frames", id="video"),
-        pytest.param("FluxImg2ImgPipeline", "takes image", id="image-to-image"),
+        pytest.param("WanPipeline", "makes frames", id="video"),
+        pytest.param("FluxImg2ImgPipeline", None, id="image-to-image"),
         pytest.param("DDPMPipeline", "takes no prompt", id="without-a-text"),
-        pytest.param("KandinskyPipeline", "takes image_embeds", id="embeddings"),
-        pytest.param("CogVideoXVideoToVideoPipeline", "takes video", id="video-to-video"),
+        pytest.param("KandinskyPipeline", "needs image_embeds", id="embeddings"),
+        pytest.param("CogVideoXVideoToVideoPipeline", "makes frames", id="video-to-video"),
+        pytest.param("FluxControlInpaintPipeline", "takes image and control", id="two-pictures"),
         pytest.param("UNet2DModel", "is no pipeline", id="a-model"),
         pytest.param("NoSuchPipeline", "is no pipeline", id="unknown"),
     ],
 )
-def test_only_pipelines_that_make_images_of_texts_are_run(name: str, reason: str | None) -> None:
-    told = reason_against(getattr(diffusers, name, None))
+def test_only_pipelines_that_make_one_picture_of_words_are_run(
+    name: str, reason: str | None
+) -> None:
+    told = reason_against_class(name)
     assert (told or "").startswith(reason or "")
     assert (told is None) == (reason is None)
 
@@ -268,36 +272,25 @@ def test_guidance_of_another_name_equals_stock(qwen: Any, guidance_scale: float)
     assert (made != other).any()
 
 
-#: Classes that call the guidance something else than `guidance_scale`.
-OTHER_NAMES = {
-    "HunyuanImagePipeline": "distilled_guidance_scale",
-    "QwenImageEditInpaintPipeline": "true_cfg_scale",
-    "QwenImageInpaintPipeline": "true_cfg_scale",
-    "QwenImagePipeline": "true_cfg_scale",
-    "StableCascadeCombinedPipeline": "prior_guidance_scale",
-    "WuerstchenCombinedPipeline": "prior_guidance_scale",
-}
-
-
 def test_every_class_that_is_run_is_given_its_guidance() -> None:
-    names = [name for name in dir(diffusers) if name.endswith("Pipeline")]
-    runnable = {
-        name: kind
-        for name in names
-        if reason_against(kind := getattr(diffusers, name, None)) is None
+    """By the one name that leads, whatever it is called."""
+    of_two = {
+        "QwenImagePipeline": {"true_cfg_scale": 3.0},
+        "Ideogram4Pipeline": {"guidance_scale": 3.0, "guidance_schedule": None},
+        "HunyuanImagePipeline": {"distilled_guidance_scale": 3.0},
+        "StableCascadeCombinedPipeline": {"prior_guidance_scale": 3.0},
+        "ChromaPipeline": {"guidance_scale": 3.0},
     }
-    assert len(runnable) > 60
-    for name, kind in runnable.items():
-        given = guidance_arguments(kind, 3.0)
-        assert {key for key, value in given.items() if value == 3.0} == {
-            OTHER_NAMES.get(name, "guidance_scale")
-        }, name
-        assert given.keys() <= call_parameters(kind).keys(), name
-    both = guidance_arguments(runnable["QwenImagePipeline"], 3.0, embeds_guidance=True)
+    calls = known_calls()
+    for name, wanted in of_two.items():
+        assert guidance_arguments(calls[name], 3.0) == wanted, name
+    for name, call in calls.items():
+        if refusal_of(name, call) is None:
+            given = guidance_arguments(call, 3.0)
+            assert list(given.values()).count(3.0) == bool(given), name
+            assert given.keys() <= call.arguments, name
+    both = guidance_arguments(calls["QwenImagePipeline"], 3.0, embeds_guidance=True)
     assert both == {"true_cfg_scale": 3.0, "guidance_scale": 3.0}
-    # Of the two, that class takes one only.
-    alone = guidance_arguments(runnable["Ideogram4Pipeline"], 3.0)
-    assert alone == {"guidance_scale": 3.0, "guidance_schedule": None}
 
 
 def version_of(folder: Path, pipeline: Any, **index: str) -> VersionInfo:

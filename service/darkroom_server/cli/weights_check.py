@@ -7,6 +7,7 @@ from dataclasses import replace
 from darkroom_server.cli.local_models import quieten
 from darkroom_server.domain.errors import DarkroomError
 from darkroom_server.domain.models import BackendKind, VersionInfo
+from darkroom_server.domain.own_words import own_words
 from darkroom_server.models.problems import Problem, ProblemLog
 from darkroom_server.models.scan import RepositoryScan
 from darkroom_server.worker.failures import attempt
@@ -39,12 +40,16 @@ def _is_faulty(version: VersionInfo, log: ProblemLog) -> bool:
         return False
     # Seconds, which only those wait who have such a model.
     from darkroom_server.backends.diffusers.part_weights import components, part_faults
+    from darkroom_server.backends.diffusers.whole_request import reason_against_class
 
     quieten()
     shown = f"{version.model.name}/{version.version}"
+    if version.model.runs_whole and (reason := reason_against_class(version.model.pipeline_class)):
+        log.error(shown, f"{version.model.pipeline_class} {reason}")
+        return True
     faults = attempt(lambda: list(part_faults(version.path, components(version.path))))
     if isinstance(faults, DarkroomError):
-        log.error(shown, "its parts cannot be built of their configurations; the log has the cause")
+        log.error(shown, f"its parts cannot be built of their configurations: {own_words(faults)}")
         return True
     for fault in faults:
         log.error(f"{shown}/{fault.part}", fault.message)

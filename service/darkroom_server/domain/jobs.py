@@ -285,7 +285,8 @@ class BatchShare:
 class JobCompleted:
     """All images were sent. Always a successful job's last event.
 
-    `cut_fields` are those of its texts whose end the model did not read.
+    `cut_fields` are those of its texts whose end the model did not read. `other_size_px`, width and
+    height, is set where the model made its images in another size than was asked for.
     """
 
     image_count: int
@@ -293,6 +294,7 @@ class JobCompleted:
     batch: BatchShare | None = None
     peak_device_memory_bytes: int = 0
     cut_fields: tuple[str, ...] = ()
+    other_size_px: tuple[int, int] | None = None
 
 
 JobEvent = JobQueued | JobProgress | JobPreview | JobImage | JobCompleted

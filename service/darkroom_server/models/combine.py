@@ -61,7 +61,7 @@ def combine(name: str, settings: ModelSettings, traits: PipelineTraits) -> Model
         max_queue_size=settings.max_queue_size or bounds.DEFAULT_MAX_QUEUE_SIZE,
         version_labels=dict(settings.version_labels),
         traffic_percent={label: percent for label, percent in settings.traffic_percent if percent},
-        warmups=_warmups(settings, defaults),
+        warmups=_warmups(settings, defaults, traits),
         strength_rounding=traits.strength_rounding,
         runs_whole=traits.runs_whole,
         guidance_needs_negative=traits.guidance_needs_negative,
@@ -93,9 +93,17 @@ def _placements(groups: tuple[InstanceGroupSettings, ...]) -> tuple[Placement, .
     )
 
 
-def _warmups(settings: ModelSettings, defaults: Defaults) -> tuple[Warmup, ...]:
-    """As set, or one image of the default size; the fake has nothing to warm up."""
-    usual = () if settings.backend is BackendKind.FAKE else (WarmupSettings(),)
+def _warmups(
+    settings: ModelSettings, defaults: Defaults, traits: PipelineTraits
+) -> tuple[Warmup, ...]:
+    """As set, or one image; the fake has nothing to warm up.
+
+    Of the default size, or of the smallest where requests run whole: some tell of no step, so that
+    the whole image is made before anything is served.
+    """
+    smallest_px = traits.limits.min_size_px if traits.runs_whole else None
+    one = WarmupSettings(width_px=smallest_px, height_px=smallest_px)
+    usual = () if settings.backend is BackendKind.FAKE else (one,)
     return tuple(
         Warmup(
             width_px=_first(one.width_px, defaults.width_px),

@@ -16,10 +16,20 @@ from darkroom_server.domain.models import (
     DenoiserKind,
     Limits,
 )
+from darkroom_server.domain.pipeline_call import PipelineCall
+from darkroom_server.domain.whole_pipelines import (
+    STEPS,
+    TRUE_GUIDANCE,
+    guidance_names,
+    refusal_of,
+    tasks_of,
+)
 from darkroom_server.models.families import FAMILIES, Family
 from darkroom_server.models.honoured import Unhonoured
+from darkroom_server.models.pipeline_calls import known_calls
 from darkroom_server.models.schedulers import Schedulers
-from darkroom_server.models.sizes import edge_px_of, limits_of, most_px_of, trained_edge_px
+from darkroom_server.models.sizes import edge_px_of, limits_of, most_px_of
+from darkroom_server.models.whole_sizes import whole_sizes
 from darkroom_server.parameters.bounds import MAX_SIZE_PX
 from darkroom_server.parameters.parameter import EVERY_FAMILY, WITHOUT_STEPS
 from darkroom_server.parameters.table import listed_names
@@ -29,12 +39,6 @@ _Value = TypeVar("_Value", int, float, str)
 #: What a class without a family gets, whose own defaults only its code knows.
 _UNKNOWN_STEP_COUNT = 20
 _UNKNOWN_GUIDANCE_SCALE = 5.0
-_UNKNOWN_EDGE_PX = 1024
-_UNKNOWN_VAE_FACTOR = 8
-#: Latents along each edge that most transformers take as one token, and UNets halve at least once.
-_UNKNOWN_PACKING = 2
-#: How classes begin that guide by `true_cfg_scale`, above 1 unless told otherwise.
-_TRUE_GUIDANCE = "QwenImage"
 #: Parts by which a pipeline without a family is taken for one that makes images of texts.
 _NEEDED_PARTS = ("vae", "scheduler", "text_encoder")
 
@@ -165,6 +169,7 @@ def _derive_steps(parts: PipelineParts, family: Family, schedulers: Schedulers) 
     begins_with_images = schedulers.can_begin_with_images(schedulers.own)
     tasks = _tasks(parts, family, begins_with_images=begins_with_images)
     guided = not family.embeds_guidance or denoiser.get("guidance_embeds") is True
+    guided &= parts.options.get("is_distilled") is not True
     offered = (name for name in family.schedulers if name in usable)
     return PipelineTraits(
         pipeline_class=parts.class_name,
@@ -197,7 +202,7 @@ def _derive_steps(parts: PipelineParts, family: Family, schedulers: Schedulers) 
 
 
 def _denoisers(family: Family, denoiser: dict[str, object]) -> frozenset[DenoiserKind]:
-    """What can compute the steps: nobody has exported a UNet that embeds its guidance."""
+    # Nobody has exported a UNet that embeds its guidance.
     if denoiser.get("time_cond_proj_dim") is None:
         return family.denoisers
     return frozenset(kind for kind in family.denoisers if not kind.is_exported)
@@ -286,45 +291,70 @@ def _check_parts(parts: PipelineParts, family: Family) -> None:
 
 
 def _derive_whole(parts: PipelineParts) -> PipelineTraits:
-    """Of a class without a family; whether diffusers has it, and what it takes, the loader tells.
+    """Of a class without a family; whether the installed diffusers has it, the loader tells.
 
-    Sizes may be coarser and schedulers fewer than it would take.
+    Sizes may be coarser and schedulers fewer than it would take. Optimum's are made of diffusers'.
     """
-    is_whole = all(name in parts.components for name in _NEEDED_PARTS)
-    if not (parts.class_name.endswith("Pipeline") and is_whole):
-        raise UnsupportedPipeline(
-            "model_index.json",
-            f"pipelines of class {parts.class_name} cannot be served; these can: "
-            f"{', '.join(sorted(FAMILIES))}, and others with a {', a '.join(_NEEDED_PARTS)}",
-        )
-    vae_factor = _any_vae_factor(parts.configs["vae"])
-    multiple_px = vae_factor * _UNKNOWN_PACKING
-    denoiser = parts.configs.get("transformer") or parts.configs.get("unet") or {}
-    edge_px = trained_edge_px(denoiser, vae_factor, _UNKNOWN_EDGE_PX)
-    edge_px = max(multiple_px, edge_px // multiple_px * multiple_px)
-    tasks = frozenset({_task_of_class(parts.class_name)})
-    parameters = dict.fromkeys(listed_names(tasks, WITHOUT_STEPS), True) | {"preview": False}
-    scheduler = parts.components["scheduler"][1]
-    # Of the class that optimum's is made of.
-    family = FAMILIES.get(parts.class_name.removeprefix("OV"))
+    class_name = parts.class_name.removeprefix("OV")
+    call = known_calls().get(class_name) or _unknown_call(parts)
+    refusal = refusal_of(class_name, call)
+    if refusal is not None:
+        raise UnsupportedPipeline("model_index.json", f"a {class_name} {refusal}")
+    if parts.class_name == class_name and (missing := call.parts - parts.components.keys()):
+        raise UnsupportedPipeline("model_index.json", f"a {class_name} needs a '{min(missing)}'")
+    tasks = tasks_of(class_name, call)
+    scheduler = parts.components.get("scheduler", ("", ""))[1]
+    sizes = whole_sizes(parts.components, parts.configs, parts.options, call.sample_size)
+    family = FAMILIES.get(class_name)
+    guidance = next(iter(guidance_names(call)), "")
     return PipelineTraits(
         pipeline_class=parts.class_name,
         tasks=tasks,
         defaults=Defaults(
-            width_px=edge_px,
-            height_px=edge_px,
-            step_count=family.step_count if family else _UNKNOWN_STEP_COUNT,
-            guidance_scale=family.guidance_scale if family else _UNKNOWN_GUIDANCE_SCALE,
+            width_px=sizes.edge_px,
+            height_px=sizes.edge_px,
+            step_count=family.step_count if family else _default_steps(call),
+            guidance_scale=family.guidance_scale
+            if family
+            else call.numbers.get(guidance, _UNKNOWN_GUIDANCE_SCALE),
             scheduler=scheduler,
         ),
-        limits=limits_of(edge_px=edge_px, multiple_px=multiple_px),
+        limits=sizes.limits(),
         schedulers=(scheduler,),
         usable_schedulers=(scheduler,),
         noising_schedulers=frozenset({scheduler}),
-        parameters=parameters,
+        parameters=_whole_parameters(call, tasks),
         runs_whole=True,
-        guidance_needs_negative=parts.class_name.startswith(_TRUE_GUIDANCE),
+        most_px=sizes.most_px,
+        guidance_needs_negative=guidance == TRUE_GUIDANCE,
     )
+
+
+def _unknown_call(parts: PipelineParts) -> PipelineCall:
+    """Of a class of a later diffusers: what most take."""
+    is_whole = all(name in parts.components for name in _NEEDED_PARTS)
+    if not (parts.class_name.endswith("Pipeline") and is_whole):
+        raise UnsupportedPipeline(
+            "model_index.json",
+            f"pipelines of class {parts.class_name} cannot be served: it is none of the diffusers "
+            f"that this release knows, nor has it a {', a '.join(_NEEDED_PARTS)}",
+        )
+    task = _task_of_class(parts.class_name)
+    pictures = {"image", "mask_image", "strength"} if task is Task.FILL else set[str]()
+    usual = {"prompt", "negative_prompt", "width", "height", "generator", "guidance_scale"}
+    return PipelineCall(arguments=frozenset(usual | pictures | {"num_inference_steps"}))
+
+
+def _default_steps(call: PipelineCall) -> int:
+    return int(call.numbers.get(call.first_of(*STEPS) or "", _UNKNOWN_STEP_COUNT))
+
+
+def _whole_parameters(call: PipelineCall, tasks: frozenset[Task]) -> dict[str, bool]:
+    """The request fields that a class takes; those without effect are taken all the same."""
+    told = {"preview": False, "guidance_scale": bool(guidance_names(call))}
+    absent = {"negative_prompt", "strength"} - call.arguments
+    names = listed_names(tasks, WITHOUT_STEPS)
+    return {name: told.get(name, True) for name in names if name not in absent}
 
 
 def _task_of_class(class_name: str) -> Task:
@@ -342,15 +372,6 @@ def _vae_factor(config: dict[str, object]) -> int:
     return int(2 ** (len(widths) - 1))
 
 
-def _any_vae_factor(config: dict[str, object]) -> int:
-    """By the widths that the VAE's config lists under either name, or what most have."""
-    for name in ("block_out_channels", "encoder_block_out_channels"):
-        widths = config.get(name)
-        if isinstance(widths, list) and 1 <= len(widths) <= 8:
-            return int(2 ** (len(widths) - 1))
-    return _UNKNOWN_VAE_FACTOR
-
-
 def _parameters(
     family: Family, denoiser: dict[str, object], tasks: frozenset[Task], *, guided: bool
 ) -> dict[str, bool]:
@@ -360,4 +381,6 @@ def _parameters(
     if "negative_prompt" in parameters:
         # A UNet that embeds the guidance scale runs without the unconditional half.
         parameters["negative_prompt"] = denoiser.get("time_cond_proj_dim") is None
+    if family.edits:
+        parameters.pop("strength", None)
     return parameters

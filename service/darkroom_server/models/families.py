@@ -53,8 +53,9 @@ class Family:
     `schedulers` are offered unless a config names others; which it may name, `models/schedulers.py`
     says, from the `scheduler_kind` and what is given to a scheduler besides the number of steps
     (`schedule_gives`). With `packs_channels` the latents of a token stand in its channels, and with
-    `takes_masks` the masked image and the mask do, too. Without `can_run_whole` the pipeline's own
-    code does not keep the size that is asked for.
+    `takes_masks` the masked image and the mask do, too. With `edits`, an image of a request stands
+    beside the latents instead of under their noise, and there is no strength. Without
+    `can_run_whole` the pipeline's own code does not keep the size that is asked for.
     """
 
     step_model: str
@@ -77,6 +78,7 @@ class Family:
     can_run_whole: bool = True
     packs_channels: bool = False
     takes_masks: bool = False
+    edits: bool = False
     denoisers: frozenset[DenoiserKind] = _ANY_DENOISER
 
     @property
@@ -181,6 +183,38 @@ FAMILIES: dict[str, Family] = {
         embeds_guidance=True,
         packs_channels=True,
         caches_features=True,
+        strength_rounding=StrengthRounding.UP,
+        scheduler_kind=SchedulerKind.FLOW,
+        schedule_gives=frozenset({"sigmas", "mu"}),
+    ),
+    "Flux2KleinPipeline": Family(
+        step_model="flux2_klein.Flux2KleinStepModel",
+        honours=honoured.FLUX2,
+        denoisers=_TORCH,
+        tasks=_WITHOUT_FILL,
+        denoiser="transformer",
+        packing=2,
+        schedulers=_FLOW_SCHEDULERS,
+        takes_negative_prompt=False,
+        step_count=50,
+        guidance_scale=4.0,
+        packs_channels=True,
+        edits=True,
+        strength_rounding=StrengthRounding.UP,
+        scheduler_kind=SchedulerKind.FLOW,
+        schedule_gives=frozenset({"sigmas", "mu"}),
+    ),
+    "ZImagePipeline": Family(
+        step_model="z_image.ZImageStepModel",
+        honours=honoured.Z_IMAGE,
+        denoisers=_TORCH,
+        tasks=_WITHOUT_FILL,
+        denoiser="transformer",
+        packing=2,
+        schedulers=_FLOW_SCHEDULERS,
+        takes_negative_prompt=True,
+        step_count=50,
+        guidance_scale=5.0,
         strength_rounding=StrengthRounding.UP,
         scheduler_kind=SchedulerKind.FLOW,
         schedule_gives=frozenset({"sigmas", "mu"}),

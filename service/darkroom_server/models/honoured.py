@@ -55,6 +55,7 @@ class Unhonoured:
 #: ignores what is another's, step by step as by its own code.
 OPTIONS = frozenset(
     {"requires_safety_checker", "force_zeros_for_empty_prompt", "requires_aesthetics_score"}
+    | {"is_distilled"}
 )
 #: Characters of a value in a message.
 _MAX_SHOWN = 60
@@ -104,6 +105,22 @@ _HIDREAM_OWN = """
     in_channels out_channels num_layers num_single_layers attention_head_dim num_attention_heads
     caption_channels text_emb_dim num_routed_experts num_activated_experts axes_dims_rope
     max_resolution llama_layers force_inference_output
+"""
+
+_Z_IMAGE_OWN = """
+    all_patch_size all_f_patch_size in_channels dim n_layers n_refiner_layers n_heads n_kv_heads
+    norm_eps qk_norm cap_feat_dim siglip_feat_dim rope_theta t_scale axes_dims axes_lens
+"""
+
+_FLUX2_OWN = """
+    in_channels out_channels num_layers num_single_layers attention_head_dim num_attention_heads
+    joint_attention_dim timestep_guidance_channels mlp_ratio axes_dims_rope rope_theta eps
+    guidance_embeds
+"""
+_FLUX2_VAE_OWN = """
+    down_block_types up_block_types block_out_channels decoder_block_out_channels layers_per_block
+    act_fn latent_channels norm_num_groups sample_size force_upcast use_quant_conv
+    use_post_quant_conv mid_block_add_attention batch_norm_eps batch_norm_momentum
 """
 
 
@@ -227,6 +244,18 @@ FLUX = FamilyRules(
 )
 SD3 = FamilyRules(
     denoisers={"SD3Transformer2DModel": PartRules(own=_names(_SD3_OWN), only={"patch_size": (2,)})},
+    vaes=_FLOW_VAES,
+)
+FLUX2 = FamilyRules(
+    denoisers={
+        "Flux2Transformer2DModel": PartRules(own=_names(_FLUX2_OWN), only={"patch_size": (1,)})
+    },
+    vaes={
+        "AutoencoderKLFlux2": _vae(_FLUX2_VAE_OWN, is_shifted=False, patch_size=((2, 2), [2, 2]))
+    },
+)
+Z_IMAGE = FamilyRules(
+    denoisers={"ZImageTransformer2DModel": PartRules(own=_names(_Z_IMAGE_OWN))},
     vaes=_FLOW_VAES,
 )
 HIDREAM = FamilyRules(

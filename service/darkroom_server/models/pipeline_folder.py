@@ -34,6 +34,13 @@ _SAFETY_CHECKER = ("stable_diffusion", "StableDiffusionSafetyChecker")
 OPENVINO_PREFIX = "OV"
 _OPENVINO_DECODER = "vae_decoder"
 _SCHEDULER_CONFIG = "scheduler_config.json"
+#: Any of these has a tokenizer's words.
+_VOCABULARIES = frozenset(
+    {"tokenizer.json", "vocab.json", "vocab.txt", "spiece.model", "tokenizer.model"}
+    | {"sentencepiece.bpe.model", "tekken.json", "tiktoken.model"}
+)
+#: What processors of pictures and texts are kept in, by the library's release.
+_PROCESSOR_CONFIGS = ("preprocessor_config.json", "processor_config.json")
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _WEIGHT_INDEX = re.compile(r".*\.safetensors\.index(\.[^./]+)?\.json")
 _MAX_JSON_BYTES = 16 << 20
@@ -188,11 +195,14 @@ class PipelineFolder:
         if "Scheduler" in kind:
             return self._part_config(name, _SCHEDULER_CONFIG)
         if "Tokenizer" in kind:
-            if not {"tokenizer.json", "vocab.json", "spiece.model"} & set(inside):
-                self._error(name, "has no vocabulary (tokenizer.json, vocab.json or spiece.model)")
+            if not _VOCABULARIES & set(inside):
+                self._error(name, f"has no vocabulary (one of {', '.join(sorted(_VOCABULARIES))})")
             return self._part_config(name, "tokenizer_config.json")
         if "FeatureExtractor" in kind or "Processor" in kind:
-            return self._part_config(name, "preprocessor_config.json")
+            own = next((file for file in _PROCESSOR_CONFIGS if file in inside), None)
+            return self._part_config(name, own or _PROCESSOR_CONFIGS[0])
+        if kind.endswith(("Guidance", "Guider")):
+            return self._part_config(name, "guider_config.json")
         if self._is_openvino and GRAPH_NAME in inside:
             return self._part_config(name, "config.json")
         weights = _weights_name(library, kind)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from darkroom_server.domain.jobs import ImageSpec, Task
 from darkroom_server.domain.models import ModelInfo
+from darkroom_server.domain.pipeline_call import guides_above
 from darkroom_server.wire.notices import Notice, NoticeReason
 from darkroom_server.wire.requests import ImageRequest
 
@@ -26,15 +27,15 @@ def without_effect(
 def _of_guidance(
     request: ImageRequest, spec: ImageSpec, model: ModelInfo
 ) -> Iterator[tuple[str, str]]:
-    """A negative prompt is what guidance leads away from; up to 1 there is none."""
-    scale = spec.guidance_scale
+    """A negative prompt is what guidance leads away from; up to some scale there is none."""
+    scale, none = spec.guidance_scale, guides_above(model.pipeline_class)
     if not (model.parameters.get("negative_prompt") and model.parameters.get("guidance_scale")):
         return
-    if spec.negative_prompt and scale <= 1:
+    if spec.negative_prompt and scale <= none:
         yield "negative_prompt", f"at a guidance_scale of {scale:g}"
-    if request.guidance_scale is not None and scale <= 1 and scale not in (0, 1):
-        yield "guidance_scale", f"up to 1, and {scale:g} is as 1"
-    if model.guidance_needs_negative and spec.negative_prompt is None and scale > 1:
+    if request.guidance_scale is not None and scale <= none and scale not in (0, none):
+        yield "guidance_scale", f"up to {none:g}, and {scale:g} is as {none:g}"
+    if model.guidance_needs_negative and spec.negative_prompt is None and scale > none:
         yield "guidance_scale", "without a negative_prompt"
 
 

@@ -216,6 +216,10 @@ def _completed(completed: JobCompleted) -> GenerationEvent.Completed:
     for field in completed.cut_fields:
         text = f"{field} is longer than the model's text encoders read; its end was left out"
         event.warnings.append(_warning(Notice(NoticeReason.PROMPT_TRUNCATED, text, field)))
+    if completed.other_size_px is not None:
+        width_px, height_px = completed.other_size_px
+        text = f"the model makes images of {width_px}x{height_px} px of such a request"
+        event.warnings.append(_warning(Notice(NoticeReason.DIMENSION_NOT_KEPT, text, "width_px")))
     if completed.batch is not None:
         event.batch.CopyFrom(_batch(completed.batch))
     return event

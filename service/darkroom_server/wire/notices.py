@@ -23,6 +23,8 @@ class NoticeReason(enum.Enum):
     SIZE_UNTRAINED = "SIZE_UNTRAINED"
     #: A text is longer than the model's text encoders read.
     PROMPT_TRUNCATED = "PROMPT_TRUNCATED"
+    #: The model made the image in another size than was asked for.
+    DIMENSION_NOT_KEPT = "DIMENSION_NOT_KEPT"
     #: The file's EXIF orientation was applied to its pixels.
     IMAGE_ROTATED = "IMAGE_ROTATED"
     #: The image was scaled to the output's size.

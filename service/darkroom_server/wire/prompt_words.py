@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from darkroom_server.domain.jobs import ImageSpec
 from darkroom_server.domain.models import ModelInfo
+from darkroom_server.domain.pipeline_call import guides_above
 from darkroom_server.wire.notices import Notice, NoticeReason
 
 #: A warning names so many words, each cut to so many letters; a prompt may have thousands.
@@ -14,7 +15,8 @@ _MAX_WORD_LENGTH = 40
 def unknown_words(spec: ImageSpec, model: ModelInfo) -> tuple[Notice, ...]:
     """A notice for each text with words that are not of the model's vocabulary, if it has one."""
     texts = {"prompt": spec.prompt}
-    if model.parameters.get("negative_prompt") and spec.guidance_scale > 1:
+    none = guides_above(model.pipeline_class)
+    if model.parameters.get("negative_prompt") and spec.guidance_scale > none:
         texts["negative_prompt"] = spec.negative_prompt or ""
     return tuple(
         _notice(field, words, model)

@@ -152,6 +152,8 @@ def _check_highest(values: Mapping[str, Any], model: ModelInfo) -> None:
 
 
 def _strength(request: ImageRequest, model: ModelInfo) -> float:
+    if "strength" not in model.parameters:
+        return 1.0
     if request.source is not None:
         asked = request.source.strength
         return DEFAULT_SOURCE_STRENGTH if asked is None else asked

@@ -150,7 +150,7 @@ def _specs(info: ModelInfo) -> Iterator[ImageSpec]:
             return
         # Of exact steps, those of images with guidance have less to compute by image.
         is_exact = info.reproducibility is Reproducibility.EXACT
-        guidance_scale = defaults.guidance_scale if is_exact else 1.0
+        guidance_scale = defaults.guidance_scale if is_exact else 0.0
         yield trial_spec(info, width_px, height_px, guidance_scale=guidance_scale)
 
 

@@ -60,6 +60,8 @@ def attempt(work: Callable[[], Result], *, is_load: bool = False) -> Result | Da
     try:
         return work()
     except DarkroomError as error:
+        if is_load and (why := shortage(error.__cause__)):
+            raise MachineStarved(why) from error
         return error
     except Exception as error:
         log.exception("model failed")
@@ -67,7 +69,12 @@ def attempt(work: Callable[[], Result], *, is_load: bool = False) -> Result | Da
             raise DeviceLost from error
         if is_load and (why := shortage(error)):
             raise MachineStarved(why) from error
-        return as_domain_error(error)
+        known = as_domain_error(error)
+        if is_load:
+            # For whoever loads the model. Its frames hold what the work held: tensors of a step
+            # that did not fit must go before a smaller one is tried.
+            known.__cause__ = error
+        return known
 
 
 def shortage(error: BaseException | None) -> str:

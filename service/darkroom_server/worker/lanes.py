@@ -35,6 +35,7 @@ class JobRecord:
     compress_s: float = 0.0
     peak_memory_bytes: int = 0
     cut_fields: tuple[str, ...] = ()
+    other_size_px: tuple[int, int] | None = None
     sent_image_count: int = 0
     cancelled: bool = False
     #: The fullest step so far.
@@ -130,6 +131,8 @@ class CompressLane:
         record.compress_s += now_s - started_s
         record.sent_image_count += 1
         height_px, width_px = image.pixels.shape[:2]
+        if (width_px, height_px) != (spec.width_px, spec.height_px):
+            record.other_size_px = (width_px, height_px)
         self._report(
             record,
             JobImage(
@@ -163,4 +166,5 @@ def _completed(record: JobRecord, now_s: float) -> JobCompleted:
         batch=record.batch,
         peak_device_memory_bytes=record.peak_memory_bytes,
         cut_fields=record.cut_fields,
+        other_size_px=record.other_size_px,
     )

@@ -24,6 +24,7 @@ from darkroom_server.backends.prompt_cache import PromptCache
 from darkroom_server.domain.errors import DarkroomError, ModelUnavailable, OutOfDeviceMemory
 from darkroom_server.domain.jobs import Reproducibility
 from darkroom_server.domain.models import BackendKind, LoadProgress, LoadStage, ModelInfo
+from darkroom_server.domain.own_words import own_words
 from darkroom_server.scheduling.shared_rows import SharedRows
 from darkroom_server.telemetry.logs import configure_logs
 from darkroom_server.worker import installation
@@ -57,8 +58,6 @@ _FAKE_PARTS = 10
 #: Proving and measuring before a version serves: what is left is done while there is nothing else
 #: to do. The most useful comes first: steps of two, four, … of the default size.
 FIRST_PROOFS_S, FIRST_COSTS_S = 0.7, 0.7
-
-_SEE_LOG = "the server's log has the cause."
 
 
 #: A model is loaded as its configuration says, so that its kind is not known before it is.
@@ -165,12 +164,13 @@ def _work(pipe: Pipe, spec: WorkerSpec) -> None:
     telling = _LoadTeller(pipe, spec.version.weight_bytes)
     model = attempt(lambda: _load(spec, prompts, telling), is_load=True)
     # Also after a failure, of which it is the better explanation.
-    changed = attempt(lambda: require_unchanged(spec.version))
+    changed = attempt(lambda: require_unchanged(spec.version), is_load=True)
     if isinstance(changed, DarkroomError):
         model = changed
     if isinstance(model, DarkroomError):
         known = isinstance(model, ModelUnavailable | OutOfDeviceMemory)
-        pipe.send(WorkerFailed(str(model) if known else f"{name} could not be loaded; {_SEE_LOG}"))
+        words = str(model) if known else f"{name} could not be loaded: {own_words(model)}"
+        pipe.send(WorkerFailed(words))
         return
     loop = _loop(model, pipe, spec, prompts)
     # Half a million objects of the libraries and the model, which stay: to look through them once
@@ -276,7 +276,9 @@ def _load(
     info = spec.version.model
     failure = attempt(lambda: _warm(model, info, telling), is_load=True)
     if isinstance(failure, DarkroomError):
-        raise ModelUnavailable(info.name, f"The model made no image to warm up: {failure}")
+        raise ModelUnavailable(
+            info.name, f"The model made no image to warm up: {own_words(failure)}"
+        )
     return model
 
 

@@ -204,7 +204,9 @@ class Prover(Generic[Encoded, OneTrajectory, Inputs, Outputs]):
         variants: dict[int, ImageSpec] = {}
         for guidance_scale in (spec.guidance_scale, 1.0, GUIDED_SCALE):
             one = replace(spec, guidance_scale=guidance_scale, preview=None)
-            variants.setdefault(self._model.rows(one), one)
+            # Those of another key never share a step with the request.
+            if self._model.batch_key(one) == self._model.batch_key(spec):
+                variants.setdefault(self._model.rows(one), one)
         return variants
 
     def _targets(self, row_counts: tuple[int, ...]) -> list[_Target]:
@@ -257,7 +259,7 @@ class Prover(Generic[Encoded, OneTrajectory, Inputs, Outputs]):
         model = self._model
         while len(made) < count:
             number = len(made)
-            spec = replace(subject.specs[rows], prompt=f"{number % PROMPT_COUNT}", seeds=(number,))
+            spec = replace(self._other_prompt(subject.specs[rows], number), seeds=(number,))
             one = model.begin(spec, model.encode(spec), 0)
             for _ in range(number % (STEPS_AHEAD + 1)):
                 yield
@@ -265,6 +267,12 @@ class Prover(Generic[Encoded, OneTrajectory, Inputs, Outputs]):
                     model.scatter(one, model.denoise(model.gather([one])), 0)
             yield
             made.append(_Image(one, model.denoise(model.gather([one]))))
+
+    def _other_prompt(self, spec: ImageSpec, number: int) -> ImageSpec:
+        """With another prompt, as far as one has the same key: some keys hold a text's length."""
+        key, digit = self._model.batch_key(spec), f"{number % PROMPT_COUNT}"
+        others = (replace(spec, prompt=text) for text in (digit, digit + spec.prompt[1:]))
+        return next((one for one in others if self._model.batch_key(one) == key), spec)
 
 
 #: A prover of whatever model, for what does not look into its images.

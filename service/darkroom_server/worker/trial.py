@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from darkroom_server.domain.jobs import FillSpec, ImageSpec, Pixels, Task
+from darkroom_server.domain.jobs import FillSpec, ImageSpec, Pixels, SourceSpec, Task
 from darkroom_server.domain.models import ModelInfo
 
 
@@ -12,15 +12,17 @@ def trial_spec(
     height_px: int,
     *,
     prompt: str = "",
-    guidance_scale: float = 1.0,
+    guidance_scale: float = 0.0,
     image_count: int = 1,
 ) -> ImageSpec:
-    """A request of the model's defaults at a size; to a model that only fills, over a blank.
+    """A request of the model's defaults at a size; over a blank to a model that needs a picture.
 
     Without guidance an image takes one row, so that every number of rows can be had.
     """
     defaults = info.defaults
-    task = Task.TEXT_TO_IMAGE if Task.TEXT_TO_IMAGE in info.tasks else Task.FILL
+    usual = (Task.TEXT_TO_IMAGE, Task.FILL, Task.IMAGE_TO_IMAGE)
+    task = next(task for task in usual if task in info.tasks)
+    blank = _blank(width_px, height_px)
     return ImageSpec(
         task=task,
         prompt=prompt,
@@ -32,7 +34,8 @@ def trial_spec(
         scheduler=defaults.scheduler,
         seeds=tuple(range(image_count)),
         reproducibility=info.reproducibility,
-        fill=_blank(width_px, height_px) if task is Task.FILL else None,
+        fill=blank if task is Task.FILL else None,
+        source=SourceSpec(image=blank.image, strength=1.0) if task is Task.IMAGE_TO_IMAGE else None,
     )
 
 

@@ -293,9 +293,10 @@ def test_a_word_that_the_fill_model_was_not_taught_is_named(http: httpx.Client) 
     assert "PROMPT_WORDS_UNKNOWN prompt cat" in answer.headers["x-darkroom-warning"]
 
 
-@pytest.mark.parametrize(("count", "told"), [(5, None), (100, "PROMPT_TRUNCATED prompt")])
+@pytest.mark.parametrize(("count", "is_cut"), [(5, False), (100, True)])
 def test_a_text_longer_than_the_model_reads_is_told(
-    http: httpx.Client, count: int, told: str | None
+    http: httpx.Client, count: int, is_cut: bool
 ) -> None:
     answer = ask(http, {"model_name": SDXL, "prompt": "circle " * count})
-    assert answer.headers.get("x-darkroom-warning") == told
+    warnings = answer.headers.get("x-darkroom-warning", "")
+    assert ("PROMPT_TRUNCATED prompt" in warnings) is is_cut

@@ -89,7 +89,7 @@ def pipeline_files(
     """Every file of a whole pipeline folder."""
     files = {"model_index.json": dump(index)}
     for name, value in index.items():
-        if isinstance(value, list) and value != [None, None]:
+        if isinstance(value, list) and all(isinstance(one, str) for one in value):
             default = VAE_CONFIG if name == "vae" else {}
             files |= _part_files(name, value[1], (configs or {}).get(name, default))
     return files

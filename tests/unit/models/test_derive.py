@@ -57,6 +57,7 @@ def whole(
 ) -> PipelineParts:
     """A pipeline of a class without a family."""
     components = {
+        "tokenizer": ("transformers", "T5Tokenizer"),
         "transformer": ("diffusers", "Denoiser"),
         "vae": ("diffusers", "AutoencoderKL"),
         "scheduler": ("diffusers", "DPMSolverMultistepScheduler"),
@@ -247,7 +248,7 @@ def test_rows_of_a_step(level: Reproducibility, most: int | None, expected: int)
         pytest.param(
             parts("WuerstchenPipeline", without="text_encoder"),
             "model_index.json",
-            "FluxFillPipeline",
+            "nor has it a vae, a scheduler, a text_encoder",
             id="without-text",
         ),
         pytest.param(
@@ -260,7 +261,13 @@ def test_rows_of_a_step(level: Reproducibility, most: int | None, expected: int)
             whole("Wuerstchen"), "model_index.json", "a text_encoder", id="not-named-a-pipeline"
         ),
         pytest.param(
-            whole(without="vae"), "model_index.json", "with a vae", id="whole-without-a-vae"
+            whole("LaterPipeline", without="vae"),
+            "model_index.json",
+            "has it a vae",
+            id="later-class",
+        ),
+        pytest.param(
+            whole(without="vae"), "model_index.json", "needs a 'vae'", id="whole-without-a-vae"
         ),
         pytest.param(parts(without="unet"), "model_index.json", "'unet'", id="no-denoiser"),
         pytest.param(
@@ -285,7 +292,13 @@ def test_what_cannot_be_served_is_refused(bad: PipelineParts, file: str, message
 
 @pytest.mark.parametrize(
     ("class_name", "task"),
-    [("PixArtSigmaPipeline", Task.TEXT_TO_IMAGE), ("QwenImageInpaintPipeline", Task.FILL)],
+    [
+        ("PixArtSigmaPipeline", Task.TEXT_TO_IMAGE),
+        ("QwenImageInpaintPipeline", Task.FILL),
+        ("QwenImageImg2ImgPipeline", Task.IMAGE_TO_IMAGE),
+        ("CogView4ControlPipeline", Task.IMAGE_TO_IMAGE),
+        ("LaterInpaintPipeline", Task.FILL),
+    ],
 )
 def test_a_class_without_a_family_runs_whole(class_name: str, task: Task) -> None:
     traits = derive_traits(whole(class_name))
@@ -294,6 +307,7 @@ def test_a_class_without_a_family_runs_whole(class_name: str, task: Task) -> Non
     assert traits.tasks == {task}
     assert traits.schedulers == ("DPMSolverMultistepScheduler",)
     assert (set(traits.parameters) >= FILL_FIELDS) == (task is Task.FILL)
+    assert ("strength" in traits.parameters) == ("In" in class_name or "Img2Img" in class_name)
     assert not sdxl().runs_whole
 
 

@@ -15,6 +15,9 @@ from tests.unit.models.builders import (
     safetensors,
 )
 
+#: Of a class without a family.
+WHOLE_INDEX = SDXL_INDEX | {"_class_name": "StableDiffusionXLImg2ImgPipeline"}
+
 
 def test_a_whole_pipeline_has_no_problem(repository: Repository) -> None:
     repository.pipeline("sdxl")
@@ -69,6 +72,61 @@ def test_a_half_copied_version_does_not_count(
     repository.pipeline("m", without=missing)
     assert any(expected in error for error in repository.errors()), repository.errors()
     assert repository.scan().models == ()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["vocab.txt", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "vocab.json"],
+)
+def test_a_vocabulary_may_have_any_librarys_form(repository: Repository, name: str) -> None:
+    repository.pipeline("m", without="tokenizer/tokenizer.json")
+    repository.write(f"m/1/tokenizer/{name}", b"words")
+    assert repository.complaints() == []
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        pytest.param({"image_encoder": None}, id="null"),
+        pytest.param({"image_encoder": [None, None]}, id="null-part"),
+        pytest.param({"text_encoder_select_layers": [2, 5, 8]}, id="numbers"),
+        pytest.param({"mean": [0.1, 0.2], "is_distilled": True, "patch_size": 2}, id="settings"),
+    ],
+)
+def test_an_index_may_have_entries_that_are_no_parts(
+    repository: Repository, entry: dict[str, Any]
+) -> None:
+    repository.pipeline("m", index=WHOLE_INDEX | entry)
+    assert repository.errors() == []
+
+
+def test_a_guider_is_kept_in_its_config(repository: Repository) -> None:
+    index = WHOLE_INDEX | {"guider": ["diffusers", "AdaptiveProjectedMixGuidance"]}
+    folder = repository.pipeline("m", index=index)
+    for file in (folder / "guider").iterdir():
+        file.unlink()
+    (folder / "guider" / "README.md").write_text("a guider")
+    (error,) = repository.errors()
+    assert "guider_config.json: error: is missing" in error
+    (folder / "guider" / "guider_config.json").write_text("{}")
+    assert repository.errors() == []
+
+
+@pytest.mark.parametrize(
+    ("class_name", "message"),
+    [
+        ("StableDiffusionXLImg2ImgPipeline", None),
+        ("WanPipeline", "makes frames"),
+        ("FluxControlNetInpaintPipeline", "takes image and control_image"),
+    ],
+)
+def test_a_class_is_refused_by_what_it_takes(
+    repository: Repository, class_name: str, message: str | None
+) -> None:
+    repository.pipeline("m", index=SDXL_INDEX | {"_class_name": class_name})
+    errors = repository.errors()
+    assert [message for error in errors if message and message in error] == [message] * len(errors)
+    assert bool(errors) == (message is not None)
 
 
 def shards(*names: str) -> bytes:

@@ -18,6 +18,8 @@ from tests.unit.wire.example_models import FLUX_SCHNELL, SDXL
 PROMPT = ImageRequest(task=Task.TEXT_TO_IMAGE, prompt="a cat")
 #: As Qwen-Image is: guided by a negative prompt, or not at all.
 TRUE_GUIDANCE = replace(SDXL, guidance_needs_negative=True)
+#: As Z-Image is: guided by any scale above 0.
+ADDED = replace(SDXL, pipeline_class="ZImagePipeline")
 #: As a FLUX is whose guidance is an input of the denoiser.
 EMBEDDED = replace(FLUX_SCHNELL, parameters={**FLUX_SCHNELL.parameters, "guidance_scale": True})
 ABLE = replace(
@@ -51,6 +53,15 @@ def told(model: ModelInfo, **changes: Any) -> list[str]:
         pytest.param(SDXL, {"guidance_scale": 0.0}, [], id="none-as-0"),
         pytest.param(SDXL, {"guidance_scale": 1.0}, [], id="none-as-1"),
         pytest.param(SDXL, {"guidance_scale": 5.0}, [], id="some"),
+        pytest.param(
+            ADDED, {"guidance_scale": 0.5, "negative_prompt": "x"}, [], id="little-from-0-on"
+        ),
+        pytest.param(
+            ADDED,
+            {"guidance_scale": 0.0, "negative_prompt": "x"},
+            ["negative_prompt"],
+            id="none-from-0-on",
+        ),
         pytest.param(EMBEDDED, {"guidance_scale": 0.5}, [], id="as-an-input-any-changes-something"),
         pytest.param(
             SDXL,

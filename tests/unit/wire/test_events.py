@@ -246,6 +246,15 @@ def test_completed() -> None:
     ]
 
 
+def test_pictures_of_another_size_are_told_with_it() -> None:
+    (event,) = writer().write(
+        JobCompleted(image_count=1, timings=JobTimings(), other_size_px=(512, 256))
+    )
+    (warning,) = event.completed.warnings
+    assert (warning.reason, warning.field) == ("DIMENSION_NOT_KEPT", "width_px")
+    assert "512x256 px" in warning.description
+
+
 def test_a_checked_request_completes_without_images() -> None:
     event = writer().validated()
     assert event.WhichOneof("event") == "completed"

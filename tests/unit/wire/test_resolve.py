@@ -197,6 +197,13 @@ def test_so_are_parameters_of_fill(field: str, changes: dict[str, object]) -> No
     assert [notice.field for notice in result.notices] == [field]
 
 
+def test_without_strength_a_model_runs_all_its_steps() -> None:
+    known = {name: True for name in FLUX_FILL.parameters if name != "strength"}
+    defaults = replace(FLUX_FILL.defaults, strength=0.3)
+    model = replace(FLUX_FILL, parameters=known, defaults=defaults)
+    assert resolved(FILL, model).strength == 1.0
+
+
 def test_ignored_images_beyond_the_first_are_not_made() -> None:
     known = {name: True for name in SDXL.parameters if name != "image_count"}
     request = replace(PROMPT, unsupported_parameter_policy=IGNORE, image_count=3)

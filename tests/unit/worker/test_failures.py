@@ -7,7 +7,12 @@ import errno
 import pytest
 
 from darkroom_server.backends.fake import POISONING_PROMPT, AcceleratorError, FakeStepModel
-from darkroom_server.domain.errors import DarkroomError, GenerationFailed, OutOfDeviceMemory
+from darkroom_server.domain.errors import (
+    DarkroomError,
+    GenerationFailed,
+    ModelUnavailable,
+    OutOfDeviceMemory,
+)
 from darkroom_server.worker.failures import DeviceLost, MachineStarved, attempt
 from darkroom_server.worker.messages import JobFailed, Report, SubmitJob
 from darkroom_server.worker.step_runner import step_loop
@@ -51,8 +56,8 @@ def test_torch_says_on_a_processor_too_that_memory_ran_out() -> None:
     assert isinstance(attempt(lambda: torch.empty(1 << 60)), OutOfDeviceMemory)
 
 
-def caused(error: Exception) -> Exception:
-    made = ValueError("could not be read")
+def caused(error: Exception, made: Exception | None = None) -> Exception:
+    made = made or ValueError("could not be read")
     made.__cause__ = error
     return made
 
@@ -74,6 +79,10 @@ def caused(error: Exception) -> Exception:
             id="no-memory-for-torch",
         ),
         pytest.param(caused(OSError(errno.ENOMEM, "x")), id="as-the-cause-of-another"),
+        pytest.param(
+            caused(OSError(errno.ENOMEM, "x"), ModelUnavailable("m", "It does not load.")),
+            id="as-the-cause-of-what-the-loader-says",
+        ),
     ],
 )
 def test_a_load_that_the_machine_has_no_room_for_is_told_from_others(error: Exception) -> None:
@@ -84,6 +93,20 @@ def test_a_load_that_the_machine_has_no_room_for_is_told_from_others(error: Exce
         attempt(load, is_load=True)
     # A request of the same ends by itself.
     assert isinstance(attempt(load), DarkroomError)
+
+
+def test_a_load_says_why_and_a_request_keeps_nothing_of_what_it_held() -> None:
+    cause = ValueError("x")
+
+    def work() -> None:
+        raise cause
+
+    failed = attempt(work, is_load=True)
+    assert isinstance(failed, GenerationFailed)
+    assert failed.__cause__ is cause
+    failed = attempt(work)
+    assert isinstance(failed, GenerationFailed)
+    assert failed.__cause__ is None
 
 
 @pytest.mark.parametrize(

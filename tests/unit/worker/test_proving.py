@@ -1,14 +1,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from darkroom_server.backends.base import SharingPlan
 from darkroom_server.backends.fake import FakeStepModel, FakeTrajectory
-from darkroom_server.domain.jobs import Reproducibility, Task
+from darkroom_server.domain.jobs import ImageSpec, Reproducibility, Task
 from darkroom_server.scheduling.shared_rows import RowKinds, SharedRows
 from darkroom_server.worker.proof_file import ProofFile
 from darkroom_server.worker.proving import Prover, composition
@@ -85,6 +86,34 @@ def test_every_step_of_images_with_and_without_guidance_is_proved() -> None:
         (2,): frozenset({4, 6, 8}),
         (1, 2): frozenset(range(3, 9)),
     }
+
+
+class Lengthwise(Uneven):
+    """Texts of other lengths, and images with other guidance, are of other keys."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gathered: set[Hashable] = set()
+        self.prompts: set[str] = set()
+
+    def batch_key(self, spec: ImageSpec) -> Hashable:
+        return (super().batch_key(spec), len(spec.prompt), spec.guidance_scale > 1)
+
+    def gather(self, trajectories: Sequence[FakeTrajectory]) -> list[FakeTrajectory]:
+        self.gathered |= {self.batch_key(one.spec) for one in trajectories}
+        self.prompts |= {one.spec.prompt for one in trajectories}
+        return super().gather(trajectories)
+
+
+def test_a_key_is_proved_of_images_of_that_key_alone() -> None:
+    model = Lengthwise()
+    made = prover(model)
+    made.ask(replace(EXACT, prompt="a house"))
+    made.finish()
+    key = model.batch_key(replace(EXACT, prompt="a house"))
+    assert model.gathered == {key}
+    assert len(model.prompts) > 1
+    assert made.shared.most((key, True), MAX_ROWS) == MAX_ROWS
 
 
 def test_steps_that_differ_are_not_shared() -> None:

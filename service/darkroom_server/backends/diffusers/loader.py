@@ -23,10 +23,14 @@ from darkroom_server.backends.diffusers.network_choice import choose_network
 from darkroom_server.backends.diffusers.openvino_request import load_openvino
 from darkroom_server.backends.diffusers.part_progress import telling_parts
 from darkroom_server.backends.diffusers.step_model import DTYPES, AnyFamilyModel
-from darkroom_server.backends.diffusers.whole_request import WholeRequestModel, reason_against
+from darkroom_server.backends.diffusers.whole_request import (
+    WholeRequestModel,
+    reason_against_class,
+)
 from darkroom_server.backends.prompt_cache import PromptCache
 from darkroom_server.domain.errors import ModelUnavailable
 from darkroom_server.domain.models import DeviceKind, Dtype, Placement, VersionInfo
+from darkroom_server.domain.own_words import own_words
 
 log = structlog.get_logger(__name__)
 
@@ -68,7 +72,7 @@ def load_model(
         return load_openvino(version, placement, thread_count=thread_count)
     family = None if model.runs_whole else family_of(model.step_model)
     if family is None:
-        reason = reason_against(getattr(diffusers, model.pipeline_class, None))
+        reason = reason_against_class(model.pipeline_class)
         if reason is not None:
             raise ModelUnavailable(model.name, f"{model.pipeline_class} {reason}.")
     device = _device(model.name, placement)
@@ -89,12 +93,11 @@ def load_model(
                 # Without a word, some parts must be there.
                 **dict.fromkeys(components.keys() - present.keys()),
             )
-    except (OSError, ValueError) as error:
-        # Libraries' texts name paths and options of theirs: for the log, not for callers.
+    except (OSError, ValueError, TypeError, AttributeError, ImportError) as error:
+        # Not what torch raises: it may be of the machine or the device, which the worker tells.
         log.exception("pipeline does not load", model=model.name)
-        kind = type(error).__name__
         raise ModelUnavailable(
-            model.name, f"The pipeline does not load ({kind}); the server's log has the cause."
+            model.name, f"The pipeline does not load: {own_words(error)}"
         ) from error
     pipeline.set_progress_bar_config(disable=True)
     pipeline = memory.place(model.name, pipeline, model.memory, device)

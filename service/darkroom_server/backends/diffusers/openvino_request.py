@@ -11,6 +11,7 @@ from darkroom_server.backends.diffusers.whole_request import WholeRequestModel, 
 from darkroom_server.domain.errors import ModelUnavailable
 from darkroom_server.domain.memory import MemoryProfile
 from darkroom_server.domain.models import DeviceKind, Dtype, Placement, VersionInfo
+from darkroom_server.domain.own_words import own_words
 
 log = structlog.get_logger(__name__)
 
@@ -74,8 +75,7 @@ def load_openvino(
         log.exception("pipeline does not load", model=model.name)
         raise ModelUnavailable(
             model.name,
-            f"OpenVINO does not load the pipeline ({type(error).__name__}); "
-            "the server's log has the cause.",
+            f"OpenVINO does not load the pipeline: {own_words(error)}",
         ) from error
     pipeline.set_progress_bar_config(disable=True)
     return OpenVinoModel(pipeline, version)
@@ -99,7 +99,7 @@ def _pipeline_class(name: str, class_name: str) -> Any:
     from optimum.intel import openvino
 
     kind = getattr(openvino, class_name, None)
-    reason = "is none of optimum's pipelines" if kind is None else reason_against(kind)
+    reason = "is none of optimum's pipelines" if kind is None else reason_against(class_name, kind)
     if reason is not None:
         raise ModelUnavailable(name, f"{class_name} {reason}.")
     return kind

@@ -26,7 +26,7 @@ class LatentColours:
         latents = encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.mode()
         statistics = latent_statistics(vae, latents)
         mean, std = statistics or (vae.config.get("shift_factor") or 0.0, 1.0)
-        latents = (latents - mean) * vae.config.scaling_factor / std
+        latents = (latents - mean) * vae.config.get("scaling_factor", 1.0) / std
         colours = torch.nn.functional.interpolate(
             picture.float(), size=latents.shape[-2:], mode="area"
         )

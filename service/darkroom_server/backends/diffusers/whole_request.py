@@ -1,4 +1,4 @@
-"""Any text-to-image or inpainting pipeline as it is: requests run through its `__call__`.
+"""Any pipeline that makes pictures of words, as it is: requests run through its `__call__`.
 
 For pipelines that no family of `families/` takes apart. A request run alone gets the pictures of
 the stock pipeline with `torch.Generator("cpu").manual_seed(seed)`. Thread-bound to the worker's
@@ -7,61 +7,60 @@ model thread, but for `compatible_key`.
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Hashable, Sequence
+import copy
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
+import diffusers
 import numpy as np
 import torch
-from diffusers import DiffusionPipeline
+from diffusers import SchedulerMixin
+from PIL import Image
 
 from darkroom_server.backends.base import ImageArray
 from darkroom_server.backends.diffusers.memory_use import peak_memory_bytes, weight_bytes
 from darkroom_server.backends.diffusers.pictures import keep_unmasked, picture
-from darkroom_server.backends.diffusers.pipeline_arguments import (
-    call_parameters,
-    guidance_arguments,
+from darkroom_server.backends.diffusers.pipeline_arguments import guidance_arguments
+from darkroom_server.backends.diffusers.pipeline_inspection import (
+    inspected_call,
+    is_pipeline,
+    missing_packages,
 )
 from darkroom_server.backends.diffusers.schedule import PrivateSchedulers
 from darkroom_server.backends.diffusers.step_model import DTYPES, kept_dtype
 from darkroom_server.domain.errors import GenerationFailed, UnsupportedParameter
-from darkroom_server.domain.jobs import ImageSpec, Task
+from darkroom_server.domain.jobs import FillSpec, ImageSpec, Pixels, Task
 from darkroom_server.domain.models import Dtype
+from darkroom_server.domain.whole_pipelines import (
+    MASKS,
+    PICTURES,
+    STEPS,
+    Refusal,
+    RefusalKind,
+    refusal_of,
+)
+
+#: Sizes of transformers for which pipelines know the shapes that they were trained with, and draw
+#: the nearest of those; they fail for others unless told to draw what is asked for.
+_BINNED_SAMPLE_SIZES = (32, 64, 128, 256)
 
 OnStep = Callable[[int, int], None]
+Row = tuple[ImageSpec, int]
 
 
-_NEEDED = ("prompt", "width", "height", "num_inference_steps", "generator")
-#: Arguments of pipelines that make something else, or make it of something else.
-_FOREIGN = ("num_frames", "video_length", "frames", "video", "control_video", "control_image")
-#: Arguments that requests give, besides the needed ones.
-_GIVEN = ("image", "mask_image")
-
-
-def reason_against(kind: Any) -> str | None:
+def reason_against(name: str, kind: Any) -> str | None:
     """Why a pipeline's class cannot be run, or None when it can."""
-    if not (isinstance(kind, type) and issubclass(kind, DiffusionPipeline)):
+    if packages := missing_packages(kind):
+        return str(Refusal(RefusalKind.MISSING_PACKAGE, f"needs {', '.join(packages)}"))
+    if not is_pipeline(kind) and not hasattr(kind, "auto_model_class"):
         return "is no pipeline of the installed diffusers"
-    parameters = call_parameters(kind)
-    missing = [name for name in _NEEDED if name not in parameters]
-    if missing:
-        return f"takes no {missing[0]}"
-    foreign = [name for name in _FOREIGN if name in parameters]
-    if "image" in parameters and "mask_image" not in parameters:
-        foreign.append("image")
-    foreign += [name for name, one in parameters.items() if _is_required(name, one)]
-    if foreign:
-        return f"takes {foreign[0]}, and no request has one"
-    return None if guidance_arguments(kind, 1.0) else "takes no guidance"
+    refusal = refusal_of(name, inspected_call(kind))
+    return None if refusal is None else str(refusal)
 
 
-def _is_required(name: str, parameter: inspect.Parameter) -> bool:
-    """Whether a call without it fails, and requests give nothing for it."""
-    return (
-        parameter.default is inspect.Parameter.empty
-        and parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
-        and name not in ("self", *_NEEDED, *_GIVEN)
-    )
+def reason_against_class(name: str) -> str | None:
+    """The same of what the installed diffusers has under a name."""
+    return reason_against(name, getattr(diffusers, name, None))
 
 
 class WholeRequestModel:
@@ -69,16 +68,31 @@ class WholeRequestModel:
 
     def __init__(self, pipeline: Any, *, allowed_schedulers: Sequence[str]) -> None:
         self._pipeline = pipeline
-        self._schedulers = PrivateSchedulers(pipeline.scheduler, allowed=allowed_schedulers)
-        self._accepted = frozenset(call_parameters(type(pipeline)))
+        self._call = inspected_call(type(pipeline))
+        self._accepted = self._call.arguments
+        self._picture = self._call.first_of(*PICTURES)
+        self._mask = self._call.first_of(*MASKS)
+        config = getattr(getattr(pipeline, "transformer", None), "config", {})
+        self._sample_size = config.get("sample_size")
+        self._embeds_guidance = bool(config.get("guidance_embeds", False))
+        unused = {
+            name: part
+            for name, part in pipeline.components.items()
+            if isinstance(part, SchedulerMixin)
+        }
+        own = unused.pop("scheduler", None)
+        self._schedulers = own and PrivateSchedulers(own, allowed=allowed_schedulers)
+        self._other_schedulers: Mapping[str, Any] = copy.deepcopy(unused)
 
     def compatible_key(self, spec: ImageSpec) -> Hashable:
         """Everything but prompts and seeds; whether there is a negative prompt at all counts."""
         name = type(self._pipeline).__name__
         if spec.negative_prompt is not None and "negative_prompt" not in self._accepted:
             raise UnsupportedParameter("negative_prompt", f"A {name} takes no negative prompt.")
-        if spec.task is Task.FILL and "mask_image" not in self._accepted:
+        if spec.task is Task.FILL and self._mask is None:
             raise UnsupportedParameter("mask", f"A {name} takes no mask.")
+        if spec.source is not None and self._picture is None:
+            raise UnsupportedParameter("image", f"A {name} takes no picture.")
         size = (spec.width_px, spec.height_px)
         schedule = (spec.scheduler, spec.step_count, spec.strength)
         return (
@@ -90,14 +104,15 @@ class WholeRequestModel:
         )
 
     def run(self, specs: Sequence[ImageSpec], on_step: OnStep) -> list[list[ImageArray]]:
-        """One call of the pipeline for all images of requests with equal keys."""
-        pipeline, first = self._pipeline, specs[0]
-        # A fresh one: a run that was stopped leaves its scheduler somewhere on the way.
-        pipeline.scheduler = self._schedulers.make(first.scheduler)
-        with kept_dtype(getattr(pipeline, "vae", None)):
-            made = pipeline(**self._arguments(specs), **self._reporting(first, on_step)).images
-        rows = iter([_pixels(image) for image in made])
-        images = [[next(rows) for _ in spec.seeds] for spec in specs]
+        """One call of the pipeline for all images of requests with equal keys.
+
+        Where several pictures would be those of one request, a call for each image.
+        """
+        rows = [(spec, seed) for spec in specs for seed in spec.seeds]
+        is_list_of_one = specs[0].source is not None and "strength" not in self._accepted
+        calls = [[row] for row in rows] if is_list_of_one else [rows]
+        made = iter([image for row in calls for image in self._made(row, on_step)])
+        images = [[next(made) for _ in spec.seeds] for spec in specs]
         return [_finished(spec, own) for spec, own in zip(specs, images, strict=True)]
 
     def memory_bytes(self) -> int:
@@ -112,33 +127,62 @@ class WholeRequestModel:
         """That of the pipeline's parts."""
         return DTYPES[self._pipeline.dtype]
 
-    def _arguments(self, specs: Sequence[ImageSpec]) -> dict[str, Any]:
-        """What requests ask for in the pipeline's words; lists have an item an image."""
-        first = specs[0]
-        rows = [(spec, seed) for spec in specs for seed in spec.seeds]
+    def _made(self, rows: Sequence[Row], on_step: OnStep) -> list[ImageArray]:
+        pipeline, first = self._pipeline, rows[0][0]
+        for name, scheduler in self._fresh_schedulers(first).items():
+            setattr(pipeline, name, scheduler)
+        # Some draw a part of their noise from torch's own generator, which no request has seeded.
+        torch.manual_seed(rows[0][1])
+        with kept_dtype(getattr(pipeline, "vae", None)):
+            output = pipeline(**self._arguments(rows), **self._reporting(first, on_step))
+        made = output.images if hasattr(output, "images") else output.image
+        return [_pixels(image) for image in made]
+
+    def _fresh_schedulers(self, spec: ImageSpec) -> dict[str, Any]:
+        """By their parts: a run that was stopped leaves its schedulers somewhere on the way."""
+        made = {name: copy.deepcopy(unused) for name, unused in self._other_schedulers.items()}
+        if self._schedulers is not None:
+            made["scheduler"] = self._schedulers.make(spec.scheduler)
+        return made
+
+    def _arguments(self, rows: Sequence[Row]) -> dict[str, Any]:
+        """What requests ask for in the pipeline's words; of several images lists."""
+        first = rows[0][0]
         arguments: dict[str, Any] = {
-            "prompt": [spec.prompt for spec, _ in rows],
+            "prompt": _of_rows([spec.prompt for spec, _ in rows]),
+            "generator": _of_rows([torch.Generator("cpu").manual_seed(seed) for _, seed in rows]),
+            self._call.first_of(*STEPS) or STEPS[0]: first.step_count,
+        }
+        offered: dict[str, Any] = {
             "width": first.width_px,
             "height": first.height_px,
-            "num_inference_steps": first.step_count,
-            "generator": [torch.Generator("cpu").manual_seed(seed) for _, seed in rows],
+            # Some scale every picture to about as many pixels as they were trained with.
+            "max_area": first.width_px * first.height_px,
             # Not pictures: in those, what is not finite is black.
             "output_type": "np",
         }
+        if self._sample_size not in (None, *_BINNED_SAMPLE_SIZES):
+            offered["use_resolution_binning"] = False
+        arguments |= {name: one for name, one in offered.items() if name in self._accepted}
         if first.negative_prompt is not None:
-            arguments["negative_prompt"] = [spec.negative_prompt for spec, _ in rows]
-        config = getattr(getattr(self._pipeline, "transformer", None), "config", None)
+            arguments["negative_prompt"] = _of_rows([spec.negative_prompt for spec, _ in rows])
         arguments |= guidance_arguments(
-            type(self._pipeline),
-            first.guidance_scale,
-            embeds_guidance=bool(getattr(config, "guidance_embeds", False)),
+            self._call, first.guidance_scale, embeds_guidance=self._embeds_guidance
         )
-        fills = [spec.fill for spec, _ in rows if spec.fill is not None]
-        if fills:
-            arguments["image"] = [picture(fill.image) for fill in fills]
-            arguments["mask_image"] = [picture(fill.mask) for fill in fills]
-            if "strength" in self._accepted:
-                arguments["strength"] = first.strength
+        return arguments | self._pictures(rows)
+
+    def _pictures(self, rows: Sequence[Row]) -> dict[str, Any]:
+        """What requests begin with, in the pipeline's words."""
+        given = [spec.fill or spec.source for spec, _ in rows]
+        pictures = [picture(one.image) for one in given if one is not None]
+        if not pictures or self._picture is None:
+            return {}
+        arguments: dict[str, Any] = {self._picture: _of_rows(pictures)}
+        masks = [picture(one.mask) for one in given if isinstance(one, FillSpec)]
+        if masks and self._mask is not None:
+            arguments[self._mask] = _of_rows(masks)
+        if "strength" in self._accepted:
+            arguments["strength"] = rows[0][0].strength
         return arguments
 
     def _reporting(self, spec: ImageSpec, on_step: OnStep) -> dict[str, Any]:
@@ -159,18 +203,39 @@ class WholeRequestModel:
         return {"callback": callback} if "callback" in self._accepted else {}
 
 
+def _of_rows(values: list[Any]) -> Any:
+    """A list, or of one image its value: not every pipeline takes lists."""
+    return values if len(values) > 1 else values[0]
+
+
 def _pixels(image: Any) -> ImageArray:
     """Of floats from 0 to 1 [height, width, 3], rounded as the pipelines' own pictures are."""
+    if isinstance(image, Image.Image):
+        return np.asarray(image.convert("RGB"), dtype=np.uint8)
     if not np.isfinite(image).all():
         raise GenerationFailed("The model produced values that are not finite.")
     return (np.asarray(image) * 255).round().astype(np.uint8)
 
 
 def _finished(spec: ImageSpec, images: list[ImageArray]) -> list[ImageArray]:
-    """Images as requested; raises GenerationFailed for another size."""
-    if any(image.shape != (spec.height_px, spec.width_px, 3) for image in images):
-        raise GenerationFailed("The pipeline made images of another size.")
-    fill = spec.fill
-    if fill is not None and fill.preserve_unmasked:
-        return [keep_unmasked(image, fill) for image in images]
-    return images
+    """Images with what a request asks to be kept, scaled where they came in another size."""
+    if spec.fill is None or not spec.fill.preserve_unmasked:
+        return images
+    return [keep_unmasked(image, _scaled(spec.fill, image)) for image in images]
+
+
+def _scaled(fill: FillSpec, image: ImageArray) -> FillSpec:
+    height_px, width_px, _ = image.shape
+    if (fill.image.width_px, fill.image.height_px) == (width_px, height_px):
+        return fill
+    return FillSpec(
+        image=_resized(fill.image, width_px, height_px, Image.Resampling.LANCZOS),
+        mask=_resized(fill.mask, width_px, height_px, Image.Resampling.NEAREST),
+        strength=fill.strength,
+        preserve_unmasked=True,
+    )
+
+
+def _resized(pixels: Pixels, width_px: int, height_px: int, resampling: Image.Resampling) -> Pixels:
+    resized = picture(pixels).resize((width_px, height_px), resampling)
+    return Pixels(width_px, height_px, pixels.channel_count, resized.tobytes())

@@ -1,0 +1,209 @@
+"""FLUX.2 klein, step by step: text to image, and the same led by a picture.
+
+In the order of diffusers' `Flux2KleinPipeline`. Latents are packed: [1, tokens, channels * 4]. The
+stock pipeline guides by a second call of its transformer, and so does this: an image is one row of
+each of the two evaluations of a step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from diffusers.pipelines.flux2.pipeline_flux2_klein import compute_empirical_mu
+from diffusers.utils.torch_utils import randn_tensor
+
+from darkroom_server.backends.diffusers.families.flow import FlowStepModel
+from darkroom_server.backends.diffusers.pictures import picture
+from darkroom_server.backends.diffusers.schedule import Schedule
+from darkroom_server.backends.diffusers.trajectory import DiffusersTrajectory
+from darkroom_server.domain.jobs import ImageSpec
+
+#: Edge of the largest square that a picture is led by; larger ones are scaled down to its area.
+_LARGEST_EDGE_PX = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Conditioning:
+    """What all images of a request share: `context` and, with guidance, that of no text.
+
+    Both [1, tokens, width]; `text_ids` [1, tokens, 4].
+    """
+
+    context: torch.Tensor
+    text_ids: torch.Tensor
+    without: torch.Tensor | None
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """The picture that leads an image: packed latents [1, tokens, channels], ids [1, tokens, 4]."""
+
+    latents: torch.Tensor
+    ids: torch.Tensor
+
+
+class Flux2KleinStepModel(FlowStepModel[Conditioning, Reference]):
+    """A loaded FLUX.2 klein pipeline as a `StepModel`; distilled ones are not guided."""
+
+    constants: ClassVar[Mapping[str, Any]] = {"joint_attention_kwargs": None, "guidance": None}
+    token_counts: ClassVar[Mapping[str, int]] = {"tokenizer": 512}
+
+    def batch_key(self, spec: ImageSpec) -> Hashable:
+        """The latents' size, whether it is guided, and whether a picture stands beside them."""
+        return (*self._latent_size(spec), self._is_guided(spec), spec.source is not None)
+
+    def _is_guided(self, spec: ImageSpec) -> bool:
+        return spec.guidance_scale > 1 and not self._pipeline.config.is_distilled
+
+    def _latent_size(self, spec: ImageSpec) -> tuple[int, int]:
+        packed_px = self._pipeline.vae_scale_factor * 2
+        return 2 * (spec.height_px // packed_px), 2 * (spec.width_px // packed_px)
+
+    def rows(self, spec: ImageSpec) -> int:
+        """One, in each evaluation."""
+        del spec
+        return 1
+
+    def begins_with_image(self, spec: ImageSpec) -> bool:
+        """Never: a picture leads, and is not noised."""
+        del spec
+        return False
+
+    @torch.inference_mode()
+    def encode(self, spec: ImageSpec) -> Conditioning:
+        """The prompt's states of three layers, and those of an empty text to guide away from."""
+        context, text_ids = self._text(spec.prompt)
+        without = self._text("")[0] if self._is_guided(spec) else None
+        return Conditioning(context, text_ids, without)
+
+    def _text(self, text: str) -> tuple[torch.Tensor, torch.Tensor]:
+        def make() -> tuple[torch.Tensor, torch.Tensor]:
+            context, ids = self._pipeline.encode_prompt(prompt=text, device=self._device)
+            return context, ids
+
+        return self._prompts.lookup(text, make)
+
+    def set_timesteps(self, scheduler: Any, spec: ImageSpec, device: torch.device) -> None:
+        """Evenly spaced sigmas, shifted by the numbers of image tokens and of steps."""
+        height, width = self._latent_size(spec)
+        mu = compute_empirical_mu((height // 2) * (width // 2), spec.step_count)
+        if scheduler.config.get("use_flow_sigmas"):
+            scheduler.set_timesteps(spec.step_count, device=device, mu=mu)
+            return
+        sigmas = np.linspace(1.0, 1 / spec.step_count, spec.step_count)
+        scheduler.set_timesteps(sigmas=sigmas, device=device, mu=mu)
+
+    @torch.inference_mode()
+    def begin(
+        self, spec: ImageSpec, encoded: Conditioning, image_index: int
+    ) -> DiffusersTrajectory[Conditioning, Reference]:
+        """Draws the noise, then encodes the picture that leads, if there is one."""
+        schedule = self.schedule(spec, image_index)
+        latents = self._pipeline._pack_latents(self._noise(spec, schedule, encoded.context.dtype))
+        reference = None if spec.source is None else self._reference(spec, schedule)
+        return DiffusersTrajectory(spec, schedule, latents, encoded, reference)
+
+    def _noise(self, spec: ImageSpec, schedule: Schedule, dtype: torch.dtype) -> torch.Tensor:
+        height, width = self._latent_size(spec)
+        noise: torch.Tensor = randn_tensor(
+            (1, self._transformer.config.in_channels, height // 2, width // 2),
+            generator=schedule.generator,
+            device=self._device,
+            dtype=dtype,
+        )
+        return noise
+
+    def _reference(self, spec: ImageSpec, schedule: Schedule) -> Reference:
+        assert spec.source is not None
+        processor, multiple_px = self._pipeline.image_processor, self._pipeline.vae_scale_factor * 2
+        given = picture(spec.source.image)
+        if given.width * given.height > _LARGEST_EDGE_PX**2:
+            given = processor._resize_to_target_area(given, _LARGEST_EDGE_PX**2)
+        pixels = processor.preprocess(
+            given,
+            height=given.height // multiple_px * multiple_px,
+            width=given.width // multiple_px * multiple_px,
+            resize_mode="crop",
+        )
+        latents, ids = self._pipeline.prepare_image_latents(
+            images=[pixels],
+            batch_size=1,
+            generator=schedule.generator,
+            device=self._device,
+            dtype=self.vae.dtype,
+        )
+        return Reference(latents, ids)
+
+    @torch.inference_mode()
+    def arguments(
+        self, trajectories: Sequence[DiffusersTrajectory[Conditioning, Reference]]
+    ) -> dict[str, Any]:
+        """Transformer inputs; ids are shared by the batch, whose sizes are all equal."""
+        given = [one.conditioning for one in trajectories]
+        dtype = trajectories[0].latents.dtype
+        timesteps = torch.cat([one.schedule.timestep.expand(1).to(dtype) for one in trajectories])
+        ids = self._latent_ids(trajectories[0].spec)
+        reference = trajectories[0].extra
+        if reference is not None:
+            ids = torch.cat([ids, reference.ids], dim=1)
+        without = [one.without for one in given if one.without is not None]
+        return {
+            "hidden_states": torch.cat([self._model_input(one) for one in trajectories]),
+            "timestep": timesteps / 1000,
+            "encoder_hidden_states": torch.cat([one.context for one in given]),
+            "txt_ids": given[0].text_ids[0],
+            "img_ids": ids[0],
+            "without": torch.cat(without) if without else None,
+        }
+
+    def _model_input(self, one: DiffusersTrajectory[Conditioning, Reference]) -> torch.Tensor:
+        """Latents, and those of the picture that leads: [1, tokens, channels]."""
+        reference = one.extra
+        given = one.latents if reference is None else torch.cat([one.latents, reference.latents], 1)
+        return given.to(self._transformer.dtype)
+
+    def _latent_ids(self, spec: ImageSpec) -> torch.Tensor:
+        height, width = self._latent_size(spec)
+        empty = torch.empty((1, 1, height // 2, width // 2), device="meta")
+        ids: torch.Tensor = self._pipeline._prepare_latent_ids(empty).to(self._device)
+        return ids
+
+    @torch.inference_mode()
+    def predict(self, arguments: dict[str, Any]) -> torch.Tensor:
+        """One evaluation, or two of a guided step: [rows, 1 or 2, tokens, channels]."""
+        inputs = dict(arguments)
+        without = inputs.pop("without")
+        predicted = [self.network(inputs)]
+        if without is not None:
+            predicted.append(self.network(inputs | {"encoder_hidden_states": without}))
+        return torch.stack(predicted, dim=1)
+
+    def guided(
+        self, one: DiffusersTrajectory[Conditioning, Reference], predicted: torch.Tensor
+    ) -> torch.Tensor:
+        """Of the tokens that are the image's own; of two evaluations, away from the second."""
+        own = predicted[:, :, : one.latents.shape[1]].unbind(dim=1)
+        if len(own) == 1:
+            return own[0]
+        return own[1] + one.spec.guidance_scale * (own[0] - own[1])
+
+    def unpacked(self, latents: torch.Tensor, spec: ImageSpec) -> torch.Tensor:
+        """Packed latents as the VAE makes them, with its own mean and deviation: [1, C, h, w]."""
+        pipeline, norm = self._pipeline, self.vae.bn
+        height, width = self._latent_size(spec)
+        shape = (1, -1, 1, 1)
+        ids = self._latent_ids(spec)
+        placed = pipeline._unpack_latents_with_ids(latents, ids, height // 2, width // 2)
+        mean = norm.running_mean.view(shape).to(placed.device, placed.dtype)
+        variance = norm.running_var.view(shape) + self.vae.config.batch_norm_eps
+        deviation = torch.sqrt(variance).to(placed.device, placed.dtype)
+        unpacked: torch.Tensor = pipeline._unpatchify_latents(placed * deviation + mean)
+        return unpacked
+
+    def to_image(self, latents: torch.Tensor) -> torch.Tensor:
+        """Runs the VAE."""
+        return self.decoder(latents)

@@ -1,0 +1,117 @@
+"""FLUX.2 klein against the stock pipeline, alone and at each level shared."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from darkroom_server.backends.diffusers.families.flux2_klein import Flux2KleinStepModel
+from darkroom_server.backends.diffusers.pictures import picture
+from darkroom_server.backends.prompt_cache import PromptCache
+from darkroom_server.domain.jobs import ImageSpec, Reproducibility, Task
+from tests.parity.shared import (
+    assert_equal_among_any_neighbours,
+    assert_within_tolerance,
+    shared_exactly,
+    staggered,
+    stepped,
+)
+from tests.parity.test_sdxl_steps import image_spec, source_spec
+from tests.parity.tiny_flux2 import random_klein
+
+SCHEDULERS = ("FlowMatchEulerDiscreteScheduler",)
+
+
+@pytest.fixture(scope="module")
+def pipelines(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("tokenizer")
+    return {
+        "base": random_klein(folder),
+        "distilled": random_klein(folder, is_distilled=True),
+        "bf16": random_klein(folder).to(torch.bfloat16),
+    }
+
+
+def step_model(pipeline: Any) -> Flux2KleinStepModel:
+    return Flux2KleinStepModel(
+        pipeline, allowed_schedulers=SCHEDULERS, prompts=PromptCache(max_bytes=1 << 20)
+    )
+
+
+def spec_of(**changes: Any) -> ImageSpec:
+    return image_spec(**({"scheduler": SCHEDULERS[0], "negative_prompt": None} | changes))
+
+
+def led(**changes: Any) -> dict[str, Any]:
+    """A request with a picture that leads it."""
+    return {"task": Task.IMAGE_TO_IMAGE, "source": source_spec(strength=1.0), **changes}
+
+
+def stock(pipeline: Any, spec: ImageSpec) -> np.ndarray:
+    made = pipeline(
+        image=None if spec.source is None else picture(spec.source.image),
+        prompt=spec.prompt,
+        width=spec.width_px,
+        height=spec.height_px,
+        num_inference_steps=spec.step_count,
+        guidance_scale=spec.guidance_scale,
+        generator=torch.Generator("cpu").manual_seed(spec.seeds[0]),
+    )
+    return np.asarray(made.images[0])
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        pytest.param("base", led(), id="led"),
+        pytest.param("bf16", led(), id="led-bf16"),
+        pytest.param("base", {"width_px": 96, "height_px": 48, "seeds": (0,)}, id="wide"),
+        pytest.param("base", {"guidance_scale": 1.0, "step_count": 7}, id="without-guidance"),
+        pytest.param("distilled", {"step_count": 1, "prompt": ""}, id="distilled"),
+        pytest.param("bf16", {}, id="bf16"),
+    ],
+)
+def test_alone_it_equals_stock(
+    pipelines: dict[str, Any], name: str, changes: dict[str, Any]
+) -> None:
+    spec = spec_of(**changes)
+    made = stepped(step_model(pipelines[name]), spec)
+    np.testing.assert_array_equal(made, stock(pipelines[name], spec))
+
+
+def mixed(level: Reproducibility) -> list[ImageSpec]:
+    changes: list[dict[str, Any]] = [
+        {"seeds": (1,), "step_count": 2, "guidance_scale": 2.0},
+        {"seeds": (2,), "step_count": 3, "prompt": "a blue house"},
+        {"seeds": (3,), "step_count": 3},
+        led(seeds=(4,), step_count=3),
+        led(seeds=(5,), step_count=2, guidance_scale=2.0),
+    ]
+    return [spec_of(**one, reproducibility=level) for one in changes]
+
+
+def test_exact_steps_are_shared_and_bit_equal_to_stock(
+    pipelines: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    specs = mixed(Reproducibility.EXACT)
+    made = shared_exactly(step_model(pipelines["base"]), specs, monkeypatch)
+    for one, spec in zip(made, specs, strict=True):
+        np.testing.assert_array_equal(one, stock(pipelines["base"], spec))
+
+
+def test_shared_steps_stay_within_the_tolerance(pipelines: dict[str, Any]) -> None:
+    specs = mixed(Reproducibility.TOLERANCE)
+    for made, spec in zip(staggered(step_model(pipelines["base"]), specs), specs, strict=True):
+        assert_within_tolerance(made, stock(pipelines["base"], spec))
+
+
+@pytest.mark.slow
+def test_exact_images_have_equal_bytes_across_neighbour_schedules(
+    pipelines: dict[str, Any],
+) -> None:
+    specs = mixed(Reproducibility.EXACT)
+    assert_equal_among_any_neighbours(lambda: step_model(pipelines["base"]), specs)
