@@ -135,5 +135,6 @@ def write_manifest(version_folder: Path) -> None:
 
 
 def size_bytes(folder: Path) -> int:
-    """What all files of a folder take."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    """What all files of a folder take, but for those that a server keeps there: `.name`."""
+    found = (path for path in folder.rglob("*") if path.is_file())
+    return sum(path.stat().st_size for path in found if not path.name.startswith("."))

@@ -129,7 +129,7 @@ def test_the_openai_client_draws_with_a_key_and_names_its_errors(guarded: Guarde
     with pytest.raises(openai.AuthenticationError) as stranger:
         draw(openai_of(guarded, "sk-nobody"))
     assert stranger.value.code == "invalid_api_key"
-    assert [one.id for one in client.models.list()] == ["quick", "slow"]
+    assert [one.id for one in client.models.list()] == ["narrow", "quick", "slow"]
     with pytest.raises(openai.AuthenticationError):
         openai_of(guarded, "sk-nobody").models.list()
 
