@@ -87,7 +87,7 @@ check: lint types protos-check arch ## format, lint, types, layers, protos: ever
 TEST_PROCESSES ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 
 test: setup ## all tests
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-gpu: setup ## parity with the stock pipelines on a GPU
 	DARKROOM_PARITY_DEVICE=cuda $(BIN)/pytest tests/parity/test_shared_steps.py tests/parity/test_sdxl_steps.py \

@@ -61,11 +61,13 @@ export function clearNotes(name) {
   for (const note of document.querySelectorAll(".note")) if (!name || note.dataset.of === name) clear(note);
 }
 
-/** A note goes when its field changes. */
+/**
+ * A note goes when its field changes: at once, and not when the field is left. What moved the page then
+ * would take a button away from under the pointer that is pressing it.
+ */
 export function connectNotes() {
-  for (const kind of ["input", "change"])
-    document.addEventListener(kind, (event) => {
-      const place = event.target.closest?.("[data-field], [data-notes]");
-      if (place) clearNotes(place.dataset.field ?? place.dataset.notes);
-    });
+  document.addEventListener("input", (event) => {
+    const place = event.target.closest?.("[data-field], [data-notes]");
+    if (place) clearNotes(place.dataset.field ?? place.dataset.notes);
+  });
 }
