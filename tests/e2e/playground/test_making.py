@@ -33,11 +33,11 @@ def test_page_1_row_12_a_drawn_mask_is_repainted_and_the_rest_stays(page: playwr
     page.get_by_role("button", name="Use as input").first.click()
     canvas = page.locator("#mask")
     canvas.wait_for()
+    page.fill("#brush", "100")
     page.locator("#image-shown").scroll_into_view_if_needed()
     box = canvas.bounding_box()
     assert box is not None
     middle = box["y"] + box["height"] / 2
-    page.fill("#brush", "100")
     page.mouse.move(box["x"] + box["width"] * 0.4, middle)
     page.mouse.down()
     page.mouse.move(box["x"] + box["width"] * 0.6, middle, steps=5)
