@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
+from diffusers.pipelines.flux.pipeline_flux import calculate_shift
 from diffusers.pipelines.flux.pipeline_flux_img2img import retrieve_latents
 from diffusers.utils.torch_utils import randn_tensor
 
@@ -36,6 +37,19 @@ class FlowStepModel(DiffusersStepModel[Encoded, Extra]):
     @abstractmethod
     def _latent_size(self, spec: ImageSpec) -> tuple[int, int]:
         """Height and width of the autoencoder's latents."""
+
+    def _shift(self, scheduler: Any, spec: ImageSpec) -> float:
+        """How far the scheduler shifts sigmas for so many image tokens of 2x2 latents."""
+        height, width = self._latent_size(spec)
+        config = scheduler.config
+        shift: float = calculate_shift(
+            (height // 2) * (width // 2),
+            config.get("base_image_seq_len", 256),
+            config.get("max_image_seq_len", 4096),
+            config.get("base_shift", 0.5),
+            config.get("max_shift", 1.15),
+        )
+        return shift
 
     def _first_latents(
         self, spec: ImageSpec, schedule: Schedule, dtype: torch.dtype

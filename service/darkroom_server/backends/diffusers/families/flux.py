@@ -13,7 +13,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from diffusers.pipelines.flux.pipeline_flux import calculate_shift
 
 from darkroom_server.backends.diffusers.families.flow import FlowStepModel
 from darkroom_server.backends.diffusers.first_block import (
@@ -97,15 +96,7 @@ class FluxStepModel(FlowStepModel[Conditioning, torch.Tensor]):
 
     def set_timesteps(self, scheduler: Any, spec: ImageSpec, device: torch.device) -> None:
         """Evenly spaced sigmas, or the scheduler's own, shifted by the number of image tokens."""
-        height, width = self._latent_size(spec)
-        config = scheduler.config
-        mu = calculate_shift(
-            (height // 2) * (width // 2),
-            config.get("base_image_seq_len", 256),
-            config.get("max_image_seq_len", 4096),
-            config.get("base_shift", 0.5),
-            config.get("max_shift", 1.15),
-        )
+        config, mu = scheduler.config, self._shift(scheduler, spec)
         if config.get("use_flow_sigmas"):
             scheduler.set_timesteps(spec.step_count, device=device, mu=mu)
             return

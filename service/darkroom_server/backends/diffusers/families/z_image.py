@@ -15,7 +15,6 @@ from typing import Any, ClassVar
 
 import torch
 from diffusers.pipelines.z_image.pipeline_z_image import (
-    calculate_shift,
     get_default_z_image_sigmas,
 )
 
@@ -99,15 +98,7 @@ class ZImageStepModel(FlowStepModel[Conditioning, None]):
 
     def set_timesteps(self, scheduler: Any, spec: ImageSpec, device: torch.device) -> None:
         """Evenly spaced sigmas, shifted by the number of image tokens where the scheduler does."""
-        height, width = self._latent_size(spec)
-        config = scheduler.config
-        mu = calculate_shift(
-            (height // 2) * (width // 2),
-            config.get("base_image_seq_len", 256),
-            config.get("max_image_seq_len", 4096),
-            config.get("base_shift", 0.5),
-            config.get("max_shift", 1.15),
-        )
+        mu = self._shift(scheduler, spec)
         sigmas = get_default_z_image_sigmas(spec.step_count)
         scheduler.set_timesteps(sigmas=sigmas, device=device, mu=mu)
 
