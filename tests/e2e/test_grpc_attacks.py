@@ -21,11 +21,11 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 from PIL import Image
 
+from bench.raw_http2 import GOAWAY, PING, WATCH, RawConnection, frame, message
 from bench.serving import DARKROOM, Server, serving
 from darkroom.v1.image_service_pb2 import GenerateRequest
 from darkroom.v1.image_service_pb2_grpc import ImageServiceStub
 from darkroom_client import Client
-from tests.e2e.raw_http2 import GOAWAY, PING, WATCH, RawConnection, frame, message
 
 MIB = 1 << 20
 #: Of this size four messages that take long are let come, two on a connection.
