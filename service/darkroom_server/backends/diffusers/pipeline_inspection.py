@@ -1,6 +1,6 @@
 """What the pipeline classes of the installed diffusers take and give, read off their code.
 
-Run as a program it writes `models/pipeline_calls.json`.
+Run as a program it writes `pipelines/pipeline_calls.json`.
 """
 
 from __future__ import annotations
