@@ -22,7 +22,7 @@ import grpc
 import httpx
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
-from tests.unit.wire.pictures import encoded, gradient, jpeg_of_scans
+from tests.unit.image_decoding.pictures import encoded, gradient, jpeg_of_scans
 
 from bench.raw_http2 import PING, RawConnection, frame, message
 from bench.serving import Server
