@@ -25,9 +25,12 @@ FIND_PYTHON := found=; \
 # image is such a block; keeping them costs a third of the CPU per streamed MiB (docs/operations.md).
 LAUNCH := MALLOC_MMAP_THRESHOLD_=67108864 MALLOC_TRIM_THRESHOLD_=268435456
 
+# Compiled modules are kept, also where the environment says otherwise: torch and diffusers are thousands.
+export PYTHONDONTWRITEBYTECODE :=
+
 PACKAGES := protos/gen/python clients/python service
 
-.PHONY: help setup proto reference docs fmt lint types arch protos-check check test compat compat-clients fuzz clients-test clients-check browser redis demo demo-ray test-ray serve gallery bench bench-denoisers bench-gpu bench-report test-gpu clean exact pipelines soak train
+.PHONY: help setup proto reference docs fmt lint types arch protos-check check test compat compat-clients fuzz clients-test clients-check browser redis demo demo-ray test-ray serve gallery bench bench-denoisers bench-gpu bench-report test-gpu clean exact exports pipelines soak train
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -87,7 +90,7 @@ check: lint types protos-check arch ## format, lint, types, layers, protos: ever
 TEST_PROCESSES ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 
 test: setup ## all tests
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder $(ARGS)
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-gpu: setup ## parity with the stock pipelines on a GPU
 	DARKROOM_PARITY_DEVICE=cuda $(BIN)/pytest tests/parity/test_shared_steps.py tests/parity/test_sdxl_steps.py \
@@ -96,6 +99,9 @@ test-gpu: setup ## parity with the stock pipelines on a GPU
 
 exact: setup ## a thousand mixed images of every family under load, each against the pipeline alone
 	DARKROOM_EXACT_IMAGES=80 $(BIN)/pytest -rP --timeout=3600 tests/parity/test_exact_load.py $(ARGS)
+
+exports: setup ## the exported denoisers of every family against torch's: some minutes
+	$(BIN)/pytest -m "slow or not slow" tests/parity/test_denoisers.py $(ARGS)
 
 pipelines: setup ## a small one of every pipeline class of diffusers, served and compared: some minutes
 	$(BIN)/pytest -m "slow or not slow" tests/parity/test_every_pipeline.py $(ARGS)

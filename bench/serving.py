@@ -16,7 +16,7 @@ from typing import Any
 
 from darkroom_client import Client
 
-WAIT_S = 120.0
+WAIT_S = 600.0
 DARKROOM = (str(Path(sys.executable).with_name("darkroom")),)
 
 

@@ -17,7 +17,7 @@ INTERNALS = re.compile(
     r"|\b(?:PIL|Pillow|numpy|protobuf|darkroom_server)\b"
 )
 #: No case may take longer, whatever the server does with it.
-TIMEOUT_S = 60.0
+TIMEOUT_S = 300.0
 
 
 @dataclass(frozen=True, slots=True)

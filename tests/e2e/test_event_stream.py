@@ -35,7 +35,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     (repository / "m" / "config.pbtxt").write_text("backend: BACKEND_FAKE\n")
     with serving(repository) as server, connected(server) as client:
         port = server.until("listening")["http_port"]
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}/darkroom/v1", timeout=60) as http:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}/darkroom/v1", timeout=300) as http:
             yield Service(server, client, http)
             assert [image.seed for image in client.generate("x", seed=3).images] == [3]
             assert "unhandled error" not in {entry.get("event") for entry in server.log}

@@ -28,7 +28,7 @@ REPOSITORY = Path(__file__).parents[2] / "model_repo"
 
 def darkroom(*arguments: str) -> subprocess.CompletedProcess[str]:
     program = str(Path(sys.executable).with_name("darkroom"))
-    return subprocess.run([program, *arguments], capture_output=True, text=True, timeout=120)
+    return subprocess.run([program, *arguments], capture_output=True, text=True, timeout=300)
 
 
 def test_an_embedded_model_is_loaded_with_progress_serves_and_comes_back_after_a_restart(

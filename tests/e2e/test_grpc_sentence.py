@@ -71,7 +71,7 @@ def test_grpc_sentence_a_stock_client_gets_an_image_beyond_its_message_limit(
         connected(server),
         grpc.insecure_channel(server.address) as channel,
     ):
-        events = [one.event for one in ImageServiceStub(channel).Generate(request, timeout=60)]
+        events = [one.event for one in ImageServiceStub(channel).Generate(request, timeout=300)]
     content = b"".join(one.chunk.content for one in events if one.HasField("chunk"))
     assert len(content) > 4 << 20
     assert Image.open(io.BytesIO(content)).size == (2048, 2048)

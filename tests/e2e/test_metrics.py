@@ -12,7 +12,8 @@ from bench.serving import Server, connected, serving
 from darkroom_server.telemetry.metrics import METRICS
 
 REPOSITORY = Path(__file__).parents[2] / "model_repo"
-WAIT_S = 30.0
+FLAGS = ("--model-control", "explicit", "--load-model", "tiny-sdxl")
+WAIT_S = 300.0
 STEP_COUNT = 3
 
 
@@ -47,7 +48,7 @@ def asked_over_http(server: Server) -> None:
 
 
 def test_two_requests_of_one_text_are_seen_in_every_metric() -> None:
-    with serving(REPOSITORY) as server, connected(server) as client:
+    with serving(REPOSITORY, *FLAGS) as server, connected(server) as client:
         asked_over_http(server)
         before = scraped(server)
         pictures = [
@@ -78,8 +79,7 @@ def test_two_requests_of_one_text_are_seen_in_every_metric() -> None:
 
 
 def test_a_prompt_cache_without_room_keeps_no_text() -> None:
-    flags = ("--model-control", "explicit", "--load-model", "tiny-sdxl")
-    with serving(REPOSITORY, *flags, "--prompt-cache-bytes", "0") as server:
+    with serving(REPOSITORY, *FLAGS, "--prompt-cache-bytes", "0") as server:
         with connected(server) as client:
             for seed in (1, 2):
                 client.generate("a red circle", model="tiny-sdxl", seed=seed, steps=1)

@@ -74,7 +74,7 @@ def at_work(client: Client, steps: int) -> tuple[threading.Thread, list[Event]]:
 
     thread = threading.Thread(target=run)
     thread.start()
-    assert begun.wait(30)
+    assert begun.wait(300)
     return thread, events
 
 

@@ -62,7 +62,7 @@ FAMILIES: dict[str, Callable[[Path], Any]] = {
     "flux-dev": lambda folder: random_flux(folder, guided=True),
     "flux-fill": random_flux_fill,
 }
-#: The families whose every export is tried; the others' are tried once.
+#: The families whose every export is tried; the others' are tried once, by `make exports`.
 WHOLE = ("sdxl", "flux-dev")
 
 
@@ -73,7 +73,12 @@ class Example:
     traced: Path
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
+@pytest.fixture(
+    scope="module",
+    params=[
+        name if name in WHOLE else pytest.param(name, marks=pytest.mark.slow) for name in FAMILIES
+    ],
+)
 def example(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Example:
     """A version with its ONNX graph, which all exports are made of."""
     torch.set_num_threads(1)

@@ -27,7 +27,7 @@ READER_BYTES = 8 * IMAGE_BYTES
 #: The process's own growth: threads' stacks, caches, what glibc keeps.
 SLACK_BYTES = 64 * MIB
 #: The memory goes back within two looks of 10 s; a busy machine may need longer.
-PATIENCE_S = 120.0
+PATIENCE_S = 300.0
 
 
 def resident_bytes(server: Server) -> int:

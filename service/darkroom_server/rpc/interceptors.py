@@ -219,7 +219,11 @@ async def _answering(call: _Call, context: _Context) -> AsyncIterator[None]:
     released.
     """
     begin_call(call.notes)
+    is_quiet, call.quiet = call.quiet, True
     try:
+        # Who resets a call at once is gone now: many thousands of such calls cost little.
+        await asyncio.sleep(0)
+        call.quiet = is_quiet
         call.enter(context)
         await count_call(call.method)
         yield

@@ -39,7 +39,7 @@ class Redirected(httpx2.HTTPTransport):
 
 
 def client():
-    return httpx2.Client(transport=Redirected(), follow_redirects=True, timeout=60)
+    return httpx2.Client(transport=Redirected(), follow_redirects=True, timeout=300)
 
 
 set_client_factory(client)

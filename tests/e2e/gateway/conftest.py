@@ -56,7 +56,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         for name in MODELS:
             server.until("model", model=f"{name}/1", state="ready")
         url = f"http://127.0.0.1:{server.until('listening')['http_port']}"
-        with httpx.Client(base_url=url, timeout=60) as http:
+        with httpx.Client(base_url=url, timeout=300) as http:
             yield Service(server, grpc, url, http)
             assert [image.seed for image in grpc.generate("x", seed=3).images] == [3]
             assert "unhandled error" not in {entry.get("event") for entry in server.log}

@@ -38,7 +38,7 @@ def test_a_stream_that_is_left_stops_nothing(service: Service) -> None:
     made = service.http.post("/queue/fal-ai/slow", json=body).json()
     with httpx.stream("GET", f"{made['status_url']}/stream") as answer:
         next(answer.iter_lines())
-    with httpx.stream("GET", f"{made['status_url']}/stream", timeout=60) as answer:
+    with httpx.stream("GET", f"{made['status_url']}/stream", timeout=300) as answer:
         lines = [line for line in answer.iter_lines() if line.startswith("data: ")]
     assert '"COMPLETED"' in lines[-1]
     assert httpx.get(made["response_url"]).status_code == httpx.codes.OK

@@ -19,7 +19,7 @@ def test_a_request_waits_for_its_model_unless_it_says_otherwise(tmp_path: Path) 
         assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
         expected = {"error": "Model late is currently loading", "estimated_time": 5.0}
         assert refused.json() == expected
-        held = httpx.post(url, json={"inputs": "x"}, timeout=60)
+        held = httpx.post(url, json={"inputs": "x"}, timeout=300)
         assert held.status_code == httpx.codes.OK
         served = httpx.post(url, json={"inputs": "x"}, headers={"x-wait-for-model": "false"})
         assert served.status_code == httpx.codes.OK

@@ -31,7 +31,7 @@ def http() -> Iterator[httpx.Client]:
         for name in ALIASES.values():
             server.until("model", model=f"{name}/1", state="ready")
         url = f"http://127.0.0.1:{server.until('listening')['http_port']}"
-        with httpx.Client(base_url=url, timeout=120) as client:
+        with httpx.Client(base_url=url, timeout=300) as client:
             yield client
 
 

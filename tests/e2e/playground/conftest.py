@@ -17,7 +17,7 @@ playwright = pytest.importorskip("playwright.sync_api")
 
 REPOSITORY = Path(__file__).parents[3]
 #: Far more than it takes on a machine that does nothing else.
-WAIT_MS = 120_000
+WAIT_MS = 600_000
 #: Where screenshots are kept, for people to look at; nowhere unless it is set.
 SHOTS = os.environ.get("PLAYGROUND_SHOTS")
 

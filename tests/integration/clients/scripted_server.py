@@ -158,7 +158,7 @@ class Images(image_service_pb2_grpc.ImageServiceServicer):
         def script(_request: Request, context: grpc.ServicerContext) -> Iterator[Event]:
             context.add_callback(self.cancelled.set)
             yield from events
-            self.cancelled.wait(30)
+            self.cancelled.wait(300)
 
         return script
 
@@ -254,4 +254,4 @@ class ScriptedServer:
 
     def __exit__(self, *_: object) -> None:
         self.images.cancelled.set()
-        self._server.stop(grace=None).wait(10)
+        self._server.stop(grace=None).wait(300)

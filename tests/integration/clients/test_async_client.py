@@ -46,7 +46,7 @@ BUSY = fails(grpc.StatusCode.UNAVAILABLE, "no room", error_info("QUEUE_FULL"), p
 
 @pytest.fixture
 async def client(server: ScriptedServer) -> AsyncIterator[AsyncClient]:
-    async with AsyncClient(server.address, timeout=30) as client:
+    async with AsyncClient(server.address, timeout=300) as client:
         yield client
 
 

@@ -35,7 +35,7 @@ from darkroom_server.engine.seat import MAX_DEATHS
 from darkroom_server.telemetry.metrics import Metrics
 from tests.unit.specs import image_spec
 
-WAIT_S = 30.0
+WAIT_S = 300.0
 
 
 def fake_repository(

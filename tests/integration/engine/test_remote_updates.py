@@ -115,7 +115,7 @@ async def test_the_server_is_not_ready_before_its_models_have_been_fetched(
 
     def slow(store: RemoteStore, name: str, begin: int, end: int) -> bytes:
         if name == "fake/1/weights":
-            may_come.wait(60)
+            may_come.wait(300)
         return read(store, name, begin, end)
 
     monkeypatch.setattr(RemoteStore, "read", slow)

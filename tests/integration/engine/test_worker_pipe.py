@@ -13,7 +13,7 @@ from darkroom_server.worker.main import run_worker
 from darkroom_server.worker.messages import WorkerReady, WorkerSpec
 from tests.integration.engine.test_engine import fake_repository
 
-WAIT_S = 30.0
+WAIT_S = 300.0
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ class Client:
         return await self.answer()
 
     async def answer(self) -> bytes:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(300):
             try:
                 line = await self._reader.readline()
                 with suppress(asyncio.IncompleteReadError):
@@ -73,14 +73,14 @@ class Client:
             return line.rstrip()
 
     async def is_over(self) -> bool:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(300):
             with suppress(ConnectionError):
                 return await self._reader.read(1) == b""
             return True
 
 
 async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(300):
         while not holds():
             await asyncio.sleep(0.01)
 
@@ -150,7 +150,7 @@ async def test_a_body_that_was_refused_is_not_taken_for_ever() -> None:
         head = refused + b"content-length: 100000000\r\n\r\n"
         assert await one.ask(head) == b"HTTP/1.1 415 Unsupported Media Type"
         with suppress(ConnectionError):
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(300):
                 while len(http._connections):
                     one._writer.write(b"x")
                     await asyncio.sleep(0.02)
@@ -176,7 +176,7 @@ async def test_an_answer_that_nobody_reads_is_not_kept() -> None:
         one._writer.transport.pause_reading()
         asked = b"GET /openapi.json HTTP/1.1\r\nhost: localhost\r\n\r\n"
         with suppress(ConnectionError):
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(300):
                 while len(http._connections):
                     one._writer.write(asked * 100)
                     await asyncio.sleep(0.02)

@@ -71,7 +71,7 @@ async def served() -> AsyncIterator[Served]:
 
 
 async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(300):
         while not holds():
             await asyncio.sleep(0.01)
 
@@ -121,7 +121,7 @@ async def test_those_go_who_read_nothing(way: str) -> None:
             await until(lambda: given_up() >= LEAST_GIVEN_UP_COUNT)
             assert at.undelivered.total_bytes <= MAX_BYTES
         path, body = WAYS["openai"]
-        async with httpx.AsyncClient(base_url=at.url, timeout=60) as client:
+        async with httpx.AsyncClient(base_url=at.url, timeout=300) as client:
             answer = await client.post(path, json=body)
             assert answer.status_code == 200
             assert len(answer.json()["data"][0]["b64_json"]) == -(-IMAGE_BYTES // 3) * 4
@@ -131,7 +131,7 @@ async def test_those_go_who_read_nothing(way: str) -> None:
 
 
 async def test_downloads_count_too() -> None:
-    async with served() as at, httpx.AsyncClient(base_url=at.url, timeout=60) as client:
+    async with served() as at, httpx.AsyncClient(base_url=at.url, timeout=300) as client:
         body = {"prompt": "x", "response_format": "url"}
         made = await client.post("/v1/images/generations", json=body)
         path = httpx.URL(made.json()["data"][0]["url"]).path
@@ -150,7 +150,7 @@ async def test_downloads_count_too() -> None:
 
 
 async def test_who_reads_slowly_is_served_among_those_who_do_not() -> None:
-    async with served() as at, httpx.AsyncClient(base_url=at.url, timeout=60) as client:
+    async with served() as at, httpx.AsyncClient(base_url=at.url, timeout=300) as client:
         path, body = WAYS["openai"]
         async with client.stream("POST", path, json=body) as answer:
             pieces, silent, read_bytes = answer.aiter_raw(PIECE_BYTES), [], 0

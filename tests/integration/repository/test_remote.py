@@ -20,7 +20,7 @@ from darkroom_server.repository.scan import RepositoryScan
 from tests.integration.repository.s3_server import URL, Bucket, serving_s3
 from tests.unit.repository.builders import SDXL_INDEX, Repository, pipeline_files
 
-WAIT_S = 30.0
+WAIT_S = 300.0
 FAKE = "backend: BACKEND_FAKE\n"
 ROOMY = 10**9
 

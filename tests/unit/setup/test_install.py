@@ -95,3 +95,24 @@ def test_wrong_usage_says_what_there_is() -> None:
         text=True,
     )
     assert (done.returncode, done.stderr) == (2, "usage: install.py run | tools\n")
+
+
+def test_what_the_service_imports_is_compiled_whatever_the_environment_says(
+    install: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "entry.py").write_text("")
+    monkeypatch.setattr(install, "PYTHON", Path(sys.executable))
+    monkeypatch.setattr(install, "ENTRIES", ("entry",))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    install.compile_modules()
+    assert list((tmp_path / "__pycache__").glob("entry.*.pyc"))
+
+
+def test_a_service_that_cannot_be_imported_is_no_environment(
+    install: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(install, "PYTHON", Path(sys.executable))
+    monkeypatch.setattr(install, "ENTRIES", ("json", "not_there_at_all"))
+    with pytest.raises(install.SetupError, match=r"cannot be imported.*not_there_at_all"):
+        install.compile_modules()

@@ -158,14 +158,14 @@ def test_jobs_are_admitted_and_cancelled_while_a_step_runs() -> None:
     class Held(FakeStepModel):
         def denoise(self, inputs: list[FakeTrajectory]) -> list[int]:
             step_runs.set()
-            may_end.wait(10)
+            may_end.wait(300)
             return super().denoise(inputs)
 
     bench = Bench(Held())
     loop = threading.Thread(target=bench.loop.run)
     loop.start()
     bench.loop.post(shared("a", step_count=1))
-    assert step_runs.wait(10)
+    assert step_runs.wait(300)
     bench.loop.post(shared("b", step_count=1))
     told = [r for r in bench.reports if isinstance(r, JobReport) and r.job_id == "b"]
     assert [report.event for report in told] == [JobQueued(1)]
@@ -174,7 +174,7 @@ def test_jobs_are_admitted_and_cancelled_while_a_step_runs() -> None:
     said = len(bench.reports)
     bench.loop.post(StopWorker())
     may_end.set()
-    loop.join(10)
+    loop.join(300)
     assert not loop.is_alive()
     # The step that ran is counted, and nothing more is said of the jobs.
     assert [r for r in bench.reports[said:] if not isinstance(r, WorkerStats)] == []

@@ -132,7 +132,7 @@ def test_an_idle_loop_of_whole_requests_tells_of_its_last_steps(
     thread = threading.Thread(target=loop.run)
     thread.start()
     loop.post(shared("a", step_count=2))
-    was_told = told.wait(10)
+    was_told = told.wait(300)
     loop.post(StopWorker())
-    thread.join(10)
+    thread.join(300)
     assert was_told

@@ -65,9 +65,9 @@ def test_only_what_admission_asks_is_called_from_another_thread(
     thread.start()
     preview = PreviewSpec(interval_step_count=1)
     loop.post(shared("a", step_count=3, seeds=(1, 2), preview=preview))
-    assert completed.wait(60)
+    assert completed.wait(300)
     loop.post(StopWorker())
-    thread.join(60)
+    thread.join(300)
     assert not thread.is_alive()
     own = threading.get_ident()
     assert {name for name, ident in model.calls if ident == own} == of_any_thread

@@ -263,8 +263,8 @@ def test_a_worker_that_is_to_stop_leaves_at_the_next_step() -> None:
     loop = threading.Thread(target=bench.loop.run)
     loop.start()
     bench.loop.post(named("a", step_count=50))
-    assert runs.wait(10)
-    loop.join(10)
+    assert runs.wait(300)
+    loop.join(300)
     assert not loop.is_alive()
     assert bench.model.step_counts == [3]
     assert bench.failures() == {}
