@@ -44,7 +44,7 @@ from darkroom_server.worker.messages import (
 
 log = structlog.get_logger(__name__)
 
-#: How often a job may be at work when its worker dies before it is held to be the cause.
+#: A job fails after being in progress during this many worker crashes.
 MAX_JOB_ATTEMPTS = 3
 #: Deaths in a row with no job at work, and without a job done or `STABLE_S` of service in between,
 #: after which a worker is given up.
@@ -53,7 +53,7 @@ STABLE_S = 30.0
 #: Loads in a row that may fail for want of room; by then they were tried for most of a minute.
 MAX_STARVED_LOADS = 10
 FIRST_RESTART_DELAY_S, MAX_RESTART_DELAY_S = 0.1, 10.0
-#: A load may be silent for so many times as long as a worker with work in hand: compiling is.
+#: Hang time-out while loading, as a multiple of the normal one (compilation is silent).
 LOAD_PATIENCE = 3.0
 #: Jobs that are told something, or handed over, at once; between so many the event loop goes on.
 SLICE_COUNT = 256
