@@ -60,41 +60,42 @@ class ServerConfig(BaseSettings):
     )
     repository_cache: Path = Field(
         default=Path("~/.cache/darkroom"),
-        description="Where the copy of a URL's models is kept.",
+        description="Folder for the local copy of a remote repository.",
     )
     repository_cache_bytes: Annotated[int, Field(ge=1)] = Field(
         default=200_000_000_000,
-        description="Most that the copy may take.",
+        description="Maximum size of that copy in bytes.",
     )
     aliases: dict[str, str] = Field(
         default={},
-        description="Another name for a model, for clients that insist on one; may be repeated.",
+        description="Another name for a model, for clients with fixed model names; may be "
+        "repeated.",
     )
     model_control: Literal["none", "poll", "explicit"] = Field(
         default="none",
-        description="none: what the repository holds at start; poll: it is looked at again and "
-        "again; explicit: what is asked for by --load-model and `darkroom models "
-        "load`.",
+        description="none: load what the repository holds at startup; poll: also scan it for "
+        "changes; explicit: load only what --load-model and `darkroom models load` "
+        "request.",
     )
     load_models: list[str] = Field(
         default=[],
-        description="With explicit: a model to load at the start, '*' for all; may be repeated.",
+        description="With explicit: a model to load at startup, '*' for all; may be repeated.",
     )
     state_file: Path | None = Field(
         default=None,
-        description="Keeps what is loaded and labelled on request for the next start.",
+        description="Saves loads and labels that were requested, for the next start.",
     )
     memory_check: bool = Field(
         default=True,
-        description="Load only what fits into memory.",
+        description="Refuse loads that do not fit into memory.",
     )
     repository_poll_s: Annotated[float, Field(gt=0)] = Field(
         default=15.0,
-        description="Seconds between two looks.",
+        description="Seconds between two scans of the repository.",
     )
     repository_settle_s: Annotated[float, Field(ge=0)] = Field(
         default=2.0,
-        description="Seconds that files without a manifest must have stood still.",
+        description="Seconds without changes before files that have no manifest are loaded.",
     )
     host: str = Field(
         default="127.0.0.1",
@@ -110,35 +111,34 @@ class ServerConfig(BaseSettings):
     )
     cors_origins: list[str] = Field(
         default=[],
-        description="Origins whose pages may call the HTTP port, such as https://example.com; "
-        "* is every one.",
+        description="Origins that may call the HTTP port from a browser (CORS), such as "
+        "https://example.com; * allows all.",
     )
     allowed_hosts: list[str] = Field(
         default=[],
-        description="Names that a server without keys may be called by over HTTP, besides those of "
-        "this machine; where it listens beyond loopback, any name will do without this.",
+        description="Host names accepted over HTTP by a server without keys, besides this "
+        "machine's own; if unset, a server that listens beyond loopback accepts any.",
     )
     max_http_connections: Annotated[int, Field(ge=1)] = Field(
         default=4096,
-        description="HTTP connections at a time, at most half of the files that the process may "
-        "have open. Beyond it those go that ask for nothing.",
+        description="Maximum HTTP connections, at most half of the process's limit of open files."
+        " Beyond it, idle connections are closed.",
     )
     public_url: Annotated[str, AfterValidator(_web_url)] | None = Field(
         default=None,
-        description="Where callers reach the HTTP port, such as https://example.com/images: "
-        "addresses of images begin so. Unset, they begin as the address that was called.",
+        description="Public base URL of the HTTP port, such as https://example.com/images, for "
+        "links to images. Unset: the URL that the caller used.",
     )
     keys_file: Path | None = Field(
         default=None,
-        description="File of API keys; see `darkroom keys`. Without, all come in.",
+        description="File of API keys; see `darkroom keys`. Unset: no authentication.",
     )
     limits_storage: Annotated[str, AfterValidator(_redis_url)] = Field(
-        default="memory",
-        description="Where limits and credits are counted: memory or redis://…",
+        default="memory", description="Store for rate limits and credits: memory or redis://…"
     )
     reflection_needs_key: bool = Field(
         default=False,
-        description="Ask for a key for reflection too.",
+        description="Require a key for server reflection, too.",
     )
     tls_certificate: Path | None = Field(
         default=None,
@@ -150,7 +150,7 @@ class ServerConfig(BaseSettings):
     )
     tls_client_ca: Path | None = Field(
         default=None,
-        description="CA whose certificates gRPC clients must show.",
+        description="CA for client certificates, which gRPC clients must then present.",
     )
     insecure: bool = Field(
         default=False,
@@ -158,23 +158,24 @@ class ServerConfig(BaseSettings):
     )
     max_receive_bytes: Annotated[int, Field(ge=1 << 20)] = Field(
         default=64 << 20,
-        description="Largest request.",
+        description="Maximum size of a request in bytes.",
     )
     max_concurrent_streams: Annotated[int, Field(ge=1)] = Field(
         default=16384,
-        description="Calls at a time on one connection.",
+        description="Maximum concurrent calls on one connection.",
     )
     receive_timeout_s: Annotated[float, Field(gt=0)] = Field(
         default=60.0,
-        description="Seconds that a request over gRPC may take to arrive.",
+        description="Time-out for receiving a gRPC request, in seconds.",
     )
     unread_timeout_s: Annotated[float, Field(gt=0)] = Field(
         default=60.0,
-        description="Seconds that a caller over gRPC may read nothing.",
+        description="Time-out for a gRPC caller that does not read, in seconds.",
     )
     undelivered_bytes: Annotated[int, Field(ge=1 << 20)] = Field(
         default=512 << 20,
-        description="Most that results waiting to be read take, half of it for one call.",
+        description="Maximum bytes of results that callers have not read yet; one call may take "
+        "half.",
     )
     worker_thread_count: Annotated[int, Field(ge=0)] = Field(
         default=0,
@@ -183,52 +184,52 @@ class ServerConfig(BaseSettings):
     #: Of SDXL a text takes 0.6 MiB in FP32, of FLUX with 512 tokens 8 MiB.
     prompt_cache_bytes: Annotated[int, Field(ge=0)] = Field(
         default=256 << 20,
-        description="Most that prompt embeddings kept by a worker take; 0: none are kept.",
+        description="Size of a worker's cache of prompt embeddings in bytes; 0: no cache.",
     )
     worker_hang_limit_s: Annotated[float, Field(ge=0)] = Field(
         default=600.0,
-        description="Seconds of silence with work in hand after which a worker is restarted, and "
-        "three times as many while it loads; 0: never.",
+        description="Hang time-out in seconds: a busy worker that reports nothing for so long is "
+        "restarted; three times as long while it loads; 0: never.",
     )
     on: Literal["machine", "ray"] = Field(
         default="machine", description="machine: workers of this machine; ray: replicas on Ray."
     )
     ray_address: str = Field(
         default="local",
-        description="With ray: the cluster's address; auto: the one that this machine belongs to; "
-        "local: one of its own.",
+        description="With ray: the cluster's address; auto: this machine's cluster; local: start "
+        "a new one.",
     )
     min_replicas: Annotated[int, Field(ge=0)] = Field(
         default=1, description="With ray and --max-replicas: replicas kept when idle."
     )
     max_replicas: Annotated[int, Field(ge=0)] = Field(
-        default=0, description="With ray: most replicas; 0: as the instance groups say."
+        default=0, description="With ray: maximum replicas; 0: the number of the instance groups."
     )
     replica_wait_s: Annotated[float, Field(gt=0)] = Field(
         default=10.0,
-        description="On Ray, with max_replicas: device seconds of waiting work for which there is "
-        "one replica.",
+        description="On Ray, with max_replicas: seconds of queued device work per replica; the "
+        "target for scaling.",
     )
     replica_shrink_delay_s: Annotated[float, Field(ge=0)] = Field(
         default=300.0,
-        description="On Ray, with max_replicas: how long fewer replicas must have been enough "
-        "before there are fewer.",
+        description="On Ray, with max_replicas: delay before scaling down, in seconds.",
     )
     replica_cpus: Annotated[float, Field(ge=0)] = Field(
-        default=1.0, description="On Ray: what a replica takes of its node's CPUs."
+        default=1.0, description="On Ray: CPUs reserved for a replica."
     )
     replica_drain_s: Annotated[float, Field(ge=0)] = Field(
         default=60.0,
-        description="On Ray: what a replica that is to end has for what it runs; then that runs "
-        "again elsewhere.",
+        description="On Ray: seconds that a replica gets to finish its requests before it is "
+        "stopped; what is left runs again on another.",
     )
     drain_delay_s: Annotated[float, Field(ge=0)] = Field(
         default=0.0,
-        description="Seconds to serve on, not ready, after SIGTERM.",
+        description="Seconds after SIGTERM in which the server reports not ready and still "
+        "accepts requests.",
     )
     exit_timeout_s: Annotated[float, Field(ge=0)] = Field(
         default=30.0,
-        description="Seconds that running requests may take after that.",
+        description="Seconds that running requests then get to finish.",
     )
     log_format: Literal["text", "json"] = Field(
         default="text",

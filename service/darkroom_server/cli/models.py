@@ -210,7 +210,8 @@ def label(
 @with_access
 def watch(
     interval: Annotated[
-        float, typer.Option(min=0.1, max=3600.0, help="Seconds between two looks.")
+        float,
+        typer.Option(min=0.1, max=3600.0, help="Seconds between two updates."),
     ] = 1.0,
     *,
     access: ServerAccess,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, Collection, Coroutine, Iterable, Mapping
+from collections.abc import AsyncGenerator, Collection, Coroutine, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,20 +27,15 @@ from darkroom_server.engine.manager import Manager
 from darkroom_server.engine.memory_gate import MemoryGate
 from darkroom_server.engine.state_keeper import StateKeeper
 from darkroom_server.engine.supervisor import Supervisor
-from darkroom_server.lifecycle.carry_over import carry_over
-from darkroom_server.lifecycle.chosen import Chosen, as_chosen, choose
+from darkroom_server.lifecycle.desired_state import DesiredState
 from darkroom_server.lifecycle.labels import MovedLabels, check_shares
 from darkroom_server.lifecycle.resolution import known_version, resolve_model
-from darkroom_server.lifecycle.state_file import SavedState
 from darkroom_server.repository.location import Repository
 from darkroom_server.repository.scan import RepositoryModel, RepositoryScan
 
 log = structlog.get_logger(__name__)
 
-#: In `load_models`: all there are.
-EVERY_MODEL = "*"
-
-#: The shortest pause between two looks at a repository of which not all is there yet.
+#: The shortest pause between two scans of a repository of which not all is there yet.
 MIN_PAUSE_S = 0.2
 
 _NUMBER = re.compile("[0-9]{1,19}")
@@ -86,15 +81,9 @@ class ModelControl:
         self._repository = repository
         self._manager = manager
         self._gate = gate
-        self._look_lock = asyncio.Lock()
-        self._look = RepositoryScan(models=(), broken=(), problems=())
-        #: The last look without what was known before.
-        self._seen = self._look
+        self._scan_lock = asyncio.Lock()
+        self._desired = DesiredState(is_explicit=options.is_explicit)
         self._keeper = StateKeeper(options.state_file)
-        self._chosen: dict[str, Chosen] = {}
-        #: To be loaded as soon as they are seen; None: what the version policy says.
-        self._pending: dict[str, tuple[int, ...] | None] = {}
-        self._labels: dict[str, MovedLabels] = {}
         self._begun = asyncio.Event()
         self._changed = asyncio.Event()
         #: Loads and unloads go on when those who asked for them have gone.
@@ -103,15 +92,10 @@ class ModelControl:
     async def start(self) -> RepositoryScan:
         """Reads the state file and the repository; nothing is loaded before `begin`."""
         saved = await self._keeper.read()
-        self._labels = dict(saved.labels)
-        await self._look_again()
-        if self._options.is_explicit:
-            names = set(self._options.load_models)
-            if EVERY_MODEL in names:
-                names |= {model.info.name for model in self._look.models} | set(self._look.unread)
-            self._pending = dict.fromkeys(names - {EVERY_MODEL}) | dict(saved.loads)
-            self._choose_pending()
-        return self._wanted()
+        await self._scan()
+        self._desired.restore(saved, self._options.load_models)
+        self._request_pending()
+        return self._desired.wanted()
 
     def begin(self) -> None:
         """Starts loading what should be."""
@@ -125,17 +109,17 @@ class ModelControl:
     async def watch(self) -> None:
         """Looks again and again, or until nothing is being written any more."""
         poll_s = self._options.poll_s
-        while poll_s or self._look.is_unfinished:
+        while poll_s or self._desired.scan.is_unfinished:
             await asyncio.sleep(poll_s or max(self._options.settle_s, MIN_PAUSE_S))
-            await self.look()
-        for name in self._pending:
+            await self.scan()
+        for name in self._desired.pending:
             log.error("model to be loaded is not there", model=name)
 
-    async def look(self) -> None:
-        """Looks at the repository now, and begins what follows of it."""
-        async with self._look_lock:
-            await self._look_again()
-        self._choose_pending()
+    async def scan(self) -> None:
+        """Reads the repository now, and begins what follows of it."""
+        async with self._scan_lock:
+            await self._scan()
+        self._request_pending()
         self._tell()
 
     async def stop(self) -> None:
@@ -184,26 +168,26 @@ class ModelControl:
     async def _begin_load(
         self, name: str, version: str, *, evict_idle: bool, reload: bool
     ) -> tuple[Supervisor, ...]:
-        await self.look()
+        await self.scan()
         number = int(version) if _NUMBER.fullmatch(version) else 0
         self._require_read(name.removeprefix("models/"), (number,))
-        model = resolve_model(self._look, name)
+        model = resolve_model(self._desired.scan, name)
         found = model.info.name
-        self._pending.pop(found, None)
+        self._desired.forget_pending(found)
         numbers = (self._known_version(model, version),) if version else model.serving
         if not numbers:
             raise ModelUnavailable(found, f"the version policy of {found} chooses no version")
         self._require_read(found, numbers)
         if evict_idle:
             await self._make_room(model, numbers)
-        self._chosen[found] = choose(self._chosen.get(found), model, numbers, in_place=not version)
+        self._desired.request(model, numbers, in_place=not version)
         self._tell(reload=[(found, one) for one in self._stale(found, numbers, reload=reload)])
         await self._save()
         return self._manager.wanted(found, numbers)
 
     def _require_read(self, name: str, numbers: Collection[int]) -> None:
         """Raises ModelUnavailable for what cannot be read now, though it may serve as it was."""
-        why = self._seen.why_unread(name, numbers)
+        why = self._desired.why_unread(name, numbers)
         if why:
             raise ModelUnavailable(
                 name, f"{name} is not loaded as it is now: {why}; `darkroom check-repo` says all"
@@ -224,7 +208,7 @@ class ModelControl:
         for one in self._gate.room_makers(missing, others):
             other, number = one.version.model.name, one.version.version
             log.info("idle version makes room", model=f"{other}/{number}", room_for=name)
-            self._chosen[other] = self._chosen[other].without({number})
+            self._desired.withdraw(other, {number})
             self._tell()
             leaving |= self._manager.leaving(other, {number})
         if leaving:
@@ -270,8 +254,8 @@ class ModelControl:
             for one in self._manager.live(found)
             if one.version.version in numbers and one.state is VersionState.LOADING
         ]
-        self._chosen[found] = self._chosen.get(found, Chosen(model=model)).without(numbers)
-        self._pending.pop(found, None)
+        self._desired.unload(model, numbers)
+        self._desired.forget_pending(found)
         self._tell()
         for one in loading:
             one.cut_off()
@@ -314,7 +298,7 @@ class ModelControl:
                 f"version {number} of {found} is {states[number].value}: a label can only point at "
                 "one that is ready",
             )
-        moved = self._labels.get(found, MovedLabels()).moved(label, number, traffic_percent)
+        moved = self._desired.labels_of(found).moved(label, number, traffic_percent)
         check_shares(moved.shares_over(model.info.traffic_percent))
         return await self._label(found, moved)
 
@@ -326,10 +310,10 @@ class ModelControl:
         if label not in model.info.version_labels:
             known = ", ".join(sorted(model.info.version_labels)) or "none"
             raise InvalidParameter("label", f"{found} has no such label (labels: {known})")
-        return await self._label(found, self._labels.get(found, MovedLabels()).deleted(label))
+        return await self._label(found, self._desired.labels_of(found).deleted(label))
 
     async def _label(self, name: str, moved: MovedLabels) -> ModelStatus:
-        self._labels[name] = moved
+        self._desired.set_labels(name, moved)
         self._tell()
         await self._unstoppable(self._save())
         return self._status(name)
@@ -346,43 +330,24 @@ class ModelControl:
                 "holds; models are loaded and unloaded on request with --model-control explicit",
             )
 
-    def _wanted(self) -> RepositoryScan:
-        return as_chosen(self._look, self._chosen) if self._options.is_explicit else self._look
-
     def _tell(self, reload: Iterable[tuple[str, int]] = ()) -> None:
-        self._manager.update(self._wanted(), moved=self._labels, reload=reload)
+        desired = self._desired
+        self._manager.update(desired.wanted(), moved=desired.moved_labels, reload=reload)
 
-    def _choose_pending(self) -> None:
-        """Chooses what was to be loaded and is there by now."""
-        for name, numbers in tuple(self._pending.items()):
-            model = next((one for one in self._look.models if one.info.name == name), None)
-            if model is None:
-                continue
-            wanted = model.serving if numbers is None else numbers
-            there = [one for one in wanted if model.version(one) is not None]
-            if not set(wanted) - set(there) or not self._look.is_unfinished:
-                del self._pending[name]
-                for gone in set(wanted) - set(there):
-                    log.error("version to be loaded is not there", model=f"{name}/{gone}")
-            self._chosen[name] = choose(None, model, there, in_place=True)
+    def _request_pending(self) -> None:
+        for one in self._desired.request_pending():
+            log.error("version to be loaded is not there", model=f"{one.model}/{one.version}")
 
-    async def _look_again(self) -> None:
+    async def _scan(self) -> None:
         """Reads the repository; problems are logged when they are new."""
-        known = set(self._look.problems)
         in_use = {one.version.path for one in self._manager.supervisors()}
-        in_use |= {one.path for chosen in self._chosen.values() for one in chosen.versions}
+        in_use |= self._desired.requested_paths
         scan = await asyncio.to_thread(self._repository.scan, in_use)
-        for problem in scan.problems:
-            if problem not in known:
-                log.warning("model repository", problem=str(problem))
-        self._look, self._seen = carry_over(self._look, scan), scan
+        for problem in self._desired.update(scan):
+            log.warning("model repository", problem=str(problem))
 
     async def _save(self) -> None:
-        await self._keeper.save(lambda: SavedState(loads=self._loads(), labels=dict(self._labels)))
-
-    def _loads(self) -> Mapping[str, tuple[int, ...]]:
-        loads = {name: one.numbers for name, one in self._chosen.items()}
-        return loads | {name: numbers for name, numbers in self._pending.items() if numbers}
+        await self._keeper.save(self._desired.saved)
 
     async def _unstoppable(self, work: Coroutine[Any, Any, _Result]) -> _Result:
         """Does the work to its end, also when the one who waits for it goes away."""

@@ -26,8 +26,9 @@ from darkroom_server.domain.jobs import (
 from darkroom_server.domain.models import Dtype, LoadProgress, LoadStage
 from darkroom_server.engine.active_job import ActiveJob
 from darkroom_server.engine.instance import Instance
-from darkroom_server.engine.seat_contract import SeatOwner, SeatState
+from darkroom_server.engine.seat_contract import SeatOwner
 from darkroom_server.engine.version_metrics import VersionMetrics
+from darkroom_server.lifecycle.worker_states import WorkerState
 from darkroom_server.worker.messages import (
     CancelJob,
     JobFailed,
@@ -43,7 +44,7 @@ from darkroom_server.worker.messages import (
 
 log = structlog.get_logger(__name__)
 
-#: How often a job may be at work when its worker dies before it is held to be the cause.
+#: A job fails after being in progress during this many worker crashes.
 MAX_JOB_ATTEMPTS = 3
 #: Deaths in a row with no job at work, and without a job done or `STABLE_S` of service in between,
 #: after which a worker is given up.
@@ -52,7 +53,7 @@ STABLE_S = 30.0
 #: Loads in a row that may fail for want of room; by then they were tried for most of a minute.
 MAX_STARVED_LOADS = 10
 FIRST_RESTART_DELAY_S, MAX_RESTART_DELAY_S = 0.1, 10.0
-#: A load may be silent for so many times as long as a worker with work in hand: compiling is.
+#: Hang time-out while loading, as a multiple of the normal one (compilation is silent).
 LOAD_PATIENCE = 3.0
 #: Jobs that are told something, or handed over, at once; between so many the event loop goes on.
 SLICE_COUNT = 256
@@ -78,7 +79,7 @@ class Seat:
         self._metrics = metrics
         self._owner = owner
         self._hang_limit_s = hang_limit_s
-        self.state = SeatState.LOADING
+        self.state = WorkerState.LOADING
         #: Why, when RESTARTING or FAILED.
         self.message = ""
         self.memory_bytes = 0
@@ -141,7 +142,7 @@ class Seat:
 
     async def stop(self) -> None:
         """Ends the worker; jobs still here are left to the owner."""
-        by_force = self.state is not SeatState.READY
+        by_force = self.state is not WorkerState.READY
         if self._restart is not None:
             self._restart.cancel()
         # Without an instance of its own nothing that the worker still says is heard.
@@ -157,7 +158,7 @@ class Seat:
     def submit(self, active: ActiveJob) -> None:
         """Takes a job, to run as soon as the worker can."""
         self.jobs[active.job.job_id] = active
-        if self.state is not SeatState.READY:
+        if self.state is not WorkerState.READY:
             self._await_worker(active)
             self._to_tell.append((len(self.jobs) - 1, active.job.job_id))
             if len(self._to_tell) == 1:
@@ -186,8 +187,8 @@ class Seat:
 
     def check_hang(self, now_s: float) -> None:
         """Kills a worker that has been silent for too long with work in hand, or while it loads."""
-        is_loading = self.state in (SeatState.LOADING, SeatState.RESTARTING)
-        is_busy = is_loading or (self.state is SeatState.READY and bool(self.jobs))
+        is_loading = self.state in (WorkerState.LOADING, WorkerState.RESTARTING)
+        is_busy = is_loading or (self.state is WorkerState.READY and bool(self.jobs))
         limit_s = self._hang_limit_s * (LOAD_PATIENCE if is_loading else 1.0)
         if self._instance is None or not is_busy or limit_s <= 0:
             self._heard_s = now_s
@@ -202,7 +203,7 @@ class Seat:
         if job_id in self._suspects:
             was_at_work = self._suspects[0] == job_id
             self._suspects.remove(job_id)
-            if was_at_work and self.state is SeatState.READY:
+            if was_at_work and self.state is WorkerState.READY:
                 self._give_next()
 
     def _end(self, job_id: str, completed: JobCompleted | None = None) -> None:
@@ -255,7 +256,7 @@ class Seat:
                 )
                 self.memory_bytes, self.dtype, self.made_by = memory_bytes, dtype, made_by
                 self._ready_since_s, self._starved_count = time.monotonic(), 0
-                self._move(SeatState.READY)
+                self._move(WorkerState.READY)
                 self._give_next()
             case WorkerFailed(message, is_starved):
                 self._give_up(message, is_starved=is_starved)
@@ -298,7 +299,7 @@ class Seat:
     def _on_exit(self) -> None:
         """The worker is gone without being told to go."""
         self._to_give.clear()
-        was_ready = self.state is SeatState.READY
+        was_ready = self.state is WorkerState.READY
         if was_ready and time.monotonic() - self._ready_since_s >= STABLE_S:
             self._death_count = self._restart_count = 0
         begun = [active for active in self.jobs.values() if active.is_begun]
@@ -339,7 +340,7 @@ class Seat:
             self._start_again(delay_s),
             on_failure=lambda: self._give_up("The worker could not be started again."),
         )
-        self._move(SeatState.RESTARTING, message)
+        self._move(WorkerState.RESTARTING, message)
         for active in self.jobs.values():
             self._await_worker(active)
         self._to_tell = deque((place, job_id) for place, job_id in enumerate(self.jobs))
@@ -374,9 +375,9 @@ class Seat:
             self._start_later(self._starved_count, f"{message} It is tried again.")
             return
         log.error("worker failed", model=self._name(), reason=message)
-        self._move(SeatState.FAILED, message)
+        self._move(WorkerState.FAILED, message)
 
-    def _move(self, state: SeatState, message: str = "") -> None:
+    def _move(self, state: WorkerState, message: str = "") -> None:
         self.state, self.message = state, message
         self._owner.seat_changed(self)
 

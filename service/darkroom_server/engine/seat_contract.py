@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-import enum
 from typing import Protocol
 
 from darkroom_server.domain.jobs import JobCompleted
 from darkroom_server.domain.models import Dtype, LoadProgress
 from darkroom_server.engine.active_job import ActiveJob
+from darkroom_server.lifecycle.worker_states import WorkerState
 from darkroom_server.worker.messages import WorkerStats
-
-
-class SeatState(enum.Enum):
-    """How the worker is doing."""
-
-    LOADING = "loading"
-    READY = "ready"
-    RESTARTING = "restarting"
-    FAILED = "failed"
 
 
 class SeatOwner(Protocol):
@@ -37,7 +28,7 @@ class ServingSeat(Protocol):
     is computed in, and the libraries and device that compute, once loaded.
     """
 
-    state: SeatState
+    state: WorkerState
     message: str
     memory_bytes: int
     stats: WorkerStats

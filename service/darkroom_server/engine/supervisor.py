@@ -28,10 +28,11 @@ from darkroom_server.domain.models import (
 from darkroom_server.engine.active_job import ActiveJob
 from darkroom_server.engine.moving import Moving
 from darkroom_server.engine.seat import Seat
-from darkroom_server.engine.seat_contract import SeatOwner, SeatState, ServingSeat
+from darkroom_server.engine.seat_contract import SeatOwner, ServingSeat
 from darkroom_server.engine.stream import JobStream
 from darkroom_server.engine.version_metrics import VersionMetrics
 from darkroom_server.lifecycle.transitions import LifeEvent, next_state
+from darkroom_server.lifecycle.worker_states import WorkerState, event_of_workers
 from darkroom_server.telemetry.metrics import Metrics
 from darkroom_server.worker.messages import WorkerSpec, WorkerStats
 
@@ -178,7 +179,7 @@ class Supervisor:
     @property
     def is_taking_memory(self) -> bool:
         """Whether a worker of it is on its way up, beside others or not."""
-        coming = (SeatState.LOADING, SeatState.RESTARTING)
+        coming = (WorkerState.LOADING, WorkerState.RESTARTING)
         return self.is_started and any(seat.state in coming for seat in self._seats)
 
     @property
@@ -292,33 +293,26 @@ class Supervisor:
         if seat.dtype is not None:
             self.dtype, self.made_by = seat.dtype, seat.made_by
         self._move_jobs(seat)
-        ready = [one for one in self._seats if one.state is SeatState.READY]
-        failed = [one for one in self._seats if one.state is SeatState.FAILED]
-        if self._state is VersionState.UNLOADING:
-            self._on_change()
-        elif ready:
-            if self._state is not VersionState.READY:
-                self._loaded_at_s = time.time()
-                self._happen(LifeEvent.SERVE)
-            else:
-                self._on_change()
-        elif len(failed) == len(self._seats):
-            self.failed_at_s = time.monotonic()
-            self._happen(LifeEvent.GIVE_UP, failed[0].message)
-        elif self._state is VersionState.READY or (
-            self._state is VersionState.LOADING and seat.state is SeatState.RESTARTING
+        match event := event_of_workers(
+            self._state, [one.state for one in self._seats], changed=seat.state
         ):
-            self._loaded_at_s = None
-            self._happen(LifeEvent.LOSE, seat.message)
-        else:
-            if self._state is VersionState.UNAVAILABLE:
-                self._message = seat.message or self._message
-            self._on_change()
+            case None:
+                if self._state is VersionState.UNAVAILABLE:
+                    self._message = seat.message or self._message
+                self._on_change()
+                return
+            case LifeEvent.SERVE:
+                self._loaded_at_s, message = time.time(), ""
+            case LifeEvent.GIVE_UP:
+                self.failed_at_s, message = time.monotonic(), self._seats[0].message
+            case _:
+                self._loaded_at_s, message = None, seat.message
+        self._happen(event, message)
 
     def _open_seats(self) -> list[ServingSeat]:
         """Where a job may be put: workers that run, else those that will."""
-        ready = [seat for seat in self._seats if seat.state is SeatState.READY]
-        return ready or [seat for seat in self._seats if seat.state is not SeatState.FAILED]
+        ready = [seat for seat in self._seats if seat.state is WorkerState.READY]
+        return ready or [seat for seat in self._seats if seat.state is not WorkerState.FAILED]
 
     def _place(self, active: ActiveJob, seats: Sequence[ServingSeat]) -> None:
         """Gives a job to the seat with the fewest."""
@@ -330,9 +324,9 @@ class Supervisor:
         """Takes from a failed seat what it has, and from one that comes back what can run now."""
         others = [one for one in self._open_seats() if one is not seat]
         match seat.state:
-            case SeatState.FAILED:
+            case WorkerState.FAILED:
                 released = seat.release(waiting_only=False)
-            case SeatState.RESTARTING if any(one.state is SeatState.READY for one in others):
+            case WorkerState.RESTARTING if any(one.state is WorkerState.READY for one in others):
                 released = seat.release(waiting_only=True)
             case _:
                 return

@@ -50,7 +50,7 @@ from darkroom_server.telemetry.metrics import Metrics
 from darkroom_server.wire.readiness import is_ready
 from darkroom_server.wire.tls import Certificates
 
-#: How long a connection that stands still may hold up the end: what ran has ended before.
+#: Grace period for idle connections at shutdown; running requests have already finished.
 _STOP_S = 5
 _BACKLOG = 128
 _WATCH_INTERVAL_S = 1.0

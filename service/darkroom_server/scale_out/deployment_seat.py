@@ -27,8 +27,9 @@ from darkroom_server.domain.jobs import JobCompleted, JobEvent, JobImage, JobPro
 from darkroom_server.domain.models import Dtype, LoadProgress, LoadStage
 from darkroom_server.engine.active_job import ActiveJob
 from darkroom_server.engine.seat import MAX_JOB_ATTEMPTS
-from darkroom_server.engine.seat_contract import SeatOwner, SeatState
+from darkroom_server.engine.seat_contract import SeatOwner
 from darkroom_server.engine.version_metrics import VersionMetrics
+from darkroom_server.lifecycle.worker_states import WorkerState
 from darkroom_server.scale_out.load_table import drop_table, table_of
 from darkroom_server.scale_out.messages import JobNews, ReplicaState, RunJob
 from darkroom_server.scale_out.options import ReplicaOrder
@@ -82,7 +83,7 @@ class DeploymentSeat:
         self._cluster = cluster
         self._metrics = metrics
         self._owner = owner
-        self.state = SeatState.LOADING
+        self.state = WorkerState.LOADING
         self.message = ""
         self.memory_bytes = 0
         self.stats = WorkerStats()
@@ -125,7 +126,7 @@ class DeploymentSeat:
             self._replicas = await asyncio.to_thread(self._cluster.run, self._order)
         except ClusterLost as error:
             log.error("replicas not started", app=self._order.app_name, problem=str(error))
-            self._move(SeatState.FAILED, "Ray does not run its replicas; the log has the cause.")
+            self._move(WorkerState.FAILED, "Ray does not run its replicas; the log has the cause.")
             return
         self._watch = begin("watch over replicas", self._follow())
 
@@ -146,7 +147,7 @@ class DeploymentSeat:
         """Takes a job; it is sent once there are replicas."""
         self.jobs[active.job.job_id] = active
         self._flights[active.job.job_id] = flight = _Flight(active)
-        if self.state is SeatState.READY:
+        if self.state is WorkerState.READY:
             self._send(flight)
         else:
             self._await_replicas(flight)
@@ -370,29 +371,29 @@ class DeploymentSeat:
         known, self.status = self.status, status
         message, wanted = status.summary, status.target_count
         if status.has_failed and not status.running_count:
-            self._move(SeatState.FAILED, status.message or "Serve gave it up.")
-        elif self.state is SeatState.READY:
+            self._move(WorkerState.FAILED, status.message or "Serve gave it up.")
+        elif self.state is WorkerState.READY:
             if status.running_count or (status.is_there and not wanted):
                 if known.replicas != status.replicas:
-                    self._move(SeatState.READY, message)
+                    self._move(WorkerState.READY, message)
             else:
-                self._move(SeatState.RESTARTING, f"No replica runs ({message}).")
+                self._move(WorkerState.RESTARTING, f"No replica runs ({message}).")
         elif status.is_there and status.running_count >= self._share(wanted):
             self.progress = replace(
                 self.progress, stage=LoadStage.DONE, loaded_bytes=self.progress.total_bytes
             )
-            self._move(SeatState.READY, message)
+            self._move(WorkerState.READY, message)
             for flight in tuple(self._flights.values()):
                 if flight.task is None:
                     self._send(flight)
 
     def _share(self, wanted: int) -> int:
         """Replicas with which the version serves: all at first, then any."""
-        if self.state is SeatState.RESTARTING:
+        if self.state is WorkerState.RESTARTING:
             return min(1, wanted)
         return max(wanted, self._order.replica_count(self._cluster.options))
 
-    def _move(self, state: SeatState, message: str = "") -> None:
+    def _move(self, state: WorkerState, message: str = "") -> None:
         self.state, self.message = state, message
         log.info("replicas", app=self._order.app_name, state=state.value, message=message)
         self._owner.seat_changed(self)

@@ -10,7 +10,7 @@ import math
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-#: A batch of twice the rows must make so many times the rows a second to be worth the longer step.
+#: Doubling the batch must raise throughput (rows/s) by at least this factor.
 #: With 1.10, up to a tenth of the best batch's throughput was given up for shorter steps.
 WORTHWHILE_GAIN = 1.05
 #: Weight of a new measurement; small enough that one disturbed step changes little.

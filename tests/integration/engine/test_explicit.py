@@ -196,7 +196,7 @@ async def test_a_poll_says_in_the_listing_what_is_refused_and_why(root: Path) ->
     async with explicit(root, is_explicit=False) as engine:
         await until(engine, lambda: states(engine)[2] is S.READY)
         write_config(root, "\nnmae: 'x'")
-        await engine.control.look()
+        await engine.control.scan()
         status = engine.get_model("fake")
         assert status.is_ready()
         assert status.shown_version is not None

@@ -29,9 +29,9 @@ from darkroom_server.engine import seat as seat_module
 from darkroom_server.engine.manager import Manager
 from darkroom_server.engine.memory_gate import MemoryGate
 from darkroom_server.engine.model_control import ControlOptions, ModelControl
-from darkroom_server.engine.seat_contract import SeatState
 from darkroom_server.engine.supervisor import Supervisor
 from darkroom_server.lifecycle.resolution import resolve
+from darkroom_server.lifecycle.worker_states import WorkerState
 from darkroom_server.telemetry.metrics import Metrics
 from darkroom_server.worker.messages import JobReport, Report, WorkerFailed, WorkerReady
 from tests.unit.engine.scripted import NAME, Request, ScriptedInstance, ToldRepository
@@ -123,7 +123,7 @@ class Lifecycle(RuleBasedStateMachine):
 
     @rule()
     def look(self) -> None:
-        self.do(self.control.look())
+        self.do(self.control.scan())
 
     # What is asked for.
 
@@ -255,7 +255,7 @@ class Lifecycle(RuleBasedStateMachine):
             # one of which every worker was given up.
             was_told = supervisor._is_cut_off
             assert supervisor.state is not S.UNLOADED or was_told
-            is_given_up = all(seat.state is SeatState.FAILED for seat in supervisor._seats)
+            is_given_up = all(seat.state is WorkerState.FAILED for seat in supervisor._seats)
             assert request.error is None or was_told or is_given_up
 
     @invariant()
@@ -300,7 +300,7 @@ class Lifecycle(RuleBasedStateMachine):
         if self.is_explicit:
             self.begin(self.control.unload(NAME)) if self.manager.view.models else None
         else:
-            self.do(self.control.look())
+            self.do(self.control.scan())
         self.do(asyncio.sleep(0))
         assert [one.state for one in self.manager.supervisors()] == []
         assert ScriptedInstance.running == []

@@ -13,9 +13,10 @@ from darkroom_server.domain.errors import DarkroomError, DeadlineExceeded, Queue
 from darkroom_server.domain.jobs import JobCompleted, JobProgress, JobTimings, Stage
 from darkroom_server.domain.models import Dtype, VersionInfo
 from darkroom_server.engine.active_job import ActiveJob
-from darkroom_server.engine.seat_contract import SeatState, ServingSeat
+from darkroom_server.engine.seat_contract import ServingSeat
 from darkroom_server.engine.stream import JobStream
 from darkroom_server.engine.version_metrics import VersionMetrics
+from darkroom_server.lifecycle.worker_states import WorkerState
 from darkroom_server.scale_out import deployment_seat
 from darkroom_server.scale_out.deployment_seat import DeploymentSeat
 from darkroom_server.scale_out.load_table import table_of
@@ -96,7 +97,7 @@ class ScriptedHost:
 
 class Owner:
     def __init__(self) -> None:
-        self.states: asyncio.Queue[SeatState] = asyncio.Queue()
+        self.states: asyncio.Queue[WorkerState] = asyncio.Queue()
         self.ended: list[tuple[str, bool]] = []
 
     def seat_changed(self, seat: ServingSeat) -> None:
@@ -138,7 +139,7 @@ async def seat(
 
 async def ready(seat: DeploymentSeat, owner: Owner) -> None:
     await seat.start()
-    while await owner.states.get() is not SeatState.READY:
+    while await owner.states.get() is not WorkerState.READY:
         pass
 
 
@@ -296,7 +297,7 @@ async def test_a_model_that_no_replica_can_load_fails(
 ) -> None:
     host.now = AppStatus(is_there=True, has_failed=True, message="no weights")
     await seat.start()
-    assert await owner.states.get() is SeatState.FAILED
+    assert await owner.states.get() is WorkerState.FAILED
     assert seat.message == "no weights"
 
 
@@ -305,12 +306,12 @@ async def test_it_serves_when_all_replicas_do_and_for_as_long_as_any_does(
 ) -> None:
     host.now = AppStatus(is_there=True, replicas={"RUNNING": 1, "STARTING": 1}, target_count=2)
     seat._on_status(host.now)
-    assert seat.state is SeatState.LOADING
+    assert seat.state is WorkerState.LOADING
     for replicas, state in (
-        ({"RUNNING": 2}, SeatState.READY),
-        ({"RUNNING": 1, "STARTING": 1}, SeatState.READY),
-        ({"STARTING": 2}, SeatState.RESTARTING),
-        ({"RUNNING": 1, "STARTING": 1}, SeatState.READY),
+        ({"RUNNING": 2}, WorkerState.READY),
+        ({"RUNNING": 1, "STARTING": 1}, WorkerState.READY),
+        ({"STARTING": 2}, WorkerState.RESTARTING),
+        ({"RUNNING": 1, "STARTING": 1}, WorkerState.READY),
     ):
         seat._on_status(AppStatus(is_there=True, replicas=replicas, target_count=2))
         assert seat.state is state
@@ -325,7 +326,7 @@ async def test_a_cluster_that_does_not_run_it_is_a_failed_load(
 
     monkeypatch.setattr(host, "run", refuse)
     await seat.start()
-    assert await owner.states.get() is SeatState.FAILED
+    assert await owner.states.get() is WorkerState.FAILED
 
 
 async def test_replicas_end_with_their_version_but_not_with_a_server_that_leaves(

@@ -1,4 +1,4 @@
-"""What of a repository is loaded where nothing loads by itself. Pure."""
+"""Versions loaded on request (`--model-control explicit`). Pure."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from darkroom_server.repository.scan import RepositoryModel, RepositoryScan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Chosen:
-    """A model as it was when something of it was loaded last, and the versions told to load.
+class RequestedModel:
+    """A model as it was at the last load request for it, and the versions that were requested.
 
-    Versions are kept as they were when they were told to: files that change, or go, change nothing.
+    Versions are kept as they were when they were requested: later changes or deletions of their
+    files have no effect.
     """
 
     model: RepositoryModel
@@ -24,25 +25,25 @@ class Chosen:
         """The versions, highest first."""
         return tuple(version.version for version in self.versions)
 
-    def without(self, numbers: Collection[int]) -> Chosen:
-        """After some versions were unloaded."""
+    def without(self, numbers: Collection[int]) -> RequestedModel:
+        """The same model after some versions were unloaded."""
         kept = tuple(version for version in self.versions if version.version not in numbers)
         return replace(self, versions=kept)
 
 
-def choose(
-    before: Chosen | None, model: RepositoryModel, numbers: Sequence[int], *, in_place: bool
-) -> Chosen:
-    """After versions were loaded as they are in `model`; `in_place` of all others, or beside."""
+def request_versions(
+    before: RequestedModel | None, model: RepositoryModel, numbers: Sequence[int], *, in_place: bool
+) -> RequestedModel:
+    """Adds versions as they are in `model`; `in_place`: instead of all others, not beside them."""
     kept = () if before is None or in_place else before.without(numbers).versions
     loaded = [version for version in model.versions if version.version in numbers]
-    return Chosen(model=model, versions=_highest_first((*kept, *loaded)))
+    return RequestedModel(model=model, versions=_highest_first((*kept, *loaded)))
 
 
-def as_chosen(look: RepositoryScan, chosen: Mapping[str, Chosen]) -> RepositoryScan:
-    """The look at a repository, in which what was told to load serves and nothing else does."""
-    models = {model.info.name: replace(model, serving=()) for model in look.models}
-    for name, one in chosen.items():
+def with_requested(scan: RepositoryScan, requested: Mapping[str, RequestedModel]) -> RepositoryScan:
+    """The scan with only the requested versions to serve."""
+    models = {model.info.name: replace(model, serving=()) for model in scan.models}
+    for name, one in requested.items():
         if not one.versions:
             continue
         known = models[name].versions if name in models else ()
@@ -50,7 +51,7 @@ def as_chosen(look: RepositoryScan, chosen: Mapping[str, Chosen]) -> RepositoryS
         models[name] = replace(
             one.model, versions=_highest_first((*others, *one.versions)), serving=one.numbers
         )
-    return replace(look, models=tuple(models[name] for name in sorted(models)))
+    return replace(scan, models=tuple(models[name] for name in sorted(models)))
 
 
 def _highest_first(versions: Sequence[VersionInfo]) -> tuple[VersionInfo, ...]:

@@ -1,4 +1,4 @@
-"""What stays of an earlier look at a repository where the present one saw something unfinished."""
+"""Keeps what an earlier scan knew of folders that cannot be read now. Pure."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from darkroom_server.model_config.settings import chosen_versions
 from darkroom_server.repository.scan import RepositoryModel, RepositoryScan
 
 
-def carry_over(before: RepositoryScan, now: RepositoryScan) -> RepositoryScan:
-    """The present look, with what the earlier one knew of folders that cannot be read now.
+def keep_unreadable(before: RepositoryScan, now: RepositoryScan) -> RepositoryScan:
+    """The present scan, completed by the earlier one where a folder is unreadable.
 
-    A version that is being rewritten, or was spoilt, stays as it was seen last, and so does a model
-    whose configuration was spoilt: what serves goes on serving. What is gone is gone, but while the
-    repository cannot be looked at nothing is.
+    A version that is being rewritten or was damaged stays as it was last read, and so does a model
+    whose configuration was damaged: what serves continues to serve. Deleted models are dropped,
+    unless the repository itself is unreadable.
     """
     if not now.is_readable:
         return replace(before, problems=now.problems, is_unfinished=now.is_unfinished)
@@ -29,7 +29,7 @@ def _with_known(model: RepositoryModel, before: RepositoryModel | None) -> Repos
     kept = [version for number in model.unread if (version := before.version(number)) is not None]
     if not kept:
         return model
-    # A look takes labels away that point at what it could not read.
+    # A scan drops labels that point at versions it could not read.
     kept_numbers = {version.version for version in kept}
     known = before.info.version_labels.items()
     labels = {label: number for label, number in known if number in kept_numbers}

@@ -1,4 +1,4 @@
-"""What a look at a repository keeps of the one before."""
+"""What a scan of a repository keeps of the one before."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from darkroom_server.lifecycle.carry_over import carry_over
+from darkroom_server.lifecycle.earlier_scan import keep_unreadable
 from darkroom_server.repository.repository import ModelRepository
 from darkroom_server.repository.scan import RepositoryScan
 
@@ -40,18 +40,18 @@ def spoil(root: Path, version: int) -> None:
 def test_a_spoilt_version_stays_as_it_was_seen_last(
     repository: ModelRepository, tmp_path: Path
 ) -> None:
-    before = carry_over(NOTHING, repository.scan())
+    before = keep_unreadable(NOTHING, repository.scan())
     spoil(tmp_path, 2)
     now = repository.scan()
     assert seen(now) == {"m": ([1], (1,))}
-    assert seen(carry_over(before, now)) == {"m": ([2, 1], (2,))}
+    assert seen(keep_unreadable(before, now)) == {"m": ([2, 1], (2,))}
 
 
 def test_a_spoilt_version_that_was_never_whole_is_not_known(
     repository: ModelRepository, tmp_path: Path
 ) -> None:
     spoil(tmp_path, 2)
-    assert seen(carry_over(NOTHING, repository.scan())) == {"m": ([1], (1,))}
+    assert seen(keep_unreadable(NOTHING, repository.scan())) == {"m": ([1], (1,))}
 
 
 def test_a_model_whose_config_was_spoilt_stays(repository: ModelRepository, tmp_path: Path) -> None:
@@ -59,15 +59,15 @@ def test_a_model_whose_config_was_spoilt_stays(repository: ModelRepository, tmp_
     config(tmp_path, "nonsense")
     now = repository.scan()
     assert seen(now) == {}
-    assert seen(carry_over(before, now)) == seen(before)
+    assert seen(keep_unreadable(before, now)) == seen(before)
 
 
 def test_what_was_taken_away_is_gone(repository: ModelRepository, tmp_path: Path) -> None:
     before = repository.scan()
     (tmp_path / "m" / "2").rmdir()
-    assert seen(carry_over(before, repository.scan())) == {"m": ([1], (1,))}
+    assert seen(keep_unreadable(before, repository.scan())) == {"m": ([1], (1,))}
     (tmp_path / "m").rename(tmp_path / ".m")
-    assert seen(carry_over(before, repository.scan())) == {}
+    assert seen(keep_unreadable(before, repository.scan())) == {}
 
 
 def test_a_label_stays_on_a_version_that_was_spoilt(
@@ -77,7 +77,7 @@ def test_a_label_stays_on_a_version_that_was_spoilt(
     before = repository.scan()
     assert before.models[0].default_version == 1
     spoil(tmp_path, 1)
-    assert carry_over(before, repository.scan()).models[0].default_version == 1
+    assert keep_unreadable(before, repository.scan()).models[0].default_version == 1
 
 
 def test_nothing_is_gone_while_the_repository_cannot_be_looked_at(
@@ -87,6 +87,6 @@ def test_nothing_is_gone_while_the_repository_cannot_be_looked_at(
     tmp_path.rename(tmp_path.with_name("away"))
     now = repository.scan()
     assert seen(now) == {}
-    kept = carry_over(before, now)
+    kept = keep_unreadable(before, now)
     assert seen(kept) == seen(before)
     assert kept.has_errors

@@ -1,0 +1,77 @@
+"""The files that one Generate request passes: those of docs/request-path.md."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+import pytest
+
+from darkroom.v1 import image_service_pb2_grpc
+from darkroom.v1.image_service_pb2 import GenerateRequest
+from darkroom_server.domain.models import VersionState
+from darkroom_server.engine.engine import Engine, EngineOptions
+from darkroom_server.telemetry.metrics import Metrics
+from tests.architecture.sources import REPOSITORY, SERVICE
+from tests.integration.engine.test_updates import add_version, states, until, write_config
+
+PAGE = REPOSITORY / "docs" / "request-path.md"
+
+
+@contextmanager
+def passed_files() -> Iterator[list[str]]:
+    """The service's files whose functions are called in this thread, by their first call."""
+    found: list[str] = []
+
+    def on_call(frame: FrameType, event: str, argument: object) -> None:
+        del argument
+        path = Path(frame.f_code.co_filename)
+        if event == "call" and path.is_relative_to(SERVICE):
+            name = path.relative_to(SERVICE).as_posix()
+            if name not in found:
+                found.append(name)
+
+    sys.setprofile(on_call)
+    try:
+        yield found
+    finally:
+        sys.setprofile(None)
+
+
+@pytest.fixture
+async def engine(tmp_path: Path) -> AsyncIterator[Engine]:
+    write_config(tmp_path)
+    add_version(tmp_path, 1)
+    options = EngineOptions(model_repository=tmp_path, threads_per_worker=lambda _: 1)
+    engine = Engine(options, Metrics())
+    await engine.start()
+    try:
+        await until(engine, lambda: states(engine) == {1: VersionState.READY})
+        yield engine
+    finally:
+        await engine.stop()
+
+
+def listed_files(heading: str) -> set[str]:
+    _, _, part = PAGE.read_text(encoding="utf-8").partition(f"## {heading}\n")
+    return set(re.findall(r"^\| `([a-z_/]+\.py)` \|", part.partition("\n## ")[0], re.MULTILINE))
+
+
+async def test_one_generate_request(images: image_service_pb2_grpc.ImageServiceStub) -> None:
+    request = GenerateRequest(
+        model="fake", prompt="a house", width_px=64, height_px=64, step_count=1
+    )
+    with passed_files() as found:
+        call = images.Generate(request)
+        first = await anext(aiter(call))
+    call.cancel()
+    assert first.event.HasField("accepted")
+    steps, used = listed_files("Steps"), listed_files("What the steps use")
+    assert not steps & used
+    assert steps - set(found) == set()
+    # What workers report meanwhile passes files of the page, too.
+    assert set(found) - steps - used == set()
