@@ -52,7 +52,7 @@ proto: setup ## generate the Python code of protos/ anew, and the reference
 	@$(MAKE) --no-print-directory reference
 
 reference: setup ## write the pages of docs/ that say what the code says: protos, settings, commands, metrics, pipelines
-	$(BIN)/python -m darkroom_server.backends.diffusers.pipeline_inspection service/darkroom_server/models/pipeline_calls.json
+	$(BIN)/python -m darkroom_server.backends.diffusers.pipeline_inspection service/darkroom_server/pipelines/pipeline_calls.json
 	protos/generate.sh $(CURDIR)/docs markdown
 	$(BIN)/python docs/reference.py
 

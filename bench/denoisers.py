@@ -35,7 +35,7 @@ from darkroom_server.backends.exports import UnusableDenoiser
 from darkroom_server.domain.errors import ModelUnavailable
 from darkroom_server.domain.jobs import ImageSpec, Job, Reproducibility
 from darkroom_server.domain.models import Denoiser, Dtype, ExportWeights, ModelInfo, VersionInfo
-from darkroom_server.models.repository import ModelRepository
+from darkroom_server.repository.repository import ModelRepository
 from darkroom_server.worker.compile_ahead import compile_ahead
 from darkroom_server.worker.messages import JobFailed, Report, SubmitJob
 from darkroom_server.worker.profiling import candidates

@@ -24,7 +24,7 @@ from darkroom_server.backends.diffusers.step_model import AnyFamilyModel, Diffus
 from darkroom_server.backends.prompt_cache import PromptCache
 from darkroom_server.domain.jobs import ImageSpec, Reproducibility
 from darkroom_server.domain.models import DeviceKind, Dtype, ModelInfo, Placement, VersionInfo
-from darkroom_server.models.repository import ModelRepository
+from darkroom_server.repository.repository import ModelRepository
 from darkroom_server.worker.proving import GUIDED_SCALE
 from darkroom_server.worker.trial import trial_spec
 

@@ -6,7 +6,7 @@ from bench.virtual import Device, Idle, Turn
 from bench.workloads import Arrival
 from darkroom_server.domain.errors import DarkroomError
 from darkroom_server.domain.jobs import ImageSpec, Job, Reproducibility, Task
-from darkroom_server.models.bounds import MAX_ROW_COUNT
+from darkroom_server.model_config.bounds import MAX_ROW_COUNT
 from darkroom_server.scheduling.admission import decide
 from darkroom_server.scheduling.batch import Batch
 from darkroom_server.scheduling.entry import Shape, Step

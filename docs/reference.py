@@ -28,11 +28,11 @@ from darkroom_server.domain.whole_pipelines import (
     refusal_of,
     tasks_of,
 )
-from darkroom_server.models.families import FAMILIES
-from darkroom_server.models.pipeline_calls import known_calls
 from darkroom_server.parameters.bounds import MAX_NAME_LENGTH, MAX_PROMPT_BYTES
 from darkroom_server.parameters.parameter import WITH_IMAGE, Kind, Parameter, Support
 from darkroom_server.parameters.table import PARAMETERS
+from darkroom_server.pipelines.families import FAMILIES
+from darkroom_server.pipelines.pipeline_calls import known_calls
 from darkroom_server.telemetry.metrics import METRICS
 
 DOCS = Path(__file__).parent

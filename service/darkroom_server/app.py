@@ -22,10 +22,10 @@ from darkroom_server.engine.open_files import raise_open_files_limit
 from darkroom_server.engine.supervisor import SeatMaker
 from darkroom_server.gateway.connect import Servicers
 from darkroom_server.gateway.server import HttpOptions, build_http_server
+from darkroom_server.image_decoding.picture_processes import PictureProcesses, Pictures
 from darkroom_server.rpc.server import GrpcOptions, build_server, servicers
 from darkroom_server.scale_out.replicas import ClusterLost
 from darkroom_server.telemetry.metrics import Metrics
-from darkroom_server.wire.picture_processes import PictureProcesses, Pictures
 from darkroom_server.wire.tls import Certificates
 
 if TYPE_CHECKING:

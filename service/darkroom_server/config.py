@@ -19,8 +19,8 @@ from pydantic_settings import (
 )
 
 from darkroom_server.access.gate import GateOptions
-from darkroom_server.models.remote_repository import RemoteLocation
-from darkroom_server.models.remote_store import is_url
+from darkroom_server.repository.remote_repository import RemoteLocation
+from darkroom_server.repository.remote_store import is_url
 from darkroom_server.scale_out.options import ScaleOutOptions
 from darkroom_server.telemetry.logs import LOG_FORMAT_VARIABLE, LOG_LEVEL_VARIABLE
 from darkroom_server.wire.tls import TlsFiles

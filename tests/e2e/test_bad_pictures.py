@@ -12,10 +12,16 @@ from PIL import Image
 
 from darkroom.v1 import image_pb2
 from darkroom.v1.image_service_pb2 import FillRequest
-from darkroom_server.wire.rgb_profile import Chromaticities, rgb_profile
+from darkroom_server.image_decoding.rgb_profile import Chromaticities, rgb_profile
 from tests.e2e.conftest import Service
 from tests.e2e.refusals import TIMEOUT_S, refusal
-from tests.unit.wire.pictures import chunk, encoded, gradient, hand_made_png, jpeg_of_scans
+from tests.unit.image_decoding.pictures import (
+    chunk,
+    encoded,
+    gradient,
+    hand_made_png,
+    jpeg_of_scans,
+)
 
 SIZE = (64, 48)
 PICTURE = gradient(*SIZE)

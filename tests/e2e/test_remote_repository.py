@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bench.serving import connected, serving
-from tests.integration.models.s3_server import URL, serving_s3
+from tests.integration.repository.s3_server import URL, serving_s3
 
 
 def test_an_embedded_model_is_served_from_a_bucket_and_updated(tmp_path: Path) -> None:

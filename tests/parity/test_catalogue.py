@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from diffusers import FlowMatchEulerDiscreteScheduler, FlowMatchLCMScheduler
 
-from darkroom_server.models.catalogue import CatalogueEntry, catalogue
-from darkroom_server.models.repository import ModelRepository
+from darkroom_server.repository.catalogue import CatalogueEntry, catalogue
+from darkroom_server.repository.repository import ModelRepository
 from tests.parity.tiny_flux import random_flux, random_flux_fill
 from tests.parity.tiny_flux2 import random_klein
 from tests.parity.tiny_hidream import random_hidream

@@ -14,7 +14,7 @@ from darkroom_server.backends.diffusers.loader import load_model
 from darkroom_server.backends.prompt_cache import PromptCache
 from darkroom_server.domain.jobs import Task
 from darkroom_server.domain.models import Dtype, Placement, VersionInfo
-from darkroom_server.models.repository import ModelRepository
+from darkroom_server.repository.repository import ModelRepository
 from tests.parity.shared import stepped
 from tests.parity.test_sdxl_steps import (
     SCHEDULERS,

@@ -34,9 +34,9 @@ from darkroom_server.domain.whole_pipelines import (
     refusal_of,
     tasks_of,
 )
-from darkroom_server.models.families import FAMILIES
-from darkroom_server.models.pipeline_calls import known_calls
-from darkroom_server.models.repository import ModelRepository
+from darkroom_server.pipelines.families import FAMILIES
+from darkroom_server.pipelines.pipeline_calls import known_calls
+from darkroom_server.repository.repository import ModelRepository
 from darkroom_server.worker.warmup import warm_up
 from tests.parity.device import loads_onto_the_processor
 from tests.parity.pipeline_kits import build, kit_of

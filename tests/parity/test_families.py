@@ -11,7 +11,7 @@ import pytest
 from darkroom_server.backends.diffusers import families as backend
 from darkroom_server.backends.diffusers import loader
 from darkroom_server.backends.diffusers.step_model import DiffusersStepModel
-from darkroom_server.models import families
+from darkroom_server.pipelines import families
 
 
 @pytest.mark.parametrize("class_name", families.FAMILIES)

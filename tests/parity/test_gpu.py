@@ -27,7 +27,7 @@ from darkroom_server.domain.models import (
     Placement,
     VersionInfo,
 )
-from darkroom_server.models.repository import ModelRepository
+from darkroom_server.repository.repository import ModelRepository
 from darkroom_server.worker.compile_ahead import compile_ahead
 from darkroom_server.worker.trial import trial_spec
 from tests.parity.shared import staggered

@@ -29,10 +29,10 @@ from darkroom_server.backends.diffusers.pictures import picture
 from darkroom_server.backends.prompt_cache import PromptCache
 from darkroom_server.domain.jobs import ImageSpec, Task
 from darkroom_server.domain.models import DenoiserKind, Placement, VersionInfo
-from darkroom_server.models.families import FAMILIES
-from darkroom_server.models.honoured import OPTIONS, PartRules
-from darkroom_server.models.problems import Severity
-from darkroom_server.models.repository import ModelRepository
+from darkroom_server.domain.problems import Severity
+from darkroom_server.pipelines.families import FAMILIES
+from darkroom_server.pipelines.honoured import OPTIONS, PartRules
+from darkroom_server.repository.repository import ModelRepository
 from tests.parity.device import loads_onto_the_processor
 from tests.parity.shared import stepped
 from tests.parity.test_sdxl_steps import SCHEDULERS, fill_spec, image_spec, source_spec

@@ -25,7 +25,7 @@ from darkroom_server.domain.errors import ModelUnavailable
 from darkroom_server.domain.jobs import FeatureCache
 from darkroom_server.domain.memory import MemoryProfile, Offload, Quantization, StorageDtype
 from darkroom_server.domain.models import DeviceKind, Dtype, Placement, VersionInfo
-from darkroom_server.models.repository import ModelRepository
+from darkroom_server.repository.repository import ModelRepository
 from tests.parity.shared import stepped
 from tests.parity.test_sdxl_steps import image_spec
 from tests.parity.tiny_pipelines import random_sdxl

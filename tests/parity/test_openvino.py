@@ -22,7 +22,7 @@ from darkroom_server.domain.errors import ModelUnavailable
 from darkroom_server.domain.jobs import ImageSpec, Job, JobImage, Reproducibility, Task
 from darkroom_server.domain.memory import MemoryProfile, Quantization
 from darkroom_server.domain.models import DeviceKind, Dtype, DynamicBatching, Placement, VersionInfo
-from darkroom_server.models.repository import ModelRepository
+from darkroom_server.repository.repository import ModelRepository
 from darkroom_server.worker.messages import CancelJob, JobReport, Report, SubmitJob
 from darkroom_server.worker.request_runner import request_loop
 from tests.parity.shared import assert_within_tolerance

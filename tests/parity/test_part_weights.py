@@ -26,7 +26,7 @@ from darkroom_server.cli import weights_check
 from darkroom_server.cli.main import app
 from darkroom_server.domain.errors import ModelUnavailable
 from darkroom_server.domain.models import DeviceKind, Placement
-from darkroom_server.models.repository import ModelRepository
+from darkroom_server.repository.repository import ModelRepository
 from tests.parity.tiny_flux import random_flux, random_flux_fill
 from tests.parity.tiny_hidream import random_hidream
 from tests.parity.tiny_pipelines import random_sd, random_sdxl

@@ -9,8 +9,8 @@ from pathlib import Path
 import diffusers
 import pytest
 
-from darkroom_server.models.json_files import parse_object
-from tests.unit.models.builders import SDXL_INDEX, Repository, dump
+from darkroom_server.repository.json_files import parse_object
+from tests.unit.repository.builders import SDXL_INDEX, Repository, dump
 
 SCHEDULERS = sorted(
     name

@@ -28,9 +28,9 @@ from darkroom_server.backends.prompt_cache import PromptCache
 from darkroom_server.domain.errors import InvalidParameter
 from darkroom_server.domain.jobs import ImageSpec, PreviewSpec, Task
 from darkroom_server.domain.models import Placement, VersionInfo
-from darkroom_server.models.families import FAMILIES
-from darkroom_server.models.repository import ModelRepository
-from darkroom_server.models.schedulers import REFUSED, SchedulerKind, Schedulers
+from darkroom_server.pipelines.families import FAMILIES
+from darkroom_server.pipelines.schedulers import REFUSED, SchedulerKind, Schedulers
+from darkroom_server.repository.repository import ModelRepository
 from tests.parity.device import draws_on_the_processor, loads_onto_the_processor
 from tests.parity.scheduler_classes import has_known_step, scheduler_class, scheduler_names
 from tests.parity.shared import stepped

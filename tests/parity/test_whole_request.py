@@ -24,8 +24,8 @@ from darkroom_server.domain.errors import ModelUnavailable, UnsupportedParameter
 from darkroom_server.domain.jobs import ImageSpec, Job, JobImage, Reproducibility, Task
 from darkroom_server.domain.models import DynamicBatching, Placement, VersionInfo
 from darkroom_server.domain.whole_pipelines import refusal_of
-from darkroom_server.models.pipeline_calls import known_calls
-from darkroom_server.models.repository import ModelRepository
+from darkroom_server.pipelines.pipeline_calls import known_calls
+from darkroom_server.repository.repository import ModelRepository
 from darkroom_server.worker.messages import CancelJob, JobReport, Report, SubmitJob
 from darkroom_server.worker.request_runner import request_loop
 from tests.parity.shared import assert_within_tolerance

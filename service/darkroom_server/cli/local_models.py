@@ -9,7 +9,7 @@ import structlog
 import typer
 
 from darkroom_server.domain.models import VersionInfo
-from darkroom_server.models.repository import ModelRepository
+from darkroom_server.repository.repository import ModelRepository
 
 
 def quieten() -> None:

@@ -17,7 +17,7 @@ from darkroom_server.cli.exits import ExitCode, file_problem
 from darkroom_server.cli.local_models import local_version, quieten
 from darkroom_server.domain.errors import ModelUnavailable
 from darkroom_server.domain.models import VersionInfo
-from darkroom_server.models.config_edit import NotEdited, write_denoiser
+from darkroom_server.model_config.config_edit import NotEdited, write_denoiser
 from darkroom_server.worker.profiling import (
     Cell,
     Profile,

@@ -8,12 +8,12 @@ from typing import Annotated
 import typer
 
 from darkroom_server.cli.exits import ExitCode, file_problem
-from darkroom_server.models.catalogue import catalogue
-from darkroom_server.models.hub import HubError
-from darkroom_server.models.naming import NO_MODEL_NAME, is_model_name
-from darkroom_server.models.pull import PullOrder, model_name
-from darkroom_server.models.pull import pull as pull_model
-from darkroom_server.models.remote_store import is_url
+from darkroom_server.repository.catalogue import catalogue
+from darkroom_server.repository.hub import HubError
+from darkroom_server.repository.naming import NO_MODEL_NAME, is_model_name
+from darkroom_server.repository.pull import PullOrder, model_name
+from darkroom_server.repository.pull import pull as pull_model
+from darkroom_server.repository.remote_store import is_url
 
 EPILOG = (
     "HF_TOKEN gives a token, HF_ENDPOINT another hub. Run it again to go on after an interruption. "

@@ -11,10 +11,10 @@ from rich.text import Text
 
 from darkroom_server.cli.tables import Columns, print_columns
 from darkroom_server.cli.weights_check import with_weights_checked
-from darkroom_server.models.problems import Problem, Severity
-from darkroom_server.models.remote_store import is_url
-from darkroom_server.models.repository import ModelRepository
-from darkroom_server.models.scan import RepositoryModel, RepositoryScan
+from darkroom_server.domain.problems import Problem, Severity
+from darkroom_server.repository.remote_store import is_url
+from darkroom_server.repository.repository import ModelRepository
+from darkroom_server.repository.scan import RepositoryModel, RepositoryScan
 
 EPILOG = "Exit codes: 0 no errors (warnings are allowed), 1 errors."
 

@@ -15,8 +15,8 @@ from darkroom_server.cli.exits import file_problem
 from darkroom_server.cli.option_groups import with_group
 from darkroom_server.cli.server_flags import server_flags
 from darkroom_server.config import CONFIG_VARIABLE, ConfigError, ServerConfig, load_config
-from darkroom_server.models.remote_repository import RemoteLocation
-from darkroom_server.models.remote_store import RemoteError, RemoteStore
+from darkroom_server.repository.remote_repository import RemoteLocation
+from darkroom_server.repository.remote_store import RemoteError, RemoteStore
 from darkroom_server.telemetry.logs import (
     LOG_FORMAT_VARIABLE,
     LOG_LEVEL_VARIABLE,

@@ -8,8 +8,8 @@ from darkroom_server.cli.local_models import quieten
 from darkroom_server.domain.errors import DarkroomError
 from darkroom_server.domain.models import BackendKind, VersionInfo
 from darkroom_server.domain.own_words import own_words
-from darkroom_server.models.problems import Problem, ProblemLog
-from darkroom_server.models.scan import RepositoryScan
+from darkroom_server.domain.problems import Problem, ProblemLog
+from darkroom_server.repository.scan import RepositoryScan
 from darkroom_server.worker.failures import attempt
 
 

@@ -31,9 +31,9 @@ from darkroom_server.engine.model_control import ControlOptions, ModelControl
 from darkroom_server.engine.stream import JobStream
 from darkroom_server.engine.supervisor import SeatMaker, Supervisor
 from darkroom_server.engine.undelivered import Undelivered
-from darkroom_server.models.location import open_repository
-from darkroom_server.models.remote_repository import RemoteLocation
-from darkroom_server.models.resolution import resolve, resolve_model
+from darkroom_server.lifecycle.resolution import resolve, resolve_model
+from darkroom_server.repository.location import open_repository
+from darkroom_server.repository.remote_repository import RemoteLocation
 from darkroom_server.telemetry.metrics import Metrics
 
 log = structlog.get_logger(__name__)

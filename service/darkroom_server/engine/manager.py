@@ -22,9 +22,9 @@ from darkroom_server.domain.models import (
 )
 from darkroom_server.engine.memory_gate import MemoryGate
 from darkroom_server.engine.supervisor import Supervisor
-from darkroom_server.models.labels import MovedLabels, in_force
-from darkroom_server.models.policy import Edition, Live, Plan, plan_update
-from darkroom_server.models.scan import RepositoryModel, RepositoryScan
+from darkroom_server.lifecycle.labels import MovedLabels, in_force
+from darkroom_server.lifecycle.policy import Edition, Live, Plan, plan_update
+from darkroom_server.repository.scan import RepositoryModel, RepositoryScan
 
 log = structlog.get_logger(__name__)
 

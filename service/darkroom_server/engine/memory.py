@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import psutil
 import pynvml
 
-from darkroom_server.models.memory import Device
+from darkroom_server.lifecycle.memory import Device
 
 _CGROUPS = Path("/sys/fs/cgroup")
 #: Files of a control group: its limit, what it uses, and its statistics, in versions 2 and 1; and

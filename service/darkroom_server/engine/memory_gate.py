@@ -9,7 +9,7 @@ from darkroom_server.domain.errors import NotEnoughMemory
 from darkroom_server.domain.models import BackendKind, VersionInfo, VersionState
 from darkroom_server.engine.memory import MemoryProbe
 from darkroom_server.engine.supervisor import Supervisor
-from darkroom_server.models.memory import (
+from darkroom_server.lifecycle.memory import (
     Device,
     Idle,
     Memory,

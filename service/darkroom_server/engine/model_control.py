@@ -26,13 +26,13 @@ from darkroom_server.engine.manager import Manager
 from darkroom_server.engine.memory_gate import MemoryGate
 from darkroom_server.engine.state_keeper import StateKeeper
 from darkroom_server.engine.supervisor import Supervisor
-from darkroom_server.models.carry_over import carry_over
-from darkroom_server.models.chosen import Chosen, as_chosen, choose
-from darkroom_server.models.labels import MovedLabels, check_shares, label_fault
-from darkroom_server.models.location import Repository
-from darkroom_server.models.resolution import known_version, resolve_model
-from darkroom_server.models.scan import RepositoryModel, RepositoryScan
-from darkroom_server.models.state_file import SavedState
+from darkroom_server.lifecycle.carry_over import carry_over
+from darkroom_server.lifecycle.chosen import Chosen, as_chosen, choose
+from darkroom_server.lifecycle.labels import MovedLabels, check_shares, label_fault
+from darkroom_server.lifecycle.resolution import known_version, resolve_model
+from darkroom_server.lifecycle.state_file import SavedState
+from darkroom_server.repository.location import Repository
+from darkroom_server.repository.scan import RepositoryModel, RepositoryScan
 
 log = structlog.get_logger(__name__)
 

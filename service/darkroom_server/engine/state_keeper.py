@@ -8,7 +8,7 @@ from pathlib import Path
 
 import structlog
 
-from darkroom_server.models.state_file import BadStateFile, SavedState, StateFile
+from darkroom_server.lifecycle.state_file import BadStateFile, SavedState, StateFile
 
 log = structlog.get_logger(__name__)
 

@@ -31,7 +31,7 @@ from darkroom_server.engine.seat import Seat
 from darkroom_server.engine.seat_contract import SeatOwner, SeatState, ServingSeat
 from darkroom_server.engine.stream import JobStream
 from darkroom_server.engine.version_metrics import VersionMetrics
-from darkroom_server.models.lifecycle import LifeEvent, next_state
+from darkroom_server.lifecycle.transitions import LifeEvent, next_state
 from darkroom_server.telemetry.metrics import Metrics
 from darkroom_server.worker.messages import WorkerSpec, WorkerStats
 

@@ -18,12 +18,12 @@ from darkroom_server.domain.models import ModelRef
 from darkroom_server.gateway.bodies import off_loop
 from darkroom_server.gateway.fields import SIZE, Fields, whole
 from darkroom_server.gateway.pictures import picture_bytes
+from darkroom_server.image_decoding.images import says_alpha, shows_through
+from darkroom_server.image_decoding.picture_processes import Pictures
 from darkroom_server.parameters.parameter import Kind
 from darkroom_server.parameters.table import PARAMETERS
-from darkroom_server.wire.images import says_alpha, shows_through
-from darkroom_server.wire.limits import check_limits, check_name, check_value
-from darkroom_server.wire.picture_processes import Pictures
-from darkroom_server.wire.requests import ImageRequest, image_request
+from darkroom_server.requests.image_requests import ImageRequest, image_request
+from darkroom_server.requests.limits import check_limits, check_name, check_value
 
 #: In lists of one as well, or together with others.
 _READ_APART = ("model", "negative_prompt", "width_px", "height_px")

@@ -17,9 +17,9 @@ from darkroom_server.gateway.asking import Manner, read_request
 from darkroom_server.gateway.fields import Fields
 from darkroom_server.gateway.outcome import Outcome, run, unless_gone
 from darkroom_server.gateway.problems import Render, problem_of, refusal
+from darkroom_server.image_decoding.picture_processes import Pictures
+from darkroom_server.requests.image_requests import ImageRequest
 from darkroom_server.wire.generation import Told, generation_events
-from darkroom_server.wire.picture_processes import Pictures
-from darkroom_server.wire.requests import ImageRequest
 
 
 @dataclass(frozen=True, slots=True)

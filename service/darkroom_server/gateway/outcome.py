@@ -17,9 +17,9 @@ from darkroom_server.domain.errors import Cancelled
 from darkroom_server.domain.jobs import JobCompleted, JobImage, JobTimings
 from darkroom_server.domain.models import ModelRef
 from darkroom_server.engine.engine import Engine
+from darkroom_server.image_decoding.picture_processes import Pictures
+from darkroom_server.requests.image_requests import ImageRequest
 from darkroom_server.wire.generation import generation_events
-from darkroom_server.wire.picture_processes import Pictures
-from darkroom_server.wire.requests import ImageRequest
 
 _Value = TypeVar("_Value")
 _SANE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")

@@ -45,8 +45,8 @@ from darkroom_server.gateway.request_ids import RequestIds
 from darkroom_server.gateway.trailing_slashes import TrailingSlashes
 from darkroom_server.gateway.unknown_routes import add_route_errors
 from darkroom_server.gateway.unread_answers import UnreadAnswers
+from darkroom_server.image_decoding.picture_processes import PictureProcesses, Pictures
 from darkroom_server.telemetry.metrics import Metrics
-from darkroom_server.wire.picture_processes import PictureProcesses, Pictures
 from darkroom_server.wire.readiness import is_ready
 from darkroom_server.wire.tls import Certificates
 

@@ -19,10 +19,10 @@ from darkroom.v1.image_service_pb2 import (
 )
 from darkroom_server.domain.models import ModelRef
 from darkroom_server.engine.engine import Engine
+from darkroom_server.image_decoding.picture_processes import Pictures
+from darkroom_server.requests.image_requests import ImageRequest
 from darkroom_server.wire.generation import generation_events
 from darkroom_server.wire.messages import parse_fill, parse_generate
-from darkroom_server.wire.picture_processes import Pictures
-from darkroom_server.wire.requests import ImageRequest
 
 _Context = aio.ServicerContext[Any, Any]
 

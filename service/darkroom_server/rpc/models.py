@@ -25,7 +25,7 @@ from darkroom.v1.model_service_pb2 import (
 )
 from darkroom_server.domain.errors import InvalidParameter
 from darkroom_server.engine.engine import Engine
-from darkroom_server.wire.limits import check_name
+from darkroom_server.requests.limits import check_name
 from darkroom_server.wire.model_messages import load_message, model_message
 from darkroom_server.wire.model_requests import (
     check_model_name,

@@ -10,6 +10,7 @@ from grpc import aio
 from darkroom.v1 import image_service_pb2_grpc, model_service_pb2_grpc
 from darkroom_server.access.gate import Gate
 from darkroom_server.engine.engine import Engine
+from darkroom_server.image_decoding.picture_processes import PictureProcesses, Pictures
 from darkroom_server.rpc.health import (
     HEALTH_SERVICE,
     IMAGE_SERVICE,
@@ -24,7 +25,6 @@ from darkroom_server.rpc.receiving import Receiving
 from darkroom_server.rpc.reflection import add_reflection
 from darkroom_server.rpc.sending import Sending
 from darkroom_server.telemetry.metrics import Metrics
-from darkroom_server.wire.picture_processes import PictureProcesses, Pictures
 from darkroom_server.wire.tls import Certificates
 
 #: Calls that may wait to be looked at. gRPC ends those beyond by itself, and no log has them: more

@@ -6,12 +6,12 @@ import time
 from pathlib import Path
 
 from darkroom_server.domain.models import VersionInfo
-from darkroom_server.models.fetching import Fetcher
-from darkroom_server.models.problems import ProblemLog
-from darkroom_server.models.remote_models import group
-from darkroom_server.models.remote_repository import RemoteLocation
-from darkroom_server.models.remote_store import RemoteStore
-from darkroom_server.models.repository_cache import RepositoryCache
+from darkroom_server.domain.problems import ProblemLog
+from darkroom_server.repository.fetching import Fetcher
+from darkroom_server.repository.remote_models import group
+from darkroom_server.repository.remote_repository import RemoteLocation
+from darkroom_server.repository.remote_store import RemoteStore
+from darkroom_server.repository.repository_cache import RepositoryCache
 
 #: Beside the copy of a server on the same machine, which has it to itself.
 FOLDER_NAME = "nodes"

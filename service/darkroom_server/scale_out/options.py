@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from darkroom_server.domain.models import BackendKind, DeviceKind, VersionInfo
-from darkroom_server.models.remote_repository import RemoteLocation
+from darkroom_server.repository.remote_repository import RemoteLocation
 
 #: A cluster of this machine alone, which begins and ends with the server.
 LOCAL = "local"

@@ -26,7 +26,7 @@ from darkroom_server.engine.memory import SystemMemory
 from darkroom_server.engine.memory_gate import MemoryGate
 from darkroom_server.engine.stream import JobStream
 from darkroom_server.engine.supervisor import Supervisor
-from darkroom_server.models.remote_repository import RemoteLocation
+from darkroom_server.repository.remote_repository import RemoteLocation
 from darkroom_server.scale_out.autoscaling import WORK_METRIC
 from darkroom_server.scale_out.load_table import load_of, pace_of
 from darkroom_server.scale_out.messages import JobNews, ReplicaState, RunJob

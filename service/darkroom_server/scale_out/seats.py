@@ -9,7 +9,7 @@ from darkroom_server.domain.models import VersionInfo
 from darkroom_server.engine.seat_contract import SeatOwner, ServingSeat
 from darkroom_server.engine.supervisor import SeatMaker
 from darkroom_server.engine.version_metrics import VersionMetrics
-from darkroom_server.models.remote_repository import RemoteLocation
+from darkroom_server.repository.remote_repository import RemoteLocation
 from darkroom_server.scale_out.cluster import Cluster
 from darkroom_server.scale_out.deployment_seat import DeploymentSeat
 from darkroom_server.scale_out.options import ReplicaOrder

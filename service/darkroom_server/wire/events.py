@@ -24,8 +24,8 @@ from darkroom_server.domain.jobs import (
     OutputSpec,
     Stage,
 )
-from darkroom_server.wire.notices import Notice, NoticeReason
-from darkroom_server.wire.resolve import Resolved
+from darkroom_server.domain.notices import Notice, NoticeReason
+from darkroom_server.requests.resolve import Resolved
 
 #: Far below the 4 MiB that stock clients receive, and cheap to send.
 CHUNK_BYTES = 256 * 1024

@@ -13,11 +13,11 @@ from darkroom_server.domain.jobs import JobEvent, Priority
 from darkroom_server.domain.keys import Permission, cost_pixel_steps
 from darkroom_server.domain.models import ModelRef
 from darkroom_server.engine.engine import Engine
+from darkroom_server.image_decoding.picture_processes import Pictures
+from darkroom_server.requests.image_requests import ImageRequest
+from darkroom_server.requests.prepare import prepare
 from darkroom_server.wire.calls import current_call
 from darkroom_server.wire.events import EventWriter, RunningModel
-from darkroom_server.wire.picture_processes import Pictures
-from darkroom_server.wire.prepare import prepare
-from darkroom_server.wire.requests import ImageRequest
 
 #: What happened to the job, None for what comes before it, and the messages that tell of it.
 Told: TypeAlias = "tuple[JobEvent | None, Iterable[GenerationEvent]]"

@@ -12,8 +12,8 @@ from darkroom_server.domain.jobs import Task
 from darkroom_server.domain.models import ModelRef
 from darkroom_server.parameters.parameter import Parameter
 from darkroom_server.parameters.table import PARAMETERS
-from darkroom_server.wire.limits import check_limits, check_name
-from darkroom_server.wire.requests import ImageRequest, image_request
+from darkroom_server.requests.image_requests import ImageRequest, image_request
+from darkroom_server.requests.limits import check_limits, check_name
 
 
 def parse_generate(

@@ -6,7 +6,7 @@ import math
 
 from darkroom.v1 import model_service_pb2 as pb
 from darkroom_server.domain.errors import InvalidParameter
-from darkroom_server.wire.limits import check_name
+from darkroom_server.requests.limits import check_name
 
 #: A duration that no request takes.
 MAX_DRAIN_S = 7 * 24 * 3600.0

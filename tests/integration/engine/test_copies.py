@@ -21,7 +21,7 @@ import pytest
 from darkroom_server.domain.errors import ModelUnavailable
 from darkroom_server.domain.models import VersionState
 from darkroom_server.engine.engine import Engine
-from darkroom_server.models.repository import ModelRepository
+from darkroom_server.repository.repository import ModelRepository
 from tests.integration.engine.test_updates import (
     picture,
     polling,

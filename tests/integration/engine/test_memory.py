@@ -16,11 +16,11 @@ from darkroom_server.domain.models import BackendKind, ModelRef, VersionState
 from darkroom_server.engine.engine import Engine, EngineOptions
 from darkroom_server.engine.memory_gate import DEFAULT_OVERHEAD_BYTES
 from darkroom_server.engine.model_control import ControlOptions
-from darkroom_server.models.memory import Device
+from darkroom_server.lifecycle.memory import Device
 from darkroom_server.telemetry.metrics import Metrics
 from tests.integration.engine.test_engine import WAIT_S
 from tests.integration.engine.test_updates import until
-from tests.unit.models.builders import Repository, safetensors
+from tests.unit.repository.builders import Repository, safetensors
 
 S = VersionState
 MIB = 1 << 20

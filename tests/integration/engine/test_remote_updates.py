@@ -16,11 +16,11 @@ from darkroom_server.domain.errors import ModelNotFound
 from darkroom_server.domain.models import VersionState
 from darkroom_server.engine.engine import Engine, EngineOptions
 from darkroom_server.engine.model_control import ControlOptions
-from darkroom_server.models.remote_repository import RemoteLocation
-from darkroom_server.models.remote_store import RemoteError, RemoteStore
+from darkroom_server.repository.remote_repository import RemoteLocation
+from darkroom_server.repository.remote_store import RemoteError, RemoteStore
 from darkroom_server.telemetry.metrics import Metrics
 from tests.integration.engine.test_updates import picture, serves, states, until
-from tests.integration.models.s3_server import URL, Bucket, serving_s3
+from tests.integration.repository.s3_server import URL, Bucket, serving_s3
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from darkroom_server.domain.models import Placement
-from darkroom_server.models.repository import ModelRepository
+from darkroom_server.repository.repository import ModelRepository
 from darkroom_server.worker.main import run_worker
 from darkroom_server.worker.messages import WorkerReady, WorkerSpec
 from tests.integration.engine.test_engine import fake_repository

@@ -16,9 +16,9 @@ from darkroom_server.access.gate import Gate, GateOptions
 from darkroom_server.gateway import connections, server
 from darkroom_server.gateway.connect import Servicers
 from darkroom_server.gateway.server import HttpOptions, HttpServer, build_http_server
+from darkroom_server.image_decoding.images import ImageLimits
 from darkroom_server.rpc.server import servicers
 from darkroom_server.telemetry.metrics import Metrics
-from darkroom_server.wire.images import ImageLimits
 from darkroom_server.wire.tls import Certificates, TlsFiles
 from tests.unit.gateway.test_callers import Engine
 

@@ -22,7 +22,7 @@ from darkroom_server.gateway.unread_answers import PIECE_BYTES
 from darkroom_server.rpc.server import servicers
 from darkroom_server.telemetry.metrics import Metrics
 from tests.integration.rpc.fake_engine import COMPLETED, FakeEngine, image
-from tests.unit.wire.pictures_here import PicturesHere
+from tests.unit.image_decoding.pictures_here import PicturesHere
 
 #: What the kernel takes of an answer at the server's end, and an image that is far more.
 SOCKET_BYTES, IMAGE_BYTES = 64 << 10, 1 << 20

@@ -20,7 +20,7 @@ from darkroom_server.domain.jobs import (
 )
 from darkroom_server.domain.models import Dtype, ModelInfo, ModelRef, ModelStatus
 from darkroom_server.engine.undelivered import Undelivered
-from tests.unit.wire.example_models import SDXL, status
+from tests.unit.example_models import SDXL, status
 
 #: In a script: the session waits here until it is left.
 FOREVER = object()

@@ -10,7 +10,7 @@ from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from darkroom_server.domain.models import VersionState
-from tests.unit.wire.example_models import SDXL, status
+from tests.unit.example_models import SDXL, status
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING

@@ -16,7 +16,7 @@ from darkroom.v1.image_service_pb2 import FillRequest, GenerateRequest
 from darkroom_server.domain.jobs import JobProgress, JobQueued, Stage, Task
 from darkroom_server.domain.models import ModelRef
 from tests.integration.rpc.fake_engine import COMPLETED, FOREVER, image
-from tests.unit.wire.example_models import FLUX_FILL, status
+from tests.unit.example_models import FLUX_FILL, status
 
 
 def png(width_px: int, height_px: int, color: str = "white", mode: str = "RGB") -> bytes:

@@ -9,7 +9,7 @@ import pytest
 from grpc import aio
 
 from darkroom.v1.model_service_pb2 import GetModelRequest, ListModelsRequest, Model
-from tests.unit.wire.example_models import SDXL, status
+from tests.unit.example_models import SDXL, status
 
 
 @pytest.fixture

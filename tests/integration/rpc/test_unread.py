@@ -14,10 +14,10 @@ from darkroom.v1.image_service_pb2 import GenerateRequest
 from darkroom.v1.image_service_pb2_grpc import ImageServiceStub
 from darkroom_server.access.gate import Gate
 from darkroom_server.domain.errors import ResultsUnread
+from darkroom_server.requests.image_requests import ImageRequest
 from darkroom_server.rpc.sending import MAX_UNREAD_CALLS
 from darkroom_server.rpc.server import GrpcOptions, GrpcServer, build_server
 from darkroom_server.telemetry.metrics import Metrics
-from darkroom_server.wire.requests import ImageRequest
 from tests.integration.rpc.fake_engine import COMPLETED, FakeEngine, image
 from tests.integration.rpc.test_errors import failure_of
 

@@ -19,7 +19,7 @@ from darkroom_server.domain.errors import (
 from darkroom_server.domain.jobs import Task
 from darkroom_server.domain.keys import Permission
 from tests.unit.access.example_keys import api_key
-from tests.unit.wire.example_models import SDXL
+from tests.unit.example_models import SDXL
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from darkroom_server.backends.exports import (
     write_record,
 )
 from darkroom_server.domain.models import Denoiser, DenoiserKind, ExportWeights, VersionInfo
-from tests.unit.wire.example_models import SDXL
+from tests.unit.example_models import SDXL
 
 ONNX = Denoiser(kind=DenoiserKind.ONNXRUNTIME)
 

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from darkroom_server.cli.main import app
-from tests.unit.models.builders import Repository
+from tests.unit.repository.builders import Repository
 
 
 @pytest.fixture

@@ -11,10 +11,10 @@ from darkroom_server.domain.errors import DarkroomError
 from darkroom_server.domain.models import UpdatePolicy, VersionInfo
 from darkroom_server.engine.stream import JobStream
 from darkroom_server.engine.supervisor import Supervisor
-from darkroom_server.models.scan import RepositoryModel, RepositoryScan
+from darkroom_server.repository.scan import RepositoryModel, RepositoryScan
 from darkroom_server.worker.messages import Report
+from tests.unit.example_models import SDXL
 from tests.unit.specs import job
-from tests.unit.wire.example_models import SDXL
 
 NAME = "m"
 

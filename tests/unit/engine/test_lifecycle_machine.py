@@ -31,7 +31,7 @@ from darkroom_server.engine.memory_gate import MemoryGate
 from darkroom_server.engine.model_control import ControlOptions, ModelControl
 from darkroom_server.engine.seat_contract import SeatState
 from darkroom_server.engine.supervisor import Supervisor
-from darkroom_server.models.resolution import resolve
+from darkroom_server.lifecycle.resolution import resolve
 from darkroom_server.telemetry.metrics import Metrics
 from darkroom_server.worker.messages import JobReport, Report, WorkerFailed, WorkerReady
 from tests.unit.engine.scripted import NAME, Request, ScriptedInstance, ToldRepository

@@ -20,7 +20,7 @@ from darkroom_server.engine.memory_gate import MemoryGate
 from darkroom_server.engine.supervisor import Supervisor
 from darkroom_server.telemetry.metrics import Metrics
 from tests.unit.engine.scripted import ScriptedInstance
-from tests.unit.wire.example_models import SDXL
+from tests.unit.example_models import SDXL
 
 GIB = 1 << 30
 

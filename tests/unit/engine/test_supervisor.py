@@ -28,8 +28,8 @@ from darkroom_server.worker.messages import (
     WorkerFailed,
     WorkerReady,
 )
+from tests.unit.example_models import SDXL
 from tests.unit.specs import job
-from tests.unit.wire.example_models import SDXL
 
 VERSION = VersionInfo(model=SDXL, version=1, path=Path("unused"), digest="ab" * 32, weight_bytes=0)
 

@@ -13,9 +13,9 @@ from darkroom_server.domain.errors import InvalidParameter
 from darkroom_server.domain.jobs import Task
 from darkroom_server.gateway.asking import Manner, read_request
 from darkroom_server.gateway.fields import Fields
-from darkroom_server.wire.requests import ImageRequest, MaskPolarity
-from tests.unit.wire.pictures import encoded
-from tests.unit.wire.pictures_here import PicturesHere
+from darkroom_server.requests.image_requests import ImageRequest, MaskPolarity
+from tests.unit.image_decoding.pictures import encoded
+from tests.unit.image_decoding.pictures_here import PicturesHere
 
 EDIT = Manner(mask_polarity=MaskPolarity.TRANSPARENT_REPAINTS)
 EVERY_TASK = frozenset(Task)

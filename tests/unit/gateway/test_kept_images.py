@@ -10,9 +10,9 @@ from darkroom_server.domain.jobs import JobImage
 from darkroom_server.gateway.connect import Servicers
 from darkroom_server.gateway.kept_images import KEPT_S, KeptImages
 from darkroom_server.gateway.server import HttpOptions, build_app
+from darkroom_server.image_decoding.images import ImageLimits
 from darkroom_server.rpc.server import servicers
 from darkroom_server.telemetry.metrics import Metrics
-from darkroom_server.wire.images import ImageLimits
 from tests.integration.rpc.fake_engine import FakeEngine, image
 from tests.unit.gateway.http_calls import client_of
 

@@ -11,9 +11,9 @@ from darkroom_server.domain.errors import Cancelled
 from darkroom_server.domain.jobs import Task
 from darkroom_server.domain.models import ModelRef
 from darkroom_server.gateway.outcome import run, unless_gone
-from darkroom_server.wire.requests import ImageRequest
+from darkroom_server.requests.image_requests import ImageRequest
 from tests.integration.rpc.fake_engine import FOREVER, FakeEngine
-from tests.unit.wire.pictures_here import PicturesHere
+from tests.unit.image_decoding.pictures_here import PicturesHere
 
 
 async def test_a_caller_that_has_gone_stops_its_work() -> None:

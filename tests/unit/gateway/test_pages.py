@@ -14,9 +14,9 @@ from darkroom_server.access.gate import Gate, GateOptions
 from darkroom_server.gateway.connect import Servicers
 from darkroom_server.gateway.pages import is_of_this_machine
 from darkroom_server.gateway.server import HttpOptions, build_app
+from darkroom_server.image_decoding.images import ImageLimits
 from darkroom_server.rpc.server import servicers
 from darkroom_server.telemetry.metrics import Metrics
-from darkroom_server.wire.images import ImageLimits
 from tests.unit.gateway.test_callers import Engine, gate, made
 
 __all__ = ["gate", "made"]

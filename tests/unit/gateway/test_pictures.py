@@ -11,7 +11,7 @@ from PIL import Image
 from darkroom_server.domain.errors import InvalidImage
 from darkroom_server.gateway import pictures
 from darkroom_server.gateway.pictures import picture_bytes
-from tests.unit.wire.pictures import encoded
+from tests.unit.image_decoding.pictures import encoded
 
 FILE = encoded(Image.effect_noise((16, 16), 90))
 BASE64 = base64.b64encode(FILE).decode()

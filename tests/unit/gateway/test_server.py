@@ -16,8 +16,8 @@ from darkroom_server.gateway.connect import Servicers
 from darkroom_server.gateway.server import HttpOptions, build_app
 from darkroom_server.rpc.server import servicers
 from darkroom_server.telemetry.metrics import IMAGES, Metrics
-from tests.unit.wire.example_models import SDXL
-from tests.unit.wire.pictures_here import PicturesHere
+from tests.unit.example_models import SDXL
+from tests.unit.image_decoding.pictures_here import PicturesHere
 
 
 @dataclass

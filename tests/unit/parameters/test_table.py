@@ -11,7 +11,7 @@ from darkroom_server.domain.jobs import ImageSpec, Task
 from darkroom_server.domain.models import Defaults, Limits
 from darkroom_server.parameters.parameter import Default, Kind, Parameter, Support
 from darkroom_server.parameters.table import PARAMETERS, listed_names
-from darkroom_server.wire.requests import (
+from darkroom_server.requests.image_requests import (
     FillInput,
     ImageRequest,
     OutputRequest,

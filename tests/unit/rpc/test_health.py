@@ -8,7 +8,7 @@ import pytest
 
 from darkroom_server.domain.models import ModelStatus, VersionState
 from darkroom_server.rpc.health import serving_by_name
-from tests.unit.wire.example_models import SDXL, status
+from tests.unit.example_models import SDXL, status
 
 UNLOADED, LOADING, READY, UNAVAILABLE, UNLOADING, FAILED = VersionState
 OTHER = replace(SDXL, name="other")

@@ -24,8 +24,8 @@ from darkroom_server.scale_out.options import ReplicaOrder, ScaleOutOptions
 from darkroom_server.scale_out.replicas import AppStatus, ClusterLost, ReplicaLost
 from darkroom_server.telemetry.metrics import Metrics
 from darkroom_server.worker.messages import WorkerStats
+from tests.unit.example_models import SDXL
 from tests.unit.specs import job
-from tests.unit.wire.example_models import SDXL
 
 VERSION = VersionInfo(model=SDXL, version=1, path=Path("unused"), digest="ab" * 32, weight_bytes=0)
 COMPLETED = JobCompleted(image_count=1, timings=JobTimings())

@@ -9,7 +9,7 @@ import pytest
 
 from darkroom_server.domain.vocabulary import said_words
 from darkroom_training.scenes import caption, random_scene
-from tests.unit.models.builders import Repository
+from tests.unit.repository.builders import Repository
 
 REPOSITORY = Path(__file__).parents[3] / "model_repo"
 

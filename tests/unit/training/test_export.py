@@ -12,7 +12,7 @@ import torch
 from diffusers import DiffusionPipeline
 from PIL import Image
 
-from darkroom_server.models.repository import ModelRepository
+from darkroom_server.repository.repository import ModelRepository
 from darkroom_training import export, flux, flux_fill, scorecard, sdxl, t5_tokenizer, tokenizer, vae
 from darkroom_training.checkpoint import Average, Checkpoint
 from darkroom_training.product import PRODUCTS, Product

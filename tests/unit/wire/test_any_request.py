@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from darkroom.v1 import image_pb2
 from darkroom.v1.image_service_pb2 import FillRequest, GenerateRequest
 from darkroom_server.domain.errors import DarkroomError
+from darkroom_server.domain.image_size import Size
 from darkroom_server.domain.models import ModelInfo
-from darkroom_server.wire.dimensions import Size
+from darkroom_server.requests.resolve import resolve
 from darkroom_server.wire.messages import parse_fill, parse_generate
-from darkroom_server.wire.resolve import resolve
-from tests.unit.wire.example_models import FLUX_FILL, FLUX_SCHNELL, SDXL
+from tests.unit.example_models import FLUX_FILL, FLUX_SCHNELL, SDXL
 
 int32 = st.integers(-(2**31), 2**31 - 1)
 #: Values near the limits, where mistakes are, and any others.

@@ -28,9 +28,9 @@ from darkroom_server.domain.jobs import (
     Stage,
     Task,
 )
+from darkroom_server.domain.notices import Notice, NoticeReason
+from darkroom_server.requests.resolve import Resolved
 from darkroom_server.wire.events import CHUNK_BYTES, EventWriter, RunningModel
-from darkroom_server.wire.notices import Notice, NoticeReason
-from darkroom_server.wire.resolve import Resolved
 
 MODEL = RunningModel(name="sdxl", version=3, digest="0123456789abcdef", dtype="fp32")
 SPEC = ImageSpec(

@@ -18,8 +18,7 @@ from darkroom_server.domain.jobs import (
     Task,
 )
 from darkroom_server.domain.models import ModelRef
-from darkroom_server.wire.messages import parse_fill, parse_generate
-from darkroom_server.wire.requests import (
+from darkroom_server.requests.image_requests import (
     DimensionPolicy,
     FillInput,
     ImageRequest,
@@ -28,6 +27,7 @@ from darkroom_server.wire.requests import (
     SourceInput,
     UnsupportedParameterPolicy,
 )
+from darkroom_server.wire.messages import parse_fill, parse_generate
 
 LONGEST = "é" * 16_384
 MAX_SEED = 2**63 - 17

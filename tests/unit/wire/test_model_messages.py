@@ -10,7 +10,7 @@ from darkroom.v1.model_service_pb2 import Model, ModelVersion, ParameterSpec
 from darkroom_server.domain.models import ModelStatus, VersionState, VersionStatus
 from darkroom_server.domain.vocabulary import Vocabulary
 from darkroom_server.wire.model_messages import model_message
-from tests.unit.wire.example_models import FLUX_SCHNELL, SDXL, status
+from tests.unit.example_models import FLUX_SCHNELL, SDXL, status
 
 READY, LOADING, FAILED = VersionState.READY, VersionState.LOADING, VersionState.FAILED
 

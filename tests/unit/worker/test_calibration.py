@@ -14,7 +14,7 @@ from darkroom_server.scheduling.step_costs import StepCosts
 from darkroom_server.worker.calibration import FILE_NAME, Calibration
 from darkroom_server.worker.messages import Report
 from darkroom_server.worker.step_runner import step_loop
-from tests.unit.wire.example_models import SDXL
+from tests.unit.example_models import SDXL
 from tests.unit.worker.loop_bench import shared
 
 CONDITIONS = {"device": "one"}

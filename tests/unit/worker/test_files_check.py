@@ -10,7 +10,7 @@ import pytest
 
 from darkroom_server.domain.errors import ModelUnavailable
 from darkroom_server.domain.models import VersionInfo
-from darkroom_server.models.repository import ModelRepository
+from darkroom_server.repository.repository import ModelRepository
 from darkroom_server.worker.files_check import require_unchanged
 from tests.unit.deep_folders import nest, remove
 

@@ -14,7 +14,7 @@ from darkroom_server.domain.errors import GenerationFailed
 from darkroom_server.domain.jobs import ImageSpec, Reproducibility, Task
 from darkroom_server.domain.models import Dtype, ModelInfo, Warmup
 from darkroom_server.worker.warmup import warm_up
-from tests.unit.wire.example_models import FLUX_FILL, SDXL
+from tests.unit.example_models import FLUX_FILL, SDXL
 
 
 class Recorder(FakeStepModel):

@@ -26,11 +26,11 @@ from darkroom_server.gateway.bodies import off_loop, read_body, require_few_valu
 from darkroom_server.gateway.event_stream import EventStream, event_text
 from darkroom_server.gateway.outcome import accepted_headers, unless_gone
 from darkroom_server.gateway.problems import Problem, problem_of, refusal
+from darkroom_server.image_decoding.picture_processes import Pictures
+from darkroom_server.requests.image_requests import ImageRequest
 from darkroom_server.wire.generation import Told, generation_events
 from darkroom_server.wire.messages import parse_fill, parse_generate
 from darkroom_server.wire.model_messages import model_message
-from darkroom_server.wire.picture_processes import Pictures
-from darkroom_server.wire.requests import ImageRequest
 
 _Event: TypeAlias = "tuple[str, dict[str, Any]]"
 _Message = TypeVar("_Message", bound=Message)

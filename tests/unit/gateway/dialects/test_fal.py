@@ -16,10 +16,10 @@ from PIL import Image
 from darkroom_server.domain.errors import GenerationFailed
 from darkroom_server.domain.jobs import JobPreview, JobQueued, Task
 from tests.integration.rpc.fake_engine import COMPLETED, FOREVER, FakeEngine, image
+from tests.unit.example_models import SDXL, status
 from tests.unit.gateway.http_calls import client_of
 from tests.unit.gateway.test_server import app_of
-from tests.unit.wire.example_models import SDXL, status
-from tests.unit.wire.pictures import encoded
+from tests.unit.image_decoding.pictures import encoded
 
 URL = "data:image/png;base64," + base64.b64encode(encoded(Image.new("RGB", (64, 64)))).decode()
 NAMES = ("sdxl", "fal-ai/hidream-i1-full", "example/flux/dev", "fal-ai/editor/edit")

@@ -11,9 +11,9 @@ from PIL import Image
 from darkroom_server.domain.jobs import Task
 from darkroom_server.domain.models import ModelStatus, VersionState, VersionStatus
 from tests.integration.rpc.fake_engine import FakeEngine
+from tests.unit.example_models import SDXL
 from tests.unit.gateway.http_calls import posted
-from tests.unit.wire.example_models import SDXL
-from tests.unit.wire.pictures import encoded
+from tests.unit.image_decoding.pictures import encoded
 
 IMPATIENT = {"x-wait-for-model": "false"}
 FILL_ONLY = frozenset({Task.FILL})

@@ -14,10 +14,10 @@ from PIL import Image
 
 from darkroom_server.domain.jobs import Task
 from tests.integration.rpc.fake_engine import FakeEngine, FakeSession, image
+from tests.unit.example_models import SDXL, status
 from tests.unit.gateway.http_calls import client_of
 from tests.unit.gateway.test_server import app_of
-from tests.unit.wire.example_models import SDXL, status
-from tests.unit.wire.pictures import encoded
+from tests.unit.image_decoding.pictures import encoded
 
 EDITS, GENERATIONS = "/v1/images/edits", "/v1/images/generations"
 FILE = encoded(Image.new("RGB", (64, 64)))

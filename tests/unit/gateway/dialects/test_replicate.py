@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from darkroom_server.wire.limits import MAX_PROMPT_BYTES
+from darkroom_server.requests.limits import MAX_PROMPT_BYTES
 from tests.integration.rpc.fake_engine import FakeEngine
 from tests.unit.gateway.http_calls import calling, posted
-from tests.unit.wire.pictures import encoded
+from tests.unit.image_decoding.pictures import encoded
 
 WAIT = {"prefer": "wait"}
 PICTURE = base64.b64encode(encoded(Image.new("RGB", (64, 64)))).decode()

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from darkroom_server.models.config_checks import check_alone
-from darkroom_server.models.config_file import read_config
-from darkroom_server.models.problems import ProblemLog
+from darkroom_server.domain.problems import ProblemLog
+from darkroom_server.model_config.config_checks import check_alone
+from darkroom_server.model_config.config_file import read_config
 from darkroom_training.checkpoint import Average, Checkpoint
 from darkroom_training.icons import autoencoder, exporting, flux, flux_fill, sdxl, text, vocabulary
 from darkroom_training.icons.captions import caption

@@ -1,0 +1,141 @@
+"""A model's whole configuration: the settings of its config over what its pipeline allows. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from typing import TypeVar
+
+from darkroom_server.domain.models import (
+    BackendKind,
+    Defaults,
+    DenoiserKind,
+    Limits,
+    ModelInfo,
+    Placement,
+    Warmup,
+)
+from darkroom_server.model_config import bounds
+from darkroom_server.model_config.settings import (
+    DefaultSettings,
+    InstanceGroupSettings,
+    LimitSettings,
+    ModelSettings,
+    WarmupSettings,
+)
+from darkroom_server.parameters.parameter import Support
+from darkroom_server.parameters.table import listed_names
+from darkroom_server.pipelines.derive import PipelineTraits
+
+_Value = TypeVar("_Value", bool, int, float, str)
+
+
+def combine(name: str, settings: ModelSettings, traits: PipelineTraits) -> ModelInfo:
+    """The whole configuration. Expects settings that `check_against_traits` finds nothing in."""
+    defaults = _override_defaults(traits.defaults, settings.defaults)
+    schedulers = settings.schedulers or traits.schedulers
+    own = traits.defaults.scheduler
+    parameters = traits.parameters
+    if settings.memory.offload is not None or settings.denoiser.kind is not DenoiserKind.TORCH:
+        # Layers that are taken to the GPU and back, or that are in one graph, cannot be run apart.
+        parameters = {name: has for name, has in parameters.items() if name != "feature_cache"}
+    if settings.parameters:
+        kept = {*settings.parameters, *listed_names(traits.tasks, {Support.ALWAYS})}
+        parameters = {name: has for name, has in parameters.items() if name in kept}
+    return ModelInfo(
+        name=name,
+        display_name=settings.display_name or name,
+        hub_id=settings.hub_id,
+        aliases=settings.aliases,
+        license=settings.license,
+        tasks=frozenset(settings.tasks) or traits.tasks,
+        pipeline_class=traits.pipeline_class,
+        backend=settings.backend,
+        dtype=settings.dtype,
+        max_batch_size=settings.max_batch_size or _default_batch_size(traits),
+        reproducibility=settings.reproducibility,
+        placements=_placements(settings.instance_groups),
+        defaults=defaults,
+        limits=_override_limits(traits, settings.limits),
+        schedulers=tuple(dict.fromkeys((*schedulers, own))),
+        parameters=parameters,
+        max_queue_size=settings.max_queue_size or bounds.DEFAULT_MAX_QUEUE_SIZE,
+        version_labels=dict(settings.version_labels),
+        traffic_percent={label: percent for label, percent in settings.traffic_percent if percent},
+        warmups=_warmups(settings, defaults, traits),
+        strength_rounding=traits.strength_rounding,
+        runs_whole=traits.runs_whole,
+        guidance_needs_negative=traits.guidance_needs_negative,
+        step_model=traits.step_model,
+        dynamic_batching=settings.dynamic_batching,
+        memory=settings.memory,
+        update_policy=settings.update_policy,
+        denoiser=settings.denoiser,
+        vocabulary=settings.vocabulary,
+        trained_sizes=settings.trained_sizes,
+        fake_step_s=settings.fake_step_s if settings.backend is BackendKind.FAKE else 0.0,
+        fake_load_s=settings.fake_load_s if settings.backend is BackendKind.FAKE else 0.0,
+    )
+
+
+def _default_batch_size(traits: PipelineTraits) -> int:
+    if traits.runs_whole:
+        return bounds.MAX_BATCH_SIZE
+    return bounds.MAX_ROW_COUNT
+
+
+def _placements(groups: tuple[InstanceGroupSettings, ...]) -> tuple[Placement, ...]:
+    """One for each worker: `count` on each GPU that a group names, or where its kind says."""
+    return tuple(
+        Placement(group.device, gpu)
+        for group in groups or (InstanceGroupSettings(),)
+        for gpu in group.gpus or (None,)
+        for _ in range(group.count or 1)
+    )
+
+
+def _warmups(
+    settings: ModelSettings, defaults: Defaults, traits: PipelineTraits
+) -> tuple[Warmup, ...]:
+    """As set, or one image; the fake has nothing to warm up.
+
+    Of the default size, or of the smallest where requests run whole: some tell of no step, so that
+    the whole image is made before anything is served.
+    """
+    smallest_px = traits.limits.min_size_px if traits.runs_whole else None
+    one = WarmupSettings(width_px=smallest_px, height_px=smallest_px)
+    usual = () if settings.backend is BackendKind.FAKE else (one,)
+    return tuple(
+        Warmup(
+            width_px=_first(one.width_px, defaults.width_px),
+            height_px=_first(one.height_px, defaults.height_px),
+            batch_size=one.batch_size,
+            count=one.count,
+        )
+        for one in settings.warmups or usual
+    )
+
+
+def _override_defaults(derived: Defaults, settings: DefaultSettings) -> Defaults:
+    written = {field.name: getattr(settings, field.name) for field in fields(settings)}
+    return replace(derived, **{name: one for name, one in written.items() if one is not None})
+
+
+def _override_limits(traits: PipelineTraits, settings: LimitSettings) -> Limits:
+    derived = traits.limits
+    largest_px = _first(settings.max_size_px, derived.max_size_px)
+    # Without a number of its own, the area follows the edge that the config sets.
+    pixel_count = _first(settings.max_pixel_count, largest_px**2)
+    if traits.bounds_area:
+        pixel_count = min(pixel_count, derived.max_pixel_count)
+    return Limits(
+        min_size_px=_first(settings.min_size_px, derived.min_size_px),
+        max_size_px=largest_px,
+        size_multiple_px=derived.size_multiple_px,
+        max_pixel_count=pixel_count,
+        max_step_count=_first(settings.max_step_count, derived.max_step_count),
+        max_image_count=_first(settings.max_image_count, derived.max_image_count),
+    )
+
+
+def _first(setting: _Value | None, derived: _Value) -> _Value:
+    return derived if setting is None else setting
