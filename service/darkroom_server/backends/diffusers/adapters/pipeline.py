@@ -1,0 +1,131 @@
+"""A pipeline's adapters: those that requests ask for, in memory and at work in its parts.
+
+Belongs to the model thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+
+from darkroom_server.backends.diffusers.adapters.layers import adding
+from darkroom_server.backends.diffusers.adapters.low_rank import Adapter, AdapterSet, Weighted
+from darkroom_server.backends.diffusers.adapters.reading import (
+    BadAdapter,
+    denoiser_name,
+    read_adapter,
+    takes_adapters,
+)
+from darkroom_server.backends.diffusers.adapters.shelf import AdapterShelf
+from darkroom_server.backends.diffusers.networks.image_rows import ImageRows
+from darkroom_server.backends.diffusers.networks.present_images import PresentImages
+from darkroom_server.backends.diffusers.trajectory import DiffusersTrajectory
+from darkroom_server.backends.prompt_cache import Embeddings, PromptCache
+from darkroom_server.domain.adapters import AdapterVersion
+from darkroom_server.domain.errors import InvalidParameter
+from darkroom_server.domain.jobs import ImageSpec
+
+#: Memory for adapters that no image is being made with, unless it is set.
+HOST_BYTES, DEVICE_BYTES = 2 << 30, 1 << 30
+
+
+class AdaptedPrompts:
+    """The prompt cache, with the adapters of the request that is being encoded."""
+
+    def __init__(self, prompts: PromptCache) -> None:
+        self._prompts = prompts
+        #: Whatever of adapters changes embeddings; empty: nothing does.
+        self.adapted_by: Hashable = ()
+
+    def lookup(self, key: Hashable, make: Callable[[], Embeddings]) -> Embeddings:
+        """As the cache's own."""
+        return self._prompts.lookup((key, self.adapted_by) if self.adapted_by else key, make)
+
+
+class PipelineAdapters:
+    """What requests' adapters do to a pipeline. `present` are the images of the step at work."""
+
+    def __init__(
+        self, pipeline: Any, denoiser: torch.nn.Module, prompts: PromptCache, device: torch.device
+    ) -> None:
+        self._pipeline = pipeline
+        self._denoiser = denoiser
+        self._device = device
+        self.prompts = AdaptedPrompts(prompts)
+        self.present = PresentImages()
+        self._denoiser_name = denoiser_name(pipeline) if takes_adapters(pipeline) else ""
+        self.hold(host_bytes=HOST_BYTES, device_bytes=DEVICE_BYTES)
+
+    def hold(self, *, host_bytes: int, device_bytes: int) -> None:
+        """Keeps so many bytes of adapters in host memory, and on the device if it has its own."""
+        self._host = AdapterShelf(max_bytes=host_bytes)
+        self._on_device = AdapterShelf(max_bytes=device_bytes)
+
+    def of(self, spec: ImageSpec) -> AdapterSet:
+        """The adapters of a request, on the device; raises InvalidParameter naming the one."""
+        return tuple(Weighted(self._adapter(use.adapter), use.weight) for use in spec.adapters)
+
+    def of_images(self, images: Sequence[DiffusersTrajectory[Any, Any]]) -> tuple[AdapterSet, ...]:
+        """Each image's, which hold them until they are made; nothing where no image has any."""
+        for one in images:
+            if one.adapters is None:
+                one.adapters = self.of(one.spec)
+        if not any(one.adapters for one in images):
+            return ()
+        return tuple(one.adapters or () for one in images)
+
+    @contextmanager
+    def encoding(self, spec: ImageSpec) -> Iterator[None]:
+        """Texts encoded within are read as the request's adapters have it."""
+        adapters = self.of(spec)
+        names = {name for one in adapters for name in one.adapter.parts} - {self._denoiser_name}
+        if not names:
+            yield
+            return
+        self.present.set((1,))
+        self.prompts.adapted_by = tuple(
+            (one.adapter.key, one.weight) for one in adapters if names & one.adapter.parts.keys()
+        )
+        try:
+            with ExitStack() as stack:
+                for name in names:
+                    part = getattr(self._pipeline, name)
+                    stack.enter_context(adding(name, part, [adapters], self.present))
+                yield
+        finally:
+            self.prompts.adapted_by = ()
+
+    @contextmanager
+    def denoising(self, sets: Sequence[AdapterSet], image_rows: ImageRows) -> Iterator[None]:
+        """What the denoiser predicts within is with each image's adapters."""
+        if not sets:
+            yield
+            return
+        self.present.set(image_rows)
+        with adding(self._denoiser_name, self._denoiser, sets, self.present):
+            yield
+
+    def fetch(self, adapter: AdapterVersion) -> Adapter:
+        """An adapter in host memory. Any thread; raises InvalidParameter with the reason."""
+
+        def make() -> Adapter:
+            if not self._denoiser_name:
+                raise InvalidParameter("adapters", "the model takes none")
+            try:
+                return read_adapter(adapter.path, self._pipeline, key=adapter.digest)
+            except BadAdapter as error:
+                shown = f"adapter {adapter.name}/{adapter.version} {error}"
+                raise InvalidParameter("adapters", shown) from error
+            except OSError as error:
+                shown = f"adapter {adapter.name}/{adapter.version} cannot be read"
+                raise InvalidParameter("adapters", f"{shown}: {error.strerror}") from error
+
+        return self._host.lookup(adapter.digest, make)
+
+    def _adapter(self, adapter: AdapterVersion) -> Adapter:
+        if self._device.type == "cpu":
+            return self.fetch(adapter)
+        return self._on_device.lookup(adapter.digest, lambda: self.fetch(adapter).to(self._device))

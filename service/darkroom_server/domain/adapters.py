@@ -1,0 +1,35 @@
+"""Adapters: low-rank additions to a model's layers, which a request may ask for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdapterVersion:
+    """One version of an adapter on disk. `digest` is the hex SHA-256 of its files.
+
+    `ranks` are those of its layers, ascending; `targets` the parts of the pipeline that it adds to.
+    """
+
+    name: str
+    version: int
+    path: Path
+    digest: str
+    size_bytes: int
+    ranks: tuple[int, ...] = ()
+    targets: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+    default_weight: float = 1.0
+    trigger_words: tuple[str, ...] = ()
+    license: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdapterUse:
+    """An adapter of a request and how much of it: 0 nothing, below 0 the opposite."""
+
+    adapter: AdapterVersion
+    weight: float
