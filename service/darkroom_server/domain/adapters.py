@@ -8,9 +8,10 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdapterVersion:
-    """One version of an adapter on disk. `digest` is the hex SHA-256 of its files.
+    """One version of an adapter on disk: `path` is its file.
 
-    `ranks` are those of its layers, ascending; `targets` the parts of the pipeline that it adds to.
+    `digest` is the hex SHA-256 of its folder. `ranks` are those of its layers, ascending; `targets`
+    the parts of the pipeline that it adds to.
     """
 
     name: str
@@ -18,6 +19,8 @@ class AdapterVersion:
     path: Path
     digest: str
     size_bytes: int
+    #: When its content last changed; 0: not known.
+    mtime_ns: int = 0
     ranks: tuple[int, ...] = ()
     targets: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()

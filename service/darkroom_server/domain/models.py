@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from darkroom_server.domain.adapters import AdapterVersion
 from darkroom_server.domain.jobs import Priority, Reproducibility, StrengthRounding, Task
 from darkroom_server.domain.memory import MemoryProfile
 from darkroom_server.domain.trained_sizes import TrainedSizes
@@ -371,6 +372,7 @@ class ModelStatus:
     versions: tuple[VersionStatus, ...]
     default_version: int | None
     queued_request_count: int = 0
+    adapters: tuple[AdapterVersion, ...] = ()
 
     @property
     def shown_version(self) -> VersionStatus | None:

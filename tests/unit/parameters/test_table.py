@@ -12,6 +12,7 @@ from darkroom_server.domain.models import Defaults, Limits
 from darkroom_server.parameters.parameter import Default, Kind, Parameter, Support
 from darkroom_server.parameters.table import PARAMETERS, listed_names
 from darkroom_server.wire.requests import (
+    AdapterRequest,
     FillInput,
     ImageRequest,
     OutputRequest,
@@ -42,6 +43,8 @@ def some_value(parameter: Parameter) -> object:
             return list(parameter.choices.values())[-1]
         case Kind.PICTURE:
             return b"picture"
+        case Kind.ADAPTERS:
+            return (AdapterRequest("ink", weight=0.5),)
 
 
 @pytest.mark.parametrize("parameter", OF_REQUESTS, ids=lambda one: one.path)

@@ -1131,3 +1131,71 @@ class FakeBackend(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___FakeBackend: _TypeAlias = FakeBackend  # noqa: Y015
+
+@_typing.final
+class AdapterConfig(_message.Message):
+    """What may be said of an adapter, in `adapters/{name}/adapter.pbtxt` of a
+    model's folder.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class VersionLabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    ALIASES_FIELD_NUMBER: _builtins.int
+    DEFAULT_WEIGHT_FIELD_NUMBER: _builtins.int
+    TRIGGER_WORDS_FIELD_NUMBER: _builtins.int
+    LICENSE_FIELD_NUMBER: _builtins.int
+    VERSION_LABELS_FIELD_NUMBER: _builtins.int
+    default_weight: _builtins.float
+    """Weight of requests that give none. Unset: 1."""
+    license: _builtins.str
+    """SPDX id or a name."""
+    @_builtins.property
+    def aliases(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Other names by which requests may ask for it, such as its hub id."""
+
+    @_builtins.property
+    def trigger_words(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Words of prompts that it was trained with."""
+
+    @_builtins.property
+    def version_labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """Labels of versions; `stable` is the default version."""
+
+    def __init__(
+        self,
+        *,
+        aliases: _abc.Iterable[_builtins.str] | None = ...,
+        default_weight: _builtins.float | None = ...,
+        trigger_words: _abc.Iterable[_builtins.str] | None = ...,
+        license: _builtins.str = ...,
+        version_labels: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_default_weight", b"_default_weight", "default_weight", b"default_weight"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_default_weight", b"_default_weight", "aliases", b"aliases", "default_weight", b"default_weight", "license", b"license", "trigger_words", b"trigger_words", "version_labels", b"version_labels"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__default_weight: _TypeAlias = _typing.Literal["default_weight"]  # noqa: Y015
+    _WhichOneofArgType__default_weight: _TypeAlias = _typing.Literal["_default_weight", b"_default_weight"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__default_weight) -> _WhichOneofReturnType__default_weight | None: ...
+
+Global___AdapterConfig: _TypeAlias = AdapterConfig  # noqa: Y015

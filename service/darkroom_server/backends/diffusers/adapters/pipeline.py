@@ -115,7 +115,11 @@ class PipelineAdapters:
             if not self._denoiser_name:
                 raise InvalidParameter("adapters", "the model takes none")
             try:
-                return read_adapter(adapter.path, self._pipeline, key=adapter.digest)
+                read = read_adapter(adapter.path, self._pipeline, key=adapter.digest)
+                status = adapter.path.stat()
+                if adapter.mtime_ns not in (0, status.st_mtime_ns):
+                    raise BadAdapter("has been replaced meanwhile; ask again")
+                return read
             except BadAdapter as error:
                 shown = f"adapter {adapter.name}/{adapter.version} {error}"
                 raise InvalidParameter("adapters", shown) from error

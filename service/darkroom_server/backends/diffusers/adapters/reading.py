@@ -80,7 +80,7 @@ def _opened(file: Path) -> tuple[Tensors, dict[str, Any] | None]:
     try:
         with safe_open(file, framework="pt", device="cpu") as opened:
             metadata = opened.metadata() or {}
-            tensors = {name: opened.get_tensor(name) for name in opened.keys()}
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise BadAdapter(f"is no safetensors file: {error}") from error
     if not tensors:
