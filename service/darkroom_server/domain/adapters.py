@@ -36,3 +36,14 @@ class AdapterUse:
 
     adapter: AdapterVersion
     weight: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdapterMemory:
+    """What a worker keeps of adapters that no image is being made with.
+
+    On a processor both are one, of `max_host_bytes`.
+    """
+
+    max_host_bytes: int = 2 << 30
+    max_device_bytes: int = 1 << 30

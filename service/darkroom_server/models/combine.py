@@ -69,6 +69,7 @@ def combine(name: str, settings: ModelSettings, traits: PipelineTraits) -> Model
         step_model=traits.step_model,
         dynamic_batching=settings.dynamic_batching,
         memory=settings.memory,
+        adapter_memory=settings.adapter_memory,
         update_policy=settings.update_policy,
         denoiser=settings.denoiser,
         vocabulary=settings.vocabulary,

@@ -100,7 +100,7 @@ def test_models_list_what_is_for_their_tasks() -> None:
     assert {"image", "strength"} <= {*listed_names({Task.IMAGE_TO_IMAGE})}
     assert "mask" not in listed_names({Task.IMAGE_TO_IMAGE})
     assert {*listed_names({Task.FILL})} == {*listed_names(Task)}
-    assert listed_names(Task, {Support.STEPS}) == ("feature_cache",)
+    assert listed_names(Task, {Support.STEPS}) == ("feature_cache", "adapters")
 
 
 def test_what_holds_where_nothing_is_said_is_what_is_run() -> None:

@@ -103,6 +103,7 @@ def load_model(
     if family is None:
         return WholeRequestModel(pipeline, allowed_schedulers=model.schedulers)
     made = family(pipeline, allowed_schedulers=model.schedulers, prompts=prompts)
+    made.adapters.hold(model.adapter_memory)
     choose_network(made, version, device=device, thread_count=thread_count)
     return made
 

@@ -114,6 +114,10 @@ class DiffusersStepModel(ABC, Generic[Encoded, Extra]):
         with self.adapters.encoding(spec):
             return self.encoded(spec)
 
+    def prepared(self, spec: ImageSpec, wait_s: float = 0.0) -> bool:
+        """Whether what the request needs besides the model is in memory. Any thread."""
+        return self.adapters.prepared(spec, wait_s)
+
     @abstractmethod
     def encoded(self, spec: ImageSpec) -> Encoded:
         """What all images of a request share; texts seen before come from the prompt cache."""

@@ -1,13 +1,15 @@
 """A pipeline's adapters: those that requests ask for, in memory and at work in its parts.
 
-Belongs to the model thread.
+Belongs to the model thread, but for what says otherwise.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Hashable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -22,14 +24,17 @@ from darkroom_server.backends.diffusers.adapters.reading import (
 from darkroom_server.backends.diffusers.adapters.shelf import AdapterShelf
 from darkroom_server.backends.diffusers.networks.image_rows import ImageRows
 from darkroom_server.backends.diffusers.networks.present_images import PresentImages
-from darkroom_server.backends.diffusers.trajectory import DiffusersTrajectory
 from darkroom_server.backends.prompt_cache import Embeddings, PromptCache
-from darkroom_server.domain.adapters import AdapterVersion
+from darkroom_server.domain.adapters import AdapterMemory, AdapterVersion
 from darkroom_server.domain.errors import InvalidParameter
 from darkroom_server.domain.jobs import ImageSpec
 
-#: Memory for adapters that no image is being made with, unless it is set.
-HOST_BYTES, DEVICE_BYTES = 2 << 30, 1 << 30
+
+class AdaptedImage(Protocol):
+    """An image on its way; `adapters` None until it takes its first step."""
+
+    spec: ImageSpec
+    adapters: AdapterSet | None
 
 
 class AdaptedPrompts:
@@ -57,18 +62,45 @@ class PipelineAdapters:
         self.prompts = AdaptedPrompts(prompts)
         self.present = PresentImages()
         self._denoiser_name = denoiser_name(pipeline) if takes_adapters(pipeline) else ""
-        self.hold(host_bytes=HOST_BYTES, device_bytes=DEVICE_BYTES)
+        self._fetching: dict[str, Future[Adapter]] = {}
+        self._fetching_lock = threading.Lock()
+        self._readers = ThreadPoolExecutor(1, thread_name_prefix="adapters")
+        self.hold(AdapterMemory())
 
-    def hold(self, *, host_bytes: int, device_bytes: int) -> None:
+    def hold(self, memory: AdapterMemory) -> None:
         """Keeps so many bytes of adapters in host memory, and on the device if it has its own."""
-        self._host = AdapterShelf(max_bytes=host_bytes)
-        self._on_device = AdapterShelf(max_bytes=device_bytes)
+        self._host = AdapterShelf(max_bytes=memory.max_host_bytes)
+        self._on_device = AdapterShelf(max_bytes=memory.max_device_bytes)
+
+    def prepared(self, spec: ImageSpec, wait_s: float) -> bool:
+        """Whether a request's adapters are in host memory, or cannot be, after at most `wait_s`.
+
+        Any thread: what is not there is read beside the steps.
+        """
+        fetching = [one for use in spec.adapters if (one := self._begun(use.adapter)) is not None]
+        if fetching and wait_s:
+            wait(fetching, timeout=wait_s)
+        return all(one.done() for one in fetching)
+
+    def _begun(self, adapter: AdapterVersion) -> Future[Adapter] | None:
+        """The reading of an adapter that is not there."""
+        key = adapter.digest
+        with self._fetching_lock:
+            if self._host.found(key) is not None:
+                self._fetching.pop(key, None)
+                return None
+            if key not in self._fetching:
+                self._fetching[key] = self._readers.submit(self.fetch, adapter)
+            return self._fetching[key]
 
     def of(self, spec: ImageSpec) -> AdapterSet:
         """The adapters of a request, on the device; raises InvalidParameter naming the one."""
+        with self._fetching_lock:
+            for use in spec.adapters:
+                self._fetching.pop(use.adapter.digest, None)
         return tuple(Weighted(self._adapter(use.adapter), use.weight) for use in spec.adapters)
 
-    def of_images(self, images: Sequence[DiffusersTrajectory[Any, Any]]) -> tuple[AdapterSet, ...]:
+    def of_images(self, images: Sequence[AdaptedImage]) -> tuple[AdapterSet, ...]:
         """Each image's, which hold them until they are made; nothing where no image has any."""
         for one in images:
             if one.adapters is None:
