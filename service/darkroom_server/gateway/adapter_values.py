@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from darkroom_server.domain.errors import InvalidParameter
@@ -49,3 +50,26 @@ def _weight(value: Any, field: str) -> float:
         if math.isfinite(found):
             return found
     raise InvalidParameter(field, "has a weight that is no number")
+
+
+#: Inputs of models that are published with one or two adapters, each with its scale.
+_PAIRS = (
+    ("lora_weights", "lora_scale"),
+    ("hf_lora", "lora_scale"),
+    ("extra_lora", "extra_lora_scale"),
+)
+
+
+def with_one_list(values: Mapping[str, Any]) -> dict[str, Any]:
+    """An input in which `lora_weights`, `extra_lora` and their scales are `loras`."""
+    made = dict(values)
+    found = [
+        {"path": made.pop(name), "scale": made.get(scale)}
+        for name, scale in _PAIRS
+        if made.get(name) is not None
+    ]
+    if found and "loras" not in made:
+        for _, scale in _PAIRS:
+            made.pop(scale, None)
+        made["loras"] = found
+    return made
