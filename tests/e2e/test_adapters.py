@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 import torch
@@ -144,3 +146,72 @@ def test_different_adapters_share_steps_and_are_those_of_diffusers(
 def test_an_unknown_adapter_is_answered_with_the_nearest(server: Server) -> None:
     with Client(server.address) as client, pytest.raises(InvalidRequest, match="did you mean ink"):
         client.generate("a circle", adapters={"inc": 1.0})
+
+
+def test_models_list_their_adapters(server: Server) -> None:
+    with Client(server.address) as client:
+        listed = {one.name: one for one in client.get_model(MODEL).adapters}
+    assert listed.keys() >= {"ink", "wash"}
+    wash = listed["wash"]
+    assert (wash.ranks, wash.default_weight, wash.is_default) == ((4, 8), 0.8, True)
+    assert wash.targets == ("text_encoder", "text_encoder_2", "unet")
+    assert (wash.aliases, wash.trigger_words) == (("someone/wash-lora",), ("wash",))
+
+
+@pytest.mark.timeout(600)
+def test_adapters_come_and_go_while_requests_run(server: Server, repository: Path) -> None:
+    """A new one and a new version are used as soon as they are seen; what is gone is unknown."""
+    adapters = repository / MODEL / "adapters"
+
+    def draw(client: Client, name: str) -> bytes:
+        made = client.generate("a star", width=64, height=64, steps=2, seed=5, adapters={name: 1.0})
+        return made.images[0].content
+
+    with Client(server.address) as client:
+        before = draw(client, "ink")
+        shutil.copytree(adapters / "ink", adapters / "new")
+        until_listed(client, lambda found: ("new", 1) in found)
+        assert draw(client, "new") == before
+        shutil.copytree(adapters / "wash" / "1", adapters / "new" / "2")
+        until_listed(client, lambda found: ("new", 2) in found)
+        assert draw(client, "new") == draw(client, "wash") != before
+        assert draw(client, "new/1") == before
+        shutil.rmtree(adapters / "new")
+        until_listed(client, lambda found: ("new", 1) not in found)
+        with pytest.raises(InvalidRequest, match="no adapter 'new'"):
+            draw(client, "new")
+        assert draw(client, "ink") == before
+
+
+def until_listed(client: Client, is_seen: Callable[[set[tuple[str, int]]], bool]) -> None:
+    until_s = time.monotonic() + SHARED_WITHIN_S
+    while time.monotonic() < until_s:
+        found = {(one.name, one.version) for one in client.get_model(MODEL).adapters}
+        if is_seen(found):
+            return
+        time.sleep(0.2)
+    pytest.fail("the repository is not looked at again")
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/images/generations", {"prompt": "a star", "adapters": {"ink": 0.5}}),
+        ("/fal-ai/tiny-sdxl", {"prompt": "a star", "loras": [{"path": "ink", "scale": 0.5}]}),
+        (
+            "/v1/models/tiny-sdxl/predictions",
+            {"input": {"prompt": "a star", "lora_weights": "ink", "lora_scale": 0.5}},
+        ),
+    ],
+    ids=["openai", "fal", "replicate"],
+)
+def test_http_dialects_take_them(server: Server, path: str, body: dict[str, Any]) -> None:
+    given = body.get("input", body)
+    given |= {"width": 64, "height": 64, "num_inference_steps": 2, "seed": 5}
+    with httpx.Client(base_url=f"http://127.0.0.1:{server.http_port}", timeout=300) as client:
+        made = client.post(path, json=body, headers={"prefer": "wait"})
+        assert made.status_code in (200, 201), made.text
+        spoilt = json.loads(json.dumps(body).replace("ink", "inc"))
+        refused = client.post(path, json=spoilt, headers={"prefer": "wait"})
+    assert refused.status_code >= 400
+    assert "did you mean ink" in refused.text
