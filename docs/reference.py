@@ -28,7 +28,12 @@ from darkroom_server.domain.whole_pipelines import (
     refusal_of,
     tasks_of,
 )
-from darkroom_server.parameters.bounds import MAX_NAME_LENGTH, MAX_PROMPT_BYTES
+from darkroom_server.parameters.bounds import (
+    MAX_ADAPTER_COUNT,
+    MAX_ADAPTER_WEIGHT,
+    MAX_NAME_LENGTH,
+    MAX_PROMPT_BYTES,
+)
 from darkroom_server.parameters.parameter import WITH_IMAGE, Kind, Parameter, Support
 from darkroom_server.parameters.table import PARAMETERS
 from darkroom_server.pipelines.families import FAMILIES
@@ -127,6 +132,8 @@ def _taken(parameter: Parameter) -> str:
             return _listed(parameter.choices)
         case Kind.PICTURE:
             return "PNG, JPEG or WebP"
+        case Kind.ADAPTERS:
+            return f"names, each with a weight within ±{MAX_ADAPTER_WEIGHT:g}, up to {MAX_ADAPTER_COUNT}"
     if parameter.lowest is None:
         return parameter.kind.value
     beginning = "above" if parameter.above_lowest else "from"

@@ -37,7 +37,7 @@ def fields_of(message: Descriptor, before: str = "") -> Iterator[tuple[str, Any]
     """The fields that hold values, by their paths."""
     for field in message.fields:
         path = f"{before}{field.name}"
-        if field.message_type is not None:
+        if field.message_type is not None and not field.is_repeated:
             yield from fields_of(field.message_type, f"{path}.")
         else:
             yield path, field
@@ -75,7 +75,9 @@ def test_the_python_client_has_the_options_of_the_table() -> None:
 def test_the_python_clients_options_are_typed_as_the_table_says(name: str) -> None:
     parameter = PARAMETERS[requests.FIELDS[name]]
     said = [kind for kind in _kinds(OPTIONS[name]) if kind is not type(None)]
-    if parameter.kind is not Kind.CHOICE:
+    if parameter.kind is Kind.ADAPTERS:
+        assert said == [str, float]  # weights by name
+    elif parameter.kind is not Kind.CHOICE:
         assert said == [TYPES[parameter.kind]]
     elif said != [bool]:
         assert {*said} <= parameter.choices.keys()

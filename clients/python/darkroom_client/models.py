@@ -100,6 +100,24 @@ class ModelVersion:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ModelAdapter:
+    """A version of an adapter; `is_default` is what requests get that name no version."""
+
+    name: str
+    version: int
+    aliases: tuple[str, ...]
+    labels: tuple[str, ...]
+    ranks: tuple[int, ...]
+    targets: tuple[str, ...]
+    size_bytes: int
+    digest: str
+    default_weight: float
+    trigger_words: tuple[str, ...]
+    license: str
+    is_default: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
     """A model and its versions, highest first. `default_version` is None when none serves."""
 
@@ -125,6 +143,8 @@ class Model:
     vocabulary: tuple[str, ...] = ()
     #: Prompts that a model of a small vocabulary draws well.
     example_prompts: tuple[str, ...] = ()
+    #: By name and version.
+    adapters: tuple[ModelAdapter, ...] = ()
 
     def parameter(self, field: str) -> ParameterSpec | None:
         """What the model says of a request field; None when it cannot honour it."""
@@ -170,6 +190,23 @@ def unload_request(
     return request
 
 
+def _adapter(message: model_service_pb2.ModelAdapter) -> ModelAdapter:
+    return ModelAdapter(
+        name=message.name,
+        version=message.version,
+        aliases=tuple(message.aliases),
+        labels=tuple(message.labels),
+        ranks=tuple(message.ranks),
+        targets=tuple(message.targets),
+        size_bytes=message.size_bytes,
+        digest=message.digest,
+        default_weight=message.default_weight,
+        trigger_words=tuple(message.trigger_words),
+        license=message.license,
+        is_default=message.is_default,
+    )
+
+
 def model_of(message: model_service_pb2.Model) -> Model:
     """The model from its message."""
     return Model(
@@ -193,6 +230,7 @@ def model_of(message: model_service_pb2.Model) -> Model:
         versions=tuple(_version_of(each) for each in message.versions),
         vocabulary=tuple(message.vocabulary.words),
         example_prompts=tuple(message.vocabulary.example_prompts),
+        adapters=tuple(_adapter(each) for each in message.adapters),
     )
 
 

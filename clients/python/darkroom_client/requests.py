@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO, Literal, TypedDict, Unpack
 
@@ -39,6 +40,7 @@ FIELDS = {
     "preview_interval_steps": "preview.interval_step_count",
     "preview_max_edge": "preview.max_edge_px",
     "feature_cache_threshold": "feature_cache.threshold",
+    "adapters": "adapters",
     "strength": "strength",
     "mask_polarity": "mask_polarity",
     "preserve_unmasked": "preserve_unmasked",
@@ -116,6 +118,8 @@ class ImageOptions(TypedDict, total=False):
     reproducibility: Reproducibility | None
     #: Above 0 to 1: skip work of the denoiser that would change little; 0.1 is cautious.
     feature_cache_threshold: float | None
+    #: Weights of the model's adapters (LoRA) by name, or name/version; None: the adapter's own.
+    adapters: Mapping[str, float | None] | None
     #: Run without the parameters the model cannot honour, with a warning, instead of failing.
     ignore_unsupported: bool
     reject_off_grid_size: bool
@@ -185,12 +189,27 @@ def _apply(
             continue
         if name not in FIELDS:
             raise TypeError(f"unknown option {name!r}")
+        if name == "adapters":
+            _add_adapters(request, value)
+            continue
         group, _, field = FIELDS[name].rpartition(".")
         if name in _WORDS:
             value = _number(name, value)
         elif name in _SWITCHES:
             value = _SWITCHES[name][bool(value)]
         _set(getattr(request, group) if group else request, field, value)
+
+
+def _add_adapters(
+    request: image_service_pb2.GenerateRequest | image_service_pb2.FillRequest, weights: object
+) -> None:
+    if not isinstance(weights, Mapping):
+        raise TypeError("adapters: weights by name")
+    for name, weight in weights.items():
+        adapter = request.adapters.add()
+        _set(adapter, "name", name)
+        if weight is not None:
+            _set(adapter, "weight", weight)
 
 
 def _set(message: Message, field: str, value: object) -> None:

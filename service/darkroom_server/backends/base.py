@@ -118,6 +118,13 @@ class LoadedModel(Protocol):
 class StepModel(StepShapes, LoadedModel, Protocol[Encoded, OneTrajectory, Inputs, Outputs]):
     """A loaded model. Whoever drives it passes on what it made, and looks into none of it."""
 
+    def prepared(self, spec: ImageSpec, wait_s: float = 0.0) -> bool:
+        """Whether the adapters of a request are in memory, after at most so long. Any thread.
+
+        What is not there is on its way. Only asked of requests that have some.
+        """
+        ...
+
     def encode(self, spec: ImageSpec) -> Encoded:
         """Runs the text encoders; what all images of a request share."""
         ...

@@ -85,6 +85,11 @@ class FakeStepModel:
         """One a step."""
         return spec.step_count
 
+    def prepared(self, spec: ImageSpec, wait_s: float = 0.0) -> bool:
+        """It needs nothing."""
+        del spec, wait_s
+        return True
+
     def encode(self, spec: ImageSpec) -> None:
         """Nothing to encode."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -26,6 +27,20 @@ class Size:
 
     width_px: int
     height_px: int
+
+
+def parse_adapters(texts: Sequence[str]) -> dict[str, float | None] | None:
+    """`name`, `name=0.8`, `name/2=-1`, by name. Raises typer.BadParameter."""
+    weights: dict[str, float | None] = {}
+    for text in texts:
+        name, has_weight, weight = text.partition("=")
+        try:
+            weights[name] = float(weight) if has_weight else None
+        except ValueError as error:
+            raise typer.BadParameter(
+                f"{text!r} is not an adapter such as ink or ink=0.8"
+            ) from error
+    return weights or None
 
 
 def parse_size(text: str) -> Size:
@@ -102,6 +117,7 @@ Priority = Annotated[PriorityClass | None, _option("priority")]
 FeatureCache = Annotated[
     float | None, _option("feature_cache.threshold", unset="", metavar="THRESHOLD")
 ]
+Adapters = Annotated[list[str] | None, _option("adapters", unset="", metavar="NAME[=WEIGHT]")]
 PreviewEvery = Annotated[int | None, _option("preview.interval_step_count", unset="", min=1)]
 SourceImage = Annotated[Path | None, _option("image.content")]
 Timeout = Annotated[float | None, typer.Option(min=0.0, help="Seconds the whole request may take.")]
@@ -138,6 +154,7 @@ def request_options(
     priority: Priority = None,
     preview_every: PreviewEvery = None,
     feature_cache: FeatureCache = None,
+    adapter: Adapters = None,
 ) -> ImageOptions:
     """What `generate` and `fill` have in common, as the client takes it; a format if one is set."""
     shared = ImageOptions(
@@ -156,6 +173,7 @@ def request_options(
         priority=priority,
         preview_interval_steps=preview_every,
         feature_cache_threshold=feature_cache,
+        adapters=parse_adapters(adapter or []),
     )
     return shared if format is None else ImageOptions(**shared, format=format)
 

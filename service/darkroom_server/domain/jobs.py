@@ -5,6 +5,8 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
+from darkroom_server.domain.adapters import AdapterUse
+
 
 class Task(enum.Enum):
     """What a model can be asked to do."""
@@ -179,6 +181,8 @@ class ImageSpec:
     source: SourceSpec | None = None
     reproducibility: Reproducibility = Reproducibility.EXACT
     feature_cache: FeatureCache | None = None
+    #: In the order in which they are added.
+    adapters: tuple[AdapterUse, ...] = ()
 
     @property
     def strength(self) -> float:

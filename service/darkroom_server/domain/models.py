@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from darkroom_server.domain.adapters import AdapterMemory, AdapterVersion
 from darkroom_server.domain.jobs import Priority, Reproducibility, StrengthRounding, Task
 from darkroom_server.domain.memory import MemoryProfile
 from darkroom_server.domain.trained_sizes import TrainedSizes
@@ -280,6 +281,7 @@ class ModelInfo:
     step_model: str = ""
     dynamic_batching: DynamicBatching = DynamicBatching()
     memory: MemoryProfile = field(default_factory=MemoryProfile)
+    adapter_memory: AdapterMemory = field(default_factory=AdapterMemory)
     #: Requests that each label is given of those that name no version.
     traffic_percent: dict[str, float] = field(default_factory=dict)
     warmups: tuple[Warmup, ...] = ()
@@ -371,6 +373,7 @@ class ModelStatus:
     versions: tuple[VersionStatus, ...]
     default_version: int | None
     queued_request_count: int = 0
+    adapters: tuple[AdapterVersion, ...] = ()
 
     @property
     def shown_version(self) -> VersionStatus | None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import structlog
 
 from darkroom_server.background import keep_going
+from darkroom_server.domain.adapters import AdapterVersion
 from darkroom_server.domain.errors import Draining
 from darkroom_server.domain.jobs import ImageSpec, Job, JobEvent, Task
 from darkroom_server.domain.models import (
@@ -69,7 +70,11 @@ class EngineOptions:
 class Session:
     """A lease on one version of a model, for one request. Leaving it cancels what still runs."""
 
-    def __init__(self, engine: Engine, supervisor: Supervisor) -> None:
+    def __init__(
+        self, engine: Engine, supervisor: Supervisor, adapters: tuple[AdapterVersion, ...]
+    ) -> None:
+        #: Of the model, as its folder has them now.
+        self.adapters = adapters
         self.job_id = uuid.uuid4().hex
         self.model: ModelInfo = supervisor.version.model
         self.version = supervisor.version.version
@@ -226,7 +231,7 @@ class Engine:
             raise draining()
         model, version = resolve(self._manager.view, ref, task, request_id)
         supervisor = self._manager.supervisor(model.info.name, version)
-        session = Session(self, supervisor)
+        session = Session(self, supervisor, model.adapters)
         self._sessions.add(session)
         supervisor.acquire()
         self._idle.clear()

@@ -321,6 +321,7 @@ class Manager:
             ),
             default_version=model.default_version,
             queued_request_count=sum(one.job_count for one in shown.values()),
+            adapters=model.adapters,
         )
 
     def supervisors(self) -> tuple[Supervisor, ...]:

@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from darkroom_server.domain.errors import InvalidImage, InvalidParameter
+from darkroom_server.gateway.adapter_values import adapters_of
 from darkroom_server.gateway.knobs import Knob
 from darkroom_server.gateway.pictures import begins_as_picture
 from darkroom_server.parameters.parameter import Kind, Parameter
@@ -148,6 +149,9 @@ class Fields:
                 return self.choice(field, parameter.choices)
             case Kind.PICTURE:
                 return self.picture(field)
+            case Kind.ADAPTERS:
+                value = self.raw(field)
+                return None if value is None else adapters_of(value, self.name(field))
 
 
 def one_picture(value: Any, name: str) -> bytes | str | None:

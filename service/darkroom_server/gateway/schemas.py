@@ -18,6 +18,7 @@ _TYPES: Mapping[Kind, dict[str, Any]] = {
     Kind.FLAG: {"type": ["boolean", "null"]},
     Kind.CHOICE: _TEXT,
     Kind.PICTURE: {"type": ["string", "object", "array", "null"]},
+    Kind.ADAPTERS: {"type": ["string", "object", "array", "null"]},
 }
 
 

@@ -49,7 +49,11 @@ def with_requested(scan: RepositoryScan, requested: Mapping[str, RequestedModel]
         known = models[name].versions if name in models else ()
         others = [version for version in known if version.version not in one.numbers]
         models[name] = replace(
-            one.model, versions=_highest_first((*others, *one.versions)), serving=one.numbers
+            one.model,
+            versions=_highest_first((*others, *one.versions)),
+            serving=one.numbers,
+            # They are loaded by requests: what is there counts, not what was.
+            adapters=models[name].adapters if name in models else (),
         )
     return replace(scan, models=tuple(models[name] for name in sorted(models)))
 

@@ -37,7 +37,8 @@ def combine(name: str, settings: ModelSettings, traits: PipelineTraits) -> Model
     parameters = traits.parameters
     if settings.memory.offload is not None or settings.denoiser.kind is not DenoiserKind.TORCH:
         # Layers that are taken to the GPU and back, or that are in one graph, cannot be run apart.
-        parameters = {name: has for name, has in parameters.items() if name != "feature_cache"}
+        without = {"feature_cache", "adapters"}
+        parameters = {name: has for name, has in parameters.items() if name not in without}
     if settings.parameters:
         kept = {*settings.parameters, *listed_names(traits.tasks, {Support.ALWAYS})}
         parameters = {name: has for name, has in parameters.items() if name in kept}
@@ -68,6 +69,7 @@ def combine(name: str, settings: ModelSettings, traits: PipelineTraits) -> Model
         step_model=traits.step_model,
         dynamic_batching=settings.dynamic_batching,
         memory=settings.memory,
+        adapter_memory=settings.adapter_memory,
         update_policy=settings.update_policy,
         denoiser=settings.denoiser,
         vocabulary=settings.vocabulary,

@@ -27,7 +27,7 @@ from darkroom_server.domain.models import (
     UpdatePolicy,
 )
 from darkroom_server.domain.problems import Position, ProblemLog, quoted
-from darkroom_server.model_config.config_memory import memory_profile
+from darkroom_server.model_config.config_memory import adapter_memory, memory_profile
 from darkroom_server.model_config.config_source import ConfigSource, FieldUse, scan_config
 from darkroom_server.model_config.config_training import trained_sizes_of, vocabulary_of
 from darkroom_server.model_config.settings import (
@@ -309,6 +309,7 @@ def _settings(message: model_config_pb2.ModelConfig, source: ConfigSource) -> Mo
         warmups=_warmups(message.model_warmup),
         dynamic_batching=_dynamic_batching(message.dynamic_batching),
         memory=memory_profile(message),
+        adapter_memory=adapter_memory(message),
         license=message.license,
         update_policy=_UPDATE_POLICIES[message.update_policy],
         denoiser=_denoiser(message),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from darkroom.v1 import model_config_pb2
+from darkroom_server.domain.adapters import AdapterMemory
 from darkroom_server.domain.memory import MemoryProfile, Offload, Quantization, StorageDtype
 
 _Method = model_config_pb2.Quantization
@@ -36,4 +37,14 @@ def memory_profile(message: model_config_pb2.ModelConfig) -> MemoryProfile:
         offload=_OFFLOADS[message.offload],
         vae_tiling_px=message.vae_tiling_above_px or None,
         channels_last=message.memory_format == model_config_pb2.MEMORY_FORMAT_CHANNELS_LAST,
+    )
+
+
+def adapter_memory(message: model_config_pb2.ModelConfig) -> AdapterMemory:
+    """What workers may keep of adapters; below 0 is nothing."""
+    usual, told = AdapterMemory(), message.adapter_memory
+    host, device = told.HasField("max_host_bytes"), told.HasField("max_device_bytes")
+    return AdapterMemory(
+        max_host_bytes=told.max_host_bytes if host else usual.max_host_bytes,
+        max_device_bytes=told.max_device_bytes if device else usual.max_device_bytes,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from darkroom_server.domain.adapters import AdapterMemory
 from darkroom_server.domain.jobs import Reproducibility, Task
 from darkroom_server.domain.memory import MemoryProfile
 from darkroom_server.domain.models import (
@@ -119,6 +120,7 @@ class ModelSettings:
     version_labels: tuple[tuple[str, int], ...] = ()
     dynamic_batching: DynamicBatching = field(default_factory=DynamicBatching)
     memory: MemoryProfile = field(default_factory=MemoryProfile)
+    adapter_memory: AdapterMemory = field(default_factory=AdapterMemory)
     traffic_percent: tuple[tuple[str, float], ...] = ()
     warmups: tuple[WarmupSettings, ...] = ()
     license: str = ""

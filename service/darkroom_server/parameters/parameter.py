@@ -21,6 +21,7 @@ class Kind(enum.Enum):
     #: One word of a closed list.
     CHOICE = "choice"
     PICTURE = "encoded image"
+    ADAPTERS = "adapters with weights"
 
 
 class Support(enum.Enum):

@@ -255,6 +255,17 @@ _ALL: Final = (
         flag="--feature-cache",
     ),
     Parameter(
+        path="adapters",
+        kind=Kind.ADAPTERS,
+        meaning="Adapters (LoRA) of the model, each with a weight; negative ones take away.",
+        support=Support.STEPS,
+        unset="none",
+        http=("adapters", "loras", "lora"),
+        python="adapters",
+        flag="--adapter",
+        flag_help="An adapter (LoRA) of the model as NAME or NAME=WEIGHT; may be repeated.",
+    ),
+    Parameter(
         path="image.content",
         kind=Kind.PICTURE,
         meaning="An image to begin with instead of noise, or to fill.",

@@ -47,7 +47,8 @@ class Family:
     changing visibly). With `embeds_guidance`, a denoiser whose config lacks `guidance_embeds`
     is a distilled one of few steps without guidance. With `bounds_area`, no image has more
     pixels than the square that the denoiser was made for. A pipeline's folder must hold
-    `text_encoders`. With `caches_features`, requests may ask for a feature cache. `denoisers` can
+    `text_encoders`. With `caches_features`, requests may ask for a feature cache,
+    with `takes_adapters` for adapters. `denoisers` can
     compute its steps.
 
     `schedulers` are offered unless a config names others; which it may name, `schedulers.py`
@@ -72,6 +73,7 @@ class Family:
     strength_rounding: StrengthRounding = StrengthRounding.DOWN
     bounds_area: bool = False
     caches_features: bool = False
+    takes_adapters: bool = False
     text_encoders: tuple[str, ...] = ()
     scheduler_kind: SchedulerKind = SchedulerKind.DIFFUSION
     schedule_gives: frozenset[str] = frozenset()
@@ -87,6 +89,7 @@ class Family:
         honoured = {
             "negative_prompt": self.takes_negative_prompt,
             "feature_cache": self.caches_features,
+            "adapters": self.takes_adapters,
         }
         return frozenset(name for name, does in honoured.items() if does)
 
@@ -103,6 +106,7 @@ FAMILIES: dict[str, Family] = {
         step_count=50,
         guidance_scale=7.5,
         edge_px=512,
+        takes_adapters=True,
     ),
     "StableDiffusionInpaintPipeline": Family(
         step_model="sd.SdStepModel",
@@ -115,6 +119,7 @@ FAMILIES: dict[str, Family] = {
         step_count=50,
         guidance_scale=7.5,
         edge_px=512,
+        takes_adapters=True,
     ),
     "StableDiffusionXLPipeline": Family(
         step_model="sdxl.SdxlStepModel",
@@ -126,6 +131,7 @@ FAMILIES: dict[str, Family] = {
         takes_negative_prompt=True,
         step_count=30,
         guidance_scale=5.0,
+        takes_adapters=True,
     ),
     "StableDiffusionXLInpaintPipeline": Family(
         step_model="sdxl.SdxlStepModel",
@@ -137,6 +143,7 @@ FAMILIES: dict[str, Family] = {
         takes_negative_prompt=True,
         step_count=30,
         guidance_scale=7.5,
+        takes_adapters=True,
     ),
     "StableDiffusion3Pipeline": Family(
         step_model="sd3.Sd3StepModel",
@@ -151,6 +158,7 @@ FAMILIES: dict[str, Family] = {
         guidance_scale=7.0,
         strength_rounding=StrengthRounding.UP,
         scheduler_kind=SchedulerKind.FLOW,
+        takes_adapters=True,
     ),
     "FluxPipeline": Family(
         step_model="flux.FluxStepModel",
@@ -168,6 +176,7 @@ FAMILIES: dict[str, Family] = {
         strength_rounding=StrengthRounding.UP,
         scheduler_kind=SchedulerKind.FLOW,
         schedule_gives=frozenset({"sigmas", "mu"}),
+        takes_adapters=True,
     ),
     "FluxFillPipeline": Family(
         step_model="flux_fill.FluxFillStepModel",
@@ -186,6 +195,7 @@ FAMILIES: dict[str, Family] = {
         strength_rounding=StrengthRounding.UP,
         scheduler_kind=SchedulerKind.FLOW,
         schedule_gives=frozenset({"sigmas", "mu"}),
+        takes_adapters=True,
     ),
     "Flux2KleinPipeline": Family(
         step_model="flux2_klein.Flux2KleinStepModel",

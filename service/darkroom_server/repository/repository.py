@@ -31,6 +31,7 @@ from darkroom_server.model_config.settings import (
     chosen_versions,
 )
 from darkroom_server.pipelines.derive import PipelineTraits, fake_traits
+from darkroom_server.repository.adapters.folders import ADAPTERS_NAME, AdapterFolders
 from darkroom_server.repository.folder_traits import traits_of_folder
 from darkroom_server.repository.git_lfs import POINTER_PROBLEM, is_pointer
 from darkroom_server.repository.manifest import checked_digests
@@ -72,6 +73,7 @@ class ModelRepository:
         self._aliases = dict(aliases or {})
         self._settle_ns = round(settle_s * 1e9)
         self._digests = DigestCache()
+        self._adapters = AdapterFolders(self._digests)
 
     def scan(self, in_use: Collection[Path] = ()) -> RepositoryScan:
         """Looks at everything. Whatever the files hold, it is reported and never raised.
@@ -93,7 +95,10 @@ class ModelRepository:
                 models=(), broken=(), problems=tuple(log.problems), is_readable=False
             )
         settled_before_ns = time.time_ns() - self._settle_ns
-        scans = [_ModelScan(root, name, self._digests, settled_before_ns) for name in names]
+        scans = [
+            _ModelScan(root, name, self._digests, self._adapters, settled_before_ns)
+            for name in names
+        ]
         models = [model for scan in scans if (model := _look(scan)) is not None]
         known = {model.info.name for model in models}
         named = [
@@ -150,13 +155,21 @@ def _look(scan: _ModelScan) -> RepositoryModel | None:
 class _ModelScan:
     """One look at one model's folder."""
 
-    def __init__(self, root: Path, name: str, digests: DigestCache, settled_before_ns: int) -> None:
+    def __init__(
+        self,
+        root: Path,
+        name: str,
+        digests: DigestCache,
+        adapters: AdapterFolders,
+        settled_before_ns: int,
+    ) -> None:
         self.name = name
         self.problems = ProblemLog(name)
         self.config: ConfigFile | None = None
         self._root = root
         self._folder = root / name
         self._digests = digests
+        self._adapters = adapters
         self._settled_before_ns = settled_before_ns
         #: Whether files of a version changed a moment ago.
         self.is_unfinished = False
@@ -184,7 +197,26 @@ class _ModelScan:
             self._report_no_version(has_config=has_config)
             return None
         versions = [self._read_version(number) for number in numbers]
-        return self._assemble(numbers, [version for version in versions if version is not None])
+        model = self._assemble(numbers, [version for version in versions if version is not None])
+        has_adapters = any(child.name == ADAPTERS_NAME for child in children)
+        return self._with_adapters(model) if model is not None and has_adapters else model
+
+    def _with_adapters(self, model: RepositoryModel) -> RepositoryModel:
+        """The model with the adapters that fit the newest version of it."""
+        if "adapters" not in model.info.parameters:
+            self.problems.error(
+                f"{self.name}/{ADAPTERS_NAME}", "is of no use: the model takes no adapters"
+            )
+            return model
+        adapters, is_unfinished = self._adapters.read(
+            self._folder,
+            model.versions[0],
+            root=self._root,
+            settled_before_ns=self._settled_before_ns,
+            problems=self.problems,
+        )
+        self.is_unfinished |= is_unfinished
+        return replace(model, adapters=adapters)
 
     def _version_numbers(self, children: list[Path]) -> list[int]:
         """Numbers of the version folders, highest first; a warning for what looks like one else."""
@@ -193,7 +225,7 @@ class _ModelScan:
             is_version = _VERSION_NAME.fullmatch(child.name) is not None
             is_folder = _is_folder(child)
             shown = f"{self.name}/{child.name}"
-            if child.name.startswith("."):
+            if child.name.startswith(".") or child.name == ADAPTERS_NAME:
                 continue
             if not (is_folder or is_version):
                 if is_weights(child.name):

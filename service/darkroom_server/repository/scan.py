@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
+from darkroom_server.domain.adapters import AdapterVersion
 from darkroom_server.domain.models import ModelInfo, VersionInfo
 from darkroom_server.domain.problems import Problem, Severity
 from darkroom_server.model_config.settings import LatestVersions, VersionPolicy
@@ -24,6 +25,7 @@ class RepositoryModel:
     serving: tuple[int, ...]
     policy: VersionPolicy = field(default_factory=LatestVersions)
     unread: tuple[int, ...] = ()
+    adapters: tuple[AdapterVersion, ...] = ()
 
     @property
     def default_version(self) -> int | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import struct
+from dataclasses import dataclass
 from pathlib import Path
 
 from darkroom_server.domain.problems import quoted
@@ -139,3 +140,30 @@ def _counts(value: object) -> list[int] | None:
     if not all(type(item) is int and 0 <= item < 2**63 for item in value):
         return None
     return value
+
+
+@dataclass(frozen=True, slots=True)
+class TensorEntry:
+    """A tensor in a file: its type as the format calls it, its shape, and its bytes' place."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    begin: int
+    end: int
+
+
+def tensor_entries(path: Path, size_bytes: int) -> dict[str, TensorEntry]:
+    """The tensors of a whole file, by name, `begin` and `end` counted from the file's start.
+
+    Blocking; raises BadWeights, OSError.
+    """
+    tensors, header_bytes = _read_header(path, size_bytes)
+    start = _LENGTH_BYTES + header_bytes
+    _check_spans(tensors, size_bytes - start)
+    entries: dict[str, TensorEntry] = {}
+    for name, tensor in tensors.items():
+        if name != "__metadata__" and isinstance(tensor, dict):
+            begin, end, _ = _span(name, tensor)
+            shape = tuple(_counts(tensor["shape"]) or ())
+            entries[name] = TensorEntry(tensor["dtype"], shape, start + begin, start + end)
+    return entries

@@ -60,6 +60,15 @@ class SourceInput:
     strength: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class AdapterRequest:
+    """An adapter as it was asked for; `weight` None: its own default."""
+
+    name: str
+    version: str = ""
+    weight: float | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageRequest:
     """A request for images.
@@ -88,6 +97,7 @@ class ImageRequest:
     #: None: the model's own.
     reproducibility: Reproducibility | None = None
     feature_cache: FeatureCache | None = None
+    adapters: tuple[AdapterRequest, ...] = ()
 
     @property
     def image_input(self) -> FillInput | SourceInput | None:

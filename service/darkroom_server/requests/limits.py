@@ -9,6 +9,7 @@ from darkroom_server.domain.jobs import ImageFormat, MaskPolarity
 from darkroom_server.parameters.bounds import MAX_NAME_LENGTH, MAX_PROMPT_BYTES
 from darkroom_server.parameters.parameter import Kind, Parameter
 from darkroom_server.parameters.table import PARAMETERS
+from darkroom_server.requests.adapters import check_adapters
 from darkroom_server.requests.image_requests import ImageRequest, OutputRequest, value_of
 
 _OF_THE_MODEL = ("model", "version")
@@ -27,6 +28,7 @@ def check_limits(request: ImageRequest) -> None:
         if parameter.path not in _OF_THE_MODEL:
             check_value(parameter, value_of(request, parameter))
     _check_output(request.output)
+    check_adapters(request.adapters)
     _check_image(request)
 
 

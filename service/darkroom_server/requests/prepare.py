@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+from darkroom_server.domain.adapters import AdapterVersion
 from darkroom_server.domain.image_size import Size
 from darkroom_server.domain.models import ModelInfo
 from darkroom_server.image_decoding.images import upright_size
@@ -18,18 +19,19 @@ async def prepare(
     model: ModelInfo,
     *,
     pictures: Pictures,
+    adapters: Sequence[AdapterVersion] = (),
     choose_seed: Callable[[int], int],
 ) -> Resolved:
     """Resolves the request and decodes what it sends along, elsewhere.
 
-    `choose_seed` is `resolve`'s. Raises every FieldError.
+    `adapters` and `choose_seed` are `resolve`'s. Raises every FieldError.
     """
     given = request.fill or request.source
     if given is None:
-        return resolve(request, model, choose_seed=choose_seed)
+        return resolve(request, model, adapters=adapters, choose_seed=choose_seed)
     limits = pictures.limits
     source = await pictures.run(upright_size, given.image, IMAGE_FIELD, limits)
-    resolved = resolve(request, model, source=source, choose_seed=choose_seed)
+    resolved = resolve(request, model, source=source, adapters=adapters, choose_seed=choose_seed)
     size, strength = Size(resolved.spec.width_px, resolved.spec.height_px), resolved.strength
     if isinstance(given, FillInput):
         decoded = await pictures.run(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from darkroom_server.domain.adapters import AdapterVersion
 from darkroom_server.domain.errors import InvalidParameter, UnsupportedParameter, WrongTask
 from darkroom_server.domain.image_size import Size
 from darkroom_server.domain.jobs import (
@@ -25,6 +26,7 @@ from darkroom_server.domain.notices import Notice, NoticeReason
 from darkroom_server.parameters.bounds import DEFAULT_QUALITY, DEFAULT_SOURCE_STRENGTH
 from darkroom_server.parameters.parameter import Default, Parameter
 from darkroom_server.parameters.table import PARAMETERS
+from darkroom_server.requests.adapters import adapter_uses
 from darkroom_server.requests.dimensions import output_size
 from darkroom_server.requests.effects import without_effect
 from darkroom_server.requests.image_requests import (
@@ -76,13 +78,14 @@ def resolve(
     model: ModelInfo,
     *,
     source: Size | None = None,
+    adapters: Sequence[AdapterVersion] = (),
     choose_seed: Callable[[int], int],
 ) -> Resolved:
     """Fills in the model's defaults and holds the request to the model's limits.
 
-    `source` is the size of the image to fill or begin with. `choose_seed(n)` returns a number from
-    0 to n - 1 and is called only when the caller gave no seed. Raises WrongTask,
-    UnsupportedParameter or InvalidParameter.
+    `adapters` are the model's. `source` is the size of the image to fill or begin with.
+    `choose_seed(n)` returns a number from 0 to n - 1 and is called only when the caller gave no
+    seed. Raises WrongTask, UnsupportedParameter or InvalidParameter.
     """
     _check_task(request.task, model)
     request, notices = _without_unsupported(request, model)
@@ -100,6 +103,7 @@ def resolve(
         "output": _output(request.output),
         "preview": request.preview if model.parameters.get("preview") else None,
         "feature_cache": request.feature_cache,
+        "adapters": adapter_uses(request, model.name, adapters),
     }
     spec = ImageSpec(task=request.task, **given)
     notices += size_notices + untrained_sizes(spec, model)

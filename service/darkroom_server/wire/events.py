@@ -146,6 +146,12 @@ def _effective(resolved: Resolved, model: RunningModel) -> image_pb2.EffectivePa
         strength=spec.strength if spec.fill or spec.source else None,
         preserve_unmasked=spec.fill.preserve_unmasked if spec.fill else None,
         output=_output(spec.output),
+        adapters=[
+            image_pb2.Adapter(
+                name=use.adapter.name, version=str(use.adapter.version), weight=use.weight
+            )
+            for use in spec.adapters
+        ],
         fingerprint="/".join(
             (
                 model.digest[:12],
@@ -154,6 +160,7 @@ def _effective(resolved: Resolved, model: RunningModel) -> image_pb2.EffectivePa
                 spec.reproducibility.name.lower(),
                 *model.variant,
                 *((spec.feature_cache.name,) if spec.feature_cache else ()),
+                *(f"adapter-{use.adapter.digest[:12]}" for use in spec.adapters),
                 *((model.made_by,) if model.made_by else ()),
             )
         ),

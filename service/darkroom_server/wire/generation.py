@@ -50,7 +50,11 @@ async def generation_events(
         if not request.validate_only:
             session.require_room()
         resolved = await prepare(
-            request, session.model, pictures=pictures, choose_seed=secrets.randbelow
+            request,
+            session.model,
+            pictures=pictures,
+            adapters=session.adapters,
+            choose_seed=secrets.randbelow,
         )
         model = RunningModel(
             name=session.model.name,

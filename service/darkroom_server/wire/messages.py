@@ -10,9 +10,9 @@ from darkroom.v1 import image_service_pb2
 from darkroom_server.domain.errors import InvalidParameter
 from darkroom_server.domain.jobs import Task
 from darkroom_server.domain.models import ModelRef
-from darkroom_server.parameters.parameter import Parameter
+from darkroom_server.parameters.parameter import Kind, Parameter
 from darkroom_server.parameters.table import PARAMETERS
-from darkroom_server.requests.image_requests import ImageRequest, image_request
+from darkroom_server.requests.image_requests import AdapterRequest, ImageRequest, image_request
 from darkroom_server.requests.limits import check_limits, check_name
 
 
@@ -65,6 +65,11 @@ def _has(message: Message, name: str) -> bool:
 def _value(parameter: Parameter, message: Message) -> Any:
     """For an enum, the member of the domain's that is called as the message's, less its prefix."""
     value = getattr(message, parameter.leaf)
+    if parameter.kind is Kind.ADAPTERS:
+        return tuple(
+            AdapterRequest(one.name, one.version, one.weight if one.HasField("weight") else None)
+            for one in value
+        )
     numbers = message.DESCRIPTOR.fields_by_name[parameter.leaf].enum_type
     if numbers is None:
         return value

@@ -21,6 +21,7 @@ from darkroom_server.domain.models import (
 from darkroom_server.engine.model_control import LoadReport
 from darkroom_server.parameters.parameter import Default, Kind
 from darkroom_server.parameters.table import PARAMETERS
+from darkroom_server.wire.adapter_messages import adapter_messages
 
 _TASKS: Mapping[Task, pb.Model.Task.ValueType] = {
     Task.TEXT_TO_IMAGE: pb.Model.TASK_TEXT_TO_IMAGE,
@@ -76,6 +77,7 @@ def model_message(status: ModelStatus) -> pb.Model:
         reproducibility=_LEVELS[model.reproducibility],
         denoiser=model.runtime_label,
         vocabulary=_vocabulary(model),
+        adapters=adapter_messages(status.adapters),
     )
 
 

@@ -203,7 +203,7 @@ class Prover(Generic[Encoded, OneTrajectory, Inputs, Outputs]):
                 spec = plain
         variants: dict[int, ImageSpec] = {}
         for guidance_scale in (spec.guidance_scale, 1.0, GUIDED_SCALE):
-            one = replace(spec, guidance_scale=guidance_scale, preview=None)
+            one = replace(spec, guidance_scale=guidance_scale, preview=None, adapters=())
             # Those of another key never share a step with the request.
             if self._model.batch_key(one) == self._model.batch_key(spec):
                 variants.setdefault(self._model.rows(one), one)

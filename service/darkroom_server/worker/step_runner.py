@@ -38,6 +38,9 @@ from darkroom_server.worker.step_jobs import RunningImage, StepJob
 
 log = structlog.get_logger(__name__)
 
+#: How long a step that only waits for adapters does so before it is looked who else is there.
+ADAPTERS_WAIT_S = 0.05
+
 
 def step_loop(
     model: StepModel[Encoded, OneTrajectory, Inputs, Outputs],
@@ -109,6 +112,8 @@ class StepRunner(Generic[Encoded, OneTrajectory, Inputs, Outputs]):
             estimated_s = self._batcher.estimates_s((job.job_id,), now_s)[job.job_id]
         record = JobRecord(job=job, submitted_s=now_s)
         self._jobs.add(StepJob(job=job, record=record, shape=shape), estimated_s)
+        if job.spec.adapters:
+            self._model.prepared(job.spec)
         return None
 
     def timed_out(self, now_s: float) -> tuple[()]:
@@ -149,6 +154,8 @@ class StepRunner(Generic[Encoded, OneTrajectory, Inputs, Outputs]):
         ready = filter(None, map(self._ready, batch.steps))
         # Those of equally many rows together: what exact steps compute by image then goes at once.
         started = self._still_here(sorted(ready, key=lambda image: image.row_count))
+        if not started:
+            self._await_adapters(batch)
         started_s = self._clock()
         is_whole = self._denoise(started) and len(started) == len(batch.steps)
         duration_s = self._clock() - started_s
@@ -219,11 +226,21 @@ class StepRunner(Generic[Encoded, OneTrajectory, Inputs, Outputs]):
         if running is None:
             return None
         if step.image_index not in running.trajectories:
+            if running.job.spec.adapters and not self._model.prepared(running.job.spec):
+                return None  # while they are read, others take their steps
             begun = attempt(lambda: self._begin(running, step.image_index))
             if isinstance(begun, DarkroomError):
                 self._jobs.fail(step.job_id, begun)
                 return None
         return RunningImage(running, step, running.trajectories[step.image_index])
+
+    def _await_adapters(self, batch: Batch) -> None:
+        """Waits a little where there is nothing else to do for the batch."""
+        for step in batch.steps:
+            running = self._jobs.get(step.job_id)
+            if running is not None and running.job.spec.adapters:
+                self._model.prepared(running.job.spec, ADAPTERS_WAIT_S)
+                return
 
     def _begin(self, running: StepJob[Encoded, OneTrajectory], image_index: int) -> None:
         spec, started_s = running.job.spec, self._clock()

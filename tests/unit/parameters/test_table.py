@@ -12,6 +12,7 @@ from darkroom_server.domain.models import Defaults, Limits
 from darkroom_server.parameters.parameter import Default, Kind, Parameter, Support
 from darkroom_server.parameters.table import PARAMETERS, listed_names
 from darkroom_server.requests.image_requests import (
+    AdapterRequest,
     FillInput,
     ImageRequest,
     OutputRequest,
@@ -42,6 +43,8 @@ def some_value(parameter: Parameter) -> object:
             return list(parameter.choices.values())[-1]
         case Kind.PICTURE:
             return b"picture"
+        case Kind.ADAPTERS:
+            return (AdapterRequest("ink", weight=0.5),)
 
 
 @pytest.mark.parametrize("parameter", OF_REQUESTS, ids=lambda one: one.path)
@@ -97,7 +100,7 @@ def test_models_list_what_is_for_their_tasks() -> None:
     assert {"image", "strength"} <= {*listed_names({Task.IMAGE_TO_IMAGE})}
     assert "mask" not in listed_names({Task.IMAGE_TO_IMAGE})
     assert {*listed_names({Task.FILL})} == {*listed_names(Task)}
-    assert listed_names(Task, {Support.STEPS}) == ("feature_cache",)
+    assert listed_names(Task, {Support.STEPS}) == ("feature_cache", "adapters")
 
 
 def test_what_holds_where_nothing_is_said_is_what_is_run() -> None:

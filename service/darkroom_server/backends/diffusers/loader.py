@@ -19,6 +19,7 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from darkroom_server.backends.base import RequestModel
 from darkroom_server.backends.diffusers import families, memory, part_weights
+from darkroom_server.backends.diffusers.file_copies import copied_in_place_of
 from darkroom_server.backends.diffusers.network_choice import choose_network
 from darkroom_server.backends.diffusers.openvino_request import load_openvino
 from darkroom_server.backends.diffusers.part_progress import telling_parts
@@ -44,9 +45,6 @@ class Family(Protocol):
         """The step model."""
         ...
 
-
-#: Bytes of the widest vectors that processors compute with.
-_VECTOR_BYTES = 64
 
 #: A status message has room for so many.
 _TOLD_FAULTS = 3
@@ -105,6 +103,7 @@ def load_model(
     if family is None:
         return WholeRequestModel(pipeline, allowed_schedulers=model.schedulers)
     made = family(pipeline, allowed_schedulers=model.schedulers, prompts=prompts)
+    made.adapters.hold(model.adapter_memory)
     choose_network(made, version, device=device, thread_count=thread_count)
     return made
 
@@ -129,18 +128,7 @@ def _own_weights(pipeline: DiffusionPipeline) -> None:
             for tensor in (*part.parameters(), *part.buffers()):
                 # Quantized ones were computed from the file, and are never a part of it.
                 if tensor.device.type == "cpu" and not is_traceable_wrapper_subclass(tensor):
-                    tensor.data = _copied_in_place_of(tensor.data)
-
-
-def _copied_in_place_of(tensor: torch.Tensor) -> torch.Tensor:
-    """A copy whose address has the same remainder by the alignment of vectors."""
-    byte_count = tensor.numel() * tensor.element_size()
-    buffer = torch.empty(byte_count + _VECTOR_BYTES, dtype=torch.uint8)
-    start = (tensor.data_ptr() - buffer.data_ptr()) % _VECTOR_BYTES
-    if start % tensor.element_size() or not tensor.is_contiguous():
-        return tensor.clone()
-    copy = buffer[start : start + byte_count].view(tensor.dtype).view(tensor.shape)
-    return copy.copy_(tensor)
+                    tensor.data = copied_in_place_of(tensor.data)
 
 
 def _require_weights(name: str, folder: Path, parts: Mapping[str, Sequence[str | None]]) -> None:

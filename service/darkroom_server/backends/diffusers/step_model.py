@@ -18,6 +18,8 @@ import numpy as np
 import torch
 
 from darkroom_server.backends.base import CompileCounts, Encoded, ImageArray, SharingPlan
+from darkroom_server.backends.diffusers.adapters.low_rank import AdapterSet
+from darkroom_server.backends.diffusers.adapters.pipeline import PipelineAdapters
 from darkroom_server.backends.diffusers.memory_use import peak_memory_bytes, weight_bytes
 from darkroom_server.backends.diffusers.networks.eager import EagerNetwork
 from darkroom_server.backends.diffusers.networks.exact import ExactSharing
@@ -51,6 +53,8 @@ class StepInputs:
     is_exact: bool
     size: str
     image_rows: ImageRows
+    #: Each image's, or nothing where no image has any.
+    adapters: tuple[AdapterSet, ...] = ()
 
 
 class DiffusersStepModel(ABC, Generic[Encoded, Extra]):
@@ -84,14 +88,15 @@ class DiffusersStepModel(ABC, Generic[Encoded, Extra]):
     ) -> None:
         self._pipeline = pipeline
         self.module: Any = module
-        self.network = EagerNetwork(module, self.constants)
         self.vae: Any = pipeline.vae
         #: Pixels [1, 3, height, width] of scaled latents [1, C, h, w].
         self.decoder: Callable[[torch.Tensor], torch.Tensor] = self._decoded_by_vae
         # Not `pipeline.device`, where the weights lie: they may be taken to the GPU part by part.
         self._device: torch.device = pipeline._execution_device
         self._schedulers = PrivateSchedulers(pipeline.scheduler, allowed=allowed_schedulers)
-        self._prompts = prompts
+        self.adapters = PipelineAdapters(pipeline, module, prompts, self._device)
+        self._prompts = self.adapters.prompts
+        self.network = EagerNetwork(module, self.constants)
         self._evaluations: dict[Hashable, int] = {}
         with torch.inference_mode():
             self._colours = LatentColours(pipeline.vae)
@@ -104,8 +109,17 @@ class DiffusersStepModel(ABC, Generic[Encoded, Extra]):
     def rows(self, spec: ImageSpec) -> int:
         """Denoiser rows of one image."""
 
-    @abstractmethod
     def encode(self, spec: ImageSpec) -> Encoded:
+        """What all images of a request share, read by text encoders with the request's adapters."""
+        with self.adapters.encoding(spec):
+            return self.encoded(spec)
+
+    def prepared(self, spec: ImageSpec, wait_s: float = 0.0) -> bool:
+        """Whether what the request needs besides the model is in memory. Any thread."""
+        return self.adapters.prepared(spec, wait_s)
+
+    @abstractmethod
+    def encoded(self, spec: ImageSpec) -> Encoded:
         """What all images of a request share; texts seen before come from the prompt cache."""
 
     def cut_fields(self, spec: ImageSpec) -> tuple[str, ...]:
@@ -143,15 +157,17 @@ class DiffusersStepModel(ABC, Generic[Encoded, Extra]):
             is_exact=spec.reproducibility is Reproducibility.EXACT,
             size=repr(self.batch_key(spec)),
             image_rows=tuple(self.rows(one.spec) for one in trajectories),
+            adapters=self.adapters.of_images(trajectories),
         )
 
     @torch.inference_mode()
     def denoise(self, inputs: StepInputs) -> torch.Tensor:
         """One evaluation: predictions [rows, …]; at EXACT kept apart as was found needed."""
-        if not inputs.is_exact:
-            return self.predict(inputs.arguments)
-        with self._sharing.sharing(inputs.size, inputs.image_rows):
-            return self.predict(inputs.arguments)
+        with self.adapters.denoising(inputs.adapters, inputs.image_rows):
+            if not inputs.is_exact:
+                return self.predict(inputs.arguments)
+            with self._sharing.sharing(inputs.size, inputs.image_rows):
+                return self.predict(inputs.arguments)
 
     def prove(self, inputs: StepInputs, alone: Sequence[torch.Tensor]) -> Iterator[bool | None]:
         """Whether images that take this step together have the predictions of each `alone`."""
@@ -181,7 +197,7 @@ class DiffusersStepModel(ABC, Generic[Encoded, Extra]):
     def network(self, network: Network) -> None:
         self._network = network
         is_divisible = isinstance(network, EagerNetwork)
-        self._sharing = ExactSharing(self.module if is_divisible else None)
+        self._sharing = ExactSharing(self.module if is_divisible else None, self.adapters.present)
 
     def end_warm_up(self) -> None:
         """Nothing is compiled from now on: steps of other shapes run uncompiled."""

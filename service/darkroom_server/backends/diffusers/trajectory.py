@@ -7,6 +7,7 @@ from typing import Generic, TypeVar
 import torch
 
 from darkroom_server.backends.base import Encoded
+from darkroom_server.backends.diffusers.adapters.low_rank import AdapterSet
 from darkroom_server.backends.diffusers.first_block import FirstBlockMemory
 from darkroom_server.backends.diffusers.schedule import Schedule
 from darkroom_server.domain.jobs import ImageSpec
@@ -38,6 +39,8 @@ class DiffusersTrajectory(Generic[Encoded, Extra]):
         #: What the last step of which a preview was due aimed at.
         self.denoised: torch.Tensor | None = None
         self.is_filtered = False
+        #: What it is made with besides the model; set when it takes its first step.
+        self.adapters: AdapterSet | None = None
         #: What a request with a feature cache keeps from step to step.
         self.memory: FirstBlockMemory | None = None
 

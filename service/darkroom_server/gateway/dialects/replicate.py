@@ -11,6 +11,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
 from darkroom_server.domain.errors import InvalidParameter, UnknownRoute
+from darkroom_server.gateway.adapter_values import with_one_list
 from darkroom_server.gateway.asking import Manner
 from darkroom_server.gateway.bodies import read_object
 from darkroom_server.gateway.fields import NAMES, SIZE, Fields
@@ -113,7 +114,7 @@ async def _predict(
         if not isinstance(version, str) or not version:
             raise InvalidParameter("version", "name a model")
         model = version.partition(":")[0]
-    fields = Fields({**given, "model": model})
+    fields = Fields({**with_one_list(given), "model": model})
     fields.ignored += [name for name in body if name not in _BODY_NAMES]
     begun = await maker.begin(fields, Manner(), is_collected=True)
     made = predictions.start(model, _echoed(given), begun)

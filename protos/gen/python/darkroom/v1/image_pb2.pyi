@@ -333,6 +333,7 @@ class EffectiveParameters(_message.Message):
     PRESERVE_UNMASKED_FIELD_NUMBER: _builtins.int
     OUTPUT_FIELD_NUMBER: _builtins.int
     FINGERPRINT_FIELD_NUMBER: _builtins.int
+    ADAPTERS_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Resource name of the model."""
     model_version: _builtins.int
@@ -365,6 +366,10 @@ class EffectiveParameters(_message.Message):
     def output(self) -> Global___OutputOptions:
         """Encoding of the images."""
 
+    @_builtins.property
+    def adapters(self) -> _containers.RepeatedCompositeFieldContainer[Global___Adapter]:
+        """The adapters, in the order in which they are added; versions are numbers."""
+
     def __init__(
         self,
         *,
@@ -381,10 +386,11 @@ class EffectiveParameters(_message.Message):
         preserve_unmasked: _builtins.bool | None = ...,
         output: Global___OutputOptions | None = ...,
         fingerprint: _builtins.str = ...,
+        adapters: _abc.Iterable[Global___Adapter] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_preserve_unmasked", b"_preserve_unmasked", "_strength", b"_strength", "output", b"output", "preserve_unmasked", b"preserve_unmasked", "strength", b"strength"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_preserve_unmasked", b"_preserve_unmasked", "_strength", b"_strength", "fingerprint", b"fingerprint", "guidance_scale", b"guidance_scale", "height_px", b"height_px", "model", b"model", "model_digest", b"model_digest", "model_version", b"model_version", "output", b"output", "preserve_unmasked", b"preserve_unmasked", "scheduler", b"scheduler", "seeds", b"seeds", "step_count", b"step_count", "strength", b"strength", "width_px", b"width_px"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_preserve_unmasked", b"_preserve_unmasked", "_strength", b"_strength", "adapters", b"adapters", "fingerprint", b"fingerprint", "guidance_scale", b"guidance_scale", "height_px", b"height_px", "model", b"model", "model_digest", b"model_digest", "model_version", b"model_version", "output", b"output", "preserve_unmasked", b"preserve_unmasked", "scheduler", b"scheduler", "seeds", b"seeds", "step_count", b"step_count", "strength", b"strength", "width_px", b"width_px"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__preserve_unmasked: _TypeAlias = _typing.Literal["preserve_unmasked"]  # noqa: Y015
     _WhichOneofArgType__preserve_unmasked: _TypeAlias = _typing.Literal["_preserve_unmasked", b"_preserve_unmasked"]  # noqa: Y015
@@ -396,6 +402,42 @@ class EffectiveParameters(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__strength) -> _WhichOneofReturnType__strength | None: ...
 
 Global___EffectiveParameters: _TypeAlias = EffectiveParameters  # noqa: Y015
+
+@_typing.final
+class Adapter(_message.Message):
+    """A low-rank addition to a model's layers (LoRA), and how much of it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    WEIGHT_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """One of the model's adapters: its name or an alias, optionally with a slash
+    and a version.
+    """
+    version: _builtins.str
+    """Its version: a number, a label, or empty for the default one."""
+    weight: _builtins.float
+    """How much of it: 0 nothing, below 0 the opposite. Unset: the adapter's own
+    default, usually 1.
+    """
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        version: _builtins.str = ...,
+        weight: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_weight", b"_weight", "weight", b"weight"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_weight", b"_weight", "name", b"name", "version", b"version", "weight", b"weight"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__weight: _TypeAlias = _typing.Literal["weight"]  # noqa: Y015
+    _WhichOneofArgType__weight: _TypeAlias = _typing.Literal["_weight", b"_weight"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__weight) -> _WhichOneofReturnType__weight | None: ...
+
+Global___Adapter: _TypeAlias = Adapter  # noqa: Y015
 
 @_typing.final
 class Timings(_message.Message):

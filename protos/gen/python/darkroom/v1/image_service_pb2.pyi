@@ -49,6 +49,7 @@ class GenerateRequest(_message.Message):
     STRENGTH_FIELD_NUMBER: _builtins.int
     REPRODUCIBILITY_FIELD_NUMBER: _builtins.int
     FEATURE_CACHE_FIELD_NUMBER: _builtins.int
+    ADAPTERS_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """A model's resource name (models/flux-1-schnell), hub id
     (black-forest-labs/FLUX.1-schnell) or alias. Empty: the server's default
@@ -110,6 +111,12 @@ class GenerateRequest(_message.Message):
         FLUX families only.
         """
 
+    @_builtins.property
+    def adapters(self) -> _containers.RepeatedCompositeFieldContainer[_image_pb2.Adapter]:
+        """What is added to the model's layers, in this order; the same one once.
+        Requests with different adapters share steps. At most 8.
+        """
+
     def __init__(
         self,
         *,
@@ -134,10 +141,11 @@ class GenerateRequest(_message.Message):
         strength: _builtins.float | None = ...,
         reproducibility: _image_pb2.Reproducibility.ValueType = ...,
         feature_cache: _image_pb2.FeatureCache | None = ...,
+        adapters: _abc.Iterable[_image_pb2.Adapter] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_guidance_scale", b"_guidance_scale", "_height_px", b"_height_px", "_seed", b"_seed", "_step_count", b"_step_count", "_strength", b"_strength", "_width_px", b"_width_px", "feature_cache", b"feature_cache", "guidance_scale", b"guidance_scale", "height_px", b"height_px", "image", b"image", "output", b"output", "preview", b"preview", "seed", b"seed", "step_count", b"step_count", "strength", b"strength", "width_px", b"width_px"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_guidance_scale", b"_guidance_scale", "_height_px", b"_height_px", "_seed", b"_seed", "_step_count", b"_step_count", "_strength", b"_strength", "_width_px", b"_width_px", "dimension_policy", b"dimension_policy", "feature_cache", b"feature_cache", "guidance_scale", b"guidance_scale", "height_px", b"height_px", "image", b"image", "image_count", b"image_count", "model", b"model", "negative_prompt", b"negative_prompt", "output", b"output", "preview", b"preview", "priority", b"priority", "prompt", b"prompt", "reproducibility", b"reproducibility", "scheduler", b"scheduler", "seed", b"seed", "step_count", b"step_count", "strength", b"strength", "unsupported_parameter_policy", b"unsupported_parameter_policy", "validate_only", b"validate_only", "version", b"version", "width_px", b"width_px"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_guidance_scale", b"_guidance_scale", "_height_px", b"_height_px", "_seed", b"_seed", "_step_count", b"_step_count", "_strength", b"_strength", "_width_px", b"_width_px", "adapters", b"adapters", "dimension_policy", b"dimension_policy", "feature_cache", b"feature_cache", "guidance_scale", b"guidance_scale", "height_px", b"height_px", "image", b"image", "image_count", b"image_count", "model", b"model", "negative_prompt", b"negative_prompt", "output", b"output", "preview", b"preview", "priority", b"priority", "prompt", b"prompt", "reproducibility", b"reproducibility", "scheduler", b"scheduler", "seed", b"seed", "step_count", b"step_count", "strength", b"strength", "unsupported_parameter_policy", b"unsupported_parameter_policy", "validate_only", b"validate_only", "version", b"version", "width_px", b"width_px"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__guidance_scale: _TypeAlias = _typing.Literal["guidance_scale"]  # noqa: Y015
     _WhichOneofArgType__guidance_scale: _TypeAlias = _typing.Literal["_guidance_scale", b"_guidance_scale"]  # noqa: Y015
@@ -220,6 +228,7 @@ class FillRequest(_message.Message):
     PRESERVE_UNMASKED_FIELD_NUMBER: _builtins.int
     REPRODUCIBILITY_FIELD_NUMBER: _builtins.int
     FEATURE_CACHE_FIELD_NUMBER: _builtins.int
+    ADAPTERS_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """As GenerateRequest.model; empty: the server's default fill model."""
     prompt: _builtins.str
@@ -287,6 +296,10 @@ class FillRequest(_message.Message):
     def feature_cache(self) -> _image_pb2.FeatureCache:
         """As GenerateRequest.feature_cache."""
 
+    @_builtins.property
+    def adapters(self) -> _containers.RepeatedCompositeFieldContainer[_image_pb2.Adapter]:
+        """As GenerateRequest.adapters."""
+
     def __init__(
         self,
         *,
@@ -314,10 +327,11 @@ class FillRequest(_message.Message):
         preserve_unmasked: _builtins.bool | None = ...,
         reproducibility: _image_pb2.Reproducibility.ValueType = ...,
         feature_cache: _image_pb2.FeatureCache | None = ...,
+        adapters: _abc.Iterable[_image_pb2.Adapter] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_guidance_scale", b"_guidance_scale", "_height_px", b"_height_px", "_preserve_unmasked", b"_preserve_unmasked", "_seed", b"_seed", "_step_count", b"_step_count", "_strength", b"_strength", "_width_px", b"_width_px", "feature_cache", b"feature_cache", "guidance_scale", b"guidance_scale", "height_px", b"height_px", "image", b"image", "mask", b"mask", "output", b"output", "preserve_unmasked", b"preserve_unmasked", "preview", b"preview", "seed", b"seed", "step_count", b"step_count", "strength", b"strength", "width_px", b"width_px"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_guidance_scale", b"_guidance_scale", "_height_px", b"_height_px", "_preserve_unmasked", b"_preserve_unmasked", "_seed", b"_seed", "_step_count", b"_step_count", "_strength", b"_strength", "_width_px", b"_width_px", "dimension_policy", b"dimension_policy", "feature_cache", b"feature_cache", "guidance_scale", b"guidance_scale", "height_px", b"height_px", "image", b"image", "image_count", b"image_count", "mask", b"mask", "mask_polarity", b"mask_polarity", "model", b"model", "negative_prompt", b"negative_prompt", "output", b"output", "preserve_unmasked", b"preserve_unmasked", "preview", b"preview", "priority", b"priority", "prompt", b"prompt", "reproducibility", b"reproducibility", "scheduler", b"scheduler", "seed", b"seed", "step_count", b"step_count", "strength", b"strength", "unsupported_parameter_policy", b"unsupported_parameter_policy", "validate_only", b"validate_only", "version", b"version", "width_px", b"width_px"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_guidance_scale", b"_guidance_scale", "_height_px", b"_height_px", "_preserve_unmasked", b"_preserve_unmasked", "_seed", b"_seed", "_step_count", b"_step_count", "_strength", b"_strength", "_width_px", b"_width_px", "adapters", b"adapters", "dimension_policy", b"dimension_policy", "feature_cache", b"feature_cache", "guidance_scale", b"guidance_scale", "height_px", b"height_px", "image", b"image", "image_count", b"image_count", "mask", b"mask", "mask_polarity", b"mask_polarity", "model", b"model", "negative_prompt", b"negative_prompt", "output", b"output", "preserve_unmasked", b"preserve_unmasked", "preview", b"preview", "priority", b"priority", "prompt", b"prompt", "reproducibility", b"reproducibility", "scheduler", b"scheduler", "seed", b"seed", "step_count", b"step_count", "strength", b"strength", "unsupported_parameter_policy", b"unsupported_parameter_policy", "validate_only", b"validate_only", "version", b"version", "width_px", b"width_px"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__guidance_scale: _TypeAlias = _typing.Literal["guidance_scale"]  # noqa: Y015
     _WhichOneofArgType__guidance_scale: _TypeAlias = _typing.Literal["_guidance_scale", b"_guidance_scale"]  # noqa: Y015

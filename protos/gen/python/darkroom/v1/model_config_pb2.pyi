@@ -459,6 +459,7 @@ class ModelConfig(_message.Message):
     MEMORY_FORMAT_FIELD_NUMBER: _builtins.int
     VOCABULARY_FIELD_NUMBER: _builtins.int
     TRAINED_SIZES_FIELD_NUMBER: _builtins.int
+    ADAPTER_MEMORY_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Must equal the folder's name when set."""
     display_name: _builtins.str
@@ -584,6 +585,10 @@ class ModelConfig(_message.Message):
         Unset: none is warned about.
         """
 
+    @_builtins.property
+    def adapter_memory(self) -> Global___AdapterMemory:
+        """What workers keep of adapters."""
+
     def __init__(
         self,
         *,
@@ -619,10 +624,11 @@ class ModelConfig(_message.Message):
         memory_format: Global___MemoryFormat.ValueType = ...,
         vocabulary: _model_service_pb2.Vocabulary | None = ...,
         trained_sizes: Global___ModelConfig.TrainedSizes | None = ...,
+        adapter_memory: Global___AdapterMemory | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["defaults", b"defaults", "denoiser_options", b"denoiser_options", "dynamic_batching", b"dynamic_batching", "fake", b"fake", "hub", b"hub", "limits", b"limits", "quantization", b"quantization", "trained_sizes", b"trained_sizes", "version_policy", b"version_policy", "vocabulary", b"vocabulary"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["adapter_memory", b"adapter_memory", "defaults", b"defaults", "denoiser_options", b"denoiser_options", "dynamic_batching", b"dynamic_batching", "fake", b"fake", "hub", b"hub", "limits", b"limits", "quantization", b"quantization", "trained_sizes", b"trained_sizes", "version_policy", b"version_policy", "vocabulary", b"vocabulary"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "backend", b"backend", "defaults", b"defaults", "denoiser", b"denoiser", "denoiser_options", b"denoiser_options", "display_name", b"display_name", "dtype", b"dtype", "dynamic_batching", b"dynamic_batching", "fake", b"fake", "hub", b"hub", "instance_group", b"instance_group", "license", b"license", "limits", b"limits", "max_batch_size", b"max_batch_size", "max_queue_size", b"max_queue_size", "memory_format", b"memory_format", "model_warmup", b"model_warmup", "name", b"name", "offload", b"offload", "parameters", b"parameters", "quantization", b"quantization", "reproducibility", b"reproducibility", "schedulers", b"schedulers", "storage_dtype", b"storage_dtype", "tasks", b"tasks", "traffic_percent", b"traffic_percent", "trained_sizes", b"trained_sizes", "update_policy", b"update_policy", "vae_tiling_above_px", b"vae_tiling_above_px", "version_labels", b"version_labels", "version_policy", b"version_policy", "vocabulary", b"vocabulary"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_memory", b"adapter_memory", "aliases", b"aliases", "backend", b"backend", "defaults", b"defaults", "denoiser", b"denoiser", "denoiser_options", b"denoiser_options", "display_name", b"display_name", "dtype", b"dtype", "dynamic_batching", b"dynamic_batching", "fake", b"fake", "hub", b"hub", "instance_group", b"instance_group", "license", b"license", "limits", b"limits", "max_batch_size", b"max_batch_size", "max_queue_size", b"max_queue_size", "memory_format", b"memory_format", "model_warmup", b"model_warmup", "name", b"name", "offload", b"offload", "parameters", b"parameters", "quantization", b"quantization", "reproducibility", b"reproducibility", "schedulers", b"schedulers", "storage_dtype", b"storage_dtype", "tasks", b"tasks", "traffic_percent", b"traffic_percent", "trained_sizes", b"trained_sizes", "update_policy", b"update_policy", "vae_tiling_above_px", b"vae_tiling_above_px", "version_labels", b"version_labels", "version_policy", b"version_policy", "vocabulary", b"vocabulary"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1131,3 +1137,106 @@ class FakeBackend(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___FakeBackend: _TypeAlias = FakeBackend  # noqa: Y015
+
+@_typing.final
+class AdapterConfig(_message.Message):
+    """What may be said of an adapter, in `adapters/{name}/adapter.pbtxt` of a
+    model's folder.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class VersionLabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    ALIASES_FIELD_NUMBER: _builtins.int
+    DEFAULT_WEIGHT_FIELD_NUMBER: _builtins.int
+    TRIGGER_WORDS_FIELD_NUMBER: _builtins.int
+    LICENSE_FIELD_NUMBER: _builtins.int
+    VERSION_LABELS_FIELD_NUMBER: _builtins.int
+    default_weight: _builtins.float
+    """Weight of requests that give none. Unset: 1."""
+    license: _builtins.str
+    """SPDX id or a name."""
+    @_builtins.property
+    def aliases(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Other names by which requests may ask for it, such as its hub id."""
+
+    @_builtins.property
+    def trigger_words(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Words of prompts that it was trained with."""
+
+    @_builtins.property
+    def version_labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """Labels of versions; `stable` is the default version."""
+
+    def __init__(
+        self,
+        *,
+        aliases: _abc.Iterable[_builtins.str] | None = ...,
+        default_weight: _builtins.float | None = ...,
+        trigger_words: _abc.Iterable[_builtins.str] | None = ...,
+        license: _builtins.str = ...,
+        version_labels: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_default_weight", b"_default_weight", "default_weight", b"default_weight"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_default_weight", b"_default_weight", "aliases", b"aliases", "default_weight", b"default_weight", "license", b"license", "trigger_words", b"trigger_words", "version_labels", b"version_labels"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__default_weight: _TypeAlias = _typing.Literal["default_weight"]  # noqa: Y015
+    _WhichOneofArgType__default_weight: _TypeAlias = _typing.Literal["_default_weight", b"_default_weight"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__default_weight) -> _WhichOneofReturnType__default_weight | None: ...
+
+Global___AdapterConfig: _TypeAlias = AdapterConfig  # noqa: Y015
+
+@_typing.final
+class AdapterMemory(_message.Message):
+    """What a worker keeps of adapters that no image is being made with; those used
+    last stay. On a processor both are one, of max_host_bytes.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MAX_HOST_BYTES_FIELD_NUMBER: _builtins.int
+    MAX_DEVICE_BYTES_FIELD_NUMBER: _builtins.int
+    max_host_bytes: _builtins.int
+    """In host memory. Unset: 2 GiB."""
+    max_device_bytes: _builtins.int
+    """On the device. Unset: 1 GiB."""
+    def __init__(
+        self,
+        *,
+        max_host_bytes: _builtins.int | None = ...,
+        max_device_bytes: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_device_bytes", b"_max_device_bytes", "_max_host_bytes", b"_max_host_bytes", "max_device_bytes", b"max_device_bytes", "max_host_bytes", b"max_host_bytes"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_device_bytes", b"_max_device_bytes", "_max_host_bytes", b"_max_host_bytes", "max_device_bytes", b"max_device_bytes", "max_host_bytes", b"max_host_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__max_device_bytes: _TypeAlias = _typing.Literal["max_device_bytes"]  # noqa: Y015
+    _WhichOneofArgType__max_device_bytes: _TypeAlias = _typing.Literal["_max_device_bytes", b"_max_device_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__max_host_bytes: _TypeAlias = _typing.Literal["max_host_bytes"]  # noqa: Y015
+    _WhichOneofArgType__max_host_bytes: _TypeAlias = _typing.Literal["_max_host_bytes", b"_max_host_bytes"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_device_bytes) -> _WhichOneofReturnType__max_device_bytes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_host_bytes) -> _WhichOneofReturnType__max_host_bytes | None: ...
+
+Global___AdapterMemory: _TypeAlias = AdapterMemory  # noqa: Y015

@@ -80,7 +80,7 @@ class FluxStepModel(FlowStepModel[Conditioning, torch.Tensor]):
         return 1
 
     @torch.inference_mode()
-    def encode(self, spec: ImageSpec) -> Conditioning:
+    def encoded(self, spec: ImageSpec) -> Conditioning:
         """Both text encoders."""
 
         def make() -> tuple[torch.Tensor, ...]:

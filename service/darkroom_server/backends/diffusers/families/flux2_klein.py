@@ -74,7 +74,7 @@ class Flux2KleinStepModel(FlowStepModel[Conditioning, Reference]):
         return False
 
     @torch.inference_mode()
-    def encode(self, spec: ImageSpec) -> Conditioning:
+    def encoded(self, spec: ImageSpec) -> Conditioning:
         """The prompt's states of three layers, and those of an empty text to guide away from."""
         context, text_ids = self._text(spec.prompt)
         without = self._text("")[0] if self._is_guided(spec) else None

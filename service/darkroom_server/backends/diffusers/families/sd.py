@@ -54,7 +54,7 @@ class SdStepModel(UnetStepModel[Conditioning]):
         )
 
     @torch.inference_mode()
-    def encode(self, spec: ImageSpec) -> Conditioning:
+    def encoded(self, spec: ImageSpec) -> Conditioning:
         """The text encoder; a negative prompt that is not given is an empty one."""
         context = self._text(spec.prompt)
         if self._is_guided(spec):

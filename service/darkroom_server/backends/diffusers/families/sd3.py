@@ -48,7 +48,7 @@ class Sd3StepModel(FlowStepModel[Conditioning, None]):
         return 2 if spec.guidance_scale > 1 else 1
 
     @torch.inference_mode()
-    def encode(self, spec: ImageSpec) -> Conditioning:
+    def encoded(self, spec: ImageSpec) -> Conditioning:
         """All text encoders; a negative prompt that is not given is an empty one."""
         context, pooled = self._text(spec.prompt)
         if self.rows(spec) == 2:

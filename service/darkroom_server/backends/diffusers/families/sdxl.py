@@ -71,7 +71,7 @@ class SdxlStepModel(UnetStepModel[Conditioning]):
         self._source_pipeline = StableDiffusionXLImg2ImgPipeline(**parts, add_watermarker=False)
 
     @torch.inference_mode()
-    def encode(self, spec: ImageSpec) -> Conditioning:
+    def encoded(self, spec: ImageSpec) -> Conditioning:
         """Both text encoders, and the sizes."""
         guided = self._is_guided(spec)
         context, pooled = self._text(spec.prompt)

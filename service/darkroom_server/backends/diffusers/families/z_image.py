@@ -81,7 +81,7 @@ class ZImageStepModel(FlowStepModel[Conditioning, None]):
         return len(_texts(spec))
 
     @torch.inference_mode()
-    def encode(self, spec: ImageSpec) -> Conditioning:
+    def encoded(self, spec: ImageSpec) -> Conditioning:
         """The text encoder's last layer but one; a negative prompt not given is an empty one."""
         return Conditioning(tuple(self._text(text) for text in _texts(spec)))
 

@@ -34,6 +34,7 @@ from darkroom_server.backends.diffusers.networks.image_rows import (
     only_rows,
     split,
 )
+from darkroom_server.backends.diffusers.networks.present_images import PresentImages
 
 #: Keys of a plan: what is computed by image, and what of it in one call for so many images.
 _PLANNED = re.compile(r"(?P<size>.*) (?P<rows>\d+)( x(?P<count>\d+))?")
@@ -97,7 +98,11 @@ class ExactSharing:
     runtime, or compiled. Then a step is proved as a whole.
     """
 
-    def __init__(self, module: torch.nn.Module | None) -> None:
+    def __init__(
+        self, module: torch.nn.Module | None, present: PresentImages | None = None
+    ) -> None:
+        #: Kept true while parts are computed by image.
+        self._present = present or PresentImages()
         self._parts: dict[str, torch.nn.Module] = {}
         if module is not None:
             self._parts = {name: part for name, part in module.named_modules() if name}
@@ -321,9 +326,12 @@ class ExactSharing:
             inputs: Iterable[Any] = [((as_alone(piece),), kwargs) for piece in pieces]
         else:
             inputs = split((args, kwargs), block_rows)
+        image_counts = (block.image_count for block in step.blocks)
         outputs = [
             self._of_block(block, name, forward, *own)
-            for block, own in zip(step.blocks, inputs, strict=True)
+            for block, own in zip(
+                step.blocks, self._present.in_turn(inputs, image_counts), strict=True
+            )
         ]
         return joined(outputs, block_rows)
 
@@ -357,10 +365,11 @@ class ExactSharing:
         """Each image's rows computed as if it were alone."""
         with self._taking(None):
             if (rows := only_rows(args, kwargs, sum(image_rows))) is not None:
-                return [forward(as_alone(one)) for one in rows.split_with_sizes(image_rows)]
+                pieces = rows.split_with_sizes(image_rows)
+                return [forward(as_alone(one)) for one in self._present.in_turn(pieces)]
             return [
                 forward(*one_args, **one_kwargs)
-                for one_args, one_kwargs in split((args, kwargs), image_rows)
+                for one_args, one_kwargs in self._present.in_turn(split((args, kwargs), image_rows))
             ]
 
 
