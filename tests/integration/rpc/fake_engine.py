@@ -59,6 +59,7 @@ class FakeSession:
     spec: ImageSpec | None = None
     steps_done: tuple[int, int] = (0, 0)
     remaining_s: float | None = None
+    completed: JobCompleted | None = None
     waiting: asyncio.Event = field(default_factory=asyncio.Event)
     left: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -80,6 +81,9 @@ class FakeSession:
         self.remaining_s = None if deadline_s is None else deadline_s - time.monotonic()
         if self.submit_error is not None:
             raise self.submit_error
+
+    def count(self, completed: JobCompleted) -> None:
+        self.completed = completed
 
     def progress(self) -> tuple[int, int]:
         return self.steps_done
