@@ -25,6 +25,7 @@ from darkroom_server.gateway.server import HttpOptions, build_http_server
 from darkroom_server.rpc.server import GrpcOptions, build_server, servicers
 from darkroom_server.scale_out.replicas import ClusterLost
 from darkroom_server.telemetry.metrics import Metrics
+from darkroom_server.wire.kserve.statistics import TritonMetrics
 from darkroom_server.wire.picture_processes import PictureProcesses, Pictures
 from darkroom_server.wire.tls import Certificates
 
@@ -55,6 +56,8 @@ async def serve(config: ServerConfig) -> None:
     gate = Gate(config.gate_options())
     cluster = await _cluster(config)
     engine = Engine(_engine_options(config, cluster), metrics)
+    if config.metrics_compat == "triton":
+        metrics.add(TritonMetrics(engine))
     signals: asyncio.Queue[int] = asyncio.Queue()
     _listen_to_signals(signals, _Reloads(gate, tls))
     pictures = PictureProcesses()

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
 
 from darkroom.kserve.v2 import inference_pb2 as pb
 from darkroom_server.domain.models import ModelStatus
@@ -76,7 +77,7 @@ def _spent(spent: Spent) -> pb.StatisticDuration:
     return pb.StatisticDuration(count=spent.count, ns=round(spent.total_s * 1e9))
 
 
-class TritonMetrics:
+class TritonMetrics(Collector):
     """A collector of the registry: Triton's names, for dashboards that have them."""
 
     def __init__(self, engine: Engine) -> None:
