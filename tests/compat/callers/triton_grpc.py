@@ -6,6 +6,7 @@ import json
 import queue
 import sys
 import traceback
+from pathlib import Path
 
 import numpy as np
 import tritonclient.grpc as triton
@@ -14,7 +15,7 @@ from google.protobuf import json_format
 from tritonclient.utils import InferenceServerException
 
 ADDRESS, REAL = sys.argv[1:3]
-PICTURE, MASK = (open(path, "rb").read() for path in sys.argv[3:5])
+PICTURE, MASK = (Path(path).read_bytes() for path in sys.argv[3:5])
 TIMEOUT_S = 240
 CASES = {}
 
@@ -104,7 +105,8 @@ def infer(client):
 
 @case
 def infer_all_inputs(client):
-    inputs = drawing(SCHEDULER="", NEGATIVE_PROMPT="blue")[:2] + [
+    inputs = [
+        *drawing(),
         text("NEGATIVE_PROMPT", "blue"),
         number("WIDTH", 64, "INT32", np.int32),
         number("HEIGHT", 48, "INT32", np.int32),
@@ -189,7 +191,8 @@ def streamed(client, asks, count, **start):
 
 @case
 def stream(client):
-    inputs = drawing() + [
+    inputs = [
+        *drawing(),
         number("COUNT", 2, "INT32", np.int32),
         number("PREVIEW_INTERVAL_STEPS", 1, "INT32", np.int32),
         number("STEPS", 4, "INT32", np.int32),
@@ -276,7 +279,7 @@ def shared_memory(client):
 
 @case
 def real_model(client):
-    inputs = drawing(seed=11) + [number("STEPS", 3, "INT32", np.int32)]
+    inputs = [*drawing(seed=11), number("STEPS", 3, "INT32", np.int32)]
     return told(client.infer(REAL, inputs, client_timeout=TIMEOUT_S))
 
 
@@ -294,7 +297,6 @@ def aio(_client):
                         "model_name": "paint",
                         "inputs": drawing(seed=at),
                         "request_id": str(at),
-                        "enable_empty_final_response": True,
                     }
 
             came = []

@@ -1,16 +1,19 @@
 """Every call of `tritonclient.http`; prints what came of each as one line of JSON."""
 
+import asyncio
 import hashlib
 import json
 import sys
 import traceback
+from pathlib import Path
 
 import numpy as np
 import tritonclient.http as triton
+import tritonclient.http.aio as triton_aio
 from tritonclient.utils import InferenceServerException
 
 ADDRESS, REAL = sys.argv[1:3]
-PICTURE, MASK = (open(path, "rb").read() for path in sys.argv[3:5])
+PICTURE, MASK = (Path(path).read_bytes() for path in sys.argv[3:5])
 TIMEOUT_S = 240
 CASES = {}
 
@@ -214,8 +217,23 @@ def shared_memory(client):
 
 @case
 def real_model(client):
-    inputs = drawing(seed=11) + [number("STEPS", 3, "INT32", np.int32)]
+    inputs = [*drawing(seed=11), number("STEPS", 3, "INT32", np.int32)]
     return told(client.infer(REAL, inputs))
+
+
+@case
+def aio(_client):
+    async def calls():
+        async with triton_aio.InferenceServerClient(ADDRESS, conn_timeout=TIMEOUT_S) as client:
+            ready = await client.is_server_ready() and await client.is_model_ready("paint")
+            name = (await client.get_model_metadata("paint"))["name"]
+            return {
+                "ready": ready,
+                "name": name,
+                "infer": told(await client.infer("paint", drawing())),
+            }
+
+    return asyncio.run(calls())
 
 
 def main():

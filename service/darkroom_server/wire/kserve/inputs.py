@@ -118,7 +118,8 @@ def read_call(call: InferCall, tasks: frozenset[Task]) -> Asked:
     for name, value in (*call.inputs.items(), *_others(call.parameters)):
         path = NAMES.get(name.lower())
         if path is None:
-            raise InvalidParameter(name[:64], f"no such input; known: {', '.join(sorted(NAMES))}")
+            known = ", ".join(map(tensor_name, _FIELDS.values()))
+            raise InvalidParameter(name[:64], f"no such input; known: {known}")
         if path in written:
             raise InvalidParameter(name, f"means the same as {written[path]}; send one of them")
         written[path] = name
