@@ -156,8 +156,16 @@ def test_grpc_takes_every_input_and_the_outputs_in_the_order_asked_for(
     assert (found["outputs"], found["seeds"], found["version"]) == (["SEED", "IMAGE"], [7, 8], "1")
     same = served.grpc.generate(
         "a red circle",
-        **{"model": "paint", "version": "1", "seed": 7, "negative_prompt": "blue", "count": 2},
-        **{"width": 64, "height": 48, "steps": 3, "guidance_scale": 7.1, "format": "jpeg"},
+        model="paint",
+        version="1",
+        seed=7,
+        negative_prompt="blue",
+        count=2,
+        width=64,
+        height=48,
+        steps=3,
+        guidance_scale=7.1,
+        format="jpeg",
     )
     wanted = [hashlib.sha256(image.content).hexdigest() for image in same.images]
     assert found["sha256"] == wanted
@@ -309,7 +317,7 @@ def test_protocols_at_the_same_time_give_equal_bytes(
         return str(event["IMAGE"])
 
     def keep(work: Any) -> None:
-            content = work()
+        content = work()
         raw = content if isinstance(content, bytes) else base64.b64decode(content)
         made[work.__name__] = [hashlib.sha256(raw).hexdigest()]
 
@@ -334,43 +342,6 @@ def test_generate_takes_plain_json_and_its_stream_has_previews(served: Served) -
     assert events[-1]["parameters"]["triton_final_response"] is True
     wrong = served.http.post("/v2/models/paint/generate", json={"prompt": ""})
     assert (wrong.status_code, wrong.json().keys()) == (400, {"error"})
-
-
-@pytest.mark.parametrize(
-    ("path", "body", "headers", "told"),
-    [
-        pytest.param("infer", b"{", {}, "request: the body is no JSON", id="no-json"),
-        pytest.param("infer", b"{}", {}, "PROMPT: the prompt is empty", id="no-inputs"),
-        pytest.param(
-            *("infer", b'{"inputs":7}', {}, "inputs: is no list"), id="inputs-that-are-no-list"
-        ),
-        pytest.param(
-            "infer",
-            b"{}",
-            {"inference-header-content-length": "9"},
-            "inference-header-content-length: 9 bytes of JSON, in a body of 2",
-            id="a-length-beyond-the-body",
-        ),
-        pytest.param(
-            "infer",
-            b'{"inputs":[{"name":"PROMPT","shape":[1],"datatype":"BYTES",'
-            b'"parameters":{"binary_data_size":99}}]}',
-            {},
-            "PROMPT: binary_data_size is 99, and 0 bytes are left",
-            id="a-tensor-beyond-the-body",
-        ),
-        pytest.param(
-            "generate", b'{"prompt":{"a":1}}', {}, "prompt: is not one value", id="object"
-        ),
-        pytest.param("nothing", b"{}", {}, "POST is not served at", id="no-such-route"),
-    ],
-)
-def test_what_is_wrong_with_a_body_is_said(
-    served: Served, path: str, body: bytes, headers: dict[str, str], told: str
-) -> None:
-    answer = served.http.post(f"/v2/models/paint/{path}", content=body, headers=headers)
-    assert answer.status_code in (400, 405)
-    assert answer.json()["error"].startswith(told)
 
 
 def test_metrics_have_triton_s_names(served: Served, over_grpc: dict[str, Any]) -> None:

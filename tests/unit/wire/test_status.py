@@ -33,6 +33,7 @@ EXAMPLES: list[DarkroomError] = [
     errors.UnknownRoute("bad"),
     errors.MethodNotAllowed("bad"),
     errors.UnsupportedEncoding("bad"),
+    errors.NotOffered("not offered"),
     errors.WrongTask("model", "bad"),
     errors.ModelNotFound("nope", "bad"),
     errors.ModelUnavailable("sdxl", "bad"),
