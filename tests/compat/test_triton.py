@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import grpc
 import httpx
 import pytest
 
 from bench.serving import Server, connected, serving
+from darkroom.kserve.v2 import inference_pb2 as pb
 from darkroom_client import Client
 from tests.compat.test_callers import CALLERS, call, python_of
 from tests.e2e.gateway.conftest import grey
@@ -35,7 +37,7 @@ NO_MODEL = "no model 'nobody'; known models: paint, slow, spare, tiny-sdxl"
 @dataclass(frozen=True, slots=True)
 class Served:
     server: Server
-    grpc: Client
+    own: Client
     http: httpx.Client
     url: str
     pictures: tuple[Path, Path]
@@ -62,13 +64,13 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     for picture, shade in zip(pictures, (90, 255), strict=True):
         picture.write_bytes(grey(shade))
     flags = ("--model-control", "explicit", "--load-model", "*", "--metrics-compat", "triton")
-    with serving(repository, *flags) as server, connected(server) as grpc:
+    with serving(repository, *flags) as server, connected(server) as client:
         for name in (*CONFIGS, REAL):
             server.until("model", model=f"{name}/1", state="ready")
         server.until("ready")
         url = f"127.0.0.1:{server.until('listening')['http_port']}"
         with httpx.Client(base_url=f"http://{url}", timeout=240) as http:
-            yield Served(server, grpc, http, url, pictures)
+            yield Served(server, client, http, url, pictures)
             assert http.get("/v2/health/ready").json() == {"ready": True}
         assert "unhandled error" not in {entry.get("event") for entry in server.log}
 
@@ -94,7 +96,7 @@ def told(
 @pytest.fixture(scope="module")
 def drawn(served: Served) -> str:
     """The bytes that Darkroom's own client is given of the request that all callers make."""
-    image = served.grpc.generate("a red circle", model="paint", seed=7).images[0]
+    image = served.own.generate("a red circle", model="paint", seed=7).images[0]
     return hashlib.sha256(image.content).hexdigest()
 
 
@@ -135,7 +137,7 @@ def test_an_answer_has_the_bytes_that_others_are_given(told: dict[str, Any], dra
 
 
 def test_parameters_are_inputs_also_as_text(told: dict[str, Any], served: Served) -> None:
-    same = served.grpc.generate(
+    same = served.own.generate(
         "x", model="paint", version="2", seed=7, steps=3, guidance_scale=7.1, width=64, height=64
     )
     wanted = hashlib.sha256(same.images[0].content).hexdigest()
@@ -144,7 +146,7 @@ def test_parameters_are_inputs_also_as_text(told: dict[str, Any], served: Served
 
 def test_fills_by_image_and_mask(told: dict[str, Any], served: Served) -> None:
     image, mask = (path.read_bytes() for path in served.pictures)
-    same = served.grpc.fill(image, mask, "a red circle", model="paint", seed=7)
+    same = served.own.fill(image, mask, "a red circle", model="paint", seed=7)
     wanted = hashlib.sha256(same.images[0].content).hexdigest()
     assert told["infer_fills"]["sha256"] == [wanted]
 
@@ -154,7 +156,7 @@ def test_grpc_takes_every_input_and_the_outputs_in_the_order_asked_for(
 ) -> None:
     found = over_grpc["infer_all_inputs"]
     assert (found["outputs"], found["seeds"], found["version"]) == (["SEED", "IMAGE"], [7, 8], "1")
-    same = served.grpc.generate(
+    same = served.own.generate(
         "a red circle",
         model="paint",
         version="1",
@@ -245,6 +247,17 @@ def test_loads_and_unloads(told: dict[str, Any]) -> None:
     assert control["nobody"][1] == NO_MODEL
 
 
+def test_a_model_may_be_named_where_kserve_s_messages_have_it(served: Served) -> None:
+    method = "/inference.GRPCInferenceService/RepositoryModel"
+    with grpc.insecure_channel(served.server.address) as channel:
+        for verb, request, answer in (
+            ("Unload", pb.RepositoryModelUnloadRequest, pb.RepositoryModelUnloadResponse),
+            ("Load", pb.RepositoryModelLoadRequest, pb.RepositoryModelLoadResponse),
+        ):
+            call = channel.unary_unary(method + verb, request.SerializeToString, answer.FromString)
+            assert call(request(repository_name="spare"), timeout=240).model_name == "spare"
+
+
 def test_log_and_trace_settings_are_told_and_changed(
     over_grpc: dict[str, Any], over_http: dict[str, Any], served: Served
 ) -> None:
@@ -307,7 +320,7 @@ def test_protocols_at_the_same_time_give_equal_bytes(
         return str(answer["data"][0]["b64_json"])
 
     def own() -> bytes:
-        image = served.grpc.generate("a red circle", model=REAL, seed=11, steps=3).images[0]
+        image = served.own.generate("a red circle", model=REAL, seed=11, steps=3).images[0]
         return image.content
 
     def stream() -> str:

@@ -20,6 +20,7 @@ from darkroom_server.domain.jobs import (
 )
 from darkroom_server.domain.models import Dtype, ModelInfo, ModelRef, ModelStatus
 from darkroom_server.engine.undelivered import Undelivered
+from darkroom_server.telemetry.inference_statistics import InferenceStatistics
 from tests.unit.wire.example_models import SDXL, status
 
 #: In a script: the session waits here until it is left.
@@ -112,6 +113,7 @@ class FakeEngine:
         self.sessions: list[FakeSession] = []
         self.opened = asyncio.Event()
         self.undelivered = Undelivered(max_bytes=1 << 30, max_call_bytes=1 << 29)
+        self.statistics = InferenceStatistics()
         self._listeners: list[Callable[[], None]] = []
 
     @asynccontextmanager

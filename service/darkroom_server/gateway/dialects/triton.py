@@ -238,8 +238,6 @@ def _texts_of(value: Any) -> tuple[str, ...]:
 
 
 def _add_shared_memory(router: APIRouter) -> None:
-    @router.api_route("/systemsharedmemory/{rest:path}", methods=["GET", "POST"])
-    @router.api_route("/cudasharedmemory/{rest:path}", methods=["GET", "POST"])
     async def shared_memory(request: Request, rest: str) -> Response:
         """Not offered."""
         del rest
@@ -248,6 +246,10 @@ def _add_shared_memory(router: APIRouter) -> None:
             raise NotOffered(control.SHARED_MEMORY)
 
         return await answering(request, render, work())
+
+    for kind in ("systemsharedmemory", "cudasharedmemory"):
+        for method in ("GET", "POST"):
+            router.add_api_route(f"/{kind}/{{rest:path}}", shared_memory, methods=[method])
 
 
 async def _object(request: Request) -> dict[str, Any]:
