@@ -245,6 +245,14 @@ def test_loads_and_unloads(told: dict[str, Any]) -> None:
     control = told["control"]
     assert (control["gone"], control["back"]) == (False, True)
     assert control["nobody"][1] == NO_MODEL
+    config = control["config"]
+    usual = config["steps"][0]
+    assert config["steps"] == [usual, "3", "3", usual]
+    assert usual != "3"
+    assert config["seeds"] == [7]
+    assert config["wrong"][1].startswith("config: spare/config.pbtxt with the fields sent")
+    assert "step_count" in config["wrong"][1]
+    assert config["unknown"][1].startswith("config: is no configuration: ")
 
 
 def test_a_model_may_be_named_where_kserve_s_messages_have_it(served: Served) -> None:

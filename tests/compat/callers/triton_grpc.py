@@ -229,6 +229,33 @@ def statistics(client):
     return {"before": before, "after": after, "all": [one["name"] for one in every]}
 
 
+def configured(client):
+    """What a model is told to be with a config sent along, with one that is wrong, and without."""
+
+    def steps():
+        return client.get_model_config("spare").config.parameters["default_steps"].string_value
+
+    usual = steps()
+    told = client.get_model_config("spare", as_json=True)["config"]
+    client.load_model("spare", config=json.dumps(told | {"defaults": {"step_count": 3}}))
+    three = steps()
+    drawn = told_of(client.infer("spare", drawing()))
+    wrong = refused(lambda: client.load_model("spare", config='{"defaults": {"step_count": -4}}'))
+    unknown = refused(lambda: client.load_model("spare", config='{"colour": 1}'))
+    still = steps()
+    client.load_model("spare")
+    return {
+        "steps": [usual, three, still, steps()],
+        "seeds": drawn,
+        "wrong": wrong,
+        "unknown": unknown,
+    }
+
+
+def told_of(result):
+    return result.as_numpy("SEED").tolist()
+
+
 @case
 def control(client):
     client.unload_model("spare")
@@ -238,6 +265,7 @@ def control(client):
         "gone": gone,
         "back": client.is_model_ready("spare"),
         "nobody": refused(lambda: client.load_model("nobody")),
+        "config": configured(client),
         "files": refused(lambda: client.load_model("spare", files={"file:1/x": b"x"}, config="{}")),
     }
 

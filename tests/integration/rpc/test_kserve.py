@@ -18,6 +18,8 @@ from darkroom_server.access.keys_file import add_key
 from darkroom_server.domain.errors import GenerationFailed
 from darkroom_server.domain.jobs import Priority
 from darkroom_server.domain.keys import Permission
+from darkroom_server.rpc.server import GrpcOptions, build_server
+from darkroom_server.telemetry.metrics import Metrics
 from tests.integration.rpc.fake_engine import COMPLETED, FOREVER, FakeEngine, image
 from tests.unit.access.example_keys import api_key
 
@@ -141,6 +143,32 @@ async def test_each_request_of_a_stream_counts_towards_the_rate(
     await call.done_writing()
     assert await call.read() is aio.EOF
     assert await call.code() is grpc.StatusCode.OK
+
+
+async def test_a_stream_may_be_silent_for_longer_than_a_request_may_take(
+    engine: FakeEngine, metrics: Metrics, gate: Gate, shown: Any
+) -> None:
+    options = GrpcOptions(
+        host="127.0.0.1",
+        port=0,
+        max_receive_message_bytes=1 << 20,
+        max_concurrent_streams=100,
+        receive_timeout_s=0.1,
+    )
+    server = build_server(engine, options, metrics, gate)
+    await server.start()
+    async with aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+        inference, metadata = Inference(channel), shown()
+        call = inference.stream(metadata)
+        await call.write(asking(id="a"))
+        assert (await call.read()).infer_response.id == "a"
+        # One that never begins is ended: so much time has passed.
+        assert await code_of(inference.stream(metadata).read()) == "DEADLINE_EXCEEDED"
+        await call.write(asking(id="b"))
+        assert (await call.read()).infer_response.id == "b"
+        await call.done_writing()
+        assert await call.code() is grpc.StatusCode.OK
+    await server.stop(grace_s=0)
 
 
 async def test_requests_of_a_stream_run_at_the_same_time(

@@ -7,7 +7,7 @@ from contextlib import aclosing
 from typing import Final
 
 from darkroom_server.access.caller import current_caller
-from darkroom_server.domain.errors import InvalidParameter, NotOffered
+from darkroom_server.domain.errors import InvalidParameter
 from darkroom_server.domain.keys import Permission
 from darkroom_server.engine.engine import Engine
 from darkroom_server.telemetry.logs import log_level, set_log_level
@@ -47,10 +47,11 @@ async def load(engine: Engine, name: str, parameters: Mapping[str, str | bytes])
                 "a load takes no such parameter; files come from the model repository "
                 f"(known: {', '.join(_LOAD_PARAMETERS)})",
             )
-    if "config" in parameters:
-        raise NotOffered("no config")
+    config = parameters.get("config")
+    if config is not None and not isinstance(config, str):
+        raise InvalidParameter("config", "is no text")
     found = name
-    async with aclosing(engine.control.load(name)) as reports:
+    async with aclosing(engine.control.load(name, config=config)) as reports:
         async for report in reports:
             found = report.status.model.name
     return found
