@@ -223,16 +223,14 @@ class ServerConfig(BaseSettings):
         "again elsewhere.",
     )
     drain_delay_s: Annotated[float, Field(ge=0)] = Field(
-        default=0.0,
-        description="Seconds to serve on, not ready, after SIGTERM.",
+        default=0.0, description="Seconds to serve on, not ready, after SIGTERM."
     )
     exit_timeout_s: Annotated[float, Field(ge=0)] = Field(
-        default=30.0,
-        description="Seconds that running requests may take after that.",
+        default=30.0, description="Seconds that running requests may take after that."
     )
-    log_format: Literal["text", "json"] = Field(
-        default="text",
-        description="text or json.",
+    log_format: Literal["text", "json"] = Field(default="text", description="text or json.")
+    metrics_compat: Literal["none", "triton"] = Field(
+        default="none", description="triton: /metrics also has Triton's nv_inference_* names."
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info",

@@ -21,6 +21,7 @@ from darkroom_server.domain.errors import (
     VersionNotReady,
 )
 from darkroom_server.domain.models import LoadProgress, ModelStatus, VersionState
+from darkroom_server.engine.config_overrides import ConfigOverrides
 from darkroom_server.engine.load_failure import load_failure
 from darkroom_server.engine.manager import Manager
 from darkroom_server.engine.memory_gate import MemoryGate
@@ -75,14 +76,11 @@ class ModelControl:
     """Tells the manager what should be loaded, and answers those who ask for it."""
 
     def __init__(
-        self,
-        options: ControlOptions,
-        repository: Repository,
-        manager: Manager,
-        gate: MemoryGate,
+        self, options: ControlOptions, repository: Repository, manager: Manager, gate: MemoryGate
     ) -> None:
         self._options = options
         self._repository = repository
+        self._overrides = ConfigOverrides(repository)
         self._manager = manager
         self._gate = gate
         self._look_lock = asyncio.Lock()
@@ -130,12 +128,13 @@ class ModelControl:
         for name in self._pending:
             log.error("model to be loaded is not there", model=name)
 
-    async def look(self) -> None:
-        """Looks at the repository now, and begins what follows of it."""
+    async def look(self) -> RepositoryScan:
+        """Looks at the repository now, begins what follows of it, and returns what was seen."""
         async with self._look_lock:
             await self._look_again()
         self._choose_pending()
         self._tell()
+        return self._seen
 
     async def stop(self) -> None:
         """Leaves loads and unloads to those who stop the workers."""
@@ -154,16 +153,23 @@ class ModelControl:
         self._changed = asyncio.Event()
 
     async def load(
-        self, name: str, version: str = "", *, evict_idle: bool = False, reload: bool = False
+        self,
+        name: str,
+        version: str = "",
+        *,
+        evict_idle: bool = False,
+        reload: bool = False,
+        config: str | None = None,
     ) -> AsyncGenerator[LoadReport]:
-        """Loads a model, or one version of it, and reports until it is READY.
+        """Loads a model, or one version of it, and reports until it is READY. `config` is JSON of
+        fields that replace those of its config, until it is loaded without.
 
         Raises ControlRefused, ModelNotFound, ModelUnavailable, NotEnoughMemory, LoadCancelled.
         Closing the generator stops the reports, not the load.
         """
         self._require_explicit(name)
         await self.begun()
-        begin = self._begin_load(name, version, evict_idle=evict_idle, reload=reload)
+        begin = self._begin_load(name, version, evict_idle=evict_idle, reload=reload, config=config)
         loading = await self._unstoppable(begin)
         last: LoadReport | None = None
         while True:
@@ -181,13 +187,15 @@ class ModelControl:
             await changed.wait()
 
     async def _begin_load(
-        self, name: str, version: str, *, evict_idle: bool, reload: bool
+        self, name: str, version: str, config: str | None, *, evict_idle: bool, reload: bool
     ) -> tuple[Supervisor, ...]:
         await self.look()
         number = int(version) if _NUMBER.fullmatch(version) else 0
         self._require_read(name.removeprefix("models/"), (number,))
         model = resolve_model(self._look, name)
         found = model.info.name
+        await self._overrides.change(found, config, self.look)
+        model = resolve_model(self._look, found)
         self._pending.pop(found, None)
         numbers = (self._known_version(model, version),) if version else model.serving
         if not numbers:
