@@ -122,6 +122,11 @@ compat-clients: setup ## install those clients, in environments of their own
 	  test -x $$home/bin/python || $(BIN)/python -m venv $$home; \
 	  PIP_DISABLE_PIP_VERSION_CHECK=1 $$home/bin/python -m pip install -qq $$client pillow || exit 1; \
 	done
+	@for client in 'tritonclient[grpc,http]==2.73.0' kserve==0.21.0; do \
+	  home=.compat/$$(echo $$client | sed 's/[=[].*//'); \
+	  test -x $$home/bin/python || $(BIN)/python -m venv $$home; \
+	  PIP_DISABLE_PIP_VERSION_CHECK=1 $$home/bin/python -m pip install -qq $$client || exit 1; \
+	done
 	@if command -v npm >/dev/null && node -e 'process.exit(process.versions.node.split(".")[0] < 20 ? 1 : 0)'; \
 	then npm install --prefix .compat/node --no-fund --no-audit \
 	  --silent openai@6.49.0 @huggingface/inference@4.13.30 @fal-ai/client@1.10.1 \

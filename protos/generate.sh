@@ -15,9 +15,12 @@ template="buf.gen.$language.yaml"
 # buf finds Python and its plugins on the path.
 PATH="$(dirname "$python"):$PATH"
 
+# The protocol of other servers is spoken by this one alone: its clients have their own code.
+case "$language" in python) parts=() ;; *) parts=(--path darkroom/v1) ;; esac
+
 mkdir -p "$out"
 rm -rf "$out/darkroom"
-buf generate --template "$template" -o "$out"
+buf generate --template "$template" -o "$out" "${parts[@]}"
 
 # The details of errors, where the language has no package with them, or an old one.
 case "$language" in typescript | cpp | java)
@@ -30,4 +33,4 @@ case "$language" in typescript | cpp | java)
   buf generate "$google" --template "$template" -o "$out"
   ;;
 esac
-case "$language" in python) touch "$out/darkroom/v1/py.typed" ;; esac
+case "$language" in python) touch "$out"/darkroom/{v1,kserve/v2}/py.typed ;; esac

@@ -26,6 +26,7 @@ from darkroom_server.image_decoding.picture_processes import PictureProcesses, P
 from darkroom_server.rpc.server import GrpcOptions, build_server, servicers
 from darkroom_server.scale_out.replicas import ClusterLost
 from darkroom_server.telemetry.metrics import Metrics
+from darkroom_server.wire.kserve.statistics import TritonMetrics
 from darkroom_server.wire.tls import Certificates
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ async def serve(config: ServerConfig) -> None:
     metrics = Metrics()
     gate = Gate(config.gate_options())
     cluster = await _cluster(config)
-    engine = Engine(_engine_options(config, cluster), metrics)
+    engine = _engine(config, cluster, metrics)
     signals: asyncio.Queue[int] = asyncio.Queue()
     _listen_to_signals(signals, _Reloads(gate, tls))
     pictures = PictureProcesses()
@@ -211,6 +212,13 @@ def _seats(config: ServerConfig, cluster: Cluster | None) -> SeatMaker | None:
         hang_limit_s=config.worker_hang_limit_s,
         memory_check=config.memory_check,
     )
+
+
+def _engine(config: ServerConfig, cluster: Cluster | None, metrics: Metrics) -> Engine:
+    engine = Engine(_engine_options(config, cluster), metrics)
+    if config.metrics_compat == "triton":
+        metrics.add(TritonMetrics(engine))
+    return engine
 
 
 def _engine_options(config: ServerConfig, cluster: Cluster | None) -> EngineOptions:

@@ -231,9 +231,9 @@ class ServerConfig(BaseSettings):
         default=30.0,
         description="Seconds that running requests then get to finish.",
     )
-    log_format: Literal["text", "json"] = Field(
-        default="text",
-        description="text or json.",
+    log_format: Literal["text", "json"] = Field(default="text", description="text or json.")
+    metrics_compat: Literal["none", "triton"] = Field(
+        default="none", description="triton: /metrics also has Triton's nv_inference_* names."
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info",

@@ -28,12 +28,26 @@ REPOSITORY = Path(__file__).parents[2]
 NODE_MODULES = REPOSITORY / ".compat" / "node" / "node_modules"
 LIMIT_S = 400.0
 READY_LIMIT_S = 300.0
+#: Runs what imports Triton's client, which needs an environment of its own.
+TRITON_PYTHON = REPOSITORY / ".compat" / "tritonclient" / "bin" / "python"
 _SERVES = re.compile(r"(make|darkroom) serve\b")
 
 
 def can_run_javascript() -> bool:
     """Whether Node and the packages that pages import are there."""
     return shutil.which("node") is not None and NODE_MODULES.is_dir()
+
+
+def can_run(block: Block) -> bool:
+    """Whether what `make compat-clients` installs is there, if the block needs it."""
+    if block.language == "js":
+        return can_run_javascript()
+    return not needs_triton(block) or TRITON_PYTHON.exists()
+
+
+def needs_triton(block: Block) -> bool:
+    """Whether the block imports Triton's client."""
+    return block.language == "python" and "import tritonclient" in block.text
 
 
 class Reader:
@@ -72,7 +86,8 @@ class Reader:
             case "sh":
                 self._run(block, "bash", "-euo", "pipefail", "-c", text)
             case "python":
-                self._run(block, sys.executable, "-c", text)
+                python = TRITON_PYTHON if needs_triton(block) else sys.executable
+                self._run(block, str(python), "-c", text)
             case "js":
                 self._run(block, "node", "--input-type=module", "-e", text)
             case "text":

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.documentation.blocks import Block, blocks_of
-from tests.documentation.reader import REPOSITORY, can_run_javascript, reading
+from tests.documentation.reader import REPOSITORY, can_run, reading
 
 PAGES = (
     "README.md",
@@ -28,7 +28,7 @@ def test_what_the_page_says_works(page: str, tmp_path: Path) -> None:
     with reading(tmp_path) as reader:
         for before, block in pairwise([None, *blocks]):
             is_left_out = block.language == "text" and before in left_out
-            if is_left_out or (block.language == "js" and not can_run_javascript()):
+            if is_left_out or not can_run(block):
                 left_out.append(block)
             else:
                 reader.follow(block)

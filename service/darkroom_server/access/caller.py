@@ -59,6 +59,10 @@ class Caller:
             self._is_counted = True
             self.rate = await self._rates.count(self.key)
 
+    def again(self) -> Caller:
+        """The same holder, for another request of the same call, which is counted for itself."""
+        return Caller(self.key, self._rates, self._ledger, connection=self._connection)
+
     async def begin(self, task: Task) -> None:
         """Counts the call, if no edge has; raises PermissionDenied, RateLimited,
         LimitsUnavailable.

@@ -68,6 +68,10 @@ class UnsupportedEncoding(DarkroomError):
     """The body of an HTTP call is packed, where none is unpacked."""
 
 
+class NotOffered(DarkroomError):
+    """The server speaks the protocol, but does not have this part of it; the message says why."""
+
+
 class WrongTask(FieldError):
     """The model exists but does not do what the method asks."""
 

@@ -15,7 +15,7 @@ import structlog
 from darkroom_server.background import keep_going
 from darkroom_server.domain.adapters import AdapterVersion
 from darkroom_server.domain.errors import Draining
-from darkroom_server.domain.jobs import ImageSpec, Job, JobEvent, Task
+from darkroom_server.domain.jobs import ImageSpec, Job, JobCompleted, JobEvent, Task
 from darkroom_server.domain.models import (
     BackendKind,
     ModelInfo,
@@ -35,6 +35,11 @@ from darkroom_server.engine.undelivered import Undelivered
 from darkroom_server.lifecycle.resolution import resolve, resolve_model
 from darkroom_server.repository.location import open_repository
 from darkroom_server.repository.remote_repository import RemoteLocation
+from darkroom_server.telemetry.inference_statistics import (
+    InferenceStatistics,
+    RunningRequest,
+    Stages,
+)
 from darkroom_server.telemetry.metrics import Metrics
 
 log = structlog.get_logger(__name__)
@@ -71,10 +76,15 @@ class Session:
     """A lease on one version of a model, for one request. Leaving it cancels what still runs."""
 
     def __init__(
-        self, engine: Engine, supervisor: Supervisor, adapters: tuple[AdapterVersion, ...]
+        self,
+        engine: Engine,
+        supervisor: Supervisor,
+        adapters: tuple[AdapterVersion, ...],
+        counted: RunningRequest,
     ) -> None:
         #: Of the model, as its folder has them now.
         self.adapters = adapters
+        self._counted = counted
         self.job_id = uuid.uuid4().hex
         self.model: ModelInfo = supervisor.version.model
         self.version = supervisor.version.version
@@ -127,6 +137,20 @@ class Session:
             raise RuntimeError("submit() comes first")
         return self._stream.events()
 
+    def count(self, completed: JobCompleted) -> None:
+        """Notes for the statistics that the request was a success, and where its time went."""
+        timings, batch = completed.timings, completed.batch
+        self._counted.stages = Stages(
+            queue_s=timings.queue_s + timings.load_s,
+            encode_s=timings.encode_s,
+            denoise_s=timings.denoise_s,
+            decode_s=timings.decode_s + timings.compress_s,
+            image_count=completed.image_count,
+            batch_share=None
+            if batch is None
+            else batch.request_image_count / max(1, batch.batch_image_count),
+        )
+
     @property
     def dropped_count(self) -> int:
         """Progress and previews that the reader of `events` was too slow for."""
@@ -163,6 +187,8 @@ class Engine:
         )
         #: Loads, unloads and labels on request.
         self.control = ModelControl(control, repository, self._manager, gate)
+        #: What became of the requests of each version.
+        self.statistics = InferenceStatistics()
         #: What the sessions have made and their callers have not read.
         self.undelivered = Undelivered(
             max_bytes=options.undelivered_bytes, max_call_bytes=options.undelivered_bytes // 2
@@ -231,12 +257,14 @@ class Engine:
             raise draining()
         model, version = resolve(self._manager.view, ref, task, request_id)
         supervisor = self._manager.supervisor(model.info.name, version)
-        session = Session(self, supervisor, model.adapters)
+        counting = self.statistics.request(model.info.name, version)
+        session = Session(self, supervisor, model.adapters, counting)
         self._sessions.add(session)
         supervisor.acquire()
         self._idle.clear()
         try:
-            yield session
+            with counting:
+                yield session
         finally:
             session.close()
             supervisor.release()

@@ -22,6 +22,7 @@ from darkroom_server.domain.errors import (
 )
 from darkroom_server.domain.labels import label_fault
 from darkroom_server.domain.models import LoadProgress, ModelStatus, VersionState
+from darkroom_server.engine.config_overrides import ConfigOverrides
 from darkroom_server.engine.load_failure import load_failure
 from darkroom_server.engine.manager import Manager
 from darkroom_server.engine.memory_gate import MemoryGate
@@ -71,14 +72,11 @@ class ModelControl:
     """Tells the manager what should be loaded, and answers those who ask for it."""
 
     def __init__(
-        self,
-        options: ControlOptions,
-        repository: Repository,
-        manager: Manager,
-        gate: MemoryGate,
+        self, options: ControlOptions, repository: Repository, manager: Manager, gate: MemoryGate
     ) -> None:
         self._options = options
         self._repository = repository
+        self._overrides = ConfigOverrides(repository)
         self._manager = manager
         self._gate = gate
         self._scan_lock = asyncio.Lock()
@@ -115,12 +113,13 @@ class ModelControl:
         for name in self._desired.pending:
             log.error("model to be loaded is not there", model=name)
 
-    async def scan(self) -> None:
-        """Reads the repository now, and begins what follows of it."""
+    async def scan(self) -> RepositoryScan:
+        """Reads the repository now, begins what follows of it, and returns what it read."""
         async with self._scan_lock:
             await self._scan()
         self._request_pending()
         self._tell()
+        return self._desired.last_scan
 
     async def stop(self) -> None:
         """Leaves loads and unloads to those who stop the workers."""
@@ -139,16 +138,23 @@ class ModelControl:
         self._changed = asyncio.Event()
 
     async def load(
-        self, name: str, version: str = "", *, evict_idle: bool = False, reload: bool = False
+        self,
+        name: str,
+        version: str = "",
+        *,
+        evict_idle: bool = False,
+        reload: bool = False,
+        config: str | None = None,
     ) -> AsyncGenerator[LoadReport]:
-        """Loads a model, or one version of it, and reports until it is READY.
+        """Loads a model, or one version of it, and reports until it is READY. `config` is JSON of
+        fields that replace those of its config, until it is loaded without.
 
         Raises ControlRefused, ModelNotFound, ModelUnavailable, NotEnoughMemory, LoadCancelled.
         Closing the generator stops the reports, not the load.
         """
         self._require_explicit(name)
         await self.begun()
-        begin = self._begin_load(name, version, evict_idle=evict_idle, reload=reload)
+        begin = self._begin_load(name, version, evict_idle=evict_idle, reload=reload, config=config)
         loading = await self._unstoppable(begin)
         last: LoadReport | None = None
         while True:
@@ -166,13 +172,15 @@ class ModelControl:
             await changed.wait()
 
     async def _begin_load(
-        self, name: str, version: str, *, evict_idle: bool, reload: bool
+        self, name: str, version: str, config: str | None, *, evict_idle: bool, reload: bool
     ) -> tuple[Supervisor, ...]:
         await self.scan()
         number = int(version) if _NUMBER.fullmatch(version) else 0
         self._require_read(name.removeprefix("models/"), (number,))
         model = resolve_model(self._desired.scan, name)
         found = model.info.name
+        await self._overrides.change(found, config, self.scan)
+        model = resolve_model(self._desired.scan, found)
         self._desired.forget_pending(found)
         numbers = (self._known_version(model, version),) if version else model.serving
         if not numbers:

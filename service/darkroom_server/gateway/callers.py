@@ -22,6 +22,7 @@ from darkroom_server.gateway.dialects import (
     nebula,
     openai,
     replicate,
+    triton,
 )
 from darkroom_server.gateway.problems import Render, problem_of, refusal
 
@@ -37,10 +38,14 @@ _OPEN = re.compile(
     r"/|/docs|/playground/[^/]*|/files/[^/]+|/metrics|/openapi\.json|/v2/health/(live|ready)"
     r"|/v2/models/.+/ready|(/v1)?/health|(/hf-inference)?/models/.*/health"
 )
+#: What loads models, and posts that ask for no images.
+_LOADS = re.compile(r"/v2/repository/models/.+/(un)?load")
+_NO_IMAGES = re.compile(r".*/cancel|/v2/(?!models/.+/(infer|generate|generate_stream)$).*")
 _RPC = re.compile(r"/darkroom\.v1\.[^/]+/.*")
 #: How errors look where no route has been found yet; elsewhere they are Hugging Face's.
 _RENDERS: tuple[tuple[re.Pattern[str], Render], ...] = (
     (re.compile("/darkroom/"), events.render),
+    (re.compile("/v2(/|$)"), triton.render),
     (_RPC, connect.render),
     (re.compile("(/queue)?/fal-ai(/|$)"), fal.render),
     (re.compile("/api/v1/"), nebula.render),
@@ -104,13 +109,15 @@ def connection_of(scope: Scope) -> str:
 
 def need_of(method: str, path: str) -> Need:
     """What a call needs; everything that is not known to be open needs a key."""
+    if _LOADS.fullmatch(path):
+        return Need.MANAGE
     is_open = method in ("GET", "HEAD") and _OPEN.fullmatch(path)
     return Need.NOTHING if is_open else Need.KEY
 
 
 def asks_for_images(method: str, path: str) -> bool:
     """Whether the call counts towards the rate of its key, whatever its body turns out to be."""
-    return method == "POST" and not path.endswith("/cancel")
+    return method == "POST" and not _NO_IMAGES.fullmatch(path)
 
 
 def refused(path: str, error: DarkroomError) -> Response:

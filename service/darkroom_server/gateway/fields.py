@@ -11,11 +11,11 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from darkroom_server.domain.errors import InvalidImage, InvalidParameter
-from darkroom_server.gateway.adapter_values import adapters_of
 from darkroom_server.gateway.knobs import Knob
 from darkroom_server.gateway.pictures import begins_as_picture
 from darkroom_server.parameters.parameter import Kind, Parameter
 from darkroom_server.parameters.table import PARAMETERS
+from darkroom_server.wire.adapter_values import adapters_of
 
 #: Width and height in one, which only bodies have.
 SIZE = "size"

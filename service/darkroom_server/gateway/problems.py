@@ -27,6 +27,7 @@ TYPES: Mapping[str, tuple[str, str]] = {
     "ROUTE_NOT_FOUND": (_INVALID, "route_not_found"),
     "METHOD_NOT_ALLOWED": (_INVALID, "method_not_allowed"),
     "UNSUPPORTED_ENCODING": (_INVALID, "unsupported_encoding"),
+    "NOT_OFFERED": (_INVALID, "not_offered"),
     "WRONG_TASK": (_INVALID, "wrong_task"),
     "MODEL_NOT_FOUND": (_INVALID, "model_not_found"),
     "MODEL_UNAVAILABLE": (_INVALID, "model_unavailable"),

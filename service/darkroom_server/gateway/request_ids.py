@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 import structlog
@@ -17,7 +18,7 @@ _TRACE_HEADER = "x-amzn-trace-id"
 #: Others are no label: callers can make them up.
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 #: Probes and scrapes come every few seconds; their lines would bury the others.
-_QUIET_PATHS = ("/v2/", "/metrics")
+_QUIET = re.compile("/v2/health/.*|/v2/models/.*/ready|/metrics")
 
 log = structlog.get_logger("darkroom.gateway")
 
@@ -59,7 +60,7 @@ class RequestIds:
         method = scope["method"] if scope["method"] in _METHODS else "other"
         self._metrics.count(HTTP_REQUESTS, (method, route, notes.model, str(status)))
         self._metrics.observe(HTTP_SECONDS, (method, route), duration_s)
-        quiet = scope["path"].startswith(_QUIET_PATHS)
+        quiet = _QUIET.fullmatch(scope["path"]) is not None
         said = {"method": scope["method"], "path": scope["path"], "status": status}
         notes.log(log, "http call", duration_s, quiet=quiet, **said)
 

@@ -14,6 +14,7 @@ from typing import Any
 import uvicorn
 from fastapi import APIRouter, Depends, FastAPI, Request, Response, Security
 from fastapi.middleware.cors import CORSMiddleware
+from fastapi.responses import JSONResponse
 from fastapi.security import HTTPBearer
 
 from darkroom_server.access.gate import Gate
@@ -33,6 +34,7 @@ from darkroom_server.gateway.dialects.hyperbolic import hyperbolic_router
 from darkroom_server.gateway.dialects.nebula import nebula_router
 from darkroom_server.gateway.dialects.openai import openai_router
 from darkroom_server.gateway.dialects.replicate import replicate_router
+from darkroom_server.gateway.dialects.triton import triton_router
 from darkroom_server.gateway.head_calls import HeadCalls
 from darkroom_server.gateway.kept_images import KeptImages, files_router
 from darkroom_server.gateway.key_route import key_router
@@ -189,12 +191,13 @@ def build_app(
     @app.get("/v2/health/live")
     async def live() -> Response:
         """200 as long as the process answers."""
-        return Response()
+        return JSONResponse({"live": True})
 
     @app.get("/v2/health/ready")
     async def ready() -> Response:
         """200 when every model that should serve does, else 503."""
-        return Response(status_code=200 if engine.is_ready() else 503)
+        is_whole = engine.is_ready()
+        return JSONResponse({"ready": is_whole}, status_code=200 if is_whole else 503)
 
     # The lower one is looked at first.
     @app.get("/v2/models/{name:path}/ready")
@@ -202,7 +205,8 @@ def build_app(
     async def model_ready(name: str, version: str = "") -> Response:
         """200 when the model or version serves, 404 when there is none so named, else 503."""
         found = is_ready(engine, name, version)
-        return Response(status_code=404 if found is None else 200 if found else 503)
+        status = 404 if found is None else 200 if found else 503
+        return JSONResponse({"name": name, "ready": bool(found)}, status_code=status)
 
     @app.get("/metrics")
     async def scrape(request: Request) -> Response:
@@ -263,5 +267,6 @@ def image_router(engine: Engine, pictures: Pictures, public_url: str | None = No
     router.include_router(replicate_router(maker, predictions))
     router.include_router(fal_router(maker, predictions))
     router.include_router(files_router(kept, replicate.render))
+    router.include_router(triton_router(engine, pictures))
     router.include_router(huggingface_router(maker))
     return router

@@ -36,7 +36,7 @@ class DesiredState:
         #: The repository, with what was known of folders that cannot be read now.
         self.scan = RepositoryScan(models=(), broken=(), problems=())
         #: The last scan alone.
-        self._last_scan = self.scan
+        self.last_scan = self.scan
         self._requested: dict[str, RequestedModel] = {}
         #: Requested and not in the repository yet; None: the versions that the policy chooses.
         self._pending: dict[str, tuple[int, ...] | None] = {}
@@ -80,12 +80,12 @@ class DesiredState:
     def update(self, scan: RepositoryScan) -> tuple[Problem, ...]:
         """Takes a new scan; returns the problems that the one before did not have."""
         known = set(self.scan.problems)
-        self.scan, self._last_scan = keep_unreadable(self.scan, scan), scan
+        self.scan, self.last_scan = keep_unreadable(self.scan, scan), scan
         return tuple(one for one in scan.problems if one not in known)
 
     def why_unread(self, name: str, numbers: Collection[int]) -> str:
         """Why a model or some of its versions cannot be read now; empty when they can."""
-        return self._last_scan.why_unread(name, numbers)
+        return self.last_scan.why_unread(name, numbers)
 
     def request_pending(self) -> tuple[Missing, ...]:
         """Requests what was pending and is there now; returns versions that will not come."""

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Protocol
 
+from darkroom_server.model_config.config_override import ConfigOverride
 from darkroom_server.repository.remote_repository import RemoteLocation, RemoteRepository
 from darkroom_server.repository.repository import ModelRepository
 from darkroom_server.repository.scan import RepositoryScan
@@ -16,6 +17,10 @@ class Repository(Protocol):
 
     def scan(self, in_use: Collection[Path] = ()) -> RepositoryScan:
         """Looks at everything; folders of versions that are `in_use` stay. Never raises."""
+        ...
+
+    def use_configs(self, overrides: Mapping[str, ConfigOverride]) -> None:
+        """From the next look on replaces fields of the configs of these models, and no others."""
         ...
 
     def close(self) -> None:

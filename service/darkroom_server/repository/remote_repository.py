@@ -16,6 +16,7 @@ from pathlib import Path
 
 from darkroom_server.domain.problems import ProblemLog
 from darkroom_server.model_config.config_file import CONFIG_NAME, MAX_CONFIG_BYTES, read_config
+from darkroom_server.model_config.config_override import ConfigOverride
 from darkroom_server.model_config.settings import LatestVersions, VersionPolicy, chosen_versions
 from darkroom_server.repository.fetching import Fetcher
 from darkroom_server.repository.remote_models import RemoteModel, RemoteVersion, group
@@ -75,6 +76,10 @@ class RemoteRepository:
         self._seen: dict[tuple[str, int], tuple[str, float]] = {}
         #: Keys of versions whose copy could not be served, with the key of the config of then.
         self._broken: set[tuple[str, str]] = set()
+
+    def use_configs(self, overrides: Mapping[str, ConfigOverride]) -> None:
+        """As of a folder."""
+        self._copy.use_configs(overrides)
 
     def scan(self, in_use: Collection[Path] = ()) -> RepositoryScan:
         """Looks at the store, moves the copy, and says what it holds. Never raises.

@@ -24,6 +24,7 @@ from darkroom_server.model_config.config_file import (
     ConfigFile,
     read_config,
 )
+from darkroom_server.model_config.config_override import ConfigOverride
 from darkroom_server.model_config.denoiser_checks import check_export
 from darkroom_server.model_config.settings import (
     LatestVersions,
@@ -74,6 +75,11 @@ class ModelRepository:
         self._settle_ns = round(settle_s * 1e9)
         self._digests = DigestCache()
         self._adapters = AdapterFolders(self._digests)
+        self._overrides: Mapping[str, ConfigOverride] = {}
+
+    def use_configs(self, overrides: Mapping[str, ConfigOverride]) -> None:
+        """From the next scan on replaces fields of the configs of these models, and no others."""
+        self._overrides = overrides
 
     def scan(self, in_use: Collection[Path] = ()) -> RepositoryScan:
         """Looks at everything. Whatever the files hold, it is reported and never raised.
@@ -95,8 +101,9 @@ class ModelRepository:
                 models=(), broken=(), problems=tuple(log.problems), is_readable=False
             )
         settled_before_ns = time.time_ns() - self._settle_ns
+        caches, overrides = (self._digests, self._adapters), self._overrides
         scans = [
-            _ModelScan(root, name, self._digests, self._adapters, settled_before_ns)
+            _ModelScan(root, name, *caches, settled_before_ns, overrides.get(name))
             for name in names
         ]
         models = [model for scan in scans if (model := _look(scan)) is not None]
@@ -162,6 +169,7 @@ class _ModelScan:
         digests: DigestCache,
         adapters: AdapterFolders,
         settled_before_ns: int,
+        override: ConfigOverride | None = None,
     ) -> None:
         self.name = name
         self.problems = ProblemLog(name)
@@ -171,6 +179,7 @@ class _ModelScan:
         self._digests = digests
         self._adapters = adapters
         self._settled_before_ns = settled_before_ns
+        self._override = override
         #: Whether files of a version changed a moment ago.
         self.is_unfinished = False
 
@@ -190,8 +199,9 @@ class _ModelScan:
     def _read(self, children: list[Path]) -> RepositoryModel | None:
         numbers = self._version_numbers(children)
         has_config = any(child.name == CONFIG_NAME for child in children)
-        self.config = self._read_config() if has_config else None
-        if has_config and self.config is None:
+        is_configured = has_config or self._override is not None
+        self.config = self._read_config(has_config) if is_configured else None
+        if is_configured and self.config is None:
             return None
         if not numbers:
             self._report_no_version(has_config=has_config)
@@ -249,8 +259,22 @@ class _ModelScan:
         else:
             self.problems.warning(self.name, "is ignored: it has neither a config nor a version")
 
-    def _read_config(self) -> ConfigFile | None:
-        path, shown = self._folder / CONFIG_NAME, f"{self.name}/{CONFIG_NAME}"
+    def _read_config(self, has_config: bool) -> ConfigFile | None:
+        shown = f"{self.name}/{CONFIG_NAME}"
+        content = self._config_content(shown) if has_config else b""
+        if content is None:
+            return None
+        if self._override is not None:
+            content, shown = self._override.over(content), f"{shown} with the fields sent"
+        config = read_config(content, shown=shown, problems=self.problems)
+        if config is None:
+            return None
+        before = self.problems.error_count
+        check_alone(config, self.problems)
+        return config if self.problems.error_count == before else None
+
+    def _config_content(self, shown: str) -> bytes | None:
+        path = self._folder / CONFIG_NAME
         if not self._stays_inside(path, shown):
             return None
         if not path.is_file():
@@ -265,12 +289,7 @@ class _ModelScan:
         if is_pointer(content):
             self.problems.error(shown, POINTER_PROBLEM)
             return None
-        config = read_config(content, shown=shown, problems=self.problems)
-        if config is None:
-            return None
-        before = self.problems.error_count
-        check_alone(config, self.problems)
-        return config if self.problems.error_count == before else None
+        return content
 
     def _read_version(self, number: int) -> VersionInfo | None:
         """A whole version, or None with problems. The cheap checks come first, the digest last."""

@@ -35,7 +35,12 @@ from darkroom_server.wire.needs import count_call, let_in
 
 AUTHORIZATION_KEY = "authorization"
 #: Probes come every few seconds; their lines would bury the others.
-_QUIET_SERVICES = ("/grpc.health.v1.Health/", "/grpc.reflection.")
+_QUIET_SERVICES = (
+    *("/grpc.health.v1.Health/", "/grpc.reflection."),
+    *(f"/inference.GRPCInferenceService/{name}" for name in ("Server", "ModelReady")),
+)
+#: Of whose streams callers may be silent between two messages.
+_PAUSING_SERVICES = ("/inference.",)
 
 _Context = aio.ServicerContext[Any, Any]
 _Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"  # generic in its stubs only
@@ -87,6 +92,8 @@ class CallInterceptor(aio.ServerInterceptor):
         codecs = (None, handler.response_serializer)
         deserialize = handler.request_deserializer or bytes
         read = _read_all if handler.request_streaming else _read_one
+        if handler.request_streaming and call.method.startswith(_PAUSING_SERVICES):
+            read = _read_with_pauses
         receive = functools.partial(read, self._receiving, deserialize)
         if handler.response_streaming:
             behavior = handler.stream_stream or handler.unary_stream
@@ -195,6 +202,20 @@ async def _read_all(
     async def messages() -> AsyncIterator[Any]:
         while (content := await receiving.message(context)) is not None:
             yield _parsed(deserialize, content)
+
+    return messages()
+
+
+async def _read_with_pauses(
+    receiving: Receiving, deserialize: Callable[[bytes], Any], context: _Context
+) -> AsyncIterator[Any]:
+    """As `_read_all`, of a stream that stays open: only its first message has a time limit."""
+
+    async def messages() -> AsyncIterator[Any]:
+        content = await receiving.message(context)
+        while content is not None:
+            yield _parsed(deserialize, content)
+            content = await receiving.later_message(context)
 
     return messages()
 

@@ -25,6 +25,8 @@ _MIN_SLOW_COUNT = 2
 QUICK_S = 0.05
 #: How long one may take before it has to make way for others.
 KEPT_S = 5.0
+#: Streams whose callers may be silent between two messages, and half of it on one connection.
+MAX_PAUSED_COUNT = 256
 #: What a caller is told to wait whose message had no room.
 FULL_RETRY_S = 2.0
 
@@ -88,17 +90,27 @@ class Receiving:
     def __init__(self, *, max_message_bytes: int, timeout_s: float) -> None:
         self._timeout_s = timeout_s
         self.slow = SlowMessages(max(_MIN_SLOW_COUNT, MAX_HELD_BYTES // max_message_bytes))
+        self.paused = SlowMessages(MAX_PAUSED_COUNT)
 
     async def message(self, context: _Context) -> bytes | None:
         """The next message of a call; None when there are no more.
 
         Raises BodyTimeout, and QueueFull when there is no room for one that takes long.
         """
+        return await self._read(context, self.slow, self._timeout_s)
+
+    async def later_message(self, context: _Context) -> bytes | None:
+        """As `message`, of a stream that stays open: its caller has as long as it likes."""
+        return await self._read(context, self.paused, None)
+
+    async def _read(
+        self, context: _Context, among: SlowMessages, timeout_s: float | None
+    ) -> bytes | None:
         task = asyncio.current_task()
         one = Slow(context.peer(), time.monotonic(), task)
-        timer = asyncio.get_running_loop().call_later(QUICK_S, self._takes_long, one)
+        timer = asyncio.get_running_loop().call_later(QUICK_S, _takes_long, one, among)
         try:
-            async with asyncio.timeout(self._timeout_s):
+            async with asyncio.timeout(timeout_s):
                 content: Any = await context.read()
         except TimeoutError:
             raise BodyTimeout("The request did not come in time; send it faster.") from None
@@ -110,11 +122,12 @@ class Receiving:
             ) from None
         finally:
             timer.cancel()
-            self.slow.discard(one)
+            among.discard(one)
         return None if content is aio.EOF else content
 
-    def _takes_long(self, one: Slow) -> None:
-        gone = self.slow.add(one, time.monotonic())
-        if gone is not None and gone.task is not None:
-            gone.is_cut_off = True
-            gone.task.cancel()
+
+def _takes_long(one: Slow, among: SlowMessages) -> None:
+    gone = among.add(one, time.monotonic())
+    if gone is not None and gone.task is not None:
+        gone.is_cut_off = True
+        gone.task.cancel()

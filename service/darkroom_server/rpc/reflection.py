@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import grpc
 from google.protobuf import descriptor_pb2, descriptor_pool, text_format
 from grpc import aio
 from grpc_reflection.v1alpha import reflection, reflection_pb2  # type: ignore[import-untyped]
+
+from darkroom.kserve.v2 import inference_pb2
 
 V1ALPHA_SERVICE = reflection.SERVICE_NAME
 #: The same messages under another name; only the package of the service differs on the wire.
@@ -29,10 +32,62 @@ def _describe_v1() -> None:
         pool.AddSerializedFile(described.SerializeToString())
 
 
+class _Pools:
+    """The descriptors of the process, and after them those of the inference protocol.
+
+    Not in one pool: in that of the process the names of `inference` are its clients'.
+    """
+
+    def __init__(self) -> None:
+        self._pools: Any = (descriptor_pool.Default(), _inference_pool())
+
+    def _found(self, find: str, *names: Any) -> Any:
+        first, second = self._pools
+        try:
+            return getattr(first, find)(*names)
+        except KeyError:
+            return getattr(second, find)(*names)
+
+    def FindFileByName(self, name: str) -> Any:
+        """Raises KeyError, as all of them do."""
+        return self._found("FindFileByName", name)
+
+    def FindFileContainingSymbol(self, name: str) -> Any:
+        """The file of a service, a message or a part of one."""
+        return self._found("FindFileContainingSymbol", name)
+
+    def FindMessageTypeByName(self, name: str) -> Any:
+        """A message."""
+        return self._found("FindMessageTypeByName", name)
+
+    def FindExtensionByNumber(self, message: Any, number: int) -> Any:
+        """An extension of a message; only those of the process have any."""
+        return self._pools[0].FindExtensionByNumber(message, number)
+
+    def FindAllExtensions(self, message: Any) -> Any:
+        """All of them."""
+        return self._pools[0].FindAllExtensions(message)
+
+
+def _inference_pool() -> descriptor_pool.DescriptorPool:
+    """The inference protocol by the name that it has on the wire."""
+    described = descriptor_pb2.FileDescriptorProto()
+    inference_pb2.DESCRIPTOR.CopyToProto(described)
+    own, wire = inference_pb2.DESCRIPTOR.package, "inference"
+    text = str(described).replace(f".{own}.", f".{wire}.").replace(f'"{own}"', f'"{wire}"')
+    pool = descriptor_pool.DescriptorPool()
+    pool.AddSerializedFile(
+        text_format.Parse(text, descriptor_pb2.FileDescriptorProto()).SerializeToString()
+    )
+    return pool
+
+
 def add_reflection(service_names: Iterable[str], server: aio.Server) -> None:
     """Lists the services given and both of reflection's own."""
     _describe_v1()
-    servicer = reflection.aio.ReflectionServicer((*service_names, V1_SERVICE, V1ALPHA_SERVICE))
+    servicer = reflection.aio.ReflectionServicer(
+        (*service_names, V1_SERVICE, V1ALPHA_SERVICE), pool=_Pools()
+    )
     info = grpc.stream_stream_rpc_method_handler(
         servicer.ServerReflectionInfo,
         request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,

@@ -20,6 +20,7 @@ from darkroom_server.rpc.health import (
 )
 from darkroom_server.rpc.images import ImageService
 from darkroom_server.rpc.interceptors import CallInterceptor
+from darkroom_server.rpc.kserve import INFERENCE_SERVICE, add_inference
 from darkroom_server.rpc.models import ModelService
 from darkroom_server.rpc.receiving import Receiving
 from darkroom_server.rpc.reflection import add_reflection
@@ -93,7 +94,8 @@ def build_server(engine: Engine, options: GrpcOptions, metrics: Metrics, gate: G
     image_service_pb2_grpc.add_ImageServiceServicer_to_server(images, server)
     model_service_pb2_grpc.add_ModelServiceServicer_to_server(models, server)
     add_health(health, server)
-    add_reflection((IMAGE_SERVICE, MODEL_SERVICE, HEALTH_SERVICE), server)
+    add_inference(engine, options.pictures, server)
+    add_reflection((IMAGE_SERVICE, MODEL_SERVICE, HEALTH_SERVICE, INFERENCE_SERVICE), server)
     return GrpcServer(server, health, _bind(server, options))
 
 

@@ -15,11 +15,33 @@ LOG_FORMAT_VARIABLE = "DARKROOM_LOG_FORMAT"
 LOG_LEVEL_VARIABLE = "DARKROOM_LOG_LEVEL"
 
 
+#: Below which nothing is written by this process.
+_level = logging.INFO
+
+
+def log_level() -> str:
+    """The lowest level that this process writes, in small letters."""
+    return logging.getLevelName(_level).lower()
+
+
+def set_log_level(name: str) -> None:
+    """Changes it from now on; workers that run keep theirs."""
+    global _level
+    _level = logging.getLevelNamesMapping()[name.upper()]
+
+
+def _drop_lower(
+    _logger: object, method: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    if logging.getLevelNamesMapping().get(method.upper(), logging.CRITICAL) < _level:
+        raise structlog.DropEvent
+    return event
+
+
 def configure_logs() -> None:
     """Sets structlog up from the environment; safe to call more than once in a process."""
-    level = logging.getLevelNamesMapping().get(
-        os.environ.get(LOG_LEVEL_VARIABLE, "info").upper(), logging.INFO
-    )
+    name = os.environ.get(LOG_LEVEL_VARIABLE, "info").upper()
+    set_log_level(name if name in logging.getLevelNamesMapping() else "info")
     render: structlog.typing.Processor = (
         structlog.processors.JSONRenderer()
         if os.environ.get(LOG_FORMAT_VARIABLE, "text") == "json"
@@ -27,13 +49,15 @@ def configure_logs() -> None:
     )
     structlog.configure(
         processors=[
+            # The first, so that what is not written costs little; loggers outlive a level.
+            _drop_lower,
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
             render,
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),
         # One write a line: the lines of several processes must not run into each other.
         logger_factory=structlog.WriteLoggerFactory(cast("TextIO", _Lossy(sys.stderr))),
         cache_logger_on_first_use=True,

@@ -18,6 +18,7 @@ from prometheus_client import (
     disable_created_metrics,
 )
 from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
 
 
 class MetricKind(enum.Enum):
@@ -241,6 +242,10 @@ class Metrics:
         histogram = self._histograms[metric].labels(*labels)
         for _ in range(times):
             histogram.observe(value)
+
+    def add(self, collector: Collector) -> None:
+        """Shows what a collector has as well, whenever it is asked."""
+        self._registry.register(collector)
 
     def render(self, accept: str) -> tuple[bytes, str]:
         """All values as text, and its media type: OpenMetrics for an Accept header with it."""

@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 from darkroom.v1.image_service_pb2 import GenerationEvent
 from darkroom_server.access.caller import current_caller
-from darkroom_server.domain.jobs import JobEvent, Priority
+from darkroom_server.domain.jobs import JobCompleted, JobEvent, Priority
 from darkroom_server.domain.keys import Permission, cost_pixel_steps
 from darkroom_server.domain.models import ModelRef
 from darkroom_server.engine.engine import Engine
@@ -79,4 +79,6 @@ async def generation_events(
             )
             yield None, [writer.accepted(session.job_id, resolved, model)]
             async for happened in session.events():
+                if isinstance(happened, JobCompleted):
+                    session.count(happened)
                 yield happened, writer.write(happened, dropped_count=session.dropped_count)

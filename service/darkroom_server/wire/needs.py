@@ -9,6 +9,12 @@ _HEALTH = "/grpc.health.v1.Health/"
 _REFLECTION = "/grpc.reflection."
 _IMAGES = "/darkroom.v1.ImageService/"
 _MODELS = "/darkroom.v1.ModelService/"
+_INFERENCE = "/inference.GRPCInferenceService/"
+#: Its probes, and those of its methods that load models. Of settings, who only looks needs less.
+_INFERENCE_PROBES = tuple(_INFERENCE + name for name in ("ServerLive", "ServerReady", "ModelReady"))
+_INFERENCE_LOADS = tuple(
+    _INFERENCE + name for name in ("RepositoryModelLoad", "RepositoryModelUnload")
+)
 #: Methods of the model service that only look.
 _LOOKING = ("List", "Get")
 
@@ -23,15 +29,18 @@ async def count_call(method: str) -> None:
     """Counts a call that asks for images, before its message is looked at: also one that turns out
     to be invalid counts. The caller has been let in. Raises RateLimited, LimitsUnavailable.
     """
-    if method.startswith(_IMAGES):
+    # Of a stream each request counts, when it comes.
+    if method.startswith(_IMAGES) or method == _INFERENCE + "ModelInfer":
         await current_caller().count()
 
 
 def need_of_rpc(method: str, *, reflection_needs_key: bool) -> Need:
     """What a call of `/package.Service/Method` needs; what is not known here needs the most."""
-    if method.startswith(_HEALTH):
+    if method.startswith(_HEALTH) or method in _INFERENCE_PROBES:
         return Need.NOTHING
     if method.startswith(_REFLECTION):
         return Need.KEY if reflection_needs_key else Need.NOTHING
+    if method.startswith(_INFERENCE):
+        return Need.MANAGE if method in _INFERENCE_LOADS else Need.KEY
     looks = method.startswith(tuple(_MODELS + verb for verb in _LOOKING))
     return Need.KEY if looks or method.startswith(_IMAGES) else Need.MANAGE

@@ -45,6 +45,7 @@ ERROR_KINDS: Mapping[type[DarkroomError], ErrorKind] = {
     errors.UnknownRoute: ErrorKind(_Code.UNIMPLEMENTED, 404, "ROUTE_NOT_FOUND"),
     errors.MethodNotAllowed: ErrorKind(_Code.UNIMPLEMENTED, 405, "METHOD_NOT_ALLOWED"),
     errors.UnsupportedEncoding: ErrorKind(_Code.UNIMPLEMENTED, 415, "UNSUPPORTED_ENCODING"),
+    errors.NotOffered: ErrorKind(_Code.UNIMPLEMENTED, 501, "NOT_OFFERED"),
     errors.WrongTask: ErrorKind(_Code.INVALID_ARGUMENT, 400, "WRONG_TASK"),
     errors.ModelNotFound: ErrorKind(_Code.NOT_FOUND, 404, "MODEL_NOT_FOUND"),
     errors.ModelUnavailable: ErrorKind(_Code.FAILED_PRECONDITION, 409, "MODEL_UNAVAILABLE"),

@@ -20,6 +20,7 @@ from darkroom_server.domain.jobs import (
 )
 from darkroom_server.domain.models import Dtype, ModelInfo, ModelRef, ModelStatus
 from darkroom_server.engine.undelivered import Undelivered
+from darkroom_server.telemetry.inference_statistics import InferenceStatistics
 from tests.unit.example_models import SDXL, status
 
 #: In a script: the session waits here until it is left.
@@ -59,6 +60,7 @@ class FakeSession:
     spec: ImageSpec | None = None
     steps_done: tuple[int, int] = (0, 0)
     remaining_s: float | None = None
+    completed: JobCompleted | None = None
     waiting: asyncio.Event = field(default_factory=asyncio.Event)
     left: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -80,6 +82,9 @@ class FakeSession:
         self.remaining_s = None if deadline_s is None else deadline_s - time.monotonic()
         if self.submit_error is not None:
             raise self.submit_error
+
+    def count(self, completed: JobCompleted) -> None:
+        self.completed = completed
 
     def progress(self) -> tuple[int, int]:
         return self.steps_done
@@ -108,6 +113,7 @@ class FakeEngine:
         self.sessions: list[FakeSession] = []
         self.opened = asyncio.Event()
         self.undelivered = Undelivered(max_bytes=1 << 30, max_call_bytes=1 << 29)
+        self.statistics = InferenceStatistics()
         self._listeners: list[Callable[[], None]] = []
 
     @asynccontextmanager

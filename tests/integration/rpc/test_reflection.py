@@ -27,6 +27,7 @@ async def test_all_services_are_listed(channel, service):
         "darkroom.v1.ModelService",
         "grpc.health.v1.Health",
         *SERVICES,
+        "inference.GRPCInferenceService",
     ]
 
 
@@ -52,3 +53,15 @@ async def test_every_listed_reflection_service_is_described(channel, service, sy
         for one in file.service
     }
     assert symbol in described
+
+
+@pytest.mark.parametrize("service", SERVICES)
+async def test_the_inference_protocol_is_described_by_its_name_on_the_wire(channel, service):
+    name = "inference.GRPCInferenceService"
+    for symbol in (name, "inference.ModelInferRequest"):
+        response = await ask(channel, service, file_containing_symbol=symbol)
+        [content] = response.file_descriptor_response.file_descriptor_proto
+        file = descriptor_pb2.FileDescriptorProto.FromString(content)
+        assert file.package == "inference"
+        [infer] = [one for one in file.service[0].method if one.name == "ModelInfer"]
+        assert infer.input_type == ".inference.ModelInferRequest"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from darkroom_server.domain.errors import DarkroomError
 from darkroom_server.domain.models import UpdatePolicy, VersionInfo
 from darkroom_server.engine.stream import JobStream
 from darkroom_server.engine.supervisor import Supervisor
+from darkroom_server.model_config.config_override import ConfigOverride
 from darkroom_server.repository.scan import RepositoryModel, RepositoryScan
 from darkroom_server.worker.messages import Report
 from tests.unit.example_models import SDXL
@@ -53,6 +54,9 @@ class ToldRepository:
     def __init__(self, policy: UpdatePolicy) -> None:
         self.digests: dict[int, str] = {1: "a"}
         self._policy = policy
+
+    def use_configs(self, overrides: Mapping[str, ConfigOverride]) -> None:
+        """Nobody sends any."""
 
     def scan(self, in_use: Collection[Path] = ()) -> RepositoryScan:
         del in_use

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from darkroom_server.domain.errors import InvalidParameter
-from darkroom_server.gateway.adapter_values import adapters_of, with_one_list
+from darkroom_server.wire.adapter_values import adapters_of, with_one_list
 
 
 @pytest.mark.parametrize(

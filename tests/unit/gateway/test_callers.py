@@ -85,6 +85,12 @@ async def http(gate: Gate) -> AsyncIterator[httpx.AsyncClient]:
         ("GET", "/darkroom/v1/key", Need.KEY),
         ("GET", "/playground/../darkroom/v1/key", Need.KEY),
         ("GET", "/metrics/", Need.KEY),
+        ("GET", "/v2", Need.KEY),
+        ("GET", "/v2/models/sdxl", Need.KEY),
+        ("POST", "/v2/models/sdxl/infer", Need.KEY),
+        ("POST", "/v2/repository/index", Need.KEY),
+        ("POST", "/v2/repository/models/sdxl/load", Need.MANAGE),
+        ("POST", "/v2/repository/models/org/sdxl/unload", Need.MANAGE),
         ("GET", "/nothing/here", Need.KEY),
     ],
 )
@@ -141,6 +147,7 @@ async def test_a_key_may_be_shown_as_fal_s_clients_do(
         ("/fal-ai/name", lambda body: body["detail"] and body["error_type"]),
         ("/queue/fal-ai/name", lambda body: body["message"] and body["error_type"]),
         ("/models/org/name", lambda body: body["error"] and "invalid_api_key"),
+        ("/v2/models/name/infer", lambda body: body["error"] and "invalid_api_key"),
         ("/", lambda body: body["error"] and "invalid_api_key"),
     ],
 )

@@ -21,7 +21,7 @@ def get_paths(app: FastAPI) -> Iterator[str]:
     values = {"model": "sdxl", "name": "sdxl", "app": "sdxl", "prediction_id": "1", "version": "1"}
     for path, methods in app.openapi()["paths"].items():
         if "get" in methods:
-            yield path.format(**values, request_id="1")
+            yield path.format(**values, request_id="1", rest="status")
     yield from ("/", "/playground/server.json", "/openapi.json")
 
 

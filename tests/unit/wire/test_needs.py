@@ -34,6 +34,13 @@ def test_both_of_managing_and_looking_are_there() -> None:
         ("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", Need.NOTHING, Need.KEY),
         ("/darkroom.v2.ImageService/Generate", Need.MANAGE, Need.MANAGE),
         ("/darkroom.v1.ImageServiceX/Generate", Need.MANAGE, Need.MANAGE),
+        ("/inference.GRPCInferenceService/ServerLive", Need.NOTHING, Need.NOTHING),
+        ("/inference.GRPCInferenceService/ModelReady", Need.NOTHING, Need.NOTHING),
+        ("/inference.GRPCInferenceService/ModelInfer", Need.KEY, Need.KEY),
+        ("/inference.GRPCInferenceService/ModelStreamInfer", Need.KEY, Need.KEY),
+        ("/inference.GRPCInferenceService/RepositoryIndex", Need.KEY, Need.KEY),
+        ("/inference.GRPCInferenceService/RepositoryModelLoad", Need.MANAGE, Need.MANAGE),
+        ("/inference.GRPCInferenceService/RepositoryModelUnload", Need.MANAGE, Need.MANAGE),
         ("", Need.MANAGE, Need.MANAGE),
     ],
 )

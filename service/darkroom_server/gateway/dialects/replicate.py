@@ -11,7 +11,6 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
 from darkroom_server.domain.errors import InvalidParameter, UnknownRoute
-from darkroom_server.gateway.adapter_values import with_one_list
 from darkroom_server.gateway.asking import Manner
 from darkroom_server.gateway.bodies import read_object
 from darkroom_server.gateway.fields import NAMES, SIZE, Fields
@@ -23,6 +22,7 @@ from darkroom_server.gateway.schemas import json_body, prediction_schema
 from darkroom_server.parameters.bounds import MAX_PROMPT_BYTES
 from darkroom_server.parameters.parameter import Kind
 from darkroom_server.parameters.table import PARAMETERS
+from darkroom_server.wire.adapter_values import with_one_list
 from darkroom_server.wire.status import MAX_DETAIL_BYTES, cut
 
 _PREFER_WAIT = re.compile(r"\bwait(?:=(\d{1,4}))?\b")

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import struct
+
+import pytest
+
+from darkroom_server.domain.errors import InvalidParameter
+from darkroom_server.wire.kserve.tensors import (
+    BYTES,
+    OutputTensor,
+    as_number,
+    one_element,
+    raw_content,
+)
+
+
+@pytest.mark.parametrize(
+    ("datatype", "raw", "element"),
+    [
+        (BYTES, b"\x03\x00\x00\x00cat", b"cat"),
+        (BYTES, b"\x00\x00\x00\x00", b""),
+        ("BOOL", b"\x01", True),
+        ("UINT8", b"\xff", 255),
+        ("INT32", b"\xfe\xff\xff\xff", -2),
+        ("UINT64", b"\x00\x00\x00\x00\x00\x00\x00\x80", 2**63),
+        ("FP16", struct.pack("<e", 1.5), 1.5),
+        ("FP32", struct.pack("<f", 7.1), 7.1),
+        ("FP64", struct.pack("<d", 7.1), 7.1),
+    ],
+)
+@pytest.mark.parametrize("shape", [[1], [1, 1], []])
+def test_an_element_is_read_whatever_surrounds_it(
+    datatype: str, raw: bytes, element: object, shape: list[int]
+) -> None:
+    assert one_element("X", datatype, shape, raw) == element
+
+
+@pytest.mark.parametrize("value", [0.1, 7.1, 3.5, 1e-7, 33.333332, 1.0000001, 0.0])
+def test_a_number_of_32_bits_is_the_shortest_that_is_written_so(value: float) -> None:
+    narrow = struct.unpack("<f", struct.pack("<f", value))[0]
+    assert as_number(narrow, "FP32") == value
+
+
+@pytest.mark.parametrize(
+    ("datatype", "shape", "raw", "told"),
+    [
+        pytest.param(BYTES, [1], b"\x04\x00\x00\x00cat", "length in four bytes", id="cut-off"),
+        pytest.param(BYTES, [1], b"\x03\x00", "length in four bytes", id="no-length"),
+        pytest.param(BYTES, [1], b"\x01\x00\x00\x00cat", "length in four bytes", id="too-long"),
+        pytest.param(BYTES, [2], b"", "2 elements and 1 is taken", id="two-elements"),
+        pytest.param(BYTES, [0], b"", "0 elements and 1 is taken", id="none"),
+        pytest.param(BYTES, [-1], b"", "negative dimension", id="negative"),
+        pytest.param("INT32", [1], b"\x00", "where INT32 takes 4", id="short-number"),
+        pytest.param("UINT8", [9], b"\x00", "not 9 of UINT8", id="short-file"),
+        pytest.param("BF16", [1], b"\x00\x00", "is none of: BOOL", id="unknown"),
+        pytest.param("", [1], b"", "is none of: BOOL", id="no-datatype"),
+    ],
+)
+def test_what_is_wrong_is_said_of_the_tensor(
+    datatype: str, shape: list[int], raw: bytes, told: str
+) -> None:
+    with pytest.raises(InvalidParameter, match=told) as caught:
+        one_element("MASK", datatype, shape, raw)
+    assert caught.value.field == "MASK"
+
+
+def test_a_file_may_be_a_tensor_of_its_bytes() -> None:
+    assert one_element("IMAGE", "UINT8", [4], b"\x89PNG") == b"\x89PNG"
+
+
+def test_outputs_are_laid_out_as_they_are_read() -> None:
+    pictures = OutputTensor(name="IMAGE", datatype=BYTES, elements=(b"a", b"", b"bcd"))
+    assert raw_content(pictures) == b"\x01\0\0\0a\0\0\0\0\x03\0\0\0bcd"
+    seeds = OutputTensor(name="SEED", datatype="UINT64", elements=(7, 2**63))
+    assert raw_content(seeds) == struct.pack("<QQ", 7, 2**63)
