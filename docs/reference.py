@@ -33,7 +33,7 @@ from darkroom_server.models.pipeline_calls import known_calls
 from darkroom_server.parameters.bounds import MAX_NAME_LENGTH, MAX_PROMPT_BYTES
 from darkroom_server.parameters.parameter import WITH_IMAGE, Kind, Parameter, Support
 from darkroom_server.parameters.table import PARAMETERS
-from darkroom_server.telemetry.metrics import METRICS
+from darkroom_server.telemetry.metric_list import METRICS
 
 DOCS = Path(__file__).parent
 HELP_WIDTH = 96

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import signal
+from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,7 @@ from darkroom_server.gateway.server import HttpOptions, build_http_server
 from darkroom_server.rpc.server import GrpcOptions, build_server, servicers
 from darkroom_server.scale_out.replicas import ClusterLost
 from darkroom_server.telemetry.metrics import Metrics
+from darkroom_server.telemetry.trace_export import TracesUnavailable, export_traces
 from darkroom_server.wire.picture_processes import PictureProcesses, Pictures
 from darkroom_server.wire.tls import Certificates
 
@@ -43,7 +45,21 @@ def run(config: ServerConfig) -> None:
 
     SIGHUP reads keys and certificates again.
     """
-    uvloop.run(serve(config))
+    stop_traces = _traces(config)
+    try:
+        uvloop.run(serve(config))
+    finally:
+        stop_traces()
+
+
+def _traces(config: ServerConfig) -> Callable[[], None]:
+    """Begins to send traces where that is asked for; raises ConfigError."""
+    if config.otlp_endpoint is None:
+        return lambda: None
+    try:
+        return export_traces(config.otlp_endpoint, share=config.trace_share)
+    except TracesUnavailable as error:
+        raise ConfigError([str(error)]) from None
 
 
 async def serve(config: ServerConfig) -> None:

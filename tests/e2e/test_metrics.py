@@ -9,7 +9,7 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 from bench.serving import Server, connected, serving
-from darkroom_server.telemetry.metrics import METRICS
+from darkroom_server.telemetry.metric_list import METRICS
 
 REPOSITORY = Path(__file__).parents[2] / "model_repo"
 WAIT_S = 30.0

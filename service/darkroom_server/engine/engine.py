@@ -96,6 +96,7 @@ class Session:
         caller: str = "",
         weight: float = 1.0,
         is_collected: bool = False,
+        is_traced: bool = False,
     ) -> None:
         """Admits the job, or raises QueueFull, Draining, ModelUnavailable, DeadlineExceeded.
 
@@ -105,7 +106,12 @@ class Session:
         """
         self.require_room()
         job = Job(
-            job_id=self.job_id, spec=spec, deadline_s=deadline_s, caller=caller, weight=weight
+            job_id=self.job_id,
+            spec=spec,
+            deadline_s=deadline_s,
+            caller=caller,
+            weight=weight,
+            is_traced=is_traced,
         )
         self._stream = self._supervisor.submit(job)
         self._stream.bound(

@@ -66,6 +66,8 @@ class Manager:
         self._reload_count: Counter[tuple[str, int]] = Counter()
         #: How versions were configured when they were last seen, but for what labels say.
         self._configs: dict[tuple[str, int], ModelInfo] = {}
+        #: What requests of each model got last that named no version.
+        self._served: dict[str, Supervisor] = {}
         #: How often loads failed and were tried again.
         self._retry_count: dict[tuple[str, Edition], int] = {}
         #: What requests are resolved against: `serving` are loaded versions, the default first.
@@ -253,6 +255,10 @@ class Manager:
         }
         seen = replace(model, info=replace(model.info, version_labels=labels), serving=tuple(order))
         default = by_version.get(seen.default_version or 0)
+        if default is not None and default.state is VersionState.READY:
+            if self._served.get(name, default) is not default:
+                default.took_over()
+            self._served[name] = default
         info = seen.info if default is None else default.version.model
         return replace(seen, info=replace(info, version_labels=labels, traffic_percent=shares))
 
