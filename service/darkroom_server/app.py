@@ -239,6 +239,7 @@ def _engine_options(config: ServerConfig, cluster: Cluster | None) -> EngineOpti
         prompt_cache_bytes=config.prompt_cache_bytes,
         hang_limit_s=config.worker_hang_limit_s,
         aliases=config.aliases,
+        default_model=config.default_model,
         memory=SystemMemory() if is_probed else None,
         undelivered_bytes=config.undelivered_bytes,
         control=ControlOptions(

@@ -71,6 +71,10 @@ class ServerConfig(TelemetrySettings):
         default={},
         description="Another name for a model, for clients that insist on one; may be repeated.",
     )
+    default_model: str = Field(
+        default="",
+        description="Model of requests that name none; unset: the first by name.",
+    )
     model_control: Literal["none", "poll", "explicit"] = Field(
         default="none",
         description="none: what the repository holds at start; poll: it is looked at again and "

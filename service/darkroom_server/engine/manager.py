@@ -48,11 +48,13 @@ class Manager:
         *,
         gate: MemoryGate,
         retries: bool,
+        default_model: str = "",
         on_change: Callable[[], None],
     ) -> None:
         self._make = make
         self._gate = gate
         self._retries = retries
+        self._default_model = default_model
         self._on_change = on_change
         self._is_due = self._is_stopping = False
         #: What should be loaded.
@@ -225,7 +227,9 @@ class Manager:
     def _look(self) -> None:
         """Makes `view` what requests see from now on."""
         self.view = replace(
-            self.scan, models=tuple(self._seen(model) for model in self.scan.models)
+            self.scan,
+            models=tuple(self._seen(model) for model in self.scan.models),
+            default_model=self._default_model,
         )
 
     def _seen(self, model: RepositoryModel) -> RepositoryModel:
