@@ -21,6 +21,7 @@ from pydantic_settings import (
 from darkroom_server.access.gate import GateOptions
 from darkroom_server.models.remote_repository import RemoteLocation
 from darkroom_server.models.remote_store import is_url
+from darkroom_server.rpc.settings import ConnectionSettings
 from darkroom_server.scale_out.options import ScaleOutOptions
 from darkroom_server.telemetry.logs import LOG_FORMAT_VARIABLE, LOG_LEVEL_VARIABLE
 from darkroom_server.telemetry.settings import TelemetrySettings
@@ -48,7 +49,7 @@ def _web_url(text: str) -> str:
 Port = Annotated[int, Field(ge=0, le=65535)]
 
 
-class ServerConfig(TelemetrySettings):
+class ServerConfig(ConnectionSettings, TelemetrySettings):
     """Settings of `darkroom serve`. Unknown keys are refused."""
 
     model_config = SettingsConfigDict(

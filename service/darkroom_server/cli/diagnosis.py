@@ -18,9 +18,9 @@ import pynvml
 
 import darkroom_server
 from darkroom_server.access.keys_file import KeysFileError, read_keys
-from darkroom_server.cli.certificate_dates import expiry_s
 from darkroom_server.config import ConfigError, ServerConfig
 from darkroom_server.models.repository import ModelRepository
+from darkroom_server.wire.certificate_dates import NotGood, expiry_s
 from darkroom_server.wire.tls import TlsError
 
 #: Versions that a report of a fault should have.
@@ -124,7 +124,7 @@ def _certificates(settings: ServerConfig) -> list[Finding]:
             return []
         files.check()
         left_s = expiry_s(files.certificate, files.key) - time.time()
-    except (ConfigError, TlsError) as error:
+    except (ConfigError, TlsError, NotGood) as error:
         remedy = "give a certificate and its key in PEM: --tls-certificate, --tls-key"
         return [Finding("certificates", Health.FAILED, str(error), remedy)]
     days = f"{left_s / 86400:.0f} days"

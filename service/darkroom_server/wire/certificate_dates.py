@@ -5,14 +5,17 @@ from __future__ import annotations
 import ssl
 from pathlib import Path
 
-from darkroom_server.wire.tls import TlsError
+
+class NotGood(Exception):
+    """A certificate that a client would not take now; the message says why."""
+
 
 #: More turns than any handshake takes.
 _TURNS = 10
 
 
 def expiry_s(certificate: Path, key: Path) -> float:
-    """When it ends, in Unix time; raises TlsError for one that is not good now."""
+    """When it ends, in Unix time; raises NotGood for one that is not good now."""
     server_context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server_context.load_cert_chain(certificate, key, password="")
     client_context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -30,7 +33,7 @@ def expiry_s(certificate: Path, key: Path) -> float:
             except ssl.SSLWantReadError:
                 continue
             except ssl.SSLCertVerificationError as error:
-                raise TlsError(f"{certificate}: {error.verify_message}") from None
+                raise NotGood(f"{certificate}: {error.verify_message}") from None
         if (told := client.getpeercert() if client.version() else None) is not None:
             return ssl.cert_time_to_seconds(str(told["notAfter"]))
-    raise TlsError(f"{certificate}: no handshake came about with it")
+    raise NotGood(f"{certificate}: no handshake came about with it")
