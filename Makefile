@@ -30,7 +30,7 @@ export PYTHONDONTWRITEBYTECODE :=
 
 PACKAGES := protos/gen/python clients/python service
 
-.PHONY: help setup proto reference docs fmt lint types arch protos-check check test compat compat-clients fuzz clients-test clients-check browser redis demo demo-ray test-ray serve gallery bench bench-denoisers bench-gpu bench-report test-gpu clean exact exports pipelines soak train
+.PHONY: help setup proto reference docs fmt lint types arch protos-check check test compat compat-clients fuzz clients-test clients-check browser redis demo demo-ray test-ray serve gallery bench bench-denoisers bench-gpu bench-report test-gpu clean exact exports pipelines soak train deploy-check release
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -151,6 +151,12 @@ browser: setup ## install Chromium, which the tests of the playground drive
 	  apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium >/dev/null; } || \
 	  $(BIN)/playwright install chromium-headless-shell || { \
 	  echo "browser: no Chromium could be fetched (on Debian and Ubuntu: apt install chromium)" >&2; exit 1; }
+
+release: setup ## build wheels, sdists, a bill of materials and their provenance into build/release, and try the client's
+	$(BIN)/python setup/release.py build/release
+
+deploy-check: setup ## lint, render and try what is in deploy/; ARGS="FOLDER" also runs the Dockerfile's steps in it
+	deploy/check.sh $(ARGS)
 
 redis: ## install redis-server, which the tests of shared limits start
 	@command -v redis-server >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \

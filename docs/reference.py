@@ -38,7 +38,7 @@ from darkroom_server.parameters.parameter import WITH_IMAGE, Kind, Parameter, Su
 from darkroom_server.parameters.table import PARAMETERS
 from darkroom_server.pipelines.families import FAMILIES
 from darkroom_server.pipelines.pipeline_calls import known_calls
-from darkroom_server.telemetry.metrics import METRICS
+from darkroom_server.telemetry.metric_list import METRICS
 
 DOCS = Path(__file__).parent
 HELP_WIDTH = 96

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import signal
+from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ import structlog
 import uvloop
 
 from darkroom_server.access.gate import Gate
-from darkroom_server.background import log_what_is_left
+from darkroom_server.background import keep_going, log_what_is_left
 from darkroom_server.config import ConfigError, ServerConfig
 from darkroom_server.engine.engine import Engine, EngineOptions
 from darkroom_server.engine.heap import keep_trimmed
@@ -21,11 +22,13 @@ from darkroom_server.engine.model_control import ControlOptions
 from darkroom_server.engine.open_files import raise_open_files_limit
 from darkroom_server.engine.supervisor import SeatMaker
 from darkroom_server.gateway.connect import Servicers
-from darkroom_server.gateway.server import HttpOptions, build_http_server
+from darkroom_server.gateway.server import HttpOptions, HttpServer, build_http_server
 from darkroom_server.image_decoding.picture_processes import PictureProcesses, Pictures
-from darkroom_server.rpc.server import GrpcOptions, build_server, servicers
+from darkroom_server.rpc.admin import AdminServer
+from darkroom_server.rpc.server import GrpcOptions, GrpcServer, build_server, servicers
 from darkroom_server.scale_out.replicas import ClusterLost
 from darkroom_server.telemetry.metrics import Metrics
+from darkroom_server.telemetry.trace_export import TracesUnavailable, export_traces
 from darkroom_server.wire.kserve.statistics import TritonMetrics
 from darkroom_server.wire.tls import Certificates
 
@@ -44,7 +47,21 @@ def run(config: ServerConfig) -> None:
 
     SIGHUP reads keys and certificates again.
     """
-    uvloop.run(serve(config))
+    stop_traces = _traces(config)
+    try:
+        uvloop.run(serve(config))
+    finally:
+        stop_traces()
+
+
+def _traces(config: ServerConfig) -> Callable[[], None]:
+    """Begins to send traces where that is asked for; raises ConfigError."""
+    if config.otlp_endpoint is None:
+        return lambda: None
+    try:
+        return export_traces(config.otlp_endpoint, share=config.trace_share)
+    except TracesUnavailable as error:
+        raise ConfigError([str(error)]) from None
 
 
 async def serve(config: ServerConfig) -> None:
@@ -71,6 +88,7 @@ async def serve(config: ServerConfig) -> None:
     pictures.start()
     gate.start()
     await server.start()
+    admin = await _administration(engine, config)
     http_server.start()
     # What was imported stays: to look through it once more stops every request for 50 ms.
     gc.collect()
@@ -78,7 +96,7 @@ async def serve(config: ServerConfig) -> None:
     log.info("listening", host=config.host, grpc_port=server.port, http_port=http_server.port)
     loading = asyncio.create_task(engine.start())
     telling = asyncio.create_task(_tell_when_ready(engine, config, http_server.port, server.port))
-    trimming = asyncio.create_task(keep_trimmed())
+    beside = [loading, telling, *_watches(tls)]
     try:
         # A repository that cannot be read ends the server; nothing else does but a signal.
         stopped = asyncio.create_task(signals.get())
@@ -88,15 +106,39 @@ async def serve(config: ServerConfig) -> None:
         await stopped
         await _drain(engine, config, signals)
     finally:
-        loading.cancel()
-        telling.cancel()
-        trimming.cancel()
-        await server.stop(grace_s=1.0)
-        await http_server.stop()
+        for task in beside:
+            task.cancel()
+        await _close(server, http_server, admin)
         await _stop(engine, cluster)
         await gate.stop()
         pictures.close()
         log.info("stopped")
+
+
+def _watches(tls: Certificates | None) -> list[asyncio.Task[None]]:
+    """What goes on for as long as the server does."""
+    trimming = asyncio.create_task(keep_trimmed())
+    if tls is None:
+        return [trimming]
+    return [trimming, keep_going("watch over certificates", tls.watch)]
+
+
+async def _administration(engine: Engine, config: ServerConfig) -> AdminServer | None:
+    """Opens the port for looking into the server, where there is to be one."""
+    if config.admin_port is None:
+        return None
+    admin = AdminServer(engine, config.admin_port)
+    await admin.start()
+    log.info("administration", grpc_port=admin.port)
+    return admin
+
+
+async def _close(server: GrpcServer, http_server: HttpServer, admin: AdminServer | None) -> None:
+    """Ends the calls that still run, and closes the ports."""
+    await server.stop(grace_s=1.0)
+    await http_server.stop()
+    if admin is not None:
+        await admin.stop()
 
 
 async def _tell_when_ready(
@@ -217,7 +259,7 @@ def _seats(config: ServerConfig, cluster: Cluster | None) -> SeatMaker | None:
 def _engine(config: ServerConfig, cluster: Cluster | None, metrics: Metrics) -> Engine:
     engine = Engine(_engine_options(config, cluster), metrics)
     if config.metrics_compat == "triton":
-        metrics.add(TritonMetrics(engine))
+        metrics.add_collector(TritonMetrics(engine))
     return engine
 
 
@@ -231,6 +273,7 @@ def _engine_options(config: ServerConfig, cluster: Cluster | None) -> EngineOpti
         prompt_cache_bytes=config.prompt_cache_bytes,
         hang_limit_s=config.worker_hang_limit_s,
         aliases=config.aliases,
+        default_model=config.default_model,
         memory=SystemMemory() if is_probed else None,
         undelivered_bytes=config.undelivered_bytes,
         control=ControlOptions(
@@ -276,4 +319,10 @@ def _grpc_options(
         max_concurrent_streams=config.max_concurrent_streams,
         receive_timeout_s=config.receive_timeout_s,
         unread_timeout_s=config.unread_timeout_s,
+        keepalive_time_s=config.keepalive_time_s,
+        keepalive_timeout_s=config.keepalive_timeout_s,
+        idle_timeout_s=config.connection_idle_s,
+        max_age_s=config.connection_age_s,
+        age_grace_s=config.connection_age_grace_s,
+        is_watched=config.admin_port is not None,
     )

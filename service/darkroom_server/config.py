@@ -21,8 +21,10 @@ from pydantic_settings import (
 from darkroom_server.access.gate import GateOptions
 from darkroom_server.repository.remote_repository import RemoteLocation
 from darkroom_server.repository.remote_store import is_url
+from darkroom_server.rpc.settings import ConnectionSettings
 from darkroom_server.scale_out.options import ScaleOutOptions
 from darkroom_server.telemetry.logs import LOG_FORMAT_VARIABLE, LOG_LEVEL_VARIABLE
+from darkroom_server.telemetry.settings import TelemetrySettings
 from darkroom_server.wire.tls import TlsFiles
 
 CONFIG_VARIABLE = "DARKROOM_CONFIG"
@@ -47,7 +49,7 @@ def _web_url(text: str) -> str:
 Port = Annotated[int, Field(ge=0, le=65535)]
 
 
-class ServerConfig(BaseSettings):
+class ServerConfig(ConnectionSettings, TelemetrySettings):
     """Settings of `darkroom serve`. Unknown keys are refused."""
 
     model_config = SettingsConfigDict(
@@ -70,6 +72,10 @@ class ServerConfig(BaseSettings):
         default={},
         description="Another name for a model, for clients with fixed model names; may be "
         "repeated.",
+    )
+    default_model: str = Field(
+        default="",
+        description="Model of requests that name none; unset: the first by name.",
     )
     model_control: Literal["none", "poll", "explicit"] = Field(
         default="none",
@@ -231,13 +237,8 @@ class ServerConfig(BaseSettings):
         default=30.0,
         description="Seconds that running requests then get to finish.",
     )
-    log_format: Literal["text", "json"] = Field(default="text", description="text or json.")
     metrics_compat: Literal["none", "triton"] = Field(
         default="none", description="triton: /metrics also has Triton's nv_inference_* names."
-    )
-    log_level: Literal["debug", "info", "warning", "error"] = Field(
-        default="info",
-        description="debug, info, warning or error.",
     )
 
     @classmethod

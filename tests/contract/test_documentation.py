@@ -10,7 +10,7 @@ import pytest
 from darkroom_server.cli.main import COMMANDS
 from darkroom_server.config import ServerConfig
 from darkroom_server.domain.notices import NoticeReason
-from darkroom_server.telemetry.metrics import METRICS
+from darkroom_server.telemetry.metric_list import METRICS
 from darkroom_server.wire.status import ERROR_KINDS, ErrorKind
 from docs import reference
 

@@ -117,3 +117,31 @@ def test_the_command_line_speaks_tls(files: Files, models: Path, tmp_path: Path)
         asked += ["--api-key", made.stdout.strip()]
         listed = subprocess.run(asked, check=True, capture_output=True, text=True)
         assert [one["name"] for one in json.loads(listed.stdout)] == ["models/fake"]
+
+
+def darkroom(*arguments: str) -> str:
+    """What a command that fails says, in one line."""
+    command = [str(Path(sys.executable).with_name("darkroom")), "models", "list", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 4, done
+    # gRPC's own lines of a handshake go to stderr, too.
+    (line,) = [one for one in done.stderr.splitlines() if one.startswith("darkroom: ")]
+    return line
+
+
+def test_a_connection_that_cannot_be_made_is_told_in_the_commands_words(
+    files: Files, server: Server, models: Path, tmp_path: Path
+) -> None:
+    strange = tmp_path / "strange.pem"
+    trustme.CA().cert_pem.write_to_path(strange)
+    with serving(models) as plain, serving(models, *files.flags) as tls:
+        assert "leave out --tls" in darkroom("--server", plain.address, "--tls-ca", str(files.ca))
+        assert "--tls-ca" in darkroom("--server", tls.address, "--tls-ca", str(strange))
+        assert "give --tls or --tls-ca" in darkroom("--server", tls.address)
+        name = tls.address.replace("127.0.0.1", "localhost")
+        assert "another name" in darkroom("--server", name, "--tls-ca", str(files.ca))
+        told = darkroom("--server", server.address, "--tls-ca", str(files.ca))
+        assert "--client-certificate" in told
+        with Client(tls.address, max_attempts=1) as client, pytest.raises(Unavailable) as failed:
+            client.list_models(timeout=10)
+    assert "tls_credentials" in str(failed.value)

@@ -14,6 +14,7 @@ from google.rpc import (  # type: ignore[import-untyped,unused-ignore]
 )
 
 from darkroom_client import errors
+from darkroom_client.transport import fault_of
 
 _DETAILS_KEY = "grpc-status-details-bin"
 
@@ -78,6 +79,8 @@ def error_of(status: Status, server: str) -> errors.DarkroomError:
             kind = errors.QueueFull if reason == "QUEUE_FULL" else errors.Unavailable
             # Without details the status is the transport's own: say which server it is about.
             text = message if reason else f"{server} is not available: {message}"
+            if not reason and (fault := fault_of(message)) is not None:
+                text = f"{text}; {fault.value}"
             return kind(
                 text, retry_after_s=status.retry_after_s, reason=reason, request_id=request_id
             )

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import typer
 
 from darkroom_client import errors
+from darkroom_client.transport import TransportFault, fault_of
 
 
 class ExitCode(enum.IntEnum):
@@ -93,9 +94,25 @@ def message_of(error: errors.DarkroomError) -> str:
         lines = (f"{option_of(v.field)}: {v.description}" for v in error.violations)
         return " ".join("; ".join(lines).split())
     if isinstance(error, errors.Unavailable) and not error.reason:
+        if (fault := fault_of(str(error))) is not None:
+            return f"{str(error).partition(' is not available')[0]}: {_FAULTS[fault]}"
         return f"{error}; is the server running there?"
+    if isinstance(error, errors.Unauthenticated) and "--api-key" not in str(error):
+        return f"{error}; give a key with --api-key or DARKROOM_API_KEY"
     return str(error)
 
+
+#: What a user can do where there is no connection.
+_FAULTS = {
+    TransportFault.PLAINTEXT_SERVER: "the server speaks no TLS there; leave out --tls and --tls-ca",
+    TransportFault.EXPIRED: "the server's certificate has expired, or a clock is wrong",
+    TransportFault.UNKNOWN_CA: "the server's certificate is of no CA that is trusted; name it with "
+    "--tls-ca",
+    TransportFault.OTHER_NAME: "the server's certificate is for another name; give --server as one "
+    "that it has",
+    TransportFault.CLOSED: "the server closed the connection at once; if it speaks TLS, give --tls "
+    "or --tls-ca, and --client-certificate and --client-key if it asks for a certificate",
+}
 
 #: What helps where a file could not be written.
 _ADVICE = {

@@ -36,6 +36,10 @@ COMMANDS = {
     "profile": Command("darkroom_server.cli.profile:profile_command", "Measures denoisers."),
     "serve": Command("darkroom_server.cli.serve:serve", "Runs the server."),
     "keys": Command("darkroom_server.cli.keys:app", "Makes, lists and revokes API keys."),
+    "config": Command("darkroom_server.cli.config_show:app", "Shows the server's settings."),
+    "doctor": Command(
+        "darkroom_server.cli.doctor:doctor", "Says what keeps a server from serving."
+    ),
     "check-repo": Command("darkroom_server.cli.repository:check_repo", "Checks a repository."),
 }
 

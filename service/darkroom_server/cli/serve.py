@@ -20,6 +20,7 @@ from darkroom_server.repository.remote_store import RemoteError, RemoteStore
 from darkroom_server.telemetry.logs import (
     LOG_FORMAT_VARIABLE,
     LOG_LEVEL_VARIABLE,
+    LOG_PROMPTS_VARIABLE,
     configure_logs,
 )
 from darkroom_server.wire.tls import TlsError
@@ -78,6 +79,7 @@ def _run(settings: ServerConfig) -> None:
     # The workers inherit these.
     os.environ[LOG_FORMAT_VARIABLE] = settings.log_format
     os.environ[LOG_LEVEL_VARIABLE] = settings.log_level
+    os.environ[LOG_PROMPTS_VARIABLE] = str(settings.log_prompts).lower()
     configure_logs()
     try:
         run(settings)

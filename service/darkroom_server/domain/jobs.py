@@ -197,7 +197,7 @@ class Job:
 
     `deadline_s` is on the system's monotonic clock, which all processes of a machine share.
     `caller` is whose it is, the holder of a key or a connection: callers share a device in
-    proportion to their `weight`.
+    proportion to their `weight`. `is_traced`: somebody wants to know with whom it shared steps.
     """
 
     job_id: str
@@ -205,6 +205,7 @@ class Job:
     deadline_s: float | None = None
     caller: str = ""
     weight: float = 1.0
+    is_traced: bool = False
 
 
 # What a worker says about a job.
@@ -272,6 +273,38 @@ class JobTimings:
     total_s: float = 0.0
 
 
+class WorkStage(enum.Enum):
+    """What a worker does for a job; the value is its name in metrics and traces."""
+
+    ENCODE = "encode"
+    DENOISE = "denoise"
+    DECODE = "decode"
+    COMPRESS = "compress"
+
+
+@dataclass(frozen=True, slots=True)
+class StageSpan:
+    """From when to when a stage of a job was worked on, seconds since the worker was given it."""
+
+    stage: WorkStage
+    begin_s: float
+    end_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkAccount:
+    """What a job took, for whoever keeps account of the device.
+
+    `device_s` is its part of the seconds that the model worked: of a shared step, by its images.
+    `spans` are there for every stage that was worked on, and `shared_with` names jobs that took a
+    step with it, of one that is traced.
+    """
+
+    device_s: float = 0.0
+    spans: tuple[StageSpan, ...] = ()
+    shared_with: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchShare:
     """A step that a job took part in; of a job that has ended, the fullest.
@@ -299,6 +332,7 @@ class JobCompleted:
     peak_device_memory_bytes: int = 0
     cut_fields: tuple[str, ...] = ()
     other_size_px: tuple[int, int] | None = None
+    account: WorkAccount = WorkAccount()
 
 
 JobEvent = JobQueued | JobProgress | JobPreview | JobImage | JobCompleted

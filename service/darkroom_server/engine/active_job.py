@@ -26,6 +26,9 @@ class ActiveJob:
     is_begun: bool = False
     #: Whether anything was told of it: then its caller knows that it is accepted.
     is_promised: bool = False
+    #: Seconds from admission that it was first said to take, and whether it has had a preview.
+    estimated_s: float | None = None
+    has_preview: bool = False
 
     def wait(self, now_s: float) -> None:
         """There is no worker that can take it."""

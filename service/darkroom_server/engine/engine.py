@@ -56,7 +56,8 @@ class EngineOptions:
 
     A worker keeps up to `prompt_cache_bytes` of prompt embeddings. One that is silent for
     `hang_limit_s` with work in hand is ended; 0: never. `aliases` are names by which models may be
-    asked for besides their own. Without `memory` it is not looked whether models fit into it.
+    asked for besides their own, and `default_model` is what a request gets that names none.
+    Without `memory` it is not looked whether models fit into it.
     Up to `undelivered_bytes` of results wait to be read, half of it for one call. `make_seats`:
     what runs jobs where that is not workers of this machine.
     """
@@ -67,6 +68,7 @@ class EngineOptions:
     hang_limit_s: float = 0.0
     control: ControlOptions = field(default_factory=ControlOptions)
     aliases: Mapping[str, str] = field(default_factory=dict)
+    default_model: str = ""
     memory: MemoryProbe | None = None
     undelivered_bytes: int = 512 << 20
     make_seats: SeatMaker | None = None
@@ -111,6 +113,7 @@ class Session:
         caller: str = "",
         weight: float = 1.0,
         is_collected: bool = False,
+        is_traced: bool = False,
     ) -> None:
         """Admits the job, or raises QueueFull, Draining, ModelUnavailable, DeadlineExceeded.
 
@@ -120,7 +123,12 @@ class Session:
         """
         self.require_room()
         job = Job(
-            job_id=self.job_id, spec=spec, deadline_s=deadline_s, caller=caller, weight=weight
+            job_id=self.job_id,
+            spec=spec,
+            deadline_s=deadline_s,
+            caller=caller,
+            weight=weight,
+            is_traced=is_traced,
         )
         self._stream = self._supervisor.submit(job)
         self._stream.bound(
@@ -183,7 +191,11 @@ class Engine:
         )
         gate = MemoryGate(options.memory)
         self._manager = Manager(
-            self._supervise, gate=gate, retries=control.poll_s > 0, on_change=self._notify
+            self._supervise,
+            gate=gate,
+            retries=control.poll_s > 0,
+            default_model=options.default_model,
+            on_change=self._notify,
         )
         #: Loads, unloads and labels on request.
         self.control = ModelControl(control, repository, self._manager, gate)

@@ -38,6 +38,7 @@ def prepare_fork_server(*, preload_torch: bool) -> None:
     """Chooses what worker processes start with; call once, before the first instance."""
     # Inherited by the fork server: no notices about absent optional packages in the log.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
     # Otherwise a folder `triton` or a file `torch.py` where the server began would be imported.
     os.environ["PYTHONSAFEPATH"] = "1"
     for name, value in ALLOCATOR.items():

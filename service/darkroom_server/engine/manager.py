@@ -48,11 +48,13 @@ class Manager:
         *,
         gate: MemoryGate,
         retries: bool,
+        default_model: str = "",
         on_change: Callable[[], None],
     ) -> None:
         self._make = make
         self._gate = gate
         self._retries = retries
+        self._default_model = default_model
         self._on_change = on_change
         self._is_due = self._is_stopping = False
         #: What should be loaded.
@@ -66,6 +68,8 @@ class Manager:
         self._reload_count: Counter[tuple[str, int]] = Counter()
         #: How versions were configured when they were last seen, but for what labels say.
         self._configs: dict[tuple[str, int], ModelInfo] = {}
+        #: What requests of each model got last that named no version.
+        self._served: dict[str, Supervisor] = {}
         #: How often loads failed and were tried again.
         self._retry_count: dict[tuple[str, Edition], int] = {}
         #: What requests are resolved against: `serving` are loaded versions, the default first.
@@ -223,7 +227,9 @@ class Manager:
     def _look(self) -> None:
         """Makes `view` what requests see from now on."""
         self.view = replace(
-            self.scan, models=tuple(self._seen(model) for model in self.scan.models)
+            self.scan,
+            models=tuple(self._seen(model) for model in self.scan.models),
+            default_model=self._default_model,
         )
 
     def _seen(self, model: RepositoryModel) -> RepositoryModel:
@@ -253,6 +259,10 @@ class Manager:
         }
         seen = replace(model, info=replace(model.info, version_labels=labels), serving=tuple(order))
         default = by_version.get(seen.default_version or 0)
+        if default is not None and default.state is VersionState.READY:
+            if self._served.get(name, default) is not default:
+                default.took_over()
+            self._served[name] = default
         info = seen.info if default is None else default.version.model
         return replace(seen, info=replace(info, version_labels=labels, traffic_percent=shares))
 

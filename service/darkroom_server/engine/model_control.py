@@ -304,11 +304,19 @@ class ModelControl:
             raise VersionNotReady(
                 found,
                 f"version {number} of {found} is {states[number].value}: a label can only point at "
-                "one that is ready",
+                f"one that is ready; {self._way_to_ready(found, number)}",
             )
         moved = self._desired.labels_of(found).moved(label, number, traffic_percent)
         check_shares(moved.shares_over(model.info.traffic_percent))
         return await self._label(found, moved)
+
+    def _way_to_ready(self, name: str, number: int) -> str:
+        if self._options.is_explicit:
+            return f"load it first, `darkroom models load {name} --version {number}`"
+        return (
+            "let `version_policy` of its config.pbtxt name it, or serve with "
+            "--model-control explicit and load it"
+        )
 
     async def delete_label(self, name: str, label: str) -> ModelStatus:
         """Takes a label away; raises InvalidParameter, ModelNotFound."""

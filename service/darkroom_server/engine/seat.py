@@ -15,11 +15,10 @@ from typing import assert_never
 import structlog
 
 from darkroom_server.background import begin
-from darkroom_server.domain.errors import DarkroomError, WorkerLost
+from darkroom_server.domain.errors import DarkroomError, DeadlineExceeded, WorkerLost
 from darkroom_server.domain.jobs import (
     JobCompleted,
     JobEvent,
-    JobImage,
     JobProgress,
     JobQueued,
 )
@@ -170,8 +169,10 @@ class Seat:
 
     def cancel(self, job_id: str) -> None:
         """Forgets a job and stops the work on it."""
+        now_s = time.monotonic()
+        self._metrics.job_stopped(self.jobs[job_id], now_s)
         if self._instance is not None:
-            self._instance.send(CancelJob(job_id))
+            self._instance.send(CancelJob(job_id, since_s=now_s))
         self._forget(job_id)
 
     def release(self, *, waiting_only: bool) -> list[ActiveJob]:
@@ -272,6 +273,8 @@ class Seat:
 
     def _fail(self, job_id: str, error: DarkroomError) -> None:
         if job_id in self.jobs:
+            if isinstance(error, DeadlineExceeded):
+                self._metrics.job_stopped(self.jobs[job_id], time.monotonic())
             self.jobs[job_id].stream.fail(error)
             if self._instance is not None:
                 # Of a job whose image could not be encoded, others may still be made.
@@ -283,15 +286,13 @@ class Seat:
         if active is None:
             return
         active.is_promised = True
+        now_s = time.monotonic()
         if isinstance(event, JobCompleted):
-            event = active.completed(event, time.monotonic())
+            event = active.completed(event, now_s)
         active.stream.put(event)
-        if isinstance(event, JobProgress) and not active.is_begun:
+        self._metrics.job_told(active, event, now_s)
+        if isinstance(event, JobProgress):
             active.is_begun = True
-            if active.attempt_count == 0:
-                self._metrics.job_begun(time.monotonic() - active.admitted_s)
-        if isinstance(event, JobImage):
-            self._metrics.image_made(len(event.content))
         if isinstance(event, JobCompleted):
             self._death_count = self._restart_count = 0
             self._end(job_id, event)

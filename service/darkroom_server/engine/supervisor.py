@@ -30,7 +30,7 @@ from darkroom_server.engine.moving import Moving
 from darkroom_server.engine.seat import Seat
 from darkroom_server.engine.seat_contract import SeatOwner, ServingSeat
 from darkroom_server.engine.stream import JobStream
-from darkroom_server.engine.version_metrics import VersionMetrics
+from darkroom_server.engine.version_metrics import VersionLook, VersionMetrics
 from darkroom_server.lifecycle.transitions import LifeEvent, next_state
 from darkroom_server.lifecycle.worker_states import WorkerState, event_of_workers
 from darkroom_server.telemetry.metrics import Metrics
@@ -93,7 +93,7 @@ class Supervisor:
         self._seat_of: dict[str, ServingSeat] = {}
         self._moving = Moving(self._place_again)
         name, number = version.model.name, version.version
-        self._metrics = VersionMetrics(metrics, model=name, version=number)
+        self._metrics = VersionMetrics(metrics, model=name, version=number, look=self._look)
         self._seats: Sequence[ServingSeat] = (
             make_seats(version, self._metrics, self)
             if make_seats is not None
@@ -133,6 +133,23 @@ class Supervisor:
     def stats(self) -> tuple[WorkerStats, ...]:
         """What the workers told last of what they have done."""
         return tuple(seat.stats for seat in self._seats)
+
+    def _look(self) -> VersionLook:
+        waiting = (
+            active.admitted_s
+            for seat in self._seats
+            for active in seat.jobs.values()
+            if not active.is_begun
+        )
+        return VersionLook(
+            state=self._state,
+            memory_bytes=sum(seat.memory_bytes for seat in self._seats),
+            queued_since_s=tuple(waiting),
+        )
+
+    def took_over(self) -> None:
+        """Requests that name no version get this one now, and got another before."""
+        self._metrics.swapped()
 
     def status(self) -> VersionStatus:
         """How the version is doing now."""

@@ -10,13 +10,16 @@ from fastapi import Request
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from darkroom_server.telemetry.metrics import HTTP_REQUESTS, HTTP_SECONDS, Metrics
+from darkroom_server.telemetry.metric_list import HTTP_REQUESTS, HTTP_SECONDS
+from darkroom_server.telemetry.metrics import Metrics
+from darkroom_server.telemetry.traces import begin_span, headers_of
 from darkroom_server.wire.calls import REQUEST_ID_KEY, CallNotes, begin_call, request_id
 
 #: What clients of Hugging Face send instead.
 _TRACE_HEADER = "x-amzn-trace-id"
 #: Others are no label: callers can make them up.
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_FIRST_FAILURE = 500
 #: Probes and scrapes come every few seconds; their lines would bury the others.
 _QUIET = re.compile("/v2/health/.*|/v2/models/.*/ready|/metrics")
 
@@ -36,7 +39,11 @@ class RequestIds:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        notes = CallNotes(request_id(headers.get(REQUEST_ID_KEY), headers.get(_TRACE_HEADER)))
+        notes = CallNotes(
+            request_id(headers.get(REQUEST_ID_KEY), headers.get(_TRACE_HEADER)),
+            span=begin_span("HTTP", headers, is_told=_QUIET.fullmatch(scope["path"]) is None),
+            metrics=self._metrics,
+        )
         begin_call(notes)
         scope.setdefault("state", {})["request_id"] = notes.request_id
         started_s = time.monotonic()
@@ -46,7 +53,9 @@ class RequestIds:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message).setdefault(REQUEST_ID_KEY, notes.request_id)
+                told = {REQUEST_ID_KEY: notes.request_id, **headers_of(notes.span)}
+                for name, value in told.items():
+                    MutableHeaders(scope=message).setdefault(name, value)
             await send(message)
 
         try:
@@ -63,6 +72,9 @@ class RequestIds:
         quiet = _QUIET.fullmatch(scope["path"]) is not None
         said = {"method": scope["method"], "path": scope["path"], "status": status}
         notes.log(log, "http call", duration_s, quiet=quiet, **said)
+        notes.span.update_name(f"{method} {route}")
+        # A caller who left before there was a status is no failure of the server.
+        notes.ended(str(status) if status >= _FIRST_FAILURE else "")
 
 
 def _route(scope: Scope, notes: CallNotes) -> str:

@@ -18,7 +18,8 @@ _HUB_ID = re.compile(r"(?!models/)[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
 def resolve_model(scan: RepositoryScan, name: str, task: Task | None = None) -> RepositoryModel:
     """The model that `name` means: folder, `models/` folder, hub id or alias.
 
-    An empty name means the first model by name that does `task` and serves. Raises ModelNotFound
+    An empty name means the default model if one was named and it does `task`, else the first by
+    name that does and serves. Raises ModelNotFound
     for a name that nothing has, ModelUnavailable for a model that is there but broken.
     """
     if not name:
@@ -96,6 +97,10 @@ def known_version(model: RepositoryModel, version: str) -> int:
 
 
 def _default_model(scan: RepositoryScan, task: Task | None) -> RepositoryModel:
+    if scan.default_model:
+        named = resolve_model(scan, scan.default_model)
+        if task is None or task in named.info.tasks:
+            return named
     for model in scan.models:
         if model.serving and (task is None or task in model.info.tasks):
             return model

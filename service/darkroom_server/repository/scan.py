@@ -47,7 +47,8 @@ class RepositoryScan:
     `broken` names the model folders that hold something but no version that could be served;
     `unread` those that could not be read at all, `fetching` those that are on their way from
     elsewhere. `is_unfinished` says that another look will see more, `is_readable` whether the
-    repository itself could be looked at.
+    repository itself could be looked at. `default_model`: what a request gets that names none,
+    where that was said.
     """
 
     models: tuple[RepositoryModel, ...]
@@ -57,6 +58,7 @@ class RepositoryScan:
     fetching: tuple[str, ...] = ()
     is_unfinished: bool = False
     is_readable: bool = True
+    default_model: str = ""
 
     @property
     def has_errors(self) -> bool:

@@ -22,6 +22,12 @@ from darkroom_server.rpc.open_calls import OpenCalls
 from darkroom_server.rpc.receiving import Receiving
 from darkroom_server.rpc.sending import Sending
 from darkroom_server.telemetry.metrics import Metrics
+from darkroom_server.telemetry.traces import (
+    TRACE_PARENT_KEY,
+    TRACE_STATE_KEY,
+    begin_span,
+    headers_of,
+)
 from darkroom_server.wire.calls import (
     REQUEST_ID_KEY,
     CallNotes,
@@ -159,7 +165,9 @@ class _Call:
         self.request_id = request_id(_first(details, REQUEST_ID_KEY))
         self.quiet = details.method.startswith(_QUIET_SERVICES)
         self._started_s = time.monotonic()
-        self.notes = CallNotes(self.request_id, rpc=details.method)
+        is_told = not self.quiet
+        span = begin_span(details.method.lstrip("/"), _trace_context(details), is_told=is_told)
+        self.notes = CallNotes(self.request_id, rpc=details.method, span=span, metrics=metrics)
         self.log = logger.bind(method=details.method)
 
     def enter(self, context: _Context) -> None:
@@ -174,6 +182,7 @@ class _Call:
         self.notes.count(self._metrics, code)
         duration_s = time.monotonic() - self._started_s
         self.notes.log(self.log, "call", duration_s, quiet=self.quiet)
+        self.notes.ended()
 
 
 def _first(details: grpc.HandlerCallDetails, wanted: str) -> str | None:
@@ -182,6 +191,11 @@ def _first(details: grpc.HandlerCallDetails, wanted: str) -> str | None:
         if key == wanted and isinstance(value, str):
             return value
     return None
+
+
+def _trace_context(details: grpc.HandlerCallDetails) -> dict[str, str]:
+    found = ((key, _first(details, key)) for key in (TRACE_PARENT_KEY, TRACE_STATE_KEY))
+    return {key: value for key, value in found if value}
 
 
 async def _read_one(
@@ -229,7 +243,8 @@ def _parsed(deserialize: Callable[[bytes], Any], content: bytes) -> Any:
 
 async def _send_id(call: _Call, context: _Context) -> None:
     # A client may retry only until these headers arrive, so they leave with the first message.
-    await context.send_initial_metadata(((REQUEST_ID_KEY, call.request_id),))
+    told = {REQUEST_ID_KEY: call.request_id, **headers_of(call.notes.span)}
+    await context.send_initial_metadata(tuple(told.items()))
 
 
 @asynccontextmanager
@@ -276,6 +291,7 @@ async def _abort(call: _Call, context: _Context, failure: Failure) -> None:
     status = failure.status
     trailers: list[tuple[str, str | bytes]] = [
         (REQUEST_ID_KEY, call.request_id),
+        *headers_of(call.notes.span).items(),
         ("grpc-status-details-bin", status.SerializeToString()),
     ]
     if failure.pushback_ms is not None:

@@ -50,6 +50,11 @@ class GrpcOptions:
     #: How long a connection may take until HTTP/2 is spoken, and how long it may be without a call.
     handshake_timeout_s: float = 20.0
     idle_timeout_s: float = 600.0
+    #: After so long it takes no new calls, and those on it may go on for the grace; 0: never.
+    max_age_s: float = 0.0
+    age_grace_s: float = 600.0
+    #: Whether channelz is told of connections and calls, which takes some memory for each.
+    is_watched: bool = False
     #: How long a request may take to arrive, and how long an event of the answer may lie unread.
     receive_timeout_s: float = 60.0
     unread_timeout_s: float = 60.0
@@ -125,6 +130,15 @@ def _credentials(tls: Certificates) -> grpc.ServerCredentials:
     return grpc.dynamic_ssl_server_credentials(current(), current, tls.asks_clients)
 
 
+def _age_options(options: GrpcOptions) -> list[tuple[str, int]]:
+    if not options.max_age_s:
+        return []
+    return [
+        ("grpc.max_connection_age_ms", round(options.max_age_s * 1000)),
+        ("grpc.max_connection_age_grace_ms", round(options.age_grace_s * 1000)),
+    ]
+
+
 def _channel_options(options: GrpcOptions) -> list[tuple[str, int]]:
     return [
         ("grpc.max_receive_message_length", options.max_receive_message_bytes),
@@ -134,6 +148,8 @@ def _channel_options(options: GrpcOptions) -> list[tuple[str, int]]:
         # Who connects and says nothing goes soon; a client that is idle connects again by itself.
         ("grpc.server_handshake_timeout_ms", round(options.handshake_timeout_s * 1000)),
         ("grpc.max_connection_idle_ms", round(options.idle_timeout_s * 1000)),
+        *_age_options(options),
+        ("grpc.enable_channelz", int(options.is_watched)),
         # Pings are answered, however many: gRPC stops reading while answers wait to be sent. To
         # turn away who sends too many costs it 2 KiB for each ping that has come with them.
         ("grpc.http2.max_ping_strikes", 0),

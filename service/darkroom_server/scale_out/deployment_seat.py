@@ -23,7 +23,7 @@ from darkroom_server.domain.errors import (
     ReplicasLost,
     WorkerLost,
 )
-from darkroom_server.domain.jobs import JobCompleted, JobEvent, JobImage, JobProgress, JobQueued
+from darkroom_server.domain.jobs import JobCompleted, JobEvent, JobProgress, JobQueued
 from darkroom_server.domain.models import Dtype, LoadProgress, LoadStage
 from darkroom_server.engine.active_job import ActiveJob
 from darkroom_server.engine.seat import MAX_JOB_ATTEMPTS
@@ -301,15 +301,12 @@ class DeploymentSeat:
         if isinstance(event, JobCompleted):
             event = active.completed(event, time.monotonic())
         active.stream.put(event)
+        self._metrics.job_told(active, event, time.monotonic())
         match event:
             case JobProgress(completed_step_count=done, total_step_count=total):
-                if not active.is_begun and active.attempt_count == 0:
-                    self._metrics.job_begun(time.monotonic() - active.admitted_s)
                 active.is_begun = True
                 if total:
                     self._table.progressed(job_id, 1 - done / total)
-            case JobImage(content=content):
-                self._metrics.image_made(len(content))
             case JobCompleted():
                 self._end(flight, event)
 

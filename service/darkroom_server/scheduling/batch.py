@@ -16,12 +16,16 @@ from darkroom_server.scheduling.step_costs import StepCosts
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """Steps taken together. `key` is whose cost they have, `group` who took the turn."""
+    """Steps taken together. `key` is whose cost they have, `group` who took the turn.
+
+    `apart_row_count`: rows that waited and had room too, had the step been exact with them.
+    """
 
     key: Hashable
     group: Hashable
     steps: tuple[Step, ...]
     row_count: int
+    apart_row_count: int = 0
 
 
 def room(shape: Shape, costs: StepCosts, shared: SharedRows) -> int:

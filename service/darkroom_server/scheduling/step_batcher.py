@@ -19,7 +19,7 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from darkroom_server.domain.jobs import Job, Priority
 from darkroom_server.scheduling import batch as batches
@@ -187,6 +187,7 @@ class StepBatcher:
         batch = filled(entries, self.costs, self.shared, lead=lead)
         if len(self._promises):
             batch = self._on_time(batch, now_s)
+        batch = replace(batch, apart_row_count=self._apart_row_count(lead, batch))
         counts = Counter(step.job_id for step in batch.steps)
         self._running = frozenset(batch.steps)
         self._running_entries = tuple(
@@ -194,6 +195,17 @@ class StepBatcher:
         )
         self._busy_until_s = now_s + self._takes_s(batch)
         return batch
+
+    def _apart_row_count(self, lead: Entry, batch: Batch) -> int:
+        """Rows that wait and would fill the step, if a step of so many were as exact."""
+        knee = self.costs.knee(batch.key)
+        exact_rows = max(batches.room(lead.shape, self.costs, self.shared), lead.shape.rows)
+        if not lead.shape.exact or exact_rows >= knee:
+            return 0
+        waiting_rows = 0
+        for entry in itertools.islice(self._queue.group(lead), knee):
+            waiting_rows += len(entry.remaining) * entry.shape.rows
+        return max(0, min(knee, waiting_rows) - batch.row_count)
 
     def commit(
         self, batch: Batch, finished: Sequence[Step], duration_s: float, *, learns: bool = True

@@ -13,6 +13,7 @@ import structlog
 #: `json` or `text`; read by the workers too, which inherit the environment.
 LOG_FORMAT_VARIABLE = "DARKROOM_LOG_FORMAT"
 LOG_LEVEL_VARIABLE = "DARKROOM_LOG_LEVEL"
+LOG_PROMPTS_VARIABLE = "DARKROOM_LOG_PROMPTS"
 
 
 #: Below which nothing is written by this process.
@@ -62,6 +63,11 @@ def configure_logs() -> None:
         logger_factory=structlog.WriteLoggerFactory(cast("TextIO", _Lossy(sys.stderr))),
         cache_logger_on_first_use=True,
     )
+
+
+def logs_prompts() -> bool:
+    """Whether the access line of a request may have what its caller wrote."""
+    return os.environ.get(LOG_PROMPTS_VARIABLE, "") == "true"
 
 
 class _Lossy:

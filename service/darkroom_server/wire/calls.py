@@ -14,11 +14,17 @@ from typing import Any
 import grpc
 import structlog
 from google.rpc import status_pb2
+from opentelemetry.trace import INVALID_SPAN, Span
 
 from darkroom_server.domain.errors import DarkroomError
-from darkroom_server.telemetry.metrics import REQUESTS, Metrics
+from darkroom_server.domain.jobs import ImageSpec
+from darkroom_server.telemetry.logs import logs_prompts
+from darkroom_server.telemetry.metric_list import ADMITTED, DEVICE_SECONDS, REFUSED, REQUESTS
+from darkroom_server.telemetry.metrics import Metrics
+from darkroom_server.telemetry.traces import end_span, trace_id
 from darkroom_server.wire.status import (
     internal_status,
+    kind_of,
     retry_pushback_ms,
     status_of,
     unimplemented_status,
@@ -26,6 +32,8 @@ from darkroom_server.wire.status import (
 
 #: In metadata and in HTTP's headers.
 REQUEST_ID_KEY = "x-request-id"
+#: Of a request with more images the first.
+MAX_LOGGED_SEEDS = 4
 _SANE_ID = re.compile(r"[!-~]{1,128}")
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
@@ -37,6 +45,7 @@ class CallNotes:
     `model` is one of the repository, never what a caller made up, which would make a series of a
     metric each. `job_id` is what the workers' log has of it. `rpc` is the method of a remote
     procedure call and `code` its status, also over HTTP, where a stream's own status is 200.
+    `seeds` are a few of those that were used; `prompt` is there where prompts are logged.
     """
 
     request_id: str
@@ -44,16 +53,49 @@ class CallNotes:
     job_id: str = ""
     rpc: str = ""
     code: str = ""
+    version: str = ""
+    seeds: str = ""
+    prompt: str = ""
+    span: Span = INVALID_SPAN
+    metrics: Metrics | None = None
 
     def told(self) -> dict[str, str]:
         """What the access line says of it besides."""
-        values = {"model": self.model, "job_id": self.job_id, "code": self.code}
+        values = {
+            "model": self.model,
+            "version": self.version,
+            "seed": self.seeds,
+            "job_id": self.job_id,
+            "code": self.code,
+            "prompt": self.prompt,
+        }
         return {name: value for name, value in values.items() if value}
 
     def count(self, metrics: Metrics, code: grpc.StatusCode) -> None:
         """Notes and counts how a remote procedure call has ended."""
         self.code = code.name
         metrics.count(REQUESTS, (self.rpc, self.model, code.name))
+
+    def admitted(self) -> None:
+        """Counts the request as accepted."""
+        if self.metrics is not None:
+            self.metrics.count(ADMITTED, (self.model, self.version))
+
+    def refused(self, error: DarkroomError) -> None:
+        """Counts the request as turned away."""
+        if self.metrics is not None:
+            self.metrics.count(REFUSED, (self.model, kind_of(error).reason))
+
+    def used_device(self, key_id: str, device_s: float) -> None:
+        """Counts what the request took of devices, for its key."""
+        if self.metrics is not None:
+            self.metrics.count(DEVICE_SECONDS, (key_id, self.model), device_s)
+
+    def ended(self, status: str = "") -> None:
+        """Ends the span; `status`: what an HTTP call failed with that is no RPC."""
+        failed = status or ("" if self.code in ("", "OK") else self.code)
+        told = {name: value for name, value in self.told().items() if name != "prompt"}
+        end_span(self.span, failed, {"request_id": self.request_id, **told})
 
     def log(self, log: Any, event: str, duration_s: float, *, quiet: bool, **fields: Any) -> None:
         """Writes the access line. `quiet`: of a probe, whose lines would bury the others."""
@@ -67,14 +109,23 @@ _current: ContextVar[CallNotes | None] = ContextVar("call", default=None)
 
 
 def begin_call(notes: CallNotes) -> None:
-    """Makes it the call that the task answers, and its id part of every line logged by it."""
+    """Makes it the call that the task answers, and its ids part of every line logged by it."""
     _current.set(notes)
-    structlog.contextvars.bind_contextvars(request_id=notes.request_id)
+    ids = {"request_id": notes.request_id, "trace_id": trace_id(notes.span)}
+    structlog.contextvars.bind_contextvars(**{name: value for name, value in ids.items() if value})
 
 
 def current_call() -> CallNotes:
     """The notes of the call that the task answers; new ones where no edge has begun it."""
     return _current.get() or CallNotes("")
+
+
+def note_request(notes: CallNotes, spec: ImageSpec) -> None:
+    """Notes what a request asks for, as far as logs may tell."""
+    seeds = [str(seed) for seed in spec.seeds[:MAX_LOGGED_SEEDS]]
+    notes.seeds = ",".join(seeds)
+    if logs_prompts():
+        notes.prompt = spec.prompt
 
 
 def request_id(*given: str | None) -> str:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import AsyncGenerator, Iterable
+from contextlib import aclosing
 from typing import TypeAlias
 
 from darkroom.v1.image_service_pb2 import GenerationEvent
 from darkroom_server.access.caller import current_caller
+from darkroom_server.domain.errors import DarkroomError
 from darkroom_server.domain.jobs import JobCompleted, JobEvent, Priority
 from darkroom_server.domain.keys import Permission, cost_pixel_steps
 from darkroom_server.domain.models import ModelRef
@@ -16,7 +18,8 @@ from darkroom_server.engine.engine import Engine
 from darkroom_server.image_decoding.picture_processes import Pictures
 from darkroom_server.requests.image_requests import ImageRequest
 from darkroom_server.requests.prepare import prepare
-from darkroom_server.wire.calls import current_call
+from darkroom_server.telemetry.traces import trace_job, trace_stages
+from darkroom_server.wire.calls import current_call, note_request
 from darkroom_server.wire.events import EventWriter, RunningModel
 
 #: What happened to the job, None for what comes before it, and the messages that tell of it.
@@ -39,6 +42,30 @@ async def generation_events(
     The request is at the cost of the caller that the edge has named. Raises DarkroomError. Belongs
     to the engine's event loop.
     """
+    told = _events(engine, pictures, ref, request, deadline_s=deadline_s, is_collected=is_collected)
+    call, is_admitted = current_call(), False
+    async with aclosing(told):
+        try:
+            async for one in told:
+                if not is_admitted and not request.validate_only:
+                    call.admitted()
+                is_admitted = True
+                yield one
+        except DarkroomError as error:
+            if not is_admitted:
+                call.refused(error)
+            raise
+
+
+async def _events(
+    engine: Engine,
+    pictures: Pictures,
+    ref: ModelRef,
+    request: ImageRequest,
+    *,
+    deadline_s: float | None,
+    is_collected: bool,
+) -> AsyncGenerator[Told, None]:
     writer = EventWriter(time.time_ns)
     call, caller = current_call(), current_caller()
     await caller.begin(request.task)
@@ -46,6 +73,7 @@ async def generation_events(
         caller.require(Permission.PRIORITIZE)
     async with engine.open(ref, request.task, request_id=call.request_id) as session:
         call.model, call.job_id = session.model.name, session.job_id
+        call.version = str(session.version)
         caller.require_model(session.model)
         if not request.validate_only:
             session.require_room()
@@ -56,6 +84,7 @@ async def generation_events(
             adapters=session.adapters,
             choose_seed=secrets.randbelow,
         )
+        note_request(call, resolved.spec)
         model = RunningModel(
             name=session.model.name,
             version=session.version,
@@ -76,9 +105,12 @@ async def generation_events(
                 caller=caller.name,
                 weight=caller.key.weight,
                 is_collected=is_collected,
+                is_traced=trace_job(call.span, session.job_id),
             )
             yield None, [writer.accepted(session.job_id, resolved, model)]
             async for happened in session.events():
                 if isinstance(happened, JobCompleted):
                     session.count(happened)
+                    trace_stages(call.span, happened, time.time_ns())
+                    call.used_device(caller.key.id, happened.account.device_s)
                 yield happened, writer.write(happened, dropped_count=session.dropped_count)

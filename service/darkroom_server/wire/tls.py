@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
+
+from darkroom_server.wire.certificate_dates import NotGood, expiry_s
+
+#: How often it is looked whether the files are others.
+WATCH_INTERVAL_S = 2.0
 
 log = structlog.get_logger(__name__)
 
@@ -47,6 +53,10 @@ class TlsFiles:
             except ssl.SSLError as error:
                 raise TlsError(f"{self.client_ca} is no CA certificate: {error.reason}") from None
 
+    def written(self) -> tuple[tuple[int, int] | None, ...]:
+        """When the files were written and which they are, to see whether they are others."""
+        return tuple(map(_written, filter(None, (self.certificate, self.key, self.client_ca))))
+
     def read(self) -> Pems:
         """What is in them; raises TlsError as `check` does."""
         self.check()
@@ -64,6 +74,14 @@ class TlsFiles:
     def _pems(self, context: ssl.SSLContext) -> Pems:
         client_ca = None if self.client_ca is None else self.client_ca.read_bytes()
         return Pems(self.certificate.read_bytes(), self.key.read_bytes(), client_ca, context)
+
+
+def _written(file: Path) -> tuple[int, int] | None:
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_ino
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +119,25 @@ class Certificates:
     def _choose(self, connection: ssl.SSLObject, _name: str | None, _of: ssl.SSLContext) -> None:
         connection.context = self.current.context
 
+    async def watch(self) -> None:
+        """Reads the files again whenever they are others, as where a secret is mounted."""
+        known = self._files.written()
+        while True:
+            await asyncio.sleep(WATCH_INTERVAL_S)
+            if (written := self._files.written()) != known:
+                known = written
+                await asyncio.to_thread(self.reload)
+
     def reload(self) -> None:
-        """Reads the files again; what is wrong with them is logged, and those before stay."""
+        """Reads the files again; what is wrong with them is logged, and those before stay.
+
+        So it is with a certificate that has expired: clients would refuse it.
+        """
         try:
-            self.current = self._files.read()
-        except TlsError as error:
+            pems = self._files.read()
+            expiry_s(self._files.certificate, self._files.key)
+            self.current = pems
+        except (TlsError, NotGood) as error:
             log.error("certificates not read again; those before still count", problem=str(error))
         else:
             log.info("certificates read", certificate=str(self._files.certificate))

@@ -30,6 +30,9 @@ class WorkerCounters:
         self._compile_counts = compile_counts
         self._step_count_by_rows: Counter[int] = Counter()
         self._capacity_row_count = 0
+        self._apart_row_count = 0
+        self._step_count_by_s: Counter[float] = Counter()
+        self._freed_count_by_s: Counter[float] = Counter()
         #: What steps cost, where they are shared.
         self._costs: StepCosts | None = None
         self._told = WorkerStats()
@@ -44,6 +47,18 @@ class WorkerCounters:
         """Counts a step of so many rows, of the so many that were allowed."""
         self._step_count_by_rows[row_count] += 1
         self._capacity_row_count += capacity_row_count
+
+    def note_step_s(self, duration_s: float) -> None:
+        """Counts what a step took."""
+        self._step_count_by_s[to_two_digits(duration_s)] += 1
+
+    def note_apart(self, row_count: int) -> None:
+        """Counts rows that waited and had room in a step, had it been exact with them."""
+        self._apart_row_count += row_count
+
+    def note_freed(self, duration_s: float) -> None:
+        """Counts what it took from the end of a caller until its work held nothing up."""
+        self._freed_count_by_s[to_two_digits(duration_s)] += 1
 
     def due_s(self) -> float:
         """When `news` has something to tell; infinite while nothing has changed."""
@@ -64,6 +79,9 @@ class WorkerCounters:
         return WorkerStats(
             step_count_by_rows=tuple(sorted(self._step_count_by_rows.items())),
             capacity_row_count=self._capacity_row_count,
+            apart_row_count=self._apart_row_count,
+            step_count_by_s=tuple(sorted(self._step_count_by_s.items())),
+            freed_count_by_s=tuple(sorted(self._freed_count_by_s.items())),
             prompt_cache_hit_count=0 if prompts is None else prompts.hit_count,
             prompt_cache_miss_count=0 if prompts is None else prompts.miss_count,
             prompt_cache_bytes=0 if prompts is None else prompts.held_bytes,
@@ -73,6 +91,11 @@ class WorkerCounters:
             is_proving=is_proving,
             costs=() if self._costs is None else _by_size(self._costs),
         )
+
+
+def to_two_digits(duration_s: float) -> float:
+    """A duration as it is told: of all that there are, few differ in two digits."""
+    return float(f"{max(0.0, duration_s):.1e}")
 
 
 def _by_size(costs: StepCosts) -> tuple[SizeCost, ...]:

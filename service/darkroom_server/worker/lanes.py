@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from darkroom_server.backends.base import ImageArray
 from darkroom_server.domain.jobs import (
@@ -16,6 +16,9 @@ from darkroom_server.domain.jobs import (
     JobImage,
     JobPreview,
     JobTimings,
+    StageSpan,
+    WorkAccount,
+    WorkStage,
 )
 from darkroom_server.worker.encoding import encode_image, encode_preview, fitted_size
 from darkroom_server.worker.failures import attempt
@@ -29,10 +32,11 @@ class JobRecord:
     job: Job
     submitted_s: float
     started_s: float = 0.0
-    encode_s: float = 0.0
-    denoise_s: float = 0.0
-    decode_s: float = 0.0
-    compress_s: float = 0.0
+    seconds: dict[WorkStage, float] = field(default_factory=lambda: dict.fromkeys(WorkStage, 0.0))
+    spans: dict[WorkStage, StageSpan] = field(default_factory=dict)
+    device_s: float = 0.0
+    #: Jobs that took a step with it, in order; kept of one that is traced.
+    shared_with: dict[str, None] = field(default_factory=dict)
     peak_memory_bytes: int = 0
     cut_fields: tuple[str, ...] = ()
     other_size_px: tuple[int, int] | None = None
@@ -41,13 +45,34 @@ class JobRecord:
     #: The fullest step so far.
     batch: BatchShare | None = None
 
-    def note_step(self, share: BatchShare, duration_s: float) -> None:
-        """Books a step that the job took part in."""
-        self.denoise_s += duration_s
+    def note(self, stage: WorkStage, from_s: float, until_s: float) -> None:
+        """Books work on the job alone, the compressing of its images beside the device."""
+        duration_s = until_s - from_s
+        self.seconds[stage] += duration_s
+        if stage is not WorkStage.COMPRESS:
+            self.device_s += duration_s
+        known = self.spans.get(stage)
+        begin_s = from_s - self.submitted_s if known is None else known.begin_s
+        self.spans[stage] = StageSpan(stage, begin_s, until_s - self.submitted_s)
+
+    def note_step(
+        self, share: BatchShare, from_s: float, until_s: float, *, jobs: Iterable[str] = ()
+    ) -> None:
+        """Books a step that the job took part in, with those jobs."""
+        others_share = 1 - share.request_image_count / share.batch_image_count
+        self.note(WorkStage.DENOISE, from_s, until_s)
+        self.device_s -= (until_s - from_s) * others_share
+        if self.job.is_traced:
+            room = MAX_TRACED_NEIGHBOURS - len(self.shared_with)
+            others = (one for one in jobs if one not in self.shared_with)
+            self.shared_with.update(dict.fromkeys(itertools.islice(others, room)))
+            self.shared_with.pop(self.job.job_id, None)
         if self.batch is None or share.batch_image_count > self.batch.batch_image_count:
             self.batch = share
 
 
+#: Jobs that a trace names as having shared a step.
+MAX_TRACED_NEIGHBOURS = 32
 #: Previews that may wait for the lane: no more are painted, so that they never hold up images.
 MAX_WAITING_PREVIEWS = 16
 PREVIEW_QUALITY = 80
@@ -128,7 +153,7 @@ class CompressLane:
             metadata = {"prompt": spec.prompt, "seed": str(seed), "steps": str(spec.step_count)}
         content = encode_image(image.pixels, spec.output, metadata=metadata)
         now_s = self._clock()
-        record.compress_s += now_s - started_s
+        record.note(WorkStage.COMPRESS, started_s, now_s)
         record.sent_image_count += 1
         height_px, width_px = image.pixels.shape[:2]
         if (width_px, height_px) != (spec.width_px, spec.height_px):
@@ -157,14 +182,19 @@ def _completed(record: JobRecord, now_s: float) -> JobCompleted:
         image_count=record.sent_image_count,
         timings=JobTimings(
             queue_s=record.started_s - record.submitted_s,
-            encode_s=record.encode_s,
-            denoise_s=record.denoise_s,
-            decode_s=record.decode_s,
-            compress_s=record.compress_s,
+            encode_s=record.seconds[WorkStage.ENCODE],
+            denoise_s=record.seconds[WorkStage.DENOISE],
+            decode_s=record.seconds[WorkStage.DECODE],
+            compress_s=record.seconds[WorkStage.COMPRESS],
             total_s=now_s - record.submitted_s,
         ),
         batch=record.batch,
         peak_device_memory_bytes=record.peak_memory_bytes,
         cut_fields=record.cut_fields,
         other_size_px=record.other_size_px,
+        account=WorkAccount(
+            device_s=record.device_s,
+            spans=tuple(record.spans.values()),
+            shared_with=tuple(record.shared_with),
+        ),
     )

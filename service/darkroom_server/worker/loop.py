@@ -89,6 +89,8 @@ class WorkerLoop(Generic[OneJob]):
         #: Whether a command came since the last tick began.
         self._has_news = False
         self._stopping = False
+        #: When the callers left whose jobs still may be in the step that runs.
+        self._freed_since_s: list[float] = []
         self._positions_s = -math.inf
 
     def post(self, command: Command) -> None:
@@ -99,7 +101,9 @@ class WorkerLoop(Generic[OneJob]):
                     refused = self._runner.admit(job, self._clock(), is_promised=is_promised)
                     if refused is not None:
                         self._jobs.refuse(job.job_id, refused)
-                case CancelJob(job_id):
+                case CancelJob(job_id, since_s):
+                    if since_s is not None and job_id in self._jobs:
+                        self._freed_since_s.append(since_s)
                     self._jobs.drop(job_id)
                 case StopWorker():
                     self._stopping = True
@@ -127,6 +131,7 @@ class WorkerLoop(Generic[OneJob]):
         with self._lock:
             self._has_news = False
             now_s = self._clock()
+            self._note_freed(now_s)
             self._fail_late(now_s)
             planned = self._runner.plan(now_s)
             self._report_positions(now_s)
@@ -157,6 +162,12 @@ class WorkerLoop(Generic[OneJob]):
             self._report_positions(now_s)
             self._report_counts()
             return not self._stopping
+
+    def _note_freed(self, now_s: float) -> None:
+        """No step runs: what was cancelled meanwhile takes nothing any more."""
+        for since_s in self._freed_since_s:
+            self._counters.note_freed(now_s - since_s)
+        self._freed_since_s.clear()
 
     def _fail_late(self, now_s: float) -> None:
         for job in self._jobs.expired(now_s):

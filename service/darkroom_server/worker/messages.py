@@ -24,9 +24,13 @@ class SubmitJob:
 
 @dataclass(frozen=True, slots=True)
 class CancelJob:
-    """Stop this job at the next step; no event of it follows."""
+    """Stop this job at the next step; no event of it follows.
+
+    `since_s`: when its caller left, on the system's monotonic clock; None where none has.
+    """
 
     job_id: str
+    since_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +110,9 @@ class WorkerStats:
     `recompile_count`: graphs compiled after the warm-up. `uncompiled_step_count`: steps whose
     shapes the warm-up did not have. `proved_row_count`: rows of the largest step that was proved
     exact; `is_proving`: whether more is being tried. `costs`: what is known by size.
+    `apart_row_count`: rows that had room in a step and were kept apart for exactness.
+    `step_count_by_s`: steps by their seconds, in two digits; `freed_count_by_s`: jobs that were
+    cancelled, by the seconds until they took nothing any more.
     """
 
     step_count_by_rows: tuple[tuple[int, int], ...] = ()
@@ -118,6 +125,9 @@ class WorkerStats:
     proved_row_count: int = 0
     is_proving: bool = False
     costs: tuple[SizeCost, ...] = ()
+    apart_row_count: int = 0
+    step_count_by_s: tuple[tuple[float, int], ...] = ()
+    freed_count_by_s: tuple[tuple[float, int], ...] = ()
 
     @property
     def step_count(self) -> int:

@@ -4,6 +4,7 @@ Nothing here may touch a device or start a thread: every worker is forked from t
 """
 
 import importlib
+import logging
 import os
 import pkgutil
 
@@ -11,7 +12,11 @@ import pkgutil
 # from this one could use none any more; asked of the driver's library, nothing is touched.
 os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"
 
-from darkroom_server.backends.diffusers import families, loader
+# What these say of optional parts of theirs when they are imported, nobody who serves can use.
+for _noisy in ("torchao", "torch.utils._pytree"):
+    logging.getLogger(_noisy).setLevel(logging.ERROR)
+
+from darkroom_server.backends.diffusers import families, loader  # noqa: E402
 
 __all__ = ["loader"]
 

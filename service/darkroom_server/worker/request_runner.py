@@ -232,17 +232,25 @@ class RequestRunner:
         started_s = self._clock()
         self._free_s = started_s + (self._costs.run_s(specs[0], image_count) or 0.0)
 
+        stepped_s: float | None = None
+
         def on_step(done_count: int, step_count: int) -> None:
+            nonlocal stepped_s
+            now_s = self._clock()
             self._counters.note_step(image_count, capacity_row_count=self._batcher.max_images)
+            # What comes before a run's first step also encodes.
+            if stepped_s is not None:
+                self._counters.note_step_s(now_s - stepped_s)
+            stepped_s = now_s
             if not (attend() and self._note_step(parts, done_count, step_count)):
                 raise Cancelled("Nobody waits for the images any more.")
 
         made = attempt(lambda: self._model.run(specs, on_step))
         if not isinstance(made, DarkroomError):
-            duration_s = self._clock() - started_s
+            ended_s = self._clock()
             with self._jobs.lock:
-                self._costs.learn(specs[0], image_count, duration_s)
-            self._note_run(parts, image_count, duration_s)
+                self._costs.learn(specs[0], image_count, ended_s - started_s)
+            self._note_run(parts, image_count, started_s, ended_s)
             for part, arrays in zip(parts, made, strict=True):
                 for place, pixels in zip(part.places, arrays, strict=True):
                     self._finish(place, part.running, pixels)
@@ -285,16 +293,19 @@ class RequestRunner:
                 self._jobs.report_progress(running, now_s)
         return bool(live)
 
-    def _note_run(self, parts: Sequence[_Part], image_count: int, duration_s: float) -> None:
+    def _note_run(
+        self, parts: Sequence[_Part], image_count: int, from_s: float, until_s: float
+    ) -> None:
         """Books a run with its jobs: encoding and decoding are part of it."""
         number = str(next(self._batch_numbers))
+        jobs = [part.running.job.job_id for part in parts]
         for part in parts:
             share = BatchShare(
                 batch_id=number,
                 batch_image_count=image_count,
                 request_image_count=len(part.places),
             )
-            part.running.record.note_step(share, duration_s)
+            part.running.record.note_step(share, from_s, until_s, jobs=jobs)
 
     def _finish(self, place: ImagePlace, running: RequestJob, pixels: ImageArray) -> None:
         """Hands an image to the compress lane, unless its job has ended meanwhile."""

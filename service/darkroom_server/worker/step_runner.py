@@ -17,7 +17,7 @@ import structlog
 from darkroom_server.backends.base import Encoded, Inputs, OneTrajectory, Outputs, StepModel
 from darkroom_server.backends.prompt_cache import PromptCache
 from darkroom_server.domain.errors import DarkroomError, OutOfDeviceMemory
-from darkroom_server.domain.jobs import BatchShare, ImageSpec, Job, Reproducibility
+from darkroom_server.domain.jobs import BatchShare, ImageSpec, Job, Reproducibility, WorkStage
 from darkroom_server.scheduling.admission import decide
 from darkroom_server.scheduling.batch import Batch
 from darkroom_server.scheduling.entry import Shape, Step
@@ -151,6 +151,7 @@ class StepRunner(Generic[Encoded, OneTrajectory, Inputs, Outputs]):
     def _take(self, batch: Batch, attend: Attend) -> None:
         """One step of every image of the batch; those that begin are made ready before."""
         del attend  # A step is over before anything would be late.
+        self._counters.note_apart(batch.apart_row_count)
         ready = filter(None, map(self._ready, batch.steps))
         # Those of equally many rows together: what exact steps compute by image then goes at once.
         started = self._still_here(sorted(ready, key=lambda image: image.row_count))
@@ -166,7 +167,7 @@ class StepRunner(Generic[Encoded, OneTrajectory, Inputs, Outputs]):
             steps = [image.step for image in finished]
             learns = is_whole and self._tells_cost(batch)
             self._batcher.commit(batch, steps, duration_s, learns=learns)
-        self._report_progress(stepped, duration_s)
+        self._report_progress(stepped, started_s, started_s + duration_s)
         for image in finished:
             self._finish(image)
 
@@ -182,11 +183,14 @@ class StepRunner(Generic[Encoded, OneTrajectory, Inputs, Outputs]):
         return not (is_first and self._costs.knows(batch.key))
 
     def _report_progress(
-        self, stepped: Sequence[RunningImage[Encoded, OneTrajectory]], duration_s: float
+        self,
+        stepped: Sequence[RunningImage[Encoded, OneTrajectory]],
+        from_s: float,
+        until_s: float,
     ) -> None:
         """Books the step with its jobs, and reports what they want to know."""
         number, now_s = next(self._batch_numbers), self._clock()
-        jobs = {id(image.running): image.running for image in stepped}
+        jobs = {image.step.job_id: image.running for image in stepped}
         for running in jobs.values():
             own_count = sum(image.running is running for image in stepped)
             share = BatchShare(
@@ -194,7 +198,7 @@ class StepRunner(Generic[Encoded, OneTrajectory, Inputs, Outputs]):
                 batch_image_count=len(stepped),
                 request_image_count=own_count,
             )
-            running.record.note_step(share, duration_s)
+            running.record.note_step(share, from_s, until_s, jobs=jobs)
             self._jobs.report_progress(running, now_s, share)
         wanted = [image for image in stepped if image.wants_preview]
         self._preview(wanted[: self._lane.reserve_previews(len(wanted))])
@@ -251,9 +255,9 @@ class StepRunner(Generic[Encoded, OneTrajectory, Inputs, Outputs]):
             running.encoded = self._model.encode(spec)
             running.record.cut_fields = self._model.cut_fields(spec)
         running.trajectories[image_index] = self._model.begin(spec, running.encoded, image_index)
-        duration_s = self._clock() - started_s
-        running.record.encode_s += duration_s
-        self._learn_besides(running, "begin", duration_s)
+        ended_s = self._clock()
+        running.record.note(WorkStage.ENCODE, started_s, ended_s)
+        self._learn_besides(running, "begin", ended_s - started_s)
 
     def _denoise(self, images: Sequence[RunningImage[Encoded, OneTrajectory]]) -> bool:
         """One shared evaluation; whether it ran whole.
@@ -266,12 +270,14 @@ class StepRunner(Generic[Encoded, OneTrajectory, Inputs, Outputs]):
             self._denoise(images[:count])
             self._denoise(images[count:])
             return False
+        started_s = self._clock()
         outputs = attempt(lambda: self._evaluate(images))
         if not isinstance(outputs, DarkroomError):
             self._scatter(images, outputs)
             self._model.wait()
             row_count = sum(image.row_count for image in images)
             self._counters.note_shared_step(row_count, self._costs)
+            self._counters.note_step_s(self._clock() - started_s)
             return True
         if len(images) == 1:
             self._jobs.fail(images[0].step.job_id, outputs)
@@ -315,10 +321,10 @@ class StepRunner(Generic[Encoded, OneTrajectory, Inputs, Outputs]):
         if isinstance(pixels, DarkroomError):
             self._jobs.fail(image.step.job_id, pixels)
             return
-        duration_s = self._clock() - started_s
-        running.record.decode_s += duration_s
+        ended_s = self._clock()
+        running.record.note(WorkStage.DECODE, started_s, ended_s)
         running.record.peak_memory_bytes = self._model.peak_memory_bytes()
-        self._learn_besides(running, "decode", duration_s)
+        self._learn_besides(running, "decode", ended_s - started_s)
         index = image.step.image_index
         finished = FinishedImage(index, pixels, image.trajectory.is_filtered)
         running.note_decoded(index)

@@ -314,7 +314,7 @@ async def test_labels_move_to_versions_that_serve_and_back(root: Path, is_explic
 async def test_a_label_is_refused_that_cannot_be(root: Path) -> None:
     async with explicit(root) as engine:
         await load(engine)
-        with pytest.raises(VersionNotReady, match="version 1 of fake is unloaded"):
+        with pytest.raises(VersionNotReady, match="darkroom models load fake --version 1"):
             await engine.control.set_label("fake", "stable", "1")
         with pytest.raises(ModelNotFound):
             await engine.control.set_label("fake", "stable", "9")

@@ -49,13 +49,15 @@ def root(tmp_path: Path) -> Path:
 
 
 @asynccontextmanager
-async def polling(root: Path, *, settle_s: float = 0.0) -> AsyncIterator[Engine]:
+async def polling(
+    root: Path, *, settle_s: float = 0.0, metrics: Metrics | None = None
+) -> AsyncIterator[Engine]:
     options = EngineOptions(
         model_repository=root,
         threads_per_worker=lambda _: 1,
         control=ControlOptions(poll_s=0.05, settle_s=settle_s),
     )
-    engine = Engine(options, Metrics())
+    engine = Engine(options, metrics or Metrics())
     await engine.start()
     try:
         yield engine
@@ -100,12 +102,20 @@ async def picture(engine: Engine, seed: int, version: str = "") -> tuple[int, st
 
 
 async def test_a_new_version_takes_over_and_the_old_one_leaves(root: Path) -> None:
-    async with polling(root) as engine:
+    metrics = Metrics()
+    async with polling(root, metrics=metrics) as engine:
         await serves(engine, 1)
+        assert "darkroom_model_swaps_total{" not in metrics.render("")[0].decode()
         add_version(root, 2)
         await serves(engine, 2)
         await until(engine, lambda: states(engine)[1] is VersionState.UNLOADED)
         assert (await picture(engine, 1))[0] == 2
+        (swaps,) = [
+            line
+            for line in metrics.render("")[0].decode().splitlines()
+            if line.startswith("darkroom_model_swaps_total{")
+        ]
+        assert swaps.endswith(" 1.0")
 
 
 async def test_a_request_ends_on_the_version_it_began_with(root: Path) -> None:

@@ -76,7 +76,9 @@ class FakeSession:
         caller: str = "",
         weight: float = 1.0,
         is_collected: bool = False,
+        is_traced: bool = False,
     ) -> None:
+        del is_traced
         self.spec, self.is_collected = spec, is_collected
         self.caller, self.weight = caller, weight
         self.remaining_s = None if deadline_s is None else deadline_s - time.monotonic()

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import pytest
 from fastapi import FastAPI
 
-from darkroom_server.telemetry.metrics import HTTP_REQUESTS, Metrics
+from darkroom_server.telemetry.metric_list import HTTP_REQUESTS
+from darkroom_server.telemetry.metrics import Metrics
 from tests.integration.rpc.fake_engine import FOREVER, FakeEngine, image
 from tests.unit.gateway.http_calls import client_of
 from tests.unit.gateway.test_server import app_of

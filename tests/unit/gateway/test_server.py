@@ -15,7 +15,8 @@ from darkroom_server.engine.undelivered import Undelivered
 from darkroom_server.gateway.connect import Servicers
 from darkroom_server.gateway.server import HttpOptions, build_app
 from darkroom_server.rpc.server import servicers
-from darkroom_server.telemetry.metrics import IMAGES, Metrics
+from darkroom_server.telemetry.metric_list import IMAGES
+from darkroom_server.telemetry.metrics import Metrics
 from tests.unit.example_models import SDXL
 from tests.unit.image_decoding.pictures_here import PicturesHere
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from darkroom_server.domain.errors import ModelNotFound, ModelUnavailable
@@ -57,6 +59,33 @@ def test_without_a_name_the_first_model_that_does_the_task_is_meant(
     scan: RepositoryScan, task: Task | None, found: str
 ) -> None:
     assert resolve_model(scan, "", task).info.name == found
+
+
+@pytest.mark.parametrize(
+    ("task", "found"),
+    [
+        pytest.param(Task.TEXT_TO_IMAGE, "c-fake", id="does-it"),
+        pytest.param(None, "c-fake", id="any-task"),
+    ],
+)
+def test_the_default_model_is_the_one_that_was_named(
+    scan: RepositoryScan, task: Task | None, found: str
+) -> None:
+    assert resolve_model(replace(scan, default_model="c-fake"), "", task).info.name == found
+
+
+def test_a_default_model_that_is_not_there_is_told(scan: RepositoryScan) -> None:
+    with pytest.raises(ModelNotFound, match="gone"):
+        resolve_model(replace(scan, default_model="gone"), "")
+    with pytest.raises(ModelUnavailable):
+        resolve_model(replace(scan, default_model="d-broken"), "")
+
+
+def test_a_task_that_the_default_model_does_not_do_is_anothers(repository: Repository) -> None:
+    repository.fake("a", 1)
+    repository.fake("b", 1, config="tasks: TASK_TEXT_TO_IMAGE")
+    scan = replace(repository.scan(), default_model="b")
+    assert resolve_model(scan, "", Task.FILL).info.name == "a"
 
 
 def test_a_model_of_which_nothing_serves_is_never_the_default(repository: Repository) -> None:

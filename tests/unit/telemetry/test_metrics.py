@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from darkroom_server.telemetry.metrics import (
+from darkroom_server.telemetry.metric_list import (
     METRICS,
     PROMPT_CACHE_BYTES,
     REQUESTS,
@@ -11,12 +11,12 @@ from darkroom_server.telemetry.metrics import (
     VERSION_LABELS,
     Metric,
     MetricKind,
-    Metrics,
 )
+from darkroom_server.telemetry.metrics import Metrics
 
 LABELS = ("tiny", "1")
 #: Labels as `scraped` orders them.
-ORDER = ("method", "model", "version", "code", "le")
+ORDER = ("method", "model", "version", "code", "stage", "state", "le")
 
 
 def scraped(metrics: Metrics) -> dict[tuple[str, ...], float]:
@@ -60,6 +60,8 @@ def test_a_version_is_at_zero_before_anything_happens() -> None:
     for metric in METRICS:
         if metric.labels == VERSION_LABELS:
             assert values[metric.name + suffixes[metric.kind], *LABELS] == 0
+        for value in metric.values:
+            assert values[metric.name + suffixes[metric.kind], *LABELS, value] == 0
     assert not [key for key in values if key[0] == REQUESTS.name]
 
 

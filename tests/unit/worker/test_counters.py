@@ -77,7 +77,8 @@ def test_a_loop_tells_of_shared_steps_as_often_as_is_due_and_also_when_idle() ->
     bench.ticks(round(STATS_INTERVAL_S / TICK_S))
     bench.lane.close()
     last = stats_of(bench.reports)[-1]
-    assert replace(last, costs=()) == WorkerStats(
+    assert sum(count for _, count in last.step_count_by_s) == 4
+    assert replace(last, costs=(), step_count_by_s=()) == WorkerStats(
         step_count_by_rows=((1, 1), (2, 3)), capacity_row_count=4 * MAX_BATCH_SIZE
     )
     (cost,) = last.costs
@@ -99,7 +100,7 @@ def test_only_steps_that_ran_count(prompt: str, expected: WorkerStats | None) ->
     bench.loop.post(shared("a", step_count=1, prompt=prompt))
     bench.ticks(1)
     bench.lane.close()
-    told = [replace(one, costs=()) for one in stats_of(bench.reports)]
+    told = [replace(one, costs=(), step_count_by_s=()) for one in stats_of(bench.reports)]
     assert told == ([] if expected is None else [expected])
 
 
@@ -111,7 +112,9 @@ def test_a_loop_of_whole_requests_counts_the_images_of_each_step() -> None:
     bench.ticks(1)
     bench.lane.close()
     told = stats_of(bench.reports)
-    assert told[-1] == WorkerStats(step_count_by_rows=((2, 4),), capacity_row_count=16)
+    assert told[-1] == WorkerStats(
+        step_count_by_rows=((2, 4),), capacity_row_count=16, step_count_by_s=((STEP_S, 3),)
+    )
     # The first step is told at once, and one more once a second.
     assert [stats.step_count for stats in told] == [1, 1 + round(STATS_INTERVAL_S / STEP_S), 4]
 

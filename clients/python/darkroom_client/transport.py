@@ -1,0 +1,38 @@
+"""What the transport's own words mean when a connection cannot be made, as far as they tell."""
+
+from __future__ import annotations
+
+import enum
+
+
+class TransportFault(enum.Enum):
+    """Why there is no connection; the value says what a caller of this package can do about it."""
+
+    PLAINTEXT_SERVER = "the server speaks no TLS there: leave `credentials` out"
+    EXPIRED = "the server's certificate has expired, or a clock is wrong"
+    UNKNOWN_CA = (
+        "the server's certificate is of no CA that is trusted: name it, "
+        "credentials=tls_credentials(ca=...)"
+    )
+    OTHER_NAME = "the server's certificate is for another name: call it by one that it has"
+    CLOSED = (
+        "the server closed the connection at once: it may speak TLS, "
+        "credentials=tls_credentials(...), or ask for a certificate of the client"
+    )
+
+
+#: Words of gRPC and its TLS, the more telling first.
+_SIGNS = (
+    ("WRONG_VERSION_NUMBER", TransportFault.PLAINTEXT_SERVER),
+    ("certificate has expired", TransportFault.EXPIRED),
+    ("certificate is not yet valid", TransportFault.EXPIRED),
+    ("CERTIFICATE_VERIFY_FAILED", TransportFault.UNKNOWN_CA),
+    ("Hostname Verification", TransportFault.OTHER_NAME),
+    ("Socket closed", TransportFault.CLOSED),
+    ("Connection reset", TransportFault.CLOSED),
+)
+
+
+def fault_of(message: str) -> TransportFault | None:
+    """The fault that a status of the transport tells of; None where it is another, or none."""
+    return next((fault for sign, fault in _SIGNS if sign in message), None)
