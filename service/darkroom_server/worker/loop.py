@@ -166,7 +166,7 @@ class WorkerLoop(Generic[OneJob]):
     def _report_positions(self, now_s: float) -> None:
         if now_s - self._positions_s >= POSITIONS_INTERVAL_S:
             self._positions_s = now_s
-            self._jobs.report_positions(lambda ids: self._runner.estimates_s(ids, now_s))
+            self._jobs.report_positions(lambda ids: self._runner.estimates_s(ids, now_s), now_s)
 
     def _report_counts(self) -> None:
         if (stats := self._counters.news(self._clock())) is not None:

@@ -308,6 +308,6 @@ class RequestRunner:
             running.made_count += 1
             running.running_count -= 1
             if running.made_count == len(running.job.spec.seeds):
-                self._jobs.end(place.job_id)
+                self._jobs.end(place.job_id, self._clock())
         running.record.peak_memory_bytes = self._model.peak_memory_bytes()
         self._lane.submit(running.record, FinishedImage(place.image_index, pixels))

@@ -329,7 +329,7 @@ class StepRunner(Generic[Encoded, OneTrajectory, Inputs, Outputs]):
         finished = FinishedImage(index, pixels, image.trajectory.is_filtered)
         running.note_decoded(index)
         if running.is_decoded:
-            self._jobs.end(image.step.job_id)
+            self._jobs.end(image.step.job_id, self._clock())
         self._lane.submit(running.record, finished)
 
     def _learn_besides(
