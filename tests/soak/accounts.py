@@ -16,10 +16,12 @@ from darkroom.v1.image_service_pb2 import GenerateRequest, GenerationEvent
 from darkroom.v1.image_service_pb2_grpc import ImageServiceStub
 
 #: How long anything is waited for: a bound against hanging, not an expectation.
-PATIENCE_S = 20.0
+PATIENCE_S = 120.0
 EDGE_PX, STEP_COUNT = 16, 6
 #: Pauses of one that was turned away.
 RETRY_S = 0.1
+#: Channels of one process share a connection unless they are told not to.
+OWN_CONNECTION = (("grpc.use_local_subchannel_pool", 1),)
 
 
 @dataclass(slots=True)
@@ -80,8 +82,10 @@ class Crowd:
             return "hung up"
         except grpc.aio.AioRpcError as error:
             code = error.code()
-            is_lost = code is grpc.StatusCode.DEADLINE_EXCEEDED
-            return "lost" if is_lost else code.name
+            if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+                return "lost"
+            is_cut = code is grpc.StatusCode.CANCELLED and bool(events)
+            return "cut off without a reason" if is_cut else code.name
         self._check(seed, events, account)
         return "made"
 
@@ -100,7 +104,7 @@ class Crowd:
         is_over = asyncio.Event()
 
         async def caller() -> None:
-            async with grpc.aio.insecure_channel(self._address) as channel:
+            async with grpc.aio.insecure_channel(self._address, OWN_CONNECTION) as channel:
                 stub = ImageServiceStub(channel)
                 while not is_over.is_set():
                     if await self.ask(stub, account) not in ("made", "hung up"):

@@ -122,6 +122,14 @@ async def stop_a_worker(stand: Stand) -> None:
     await until(lambda: not _is_alive(pid))
 
 
+async def stop_an_orphan(stand: Stand) -> None:
+    """The same of a worker whose fork server was killed, after which nothing is told of it."""
+    fork_server = await until(stand.fork_server)
+    os.kill(fork_server, signal.SIGKILL)
+    await until(lambda: not _is_alive(fork_server))
+    await stop_a_worker(stand)
+
+
 async def hang_up_signals(stand: Stand) -> None:
     """SIGHUP to all processes of the service, as when a terminal is closed."""
     for _ in range(stand.count):
@@ -201,6 +209,7 @@ FAULTS: list[tuple[Fault, tuple[grpc.StatusCode, ...]]] = [
     (kill_workers, ()),
     (kill_fork_server, ()),
     (stop_a_worker, ()),
+    (stop_an_orphan, ()),
     (hang_up_signals, ()),
     (callers_leave, ()),
     (readers_stop, ()),
@@ -282,7 +291,8 @@ def test_what_is_told_to_stop_ends_every_call(tmp_path: Path, count: int) -> Non
         assert server.process.wait(PATIENCE_S) == 0
     print(f"| SIGTERM | {count} | {dict(account.outcomes)} |")
     assert account.asked_count == count
-    account.require_sound(UNAVAILABLE)
+    # gRPC itself cancels what had come, and had not been heard of yet: nothing was done for it.
+    account.require_sound(UNAVAILABLE, grpc.StatusCode.CANCELLED)
 
 
 #: Limits of the process, as `prlimit` sets them.
