@@ -96,18 +96,9 @@ class ServerConfig(BaseSettings):
         default=2.0,
         description="Seconds that files without a manifest must have stood still.",
     )
-    host: str = Field(
-        default="127.0.0.1",
-        description="Address to listen on.",
-    )
-    grpc_port: Port = Field(
-        default=8001,
-        description="Port for gRPC; 0 picks one.",
-    )
-    http_port: Port = Field(
-        default=8000,
-        description="Port for HTTP; 0 picks one.",
-    )
+    host: str = Field(default="127.0.0.1", description="Address to listen on.")
+    grpc_port: Port = Field(default=8001, description="Port for gRPC; 0 picks one.")
+    http_port: Port = Field(default=8000, description="Port for HTTP; 0 picks one.")
     cors_origins: list[str] = Field(
         default=[],
         description="Origins whose pages may call the HTTP port, such as https://example.com; "
@@ -184,6 +175,11 @@ class ServerConfig(BaseSettings):
     prompt_cache_bytes: Annotated[int, Field(ge=0)] = Field(
         default=256 << 20,
         description="Most that prompt embeddings kept by a worker take; 0: none are kept.",
+    )
+    checkpoint_bytes: Annotated[int, Field(ge=0)] = Field(
+        default=256 << 20,
+        description="Most that a worker's pictures on their way take where they are kept every "
+        "three steps, to go on from there if it dies; 0: they begin anew.",
     )
     worker_hang_limit_s: Annotated[float, Field(ge=0)] = Field(
         default=600.0,
