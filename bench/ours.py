@@ -10,6 +10,7 @@ from darkroom_server.model_config.bounds import MAX_ROW_COUNT
 from darkroom_server.scheduling.admission import decide
 from darkroom_server.scheduling.batch import Batch
 from darkroom_server.scheduling.entry import Shape, Step
+from darkroom_server.scheduling.likely import LikelyBounds
 from darkroom_server.scheduling.step_batcher import StepBatcher
 from darkroom_server.scheduling.step_costs import StepCosts
 
@@ -27,8 +28,11 @@ class SharedSteps:
         self._batcher = StepBatcher(costs)
         self._left: dict[str, tuple[Arrival, int]] = {}
         self._taken: tuple[Batch, list[Step], float] | None = None
-        #: Seconds from arrival to image, as told at admission, by request.
+        #: Seconds from arrival to image, as told at admission, by request; and those within which
+        #: it likely is there.
         self.estimates_s: dict[int, float] = {}
+        self.bounds_s: dict[int, float] = {}
+        self._bounds = LikelyBounds()
         #: Requests turned away at the door.
         self.refused: set[int] = set()
 
@@ -45,6 +49,9 @@ class SharedSteps:
         self.estimates_s[arrival.index] = forecast.done_s
         self._left[job.job_id] = (arrival, arrival.step_count)
         self._batcher.add(job, shape, now_s, admission=admitted)
+        self.bounds_s[arrival.index] = self._bounds.tell(
+            job.job_id, forecast.done_s, now_s, waits=self._batcher.ahead_count(job.job_id) > 0
+        )
 
     def cancel(self, index: int) -> None:
         """Removes a job."""
@@ -73,6 +80,8 @@ class SharedSteps:
             (self._left.pop(step.job_id)[0].index, now_s + step_s + decoded * decode_s)
             for decoded, step in enumerate(finished, start=1)
         )
+        for index, done_s in ended:
+            self._bounds.ended(str(index), done_s)
         worked_on = tuple(int(step.job_id) for step in batch.steps)
         return Turn(step_s + len(finished) * decode_s, ended, worked_on)
 
@@ -95,6 +104,7 @@ class SharedSteps:
 
     def _forget(self, job_id: str) -> None:
         self._batcher.remove(job_id)
+        self._bounds.forget(job_id)
         self._left.pop(job_id, None)
 
 

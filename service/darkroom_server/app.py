@@ -271,6 +271,7 @@ def _engine_options(config: ServerConfig, cluster: Cluster | None) -> EngineOpti
         model_repository=config.location,
         threads_per_worker=config.threads_per_worker,
         prompt_cache_bytes=config.prompt_cache_bytes,
+        checkpoint_bytes=config.checkpoint_bytes,
         hang_limit_s=config.worker_hang_limit_s,
         aliases=config.aliases,
         default_model=config.default_model,

@@ -103,18 +103,9 @@ class ServerConfig(ConnectionSettings, TelemetrySettings):
         default=2.0,
         description="Seconds without changes before files that have no manifest are loaded.",
     )
-    host: str = Field(
-        default="127.0.0.1",
-        description="Address to listen on.",
-    )
-    grpc_port: Port = Field(
-        default=8001,
-        description="Port for gRPC; 0 picks one.",
-    )
-    http_port: Port = Field(
-        default=8000,
-        description="Port for HTTP; 0 picks one.",
-    )
+    host: str = Field(default="127.0.0.1", description="Address to listen on.")
+    grpc_port: Port = Field(default=8001, description="Port for gRPC; 0 picks one.")
+    http_port: Port = Field(default=8000, description="Port for HTTP; 0 picks one.")
     cors_origins: list[str] = Field(
         default=[],
         description="Origins that may call the HTTP port from a browser (CORS), such as "
@@ -191,6 +182,11 @@ class ServerConfig(ConnectionSettings, TelemetrySettings):
     prompt_cache_bytes: Annotated[int, Field(ge=0)] = Field(
         default=256 << 20,
         description="Size of a worker's cache of prompt embeddings in bytes; 0: no cache.",
+    )
+    checkpoint_bytes: Annotated[int, Field(ge=0)] = Field(
+        default=256 << 20,
+        description="Most that a worker's pictures on their way take where they are kept every "
+        "three steps, to go on from there if it dies; 0: they begin anew.",
     )
     worker_hang_limit_s: Annotated[float, Field(ge=0)] = Field(
         default=600.0,

@@ -152,10 +152,12 @@ class EventAssembler:
 
 
 def _queued(message: image_service_pb2.GenerationEvent.Queued) -> Queued:
-    estimated_s = None
+    estimated_s = likely_within_s = None
     if message.HasField("estimated_duration"):
         estimated_s = message.estimated_duration.ToNanoseconds() / 1e9
-    return Queued(message.ahead_count, message.model_loading, estimated_s)
+    if message.HasField("likely_within"):
+        likely_within_s = message.likely_within.ToNanoseconds() / 1e9
+    return Queued(message.ahead_count, message.model_loading, estimated_s, likely_within_s)
 
 
 def generation_of(events: Iterable[Event]) -> Generation:

@@ -34,12 +34,14 @@ class Accepted:
 class Queued:
     """Waiting behind `ahead_count` requests, or for the model to load.
 
-    `estimated_s`: until the images are made, as far as the server can tell.
+    `estimated_s`: until the images are made, as far as the server can tell. `likely_within_s`: the
+    time that nine of ten requests keep.
     """
 
     ahead_count: int
     model_loading: bool
     estimated_s: float | None = None
+    likely_within_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -137,6 +137,17 @@ class StepModel(StepShapes, LoadedModel, Protocol[Encoded, OneTrajectory, Inputs
         """A fresh trajectory for one image, its noise drawn from `spec.seeds[image_index]`."""
         ...
 
+    def snapshot(self, trajectory: OneTrajectory) -> bytes | None:
+        """What its steps have changed of a trajectory; None where that cannot be written down."""
+        ...
+
+    def restore(self, trajectory: OneTrajectory, state: bytes) -> None:
+        """A trajectory that has just begun goes on from the snapshot of another of its image.
+
+        Perhaps of another process. Where it raises, the trajectory is not to be used.
+        """
+        ...
+
     def gather(self, trajectories: Sequence[OneTrajectory]) -> Inputs:
         """The denoiser's inputs for the next step of trajectories with equal keys."""
         ...

@@ -103,6 +103,14 @@ class FakeStepModel:
         del encoded
         return FakeTrajectory(spec, image_index)
 
+    def snapshot(self, trajectory: FakeTrajectory) -> bytes:
+        """The steps done."""
+        return trajectory.completed_step_count.to_bytes(8)
+
+    def restore(self, trajectory: FakeTrajectory, state: bytes) -> None:
+        """Goes on from so many steps."""
+        trajectory.completed_step_count = int.from_bytes(state)
+
     def gather(self, trajectories: Sequence[FakeTrajectory]) -> list[FakeTrajectory]:
         """The trajectory of each row."""
         return [one for one in trajectories for _ in range(self.rows(one.spec))]

@@ -91,11 +91,13 @@ def print_warnings(console: Console, event: Event) -> None:
 def describe(event: Event) -> str:
     """What the request is doing, in a few words; empty if the event says nothing of it."""
     match event:
-        case Queued(ahead_count, model_loading, estimated_s):
+        case Queued(ahead_count, model_loading, estimated_s, within_s):
             if model_loading:
                 return "loading the model"
             ahead = f", {ahead_count} ahead" if ahead_count else ""
             ready = "" if estimated_s is None else f", ready in about {estimated_s:.3g} s"
+            if within_s is not None:
+                ready += f", likely within {within_s:.3g} s"
             return f"queued{ahead}{ready}"
         case Progress():
             return _STAGES[event.stage]

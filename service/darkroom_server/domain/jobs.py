@@ -216,11 +216,13 @@ class JobQueued:
     """Waiting behind `ahead_count` other jobs (or for the model to load).
 
     `estimated_s`: until all images are made, as far as can be told now; None when it cannot.
+    `likely_within_s`: what nine of ten jobs that are told so keep.
     """
 
     ahead_count: int
     model_loading: bool = False
     estimated_s: float | None = None
+    likely_within_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from darkroom_server.domain.jobs import Job, JobCompleted
 from darkroom_server.engine.stream import JobStream
+from darkroom_server.worker.messages import EarlierWork, KeptImage, SavedImage
+
+#: How often a job may be at work when its worker dies, without having come further than the time
+#: before, until it is held to be the cause; and how often at all.
+MAX_JOB_ATTEMPTS = 3
+MAX_JOB_DEATHS = 10
 
 
 @dataclass(slots=True, eq=False)
@@ -21,9 +27,16 @@ class ActiveJob:
     load_s: float = 0.0
     #: Since when it waits for a worker that can take it.
     waits_since_s: float | None = None
-    #: Times that a worker died while it was at work on this.
+    #: Times that a worker died while it was at work on this, and those since it came further.
+    death_count: int = 0
     attempt_count: int = 0
     is_begun: bool = False
+    #: Whether more of it is kept or made than when a worker was given it.
+    has_advanced: bool = False
+    #: By image: where its state lies in the worker's memory, and what a dead worker left of it.
+    _saved: dict[int, SavedImage] = field(default_factory=dict)
+    _kept: dict[int, KeptImage] = field(default_factory=dict)
+    _made_images: set[int] = field(default_factory=set)
     #: Whether anything was told of it: then its caller knows that it is accepted.
     is_promised: bool = False
     #: Seconds from admission that it was first said to take, and whether it has had a preview.
@@ -40,6 +53,56 @@ class ActiveJob:
         if self.waits_since_s is not None:
             self.load_s += now_s - self.waits_since_s
         self.given_s, self.waits_since_s, self.is_begun = now_s, None, False
+        self.has_advanced = False
+
+    def died(self) -> None:
+        """The worker died while it was at work on this."""
+        self.is_begun = False
+        self.death_count += 1
+        self.attempt_count = 1 if self.has_advanced else self.attempt_count + 1
+
+    @property
+    def is_suspected(self) -> bool:
+        """Whether workers died of this so often that it is held to be the cause."""
+        return self.attempt_count >= MAX_JOB_ATTEMPTS or self.death_count >= MAX_JOB_DEATHS
+
+    def saved(self, one: SavedImage) -> None:
+        """The worker keeps one of its images."""
+        if one.image_index not in self._made_images:
+            self._saved[one.image_index] = one
+            self._kept.pop(one.image_index, None)
+            self.has_advanced = True
+
+    def made(self, image_index: int) -> None:
+        """One of its images is there."""
+        self._made_images.add(image_index)
+        self._saved.pop(image_index, None)
+        self._kept.pop(image_index, None)
+        self.has_advanced = True
+
+    def left_behind(self) -> list[SavedImage]:
+        """What the worker had kept; told once."""
+        left, self._saved = list(self._saved.values()), {}
+        return left
+
+    def keep(self, one: KeptImage) -> None:
+        """The state of an image, with which another worker goes on."""
+        self._kept[one.image_index] = one
+
+    @property
+    def kept_bytes(self) -> int:
+        """What states take that are kept here."""
+        return sum(len(one.state) for one in self._kept.values())
+
+    def earlier(self) -> EarlierWork:
+        """What need not be done again."""
+        if not self._made_images and not self._kept:
+            return EarlierWork()
+        return EarlierWork(
+            made_images=tuple(self._made_images),
+            step_count=self.stream.progress[1] or self.job.spec.step_count,
+            kept=tuple(self._kept.values()),
+        )
 
     def completed(self, told: JobCompleted, now_s: float) -> JobCompleted:
         """What a worker told of it, with the time that passed before it was given it."""

@@ -54,7 +54,8 @@ WATCH_INTERVAL_S = 0.5
 class EngineOptions:
     """Where the models are, and how many threads each worker computes with, by worker count.
 
-    A worker keeps up to `prompt_cache_bytes` of prompt embeddings. One that is silent for
+    A worker keeps up to `prompt_cache_bytes` of prompt embeddings, and up to `checkpoint_bytes` of
+    pictures on their way for the one that follows it when it dies. One that is silent for
     `hang_limit_s` with work in hand is ended; 0: never. `aliases` are names by which models may be
     asked for besides their own, and `default_model` is what a request gets that names none.
     Without `memory` it is not looked whether models fit into it.
@@ -65,6 +66,7 @@ class EngineOptions:
     model_repository: Path | RemoteLocation
     threads_per_worker: Callable[[int], int]
     prompt_cache_bytes: int = 0
+    checkpoint_bytes: int = 0
     hang_limit_s: float = 0.0
     control: ControlOptions = field(default_factory=ControlOptions)
     aliases: Mapping[str, str] = field(default_factory=dict)
@@ -239,6 +241,7 @@ class Engine:
             version,
             thread_count=self._options.threads_per_worker(worker_count),
             prompt_cache_bytes=self._options.prompt_cache_bytes,
+            checkpoint_bytes=self._options.checkpoint_bytes,
             metrics=self._metrics,
             on_change=on_change,
             hang_limit_s=self._options.hang_limit_s,

@@ -135,8 +135,15 @@ class Instance:
 
     def kill(self) -> None:
         """Ends the process at once; `on_exit` tells when it has gone."""
-        if self._process is not None:
-            self._process.kill()
+        process, reader = self._process, self._reader
+        if process is None:
+            return
+        process.kill()
+        if reader is not None and reader.is_alive() and process.pid is not None:
+            # Of a worker whose fork server was killed the process module knows no more; as long as
+            # its end of the pipe is open it is there.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process.pid, signal.SIGKILL)
 
     async def stop(self, *, by_force: bool) -> None:
         """Ends the process, by request unless `by_force`; a start under way is waited for."""

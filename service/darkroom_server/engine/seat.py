@@ -1,7 +1,7 @@
 """One worker's place: its process, the jobs given to it, and its restarts. Loop-bound.
 
-A job whose worker died is submitted again: it is fully described by its spec, so the picture is
-the same and the caller notices nothing but time.
+A job whose worker died is submitted again, with what was kept of it: it is fully described by its
+spec, so the picture is the same and the caller notices nothing but time.
 """
 
 from __future__ import annotations
@@ -19,17 +19,20 @@ from darkroom_server.domain.errors import DarkroomError, DeadlineExceeded, Worke
 from darkroom_server.domain.jobs import (
     JobCompleted,
     JobEvent,
+    JobImage,
     JobProgress,
     JobQueued,
 )
 from darkroom_server.domain.models import Dtype, LoadProgress, LoadStage
 from darkroom_server.engine.active_job import ActiveJob
 from darkroom_server.engine.instance import Instance
+from darkroom_server.engine.kept_images import KeptImages
 from darkroom_server.engine.seat_contract import SeatOwner
 from darkroom_server.engine.version_metrics import VersionMetrics
 from darkroom_server.lifecycle.worker_states import WorkerState
 from darkroom_server.worker.messages import (
     CancelJob,
+    ImagesSaved,
     JobFailed,
     JobReport,
     Report,
@@ -43,8 +46,6 @@ from darkroom_server.worker.messages import (
 
 log = structlog.get_logger(__name__)
 
-#: A job fails after being in progress during this many worker crashes.
-MAX_JOB_ATTEMPTS = 3
 #: Deaths in a row with no job at work, and without a job done or `STABLE_S` of service in between,
 #: after which a worker is given up.
 MAX_DEATHS = 5
@@ -72,9 +73,11 @@ class Seat:
         metrics: VersionMetrics,
         owner: SeatOwner,
         hang_limit_s: float,
+        checkpoint_bytes: int = 0,
     ) -> None:
         self._number = number
         self._spec = spec
+        self._kept_images = KeptImages(checkpoint_bytes)
         self._metrics = metrics
         self._owner = owner
         self._hang_limit_s = hang_limit_s
@@ -128,13 +131,14 @@ class Seat:
             if instance is self._instance:
                 self._on_exit()
 
-        instance = Instance(self._spec, on_report=on_report, on_exit=on_exit)
-        self._instance = instance
         self._heard_s = time.monotonic()
         try:
+            spec = self._kept_images.given_to(self._spec)
+            instance = Instance(spec, on_report=on_report, on_exit=on_exit)
+            self._instance = instance
             await instance.start()
         except (OSError, EOFError) as error:
-            if instance is self._instance:
+            if instance is None or instance is self._instance:
                 self._on_not_started(error)
         else:
             self._failed_start_count = 0
@@ -150,6 +154,7 @@ class Seat:
             await instance.stop(by_force=by_force)
         if self._closing is not None:
             await self._closing
+        self._kept_images.close()
         self.memory_bytes = 0
         self.stats = WorkerStats()
         self._metrics.worker_gone(self._number)
@@ -181,6 +186,7 @@ class Seat:
         released = [one for job_id, one in self.jobs.items() if job_id not in kept]
         for one in released:
             one.is_begun = False
+            one.left_behind()
             del self.jobs[one.job.job_id]
         if not waiting_only:
             self._suspects.clear()
@@ -228,7 +234,7 @@ class Seat:
     def _give(self, active: ActiveJob) -> None:
         active.give(time.monotonic())
         if self._instance is not None:
-            self._instance.send(SubmitJob(active.job, active.is_promised))
+            self._instance.send(SubmitJob(active.job, active.is_promised, active.earlier()))
 
     def _await_worker(self, active: ActiveJob) -> None:
         active.is_promised = True
@@ -265,6 +271,8 @@ class Seat:
                 self._on_event(job_id, event)
             case JobFailed(job_id, error):
                 self._fail(job_id, error)
+            case ImagesSaved():
+                self._kept_images.note(report, self.jobs)
             case WorkerStats():
                 self.stats = report
                 self._metrics.worker_told(self._number, report)
@@ -293,6 +301,8 @@ class Seat:
         self._metrics.job_told(active, event, now_s)
         if isinstance(event, JobProgress):
             active.is_begun = True
+        if isinstance(event, JobImage):
+            active.made(event.image_index)
         if isinstance(event, JobCompleted):
             self._death_count = self._restart_count = 0
             self._end(job_id, event)
@@ -351,10 +361,9 @@ class Seat:
         """Marks the jobs that were at work, and gives up on one that was too often."""
         self._suspects = [active.job.job_id for active in begun]
         for active in begun:
-            active.is_begun = False
-            active.attempt_count += 1
-            if active.attempt_count >= MAX_JOB_ATTEMPTS:
-                error = WorkerLost(f"The worker died {MAX_JOB_ATTEMPTS} times while it ran this.")
+            active.died()
+            if active.is_suspected:
+                error = WorkerLost(f"The worker died {active.death_count} times while it ran this.")
                 self._fail(active.job.job_id, error)
 
     async def _start_again(self, delay_s: float) -> None:
@@ -363,6 +372,7 @@ class Seat:
             await self._instance.stop(by_force=True)
         if self._closing is not None:
             await self._closing
+        await self._kept_images.take_over(self.jobs.values())
         await self.start()
 
     def _give_up(self, message: str, *, is_starved: bool = False) -> None:

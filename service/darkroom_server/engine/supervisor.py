@@ -62,6 +62,7 @@ class Supervisor:
         *,
         thread_count: int,
         prompt_cache_bytes: int,
+        checkpoint_bytes: int = 0,
         metrics: Metrics,
         on_change: Callable[[], None],
         hang_limit_s: float,
@@ -109,6 +110,7 @@ class Supervisor:
                     metrics=self._metrics,
                     owner=self,
                     hang_limit_s=hang_limit_s,
+                    checkpoint_bytes=checkpoint_bytes,
                 )
                 for index, placement in enumerate(version.model.placements)
             ]

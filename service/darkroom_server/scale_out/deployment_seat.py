@@ -25,8 +25,7 @@ from darkroom_server.domain.errors import (
 )
 from darkroom_server.domain.jobs import JobCompleted, JobEvent, JobProgress, JobQueued
 from darkroom_server.domain.models import Dtype, LoadProgress, LoadStage
-from darkroom_server.engine.active_job import ActiveJob
-from darkroom_server.engine.seat import MAX_JOB_ATTEMPTS
+from darkroom_server.engine.active_job import MAX_JOB_ATTEMPTS, ActiveJob
 from darkroom_server.engine.seat_contract import SeatOwner
 from darkroom_server.engine.version_metrics import VersionMetrics
 from darkroom_server.lifecycle.worker_states import WorkerState

@@ -83,12 +83,21 @@ class StepBatcher:
         return len(self._entries)
 
     def add(
-        self, job: Job, shape: Shape, now_s: float, *, admission: Admission | None = None
+        self,
+        job: Job,
+        shape: Shape,
+        now_s: float,
+        *,
+        admission: Admission | None = None,
+        remaining: dict[int, int] | None = None,
     ) -> None:
-        """Takes a job in, as it was admitted; without `admission`, its deadline is promised."""
+        """Takes a job in, as it was admitted; without `admission`, its deadline is promised.
+
+        `remaining`: evaluations left by image, where some were done before.
+        """
         self.costs.introduce(shape.key, shape.pixel_count)
         self._typical.note(self._alone_s(job, shape))
-        entry = self._entry(job, shape, now_s)
+        entry = self._entry(job, shape, now_s, remaining)
         if admission is None:
             least_s = self._pace(shape).least_s(entry.load(frozenset()))
             admission = Admission(reserve_s=(PROMISE_MARGIN - 1) * least_s)
@@ -236,12 +245,15 @@ class StepBatcher:
             self._recount(entry)
         self._running_entries = ()
 
-    def _entry(self, job: Job, shape: Shape, now_s: float) -> Entry:
+    def _entry(
+        self, job: Job, shape: Shape, now_s: float, remaining: dict[int, int] | None = None
+    ) -> Entry:
         sort_s = job.deadline_s
         if sort_s is None:
             alone_s = self._alone_s(job, shape)
             sort_s = now_s + SLACK_FACTOR * math.sqrt(alone_s * (self._typical.mean_s or alone_s))
-        remaining = dict.fromkeys(range(len(job.spec.seeds)), shape.evaluations)
+        if remaining is None:
+            remaining = dict.fromkeys(range(len(job.spec.seeds)), shape.evaluations)
         entry = Entry(job, shape, sort_s, next(self._numbers), remaining)
         entry.work_s = self._pace(shape).work_s(entry.load(frozenset()))
         return entry

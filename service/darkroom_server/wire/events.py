@@ -97,6 +97,8 @@ class EventWriter:
                 event.queued.model_loading = happened.model_loading
                 if happened.estimated_s is not None:
                     event.queued.estimated_duration.CopyFrom(_duration(happened.estimated_s))
+                if happened.likely_within_s is not None:
+                    event.queued.likely_within.CopyFrom(_duration(happened.likely_within_s))
                 yield event
             case JobProgress():
                 event.progress.stage = _STAGES[happened.stage]

@@ -18,6 +18,7 @@ import structlog
 
 from darkroom_server.domain.errors import DarkroomError
 from darkroom_server.domain.jobs import BatchShare, Job, JobEvent, JobProgress, JobQueued, Stage
+from darkroom_server.scheduling.likely import LikelyBounds
 from darkroom_server.worker.lanes import JobRecord
 from darkroom_server.worker.messages import JobFailed, JobReport, Report
 
@@ -110,6 +111,7 @@ class JobTable(Generic[OneJob]):
         self._batcher = batcher
         self._emit = emit
         self._jobs: dict[str, OneJob] = {}
+        self._bounds = LikelyBounds()
 
     @property
     def is_idle(self) -> bool:
@@ -131,7 +133,15 @@ class JobTable(Generic[OneJob]):
         """Takes in a job that is with the batcher, and tells its position in the queue."""
         self._jobs[one.job.job_id] = one
         one.ahead_count = self._batcher.ahead_count(one.job.job_id)
-        self.report(one, JobQueued(one.ahead_count, estimated_s=estimated_s))
+        within_s, deadline_s = None, one.job.deadline_s
+        if estimated_s is not None:
+            waits, now_s = one.ahead_count > 0, one.record.submitted_s
+            within_s = self._bounds.tell(one.job.job_id, estimated_s, now_s, waits=waits)
+            if deadline_s is not None:
+                within_s = min(within_s, max(estimated_s, deadline_s - now_s))
+        self.report(
+            one, JobQueued(one.ahead_count, estimated_s=estimated_s, likely_within_s=within_s)
+        )
 
     def begin(self, one: OneJob, now_s: float) -> None:
         """The first of a job's images begins."""
@@ -140,15 +150,17 @@ class JobTable(Generic[OneJob]):
         total = one.job.spec.step_count
         self.report(one, JobProgress(stage=Stage.ENCODE, total_step_count=total))
 
-    def end(self, job_id: str) -> None:
+    def end(self, job_id: str, now_s: float) -> None:
         """All images of a job are made: what is left is the compress lane's."""
         with self.lock:
             self._jobs.pop(job_id, None)
+            self._bounds.ended(job_id, now_s)
 
     def drop(self, job_id: str) -> None:
         """Stops a job; no event of it follows. Unknown ids are ignored."""
         with self.lock:
             self._batcher.remove(job_id)
+            self._bounds.forget(job_id)
             one = self._jobs.pop(job_id, None)
         if one is None:
             return
@@ -180,7 +192,9 @@ class JobTable(Generic[OneJob]):
         if (progress := one.unreported_progress(now_s, batch)) is not None:
             self.report(one, progress)
 
-    def report_positions(self, estimates_s: Callable[[Sequence[str]], Mapping[str, float]]) -> None:
+    def report_positions(
+        self, estimates_s: Callable[[Sequence[str]], Mapping[str, float]], now_s: float
+    ) -> None:
         """Tells waiting jobs near the front whose position changed, and what is left to wait."""
         moved = [
             (ahead_count, one)
@@ -194,4 +208,7 @@ class JobTable(Generic[OneJob]):
         estimated_s = estimates_s([one.job.job_id for _, one in moved])
         for ahead_count, one in moved:
             one.ahead_count = ahead_count
-            self.report(one, JobQueued(ahead_count, estimated_s=estimated_s.get(one.job.job_id)))
+            left_s, within_s = estimated_s.get(one.job.job_id), None
+            if left_s is not None:
+                within_s = self._bounds.left_s(one.job.job_id, left_s, now_s)
+            self.report(one, JobQueued(ahead_count, estimated_s=left_s, likely_within_s=within_s))

@@ -40,7 +40,8 @@ class JobRecord:
     peak_memory_bytes: int = 0
     cut_fields: tuple[str, ...] = ()
     other_size_px: tuple[int, int] | None = None
-    sent_image_count: int = 0
+    #: By their number; the lane's.
+    sent_images: set[int] = field(default_factory=set)
     cancelled: bool = False
     #: The fullest step so far.
     batch: BatchShare | None = None
@@ -115,6 +116,11 @@ class CompressLane:
         """Takes a preview after so many steps, for which room was reserved."""
         self._thread.submit(self._run_preview, record, image, step_count)
 
+    def complete(self, record: JobRecord) -> None:
+        """Says that a job is done of which all images were sent before."""
+        record.started_s = record.submitted_s
+        self._report(record, _completed(record, self._clock()))
+
     def close(self) -> None:
         """Finishes what it has taken."""
         self._thread.shutdown(wait=True)
@@ -154,7 +160,6 @@ class CompressLane:
         content = encode_image(image.pixels, spec.output, metadata=metadata)
         now_s = self._clock()
         record.note(WorkStage.COMPRESS, started_s, now_s)
-        record.sent_image_count += 1
         height_px, width_px = image.pixels.shape[:2]
         if (width_px, height_px) != (spec.width_px, spec.height_px):
             record.other_size_px = (width_px, height_px)
@@ -170,7 +175,8 @@ class CompressLane:
                 is_filtered=image.is_filtered,
             ),
         )
-        if record.sent_image_count == len(spec.seeds):
+        record.sent_images.add(image.image_index)
+        if len(record.sent_images) == len(spec.seeds):
             self._report(record, _completed(record, now_s))
 
     def _report(self, record: JobRecord, event: JobImage | JobPreview | JobCompleted) -> None:
@@ -179,7 +185,7 @@ class CompressLane:
 
 def _completed(record: JobRecord, now_s: float) -> JobCompleted:
     return JobCompleted(
-        image_count=record.sent_image_count,
+        image_count=len(record.sent_images),
         timings=JobTimings(
             queue_s=record.started_s - record.submitted_s,
             encode_s=record.seconds[WorkStage.ENCODE],

@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Generic, Protocol, assert_never
 
 from darkroom_server.domain.errors import DarkroomError, DeadlineExceeded
-from darkroom_server.domain.jobs import Job
 from darkroom_server.scheduling.window_batcher import WaitUntil
 from darkroom_server.worker.counters import WorkerCounters
 from darkroom_server.worker.jobs import JobTable, OneJob
@@ -37,7 +36,7 @@ Work = Callable[[Attend], None]
 class Runner(Protocol):
     """Runs a worker's jobs on its model. The lock is held in all but `rest` and `close`."""
 
-    def admit(self, job: Job, now_s: float, *, is_promised: bool) -> DarkroomError | None:
+    def admit(self, asked: SubmitJob, now_s: float) -> DarkroomError | None:
         """Takes a job into the table, or says why not. Called from any thread."""
         ...
 
@@ -97,8 +96,8 @@ class WorkerLoop(Generic[OneJob]):
         """Obeys a command; from any thread, and without waiting for the model."""
         with self._lock:
             match command:
-                case SubmitJob(job, is_promised):
-                    refused = self._runner.admit(job, self._clock(), is_promised=is_promised)
+                case SubmitJob(job):
+                    refused = self._runner.admit(command, self._clock())
                     if refused is not None:
                         self._jobs.refuse(job.job_id, refused)
                 case CancelJob(job_id, since_s):
@@ -178,7 +177,7 @@ class WorkerLoop(Generic[OneJob]):
     def _report_positions(self, now_s: float) -> None:
         if now_s - self._positions_s >= POSITIONS_INTERVAL_S:
             self._positions_s = now_s
-            self._jobs.report_positions(lambda ids: self._runner.estimates_s(ids, now_s))
+            self._jobs.report_positions(lambda ids: self._runner.estimates_s(ids, now_s), now_s)
 
     def _report_counts(self) -> None:
         if (stats := self._counters.news(self._clock())) is not None:

@@ -203,7 +203,12 @@ def _loop(
     if info.backend is BackendKind.FAKE:
         shared = SharedRows(is_open=True)
         return step_loop(
-            model, pipe.send, max_batch_size=info.max_batch_size, shared=shared, prompts=prompts
+            model,
+            pipe.send,
+            max_batch_size=info.max_batch_size,
+            shared=shared,
+            prompts=prompts,
+            checkpoints=spec.checkpoints,
         )
     prover = _prover(model, spec)
     # The first proofs find what calibration has to compute by image.
@@ -218,6 +223,7 @@ def _loop(
         calibration=calibration,
         costs=calibration.costs,
         prompts=prompts,
+        checkpoints=spec.checkpoints,
     )
 
 

@@ -7,8 +7,46 @@ from dataclasses import dataclass
 from darkroom_server.domain.errors import DarkroomError
 from darkroom_server.domain.jobs import Job, JobEvent
 from darkroom_server.domain.models import Dtype, LoadProgress, Placement, VersionInfo
+from darkroom_server.worker.checkpoint_file import CheckpointFile
 
 # Server to worker.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptImage:
+    """The state of an image, as a worker that died had it after so many steps of how many."""
+
+    image_index: int
+    completed_step_count: int
+    step_count: int
+    state: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EarlierWork:
+    """What workers that died had done of a job: images made, and how far others were.
+
+    `step_count`: steps of each image that was made.
+    """
+
+    made_images: tuple[int, ...] = ()
+    step_count: int = 0
+    kept: tuple[KeptImage, ...] = ()
+
+    def kept_of(self, image_index: int) -> KeptImage | None:
+        """What is kept of an image."""
+        return next((one for one in self.kept if one.image_index == image_index), None)
+
+    def remaining(self, image_count: int, evaluations: int) -> dict[int, int]:
+        """Evaluations left by image, each of which takes so many; rounded up."""
+        left = dict.fromkeys(range(image_count), evaluations)
+        for index in self.made_images:
+            del left[index]
+        for one in self.kept:
+            if one.image_index in left:
+                steps = one.step_count - one.completed_step_count
+                left[one.image_index] = max(1, -(-evaluations * steps // one.step_count))
+        return left
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,10 +54,12 @@ class SubmitJob:
     """Run this job.
 
     `is_promised`: its caller was told that it is accepted; it is not turned away for others' sake.
+    `earlier`: what need not be done again.
     """
 
     job: Job
     is_promised: bool = False
+    earlier: EarlierWork = EarlierWork()
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +128,25 @@ class JobFailed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SavedImage:
+    """Where the state of an image after so many steps lies in the worker's checkpoint file."""
+
+    job_id: str
+    image_index: int
+    completed_step_count: int
+    step_count: int
+    byte_count: int
+    blocks: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ImagesSaved:
+    """Images were kept; what was kept of them before is so no more."""
+
+    images: tuple[SavedImage, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SizeCost:
     """What images of so many pixels cost: seconds of a step by rows, and besides the steps.
 
@@ -140,14 +199,17 @@ class WorkerStats:
         return sum(rows * steps for rows, steps in self.step_count_by_rows)
 
 
-Report = WorkerLoading | WorkerReady | WorkerFailed | JobReport | JobFailed | WorkerStats
+Report = (
+    WorkerLoading | WorkerReady | WorkerFailed | JobReport | JobFailed | ImagesSaved | WorkerStats
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerSpec:
-    """What a worker process is started with."""
+    """What a worker process is started with; without `checkpoints` it keeps none."""
 
     version: VersionInfo
     thread_count: int
     placement: Placement
     prompt_cache_bytes: int
+    checkpoints: CheckpointFile | None = None

@@ -18,7 +18,7 @@ import structlog
 
 from darkroom_server.backends.base import ImageArray, RequestModel
 from darkroom_server.domain.errors import Cancelled, DarkroomError, OutOfDeviceMemory, QueueFull
-from darkroom_server.domain.jobs import BatchShare, ImageSpec, Job, Reproducibility
+from darkroom_server.domain.jobs import BatchShare, ImageSpec, Reproducibility
 from darkroom_server.domain.models import DynamicBatching
 from darkroom_server.scheduling.admission import late_refusal
 from darkroom_server.scheduling.run_costs import RunCosts
@@ -33,7 +33,7 @@ from darkroom_server.worker.failures import attempt
 from darkroom_server.worker.jobs import JobTable, WorkerJob
 from darkroom_server.worker.lanes import CompressLane, FinishedImage, JobRecord
 from darkroom_server.worker.loop import Attend, Work, WorkerLoop
-from darkroom_server.worker.messages import Report
+from darkroom_server.worker.messages import Report, SubmitJob
 
 log = structlog.get_logger(__name__)
 
@@ -128,8 +128,12 @@ class RequestRunner:
         self._clock = clock
         self._batch_numbers = itertools.count(1)
 
-    def admit(self, job: Job, now_s: float, *, is_promised: bool) -> DarkroomError | None:
-        """Refuses a job that cannot be honoured, be in time, or wait with so many."""
+    def admit(self, asked: SubmitJob, now_s: float) -> DarkroomError | None:
+        """Refuses a job that cannot be honoured, be in time, or wait with so many.
+
+        Whatever was done of it before is done again: nothing is kept within a run.
+        """
+        job, is_promised = asked.job, asked.is_promised
         key = attempt(lambda: self._model.compatible_key(job.spec))
         if isinstance(key, DarkroomError):
             return key
@@ -315,6 +319,6 @@ class RequestRunner:
             running.made_count += 1
             running.running_count -= 1
             if running.made_count == len(running.job.spec.seeds):
-                self._jobs.end(place.job_id)
+                self._jobs.end(place.job_id, self._clock())
         running.record.peak_memory_bytes = self._model.peak_memory_bytes()
         self._lane.submit(running.record, FinishedImage(place.image_index, pixels))

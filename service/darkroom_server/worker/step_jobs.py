@@ -11,6 +11,7 @@ from typing import Generic
 from darkroom_server.backends.base import Encoded, OneTrajectory
 from darkroom_server.scheduling.entry import Shape, Step
 from darkroom_server.worker.jobs import WorkerJob
+from darkroom_server.worker.messages import EarlierWork
 
 
 @dataclass(slots=True, kw_only=True)
@@ -18,11 +19,16 @@ class StepJob(WorkerJob, Generic[Encoded, OneTrajectory]):
     """A job, what was encoded for it, and its images' trajectories once they have begun."""
 
     shape: Shape
+    #: What workers that died had done of it.
+    earlier: EarlierWork = field(default_factory=EarlierWork)
     #: There once its first image begins.
     encoded: Encoded = field(init=False)
     #: Of images on their way; those that are decoded leave their number of steps.
     trajectories: dict[int, OneTrajectory] = field(default_factory=dict)
     decoded_step_counts: dict[int, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.decoded_step_counts |= dict.fromkeys(self.earlier.made_images, self.earlier.step_count)
 
     @property
     def is_decoded(self) -> bool:

@@ -17,7 +17,7 @@ import structlog
 from darkroom_server.backends.base import Encoded, Inputs, OneTrajectory, Outputs, StepModel
 from darkroom_server.backends.prompt_cache import PromptCache
 from darkroom_server.domain.errors import DarkroomError, OutOfDeviceMemory
-from darkroom_server.domain.jobs import BatchShare, ImageSpec, Job, Reproducibility, WorkStage
+from darkroom_server.domain.jobs import BatchShare, ImageSpec, Reproducibility, WorkStage
 from darkroom_server.scheduling.admission import decide
 from darkroom_server.scheduling.batch import Batch
 from darkroom_server.scheduling.entry import Shape, Step
@@ -26,12 +26,14 @@ from darkroom_server.scheduling.step_batcher import StepBatcher
 from darkroom_server.scheduling.step_costs import StepCosts
 from darkroom_server.scheduling.window_batcher import WaitUntil
 from darkroom_server.worker.calibration import AnyCalibration, cost_key
+from darkroom_server.worker.checkpoint_file import CheckpointFile
+from darkroom_server.worker.checkpoints import Checkpoints
 from darkroom_server.worker.counters import WorkerCounters
 from darkroom_server.worker.failures import attempt
 from darkroom_server.worker.jobs import JobTable
 from darkroom_server.worker.lanes import CompressLane, FinishedImage, JobRecord
 from darkroom_server.worker.loop import Attend, Work, WorkerLoop
-from darkroom_server.worker.messages import Report
+from darkroom_server.worker.messages import Report, SubmitJob
 from darkroom_server.worker.proving import AnyProver
 from darkroom_server.worker.proving_turns import ProvingTurns
 from darkroom_server.worker.step_jobs import RunningImage, StepJob
@@ -53,6 +55,7 @@ def step_loop(
     costs: StepCosts | None = None,
     lane: CompressLane | None = None,
     prompts: PromptCache | None = None,
+    checkpoints: CheckpointFile | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> WorkerLoop[StepJob[Encoded, OneTrajectory]]:
     """A loop that runs jobs on one model step by step. `emit` must be safe from any thread."""
@@ -65,7 +68,16 @@ def step_loop(
     jobs: JobTable[StepJob[Encoded, OneTrajectory]] = JobTable(batcher, emit, lock=lock)
     lane = lane or CompressLane(emit, clock)
     counters = WorkerCounters(prompts, model.compile_counts, proving.progress)
-    runner = StepRunner(model, jobs, batcher, proving, lane=lane, counters=counters, clock=clock)
+    runner = StepRunner(
+        model,
+        jobs,
+        batcher,
+        proving,
+        checkpoints=Checkpoints(model, checkpoints, emit),
+        lane=lane,
+        counters=counters,
+        clock=clock,
+    )
     return WorkerLoop(jobs, runner, emit, lane=lane, counters=counters, clock=clock)
 
 
@@ -79,11 +91,13 @@ class StepRunner(Generic[Encoded, OneTrajectory, Inputs, Outputs]):
         batcher: StepBatcher,
         proving: ProvingTurns,
         *,
+        checkpoints: Checkpoints[Encoded, OneTrajectory, Inputs, Outputs],
         lane: CompressLane,
         counters: WorkerCounters,
         clock: Callable[[], float],
     ) -> None:
         self._model = model
+        self._checkpoints = checkpoints
         self._jobs = jobs
         self._batcher = batcher
         self._costs = batcher.costs
@@ -96,22 +110,30 @@ class StepRunner(Generic[Encoded, OneTrajectory, Inputs, Outputs]):
         self._ran: set[tuple[Hashable, int]] = set()
         self._batch_numbers = itertools.count(1)
 
-    def admit(self, job: Job, now_s: float, *, is_promised: bool) -> DarkroomError | None:
+    def admit(self, asked: SubmitJob, now_s: float) -> DarkroomError | None:
         """Refuses a job when its deadline cannot be met or others' would not be."""
+        job, earlier = asked.job, asked.earlier
         shape = attempt(lambda: self._shape(job.spec))
         if isinstance(shape, DarkroomError):
             return shape
         forecast = self._batcher.forecast(job, shape, now_s)
         is_idle = self._jobs.is_idle
-        admitted = decide(job, forecast, now_s, is_idle=is_idle, is_accepted=is_promised)
+        admitted = decide(job, forecast, now_s, is_idle=is_idle, is_accepted=asked.is_promised)
         if isinstance(admitted, DarkroomError):
             return admitted
-        self._batcher.add(job, shape, now_s, admission=admitted)
+        record = JobRecord(job=job, submitted_s=now_s, sent_images=set(earlier.made_images))
+        running = StepJob[Encoded, OneTrajectory](
+            job=job, record=record, shape=shape, earlier=earlier
+        )
+        if running.is_decoded:
+            self._lane.complete(record)
+            return None
+        remaining = earlier.remaining(len(job.spec.seeds), shape.evaluations)
+        self._batcher.add(job, shape, now_s, admission=admitted, remaining=remaining)
         estimated_s = None if forecast is None else forecast.done_s
         if admitted.behind_s is not None:
             estimated_s = self._batcher.estimates_s((job.job_id,), now_s)[job.job_id]
-        record = JobRecord(job=job, submitted_s=now_s)
-        self._jobs.add(StepJob(job=job, record=record, shape=shape), estimated_s)
+        self._jobs.add(running, estimated_s)
         if job.spec.adapters:
             self._model.prepared(job.spec)
         return None
@@ -170,6 +192,7 @@ class StepRunner(Generic[Encoded, OneTrajectory, Inputs, Outputs]):
         self._report_progress(stepped, started_s, started_s + duration_s)
         for image in finished:
             self._finish(image)
+        self._checkpoints.save(stepped)
 
     def _tells_cost(self, batch: Batch) -> bool:
         """Whether a step's duration is what such steps take.
@@ -254,7 +277,7 @@ class StepRunner(Generic[Encoded, OneTrajectory, Inputs, Outputs]):
             self._jobs.begin(running, started_s)
             running.encoded = self._model.encode(spec)
             running.record.cut_fields = self._model.cut_fields(spec)
-        running.trajectories[image_index] = self._model.begin(spec, running.encoded, image_index)
+        running.trajectories[image_index] = self._checkpoints.begin(running, image_index)
         ended_s = self._clock()
         running.record.note(WorkStage.ENCODE, started_s, ended_s)
         self._learn_besides(running, "begin", ended_s - started_s)
@@ -329,7 +352,7 @@ class StepRunner(Generic[Encoded, OneTrajectory, Inputs, Outputs]):
         finished = FinishedImage(index, pixels, image.trajectory.is_filtered)
         running.note_decoded(index)
         if running.is_decoded:
-            self._jobs.end(image.step.job_id)
+            self._jobs.end(image.step.job_id, self._clock())
         self._lane.submit(running.record, finished)
 
     def _learn_besides(

@@ -140,8 +140,9 @@ def test_queued() -> None:
 
 
 def test_queued_tells_how_long_when_that_can_be_told() -> None:
-    (event,) = writer().write(JobQueued(0, estimated_s=2.5))
+    (event,) = writer().write(JobQueued(0, estimated_s=2.5, likely_within_s=4.0))
     assert event.queued.estimated_duration.ToMilliseconds() == 2500
+    assert event.queued.likely_within.ToMilliseconds() == 4000
 
 
 @pytest.mark.parametrize("stage", Stage, ids=lambda stage: stage.value)

@@ -108,7 +108,7 @@ def test_one_without_a_deadline_waits_for_those_that_have_one() -> None:
         bench.loop.post(shared(name, step_count=500, deadline_s=bench.clock() + 552.0))
     bench.loop.post(shared("e", step_count=3))
     assert bench.failures() == {}
-    assert bench.events("e") == [JobQueued(4, estimated_s=503.0)]
+    assert bench.events("e") == [JobQueued(4, estimated_s=503.0, likely_within_s=1006.0)]
 
 
 def test_beginning_and_decoding_are_part_of_the_estimate() -> None:

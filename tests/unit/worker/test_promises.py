@@ -30,5 +30,5 @@ def test_a_promise_is_kept_whatever_joins_its_batches(curve: dict[int, float]) -
         bench.loop.tick()
     assert bench.failures() == {}
     told = bench.events("promised")
-    assert told[0] == JobQueued(0, estimated_s=20.0)
+    assert told[0] == JobQueued(0, estimated_s=20.0, likely_within_s=23.0)
     assert isinstance(told[-1], JobCompleted)

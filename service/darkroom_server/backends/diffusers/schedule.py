@@ -85,6 +85,8 @@ class Schedule:
             # Spares a device sync in every step; DDIM and PNDM need no such hint.
             scheduler.set_begin_index(skipped)
         self._step_arguments = _step_arguments(scheduler, generator)
+        #: Its attributes as they are before the first step.
+        self._begun = dict(vars(scheduler))
 
     @property
     def completed_step_count(self) -> int:
@@ -112,6 +114,19 @@ class Schedule:
         Changes the scheduler, but not the count: `advance` does.
         """
         return self.scheduler.step(prediction, self.timestep, latents, **self._step_arguments)
+
+    def changed(self) -> dict[str, Any]:
+        """What the scheduler keeps from step to step; lists, too, that may be as they were."""
+        return {
+            name: value
+            for name, value in vars(self.scheduler).items()
+            if value is not self._begun.get(name, self) or isinstance(value, list)
+        }
+
+    def go_on(self, evaluation_count: int, changed: dict[str, Any]) -> None:
+        """Goes to where another schedule of the same image was, with what that had `changed`."""
+        vars(self.scheduler).update(changed)
+        self.evaluation_count = evaluation_count
 
     def advance(self) -> None:
         """Goes to the next evaluation."""

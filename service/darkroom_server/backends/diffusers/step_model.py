@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from darkroom_server.backends.base import CompileCounts, Encoded, ImageArray, SharingPlan
+from darkroom_server.backends.diffusers import snapshots
 from darkroom_server.backends.diffusers.adapters.low_rank import AdapterSet
 from darkroom_server.backends.diffusers.adapters.pipeline import PipelineAdapters
 from darkroom_server.backends.diffusers.memory_use import peak_memory_bytes, weight_bytes
@@ -148,6 +149,16 @@ class DiffusersStepModel(ABC, Generic[Encoded, Extra]):
     def predict(self, arguments: Inputs) -> torch.Tensor:
         """What the scheduler takes, of all rows: the network's predictions [rows, …]."""
         return self.network(arguments)
+
+    @torch.inference_mode()
+    def snapshot(self, trajectory: DiffusersTrajectory[Encoded, Extra]) -> bytes | None:
+        """What its steps have changed; None of a scheduler that keeps what cannot be written."""
+        return snapshots.snapshot(trajectory)
+
+    @torch.inference_mode()
+    def restore(self, trajectory: DiffusersTrajectory[Encoded, Extra], state: bytes) -> None:
+        """Goes on from there."""
+        snapshots.restore(trajectory, state)
 
     def gather(self, trajectories: Sequence[DiffusersTrajectory[Encoded, Extra]]) -> StepInputs:
         """What the next step of trajectories with equal keys and of one level evaluates."""

@@ -485,6 +485,7 @@ class GenerationEvent(_message.Message):
         AHEAD_COUNT_FIELD_NUMBER: _builtins.int
         MODEL_LOADING_FIELD_NUMBER: _builtins.int
         ESTIMATED_DURATION_FIELD_NUMBER: _builtins.int
+        LIKELY_WITHIN_FIELD_NUMBER: _builtins.int
         ahead_count: _builtins.int
         """Requests ahead of this one."""
         model_loading: _builtins.bool
@@ -493,16 +494,23 @@ class GenerationEvent(_message.Message):
         def estimated_duration(self) -> _duration_pb2.Duration:
             """Until the images are made, as far as can be told now. Unset: not known."""
 
+        @_builtins.property
+        def likely_within(self) -> _duration_pb2.Duration:
+            """The time within which they will likely be made: nine of ten requests keep
+            the first one that they are told. Unset: not known.
+            """
+
         def __init__(
             self,
             *,
             ahead_count: _builtins.int = ...,
             model_loading: _builtins.bool = ...,
             estimated_duration: _duration_pb2.Duration | None = ...,
+            likely_within: _duration_pb2.Duration | None = ...,
         ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _typing.Literal["estimated_duration", b"estimated_duration"]  # noqa: Y015
+        _HasFieldArgType: _TypeAlias = _typing.Literal["estimated_duration", b"estimated_duration", "likely_within", b"likely_within"]  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["ahead_count", b"ahead_count", "estimated_duration", b"estimated_duration", "model_loading", b"model_loading"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["ahead_count", b"ahead_count", "estimated_duration", b"estimated_duration", "likely_within", b"likely_within", "model_loading", b"model_loading"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 

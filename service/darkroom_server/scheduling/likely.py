@@ -1,0 +1,118 @@
+"""By when a job will likely be done: a bound beside its estimate, which nine of ten jobs keep.
+
+An estimate is off by what comes after it, and by how much is learnt from those that were told
+before: the bound is the estimate times what the time was of it, at a level of the recent ones. The
+level itself follows what becomes of the bounds, up after each that was broken and down after each
+that was kept, in proportions that stand still where one of ten is broken; so it also holds while
+the load changes, when the recent ones tell too little (adaptive conformal inference; Gibbs and
+Candès, 2021). A bound counts as broken when its time is up, not only when its job is done.
+
+Jobs that begin at once are told apart from those that wait. Pure: times come in as arguments.
+"""
+
+from __future__ import annotations
+
+import bisect
+import heapq
+from collections import deque
+from dataclasses import dataclass, field
+
+#: Of the bounds, those that are to be kept.
+KEPT_SHARE = 0.9
+#: What becomes of one bound moves the level by so much, times what was not expected of it.
+RATE = 0.02
+LOWEST_LEVEL, HIGHEST_LEVEL = 0.5, 0.995
+#: Jobs of a kind that are remembered, and what is taken of them before there are any.
+RECENT_COUNT = 256
+FIRST_RATIOS = (1.0, 1.0, 1.0, 1.1, 1.1, 1.2, 1.3, 1.5, 2.0)
+#: No time is taken to be so many times an estimate: of one that is next to nothing.
+LARGEST_RATIO = 100.0
+
+
+@dataclass(slots=True)
+class _Kind:
+    """Jobs that are alike in how they are estimated."""
+
+    level: float = KEPT_SHARE
+    recent: deque[float] = field(default_factory=lambda: deque(FIRST_RATIOS))
+    ordered: list[float] = field(default_factory=lambda: sorted(FIRST_RATIOS))
+
+    def ratio(self) -> float:
+        """What times the estimate is the bound; at least the estimate itself."""
+        place = min(len(self.ordered) - 1, int(self.level * (len(self.ordered) + 1)))
+        return max(1.0, self.ordered[place])
+
+    def note(self, ratio: float) -> None:
+        """A job was done in so many times what was told."""
+        ratio = min(ratio, LARGEST_RATIO)
+        self.recent.append(ratio)
+        bisect.insort(self.ordered, ratio)
+        if len(self.recent) > RECENT_COUNT:
+            oldest = self.recent.popleft()
+            del self.ordered[bisect.bisect_left(self.ordered, oldest)]
+
+    def judge(self, *, is_kept: bool) -> None:
+        """A bound was kept, or broken."""
+        self.level += RATE * (KEPT_SHARE - is_kept)
+        self.level = min(HIGHEST_LEVEL, max(LOWEST_LEVEL, self.level))
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    kind: _Kind
+    at_s: float
+    estimated_s: float
+    until_s: float
+
+
+@dataclass(slots=True)
+class LikelyBounds:
+    """The bounds of one worker's jobs, of which each is told one when it comes."""
+
+    _kinds: dict[bool, _Kind] = field(default_factory=lambda: {True: _Kind(), False: _Kind()})
+    _told: dict[str, _Told] = field(default_factory=dict)
+    _broken: set[str] = field(default_factory=set)
+    _due: list[tuple[float, str]] = field(default_factory=list)
+
+    def tell(self, job_id: str, estimated_s: float, now_s: float, *, waits: bool) -> float:
+        """Seconds within which a job that has just come will likely be done."""
+        self._judge_due(now_s)
+        kind = self._kinds[waits]
+        bound_s = kind.ratio() * estimated_s
+        self._told[job_id] = _Told(kind, now_s, max(1e-9, estimated_s), now_s + bound_s)
+        heapq.heappush(self._due, (now_s + bound_s, job_id))
+        if len(self._due) > 2 * len(self._told) + RECENT_COUNT:
+            # Those that ended long before their time are waited for no more.
+            self._due = sorted((one.until_s, job_id) for job_id, one in self._told.items())
+        return bound_s
+
+    def left_s(self, job_id: str, estimated_s: float, now_s: float) -> float:
+        """The bound of a job that still waits, from now on: what is left of it, or wider."""
+        told = self._told.get(job_id)
+        if told is None:
+            return estimated_s
+        return max(estimated_s, told.until_s - now_s)
+
+    def ended(self, job_id: str, now_s: float) -> None:
+        """A job is done. Unknown ids are ignored."""
+        self._judge_due(now_s)
+        told = self._told.pop(job_id, None)
+        if told is None:
+            return
+        told.kind.note((now_s - told.at_s) / told.estimated_s)
+        if job_id in self._broken:
+            self._broken.remove(job_id)
+        else:
+            told.kind.judge(is_kept=True)
+
+    def forget(self, job_id: str) -> None:
+        """A job will not be done: it says nothing of the others. Unknown ids are ignored."""
+        self._told.pop(job_id, None)
+        self._broken.discard(job_id)
+
+    def _judge_due(self, now_s: float) -> None:
+        while self._due and self._due[0][0] < now_s:
+            _, job_id = heapq.heappop(self._due)
+            if (told := self._told.get(job_id)) is not None and job_id not in self._broken:
+                told.kind.judge(is_kept=False)
+                self._broken.add(job_id)
