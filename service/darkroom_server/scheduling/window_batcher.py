@@ -77,13 +77,16 @@ class WindowBatcher:
     _ready: Ranking[WindowGroup] = field(default_factory=Ranking)
     _unready: dict[int, list[tuple[float, int, WindowGroup]]] = field(default_factory=dict)
     #: The limit that this was found for.
-    _known_max_images: int = 0
+    _known_max_images: int = field(init=False)
     #: Jobs that have not begun, by level.
     _waiting_counts: Counter[int] = field(default_factory=Counter)
     _deadlines: list[tuple[float, str]] = field(default_factory=list)
     _timeouts: list[tuple[float, str]] = field(default_factory=list)
     _running: WindowBatch = WindowBatch(())
     _numbers: Iterator[int] = field(default_factory=itertools.count)
+
+    def __post_init__(self) -> None:
+        self._known_max_images = self.max_images
 
     def __len__(self) -> int:
         return len(self._entries)
