@@ -95,7 +95,7 @@ test-gpu: setup ## parity with the stock pipelines on a GPU
 	  tests/parity/test_hidream.py tests/parity/test_gpu.py $(ARGS)
 
 exact: setup ## a thousand mixed images of every family under load, each against the pipeline alone
-	DARKROOM_EXACT_IMAGES=80 $(BIN)/pytest -rP --timeout=3600 tests/parity/test_exact_load.py $(ARGS)
+	DARKROOM_EXACT_IMAGES=80 $(BIN)/pytest -m "slow or not slow" -rP --timeout=3600 tests/parity/test_exact_load.py $(ARGS)
 
 pipelines: setup ## a small one of every pipeline class of diffusers, served and compared: some minutes
 	$(BIN)/pytest -m "slow or not slow" tests/parity/test_every_pipeline.py $(ARGS)

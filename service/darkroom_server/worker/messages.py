@@ -76,6 +76,13 @@ class JobReport:
 
 
 @dataclass(frozen=True, slots=True)
+class JobReports:
+    """Events of several jobs that come at once."""
+
+    reports: tuple[JobReport, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class JobFailed:
     """A job ended without its images."""
 
@@ -130,7 +137,9 @@ class WorkerStats:
         return sum(rows * steps for rows, steps in self.step_count_by_rows)
 
 
-Report = WorkerLoading | WorkerReady | WorkerFailed | JobReport | JobFailed | WorkerStats
+Report = (
+    WorkerLoading | WorkerReady | WorkerFailed | JobReport | JobReports | JobFailed | WorkerStats
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
