@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from darkroom_server.backends.diffusers.loader import load_model
+from darkroom_server.backends.diffusers.networks.exact_plan import EACH, ONE_CALL, Keys
 from darkroom_server.backends.diffusers.step_model import AnyFamilyModel, DiffusersStepModel
 from darkroom_server.backends.prompt_cache import PromptCache
 from darkroom_server.domain.jobs import ImageSpec, Reproducibility
@@ -112,7 +113,8 @@ def _cost(model: AnyFamilyModel, info: ModelInfo, images: list[Any], guidance: s
             model.denoise(gathered)
             model.wait()
             seconds[level].append(time.perf_counter() - started_s)
-    apart = model.sharing_plan().get(f"{model.batch_key(spec)!r} {model.rows(spec)}", [])
+    plan, size = model.sharing_plan(), repr(model.batch_key(spec))
+    steps = [Keys(size, model.rows(spec), len(images), how).text for how in (ONE_CALL, EACH)]
     return Cost(
         model=info.name,
         dtype=model.dtype().value,
@@ -121,7 +123,7 @@ def _cost(model: AnyFamilyModel, info: ModelInfo, images: list[Any], guidance: s
         image_count=len(images),
         exact_s=min(seconds[Reproducibility.EXACT]),
         tolerance_s=min(seconds[Reproducibility.TOLERANCE]),
-        parts=len(apart),
+        parts=sum(len(plan.get(one, ())) for one in steps),
     )
 
 

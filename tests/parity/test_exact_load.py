@@ -11,7 +11,7 @@ import dataclasses
 import io
 import os
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,7 @@ class Case:
     build: Callable[[Any], StepModel]
     stock: Callable[[Any, ImageSpec], np.ndarray]
     mixed: Mixed
+    thread_count: int = 1
 
 
 def of_sd(name: str, pipeline: Callable[[Path], Any]) -> Case:
@@ -88,6 +89,7 @@ def of_sd3(pipeline: Callable[[Path], Any]) -> Case:
 BF16 = torch.bfloat16
 CASES = {
     "sdxl": of_sdxl(random_sdxl),
+    "sdxl-2-threads": dataclasses.replace(of_sdxl(random_sdxl), thread_count=2),
     "sdxl-bf16": of_sdxl(lambda folder: random_sdxl(folder).to(BF16)),
     "sd": of_sd("epsilon", random_sd),
     "sd-v": of_sd("v_prediction", lambda folder: random_sd(folder, prediction="v_prediction")),
@@ -97,6 +99,9 @@ CASES = {
     "sd3-bf16": of_sd3(lambda folder: random_sd3(folder).to(BF16)),
     "flux-schnell": of_flux(
         "schnell", lambda folder: random_flux(folder, guided=False, dynamic=False)
+    ),
+    "flux-dev-2-threads": dataclasses.replace(
+        of_flux("dev", lambda folder: random_flux(folder, guided=True)), thread_count=2
     ),
     "flux-dev": of_flux("dev", lambda folder: random_flux(folder, guided=True)),
     "flux-dev-bf16": of_flux("dev", lambda folder: random_flux(folder, guided=True).to(BF16)),
@@ -174,12 +179,27 @@ def serve(model: StepModel, specs: Sequence[ImageSpec], prover: Prover, seed: in
     return Served(images, rows)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.fixture
+def case(name: str) -> Iterator[Case]:
+    """A case, and as many threads as it has."""
+    before_count = torch.get_num_threads()
+    torch.set_num_threads(CASES[name].thread_count)
+    yield CASES[name]
+    torch.set_num_threads(before_count)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        # Threads of a small UNet wait for each other at hundreds of layers: slow beside others.
+        pytest.param(name, marks=pytest.mark.slow if name == "sdxl-2-threads" else ())
+        for name in CASES
+    ],
+)
 def test_a_crowd_has_the_bytes_of_each_alone(
-    name: str, tmp_path: Path, record_property: Callable[[str, object], None]
+    name: str, case: Case, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
-    torch.set_num_threads(1)
-    case, rng = CASES[name], random.Random(name)
+    rng = random.Random(name)
     pipeline = case.pipeline(tmp_path)
     model = case.build(pipeline)
     specs = crowd(case.mixed, rng)

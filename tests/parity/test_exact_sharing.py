@@ -87,7 +87,7 @@ def by_image(sharing: ExactSharing) -> SharingPlan:
 
 def batched(sharing: ExactSharing) -> SharingPlan:
     """What of it needs one call, by size, rows of an image, and images."""
-    return {key: names for key, names in sharing.plan().items() if " x" in key}
+    return {key: names for key, names in sharing.plan().items() if key.endswith("one call")}
 
 
 @pytest.mark.parametrize("image_rows", [(1, 1), (2, 2), (1, 2, 1)])
@@ -102,6 +102,41 @@ def test_a_part_that_depends_on_the_rows_is_computed_by_image(image_rows: tuple[
 def test_parts_that_do_not_are_shared() -> None:
     is_equal, sharing = proved(Layers(is_uneven=False, meet=lambda rows: rows), (2, 2))
     assert (is_equal, by_image(sharing)) == (True, {})
+
+
+def test_a_part_that_differs_among_many_is_computed_together_among_few() -> None:
+    """What is computed by image is found for each number of images, and in mixed steps used so."""
+    torch.manual_seed(0)
+    layers = Layers(is_uneven=False, meet=lambda rows: rows)
+    compute, calls = layers.second.forward, []
+
+    def uneven(rows: torch.Tensor) -> torch.Tensor:
+        calls.append(len(rows))
+        made: torch.Tensor = compute(rows) * (1.01 if len(rows) > 4 else 1.0)
+        return made
+
+    layers.second.forward = uneven  # type: ignore[method-assign]
+    sharing = ExactSharing(layers)
+    with torch.inference_mode():
+        for kinds in ((2,) * 2, (2,) * 4, (1, 2, 2), (1, 2, 2, 2, 2)):
+            rows = torch.randn(sum(kinds), WIDTH)
+            alone = [layers(one.clone()) for one in rows.split(list(kinds))]
+            *_, answer = sharing.prove("size", kinds, alone, lambda rows=rows: layers(rows))
+            assert answer
+            calls.clear()
+            with sharing.sharing("size", kinds):
+                assert torch.equal(layers(rows), torch.cat(alone))
+            assert (
+                calls
+                == {
+                    (2, 2): [4],
+                    (2, 2, 2, 2): [2, 2, 2, 2],
+                    (1, 2, 2): [1, 4],
+                    (1, 2, 2, 2, 2): [1, 2, 2, 2, 2],
+                }[kinds]
+            )
+    plan = sharing.plan()
+    assert (plan["size 2 x2 each"], plan["size 2 x4 each"]) == ([], ["second"])
 
 
 def test_what_differs_between_parts_is_found_in_what_holds_them() -> None:
@@ -126,7 +161,12 @@ def test_a_plan_is_taken_over_and_one_of_another_denoiser_is_refused() -> None:
     again = ExactSharing(layers)
     again.use(sharing.plan())
     assert again.plan() == sharing.plan()
-    for other in ({"size 2": ["third"]}, {"size": []}, {"size 2 x2": ["meeting"]}):
+    for other in (
+        {"size 2": ["third"]},
+        {"size": []},
+        {"size 2 x2 one call": ["meeting"]},
+        {"size 2 x2": []},
+    ):
         with pytest.raises(KeyError):
             ExactSharing(layers).use(other)
 
@@ -182,7 +222,7 @@ def test_parts_computed_by_image_need_one_call_where_that_was_proved_equal(
             with sharing.sharing("size", kinds):
                 assert torch.equal(layers(rows), torch.cat(alone))
     planned = batched(sharing)
-    assert {"size 1 x4", "size 2 x4"} <= planned.keys()
+    assert {"size 1 x4 one call", "size 2 x4 one call"} <= planned.keys()
     by_part = {name for names in by_image(sharing).values() for name in names}
     assert {name for names in planned.values() for name in names} <= by_part
 
@@ -207,7 +247,7 @@ def test_one_call_that_is_off_by_a_bit_of_one_image_is_not_taken(
     )
     is_equal, sharing = proved(layers, (2, 2, 2))
     assert is_equal
-    assert batched(sharing) == {"size 2 x3": [] if is_off else ["second"]}
+    assert batched(sharing) == {"size 2 x3 one call": [] if is_off else ["second"]}
     # Once in the proof; after it, in the step that `proved` takes, only where it was equal.
     assert calls == ([3] if is_off else [3, 3])
 

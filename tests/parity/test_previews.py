@@ -56,7 +56,7 @@ def previewed(model: SdxlStepModel, spec: ImageSpec) -> tuple[list[np.ndarray], 
     previews = []
     while not one.finished:
         model.scatter(one, model.denoise(model.gather([one])), 0)
-        previews.append(model.previews([one])[0])
+        previews.append(model.painter([one])()[0])
     image = model.decode(one).reshape(16, 16, 16, 16, 3).mean(axis=(1, 3))
     return previews, image
 

@@ -247,7 +247,7 @@ def assert_previews(model: DiffusersStepModel, spec: ImageSpec) -> None:
     one = model.begin(spec, model.encode(spec), 0)
     while not one.finished:
         model.scatter(one, model.denoise(model.gather([one])), 0)
-        (preview,) = model.previews([one])
+        (preview,) = model.painter([one])()
         assert preview.dtype == np.uint8
         assert one.denoised is None or bool(torch.isfinite(one.denoised).all())
 

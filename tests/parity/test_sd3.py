@@ -170,9 +170,9 @@ def test_the_last_preview_is_of_the_final_latents(pipelines: dict[str, Any]) -> 
     previews = []
     while not one.finished:
         model.scatter(one, model.denoise(model.gather([one])), 0)
-        previews.append(model.previews([one])[0])
+        previews.append(model.painter([one])()[0])
     one.denoised = None
     assert previews[-1].shape == (8, 12, 3)
     # The last step goes all the way to what it aims at, up to rounding.
-    assert np.abs(previews[-1].astype(int) - model.previews([one])[0].astype(int)).max() <= 1
+    assert np.abs(previews[-1].astype(int) - model.painter([one])()[0].astype(int)).max() <= 1
     assert (previews[0] != previews[-1]).any()

@@ -33,6 +33,9 @@ ImageArray = npt.NDArray[np.uint8]
 #: Names of the parts of a denoiser that exact steps compute for each image by itself, by size.
 SharingPlan = dict[str, list[str]]
 
+#: Paints what some images looked like when it was made.
+Painter = Callable[[], list[ImageArray]]
+
 
 class Trajectory(Protocol):
     """One image on its way from noise to pixels, with all of its private state."""
@@ -183,10 +186,10 @@ class StepModel(StepShapes, LoadedModel, Protocol[Encoded, OneTrajectory, Inputs
         """Returns when the device has done what it was asked: until then durations mean nothing."""
         ...
 
-    def previews(self, trajectories: Sequence[OneTrajectory]) -> list[ImageArray]:
-        """What images look like so far, rough and cheap: uint8 [h, w, 3], a pixel a latent.
+    def painter(self, trajectories: Sequence[OneTrajectory]) -> Painter:
+        """Takes what images have come to, and paints it when it is called, in whatever thread.
 
-        All of trajectories with equal keys.
+        Rough and cheap: uint8 [h, w, 3], a pixel a latent. All of trajectories with equal keys.
         """
         ...
 

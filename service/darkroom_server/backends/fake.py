@@ -12,7 +12,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from darkroom_server.backends.base import CompileCounts, ImageArray, SharingPlan
+from darkroom_server.backends.base import CompileCounts, ImageArray, Painter, SharingPlan
 from darkroom_server.domain.errors import GenerationFailed
 from darkroom_server.domain.jobs import ImageSpec
 from darkroom_server.domain.models import Dtype
@@ -149,15 +149,15 @@ class FakeStepModel:
     def wait(self) -> None:
         """Nothing is under way."""
 
-    def previews(self, trajectories: Sequence[FakeTrajectory]) -> list[ImageArray]:
+    def painter(self, trajectories: Sequence[FakeTrajectory]) -> Painter:
         """Flat pictures, an eighth as wide, of the values reached so far."""
-        return [
-            np.full(
-                (one.spec.height_px // 8, one.spec.width_px // 8, 3),
-                (one.seed + one.completed_step_count) % 256,
-                dtype=np.uint8,
-            )
+        reached = [
+            (one.spec.height_px // 8, one.spec.width_px // 8, one.seed + one.completed_step_count)
             for one in trajectories
+        ]
+        return lambda: [
+            np.full((height, width, 3), value % 256, dtype=np.uint8)
+            for height, width, value in reached
         ]
 
     def decode(self, trajectory: FakeTrajectory) -> ImageArray:

@@ -35,6 +35,7 @@ from darkroom_server.worker.messages import (
     ImagesSaved,
     JobFailed,
     JobReport,
+    JobReports,
     Report,
     SubmitJob,
     WorkerFailed,
@@ -269,6 +270,9 @@ class Seat:
                 self._give_up(message, is_starved=is_starved)
             case JobReport(job_id, event):
                 self._on_event(job_id, event)
+            case JobReports(reports):
+                for one in reports:
+                    self._on_event(one.job_id, one.event)
             case JobFailed(job_id, error):
                 self._fail(job_id, error)
             case ImagesSaved():

@@ -1,7 +1,8 @@
 """A list kept in order: the next of ten thousand is found as quickly as the next of ten.
 
 It is cut into blocks, each with the sum of its items' work, so that the work before a place is
-counted by blocks.
+counted by blocks, and within a block as a sum of numbers that are kept beside the items: no item is
+asked again for what it said when it came or changed.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
+from operator import attrgetter, sub
 from typing import Generic, Protocol, TypeVar
 
 #: Items of a block at most; one that is full is cut in two.
@@ -49,11 +52,20 @@ TimedItem = TypeVar("TimedItem", bound=Timed)
 class _Block(Generic[Item]):
     ranks: list[Rank] = field(default_factory=list)
     items: list[Item] = field(default_factory=list)
-    #: Work of all its items; None until it is asked for.
-    work_s: float | None = None
-    #: The latest time at which the first may begin if each is to be done by its time, one after
-    #: another; None until it is asked for.
+    #: How many items there are.
+    count: int = 0
+    #: Of a ranking of items that take time: work and due times beside the items, the sum of the
+    #: work, and the latest time at which the first may begin if each is to be done by its time, one
+    #: after another; that is None until it is asked for.
+    works_s: list[float] = field(default_factory=list)
+    dues_s: list[float] = field(default_factory=list)
+    work_s: float = 0.0
     latest_s: float | None = None
+
+
+#: Read without a call into Python for each block: what is summed up over all blocks is quick.
+_count = attrgetter("count")
+_work_s = attrgetter("work_s")
 
 
 class Ranking(Generic[Item]):
@@ -80,7 +92,7 @@ class Ranking(Generic[Item]):
     def count_before(self, rank: Rank) -> int:
         """Items that come before a rank."""
         place = bisect_left(self._lasts, rank)
-        count = sum(len(block.items) for block in self._blocks[:place])
+        count: int = sum(map(_count, self._blocks[:place]))
         if place < len(self._blocks):
             count += bisect_left(self._blocks[place].ranks, rank)
         return count
@@ -96,32 +108,43 @@ class Ranking(Generic[Item]):
         at = bisect_right(block.ranks, rank)
         block.ranks.insert(at, rank)
         block.items.insert(at, item)
-        self._changed(block, item, 1)
-        self._lasts[place] = block.ranks[-1]
+        block.count += 1
         self._count += 1
-        if len(block.items) > BLOCK_COUNT:
+        self._added(block, at, item)
+        self._lasts[place] = block.ranks[-1]
+        if block.count > BLOCK_COUNT:
             half = BLOCK_COUNT // 2
-            later = _Block(block.ranks[half:], block.items[half:])
-            del block.ranks[half:], block.items[half:]
-            block.work_s = None
+            later = self._cut(block, half)
             self._blocks.insert(place + 1, later)
             self._lasts[place : place + 1] = [block.ranks[-1], later.ranks[-1]]
 
     def remove(self, item: Item) -> None:
         """Takes an item out; its rank must be what it was when it was added."""
-        place = bisect_left(self._lasts, item.rank)
+        rank = item.rank
+        place = bisect_left(self._lasts, rank)
         block = self._blocks[place]
-        at = bisect_left(block.ranks, item.rank)
+        at = bisect_left(block.ranks, rank)
         del block.ranks[at], block.items[at]
-        self._changed(block, item, -1)
+        block.count -= 1
         self._count -= 1
+        self._removed(block, at)
         if block.items:
             self._lasts[place] = block.ranks[-1]
         else:
             del self._blocks[place], self._lasts[place]
 
-    def _changed(self, block: _Block[Item], item: Item, sign: int) -> None:
-        """An item has come into a block, or has left it."""
+    def _cut(self, block: _Block[Item], at: int) -> _Block[Item]:
+        """Takes the items from a place on out of a block, as a block of their own."""
+        later = _Block(block.ranks[at:], block.items[at:], block.count - at)
+        del block.ranks[at:], block.items[at:]
+        block.count = at
+        return later
+
+    def _added(self, block: _Block[Item], at: int, item: Item) -> None:
+        """An item has come into a block."""
+
+    def _removed(self, block: _Block[Item], at: int) -> None:
+        """The item at a place of a block has left it."""
 
 
 class TimedRanking(Ranking[TimedItem]):
@@ -130,20 +153,23 @@ class TimedRanking(Ranking[TimedItem]):
     @property
     def work_s(self) -> float:
         """Work of all items."""
-        return sum(map(_work_s, self._blocks))
+        return float(sum(map(_work_s, self._blocks)))
 
     def touch(self, item: TimedItem) -> None:
-        """Says that the work of an item is another."""
-        block = self._blocks[bisect_left(self._lasts, item.rank)]
-        block.work_s = block.latest_s = None
+        """Says that the work of an item is another, or when it has to be done."""
+        rank = item.rank
+        block = self._blocks[bisect_left(self._lasts, rank)]
+        at = bisect_left(block.ranks, rank)
+        block.works_s[at], block.dues_s[at] = item.work_s, item.due_s
+        _sum_up(block)
 
     def work_before_s(self, rank: Rank) -> float:
         """Work of the items that come before a rank."""
         place = bisect_left(self._lasts, rank)
-        work_s = sum(map(_work_s, self._blocks[:place]))
+        work_s = float(sum(map(_work_s, self._blocks[:place])))
         if place < len(self._blocks):
             block = self._blocks[place]
-            work_s += sum(item.work_s for item in block.items[: bisect_left(block.ranks, rank)])
+            work_s += sum(block.works_s[: bisect_left(block.ranks, rank)])
         return work_s
 
     def latest_starts_s(self, after: Rank) -> Iterator[tuple[float, float]]:
@@ -154,30 +180,40 @@ class TimedRanking(Ranking[TimedItem]):
         if place == len(self._blocks):
             return
         block = self._blocks[place]
-        begun = block.items[bisect_right(block.ranks, after) :]
-        yield _latest_s(begun), block.ranks[-1][0]
-        work_s = sum(item.work_s for item in begun)
+        at = bisect_right(block.ranks, after)
+        begun_s = block.works_s[at:]
+        yield _latest_s(begun_s, block.dues_s[at:]), block.ranks[-1][0]
+        work_s = sum(begun_s)
         for block in self._blocks[place + 1 :]:
             if block.latest_s is None:
-                block.latest_s = _latest_s(block.items)
+                block.latest_s = _latest_s(block.works_s, block.dues_s)
             yield block.latest_s - work_s, block.ranks[-1][0]
-            work_s += _work_s(block)
+            work_s += block.work_s
 
-    def _changed(self, block: _Block[TimedItem], item: TimedItem, sign: int) -> None:
-        block.latest_s = None
-        if block.work_s is not None:
-            block.work_s = max(0.0, block.work_s + sign * item.work_s)
+    def _cut(self, block: _Block[TimedItem], at: int) -> _Block[TimedItem]:
+        later = super()._cut(block, at)
+        later.works_s, later.dues_s = block.works_s[at:], block.dues_s[at:]
+        del block.works_s[at:], block.dues_s[at:]
+        for one in (block, later):
+            _sum_up(one)
+        return later
+
+    def _added(self, block: _Block[TimedItem], at: int, item: TimedItem) -> None:
+        block.works_s.insert(at, item.work_s)
+        block.dues_s.insert(at, item.due_s)
+        _sum_up(block)
+
+    def _removed(self, block: _Block[TimedItem], at: int) -> None:
+        del block.works_s[at], block.dues_s[at]
+        _sum_up(block)
 
 
-def _work_s(block: _Block[TimedItem]) -> float:
-    if block.work_s is None:
-        block.work_s = sum(item.work_s for item in block.items)
-    return block.work_s
+def _sum_up(block: _Block[TimedItem]) -> None:
+    """Counts a block's work anew: from the numbers, so that no error adds up over its changes."""
+    block.work_s = sum(block.works_s)
+    block.latest_s = None
 
 
-def _latest_s(items: Sequence[TimedItem]) -> float:
-    work_s, latest_s = 0.0, math.inf
-    for item in items:
-        work_s += item.work_s
-        latest_s = min(latest_s, item.due_s - work_s)
-    return latest_s
+def _latest_s(works_s: Sequence[float], dues_s: Sequence[float]) -> float:
+    """When work has to begin so that each is done by its time, one after another."""
+    return min(map(sub, dues_s, accumulate(works_s)), default=math.inf)

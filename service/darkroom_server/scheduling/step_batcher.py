@@ -111,14 +111,14 @@ class StepBatcher:
                 priority=job.spec.priority,
             )
         )
+        if job.deadline_s is not None and admission.reserve_s is not None:
+            entry.is_promised, entry.reserve_s = True, admission.reserve_s
+            self._promises.add(entry)
+            self._spare.forget()
         self._entries[job.job_id] = entry
         self._queue.add(entry)
         if job.deadline_s is not None:
             heapq.heappush(self._deadlines, (job.deadline_s, job.job_id))
-            if admission.reserve_s is not None:
-                entry.is_promised, entry.reserve_s = True, admission.reserve_s
-                self._promises.add(entry)
-                self._spare.forget()
 
     def remove(self, job_id: str) -> None:
         """Takes a job out: cancelled, failed or done. Unknown ids are ignored."""

@@ -20,14 +20,13 @@ from dataclasses import dataclass, field
 
 from darkroom_server.domain.jobs import Job
 from darkroom_server.domain.models import DynamicBatching, TimeoutAction
+from darkroom_server.scheduling.play import MAX_LOOKED_PAST
 from darkroom_server.scheduling.ranking import Ranking, TimedRanking
 from darkroom_server.scheduling.run_kinds import RunKind
 from darkroom_server.scheduling.window_entry import WindowEntry, WindowGroup
 
 #: Jobs without a deadline are ordered as if they had to be done within this time.
 PATIENCE_S = 60.0
-#: Jobs too large for the room left in a batch that are looked past for one that fits.
-MAX_LOOKED_PAST = 16
 #: Kinds of runs of which it is told one by one how much waits; the rest is counted as one.
 MAX_COUNTED_KINDS = 16
 
@@ -77,13 +76,16 @@ class WindowBatcher:
     _ready: Ranking[WindowGroup] = field(default_factory=Ranking)
     _unready: dict[int, list[tuple[float, int, WindowGroup]]] = field(default_factory=dict)
     #: The limit that this was found for.
-    _known_max_images: int = 0
+    _known_max_images: int = field(init=False)
     #: Jobs that have not begun, by level.
     _waiting_counts: Counter[int] = field(default_factory=Counter)
     _deadlines: list[tuple[float, str]] = field(default_factory=list)
     _timeouts: list[tuple[float, str]] = field(default_factory=list)
     _running: WindowBatch = WindowBatch(())
     _numbers: Iterator[int] = field(default_factory=itertools.count)
+
+    def __post_init__(self) -> None:
+        self._known_max_images = self.max_images
 
     def __len__(self) -> int:
         return len(self._entries)

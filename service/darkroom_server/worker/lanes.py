@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from darkroom_server.backends.base import ImageArray
+from darkroom_server.backends.base import ImageArray, Painter
+from darkroom_server.domain.errors import DarkroomError
 from darkroom_server.domain.jobs import (
     BatchShare,
     Job,
@@ -22,7 +23,7 @@ from darkroom_server.domain.jobs import (
 )
 from darkroom_server.worker.encoding import encode_image, encode_preview, fitted_size
 from darkroom_server.worker.failures import attempt
-from darkroom_server.worker.messages import JobFailed, JobReport, Report
+from darkroom_server.worker.messages import JobFailed, JobReport, JobReports, Report
 
 
 @dataclass(slots=True, kw_only=True)
@@ -88,6 +89,28 @@ class FinishedImage:
     is_filtered: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class WantedPreview:
+    """A preview of one image of a job, after so many steps."""
+
+    record: JobRecord
+    image_index: int
+    completed_step_count: int
+
+    def encoded(self, pixels: ImageArray) -> JobPreview:
+        """The event, of what was painted."""
+        spec = self.record.job.spec
+        assert spec.preview is not None
+        size = fitted_size(spec.width_px, spec.height_px, spec.preview.max_edge_px)
+        return JobPreview(
+            image_index=self.image_index,
+            completed_step_count=self.completed_step_count,
+            content=encode_preview(pixels, size, quality=PREVIEW_QUALITY),
+            width_px=size[0],
+            height_px=size[1],
+        )
+
+
 class CompressLane:
     """One thread that encodes images and reports them; a job's last image completes it."""
 
@@ -112,9 +135,9 @@ class CompressLane:
         """Gives back the room of previews that will not be submitted."""
         self._preview_room.release(count)
 
-    def submit_preview(self, record: JobRecord, image: FinishedImage, step_count: int) -> None:
-        """Takes a preview after so many steps, for which room was reserved."""
-        self._thread.submit(self._run_preview, record, image, step_count)
+    def submit_previews(self, wanted: Sequence[WantedPreview], painter: Painter) -> None:
+        """Takes the previews of a step, for which room was reserved, to paint them all at once."""
+        self._thread.submit(self._run_previews, wanted, painter)
 
     def complete(self, record: JobRecord) -> None:
         """Says that a job is done of which all images were sent before."""
@@ -133,23 +156,20 @@ class CompressLane:
             record.cancelled = True
             self._emit(JobFailed(record.job.job_id, failed))
 
-    def _run_preview(self, record: JobRecord, image: FinishedImage, step_count: int) -> None:
-        self._preview_room.release()
-        spec = record.job.spec
-        if record.cancelled or spec.preview is None:
+    def _run_previews(self, wanted: Sequence[WantedPreview], painter: Painter) -> None:
+        """Paints and reports previews in one message; where that fails images go without."""
+        self.give_back_previews(len(wanted))
+        if all(one.record.cancelled for one in wanted):
             return
-        size = fitted_size(spec.width_px, spec.height_px, spec.preview.max_edge_px)
-        content = encode_preview(image.pixels, size, quality=PREVIEW_QUALITY)
-        self._report(
-            record,
-            JobPreview(
-                image_index=image.image_index,
-                completed_step_count=step_count,
-                content=content,
-                width_px=size[0],
-                height_px=size[1],
-            ),
+        reports = attempt(
+            lambda: tuple(
+                JobReport(one.record.job.job_id, one.encoded(pixels))
+                for one, pixels in zip(wanted, painter(), strict=True)
+                if not one.record.cancelled
+            )
         )
+        if reports and not isinstance(reports, DarkroomError):
+            self._emit(JobReports(reports))
 
     def _send(self, record: JobRecord, image: FinishedImage) -> None:
         spec, started_s = record.job.spec, self._clock()
@@ -179,7 +199,7 @@ class CompressLane:
         if len(record.sent_images) == len(spec.seeds):
             self._report(record, _completed(record, now_s))
 
-    def _report(self, record: JobRecord, event: JobImage | JobPreview | JobCompleted) -> None:
+    def _report(self, record: JobRecord, event: JobImage | JobCompleted) -> None:
         self._emit(JobReport(record.job.job_id, event))
 
 

@@ -120,6 +120,13 @@ class JobReport:
 
 
 @dataclass(frozen=True, slots=True)
+class JobReports:
+    """Events of several jobs that come at once."""
+
+    reports: tuple[JobReport, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class JobFailed:
     """A job ended without its images."""
 
@@ -200,7 +207,14 @@ class WorkerStats:
 
 
 Report = (
-    WorkerLoading | WorkerReady | WorkerFailed | JobReport | JobFailed | ImagesSaved | WorkerStats
+    WorkerLoading
+    | WorkerReady
+    | WorkerFailed
+    | JobReport
+    | JobReports
+    | JobFailed
+    | ImagesSaved
+    | WorkerStats
 )
 
 

@@ -31,7 +31,7 @@ from darkroom_server.worker.checkpoints import Checkpoints
 from darkroom_server.worker.counters import WorkerCounters
 from darkroom_server.worker.failures import attempt
 from darkroom_server.worker.jobs import JobTable
-from darkroom_server.worker.lanes import CompressLane, FinishedImage, JobRecord
+from darkroom_server.worker.lanes import CompressLane, FinishedImage, JobRecord, WantedPreview
 from darkroom_server.worker.loop import Attend, Work, WorkerLoop
 from darkroom_server.worker.messages import Report, SubmitJob
 from darkroom_server.worker.proving import AnyProver
@@ -227,19 +227,20 @@ class StepRunner(Generic[Encoded, OneTrajectory, Inputs, Outputs]):
         self._preview(wanted[: self._lane.reserve_previews(len(wanted))])
 
     def _preview(self, images: Sequence[RunningImage[Encoded, OneTrajectory]]) -> None:
-        """Paints what images look like so far; where that fails they go without."""
+        """Has the lane paint what images look like so far; where that fails they go without."""
         if not images:
             return
-        painted = attempt(lambda: self._model.previews([image.trajectory for image in images]))
-        if isinstance(painted, DarkroomError):
+        painter = attempt(lambda: self._model.painter([image.trajectory for image in images]))
+        if isinstance(painter, DarkroomError):
             self._lane.give_back_previews(len(images))
             return
-        for image, pixels in zip(images, painted, strict=True):
-            self._lane.submit_preview(
-                image.running.record,
-                FinishedImage(image.step.image_index, pixels),
-                image.trajectory.completed_step_count,
+        wanted = [
+            WantedPreview(
+                image.running.record, image.step.image_index, image.trajectory.completed_step_count
             )
+            for image in images
+        ]
+        self._lane.submit_previews(wanted, painter)
 
     def _still_here(
         self, images: Sequence[RunningImage[Encoded, OneTrajectory]]

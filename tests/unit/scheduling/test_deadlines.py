@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from darkroom_server.domain.jobs import Priority
-from tests.unit.scheduling.test_step_batcher import MAX_ROWS, STEP_S, Simulation
+from tests.unit.scheduling.simulated import STEP_S, Device
+from tests.unit.scheduling.test_step_batcher import MAX_ROWS, simulated
 
 
-def first_of_next(simulation: Simulation) -> str:
+def first_of_next(simulation: Device) -> str:
     batch = simulation.batcher.plan(simulation.now_s)
     assert batch is not None
     return batch.steps[0].job_id
 
 
 def test_a_disturbed_step_costs_nobody_the_place_for_long() -> None:
-    simulation = Simulation()
+    simulation = simulated()
     simulation.add("promised", rows=4, steps=4, within_s=5.0)
     simulation.add("later", rows=4, steps=1, within_s=200.0)
     simulation.batcher.costs.learn("a", MAX_ROWS, 60.0)
@@ -27,7 +28,7 @@ def test_a_disturbed_step_costs_nobody_the_place_for_long() -> None:
 
 
 def test_images_that_run_one_after_another_are_counted_one_after_another() -> None:
-    simulation = Simulation()
+    simulation = simulated()
     simulation.add("endless", "b", steps=100)
     simulation.add("promised", "a", steps=3, images=4, exact=True, within_s=16.0)
     simulation.run()
@@ -41,7 +42,7 @@ def test_images_that_run_one_after_another_are_counted_one_after_another() -> No
 
 
 def test_alone_one_image_is_made_before_the_next_begins() -> None:
-    simulation = Simulation()
+    simulation = simulated()
     simulation.add("x", steps=2, images=2, exact=True)
     simulation.add("y", steps=1, exact=True, priority=Priority.LOW)
     simulation.run()
@@ -52,7 +53,7 @@ def test_alone_one_image_is_made_before_the_next_begins() -> None:
 
 
 def test_shared_the_images_of_a_job_go_side_by_side() -> None:
-    simulation = Simulation()
+    simulation = simulated()
     simulation.add("x", rows=2, steps=2, images=3)
     simulation.run()
     steps = [[step.image_index for step in batch.steps] for batch in simulation.batches]
@@ -60,7 +61,7 @@ def test_shared_the_images_of_a_job_go_side_by_side() -> None:
 
 
 def test_a_step_that_never_fits_upsets_no_order() -> None:
-    simulation = Simulation()
+    simulation = simulated()
     simulation.batcher.costs.ran_out("huge", 2)
     simulation.add("never", "huge", rows=2)
     for name in ("x", "y", "z"):

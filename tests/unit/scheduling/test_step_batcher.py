@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Hashable
-from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -11,83 +10,28 @@ from hypothesis import strategies as st
 
 from darkroom_server.domain.jobs import Priority
 from darkroom_server.scheduling.admission import Admission, Forecast
-from darkroom_server.scheduling.batch import Batch
 from darkroom_server.scheduling.entry import Shape, Step
-from darkroom_server.scheduling.step_batcher import SLACK_FACTOR, StepBatcher
-from darkroom_server.scheduling.step_costs import StepCosts
+from darkroom_server.scheduling.step_batcher import SLACK_FACTOR
+from tests.unit.scheduling.simulated import Device
 from tests.unit.specs import job
 
 MAX_ROWS = 4
-STEP_S = 1.0
 
 
-@dataclass
-class Simulation:
-    """A batcher and a device whose every step takes as long, whatever its rows up to four."""
-
-    now_s: float = 0.0
-    batches: list[Batch] = field(default_factory=list)
-    left: dict[Step, int] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        costs = StepCosts(max_rows=MAX_ROWS, unit_s=STEP_S)
-        for key in ("a", "b", "c"):
-            for rows in (1, 2, 4):
-                costs.learn(key, rows, STEP_S)
-        self.batcher = StepBatcher(costs)
-
-    def add(
-        self,
-        name: str,
-        key: Hashable = "a",
-        *,
-        rows: int = 1,
-        steps: int = 2,
-        images: int = 1,
-        exact: bool = False,
-        priority: Priority = Priority.NORMAL,
-        within_s: float | None = None,
-    ) -> None:
-        made = job(
-            name,
-            step_count=steps,
-            seeds=tuple(range(images)),
-            priority=priority,
-            deadline_s=None if within_s is None else self.now_s + within_s,
-        )
-        self.left |= {Step(name, index): steps for index in range(images)}
-        shape = Shape(key=key, rows=rows, evaluations=steps, exact=exact)
-        self.batcher.add(made, shape, self.now_s)
-
-    def step(self) -> Batch | None:
-        batch = self.batcher.plan(self.now_s)
-        if batch is None:
-            return None
-        assert batch == self.batcher.plan(self.now_s)
-        for one in batch.steps:
-            self.left[one] -= 1
-        finished = [one for one in batch.steps if self.left[one] == 0]
-        self.now_s += STEP_S
-        self.batcher.commit(batch, finished, STEP_S)
-        self.batches.append(batch)
-        return batch
-
-    def run(self) -> list[list[str]]:
-        """Names that shared each step, to the end."""
-        while self.step() is not None:
-            pass
-        return [[one.job_id for one in batch.steps] for batch in self.batches]
+def simulated() -> Device:
+    """Every step takes as long, whatever its rows up to four, and nothing is dropped when late."""
+    return Device("even", max_rows=MAX_ROWS, keeps_late=True)
 
 
 def test_requests_of_one_key_share_every_step() -> None:
-    simulation = Simulation()
+    simulation = simulated()
     simulation.add("x", steps=2)
     simulation.add("y", steps=3)
     assert simulation.run() == [["x", "y"], ["x", "y"], ["y"]]
 
 
 def test_a_request_joins_at_the_next_step() -> None:
-    simulation = Simulation()
+    simulation = simulated()
     simulation.add("x", steps=3)
     simulation.step()
     simulation.add("y", steps=1)
@@ -95,7 +39,7 @@ def test_a_request_joins_at_the_next_step() -> None:
 
 
 def test_a_batch_stops_at_the_knee_and_looks_past_what_does_not_fit() -> None:
-    simulation = Simulation()
+    simulation = simulated()
     simulation.add("x", rows=2, steps=1)
     simulation.add("y", rows=1, steps=1)
     simulation.add("z", rows=2, steps=1)
@@ -104,7 +48,7 @@ def test_a_batch_stops_at_the_knee_and_looks_past_what_does_not_fit() -> None:
 
 
 def test_exact_steps_are_shared_as_far_as_was_proved() -> None:
-    simulation = Simulation()
+    simulation = simulated()
     for kinds, row_count in (((1,), 2), ((1, 2), 3)):
         simulation.batcher.shared.allow("a", kinds, row_count)
     for name, rows in (("x", 1), ("y", 1), ("z", 1), ("w", 2)):
@@ -113,13 +57,13 @@ def test_exact_steps_are_shared_as_far_as_was_proved() -> None:
 
 
 def test_an_image_wider_than_the_knee_runs_by_itself() -> None:
-    simulation = Simulation()
+    simulation = simulated()
     simulation.add("x", rows=MAX_ROWS + 1, steps=1)
     assert simulation.run() == [["x"]]
 
 
 def test_short_requests_go_first_and_long_ones_age_to_the_front() -> None:
-    simulation = Simulation()
+    simulation = simulated()
     simulation.add("long", rows=4, steps=10)
     simulation.step()
     simulation.add("short", rows=4, steps=1)
@@ -138,7 +82,7 @@ def test_short_requests_go_first_and_long_ones_age_to_the_front() -> None:
 
 
 def test_a_higher_priority_takes_the_next_step_and_spare_rows_go_to_the_lower() -> None:
-    simulation = Simulation()
+    simulation = simulated()
     simulation.add("low", steps=5, priority=Priority.LOW)
     simulation.step()
     simulation.add("high", steps=1, rows=3, priority=Priority.HIGH)
@@ -148,14 +92,14 @@ def test_a_higher_priority_takes_the_next_step_and_spare_rows_go_to_the_lower() 
 
 
 def test_keys_take_turns() -> None:
-    simulation = Simulation()
+    simulation = simulated()
     simulation.add("x", "a", steps=3)
     simulation.add("y", "b", steps=3)
     assert simulation.run() == [["x"], ["y"], ["x"], ["y"], ["x"], ["y"]]
 
 
 def test_a_key_that_was_idle_saves_up_no_turns() -> None:
-    simulation = Simulation()
+    simulation = simulated()
     simulation.add("x", "a", steps=8)
     for _ in range(4):
         simulation.step()
@@ -166,7 +110,7 @@ def test_a_key_that_was_idle_saves_up_no_turns() -> None:
 
 
 def test_a_key_is_not_starved_by_keys_that_come_and_go() -> None:
-    simulation = Simulation()
+    simulation = simulated()
     simulation.add("long", "c", steps=9)
     simulation.step()
     for number in range(20):
@@ -178,7 +122,7 @@ def test_a_key_is_not_starved_by_keys_that_come_and_go() -> None:
 
 
 def test_alone_means_alone_and_takes_turns_with_those_that_share() -> None:
-    simulation = Simulation()
+    simulation = simulated()
     simulation.add("solo", steps=1, images=2, exact=True)
     simulation.add("x", steps=2)
     simulation.add("y", steps=2)
@@ -187,7 +131,7 @@ def test_alone_means_alone_and_takes_turns_with_those_that_share() -> None:
 
 
 def test_of_requests_that_run_alone_one_ends_before_the_next_begins() -> None:
-    simulation = Simulation()
+    simulation = simulated()
     for name in ("first", "second"):
         simulation.add(name, steps=3, exact=True)
     simulation.step()
@@ -196,7 +140,7 @@ def test_of_requests_that_run_alone_one_ends_before_the_next_begins() -> None:
 
 
 def test_a_deadline_that_cannot_wait_for_its_turn_goes_first() -> None:
-    simulation = Simulation()
+    simulation = simulated()
     simulation.add("x", "a", steps=5)
     simulation.add("y", "b", steps=5)
     simulation.add("urgent", "c", steps=3, within_s=3.5)
@@ -204,14 +148,14 @@ def test_a_deadline_that_cannot_wait_for_its_turn_goes_first() -> None:
 
 
 def test_a_deadline_that_is_lost_gives_way() -> None:
-    simulation = Simulation()
+    simulation = simulated()
     simulation.add("lost", rows=4, steps=9, within_s=3.0)
     simulation.add("x", rows=4, steps=1)
     assert simulation.run()[0] == ["x"]
 
 
 def test_expired_jobs_are_told_and_removed_ones_forgotten() -> None:
-    simulation = Simulation()
+    simulation = simulated()
     simulation.add("x", within_s=1.0)
     simulation.add("y")
     assert [late.job_id for late in simulation.batcher.expired(1.0)] == ["x"]
@@ -224,7 +168,7 @@ def test_expired_jobs_are_told_and_removed_ones_forgotten() -> None:
 
 @pytest.mark.parametrize("evaluations", [3, 5])
 def test_an_image_may_take_more_evaluations_than_steps(evaluations: int) -> None:
-    simulation = Simulation()
+    simulation = simulated()
     simulation.add("x", steps=2)
     simulation.left[Step("x", 0)] = evaluations
     assert simulation.run() == [["x"]] * evaluations
@@ -251,7 +195,7 @@ arrivals = st.lists(
 def test_every_image_ends_and_no_batch_mixes_keys_or_exceeds_the_knee(
     wanted: list[dict[str, object]], pauses: list[int]
 ) -> None:
-    simulation = Simulation()
+    simulation = simulated()
     shapes: dict[str, dict[str, object]] = {}
     for number, arguments in enumerate(wanted):
         shapes[str(number)] = arguments
@@ -278,7 +222,7 @@ def test_every_image_ends_and_no_batch_mixes_keys_or_exceeds_the_knee(
 def test_a_key_with_work_waits_for_at_most_two_steps_of_every_other(
     wanted: list[tuple[str, int]],
 ) -> None:
-    simulation = Simulation()
+    simulation = simulated()
     for number, (key, steps) in enumerate(wanted):
         simulation.add(str(number), key, steps=steps)
         simulation.step()
@@ -293,7 +237,7 @@ def test_a_key_with_work_waits_for_at_most_two_steps_of_every_other(
                 assert all(between.count(other) <= 2 for other in set(between))
 
 
-def _had_work(simulation: Simulation, key: Hashable, before: int, after: int) -> bool:
+def _had_work(simulation: Device, key: Hashable, before: int, after: int) -> bool:
     """Whether some job of the key that ran at `after` had arrived by `before`."""
     return any(int(one.job_id) <= before for one in simulation.batches[after].steps) and (
         simulation.batches[after].key == key
@@ -311,7 +255,7 @@ def _had_work(simulation: Simulation, key: Hashable, before: int, after: int) ->
 def test_where_nothing_else_comes_the_estimate_is_what_happens(
     wanted: list[tuple[int, int, int]], alone: bool, step_count: int
 ) -> None:
-    simulation = Simulation()
+    simulation = simulated()
     for number, (rows, steps, images) in enumerate(wanted):
         simulation.add(str(number), rows=rows, steps=steps, images=images, exact=alone)
     for _ in range(step_count):
@@ -329,7 +273,7 @@ def test_where_nothing_else_comes_the_estimate_is_what_happens(
     assert estimates_s == {name: ends_s[name] - started_s for name in estimates_s}
 
 
-def forecast(simulation: Simulation, key: str = "a", **options: Any) -> Forecast:
+def forecast(simulation: Device, key: str = "a", **options: Any) -> Forecast:
     within_s, steps = options.get("within_s"), options.get("steps", 2)
     made = job(
         "new",
@@ -363,7 +307,7 @@ def forecast(simulation: Simulation, key: str = "a", **options: Any) -> Forecast
 def test_a_job_is_forecast_with_whose_deadline_it_would_break(
     options: dict[str, Any], done_s: float, breaks: bool
 ) -> None:
-    simulation = Simulation()
+    simulation = simulated()
     simulation.add("here", rows=4, steps=8, within_s=10.0)
     found = forecast(simulation, **options)
     assert found.done_s == done_s
@@ -371,25 +315,22 @@ def test_a_job_is_forecast_with_whose_deadline_it_would_break(
 
 
 def test_a_deadline_that_is_missed_anyway_is_not_kept_for() -> None:
-    simulation = Simulation()
+    simulation = simulated()
     simulation.add("lost", rows=4, steps=8, within_s=5.0)
     assert forecast(simulation, within_s=3.0, steps=2).breaks_until_s is None
 
 
 def test_one_without_a_deadline_goes_behind_those_whose_deadline_it_would_break() -> None:
-    simulation = Simulation()
+    simulation = simulated()
     simulation.add("here", rows=4, steps=500, within_s=552.0)
     found = forecast(simulation, steps=3)
     assert found.breaks_until_s == 552.0
-    shape = Shape(key="a", rows=4, evaluations=3)
-    new = job("new", step_count=3)
-    simulation.left[Step("new", 0)] = 3
-    simulation.batcher.add(new, shape, 0.0, admission=Admission(behind_s=found.breaks_until_s))
+    simulation.add("new", rows=4, steps=3, admission=Admission(behind_s=found.breaks_until_s))
     assert simulation.run() == [["here"]] * 500 + [["new"]] * 3
 
 
 def test_a_step_that_runs_is_waited_for() -> None:
-    simulation = Simulation()
+    simulation = simulated()
     simulation.add("here", rows=4, steps=8)
     simulation.batcher.plan(0.0)
     simulation.now_s = 0.25

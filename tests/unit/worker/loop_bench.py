@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from darkroom_server.backends.fake import FakeStepModel
 from darkroom_server.domain.jobs import JobEvent, Reproducibility
 from darkroom_server.scheduling.step_costs import StepCosts
 from darkroom_server.worker.lanes import CompressLane
-from darkroom_server.worker.messages import JobFailed, JobReport, Report, SubmitJob
+from darkroom_server.worker.messages import JobFailed, JobReport, JobReports, Report, SubmitJob
 from darkroom_server.worker.proving import Prover
 from darkroom_server.worker.step_runner import step_loop
 from tests.unit.specs import job
@@ -23,6 +24,15 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now_s
+
+
+def job_reports(reports: Iterable[Report]) -> Iterator[JobReport]:
+    """What is told of jobs, one by one."""
+    for report in reports:
+        if isinstance(report, JobReport):
+            yield report
+        elif isinstance(report, JobReports):
+            yield from report.reports
 
 
 class Bench:
@@ -56,8 +66,7 @@ class Bench:
 
     def events(self, job_id: str = "a") -> list[JobEvent]:
         self.lane.close()
-        found = [r for r in self.reports if isinstance(r, JobReport) and r.job_id == job_id]
-        return [report.event for report in found]
+        return [one.event for one in job_reports(self.reports) if one.job_id == job_id]
 
     def failures(self) -> dict[str, type[Exception]]:
         return {r.job_id: type(r.error) for r in self.reports if isinstance(r, JobFailed)}

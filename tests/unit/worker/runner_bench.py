@@ -18,7 +18,7 @@ from darkroom_server.worker.lanes import CompressLane
 from darkroom_server.worker.messages import JobFailed, JobReport, Report, SubmitJob
 from darkroom_server.worker.request_runner import request_loop
 from darkroom_server.worker.step_runner import step_loop
-from tests.unit.worker.loop_bench import Clock, shared
+from tests.unit.worker.loop_bench import Clock, job_reports, shared
 from tests.unit.worker.window_bench import AT_ONCE, STEP_S, FakeRequestModel
 
 MAX_BATCH_SIZE = 4
@@ -68,8 +68,7 @@ class RunnerBench:
 
     def events_now(self, name: str) -> list[JobEvent]:
         """What was told of a job so far."""
-        found = [r for r in self.reports if isinstance(r, JobReport) and r.job_id == name]
-        return [report.event for report in found]
+        return [one.event for one in job_reports(self.reports) if one.job_id == name]
 
     def queued(self, name: str) -> list[tuple[float, JobQueued]]:
         """When a job's caller heard of its position in the queue, and what."""

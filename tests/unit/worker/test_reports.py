@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import io
+import threading
 from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
 
+from darkroom_server.backends.base import ImageArray, Painter
 from darkroom_server.backends.fake import FakeStepModel, FakeTrajectory
 from darkroom_server.domain.jobs import (
     BatchShare,
@@ -16,6 +18,7 @@ from darkroom_server.domain.jobs import (
 )
 from darkroom_server.worker.jobs import PROGRESS_INTERVAL_S
 from darkroom_server.worker.lanes import MAX_WAITING_PREVIEWS
+from darkroom_server.worker.messages import JobReports
 from tests.unit.worker.loop_bench import Bench, shared
 
 
@@ -47,24 +50,26 @@ def test_a_preview_shows_what_the_image_has_come_to() -> None:
 
 def test_a_failing_preview_costs_the_job_nothing() -> None:
     class Unpaintable(FakeStepModel):
-        def previews(self, trajectories: Sequence[FakeTrajectory]) -> list[np.ndarray]:
-            raise ValueError(trajectories)
+        def painter(self, trajectories: Sequence[FakeTrajectory]) -> Painter:
+            if trajectories[0].completed_step_count % 2:
+                raise ValueError(trajectories)
+            return lambda: [np.zeros(()) for _ in trajectories]
 
     bench = Bench(Unpaintable())
     step_count = 2 * MAX_WAITING_PREVIEWS
     bench.loop.post(shared("a", step_count=step_count, preview=PreviewSpec(interval_step_count=1)))
     bench.ticks(step_count)
-    assert bench.lane.reserve_previews(MAX_WAITING_PREVIEWS + 1) == MAX_WAITING_PREVIEWS
     assert isinstance(bench.events()[-1], JobCompleted)
+    assert bench.lane.reserve_previews(MAX_WAITING_PREVIEWS + 1) == MAX_WAITING_PREVIEWS
 
 
 def test_no_more_previews_are_painted_than_there_is_room_for() -> None:
     painted_counts = []
 
     class Watched(FakeStepModel):
-        def previews(self, trajectories: Sequence[FakeTrajectory]) -> list[np.ndarray]:
+        def painter(self, trajectories: Sequence[FakeTrajectory]) -> Painter:
             painted_counts.append(len(trajectories))
-            return super().previews(trajectories)
+            return super().painter(trajectories)
 
     bench = Bench(Watched())
     wanted = PreviewSpec(interval_step_count=1)
@@ -73,6 +78,30 @@ def test_no_more_previews_are_painted_than_there_is_room_for() -> None:
     bench.ticks(1)
     bench.lane.give_back_previews(taken)
     assert painted_counts == [2]
+
+
+def test_previews_of_a_step_are_painted_beside_the_loop_and_come_in_one_message() -> None:
+    threads = set()
+
+    class Watched(FakeStepModel):
+        def painter(self, trajectories: Sequence[FakeTrajectory]) -> Painter:
+            paint = super().painter(trajectories)
+
+            def watched() -> list[ImageArray]:
+                threads.add(threading.current_thread().name)
+                return paint()
+
+            return watched
+
+    bench = Bench(Watched())
+    for name in ("a", "b"):
+        wanted = PreviewSpec(interval_step_count=2)
+        bench.loop.post(shared(name, step_count=3, seeds=(1, 2), preview=wanted))
+    bench.ticks(3)
+    bench.lane.close()
+    [message] = [report for report in bench.reports if isinstance(report, JobReports)]
+    assert sorted(report.job_id for report in message.reports) == ["a", "a", "b", "b"]
+    assert [name.split("_")[0] for name in threads] == ["compress"]
 
 
 def test_progress_tells_which_step_was_shared_with_how_many() -> None:

@@ -34,10 +34,11 @@ class LatentColours:
         #: [channels + 1, 3]; the last row is the offset.
         self._matrix = solved.float()
 
+    @torch.inference_mode()
     def paint(self, latents: torch.Tensor) -> list[ImageArray]:
         """The pictures of latents [n, channels, h, w]: uint8 [h, w, 3] each.
 
-        All at once, since each one brought back from a GPU waits for it.
+        All at once, since each one brought back from a GPU waits for it. From any thread.
         """
         colours = latents.float().movedim(1, -1) @ self._matrix[:-1] + self._matrix[-1]
         levels = ((colours.clamp(-1, 1) + 1) * 127.5).round()

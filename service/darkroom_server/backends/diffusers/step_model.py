@@ -17,7 +17,13 @@ from typing import Any, ClassVar, Generic
 import numpy as np
 import torch
 
-from darkroom_server.backends.base import CompileCounts, Encoded, ImageArray, SharingPlan
+from darkroom_server.backends.base import (
+    CompileCounts,
+    Encoded,
+    ImageArray,
+    Painter,
+    SharingPlan,
+)
 from darkroom_server.backends.diffusers import snapshots
 from darkroom_server.backends.diffusers.adapters.low_rank import AdapterSet
 from darkroom_server.backends.diffusers.adapters.pipeline import PipelineAdapters
@@ -333,15 +339,17 @@ class DiffusersStepModel(ABC, Generic[Encoded, Extra]):
         return decoded
 
     @torch.inference_mode()
-    def previews(
-        self, trajectories: Sequence[DiffusersTrajectory[Encoded, Extra]]
-    ) -> list[ImageArray]:
-        """What the last step of each aimed at: uint8 [h, w, 3], a pixel a latent."""
-        rows = [
-            self.unpacked(one.latents if one.denoised is None else one.denoised, one.spec)
-            for one in trajectories
-        ]
-        return self._colours.paint(torch.cat(rows))
+    def painter(self, trajectories: Sequence[DiffusersTrajectory[Encoded, Extra]]) -> Painter:
+        """Takes what the last step of each aimed at, and paints it: uint8 [h, w, 3], a pixel a
+        latent.
+        """
+        latents = torch.cat(
+            [
+                self.unpacked(one.latents if one.denoised is None else one.denoised, one.spec)
+                for one in trajectories
+            ]
+        )
+        return functools.partial(self._colours.paint, latents)
 
     @torch.inference_mode()
     def decode(self, trajectory: DiffusersTrajectory[Encoded, Extra]) -> ImageArray:

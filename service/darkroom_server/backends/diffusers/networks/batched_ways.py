@@ -22,14 +22,21 @@ def batched_way(part: torch.nn.Module) -> BatchedWay | None:
     """A part's way, if it has one: only where it computes exactly what its class says."""
     if getattr(part.forward, "__func__", None) is not type(part).forward:
         return None  # its weights may lie elsewhere until it is called
-    weights = list(part.parameters(recurse=False))
-    if any(type(one) is not torch.nn.Parameter or one.dtype != torch.float32 for one in weights):
+    if not is_precise(part):
         return None
     if type(part) is torch.nn.Linear:
         return partial(_product, part)
     if type(part) is torch.nn.Conv2d and _is_plain(part):
         return partial(_picture_by_picture, part)
     return None
+
+
+def is_precise(part: torch.nn.Module) -> bool:
+    """Whether a part's own weights are FP32: sums in another order are then found out."""
+    return all(
+        type(one) is torch.nn.Parameter and one.dtype == torch.float32
+        for one in part.parameters(recurse=False)
+    )
 
 
 def _is_plain(part: torch.nn.Conv2d) -> bool:

@@ -10,19 +10,29 @@ compared so with the images alone. Bound to the worker's model thread.
 
 from __future__ import annotations
 
-import enum
 import itertools
-import re
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch.utils._pytree import tree_flatten
 
 from darkroom_server.backends.base import SharingPlan
-from darkroom_server.backends.diffusers.networks.batched_ways import BatchedWay, batched_way
+from darkroom_server.backends.diffusers.networks.batched_ways import (
+    BatchedWay,
+    batched_way,
+    is_precise,
+)
+from darkroom_server.backends.diffusers.networks.exact_plan import EACH, ONE_CALL, Keys
+from darkroom_server.backends.diffusers.networks.exact_step import (
+    Block,
+    Proved,
+    Step,
+    Trial,
+    by_themselves,
+)
 from darkroom_server.backends.diffusers.networks.image_rows import (
     ImageRows,
     as_alone,
@@ -35,60 +45,6 @@ from darkroom_server.backends.diffusers.networks.image_rows import (
     split,
 )
 from darkroom_server.backends.diffusers.networks.present_images import PresentImages
-
-#: Keys of a plan: what is computed by image, and what of it in one call for so many images.
-_PLANNED = re.compile(r"(?P<size>.*) (?P<rows>\d+)( x(?P<count>\d+))?")
-
-
-class _Trial(enum.Enum):
-    """How the parts of a denoiser are tried."""
-
-    #: Parts of one kind and shape are tried once.
-    KINDS = enum.auto()
-    #: Every part is tried.
-    PARTS = enum.auto()
-
-
-@dataclass(frozen=True, slots=True)
-class _Block:
-    """Neighbours in a step, of equally many rows, which are computed as in a step of their own.
-
-    `apart`: parts that are computed by image in it; `batched`: those of them that need one call.
-    """
-
-    rows: int
-    image_count: int
-    apart: set[str]
-    batched: set[str]
-
-    @property
-    def row_count(self) -> int:
-        """Rows in all."""
-        return self.rows * self.image_count
-
-
-@dataclass(slots=True)
-class _Step:
-    """One evaluation: the rows of each image, and the parts that are not computed all together.
-
-    `tried`: the names of parts that are tried; the rest is computed as the plan says.
-    """
-
-    image_rows: ImageRows
-    apart: set[str]
-    blocks: tuple[_Block, ...]
-    trial: _Trial | None = None
-    tried: frozenset[str] = frozenset()
-    known: set[Hashable] = field(default_factory=set)
-    #: What was found to differ, by the rows of an image.
-    found: dict[int, set[str]] = field(default_factory=dict)
-    #: Whether a part computed by image had the same bits in one call, every time.
-    is_batched: dict[str, bool] = field(default_factory=dict)
-
-    @property
-    def is_mixed(self) -> bool:
-        """Whether some images have more rows than others."""
-        return len(set(self.image_rows)) > 1
 
 
 class ExactSharing:
@@ -109,40 +65,46 @@ class ExactSharing:
         self._leaves = frozenset(
             name for name, part in self._parts.items() if not any(part.children())
         )
-        #: An image of one row has other kernels than one of two, and so other parts that differ.
+        #: Whether what is computed otherwise shows; else what differed once is always kept apart.
+        self._is_precise = all(map(is_precise, self._parts.values()))
+        #: What was ever found to differ. An image of one row has other kernels than one of two, and
+        #: so other parts that do.
         self._apart: dict[tuple[str, int], set[str]] = {}
-        #: Steps of so many images of so many rows that were proved, and what of `_apart` they
-        #: compute in one call.
-        self._batched: dict[tuple[str, int], dict[int, set[str]]] = {}
+        #: Steps of so many images of so many rows that were proved.
+        self._proved: dict[tuple[str, int], dict[int, Proved]] = {}
         self._ways: dict[str, BatchedWay] = {}
         self._wrapped: set[str] = set()
-        self._step: _Step | None = None
+        self._step: Step | None = None
 
     def plan(self) -> SharingPlan:
-        """What is computed by image, and what of it in one call in steps of so many images."""
-        apart = {
-            f"{size} {rows}": sorted(names) for (size, rows), names in self._apart.items() if names
+        """What was found to differ; and of steps of so many images, what is computed image by image
+        and what in one call.
+        """
+        plan = {
+            Keys(size, rows).text: sorted(names)
+            for (size, rows), names in self._apart.items()
+            if names
         }
-        batched = {
-            f"{size} {rows} x{count}": sorted(names)
-            for (size, rows), counts in self._batched.items()
-            for count, names in counts.items()
-        }
-        return apart | batched
+        for (size, rows), counts in self._proved.items():
+            for count, proved in counts.items():
+                plan[Keys(size, rows, count, ONE_CALL).text] = sorted(proved.batched)
+                plan[Keys(size, rows, count, EACH).text] = sorted(proved.apart - proved.batched)
+        return plan
 
     def use(self, plan: SharingPlan) -> None:
         """Takes over a plan that was made before; raises KeyError if a part of it is not here."""
-        for key, names in plan.items():
-            if (found := _PLANNED.fullmatch(key)) is None:
-                raise KeyError(key)
-            size, rows, count = found["size"], int(found["rows"]), found["count"]
+        for text, names in plan.items():
+            keys = Keys.of(text)
             self._wrap(names)
-            if count is None:
-                self._apart[size, rows] = set(names)
-            elif missing := set(names) - self._ways.keys():
+            if keys.image_count is None:
+                self._apart[keys.size, keys.rows] = set(names)
+                continue
+            if keys.how == ONE_CALL and (missing := set(names) - self._ways.keys()):
                 raise KeyError(missing.pop())
-            else:
-                self._batched.setdefault((size, rows), {})[int(count)] = set(names)
+            counts = self._proved.setdefault((keys.size, keys.rows), {})
+            known = counts.get(keys.image_count, Proved())
+            batched = known.batched | (set(names) if keys.how == ONE_CALL else set())
+            counts[keys.image_count] = Proved(known.apart | set(names), batched)
 
     @contextmanager
     def sharing(self, size: str, image_rows: ImageRows) -> Iterator[None]:
@@ -168,16 +130,16 @@ class ExactSharing:
         found: dict[int, set[str]] = {}
         for trial, tried in self._trials():
             yield None
-            step = self._planned(size, image_rows)
+            step = self._planned(size, image_rows, is_new=True)
             for names in found.values():
                 step.apart |= names
             step.trial, step.tried, step.found = trial, tried, found
             with self._trying(tried), self._taking(step):
                 predicted = evaluate()
-            if trial is _Trial.PARTS:
+            if trial is Trial.PARTS:
                 # What was tried was computed by image; now as it will be.
                 yield None
-                planned = _Step(image_rows, step.apart, _alone(image_rows, step.apart))
+                planned = Step(image_rows, step.apart, by_themselves(image_rows, step.apart))
                 with self._trying(frozenset(step.apart)), self._taking(planned):
                     predicted = evaluate()
             if equal_rows(predicted, alone, image_rows):
@@ -186,48 +148,58 @@ class ExactSharing:
                 return
         yield False
 
-    def _keep(self, size: str, image_rows: ImageRows, step: _Step) -> None:
+    def _keep(self, size: str, image_rows: ImageRows, step: Step) -> None:
         """Takes what a proof found into the plan."""
         for rows, names in step.found.items():
             self._wrap(names)
             self._apart.setdefault((size, rows), set()).update(names)
         if self._parts and not step.is_mixed:
             batched = {name for name, is_equal in step.is_batched.items() if is_equal}
-            self._batched.setdefault((size, image_rows[0]), {})[len(image_rows)] = batched
+            proved = Proved(frozenset(step.apart), frozenset(batched & step.apart))
+            self._proved.setdefault((size, image_rows[0]), {})[len(image_rows)] = proved
 
-    def _planned(self, size: str, image_rows: ImageRows) -> _Step:
-        """A step as it is to be computed, as far as is known."""
+    def _planned(self, size: str, image_rows: ImageRows, *, is_new: bool = False) -> Step:
+        """A step as it is to be computed, as far as is known; a new one as it is to be tried."""
         blocks = tuple(self._blocks(size, image_rows))
-        return _Step(image_rows, set().union(*(block.apart for block in blocks)), blocks)
+        if len(blocks) > 1:
+            # What is not computed together is computed block by block.
+            apart = [self._apart.get((size, block.rows), set()) for block in blocks]
+            return Step(image_rows, set().union(*apart), blocks)
+        if is_new and self._is_precise:
+            return Step(image_rows, set(), blocks)
+        return Step(image_rows, set(blocks[0].apart), blocks)
 
-    def _blocks(self, size: str, image_rows: ImageRows) -> Iterator[_Block]:
+    def _blocks(self, size: str, image_rows: ImageRows) -> Iterator[Block]:
         """Equal neighbours, as many together as were proved to be equal in a step of their own."""
         is_mixed = len(set(image_rows)) > 1
         for rows, run in itertools.groupby(image_rows):
-            apart = self._apart.get((size, rows), set())
-            proved = self._batched.get((size, rows), {})
+            apart = frozenset(self._apart.get((size, rows), ()))
+            proved = self._proved.get((size, rows), {})
             left = len(list(run))
             while left:
                 count = left
                 if is_mixed:
                     count = max((one for one in proved if one <= left), default=1)
-                yield _Block(rows, count, apart, proved.get(count, set()))
+                found = proved.get(count, Proved(apart))
+                yield Block(
+                    rows, count, found.apart if self._is_precise else apart, found.batched & apart
+                )
                 left -= count
 
-    def _trials(self) -> Iterator[tuple[_Trial, frozenset[str]]]:
+    def _trials(self) -> Iterator[tuple[Trial, frozenset[str]]]:
         """What is tried, in turn: parts without parts, kind by kind and then each; then what they
         are parts of, the innermost first.
         """
-        yield _Trial.KINDS, self._leaves
+        yield Trial.KINDS, self._leaves
         if not self._leaves:
             return
-        yield _Trial.PARTS, self._leaves
+        yield Trial.PARTS, self._leaves
         outer = self._parts.keys() - self._leaves
         for depth in sorted({name.count(".") for name in outer}, reverse=True):
-            yield _Trial.PARTS, frozenset(n for n in outer if n.count(".") == depth)
+            yield Trial.PARTS, frozenset(n for n in outer if n.count(".") == depth)
 
     @contextmanager
-    def _taking(self, step: _Step | None) -> Iterator[None]:
+    def _taking(self, step: Step | None) -> Iterator[None]:
         before, self._step = self._step, step
         try:
             yield
@@ -278,11 +250,13 @@ class ExactSharing:
             has_rows(value, row_count) for value in tree_flatten((args, kwargs))[0]
         ):
             return forward(*args, **kwargs)
-        alike = kind(self._parts[name], args, kwargs) if step.trial is _Trial.KINDS else None
+        alike = kind(self._parts[name], args, kwargs) if step.trial is Trial.KINDS else None
         if alike is not None and alike in step.known:
             return forward(*args, **kwargs)
         apart = self._by_image(step.image_rows, forward, args, kwargs)
-        with self._taking(_Step(step.image_rows, step.apart, _alone(step.image_rows, step.apart))):
+        with self._taking(
+            Step(step.image_rows, step.apart, by_themselves(step.image_rows, step.apart))
+        ):
             together = forward(*args, **kwargs)
         made = joined(apart, step.image_rows)
         if rows_differing := differing(made, together, step.image_rows):
@@ -295,7 +269,7 @@ class ExactSharing:
         return made
 
     def _tried_way(
-        self, step: _Step, name: str, made: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self, step: Step, name: str, made: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         """What a part `made` image by image; notes whether it is the same in one call."""
         if (way := self._ways.get(name)) is None or step.is_mixed:
@@ -311,7 +285,7 @@ class ExactSharing:
 
     def _by_block(
         self,
-        step: _Step,
+        step: Step,
         name: str,
         forward: Callable[..., Any],
         args: tuple[Any, ...],
@@ -337,7 +311,7 @@ class ExactSharing:
 
     def _of_block(
         self,
-        block: _Block,
+        block: Block,
         name: str,
         forward: Callable[..., Any],
         args: tuple[Any, ...],
@@ -352,7 +326,7 @@ class ExactSharing:
         image_rows = (block.rows,) * block.image_count
         if name in block.apart or block.image_count == 1:
             return joined(self._by_image(image_rows, forward, args, kwargs), image_rows)
-        with self._taking(_Step(image_rows, block.apart, (block,))):
+        with self._taking(Step(image_rows, set(block.apart), (block,))):
             return forward(*args, **kwargs)
 
     def _by_image(
@@ -383,8 +357,3 @@ class _Asking:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.sharing.compute(self.name, self.forward, args, kwargs)
-
-
-def _alone(image_rows: ImageRows, apart: set[str]) -> tuple[_Block, ...]:
-    """Every image by itself."""
-    return tuple(_Block(rows, 1, apart, set()) for rows in image_rows)
