@@ -133,7 +133,8 @@ def _taken(parameter: Parameter) -> str:
         case Kind.PICTURE:
             return "PNG, JPEG or WebP"
         case Kind.ADAPTERS:
-            return f"names, each with a weight within ±{MAX_ADAPTER_WEIGHT:g}, up to {MAX_ADAPTER_COUNT}"
+            most = f"{MAX_ADAPTER_WEIGHT:g}"
+            return f"up to {MAX_ADAPTER_COUNT} names, each with a weight from -{most} to {most}"
     if parameter.lowest is None:
         return parameter.kind.value
     beginning = "above" if parameter.above_lowest else "from"
