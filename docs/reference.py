@@ -38,7 +38,7 @@ from darkroom_server.parameters.parameter import WITH_IMAGE, Kind, Parameter, Su
 from darkroom_server.parameters.table import PARAMETERS
 from darkroom_server.pipelines.families import FAMILIES
 from darkroom_server.pipelines.pipeline_calls import known_calls
-from darkroom_server.telemetry.metric_list import METRICS
+from darkroom_server.telemetry.metrics import METRICS
 
 DOCS = Path(__file__).parent
 HELP_WIDTH = 96
@@ -133,8 +133,8 @@ def _taken(parameter: Parameter) -> str:
         case Kind.PICTURE:
             return "PNG, JPEG or WebP"
         case Kind.ADAPTERS:
-            most = f"up to {MAX_ADAPTER_COUNT}"
-            return f"names, each with a weight within ±{MAX_ADAPTER_WEIGHT:g}, {most}"
+            most = f"{MAX_ADAPTER_WEIGHT:g}"
+            return f"up to {MAX_ADAPTER_COUNT} names, each with a weight from -{most} to {most}"
     if parameter.lowest is None:
         return parameter.kind.value
     beginning = "above" if parameter.above_lowest else "from"

@@ -208,7 +208,9 @@ def until_listed(client: Client, is_seen: Callable[[set[tuple[str, int]]], bool]
 def test_http_dialects_take_them(server: Server, path: str, body: dict[str, Any]) -> None:
     given = body.get("input", body)
     given |= {"width": 64, "height": 64, "num_inference_steps": 2, "seed": 5}
-    with httpx.Client(base_url=f"http://127.0.0.1:{server.http_port}", timeout=300) as client:
+    with httpx.Client(
+        base_url=f"http://127.0.0.1:{server.until('listening')['http_port']}", timeout=300
+    ) as client:
         made = client.post(path, json=body, headers={"prefer": "wait"})
         assert made.status_code in (200, 201), made.text
         spoilt = json.loads(json.dumps(body).replace("ink", "inc"))

@@ -36,6 +36,8 @@ from darkroom_server.repository.version_files import (
 from darkroom_server.repository.weights import BadWeights
 
 ADAPTERS_NAME = "adapters"
+#: Files whose checks are remembered; then they are made anew.
+_MAX_REMEMBERED = 20_000
 _VERSION_NAME = re.compile(r"[1-9][0-9]{0,17}")
 
 
@@ -78,6 +80,8 @@ class AdapterFolders:
     def check(self, entry: FileEntry, base: VersionInfo) -> _Checked:
         """What an adapter's file adds to the base, or why it does not fit."""
         key = entry, base.digest
+        if len(self._checked) > _MAX_REMEMBERED:
+            self._checked.clear()
         if key not in self._checked:
             self._checked[key] = self._look_into(entry, base)
         return self._checked[key]
@@ -115,7 +119,7 @@ class _Look:
     def run(self, folder: Path, shown: str) -> None:
         for child in _children(folder, shown, self.problems):
             name = f"{shown}/{child.name}"
-            if not child.is_dir():
+            if not _is_folder(child):
                 self.problems.warning(name, "is ignored: an adapter is a folder with versions")
             elif not is_model_name(child.name):
                 self.problems.error(
@@ -125,20 +129,19 @@ class _Look:
                 self._adapter(child, name)
 
     def _adapter(self, folder: Path, shown: str) -> None:
-        if not folder.resolve().is_relative_to(self.root):
-            self.problems.error(shown, "is a link that leaves the repository")
+        if not self._is_inside(folder, shown):
             return
         settings: AdapterSettings | None = AdapterSettings()
         numbers: list[int] = []
         for child in _children(folder, shown, self.problems):
             name = f"{shown}/{child.name}"
             if child.name == ADAPTER_CONFIG_NAME:
-                settings = read_adapter_config(child, name, self.problems)
-            elif _VERSION_NAME.fullmatch(child.name) and child.is_dir():
+                settings = self._settings(child, name)
+            elif _VERSION_NAME.fullmatch(child.name) and _is_folder(child):
                 numbers.append(int(child.name))
             elif is_weights(child.name):
                 self.problems.warning(name, "is ignored: weights belong into a version")
-            elif child.is_dir():
+            elif _is_folder(child):
                 self.problems.warning(
                     name, "is ignored: a version's folder is a number without leading zeros"
                 )
@@ -148,6 +151,24 @@ class _Look:
             self.problems.error(shown, "has no version: put the file into a folder 1/")
         for number in sorted(numbers):
             self._version(folder, shown, number, settings)
+
+    def _settings(self, path: Path, shown: str) -> AdapterSettings | None:
+        if not self._is_inside(path, shown):
+            return None
+        if not path.is_file():
+            self.problems.error(shown, "is not a file")
+            return None
+        return read_adapter_config(path, shown, self.problems)
+
+    def _is_inside(self, path: Path, shown: str) -> bool:
+        try:
+            is_inside = path.resolve(strict=True).is_relative_to(self.root)
+        except (OSError, RuntimeError):
+            self.problems.error(shown, "is a link that leads nowhere")
+            return False
+        if not is_inside:
+            self.problems.error(shown, "is a link that leaves the repository")
+        return is_inside
 
     def _version(self, folder: Path, shown: str, number: int, settings: AdapterSettings) -> None:
         before = self.problems.error_count
@@ -209,6 +230,13 @@ class _Look:
             not self.settled_before_ns < entry.ctime_ns <= time.time_ns()
             for entry in files.values()
         )
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
 
 
 def _children(folder: Path, shown: str, problems: ProblemLog) -> list[Path]:

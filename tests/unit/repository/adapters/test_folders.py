@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import struct
 from collections.abc import Callable
@@ -31,7 +32,8 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def folder(base: Path) -> Path:
     adapters = base / "tiny-sdxl" / "adapters"
-    shutil.rmtree(adapters, ignore_errors=True)
+    if adapters.exists():
+        shutil.rmtree(adapters)
     (adapters / "ink" / "1").mkdir(parents=True)
     return adapters / "ink"
 
@@ -131,6 +133,21 @@ def misspelt(folder: Path) -> None:
     (folder / "adapter.pbtxt").write_text('alias: "x"')
 
 
+def piped(folder: Path) -> None:
+    write(folder)
+    os.mkfifo(folder / "adapter.pbtxt")
+
+
+def looped(folder: Path) -> None:
+    shutil.rmtree(folder)
+    folder.symlink_to(folder)
+    (folder.parent / "ink2").mkdir()
+
+
+def piped_weights(folder: Path) -> None:
+    os.mkfifo(folder / "1" / "ink.safetensors")
+
+
 def of(**changes: np.ndarray | None) -> Callable[[Path], None]:
     return lambda folder: write(folder, **changes)
 
@@ -146,6 +163,9 @@ NOT_FINITE[1, 3] = np.inf
         pytest.param(pickled, "may hold pickled code", id="pickle"),
         pytest.param(two, "has 2 safetensors files", id="two-files"),
         pytest.param(linked, "leaves the repository", id="link"),
+        pytest.param(piped, "is not a file", id="pipe-for-a-config"),
+        pytest.param(piped_weights, "neither a file nor a folder", id="pipe-for-weights"),
+        pytest.param(looped, "has no version", id="loop"),
         pytest.param(unsettled, "default_weight", id="absurd-weight"),
         pytest.param(misspelt, "alias", id="unknown-setting"),
         pytest.param(of(**{DOWN: NOT_FINITE}), "not finite", id="infinite"),
