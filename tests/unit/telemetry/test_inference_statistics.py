@@ -61,7 +61,8 @@ def test_what_was_only_checked_is_neither() -> None:
 
 def test_a_success_whose_reader_leaves_after_it_stays_one() -> None:
     statistics = InferenceStatistics()
-    with pytest.raises(GeneratorExit), statistics.request("m", 1) as request:
-        request.stages = stages(None)
+    request = statistics.request("m", 1)
+    request.stages = stages(None)
+    with pytest.raises(GeneratorExit), request:
         raise GeneratorExit
     assert (statistics.of("m", 1).success.count, statistics.of("m", 1).failed.count) == (1, 0)
