@@ -116,6 +116,8 @@ async def test_every_other_route_turns_away_who_has_no_key(
         for method in methods
     ]
     assert ("POST", "/v1/images/generations") in routes
+    routes += [("GET", "/v2"), ("GET", "/v2/models/x"), ("GET", "/v2/models/stats")]
+    routes += [("POST", "/v2/models/x/infer"), ("POST", "/v2/repository/models/x/load")]
     for method, path in routes:
         answer = await http.request(method, re.sub(r"\{\w+\}", "x", path))
         is_open = method == "GET" and path in OPEN

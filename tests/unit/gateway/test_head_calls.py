@@ -22,8 +22,9 @@ def get_paths(app: FastAPI) -> Iterator[str]:
     values = {"model": "sdxl", "name": "sdxl", "app": "sdxl", "prediction_id": "1", "version": "1"}
     for path, methods in app.openapi()["paths"].items():
         if "get" in methods:
-            yield path.format(**values, request_id="1", rest="status")
+            yield path.format(**values, request_id="1")
     yield from ("/", "/playground/server.json", "/openapi.json")
+    yield from ("/v2", "/v2/models/sdxl", "/v2/models/sdxl/config", "/v2/models/stats")
 
 
 async def test_it_is_answered_as_get_is_without_the_body() -> None:

@@ -42,7 +42,8 @@ def triton_router(engine: Engine, pictures: Pictures) -> APIRouter:
 
     Where two could take a path, the one added first does; of decorators it is the lower.
     """
-    router = APIRouter(prefix="/v2", tags=["inference protocol"])
+    # Its clients have a description of their own, and not in OpenAPI's terms.
+    router = APIRouter(prefix="/v2", include_in_schema=False)
     _add_settings(router, engine)
     _add_repository(router, engine)
     _add_inference(router, Inference(engine, pictures))
