@@ -1,4 +1,4 @@
-"""Builds what a release has and tries it: wheels and sdists, a list of parts, where they come from.
+"""Builds what a release has and tries it: packages, a list of parts, where they come from.
 
     python setup/release.py build/release
 
@@ -168,6 +168,26 @@ def check_client(out: Path, folder: Path) -> None:
     subprocess.run([str(folder / "bin/python"), "-I", "-W", "error", "-c", tried], check=True)
 
 
+def pack_typescript(out: Path, folder: Path) -> None:
+    """Packs the TypeScript client, and imports it in a project of its own that has no Python."""
+    ignored = shutil.ignore_patterns("node_modules", "dist", "gen")
+    shutil.copytree(ROOT / "clients/typescript", folder / "clients/typescript", ignore=ignored)
+    shutil.copytree(ROOT / "protos", folder / "protos", ignore=ignored)
+    shutil.copy(ROOT / "constraints.txt", folder)
+    environment = os.environ | {"PYTHON": sys.executable}
+    pack = ["npm", "pack", "--silent", "--pack-destination", str(out)]
+    subprocess.run(pack, cwd=folder / "clients/typescript", env=environment, check=True)
+    (package,) = out.glob("*.tgz")
+    project = folder / "project"
+    project.mkdir()
+    (project / "package.json").write_text('{"name": "own", "version": "1.0.0", "type": "module"}')
+    install = ["npm", "install", "--silent", "--no-fund", "--no-audit", str(package)]
+    subprocess.run(install, cwd=project, check=True)
+    tried = "if (!(await import('darkroom-client')).Client) process.exit(1)"
+    node = ["node", "--input-type=module", "-e", tried]
+    subprocess.run(node, cwd=project, check=True)
+
+
 def main(out: Path) -> None:
     """Builds and tries everything into an empty folder."""
     if out.exists():
@@ -177,6 +197,10 @@ def main(out: Path) -> None:
     for name in SOURCES:
         build(name, work, out)
     check_contents(out)
+    if shutil.which("npm") is not None:
+        pack_typescript(out, work / "typescript")
+    else:
+        print("release: no npm here, and so no package for TypeScript", file=sys.stderr)
     files = sorted(file for file in out.iterdir() if file.is_file())
     version = tomllib.loads((ROOT / "service/pyproject.toml").read_text())["project"]["version"]
     (out / "sbom.cdx.json").write_text(json.dumps(bill_of_materials(version), indent=1))

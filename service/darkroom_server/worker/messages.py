@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from darkroom_server.domain.errors import DarkroomError
 from darkroom_server.domain.jobs import Job, JobEvent
@@ -70,7 +70,7 @@ class CancelJob:
     """
 
     job_id: str
-    since_s: float | None = None
+    since_s: float | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
