@@ -106,7 +106,7 @@ exports: setup ## the exported denoisers of every family against torch's: some m
 pipelines: setup ## a small one of every pipeline class of diffusers, served and compared: some minutes
 	$(BIN)/pytest -m "slow or not slow" tests/parity/test_every_pipeline.py $(ARGS)
 
-soak: setup ## swap versions 500 times and look what is left: some minutes
+soak: setup ## swap versions 500 times, and break things under load: some minutes
 	$(BIN)/pytest -m slow -rP tests/soak $(ARGS)
 
 compat: compat-clients ## the generated code under protobuf 7, and clients that people have
