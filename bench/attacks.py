@@ -22,12 +22,12 @@ import grpc
 import httpx
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
-from tests.unit.image_decoding.pictures import encoded, gradient, jpeg_of_scans
 
 from bench.raw_http2 import PING, RawConnection, frame, message
 from bench.serving import Server
 from darkroom.v1.image_service_pb2 import FillRequest, GenerateRequest
 from darkroom.v1.image_service_pb2_grpc import ImageServiceStub
+from tests.unit.image_decoding.pictures import encoded, gradient, jpeg_of_scans
 
 MIB = 1 << 20
 GIVE_UP_S = 120.0

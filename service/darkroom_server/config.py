@@ -68,8 +68,7 @@ class ServerConfig(BaseSettings):
     )
     aliases: dict[str, str] = Field(
         default={},
-        description="Another name for a model, for clients with fixed model names; may be "
-        "repeated.",
+        description="Another name for a model, for clients with fixed names; may be repeated.",
     )
     model_control: Literal["none", "poll", "explicit"] = Field(
         default="none",

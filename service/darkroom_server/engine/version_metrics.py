@@ -26,7 +26,7 @@ class VersionMetrics:
     def __init__(self, metrics: Metrics, *, model: str, version: int) -> None:
         self._metrics = metrics
         self._labels = (model, str(version))
-        #: What each seat's present worker has told already.
+        #: What each slot's present worker has told already.
         self._told: dict[int, WorkerStats] = {}
         metrics.introduce_version(self._labels)
 
@@ -43,18 +43,18 @@ class VersionMetrics:
         self._metrics.count(IMAGES, self._labels)
         self._metrics.count(IMAGE_BYTES, self._labels, size_bytes)
 
-    def worker_gone(self, seat: int) -> None:
+    def worker_gone(self, slot: int) -> None:
         """The worker has ended: the next one counts from zero, and its cache is empty."""
-        self._told.pop(seat, None)
+        self._told.pop(slot, None)
         self._sum_up_caches()
 
     def worker_restarted(self) -> None:
         """Another worker is about to be started."""
         self._metrics.count(WORKER_RESTARTS, self._labels)
 
-    def worker_told(self, seat: int, stats: WorkerStats) -> None:
-        """Books what the seat's present worker has done since it last told."""
-        told, self._told[seat] = self._told.get(seat, WorkerStats()), stats
+    def worker_told(self, slot: int, stats: WorkerStats) -> None:
+        """Books what the slot's present worker has done since it last told."""
+        told, self._told[slot] = self._told.get(slot, WorkerStats()), stats
         metrics, labels = self._metrics, self._labels
         told_count_by_rows = dict(told.step_count_by_rows)
         for row_count, step_count in stats.step_count_by_rows:

@@ -26,10 +26,10 @@ from darkroom_server.scheduling.step_batcher import StepBatcher
 from darkroom_server.scheduling.step_costs import StepCosts
 from darkroom_server.scheduling.window_batcher import WaitUntil
 from darkroom_server.worker.calibration import AnyCalibration, cost_key
+from darkroom_server.worker.compression import Compression, FinishedImage, JobRecord
 from darkroom_server.worker.counters import WorkerCounters
 from darkroom_server.worker.failures import attempt
 from darkroom_server.worker.jobs import JobTable
-from darkroom_server.worker.lanes import CompressLane, FinishedImage, JobRecord
 from darkroom_server.worker.loop import Attend, Work, WorkerLoop
 from darkroom_server.worker.messages import Report
 from darkroom_server.worker.proving import AnyProver
@@ -48,7 +48,7 @@ def step_loop(
     shared: SharedRows | None = None,
     calibration: AnyCalibration | None = None,
     costs: StepCosts | None = None,
-    lane: CompressLane | None = None,
+    lane: Compression | None = None,
     prompts: PromptCache | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> WorkerLoop[StepJob[Encoded, OneTrajectory]]:
@@ -60,7 +60,7 @@ def step_loop(
     # What calibration learns while the worker serves is admission's to read.
     lock = None if calibration is None else calibration.lock
     jobs: JobTable[StepJob[Encoded, OneTrajectory]] = JobTable(batcher, emit, lock=lock)
-    lane = lane or CompressLane(emit, clock)
+    lane = lane or Compression(emit, clock)
     counters = WorkerCounters(prompts, model.compile_counts, proving.progress)
     runner = StepRunner(model, jobs, batcher, proving, lane=lane, counters=counters, clock=clock)
     return WorkerLoop(jobs, runner, emit, lane=lane, counters=counters, clock=clock)
@@ -76,7 +76,7 @@ class StepRunner(Generic[Encoded, OneTrajectory, Inputs, Outputs]):
         batcher: StepBatcher,
         proving: ProvingTurns,
         *,
-        lane: CompressLane,
+        lane: Compression,
         counters: WorkerCounters,
         clock: Callable[[], float],
     ) -> None:

@@ -62,7 +62,7 @@ class FinishedImage:
     is_filtered: bool = False
 
 
-class CompressLane:
+class Compression:
     """One thread that encodes images and reports them; a job's last image completes it."""
 
     def __init__(self, emit: Callable[[Report], None], clock: Callable[[], float]) -> None:
