@@ -20,7 +20,7 @@ from darkroom_server.engine.heap import keep_trimmed
 from darkroom_server.engine.memory import SystemMemory
 from darkroom_server.engine.model_control import ControlOptions
 from darkroom_server.engine.open_files import raise_open_files_limit
-from darkroom_server.engine.supervisor import SeatMaker
+from darkroom_server.engine.supervisor import SlotMaker
 from darkroom_server.gateway.connect import Servicers
 from darkroom_server.gateway.server import HttpOptions, HttpServer, build_http_server
 from darkroom_server.image_decoding.picture_processes import PictureProcesses, Pictures
@@ -240,13 +240,13 @@ async def _cluster(config: ServerConfig) -> Cluster | None:
     return cluster
 
 
-def _seats(config: ServerConfig, cluster: Cluster | None) -> SeatMaker | None:
+def _slots(config: ServerConfig, cluster: Cluster | None) -> SlotMaker | None:
     """What runs jobs where that is not this machine."""
     if cluster is None:
         return None
-    from darkroom_server.scale_out.seats import seat_maker
+    from darkroom_server.scale_out.slots import slot_maker
 
-    return seat_maker(
+    return slot_maker(
         cluster,
         location=config.location,
         threads_per_worker=config.threads_per_worker,
@@ -264,10 +264,10 @@ def _engine(config: ServerConfig, cluster: Cluster | None, metrics: Metrics) -> 
 
 
 def _engine_options(config: ServerConfig, cluster: Cluster | None) -> EngineOptions:
-    seats = _seats(config, cluster)
-    is_probed = config.memory_check and seats is None
+    slots = _slots(config, cluster)
+    is_probed = config.memory_check and slots is None
     return EngineOptions(
-        make_seats=seats,
+        make_slots=slots,
         model_repository=config.location,
         threads_per_worker=config.threads_per_worker,
         prompt_cache_bytes=config.prompt_cache_bytes,

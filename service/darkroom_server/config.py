@@ -70,8 +70,7 @@ class ServerConfig(ConnectionSettings, TelemetrySettings):
     )
     aliases: dict[str, str] = Field(
         default={},
-        description="Another name for a model, for clients with fixed model names; may be "
-        "repeated.",
+        description="Another name for a model, for clients with fixed names; may be repeated.",
     )
     default_model: str = Field(
         default="",

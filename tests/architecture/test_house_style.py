@@ -16,7 +16,7 @@ VAGUE_NAMES = {"utils", "util", "common", "helpers", "helper", "misc"}
 #: Everything unforeseen ends in one of these: an edge's interceptor and the worker's tick.
 CATCH_ALL_FILES = {
     "rpc/interceptors.py",
-    "gateway/bugs.py",
+    "gateway/unhandled_errors.py",
     "gateway/connect_calls.py",
     "worker/failures.py",
     # Ray says that it did not start by plain Exceptions.

@@ -24,14 +24,14 @@ from darkroom_server.domain.models import (
     VersionInfo,
     all_ready,
 )
-from darkroom_server.engine.instance import prepare_fork_server
 from darkroom_server.engine.manager import Manager
 from darkroom_server.engine.memory import MemoryProbe
 from darkroom_server.engine.memory_gate import MemoryGate
 from darkroom_server.engine.model_control import ControlOptions, ModelControl
 from darkroom_server.engine.stream import JobStream
-from darkroom_server.engine.supervisor import SeatMaker, Supervisor
+from darkroom_server.engine.supervisor import SlotMaker, Supervisor
 from darkroom_server.engine.undelivered import Undelivered
+from darkroom_server.engine.worker_process import prepare_fork_server
 from darkroom_server.lifecycle.resolution import resolve, resolve_model
 from darkroom_server.repository.location import open_repository
 from darkroom_server.repository.remote_repository import RemoteLocation
@@ -59,7 +59,7 @@ class EngineOptions:
     `hang_limit_s` with work in hand is ended; 0: never. `aliases` are names by which models may be
     asked for besides their own, and `default_model` is what a request gets that names none.
     Without `memory` it is not looked whether models fit into it.
-    Up to `undelivered_bytes` of results wait to be read, half of it for one call. `make_seats`:
+    Up to `undelivered_bytes` of results wait to be read, half of it for one call. `make_slots`:
     what runs jobs where that is not workers of this machine.
     """
 
@@ -73,7 +73,7 @@ class EngineOptions:
     default_model: str = ""
     memory: MemoryProbe | None = None
     undelivered_bytes: int = 512 << 20
-    make_seats: SeatMaker | None = None
+    make_slots: SlotMaker | None = None
 
 
 class Session:
@@ -218,7 +218,7 @@ class Engine:
     async def start(self) -> None:
         """Reads the repository and starts loading what should serve; does not wait for it."""
         models = (await self.control.start()).models
-        if self._options.make_seats is None:
+        if self._options.make_slots is None:
             prepare_fork_server(
                 preload_torch=any(one.info.backend is BackendKind.DIFFUSERS for one in models)
             )
@@ -245,7 +245,7 @@ class Engine:
             metrics=self._metrics,
             on_change=on_change,
             hang_limit_s=self._options.hang_limit_s,
-            make_seats=self._options.make_seats,
+            make_slots=self._options.make_slots,
         )
 
     async def _watch_workers(self) -> None:

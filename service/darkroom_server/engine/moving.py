@@ -1,4 +1,4 @@
-"""Jobs between seats: some at a time, so that the event loop goes on. Loop-bound."""
+"""Jobs between slots: some at a time, so that the event loop goes on. Loop-bound."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import asyncio
 from collections.abc import Callable, Iterable
 
 from darkroom_server.engine.active_job import ActiveJob
-from darkroom_server.engine.seat import SLICE_COUNT
+from darkroom_server.engine.worker_slot import SLICE_COUNT
 
 
 class Moving:
-    """Jobs that lost their seat, in order. `place` finds another for one, or ends it.
+    """Jobs that lost their slot, in order. `place` finds another for one, or ends it.
 
-    `place` is also told why the seat was lost.
+    `place` is also told why the slot was lost.
     """
 
     def __init__(self, place: Callable[[ActiveJob, str], None]) -> None:
@@ -25,7 +25,7 @@ class Moving:
         return len(self._jobs)
 
     def add(self, jobs: Iterable[ActiveJob], why: str) -> None:
-        """Jobs lost their seat; the first are placed at once."""
+        """Jobs lost their slot; the first are placed at once."""
         self._jobs |= {active.job.job_id: (active, why) for active in jobs}
         if not self._is_due:
             self._place_some()

@@ -27,10 +27,10 @@ from darkroom_server.domain.models import (
 )
 from darkroom_server.engine.active_job import ActiveJob
 from darkroom_server.engine.moving import Moving
-from darkroom_server.engine.seat import Seat
-from darkroom_server.engine.seat_contract import SeatOwner, ServingSeat
+from darkroom_server.engine.slot_contract import ServingSlot, SlotOwner
 from darkroom_server.engine.stream import JobStream
 from darkroom_server.engine.version_metrics import VersionLook, VersionMetrics
+from darkroom_server.engine.worker_slot import WorkerSlot
 from darkroom_server.lifecycle.transitions import LifeEvent, next_state
 from darkroom_server.lifecycle.worker_states import WorkerState, event_of_workers
 from darkroom_server.telemetry.metrics import Metrics
@@ -49,8 +49,8 @@ SERVING_STATES = (
 #: What QUEUE_FULL advises before any job has been timed.
 DEFAULT_JOB_S = 1.0
 
-#: Makes the seats of a version where they are not workers of this machine.
-SeatMaker = Callable[[VersionInfo, VersionMetrics, SeatOwner], Sequence[ServingSeat]]
+#: Makes the slots of a version where they are not workers of this machine.
+SlotMaker = Callable[[VersionInfo, VersionMetrics, SlotOwner], Sequence[ServingSlot]]
 
 
 class Supervisor:
@@ -66,7 +66,7 @@ class Supervisor:
         metrics: Metrics,
         on_change: Callable[[], None],
         hang_limit_s: float,
-        make_seats: SeatMaker | None = None,
+        make_slots: SlotMaker | None = None,
     ) -> None:
         self.version = version
         #: What it computes in: as configured until it is loaded, then as it is.
@@ -91,15 +91,15 @@ class Supervisor:
         self._idle.set()
         #: Why it was given up, where that has a kind of its own.
         self.failure: ModelPrecondition | None = None
-        self._seat_of: dict[str, ServingSeat] = {}
+        self._slot_of: dict[str, ServingSlot] = {}
         self._moving = Moving(self._place_again)
         name, number = version.model.name, version.version
         self._metrics = VersionMetrics(metrics, model=name, version=number, look=self._look)
-        self._seats: Sequence[ServingSeat] = (
-            make_seats(version, self._metrics, self)
-            if make_seats is not None
+        self._slots: Sequence[ServingSlot] = (
+            make_slots(version, self._metrics, self)
+            if make_slots is not None
             else [
-                Seat(
+                WorkerSlot(
                     index,
                     WorkerSpec(
                         version=version,
@@ -124,28 +124,28 @@ class Supervisor:
     @property
     def job_count(self) -> int:
         """Jobs admitted and not ended."""
-        return len(self._seat_of) + len(self._moving)
+        return len(self._slot_of) + len(self._moving)
 
     @property
     def worker_pids(self) -> tuple[int, ...]:
         """The workers' process ids, for tests and logs."""
-        return tuple(pid for seat in self._seats if (pid := seat.pid) is not None)
+        return tuple(pid for slot in self._slots if (pid := slot.pid) is not None)
 
     @property
     def stats(self) -> tuple[WorkerStats, ...]:
         """What the workers told last of what they have done."""
-        return tuple(seat.stats for seat in self._seats)
+        return tuple(slot.stats for slot in self._slots)
 
     def _look(self) -> VersionLook:
         waiting = (
             active.admitted_s
-            for seat in self._seats
-            for active in seat.jobs.values()
+            for slot in self._slots
+            for active in slot.jobs.values()
             if not active.is_begun
         )
         return VersionLook(
             state=self._state,
-            memory_bytes=sum(seat.memory_bytes for seat in self._seats),
+            memory_bytes=sum(slot.memory_bytes for slot in self._slots),
             queued_since_s=tuple(waiting),
         )
 
@@ -158,10 +158,10 @@ class Supervisor:
         return VersionStatus(
             version=self.version.version,
             state=self._state,
-            message=self._message or "; ".join(one.note for one in self._seats if one.note),
+            message=self._message or "; ".join(one.note for one in self._slots if one.note),
             labels=self.version.labels,
             digest=self.version.digest,
-            memory_bytes=sum(seat.memory_bytes for seat in self._seats),
+            memory_bytes=sum(slot.memory_bytes for slot in self._slots),
             loaded_at_s=self._loaded_at_s,
             weight_bytes=self.version.weight_bytes,
             progress=self.progress if self._state is VersionState.LOADING else None,
@@ -185,9 +185,9 @@ class Supervisor:
     def progress(self) -> LoadProgress:
         """How far its load is, of all workers together."""
         if not self.is_started and self._state is VersionState.LOADING:
-            total_bytes = self.version.weight_bytes * len(self._seats)
+            total_bytes = self.version.weight_bytes * len(self._slots)
             return LoadProgress(stage=LoadStage.WAITING, total_bytes=total_bytes)
-        first, *others = (seat.progress for seat in self._seats)
+        first, *others = (slot.progress for slot in self._slots)
         return sum(others, first)
 
     @property
@@ -199,7 +199,7 @@ class Supervisor:
     def is_taking_memory(self) -> bool:
         """Whether a worker of it is on its way up, beside others or not."""
         coming = (WorkerState.LOADING, WorkerState.RESTARTING)
-        return self.is_started and any(seat.state in coming for seat in self._seats)
+        return self.is_started and any(slot.state in coming for slot in self._slots)
 
     @property
     def is_needed(self) -> bool:
@@ -222,7 +222,7 @@ class Supervisor:
         """Starts the workers; returns before the model is loaded."""
         self.is_started = True
         self._tell()
-        await asyncio.gather(*(seat.start() for seat in self._seats))
+        await asyncio.gather(*(slot.start() for slot in self._slots))
 
     def acquire(self) -> None:
         """A request is going to use it, and may until `release`."""
@@ -258,7 +258,7 @@ class Supervisor:
         if self._state is not VersionState.UNLOADING:
             self.leave()
         self._fail_all()
-        await asyncio.gather(*(seat.stop() for seat in self._seats))
+        await asyncio.gather(*(slot.stop() for slot in self._slots))
         self._metrics.forget()
         self._loaded_at_s = None
         self._happen(LifeEvent.GONE)
@@ -273,14 +273,14 @@ class Supervisor:
         if job.deadline_s is not None and job.deadline_s <= now_s:
             raise DeadlineExceeded("The deadline had passed before the request was admitted.")
         active = ActiveJob(job, JobStream(), now_s, is_promised=is_promised)
-        self._place(active, self._open_seats())
+        self._place(active, self._open_slots())
         return active.stream
 
     def require_room(self) -> None:
         """Raises QueueFull or ModelUnavailable when a job would not be admitted now."""
-        if self._state not in SERVING_STATES or self._is_cut_off or not self._open_seats():
+        if self._state not in SERVING_STATES or self._is_cut_off or not self._open_slots():
             raise self._unavailable()
-        limit = self.version.model.max_queue_size * max(seat.width for seat in self._seats)
+        limit = self.version.model.max_queue_size * max(slot.width for slot in self._slots)
         if self.job_count >= limit:
             raise QueueFull(
                 f"{self.job_count} requests are running or waiting; the limit is {limit}.",
@@ -292,81 +292,81 @@ class Supervisor:
         """Forgets a job and stops the work on it; unknown ids are ignored."""
         if self._moving.remove(job_id):
             return
-        seat = self._seat_of.pop(job_id, None)
-        if seat is not None:
-            seat.cancel(job_id)
+        slot = self._slot_of.pop(job_id, None)
+        if slot is not None:
+            slot.cancel(job_id)
 
     def check_hang(self, now_s: float) -> None:
         """Kills workers that hang."""
-        for seat in self._seats:
-            seat.check_hang(now_s)
+        for slot in self._slots:
+            slot.check_hang(now_s)
 
     def job_ended(self, job_id: str, completed: JobCompleted | None) -> None:
-        """A seat says that a job is over."""
-        self._seat_of.pop(job_id, None)
+        """A slot says that a job is over."""
+        self._slot_of.pop(job_id, None)
         if completed is not None:
             self._job_s = 0.8 * self._job_s + 0.2 * completed.timings.total_s
 
-    def seat_changed(self, seat: ServingSeat) -> None:
-        """A seat says that its state is another: what waits for it may move to one that runs."""
-        if seat.dtype is not None:
-            self.dtype, self.made_by = seat.dtype, seat.made_by
-        self._move_jobs(seat)
+    def slot_changed(self, slot: ServingSlot) -> None:
+        """A slot says that its state is another: what waits for it may move to one that runs."""
+        if slot.dtype is not None:
+            self.dtype, self.made_by = slot.dtype, slot.made_by
+        self._move_jobs(slot)
         match event := event_of_workers(
-            self._state, [one.state for one in self._seats], changed=seat.state
+            self._state, [one.state for one in self._slots], changed=slot.state
         ):
             case None:
                 if self._state is VersionState.UNAVAILABLE:
-                    self._message = seat.message or self._message
+                    self._message = slot.message or self._message
                 self._on_change()
                 return
             case LifeEvent.SERVE:
                 self._loaded_at_s, message = time.time(), ""
             case LifeEvent.GIVE_UP:
-                self.failed_at_s, message = time.monotonic(), self._seats[0].message
+                self.failed_at_s, message = time.monotonic(), self._slots[0].message
             case _:
-                self._loaded_at_s, message = None, seat.message
+                self._loaded_at_s, message = None, slot.message
         self._happen(event, message)
 
-    def _open_seats(self) -> list[ServingSeat]:
+    def _open_slots(self) -> list[ServingSlot]:
         """Where a job may be put: workers that run, else those that will."""
-        ready = [seat for seat in self._seats if seat.state is WorkerState.READY]
-        return ready or [seat for seat in self._seats if seat.state is not WorkerState.FAILED]
+        ready = [slot for slot in self._slots if slot.state is WorkerState.READY]
+        return ready or [slot for slot in self._slots if slot.state is not WorkerState.FAILED]
 
-    def _place(self, active: ActiveJob, seats: Sequence[ServingSeat]) -> None:
-        """Gives a job to the seat with the fewest."""
-        seat = min(seats, key=lambda one: len(one.jobs))
-        self._seat_of[active.job.job_id] = seat
-        seat.submit(active)
+    def _place(self, active: ActiveJob, slots: Sequence[ServingSlot]) -> None:
+        """Gives a job to the slot with the fewest."""
+        slot = min(slots, key=lambda one: len(one.jobs))
+        self._slot_of[active.job.job_id] = slot
+        slot.submit(active)
 
-    def _move_jobs(self, seat: ServingSeat) -> None:
-        """Takes from a failed seat what it has, and from one that comes back what can run now."""
-        others = [one for one in self._open_seats() if one is not seat]
-        match seat.state:
+    def _move_jobs(self, slot: ServingSlot) -> None:
+        """Takes from a failed slot what it has, and from one that comes back what can run now."""
+        others = [one for one in self._open_slots() if one is not slot]
+        match slot.state:
             case WorkerState.FAILED:
-                released = seat.release(waiting_only=False)
+                released = slot.release(waiting_only=False)
             case WorkerState.RESTARTING if any(one.state is WorkerState.READY for one in others):
-                released = seat.release(waiting_only=True)
+                released = slot.release(waiting_only=True)
             case _:
                 return
         for active in released:
-            del self._seat_of[active.job.job_id]
-        self._moving.add(released, seat.message)
+            del self._slot_of[active.job.job_id]
+        self._moving.add(released, slot.message)
 
     def _place_again(self, active: ActiveJob, why: str) -> None:
-        """Gives a job that lost its seat to another, or fails it for want of one."""
-        if seats := self._open_seats():
-            self._place(active, seats)
+        """Gives a job that lost its slot to another, or fails it for want of one."""
+        if slots := self._open_slots():
+            self._place(active, slots)
         else:
             active.stream.fail(self._unavailable(why))
 
     def _fail_all(self, error: ModelPrecondition | None = None) -> None:
         released = self._moving.release()
-        for seat in self._seats:
-            released += seat.release(waiting_only=False)
+        for slot in self._slots:
+            released += slot.release(waiting_only=False)
         for active in released:
             active.stream.fail(error or self._unavailable())
-        self._seat_of.clear()
+        self._slot_of.clear()
 
     def _unavailable(self, message: str = "") -> ModelUnavailable:
         name = self.version.model.name

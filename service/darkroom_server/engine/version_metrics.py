@@ -77,7 +77,7 @@ class VersionMetrics:
         self._metrics = metrics
         self._labels = (model, str(version))
         self._look = look
-        #: What each seat's present worker has told already.
+        #: What each slot's present worker has told already.
         self._told: dict[int, WorkerStats] = {}
         #: This edition's part of gauges that it shares with others of its version.
         self._own: dict[tuple[Metric, tuple[str, ...]], float] = {}
@@ -159,18 +159,18 @@ class VersionMetrics:
         """The version, or another edition of it, took over from one that served."""
         self._metrics.count(SWAPS, self._labels[:1])
 
-    def worker_gone(self, seat: int) -> None:
+    def worker_gone(self, slot: int) -> None:
         """The worker has ended: the next one counts from zero, and its cache is empty."""
-        self._told.pop(seat, None)
+        self._told.pop(slot, None)
         self._sum_up_caches()
 
     def worker_restarted(self) -> None:
         """Another worker is about to be started."""
         self._metrics.count(WORKER_RESTARTS, self._labels)
 
-    def worker_told(self, seat: int, stats: WorkerStats) -> None:
-        """Books what the seat's present worker has done since it last told."""
-        told, self._told[seat] = self._told.get(seat, WorkerStats()), stats
+    def worker_told(self, slot: int, stats: WorkerStats) -> None:
+        """Books what the slot's present worker has done since it last told."""
+        told, self._told[slot] = self._told.get(slot, WorkerStats()), stats
         self._observe_new(STEP_ROWS, stats.step_count_by_rows, told.step_count_by_rows)
         self._observe_new(STEP_SECONDS, stats.step_count_by_s, told.step_count_by_s)
         self._observe_new(FREED_SECONDS, stats.freed_count_by_s, told.freed_count_by_s)

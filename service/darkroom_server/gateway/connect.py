@@ -21,8 +21,8 @@ from darkroom_server.gateway.bodies import MAX_BODY_BYTES
 from darkroom_server.gateway.connect_calls import ConnectInterceptor, DoorInterceptor
 from darkroom_server.gateway.connect_codecs import BinaryCodec, JsonCodec
 from darkroom_server.gateway.connect_gzip import LateGzip
+from darkroom_server.gateway.error_responses import Problem
 from darkroom_server.gateway.grpc_web_text import TextCalls
-from darkroom_server.gateway.problems import Problem
 from darkroom_server.telemetry.metrics import Metrics
 
 _Context = RequestContext[Any, Any]

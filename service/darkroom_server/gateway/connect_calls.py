@@ -23,7 +23,7 @@ from darkroom_server.gateway.bodies import off_loop
 from darkroom_server.gateway.connect_codecs import Unread
 from darkroom_server.telemetry.metrics import Metrics
 from darkroom_server.wire.calls import Failure, current_call, failure_of, why_gone
-from darkroom_server.wire.needs import count_call, let_in
+from darkroom_server.wire.permissions import count_call, let_in
 
 _Context = RequestContext[Any, Any]
 

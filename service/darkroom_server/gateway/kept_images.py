@@ -15,8 +15,8 @@ from fastapi import APIRouter, Request, Response
 
 from darkroom_server.domain.errors import UnknownRoute
 from darkroom_server.domain.jobs import JobImage
-from darkroom_server.gateway.making import answering
-from darkroom_server.gateway.problems import Render
+from darkroom_server.gateway.error_responses import Render
+from darkroom_server.gateway.image_calls import answering
 
 #: How long images can be fetched.
 KEPT_S = 3600.0

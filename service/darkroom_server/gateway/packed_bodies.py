@@ -6,7 +6,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from darkroom_server.domain.errors import UnsupportedEncoding
-from darkroom_server.gateway.callers import is_rpc, refused
+from darkroom_server.gateway.authentication import is_rpc, refused
 
 
 class PackedBodies:

@@ -17,8 +17,8 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from darkroom_server.domain.errors import DarkroomError, InvalidParameter, PermissionDenied
-from darkroom_server.gateway.callers import is_rpc, render_of
-from darkroom_server.gateway.problems import Problem, Render, problem_of, refusal
+from darkroom_server.gateway.authentication import is_rpc, render_of
+from darkroom_server.gateway.error_responses import Problem, Render, problem_of, refusal
 
 #: What a page sends to another site without asking first, and no program's HTTP library by itself.
 #: Forms' types are what a page may send as well, and what curl and edits of images do: of those, as

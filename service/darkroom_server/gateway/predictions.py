@@ -18,8 +18,8 @@ from typing import Any
 from darkroom_server.background import begin
 from darkroom_server.domain.errors import Cancelled, DarkroomError, GenerationFailed
 from darkroom_server.domain.jobs import JobCompleted, JobEvent, JobImage, JobQueued, JobTimings
+from darkroom_server.gateway.image_calls import Begun
 from darkroom_server.gateway.kept_images import KEPT_S, KeptImages
-from darkroom_server.gateway.making import Begun
 
 MAX_PREDICTION_COUNT = 1000
 

@@ -21,9 +21,9 @@ from darkroom_server.access.gate import Gate
 from darkroom_server.background import keep_going
 from darkroom_server.engine.engine import Engine
 from darkroom_server.engine.undelivered import Undelivered
+from darkroom_server.gateway.access_log import RequestIds
+from darkroom_server.gateway.authentication import STANDING_HEADERS, Authentication
 from darkroom_server.gateway.body_holds import BodyHolds, Holds
-from darkroom_server.gateway.bugs import Bugs, add_bug_handler
-from darkroom_server.gateway.callers import STANDING_HEADERS, Callers
 from darkroom_server.gateway.connect import Servicers, add_connect
 from darkroom_server.gateway.connections import HEAD_TIMEOUT_S, Connections, HttpConnection
 from darkroom_server.gateway.dialects import replicate
@@ -36,15 +36,15 @@ from darkroom_server.gateway.dialects.openai import openai_router
 from darkroom_server.gateway.dialects.replicate import replicate_router
 from darkroom_server.gateway.dialects.triton import triton_router
 from darkroom_server.gateway.head_calls import HeadCalls
+from darkroom_server.gateway.image_calls import ImageMaker
 from darkroom_server.gateway.kept_images import KeptImages, files_router
 from darkroom_server.gateway.key_route import key_router
-from darkroom_server.gateway.making import ImageMaker
 from darkroom_server.gateway.packed_bodies import PackedBodies
 from darkroom_server.gateway.pages import PageRules, Pages, is_of_this_machine
 from darkroom_server.gateway.playground_routes import playground_router
 from darkroom_server.gateway.predictions import Predictions
-from darkroom_server.gateway.request_ids import RequestIds
 from darkroom_server.gateway.trailing_slashes import TrailingSlashes
+from darkroom_server.gateway.unhandled_errors import UnhandledErrors, add_bug_handler
 from darkroom_server.gateway.unknown_routes import add_route_errors
 from darkroom_server.gateway.unread_answers import UnreadAnswers
 from darkroom_server.image_decoding.picture_processes import PictureProcesses, Pictures
@@ -214,7 +214,7 @@ def build_app(
         content, media_type = metrics.render(request.headers.get("accept", ""))
         return Response(content, headers={"content-type": media_type})
 
-    # For the OpenAPI document alone: `Callers` has seen to the key before.
+    # For the OpenAPI document alone: `Authentication` has seen to the key before.
     scheme = [Security(HTTPBearer(auto_error=False))] if gate.asks_for_keys else []
     images = image_router(engine, options.pictures, options.public_url)
     app.include_router(images, dependencies=scheme)
@@ -231,10 +231,10 @@ def _add_layers(
     app: FastAPI, metrics: Metrics, gate: Gate, options: HttpOptions, undelivered: Undelivered
 ) -> None:
     """What every call goes through, the innermost first."""
-    app.add_middleware(Bugs)
+    app.add_middleware(UnhandledErrors)
     app.add_middleware(BodyHolds, holds=Holds())
     app.add_middleware(PackedBodies)
-    app.add_middleware(Callers, gate=gate)
+    app.add_middleware(Authentication, gate=gate)
     if not gate.asks_for_keys:
         # A page has no key, and so does nothing where one is asked for.
         app.add_middleware(Pages, rules=page_rules(options))

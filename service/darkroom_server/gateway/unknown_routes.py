@@ -7,7 +7,7 @@ from fastapi.exception_handlers import http_exception_handler
 from starlette.exceptions import HTTPException
 
 from darkroom_server.domain.errors import DarkroomError, MethodNotAllowed, UnknownRoute
-from darkroom_server.gateway.callers import refused
+from darkroom_server.gateway.authentication import refused
 
 
 def add_route_errors(app: FastAPI) -> None:

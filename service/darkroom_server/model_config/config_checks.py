@@ -10,7 +10,6 @@ from darkroom_server.domain.labels import label_fault
 from darkroom_server.domain.models import BackendKind, DeviceKind, ModelInfo
 from darkroom_server.domain.problems import ProblemLog, quoted
 from darkroom_server.model_config.bounds import MAX_BATCH_SIZE
-from darkroom_server.model_config.combine import combine
 from darkroom_server.model_config.config_file import ConfigFile, did_you_mean
 from darkroom_server.model_config.denoiser_checks import (
     check_compiled_sizes,
@@ -18,13 +17,14 @@ from darkroom_server.model_config.denoiser_checks import (
     check_denoiser_of,
 )
 from darkroom_server.model_config.limit_checks import check_limits
+from darkroom_server.model_config.model_info import combine
 from darkroom_server.model_config.scheduler_checks import check_schedulers
 from darkroom_server.model_config.settings import LatestVersions, SpecificVersions
 from darkroom_server.model_config.training_checks import check_trained_sizes, check_vocabulary
 from darkroom_server.parameters import bounds
 from darkroom_server.parameters.parameter import Default
 from darkroom_server.parameters.table import PARAMETERS
-from darkroom_server.pipelines.derive import REQUEST_FIELDS, PipelineTraits
+from darkroom_server.pipelines.traits import REQUEST_FIELDS, PipelineTraits
 
 _MAX_COUNT = 1_000_000
 _MAX_FAKE_S = 3600.0

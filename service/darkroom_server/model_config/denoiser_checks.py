@@ -6,7 +6,7 @@ from darkroom_server.backends.exports import UnusableDenoiser, usable_graph
 from darkroom_server.domain.models import DenoiserKind, Dtype, ModelInfo, VersionInfo
 from darkroom_server.domain.problems import ProblemLog
 from darkroom_server.model_config.config_file import ConfigFile
-from darkroom_server.pipelines.derive import PipelineTraits
+from darkroom_server.pipelines.traits import PipelineTraits
 
 #: The options that each kind uses.
 _OPTIONS: dict[DenoiserKind, frozenset[str]] = {

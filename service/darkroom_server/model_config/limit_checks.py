@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from darkroom_server.domain.problems import ProblemLog
 from darkroom_server.model_config.config_file import ConfigFile
-from darkroom_server.pipelines.derive import PipelineTraits
+from darkroom_server.pipelines.traits import PipelineTraits
 
 
 def check_limits(config: ConfigFile, traits: PipelineTraits, problems: ProblemLog) -> None:

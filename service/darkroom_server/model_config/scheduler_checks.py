@@ -5,8 +5,8 @@ from __future__ import annotations
 from darkroom_server.domain.jobs import Task
 from darkroom_server.domain.problems import ProblemLog, quoted
 from darkroom_server.model_config.config_file import ConfigFile, did_you_mean
-from darkroom_server.pipelines.derive import PipelineTraits
 from darkroom_server.pipelines.schedulers import REFUSED
+from darkroom_server.pipelines.traits import PipelineTraits
 
 
 def check_schedulers(config: ConfigFile, traits: PipelineTraits, problems: ProblemLog) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from darkroom_server.domain.problems import ProblemLog
-from darkroom_server.pipelines.derive import PipelineTraits, UnsupportedPipeline, derive_traits
+from darkroom_server.pipelines.traits import PipelineTraits, UnsupportedPipeline, derive_traits
 from darkroom_server.repository.pipeline_folder import PipelineFolder
 from darkroom_server.repository.version_files import FileEntry
 

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
 from darkroom_server.domain.problems import ProblemLog, first_names, quoted
-from darkroom_server.pipelines.derive import PipelineParts
+from darkroom_server.pipelines.traits import PipelineParts
 from darkroom_server.repository.git_lfs import POINTER_PROBLEM, is_pointer_file
 from darkroom_server.repository.json_files import BadJson, parse_object
 from darkroom_server.repository.openvino_weights import ARRAYS_NAME, GRAPH_NAME, check_openvino

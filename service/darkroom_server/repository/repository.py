@@ -12,7 +12,6 @@ from pathlib import Path
 from darkroom_server.domain.errors import DarkroomError
 from darkroom_server.domain.models import BackendKind, ModelInfo, VersionInfo
 from darkroom_server.domain.problems import Problem, ProblemLog, quoted
-from darkroom_server.model_config.combine import combine
 from darkroom_server.model_config.config_checks import (
     check_against_traits,
     check_against_versions,
@@ -26,12 +25,13 @@ from darkroom_server.model_config.config_file import (
 )
 from darkroom_server.model_config.config_override import ConfigOverride
 from darkroom_server.model_config.denoiser_checks import check_export
+from darkroom_server.model_config.model_info import combine
 from darkroom_server.model_config.settings import (
     LatestVersions,
     ModelSettings,
     chosen_versions,
 )
-from darkroom_server.pipelines.derive import PipelineTraits, fake_traits
+from darkroom_server.pipelines.traits import PipelineTraits, fake_traits
 from darkroom_server.repository.adapters.folders import ADAPTERS_NAME, AdapterFolders
 from darkroom_server.repository.folder_traits import traits_of_folder
 from darkroom_server.repository.git_lfs import POINTER_PROBLEM, is_pointer

@@ -37,7 +37,7 @@ from darkroom_server.wire.calls import (
     request_id,
     why_gone,
 )
-from darkroom_server.wire.needs import count_call, let_in
+from darkroom_server.wire.permissions import count_call, let_in
 
 AUTHORIZATION_KEY = "authorization"
 #: Probes come every few seconds; their lines would bury the others.

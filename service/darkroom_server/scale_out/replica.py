@@ -21,11 +21,11 @@ from darkroom_server.background import keep_going
 from darkroom_server.domain.errors import DarkroomError
 from darkroom_server.domain.jobs import Job, JobEvent, JobProgress
 from darkroom_server.domain.models import BackendKind, Placement, VersionInfo, VersionState
-from darkroom_server.engine.instance import prepare_fork_server
 from darkroom_server.engine.memory import SystemMemory
 from darkroom_server.engine.memory_gate import MemoryGate
 from darkroom_server.engine.stream import JobStream
 from darkroom_server.engine.supervisor import Supervisor
+from darkroom_server.engine.worker_process import prepare_fork_server
 from darkroom_server.repository.remote_repository import RemoteLocation
 from darkroom_server.scale_out.autoscaling import WORK_METRIC
 from darkroom_server.scale_out.load_table import load_of, pace_of

@@ -16,8 +16,8 @@ import structlog
 from darkroom_server.backends.base import Encoded, Inputs, OneTrajectory, Outputs, StepModel
 from darkroom_server.domain.errors import DarkroomError
 from darkroom_server.worker.checkpoint_file import BLOCK_BYTES, CheckpointFile
+from darkroom_server.worker.compression import JobRecord
 from darkroom_server.worker.failures import attempt
-from darkroom_server.worker.lanes import JobRecord
 from darkroom_server.worker.messages import ImagesSaved, Report, SavedImage
 from darkroom_server.worker.step_jobs import RunningImage, StepJob
 

@@ -19,7 +19,7 @@ import structlog
 from darkroom_server.domain.errors import DarkroomError
 from darkroom_server.domain.jobs import BatchShare, Job, JobEvent, JobProgress, JobQueued, Stage
 from darkroom_server.scheduling.likely import LikelyBounds
-from darkroom_server.worker.lanes import JobRecord
+from darkroom_server.worker.compression import JobRecord
 from darkroom_server.worker.messages import JobFailed, JobReport, Report
 
 log = structlog.get_logger(__name__)

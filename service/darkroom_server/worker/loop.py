@@ -18,9 +18,9 @@ from typing import Generic, Protocol, assert_never
 
 from darkroom_server.domain.errors import DarkroomError, DeadlineExceeded
 from darkroom_server.scheduling.window_batcher import WaitUntil
+from darkroom_server.worker.compression import Compression
 from darkroom_server.worker.counters import WorkerCounters
 from darkroom_server.worker.jobs import JobTable, OneJob
-from darkroom_server.worker.lanes import CompressLane
 from darkroom_server.worker.messages import CancelJob, Command, Report, StopWorker, SubmitJob
 
 #: Waiting jobs hear of their position in the queue at most this often.
@@ -73,7 +73,7 @@ class WorkerLoop(Generic[OneJob]):
         runner: Runner,
         emit: Callable[[Report], None],
         *,
-        lane: CompressLane,
+        lane: Compression,
         counters: WorkerCounters,
         clock: Callable[[], float],
     ) -> None:

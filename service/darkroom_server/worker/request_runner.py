@@ -28,10 +28,10 @@ from darkroom_server.scheduling.window_batcher import (
     WindowBatch,
     WindowBatcher,
 )
+from darkroom_server.worker.compression import Compression, FinishedImage, JobRecord
 from darkroom_server.worker.counters import WorkerCounters
 from darkroom_server.worker.failures import attempt
 from darkroom_server.worker.jobs import JobTable, WorkerJob
-from darkroom_server.worker.lanes import CompressLane, FinishedImage, JobRecord
 from darkroom_server.worker.loop import Attend, Work, WorkerLoop
 from darkroom_server.worker.messages import Report, SubmitJob
 
@@ -47,13 +47,13 @@ def request_loop(
     *,
     max_batch_size: int,
     batching: DynamicBatching,
-    lane: CompressLane | None = None,
+    lane: Compression | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> WorkerLoop[RequestJob]:
     """A loop that runs whole requests on one model. `emit` must be safe from any thread."""
     batcher, counters = WindowBatcher(max_batch_size, batching), WorkerCounters()
     jobs: JobTable[RequestJob] = JobTable(batcher, emit)
-    lane = lane or CompressLane(emit, clock)
+    lane = lane or Compression(emit, clock)
     runner = RequestRunner(model, jobs, batcher, lane=lane, counters=counters, clock=clock)
     return WorkerLoop(jobs, runner, emit, lane=lane, counters=counters, clock=clock)
 
@@ -113,7 +113,7 @@ class RequestRunner:
         jobs: JobTable[RequestJob],
         batcher: WindowBatcher,
         *,
-        lane: CompressLane,
+        lane: Compression,
         counters: WorkerCounters,
         clock: Callable[[], float],
     ) -> None:

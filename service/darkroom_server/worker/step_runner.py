@@ -28,10 +28,10 @@ from darkroom_server.scheduling.window_batcher import WaitUntil
 from darkroom_server.worker.calibration import AnyCalibration, cost_key
 from darkroom_server.worker.checkpoint_file import CheckpointFile
 from darkroom_server.worker.checkpoints import Checkpoints
+from darkroom_server.worker.compression import Compression, FinishedImage, JobRecord, WantedPreview
 from darkroom_server.worker.counters import WorkerCounters
 from darkroom_server.worker.failures import attempt
 from darkroom_server.worker.jobs import JobTable
-from darkroom_server.worker.lanes import CompressLane, FinishedImage, JobRecord, WantedPreview
 from darkroom_server.worker.loop import Attend, Work, WorkerLoop
 from darkroom_server.worker.messages import Report, SubmitJob
 from darkroom_server.worker.proving import AnyProver
@@ -53,7 +53,7 @@ def step_loop(
     shared: SharedRows | None = None,
     calibration: AnyCalibration | None = None,
     costs: StepCosts | None = None,
-    lane: CompressLane | None = None,
+    lane: Compression | None = None,
     prompts: PromptCache | None = None,
     checkpoints: CheckpointFile | None = None,
     clock: Callable[[], float] = time.monotonic,
@@ -66,7 +66,7 @@ def step_loop(
     # What calibration learns while the worker serves is admission's to read.
     lock = None if calibration is None else calibration.lock
     jobs: JobTable[StepJob[Encoded, OneTrajectory]] = JobTable(batcher, emit, lock=lock)
-    lane = lane or CompressLane(emit, clock)
+    lane = lane or Compression(emit, clock)
     counters = WorkerCounters(prompts, model.compile_counts, proving.progress)
     runner = StepRunner(
         model,
@@ -92,7 +92,7 @@ class StepRunner(Generic[Encoded, OneTrajectory, Inputs, Outputs]):
         proving: ProvingTurns,
         *,
         checkpoints: Checkpoints[Encoded, OneTrajectory, Inputs, Outputs],
-        lane: CompressLane,
+        lane: Compression,
         counters: WorkerCounters,
         clock: Callable[[], float],
     ) -> None:

@@ -30,8 +30,8 @@ from darkroom_server.domain.jobs import (
 )
 from darkroom_server.domain.models import ModelRef, VersionState
 from darkroom_server.engine.engine import Engine, EngineOptions, Session
-from darkroom_server.engine.instance import Instance
-from darkroom_server.engine.seat import MAX_DEATHS
+from darkroom_server.engine.worker_process import WorkerProcess
+from darkroom_server.engine.worker_slot import MAX_DEATHS
 from darkroom_server.telemetry.metrics import Metrics
 from tests.unit.specs import image_spec
 
@@ -258,14 +258,14 @@ async def test_a_worker_that_cannot_be_started_is_tried_again(
 ) -> None:
     async with running(fake_repository(tmp_path)) as engine:
         await until(engine, VersionState.READY)
-        start, failures = Instance._start, [OSError("no process to be had"), EOFError()]
+        start, failures = WorkerProcess._start, [OSError("no process to be had"), EOFError()]
 
-        def sometimes_fails(instance: Instance) -> None:
+        def sometimes_fails(instance: WorkerProcess) -> None:
             if failures:
                 raise failures.pop()
             start(instance)
 
-        monkeypatch.setattr(Instance, "_start", sometimes_fails)
+        monkeypatch.setattr(WorkerProcess, "_start", sometimes_fails)
         os.kill(engine.worker_pids()[0], signal.SIGKILL)
         await until(engine, VersionState.UNAVAILABLE)
         assert isinstance((await generate(engine, image_spec()))[-1], JobCompleted)

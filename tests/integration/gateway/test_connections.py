@@ -20,7 +20,7 @@ from darkroom_server.image_decoding.images import ImageLimits
 from darkroom_server.rpc.server import servicers
 from darkroom_server.telemetry.metrics import Metrics
 from darkroom_server.wire.tls import Certificates, TlsFiles
-from tests.unit.gateway.test_callers import Engine
+from tests.unit.gateway.test_authentication import Engine
 
 LIVE = b"GET /v2/health/live HTTP/1.1\r\nhost: localhost\r\n\r\n"
 POST = (

@@ -20,10 +20,10 @@ from tests.unit.specs import job
 NAME = "m"
 
 
-class ScriptedInstance:
+class ScriptedProcess:
     """A worker process that does what the machine says; `running` holds those not stopped."""
 
-    running: list[ScriptedInstance]
+    running: list[ScriptedProcess]
 
     def __init__(
         self, spec: Any, *, on_report: Callable[[Report], None], on_exit: Callable[[], None]
@@ -34,12 +34,12 @@ class ScriptedInstance:
         self.pid = 1
 
     async def start(self) -> None:
-        ScriptedInstance.running.append(self)
+        ScriptedProcess.running.append(self)
 
     async def stop(self, *, by_force: bool) -> None:
         del by_force
-        if self in ScriptedInstance.running:
-            ScriptedInstance.running.remove(self)
+        if self in ScriptedProcess.running:
+            ScriptedProcess.running.remove(self)
 
     def send(self, command: object) -> None:
         """Taken, and done when the machine says so."""

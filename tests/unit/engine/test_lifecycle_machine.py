@@ -1,6 +1,6 @@
 """Any order of loads, unloads, looks, crashes, labels and requests, on workers that are scripted.
 
-The manager, the control, supervisors and seats are the real ones; only processes, files and the
+The manager, the control, supervisors and slots are the real ones; only processes, files and the
 clock's pauses are not.
 """
 
@@ -25,7 +25,7 @@ from hypothesis.stateful import (
 from darkroom_server.domain.errors import DarkroomError, ModelNotFound, ModelUnavailable
 from darkroom_server.domain.jobs import JobCompleted, JobProgress, JobTimings, Stage
 from darkroom_server.domain.models import Dtype, ModelRef, UpdatePolicy, VersionInfo, VersionState
-from darkroom_server.engine import seat as seat_module
+from darkroom_server.engine import worker_slot as slot_module
 from darkroom_server.engine.manager import Manager
 from darkroom_server.engine.memory_gate import MemoryGate
 from darkroom_server.engine.model_control import ControlOptions, ModelControl
@@ -34,7 +34,7 @@ from darkroom_server.lifecycle.resolution import resolve
 from darkroom_server.lifecycle.worker_states import WorkerState
 from darkroom_server.telemetry.metrics import Metrics
 from darkroom_server.worker.messages import JobReport, Report, WorkerFailed, WorkerReady
-from tests.unit.engine.scripted import NAME, Request, ScriptedInstance, ToldRepository
+from tests.unit.engine.scripted import NAME, Request, ScriptedProcess, ToldRepository
 
 S = VersionState
 VERSIONS = st.integers(1, 3)
@@ -56,10 +56,10 @@ class Lifecycle(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.patches = pytest.MonkeyPatch()
-        self.patches.setattr(seat_module, "Instance", ScriptedInstance)
-        self.patches.setattr(seat_module, "FIRST_RESTART_DELAY_S", 0.0)
+        self.patches.setattr(slot_module, "WorkerProcess", ScriptedProcess)
+        self.patches.setattr(slot_module, "FIRST_RESTART_DELAY_S", 0.0)
         self.patches.setattr(asyncio, "to_thread", at_once)
-        ScriptedInstance.running = []
+        ScriptedProcess.running = []
         self.loop = asyncio.new_event_loop()
         self.requests: list[Request] = []
         self.job_count = 0
@@ -205,7 +205,7 @@ class Lifecycle(RuleBasedStateMachine):
         for worker in self.workers(first, lambda _: True):
             worker.is_dead = True
 
-            async def dies(worker: ScriptedInstance = worker) -> None:
+            async def dies(worker: ScriptedProcess = worker) -> None:
                 worker.die()
 
             self.do(dies())
@@ -215,25 +215,23 @@ class Lifecycle(RuleBasedStateMachine):
         for request in self.requests[first : first + 1]:
             self.finish(request)
 
-    def workers(
-        self, first: int, fits: Callable[[ScriptedInstance], bool]
-    ) -> list[ScriptedInstance]:
+    def workers(self, first: int, fits: Callable[[ScriptedProcess], bool]) -> list[ScriptedProcess]:
         """One worker that fits, or none."""
         alive = [one for one in self.alive() if fits(one)]
         return alive[first % len(alive) :][:1] if alive else []
 
-    def alive(self) -> list[ScriptedInstance]:
+    def alive(self) -> list[ScriptedProcess]:
         """Workers that run."""
-        return [one for one in ScriptedInstance.running if not one.is_dead]
+        return [one for one in ScriptedProcess.running if not one.is_dead]
 
-    async def report(self, worker: ScriptedInstance, report: Report) -> None:
+    async def report(self, worker: ScriptedProcess, report: Report) -> None:
         worker.say(report)
 
     def finish(self, request: Request) -> None:
         """The request ends with its picture, where its worker runs, and lets go."""
 
         async def finished() -> None:
-            for worker in list(ScriptedInstance.running):
+            for worker in list(ScriptedProcess.running):
                 if worker.is_ready and not worker.is_dead:
                     progress = JobProgress(stage=Stage.DENOISE)
                     completed = JobCompleted(image_count=1, timings=JobTimings())
@@ -255,7 +253,7 @@ class Lifecycle(RuleBasedStateMachine):
             # one of which every worker was given up.
             was_told = supervisor._is_cut_off
             assert supervisor.state is not S.UNLOADED or was_told
-            is_given_up = all(seat.state is WorkerState.FAILED for seat in supervisor._seats)
+            is_given_up = all(slot.state is WorkerState.FAILED for slot in supervisor._slots)
             assert request.error is None or was_told or is_given_up
 
     @invariant()
@@ -263,7 +261,7 @@ class Lifecycle(RuleBasedStateMachine):
         if not hasattr(self, "manager"):
             return
         count = len(self.manager.supervisors())
-        assert len(ScriptedInstance.running) <= count
+        assert len(ScriptedProcess.running) <= count
 
     @invariant()
     def labels_and_the_default_lead_to_what_is_loaded(self) -> None:
@@ -288,7 +286,7 @@ class Lifecycle(RuleBasedStateMachine):
 
     def wind_up(self) -> None:
         while self.requests:
-            for worker in list(ScriptedInstance.running):
+            for worker in list(ScriptedProcess.running):
                 if not worker.is_ready and not worker.is_dead:
                     self.do(self.report(worker, WorkerReady(1, Dtype.FP32)))
                     worker.is_ready = True
@@ -303,7 +301,7 @@ class Lifecycle(RuleBasedStateMachine):
             self.do(self.control.scan())
         self.do(asyncio.sleep(0))
         assert [one.state for one in self.manager.supervisors()] == []
-        assert ScriptedInstance.running == []
+        assert ScriptedProcess.running == []
         for task in self.tasks:
             assert task.done(), task
             task.result()

@@ -14,12 +14,12 @@ import pytest
 from darkroom_server.domain.errors import NotEnoughMemory
 from darkroom_server.domain.models import BackendKind, DeviceKind, Placement, VersionInfo
 from darkroom_server.engine import memory as memory_module
-from darkroom_server.engine import seat as seat_module
+from darkroom_server.engine import worker_slot as slot_module
 from darkroom_server.engine.memory import SystemMemory, cgroup_available_bytes
 from darkroom_server.engine.memory_gate import MemoryGate
 from darkroom_server.engine.supervisor import Supervisor
 from darkroom_server.telemetry.metrics import Metrics
-from tests.unit.engine.scripted import ScriptedInstance
+from tests.unit.engine.scripted import ScriptedProcess
 from tests.unit.example_models import SDXL
 
 GIB = 1 << 30
@@ -126,8 +126,8 @@ async def test_what_a_load_has_taken_of_a_gpu_is_not_counted_twice(
     """Of 80 GiB a first version of 33 has read 30, and needs 3 more of the 50 that are free; a
     worker takes 1 beside its weights.
     """
-    monkeypatch.setattr(seat_module, "Instance", ScriptedInstance)
-    ScriptedInstance.running = []
+    monkeypatch.setattr(slot_module, "WorkerProcess", ScriptedProcess)
+    ScriptedProcess.running = []
     gpu = Placement(DeviceKind.GPU, 0)
     model = replace(SDXL, placements=(gpu,), backend=BackendKind.DIFFUSERS)
     first, second = (

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from darkroom_server.domain.models import VersionState
-from tests.unit.engine.scripted import ScriptedInstance
+from tests.unit.engine.scripted import ScriptedProcess
 from tests.unit.engine.test_lifecycle_machine import InPlace, Lifecycle
 
 S = VersionState
@@ -34,7 +34,7 @@ def test_requests_that_wait_for_an_overtaken_version_are_served_by_it(machine: L
     assert versions == [1, 2, 3]
     for version in versions:
         # One at a time: that is what in place means.
-        assert [one.version for one in ScriptedInstance.running] == [version]
+        assert [one.version for one in ScriptedProcess.running] == [version]
         machine.become_ready(0)
         machine.finish_a_request(0)
     assert machine.requests == []

@@ -15,9 +15,9 @@ import pytest
 
 from darkroom_server.domain.jobs import JobCompleted, JobProgress, JobQueued, JobTimings, Stage
 from darkroom_server.domain.models import Dtype, VersionInfo, VersionState
-from darkroom_server.engine import seat as seat_module
-from darkroom_server.engine.seat import MAX_DEATHS, MAX_STARVED_LOADS, SLICE_COUNT
+from darkroom_server.engine import worker_slot as slot_module
 from darkroom_server.engine.supervisor import Supervisor
+from darkroom_server.engine.worker_slot import MAX_DEATHS, MAX_STARVED_LOADS, SLICE_COUNT
 from darkroom_server.telemetry.metrics import Metrics
 from darkroom_server.worker.messages import (
     CancelJob,
@@ -36,7 +36,7 @@ VERSION = VersionInfo(model=SDXL, version=1, path=Path("unused"), digest="ab" * 
 HANG_LIMIT_S = 10.0
 
 
-class ScriptedInstance:
+class ScriptedProcess:
     """A worker that does nothing but what the test says."""
 
     def __init__(
@@ -69,15 +69,15 @@ class ScriptedInstance:
         self.say(JobReport(job_id, completed))
 
 
-started: asyncio.Queue[ScriptedInstance]
+started: asyncio.Queue[ScriptedProcess]
 
 
 @pytest.fixture
 async def supervisor(monkeypatch: pytest.MonkeyPatch) -> Supervisor:
     global started
     started = asyncio.Queue()
-    monkeypatch.setattr(seat_module, "Instance", ScriptedInstance)
-    monkeypatch.setattr(seat_module, "FIRST_RESTART_DELAY_S", 0.0)
+    monkeypatch.setattr(slot_module, "WorkerProcess", ScriptedProcess)
+    monkeypatch.setattr(slot_module, "FIRST_RESTART_DELAY_S", 0.0)
     return supervised(VERSION)
 
 
@@ -92,7 +92,7 @@ def supervised(version: VersionInfo) -> Supervisor:
     )
 
 
-async def died(supervisor: Supervisor) -> ScriptedInstance:
+async def died(supervisor: Supervisor) -> ScriptedProcess:
     """A worker died at work on a, b and c while d waited; the next one, which is not ready yet."""
     await supervisor.start()
     first = await started.get()
@@ -230,13 +230,13 @@ def refusing(monkeypatch: pytest.MonkeyPatch) -> list[Exception]:
     """What the next starts fail of."""
     refusals: list[Exception] = []
 
-    class Refused(ScriptedInstance):
+    class Refused(ScriptedProcess):
         async def start(self) -> None:
             if refusals:
                 raise refusals.pop()
             await super().start()
 
-    monkeypatch.setattr(seat_module, "Instance", Refused)
+    monkeypatch.setattr(slot_module, "WorkerProcess", Refused)
     return refusals
 
 
@@ -332,7 +332,7 @@ async def test_a_death_with_many_jobs_leaves_the_loop_free() -> None:
     assert second.given == [str(number) for number in range(count)]
 
 
-async def two_workers(count: int) -> tuple[Supervisor, list[ScriptedInstance]]:
+async def two_workers(count: int) -> tuple[Supervisor, list[ScriptedProcess]]:
     """A version of two workers, which are ready, and may have so many jobs."""
     model = replace(SDXL, placements=SDXL.placements * 2, max_queue_size=count)
     supervisor = supervised(replace(VERSION, model=model))

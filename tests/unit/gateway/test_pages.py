@@ -17,7 +17,7 @@ from darkroom_server.gateway.server import HttpOptions, build_app
 from darkroom_server.image_decoding.images import ImageLimits
 from darkroom_server.rpc.server import servicers
 from darkroom_server.telemetry.metrics import Metrics
-from tests.unit.gateway.test_callers import Engine, gate, made
+from tests.unit.gateway.test_authentication import Engine, gate, made
 
 __all__ = ["gate", "made"]
 

@@ -10,8 +10,8 @@ from darkroom.v1.image_service_pb2 import GenerationEvent
 from darkroom_server.domain.errors import GenerationFailed
 from darkroom_server.domain.jobs import JobImage, JobProgress, JobQueued, Stage
 from darkroom_server.gateway import kept_images, predictions
+from darkroom_server.gateway.image_calls import Begun
 from darkroom_server.gateway.kept_images import KeptImages
-from darkroom_server.gateway.making import Begun
 from darkroom_server.gateway.predictions import Prediction, Predictions, PredictionStatus
 from tests.integration.rpc.fake_engine import COMPLETED, image
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from darkroom_server.model_config.combine import combine
+from darkroom_server.model_config.model_info import combine
 from darkroom_server.model_config.settings import ModelSettings
-from darkroom_server.pipelines.derive import UnsupportedPipeline, derive_traits
 from darkroom_server.pipelines.pipeline_calls import known_calls
-from tests.unit.pipelines.test_derive import whole
+from darkroom_server.pipelines.traits import UnsupportedPipeline, derive_traits
+from tests.unit.pipelines.test_traits import whole
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Any
 from darkroom_server.backends.fake import FakeStepModel
 from darkroom_server.domain.jobs import JobEvent, Reproducibility
 from darkroom_server.scheduling.step_costs import StepCosts
-from darkroom_server.worker.lanes import CompressLane
+from darkroom_server.worker.compression import Compression
 from darkroom_server.worker.messages import JobFailed, JobReport, JobReports, Report, SubmitJob
 from darkroom_server.worker.proving import Prover
 from darkroom_server.worker.step_runner import step_loop
@@ -48,7 +48,7 @@ class Bench:
     ) -> None:
         self.reports: list[Report] = []
         self.clock = clock or Clock()
-        self.lane = CompressLane(self.reports.append, self.clock)
+        self.lane = Compression(self.reports.append, self.clock)
         self.loop = step_loop(
             model or FakeStepModel(),
             self.reports.append,

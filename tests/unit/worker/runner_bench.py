@@ -14,7 +14,7 @@ from PIL import Image
 
 from darkroom_server.backends.fake import FakeStepModel, FakeTrajectory
 from darkroom_server.domain.jobs import JobCompleted, JobEvent, JobImage, JobQueued, Reproducibility
-from darkroom_server.worker.lanes import CompressLane
+from darkroom_server.worker.compression import Compression
 from darkroom_server.worker.messages import JobFailed, JobReport, Report, SubmitJob
 from darkroom_server.worker.request_runner import request_loop
 from darkroom_server.worker.step_runner import step_loop
@@ -36,7 +36,7 @@ class RunnerBench:
         self.begun_s = self.clock()
         self.reports: list[Report] = []
         self.told_s: list[float] = []
-        self.lane = CompressLane(self.emit, self.clock)
+        self.lane = Compression(self.emit, self.clock)
         self._step_count = 0
         self._during: Callable[[int], None] = lambda _: None
 

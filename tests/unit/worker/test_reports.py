@@ -16,8 +16,8 @@ from darkroom_server.domain.jobs import (
     JobProgress,
     PreviewSpec,
 )
+from darkroom_server.worker.compression import MAX_WAITING_PREVIEWS
 from darkroom_server.worker.jobs import PROGRESS_INTERVAL_S
-from darkroom_server.worker.lanes import MAX_WAITING_PREVIEWS
 from darkroom_server.worker.messages import JobReports
 from tests.unit.worker.loop_bench import Bench, shared
 

@@ -12,7 +12,7 @@ from darkroom_server.backends.fake import FAILING_PROMPT, POISONING_PROMPT, Acce
 from darkroom_server.domain.errors import GenerationFailed, UnsupportedParameter
 from darkroom_server.domain.jobs import ImageSpec, JobEvent
 from darkroom_server.domain.models import Dtype, DynamicBatching
-from darkroom_server.worker.lanes import CompressLane
+from darkroom_server.worker.compression import Compression
 from darkroom_server.worker.messages import JobFailed, JobReport, Report
 from darkroom_server.worker.request_runner import request_loop
 from tests.unit.worker.loop_bench import Clock
@@ -80,7 +80,7 @@ class WindowBench:
         self.reports: list[Report] = []
         self.clock = Clock()
         self.model = FakeRequestModel(self.clock, memory_images)
-        self.lane = CompressLane(self.reports.append, self.clock)
+        self.lane = Compression(self.reports.append, self.clock)
         self.loop = request_loop(
             self.model,
             self.reports.append,

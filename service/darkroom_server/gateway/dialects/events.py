@@ -23,9 +23,9 @@ from darkroom_server.domain.jobs import JobImage
 from darkroom_server.domain.models import ModelRef
 from darkroom_server.engine.engine import Engine
 from darkroom_server.gateway.bodies import off_loop, read_body, require_few_values
+from darkroom_server.gateway.error_responses import Problem, problem_of, refusal
 from darkroom_server.gateway.event_stream import EventStream, event_text
-from darkroom_server.gateway.outcome import accepted_headers, unless_gone
-from darkroom_server.gateway.problems import Problem, problem_of, refusal
+from darkroom_server.gateway.image_results import accepted_headers, unless_gone
 from darkroom_server.image_decoding.picture_processes import Pictures
 from darkroom_server.requests.image_requests import ImageRequest
 from darkroom_server.wire.generation import Told, generation_events

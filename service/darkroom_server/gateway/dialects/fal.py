@@ -10,19 +10,19 @@ from fastapi.responses import JSONResponse
 
 from darkroom_server.domain.errors import DarkroomError, ModelNotFound
 from darkroom_server.domain.jobs import ImageFormat, JobCompleted, JobImage, JobPreview, JobTimings
-from darkroom_server.gateway.asking import Manner
 from darkroom_server.gateway.bodies import read_object
 from darkroom_server.gateway.dialects import fal_answers
 from darkroom_server.gateway.dialects.fal_queue import add_queue_routes, is_for_queue, submitted
 from darkroom_server.gateway.dialects.openai_stream import with_partial_images
+from darkroom_server.gateway.error_responses import problem_of
 from darkroom_server.gateway.event_stream import EventStream, event_text
 from darkroom_server.gateway.fields import NAMES, Fields, flag
+from darkroom_server.gateway.image_calls import Begun, ImageMaker, answering
+from darkroom_server.gateway.image_results import accepted_headers, outcome_headers
 from darkroom_server.gateway.kept_images import KeptImages
 from darkroom_server.gateway.knobs import FAL
-from darkroom_server.gateway.making import Begun, ImageMaker, answering
-from darkroom_server.gateway.outcome import accepted_headers, outcome_headers
 from darkroom_server.gateway.predictions import Predictions
-from darkroom_server.gateway.problems import problem_of
+from darkroom_server.gateway.request_fields import Manner
 from darkroom_server.gateway.schemas import json_body
 
 render = fal_answers.render

@@ -10,11 +10,11 @@ from typing import Any
 from fastapi import Request
 
 from darkroom_server.domain.jobs import ImageFormat, JobImage, JobPreview, JobTimings
-from darkroom_server.gateway.asking import Manner
+from darkroom_server.gateway.error_responses import Problem
 from darkroom_server.gateway.fields import Fields
+from darkroom_server.gateway.image_results import inference_s
 from darkroom_server.gateway.kept_images import KeptImages
-from darkroom_server.gateway.outcome import inference_s
-from darkroom_server.gateway.problems import Problem
+from darkroom_server.gateway.request_fields import Manner
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,11 +16,11 @@ from fastapi.responses import JSONResponse
 from darkroom_server.domain.errors import InvalidParameter, UnknownRoute
 from darkroom_server.gateway.dialects import fal_answers
 from darkroom_server.gateway.dialects.fal_answers import Asked, render
+from darkroom_server.gateway.error_responses import problem_of, refusal, words_of
 from darkroom_server.gateway.event_stream import EventStream, event_text
-from darkroom_server.gateway.making import ImageMaker, answering
-from darkroom_server.gateway.outcome import accepted_headers, inference_s
+from darkroom_server.gateway.image_calls import ImageMaker, answering
+from darkroom_server.gateway.image_results import accepted_headers, inference_s
 from darkroom_server.gateway.predictions import Prediction, Predictions
-from darkroom_server.gateway.problems import problem_of, refusal, words_of
 
 _REQUEST = "/fal-ai/{app:path}/requests/{request_id}"
 #: Clients read the request's id here too.

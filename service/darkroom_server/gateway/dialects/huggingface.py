@@ -11,13 +11,13 @@ from fastapi.responses import JSONResponse
 from darkroom_server.domain.errors import InvalidParameter
 from darkroom_server.domain.jobs import ImageFormat, Task
 from darkroom_server.domain.models import ModelStatus, VersionState
-from darkroom_server.gateway.asking import Manner
 from darkroom_server.gateway.bodies import off_loop, parse_object, read_body
+from darkroom_server.gateway.error_responses import Problem
 from darkroom_server.gateway.fields import NAMES, Fields
-from darkroom_server.gateway.making import ImageMaker, answering
-from darkroom_server.gateway.outcome import outcome_headers
+from darkroom_server.gateway.image_calls import ImageMaker, answering
+from darkroom_server.gateway.image_results import outcome_headers
 from darkroom_server.gateway.pictures import begins_as_picture
-from darkroom_server.gateway.problems import Problem
+from darkroom_server.gateway.request_fields import Manner
 from darkroom_server.gateway.schemas import hugging_face_schema, json_body
 
 _MODEL_PATHS = ("/models/{model:path}", "/hf-inference/models/{model:path}")

@@ -9,13 +9,13 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
 from darkroom_server.domain.jobs import ImageFormat
-from darkroom_server.gateway.asking import Manner
 from darkroom_server.gateway.bodies import read_object
+from darkroom_server.gateway.error_responses import Problem
 from darkroom_server.gateway.fields import Fields
+from darkroom_server.gateway.image_calls import ImageMaker, answering
+from darkroom_server.gateway.image_results import outcome_headers
 from darkroom_server.gateway.knobs import HYPERBOLIC
-from darkroom_server.gateway.making import ImageMaker, answering
-from darkroom_server.gateway.outcome import outcome_headers
-from darkroom_server.gateway.problems import Problem
+from darkroom_server.gateway.request_fields import Manner
 from darkroom_server.gateway.schemas import json_body
 
 

@@ -9,12 +9,12 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
 from darkroom_server.domain.models import ModelInfo
-from darkroom_server.gateway.asking import Manner
 from darkroom_server.gateway.bodies import read_object
+from darkroom_server.gateway.error_responses import Problem
 from darkroom_server.gateway.fields import Fields
-from darkroom_server.gateway.making import ImageMaker, answering
-from darkroom_server.gateway.outcome import Outcome, outcome_headers
-from darkroom_server.gateway.problems import Problem
+from darkroom_server.gateway.image_calls import ImageMaker, answering
+from darkroom_server.gateway.image_results import Outcome, outcome_headers
+from darkroom_server.gateway.request_fields import Manner
 from darkroom_server.gateway.schemas import json_body
 
 

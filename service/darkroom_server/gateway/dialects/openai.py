@@ -18,7 +18,6 @@ from fastapi.responses import JSONResponse
 from darkroom_server.domain.errors import InvalidParameter
 from darkroom_server.domain.jobs import MaskPolarity
 from darkroom_server.domain.models import ModelStatus
-from darkroom_server.gateway.asking import Manner
 from darkroom_server.gateway.bodies import read_object
 from darkroom_server.gateway.dialects import huggingface, hyperbolic
 from darkroom_server.gateway.dialects.openai_stream import (
@@ -27,13 +26,14 @@ from darkroom_server.gateway.dialects.openai_stream import (
     partial_image_count,
     stream_images,
 )
+from darkroom_server.gateway.error_responses import Problem
 from darkroom_server.gateway.fields import Fields, flag
 from darkroom_server.gateway.forms import is_form, read_form
+from darkroom_server.gateway.image_calls import ImageMaker, answering
+from darkroom_server.gateway.image_results import Outcome, outcome_headers
 from darkroom_server.gateway.kept_images import KeptImages
 from darkroom_server.gateway.knobs import OPENAI
-from darkroom_server.gateway.making import ImageMaker, answering
-from darkroom_server.gateway.outcome import Outcome, outcome_headers
-from darkroom_server.gateway.problems import Problem
+from darkroom_server.gateway.request_fields import Manner
 from darkroom_server.gateway.schemas import form_body, generations_schema, json_body
 
 _Route: TypeAlias = "Callable[[Request], Awaitable[Response]]"

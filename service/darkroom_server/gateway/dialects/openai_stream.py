@@ -14,12 +14,12 @@ from fastapi import Response
 
 from darkroom_server.domain.errors import DarkroomError, InvalidParameter
 from darkroom_server.domain.jobs import ImageFormat, JobImage, JobPreview, PreviewSpec
-from darkroom_server.gateway.asking import Manner
+from darkroom_server.gateway.error_responses import problem_of
 from darkroom_server.gateway.event_stream import EventStream, event_text
 from darkroom_server.gateway.fields import Fields, whole
-from darkroom_server.gateway.making import Begun, ImageMaker
-from darkroom_server.gateway.outcome import accepted_headers
-from darkroom_server.gateway.problems import problem_of
+from darkroom_server.gateway.image_calls import Begun, ImageMaker
+from darkroom_server.gateway.image_results import accepted_headers
+from darkroom_server.gateway.request_fields import Manner
 
 MAX_PARTIAL_IMAGE_COUNT = 3
 _PARTIAL_EDGE_PX = 1024

@@ -11,13 +11,13 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
 from darkroom_server.domain.errors import InvalidParameter, UnknownRoute
-from darkroom_server.gateway.asking import Manner
 from darkroom_server.gateway.bodies import read_object
+from darkroom_server.gateway.error_responses import Problem, words_of
 from darkroom_server.gateway.fields import NAMES, SIZE, Fields
-from darkroom_server.gateway.making import ImageMaker, answering
-from darkroom_server.gateway.outcome import accepted_headers
+from darkroom_server.gateway.image_calls import ImageMaker, answering
+from darkroom_server.gateway.image_results import accepted_headers
 from darkroom_server.gateway.predictions import Prediction, Predictions, PredictionStatus
-from darkroom_server.gateway.problems import Problem, words_of
+from darkroom_server.gateway.request_fields import Manner
 from darkroom_server.gateway.schemas import json_body, prediction_schema
 from darkroom_server.parameters.bounds import MAX_PROMPT_BYTES
 from darkroom_server.parameters.parameter import Kind

@@ -20,10 +20,10 @@ from darkroom_server.gateway.dialects.triton_bodies import (
     generated,
     plain,
 )
+from darkroom_server.gateway.error_responses import Problem, problem_of
 from darkroom_server.gateway.event_stream import EventStream
-from darkroom_server.gateway.making import answering
-from darkroom_server.gateway.outcome import unless_gone
-from darkroom_server.gateway.problems import Problem, problem_of
+from darkroom_server.gateway.image_calls import answering
+from darkroom_server.gateway.image_results import unless_gone
 from darkroom_server.image_decoding.picture_processes import Pictures
 from darkroom_server.wire.kserve import control, metadata
 from darkroom_server.wire.kserve.inference import InferAnswer, Inference

@@ -10,7 +10,7 @@ import structlog
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.types import Message
 
-from darkroom_server.gateway.bugs import Bugs
+from darkroom_server.gateway.unhandled_errors import UnhandledErrors
 from darkroom_server.telemetry.metrics import Metrics
 from tests.integration.rpc.fake_engine import FakeEngine
 from tests.unit.gateway.http_calls import calling
@@ -85,5 +85,5 @@ async def test_a_bug_after_the_answer_has_begun_is_left_to_the_server() -> None:
         sent.append(message)
 
     with pytest.raises(RuntimeError, match="a bug"):
-        await Bugs(app)({"type": "http", "path": "/"}, receive, send)
+        await UnhandledErrors(app)({"type": "http", "path": "/"}, receive, send)
     assert [one["type"] for one in sent] == ["http.response.start"]

@@ -13,12 +13,12 @@ from darkroom_server.domain.errors import DarkroomError, DeadlineExceeded, Queue
 from darkroom_server.domain.jobs import JobCompleted, JobProgress, JobTimings, Stage
 from darkroom_server.domain.models import Dtype, VersionInfo
 from darkroom_server.engine.active_job import ActiveJob
-from darkroom_server.engine.seat_contract import ServingSeat
+from darkroom_server.engine.slot_contract import ServingSlot
 from darkroom_server.engine.stream import JobStream
 from darkroom_server.engine.version_metrics import VersionMetrics
 from darkroom_server.lifecycle.worker_states import WorkerState
-from darkroom_server.scale_out import deployment_seat
-from darkroom_server.scale_out.deployment_seat import DeploymentSeat
+from darkroom_server.scale_out import deployment_slot as deployment_slot
+from darkroom_server.scale_out.deployment_slot import DeploymentSlot
 from darkroom_server.scale_out.load_table import table_of
 from darkroom_server.scale_out.messages import JobNews, ReplicaState, RunJob
 from darkroom_server.scale_out.options import ReplicaOrder, ScaleOutOptions
@@ -100,8 +100,8 @@ class Owner:
         self.states: asyncio.Queue[WorkerState] = asyncio.Queue()
         self.ended: list[tuple[str, bool]] = []
 
-    def seat_changed(self, seat: ServingSeat) -> None:
-        self.states.put_nowait(seat.state)
+    def slot_changed(self, slot: ServingSlot) -> None:
+        self.states.put_nowait(slot.state)
 
     def job_ended(self, job_id: str, completed: JobCompleted | None) -> None:
         self.ended.append((job_id, completed is not None))
@@ -118,11 +118,11 @@ def owner() -> Owner:
 
 
 @pytest.fixture
-async def seat(
+async def slot(
     host: ScriptedHost, owner: Owner, monkeypatch: pytest.MonkeyPatch
-) -> AsyncGenerator[DeploymentSeat]:
-    monkeypatch.setattr(deployment_seat, "FIRST_PAUSE_S", 0.0)
-    monkeypatch.setattr(deployment_seat, "POLL_S", 0.0)
+) -> AsyncGenerator[DeploymentSlot]:
+    monkeypatch.setattr(deployment_slot, "FIRST_PAUSE_S", 0.0)
+    monkeypatch.setattr(deployment_slot, "POLL_S", 0.0)
     order = ReplicaOrder(
         version=VERSION,
         location=Path("unused"),
@@ -132,13 +132,13 @@ async def seat(
         memory_check=False,
     )
     metrics = VersionMetrics(Metrics(), model="m", version=1)
-    made = DeploymentSeat(order, host, metrics=metrics, owner=owner)
+    made = DeploymentSlot(order, host, metrics=metrics, owner=owner)
     yield made
     await made.stop()
 
 
-async def ready(seat: DeploymentSeat, owner: Owner) -> None:
-    await seat.start()
+async def ready(slot: DeploymentSlot, owner: Owner) -> None:
+    await slot.start()
     while await owner.states.get() is not WorkerState.READY:
         pass
 
@@ -165,12 +165,12 @@ async def events(one: ActiveJob) -> list[Any]:
 
 
 async def test_jobs_wait_for_replicas(
-    seat: DeploymentSeat, host: ScriptedHost, owner: Owner
+    slot: DeploymentSlot, host: ScriptedHost, owner: Owner
 ) -> None:
     one = active()
-    seat.submit(one)
+    slot.submit(one)
     assert host.calls.empty()
-    await ready(seat, owner)
+    await ready(slot, owner)
     call = await host.calls.get()
     assert call.request.is_promised
     call.say(COMPLETED)
@@ -180,18 +180,18 @@ async def test_jobs_wait_for_replicas(
 
 
 async def test_what_computes_is_known_before_the_first_job(
-    seat: DeploymentSeat, owner: Owner
+    slot: DeploymentSlot, owner: Owner
 ) -> None:
-    await ready(seat, owner)
-    assert (seat.dtype, seat.made_by) == (Dtype.FP32, "torch-2.13")
+    await ready(slot, owner)
+    assert (slot.dtype, slot.made_by) == (Dtype.FP32, "torch-2.13")
 
 
 async def test_a_job_whose_replica_died_goes_to_another(
-    seat: DeploymentSeat, host: ScriptedHost, owner: Owner
+    slot: DeploymentSlot, host: ScriptedHost, owner: Owner
 ) -> None:
-    await ready(seat, owner)
+    await ready(slot, owner)
     one = active()
-    seat.submit(one)
+    slot.submit(one)
     first = await host.calls.get()
     first.say(PROGRESS)
     first.die()
@@ -204,18 +204,18 @@ async def test_a_job_whose_replica_died_goes_to_another(
 
 
 async def test_a_job_during_which_three_replicas_died_is_held_to_be_the_cause(
-    seat: DeploymentSeat, host: ScriptedHost, owner: Owner
+    slot: DeploymentSlot, host: ScriptedHost, owner: Owner
 ) -> None:
-    await ready(seat, owner)
+    await ready(slot, owner)
     one = active()
-    seat.submit(one)
+    slot.submit(one)
     for _ in range(3):
         call = await host.calls.get()
         call.say(PROGRESS)
         call.die()
     with pytest.raises(WorkerLost):
         await events(one)
-    assert not seat.jobs
+    assert not slot.jobs
 
 
 @pytest.mark.parametrize(
@@ -226,12 +226,12 @@ async def test_a_job_during_which_three_replicas_died_is_held_to_be_the_cause(
     ],
 )
 async def test_what_one_replica_refuses_is_offered_to_the_others_before_it_is_refused(
-    seat: DeploymentSeat, host: ScriptedHost, owner: Owner, refusal: DarkroomError
+    slot: DeploymentSlot, host: ScriptedHost, owner: Owner, refusal: DarkroomError
 ) -> None:
-    await ready(seat, owner)
+    await ready(slot, owner)
     taken, refused = active("1"), active("2")
     for one in (taken, refused):
-        seat.submit(one)
+        slot.submit(one)
         (await host.calls.get()).say(error=refusal)
         call = await host.calls.get()
         assert len(call.request.avoided) == 1
@@ -246,42 +246,42 @@ async def test_what_one_replica_refuses_is_offered_to_the_others_before_it_is_re
 
 
 async def test_states_that_were_overtaken_and_workers_that_count_anew_end_no_job(
-    seat: DeploymentSeat, host: ScriptedHost, owner: Owner
+    slot: DeploymentSlot, host: ScriptedHost, owner: Owner
 ) -> None:
-    await ready(seat, owner)
+    await ready(slot, owner)
     one = active()
-    seat.submit(one)
+    slot.submit(one)
     call = await host.calls.get()
     for number, step_count in ((2, 9), (1, 5), (3, 1)):
         stats = WorkerStats(step_count_by_rows=((1, step_count),), capacity_row_count=step_count)
         call.say(state=state_of("a", number, stats))
     call.say(COMPLETED)
     assert [type(event) for event in await events(one)] == [JobCompleted]
-    assert seat.stats.step_count == 1
+    assert slot.stats.step_count == 1
 
 
 async def test_a_cancelled_job_stops_at_its_replica(
-    seat: DeploymentSeat, host: ScriptedHost, owner: Owner
+    slot: DeploymentSlot, host: ScriptedHost, owner: Owner
 ) -> None:
-    await ready(seat, owner)
-    seat.submit(active())
+    await ready(slot, owner)
+    slot.submit(active())
     call = await host.calls.get()
-    seat.cancel("1")
+    slot.cancel("1")
     assert call.is_cancelled
-    assert not seat.jobs
+    assert not slot.jobs
     await asyncio.sleep(0)
     assert host.calls.empty()
 
 
 async def test_what_a_leaving_replica_has_not_begun_goes_elsewhere(
-    seat: DeploymentSeat, host: ScriptedHost, owner: Owner
+    slot: DeploymentSlot, host: ScriptedHost, owner: Owner
 ) -> None:
-    await ready(seat, owner)
+    await ready(slot, owner)
     begun, waiting = active("1"), active("2", width_px=32)
-    seat.submit(begun)
+    slot.submit(begun)
     first = await host.calls.get()
     first.say(PROGRESS)
-    seat.submit(waiting)
+    slot.submit(waiting)
     second = await host.calls.get()
     while not begun.is_begun:
         await asyncio.sleep(0)
@@ -293,49 +293,49 @@ async def test_what_a_leaving_replica_has_not_begun_goes_elsewhere(
 
 
 async def test_a_model_that_no_replica_can_load_fails(
-    seat: DeploymentSeat, host: ScriptedHost, owner: Owner
+    slot: DeploymentSlot, host: ScriptedHost, owner: Owner
 ) -> None:
     host.now = AppStatus(is_there=True, has_failed=True, message="no weights")
-    await seat.start()
+    await slot.start()
     assert await owner.states.get() is WorkerState.FAILED
-    assert seat.message == "no weights"
+    assert slot.message == "no weights"
 
 
 async def test_it_serves_when_all_replicas_do_and_for_as_long_as_any_does(
-    seat: DeploymentSeat, host: ScriptedHost
+    slot: DeploymentSlot, host: ScriptedHost
 ) -> None:
     host.now = AppStatus(is_there=True, replicas={"RUNNING": 1, "STARTING": 1}, target_count=2)
-    seat._on_status(host.now)
-    assert seat.state is WorkerState.LOADING
+    slot._on_status(host.now)
+    assert slot.state is WorkerState.LOADING
     for replicas, state in (
         ({"RUNNING": 2}, WorkerState.READY),
         ({"RUNNING": 1, "STARTING": 1}, WorkerState.READY),
         ({"STARTING": 2}, WorkerState.RESTARTING),
         ({"RUNNING": 1, "STARTING": 1}, WorkerState.READY),
     ):
-        seat._on_status(AppStatus(is_there=True, replicas=replicas, target_count=2))
-        assert seat.state is state
+        slot._on_status(AppStatus(is_there=True, replicas=replicas, target_count=2))
+        assert slot.state is state
 
 
 async def test_a_cluster_that_does_not_run_it_is_a_failed_load(
-    seat: DeploymentSeat, host: ScriptedHost, owner: Owner, monkeypatch: pytest.MonkeyPatch
+    slot: DeploymentSlot, host: ScriptedHost, owner: Owner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(order: ReplicaOrder) -> ScriptedHost:
         del order
         raise ClusterLost("gone")
 
     monkeypatch.setattr(host, "run", refuse)
-    await seat.start()
+    await slot.start()
     assert await owner.states.get() is WorkerState.FAILED
 
 
 async def test_replicas_end_with_their_version_but_not_with_a_server_that_leaves(
-    seat: DeploymentSeat, host: ScriptedHost, owner: Owner
+    slot: DeploymentSlot, host: ScriptedHost, owner: Owner
 ) -> None:
-    await ready(seat, owner)
+    await ready(slot, owner)
     host.is_leaving = True
-    await seat.stop()
+    await slot.stop()
     assert host.deleted == []
     host.is_leaving = False
-    await seat.stop()
+    await slot.stop()
     assert host.deleted == [host.app_name]

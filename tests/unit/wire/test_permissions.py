@@ -4,7 +4,7 @@ import pytest
 
 from darkroom.v1 import image_service_pb2, model_service_pb2
 from darkroom_server.access.gate import Need
-from darkroom_server.wire.needs import need_of_rpc
+from darkroom_server.wire.permissions import need_of_rpc
 
 METHODS = [
     f"/{service.full_name}/{method.name}"

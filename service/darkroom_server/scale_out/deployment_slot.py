@@ -1,4 +1,4 @@
-"""The seat of a version whose workers are replicas of a Ray Serve application. Loop-bound.
+"""The slot of a version whose workers are replicas of a Ray Serve application. Loop-bound.
 
 A job whose replica was lost is sent to another: it is fully described by its spec, so the picture
 is the same and the caller notices nothing but time. One that a replica refuses because it has no
@@ -26,7 +26,7 @@ from darkroom_server.domain.errors import (
 from darkroom_server.domain.jobs import JobCompleted, JobEvent, JobProgress, JobQueued
 from darkroom_server.domain.models import Dtype, LoadProgress, LoadStage
 from darkroom_server.engine.active_job import MAX_JOB_ATTEMPTS, ActiveJob
-from darkroom_server.engine.seat_contract import SeatOwner
+from darkroom_server.engine.slot_contract import SlotOwner
 from darkroom_server.engine.version_metrics import VersionMetrics
 from darkroom_server.lifecycle.worker_states import WorkerState
 from darkroom_server.scale_out.load_table import drop_table, table_of
@@ -67,7 +67,7 @@ class _Flight:
     is_moved: bool = False
 
 
-class DeploymentSeat:
+class DeploymentSlot:
     """All replicas of a version, and the jobs that this server has given them."""
 
     def __init__(
@@ -76,7 +76,7 @@ class DeploymentSeat:
         cluster: ReplicaHost,
         *,
         metrics: VersionMetrics,
-        owner: SeatOwner,
+        owner: SlotOwner,
     ) -> None:
         self._order = order
         self._cluster = cluster
@@ -157,7 +157,7 @@ class DeploymentSeat:
         self._drop(job_id)
 
     def release(self, *, waiting_only: bool) -> list[ActiveJob]:
-        """Gives up its jobs; there is no other seat that some could wait for."""
+        """Gives up its jobs; there is no other slot that some could wait for."""
         if waiting_only:
             return []
         released = list(self.jobs.values())
@@ -392,4 +392,4 @@ class DeploymentSeat:
     def _move(self, state: WorkerState, message: str = "") -> None:
         self.state, self.message = state, message
         log.info("replicas", app=self._order.app_name, state=state.value, message=message)
-        self._owner.seat_changed(self)
+        self._owner.slot_changed(self)

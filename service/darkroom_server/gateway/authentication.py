@@ -24,7 +24,7 @@ from darkroom_server.gateway.dialects import (
     replicate,
     triton,
 )
-from darkroom_server.gateway.problems import Render, problem_of, refusal
+from darkroom_server.gateway.error_responses import Render, problem_of, refusal
 
 #: Named as OpenAI names them, whose clients and proxies read them.
 _LIMIT, _REMAINING, _RESET = (
@@ -56,7 +56,7 @@ _RENDERS: tuple[tuple[re.Pattern[str], Render], ...] = (
 )
 
 
-class Callers:
+class Authentication:
     """Middleware: finds the key and counts the request, before a byte of the body is read.
 
     Remote procedure calls are left to their interceptor, which knows how they tell errors.

@@ -25,10 +25,10 @@ from darkroom_server.domain.jobs import (
 )
 from darkroom_server.domain.models import Dtype, LoadProgress, LoadStage
 from darkroom_server.engine.active_job import ActiveJob
-from darkroom_server.engine.instance import Instance
 from darkroom_server.engine.kept_images import KeptImages
-from darkroom_server.engine.seat_contract import SeatOwner
+from darkroom_server.engine.slot_contract import SlotOwner
 from darkroom_server.engine.version_metrics import VersionMetrics
+from darkroom_server.engine.worker_process import WorkerProcess
 from darkroom_server.lifecycle.worker_states import WorkerState
 from darkroom_server.worker.messages import (
     CancelJob,
@@ -60,7 +60,7 @@ LOAD_PATIENCE = 3.0
 SLICE_COUNT = 256
 
 
-class Seat:
+class WorkerSlot:
     """A worker and its jobs. What a dead worker had begun runs again here, one job by one."""
 
     #: Workers that it stands for, and what is to be said of them.
@@ -72,7 +72,7 @@ class Seat:
         spec: WorkerSpec,
         *,
         metrics: VersionMetrics,
-        owner: SeatOwner,
+        owner: SlotOwner,
         hang_limit_s: float,
         checkpoint_bytes: int = 0,
     ) -> None:
@@ -96,7 +96,7 @@ class Seat:
         self.dtype: Dtype | None = None
         self.made_by = ""
         self.jobs: dict[str, ActiveJob] = {}
-        self._instance: Instance | None = None
+        self._instance: WorkerProcess | None = None
         #: Jobs that were at work when a worker died: they run one by one, so that the one that
         #: kills workers is told from its neighbours.
         self._suspects: list[str] = []
@@ -122,7 +122,7 @@ class Seat:
     async def start(self) -> None:
         """Starts the worker; returns before the model is loaded."""
         # Reports of an instance that was replaced must not reach its successor's jobs.
-        instance: Instance | None = None
+        instance: WorkerProcess | None = None
 
         def on_report(report: Report) -> None:
             if instance is self._instance:
@@ -135,7 +135,7 @@ class Seat:
         self._heard_s = time.monotonic()
         try:
             spec = self._kept_images.given_to(self._spec)
-            instance = Instance(spec, on_report=on_report, on_exit=on_exit)
+            instance = WorkerProcess(spec, on_report=on_report, on_exit=on_exit)
             self._instance = instance
             await instance.start()
         except (OSError, EOFError) as error:
@@ -182,7 +182,7 @@ class Seat:
         self._forget(job_id)
 
     def release(self, *, waiting_only: bool) -> list[ActiveJob]:
-        """Gives up its jobs, or those that no worker was at work on, for another seat."""
+        """Gives up its jobs, or those that no worker was at work on, for another slot."""
         kept = frozenset(self._suspects) if waiting_only else frozenset()
         released = [one for job_id, one in self.jobs.items() if job_id not in kept]
         for one in released:
@@ -255,7 +255,7 @@ class Seat:
         match report:
             case WorkerLoading(progress):
                 self.progress = progress
-                self._owner.seat_changed(self)
+                self._owner.slot_changed(self)
             case WorkerReady(memory_bytes, dtype, made_by):
                 self.progress = replace(
                     self.progress,
@@ -394,7 +394,7 @@ class Seat:
 
     def _move(self, state: WorkerState, message: str = "") -> None:
         self.state, self.message = state, message
-        self._owner.seat_changed(self)
+        self._owner.slot_changed(self)
 
     def _name(self) -> str:
         return f"{self._spec.version.model.name}/{self._spec.version.version}#{self._number}"

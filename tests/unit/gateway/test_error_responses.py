@@ -4,7 +4,7 @@ import json
 
 from darkroom_server.domain.errors import Draining, InvalidParameter, QueueFull
 from darkroom_server.gateway.dialects import nebula
-from darkroom_server.gateway.problems import TYPES, problem_of, refusal
+from darkroom_server.gateway.error_responses import TYPES, problem_of, refusal
 from darkroom_server.wire.status import ERROR_KINDS, INTERNAL_REASON, MAX_MESSAGE_BYTES
 
 

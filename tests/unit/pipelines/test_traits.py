@@ -6,14 +6,14 @@ import pytest
 
 from darkroom_server.domain.jobs import Reproducibility, Task
 from darkroom_server.domain.models import BackendKind, DeviceKind, DynamicBatching, Placement
-from darkroom_server.model_config.combine import combine
+from darkroom_server.model_config.model_info import combine
 from darkroom_server.model_config.settings import (
     DefaultSettings,
     InstanceGroupSettings,
     LimitSettings,
     ModelSettings,
 )
-from darkroom_server.pipelines.derive import (
+from darkroom_server.pipelines.traits import (
     REQUEST_FIELDS,
     PipelineParts,
     PipelineTraits,

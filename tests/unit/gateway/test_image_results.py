@@ -10,7 +10,7 @@ from darkroom_server.access.gate import Gate, GateOptions, Need
 from darkroom_server.domain.errors import Cancelled
 from darkroom_server.domain.jobs import Task
 from darkroom_server.domain.models import ModelRef
-from darkroom_server.gateway.outcome import run, unless_gone
+from darkroom_server.gateway.image_results import run, unless_gone
 from darkroom_server.requests.image_requests import ImageRequest
 from tests.integration.rpc.fake_engine import FOREVER, FakeEngine
 from tests.unit.image_decoding.pictures_here import PicturesHere

@@ -15,7 +15,7 @@ from openapi_spec_validator import validate
 from darkroom_server.access.gate import Gate, GateOptions, Need
 from darkroom_server.access.key_format import NewKey, new_key
 from darkroom_server.access.keys_file import add_key
-from darkroom_server.gateway.callers import STANDING_HEADERS, need_of
+from darkroom_server.gateway.authentication import STANDING_HEADERS, need_of
 from tests.integration.rpc.fake_engine import FakeEngine
 from tests.unit.access.example_keys import api_key
 from tests.unit.gateway.test_server import app_of

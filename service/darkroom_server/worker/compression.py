@@ -111,7 +111,7 @@ class WantedPreview:
         )
 
 
-class CompressLane:
+class Compression:
     """One thread that encodes images and reports them; a job's last image completes it."""
 
     def __init__(self, emit: Callable[[Report], None], clock: Callable[[], float]) -> None:

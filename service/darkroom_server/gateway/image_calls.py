@@ -13,10 +13,10 @@ from darkroom_server.domain.errors import DarkroomError, FieldError
 from darkroom_server.domain.jobs import Task
 from darkroom_server.domain.models import ModelRef
 from darkroom_server.engine.engine import Engine
-from darkroom_server.gateway.asking import Manner, read_request
+from darkroom_server.gateway.error_responses import Render, problem_of, refusal
 from darkroom_server.gateway.fields import Fields
-from darkroom_server.gateway.outcome import Outcome, run, unless_gone
-from darkroom_server.gateway.problems import Render, problem_of, refusal
+from darkroom_server.gateway.image_results import Outcome, run, unless_gone
+from darkroom_server.gateway.request_fields import Manner, read_request
 from darkroom_server.image_decoding.picture_processes import Pictures
 from darkroom_server.requests.image_requests import ImageRequest
 from darkroom_server.wire.generation import Told, generation_events

@@ -1,4 +1,4 @@
-"""Makes the seats of versions that run on a cluster."""
+"""Makes the slots of versions that run on a cluster."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from darkroom_server.domain.models import VersionInfo
-from darkroom_server.engine.seat_contract import SeatOwner, ServingSeat
-from darkroom_server.engine.supervisor import SeatMaker
+from darkroom_server.engine.slot_contract import ServingSlot, SlotOwner
+from darkroom_server.engine.supervisor import SlotMaker
 from darkroom_server.engine.version_metrics import VersionMetrics
 from darkroom_server.repository.remote_repository import RemoteLocation
 from darkroom_server.scale_out.cluster import Cluster
-from darkroom_server.scale_out.deployment_seat import DeploymentSeat
+from darkroom_server.scale_out.deployment_slot import DeploymentSlot
 from darkroom_server.scale_out.options import ReplicaOrder
 
 
-def seat_maker(
+def slot_maker(
     cluster: Cluster,
     *,
     location: Path | RemoteLocation,
@@ -23,12 +23,12 @@ def seat_maker(
     prompt_cache_bytes: int,
     hang_limit_s: float,
     memory_check: bool,
-) -> SeatMaker:
-    """One seat for all replicas of a version."""
+) -> SlotMaker:
+    """One slot for all replicas of a version."""
 
     def make(
-        version: VersionInfo, metrics: VersionMetrics, owner: SeatOwner
-    ) -> Sequence[ServingSeat]:
+        version: VersionInfo, metrics: VersionMetrics, owner: SlotOwner
+    ) -> Sequence[ServingSlot]:
         order = ReplicaOrder(
             version=version,
             location=location,
@@ -37,6 +37,6 @@ def seat_maker(
             hang_limit_s=hang_limit_s,
             memory_check=memory_check,
         )
-        return [DeploymentSeat(order, cluster, metrics=metrics, owner=owner)]
+        return [DeploymentSlot(order, cluster, metrics=metrics, owner=owner)]
 
     return make

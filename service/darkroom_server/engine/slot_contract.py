@@ -11,17 +11,17 @@ from darkroom_server.lifecycle.worker_states import WorkerState
 from darkroom_server.worker.messages import WorkerStats
 
 
-class SeatOwner(Protocol):
-    """Whom a seat tells what happens to it."""
+class SlotOwner(Protocol):
+    """Whom a slot tells what happens to it."""
 
-    def seat_changed(self, seat: ServingSeat) -> None:
+    def slot_changed(self, slot: ServingSlot) -> None:
         """Its state is another."""
 
     def job_ended(self, job_id: str, completed: JobCompleted | None) -> None:
         """A job is over; None when it was not completed."""
 
 
-class ServingSeat(Protocol):
+class ServingSlot(Protocol):
     """Runs the jobs of one version. Loop-bound.
 
     `message`: why, when RESTARTING or FAILED. `stats`: what was told last. `dtype`, `made_by`: what
@@ -69,7 +69,7 @@ class ServingSeat(Protocol):
         ...
 
     def release(self, *, waiting_only: bool) -> list[ActiveJob]:
-        """Gives up its jobs, or those that nothing was at work on, for another seat."""
+        """Gives up its jobs, or those that nothing was at work on, for another slot."""
         ...
 
     def check_hang(self, now_s: float) -> None:

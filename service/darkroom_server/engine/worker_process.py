@@ -49,7 +49,7 @@ def prepare_fork_server(*, preload_torch: bool) -> None:
     )
 
 
-class Instance:
+class WorkerProcess:
     """One worker process; `on_report` and `on_exit` are called on the event loop."""
 
     def __init__(

@@ -24,7 +24,7 @@ from darkroom_server.model_config.settings import (
 )
 from darkroom_server.parameters.parameter import Support
 from darkroom_server.parameters.table import listed_names
-from darkroom_server.pipelines.derive import PipelineTraits
+from darkroom_server.pipelines.traits import PipelineTraits
 
 _Value = TypeVar("_Value", bool, int, float, str)
 

@@ -1,4 +1,4 @@
-"""Bugs: logged whole, and answered with their request's id alone."""
+"""Unhandled errors: logged whole, and answered with their request's id alone."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import structlog
 from fastapi import FastAPI, Request, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from darkroom_server.gateway.callers import render_of
-from darkroom_server.gateway.problems import internal_problem, refusal
-from darkroom_server.gateway.request_ids import request_id_of
+from darkroom_server.gateway.access_log import request_id_of
+from darkroom_server.gateway.authentication import render_of
+from darkroom_server.gateway.error_responses import internal_problem, refusal
 from darkroom_server.wire.calls import REQUEST_ID_KEY, log_bug
 
 log = structlog.get_logger("darkroom.gateway")
 
 
-class Bugs:
+class UnhandledErrors:
     """The innermost middleware: what the others add to an answer is added to this one too."""
 
     def __init__(self, app: ASGIApp) -> None:
@@ -38,7 +38,7 @@ class Bugs:
 
 
 def add_bug_handler(app: FastAPI) -> None:
-    """For what happens outside of `Bugs`, and what it raises."""
+    """For what happens outside of `UnhandledErrors`, and what it raises."""
 
     @app.exception_handler(Exception)
     async def answer(request: Request, _: Exception) -> Response:

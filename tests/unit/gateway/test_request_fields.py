@@ -11,8 +11,8 @@ from PIL import Image
 
 from darkroom_server.domain.errors import InvalidParameter
 from darkroom_server.domain.jobs import Task
-from darkroom_server.gateway.asking import Manner, read_request
 from darkroom_server.gateway.fields import Fields
+from darkroom_server.gateway.request_fields import Manner, read_request
 from darkroom_server.requests.image_requests import ImageRequest, MaskPolarity
 from tests.unit.image_decoding.pictures import encoded
 from tests.unit.image_decoding.pictures_here import PicturesHere
