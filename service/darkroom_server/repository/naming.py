@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from darkroom_server.domain.models import ModelInfo
 from darkroom_server.domain.problems import ProblemLog, quoted
 from darkroom_server.model_config.config_file import ConfigFile
+from darkroom_server.repository.scan import RepositoryModel
 
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 NO_MODEL_NAME = "is no name for a model: letters, digits, '.', '_' and '-' only"
@@ -65,3 +66,11 @@ def renamed(info: ModelInfo, lost: set[str], added: Mapping[str, str]) -> ModelI
     kept = [alias for alias in info.aliases if alias not in lost]
     more = [alias for alias, name in added.items() if name == info.name and alias not in kept]
     return replace(info, aliases=(*kept, *more))
+
+
+def renamed_model(
+    model: RepositoryModel, lost: set[str], added: Mapping[str, str]
+) -> RepositoryModel:
+    """A model and its versions, renamed as `renamed` says."""
+    versions = (replace(one, model=renamed(one.model, lost, added)) for one in model.versions)
+    return replace(model, info=renamed(model.info, lost, added), versions=tuple(versions))

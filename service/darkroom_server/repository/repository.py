@@ -41,7 +41,7 @@ from darkroom_server.repository.naming import (
     NamedModel,
     find_lost_aliases,
     is_model_name,
-    renamed,
+    renamed_model,
 )
 from darkroom_server.repository.openvino_weights import ARRAYS_NAME
 from darkroom_server.repository.scan import RepositoryModel, RepositoryScan
@@ -117,7 +117,8 @@ class ModelRepository:
         lost = find_lost_aliases(sorted(known), named)
         return RepositoryScan(
             models=tuple(
-                _rename(model, lost.get(model.info.name, set()), self._aliases) for model in models
+                renamed_model(model, lost.get(model.info.name, set()), self._aliases)
+                for model in models
             ),
             broken=tuple(s.name for s in scans if s.name not in known and s.problems.error_count),
             problems=(
@@ -384,11 +385,6 @@ class _ModelScan:
 def _keep_labels(info: ModelInfo, numbers: list[int]) -> ModelInfo:
     labels = {label: at for label, at in info.version_labels.items() if at in numbers}
     return replace(info, version_labels=labels)
-
-
-def _rename(model: RepositoryModel, lost: set[str], added: Mapping[str, str]) -> RepositoryModel:
-    versions = (replace(one, model=renamed(one.model, lost, added)) for one in model.versions)
-    return replace(model, info=renamed(model.info, lost, added), versions=tuple(versions))
 
 
 def _is_folder(path: Path) -> bool:

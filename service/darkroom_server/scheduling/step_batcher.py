@@ -28,7 +28,7 @@ from darkroom_server.scheduling.batch import Batch, filled
 from darkroom_server.scheduling.entry import Entry, Shape, Step
 from darkroom_server.scheduling.estimates import Played, own_s
 from darkroom_server.scheduling.forecast import Arrival, RecentArrivals, RecentDemand
-from darkroom_server.scheduling.pace import Pace
+from darkroom_server.scheduling.paces import Paces
 from darkroom_server.scheduling.play import MAX_LOOKED_PAST
 from darkroom_server.scheduling.promises import Outlook, Promises
 from darkroom_server.scheduling.queue import RECOUNT_SHARE, JobQueue
@@ -72,11 +72,11 @@ class StepBatcher:
     _running_entries: tuple[tuple[Entry, int], ...] = ()
     _busy_until_s: float = -math.inf
     _spare: Spare = field(init=False)
-    _paces: dict[Shape, Pace] = field(default_factory=dict)
-    _paces_version: tuple[int, int] = (-1, -1)
+    _paces: Paces = field(init=False)
 
     def __post_init__(self) -> None:
-        self._promises = Promises(self._pace)
+        self._promises = Promises(lambda shape: self._paces.of(shape))
+        self._paces = Paces(self.costs, self.shared, changed=self._promises.changed)
         self._spare = Spare(self._look)
 
     def __len__(self) -> int:
@@ -99,7 +99,7 @@ class StepBatcher:
         self._typical.note(self._alone_s(job, shape))
         entry = self._entry(job, shape, now_s, remaining)
         if admission is None:
-            least_s = self._pace(shape).least_s(entry.load(frozenset()))
+            least_s = self._paces.of(shape).least_s(entry.load(frozenset()))
             admission = Admission(reserve_s=(PROMISE_MARGIN - 1) * least_s)
         if admission.behind_s is not None and job.deadline_s is None:
             entry.sort_s = max(entry.sort_s, admission.behind_s)
@@ -255,24 +255,13 @@ class StepBatcher:
         if remaining is None:
             remaining = dict.fromkeys(range(len(job.spec.seeds)), shape.evaluations)
         entry = Entry(job, shape, sort_s, next(self._numbers), remaining)
-        entry.work_s = self._pace(shape).work_s(entry.load(frozenset()))
+        entry.work_s = self._paces.of(shape).work_s(entry.load(frozenset()))
         return entry
 
     def _alone_s(self, job: Job, shape: Shape) -> float:
         """Seconds that a job takes by itself, its images one after another."""
         image_count = len(job.spec.seeds)
         return shape.evaluations * image_count * self.costs.step_s(shape.key, shape.rows)
-
-    def _pace(self, shape: Shape) -> Pace:
-        """How fast a shape goes, by what is known now."""
-        version = (self.costs.version, self.shared.version)
-        if self._paces_version != version:
-            self._paces.clear()
-            self._promises.changed()
-            self._paces_version = version
-        if shape not in self._paces:
-            self._paces[shape] = batches.pace(shape, self.costs, self.shared)
-        return self._paces[shape]
 
     def _takes_s(self, batch: Batch) -> float:
         """Seconds that a batch takes, with the decoding of what it ends."""
@@ -284,7 +273,7 @@ class StepBatcher:
 
     def _recount(self, entry: Entry) -> None:
         if entry.job.job_id in self._entries:
-            work_s = self._pace(entry.shape).work_s(entry.load(frozenset()))
+            work_s = self._paces.of(entry.shape).work_s(entry.load(frozenset()))
             if not RECOUNT_SHARE * entry.work_s <= work_s <= entry.work_s:
                 self._queue.recount(entry, work_s)
                 self._promises.touch(entry)
@@ -329,7 +318,7 @@ class StepBatcher:
         if entry.job.deadline_s is None:
             return False
         patience = HOPELESS_FACTOR if entry.is_promised else 1.0
-        least_s = self._pace(entry.shape).least_s(entry.load(frozenset()))
+        least_s = self._paces.of(entry.shape).least_s(entry.load(frozenset()))
         return now_s + least_s > entry.job.deadline_s + (patience - 1) * (
             entry.job.deadline_s - now_s
         )
@@ -402,7 +391,7 @@ class StepBatcher:
     def _done_s(self, entry: Entry, now_s: float, played: Played | None = None) -> float:
         """Seconds until an entry is done, with what may be expected to overtake it."""
         played = {} if played is None else played
-        line_s = own_s(self._queue, entry, self._pace(entry.shape), self._running, played)
+        line_s = own_s(self._queue, entry, self._paces.of(entry.shape), self._running, played)
         busy_s = max(0.0, self._busy_until_s - now_s)
         done_s = busy_s + line_s + self._queue.others_s(entry, line_s)
         return self._recent.delayed_s(
