@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+from darkroom_server.domain.adapters import AdapterVersion
 from darkroom_server.domain.errors import ModelNotFound
 from darkroom_server.domain.jobs import (
     ImageFormat,
@@ -55,6 +56,7 @@ class FakeSession:
     digest: str = "0123456789abcdef"
     dtype: Dtype = Dtype.FP32
     made_by: str = ""
+    adapters: tuple[AdapterVersion, ...] = ()
     dropped_count: int = 0
     room_error: Exception | None = None
     spec: ImageSpec | None = None
