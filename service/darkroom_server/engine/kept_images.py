@@ -1,4 +1,4 @@
-"""What a seat's workers keep of the images that they are at work on. Loop-bound."""
+"""What a slot's workers keep of the images that they are at work on. Loop-bound."""
 
 from __future__ import annotations
 
