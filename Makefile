@@ -30,7 +30,7 @@ export PYTHONDONTWRITEBYTECODE :=
 
 PACKAGES := protos/gen/python clients/python service
 
-.PHONY: help setup proto reference docs fmt lint types arch protos-check check test compat compat-clients fuzz clients-test clients-check browser redis demo demo-ray test-ray serve gallery bench bench-denoisers bench-gpu bench-report test-gpu clean exact exports pipelines soak train deploy-check release
+.PHONY: help setup proto reference docs fmt lint types arch protos-check check test compat compat-clients fuzz clients-test clients-check browser redis prometheus demo demo-ray test-ray serve gallery bench bench-denoisers bench-gpu bench-report test-gpu clean exact exports pipelines soak train deploy-check release
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -162,6 +162,11 @@ redis: ## install redis-server, which the tests of shared limits start
 	@command -v redis-server >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
 	  apt-get update -qq && apt-get install -qq -y --no-install-recommends redis-server >/dev/null; } || { \
 	  echo "redis: no redis-server could be installed (on Debian and Ubuntu: apt install redis-server)" >&2; exit 1; }
+
+prometheus: ## install Prometheus, which the tests of alerts and dashboards start
+	@command -v prometheus >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
+	  apt-get update -qq && apt-get install -qq -y --no-install-recommends prometheus >/dev/null; } || { \
+	  echo "prometheus: could not be installed (on Debian and Ubuntu: apt install prometheus)" >&2; exit 1; }
 
 demo: runtime ## start the service, generate and fill pictures over gRPC, show them in one sheet
 	@$(LAUNCH) $(BIN)/python -m examples.demo
