@@ -26,7 +26,7 @@ from darkroom_server.rpc.receiving import Receiving
 from darkroom_server.rpc.reflection import add_reflection
 from darkroom_server.rpc.sending import Sending
 from darkroom_server.telemetry.metrics import Metrics
-from darkroom_server.wire.tls import Certificates
+from darkroom_server.wire.tls import Certificates, Pems
 
 #: Calls that may wait to be looked at. gRPC ends those beyond by itself, and no log has them: more
 #: than a few connections can have open at a time.
@@ -121,13 +121,31 @@ def _bind(server: aio.Server, options: GrpcOptions) -> int:
 
 
 def _credentials(tls: Certificates) -> grpc.ServerCredentials:
-    def current() -> grpc.ServerCertificateConfiguration:
-        pems = tls.current
+    given = tls.current
+
+    def configuration(pems: Pems) -> grpc.ServerCertificateConfiguration:
         return grpc.ssl_server_certificate_configuration(
             [(pems.key, pems.certificate)], root_certificates=pems.client_ca
         )
 
-    return grpc.dynamic_ssl_server_credentials(current(), current, tls.asks_clients)
+    def changed() -> grpc.ServerCertificateConfiguration | None:
+        """None where they are the same.
+
+        gRPC puts a new one in place of the last; done at each of many handshakes at once, it read
+        what it had freed.
+        """
+        nonlocal given
+        pems = tls.current
+        if pems is given:
+            return None
+        given = pems
+        return configuration(pems)
+
+    return grpc.dynamic_ssl_server_credentials(
+        configuration(given),
+        changed,  # type: ignore[arg-type]  # its stub does not know that None keeps the last
+        tls.asks_clients,
+    )
 
 
 def _age_options(options: GrpcOptions) -> list[tuple[str, int]]:
