@@ -27,7 +27,9 @@ from bench.raw_http2 import PING, RawConnection, frame, message
 from bench.serving import Server
 from darkroom.v1.image_service_pb2 import FillRequest, GenerateRequest
 from darkroom.v1.image_service_pb2_grpc import ImageServiceStub
-from tests.unit.image_decoding.pictures import encoded, gradient, jpeg_of_scans
+from tests.unit.image_decoding.pictures import encoded, gradient, jpeg_of_scans, noise_png
+
+# An attack lasts for a time: each pause below is a part of it, or lets its effect be seen.
 
 MIB = 1 << 20
 GIVE_UP_S = 120.0
@@ -176,7 +178,7 @@ def unread_over_grpc(target: Target) -> str:
     request = GenerateRequest(
         prompt="x", width_px=1024, height_px=1024, image_count=8, step_count=2
     )
-    request.image.content = noise(1024)
+    request.image.content = noise_png(1024)
     connections = []
     for _ in range(37):
         caller = RawConnection(target.server.address)
@@ -188,13 +190,6 @@ def unread_over_grpc(target: Target) -> str:
     for caller in connections:
         caller.close()
     return ""
-
-
-def noise(edge_px: int) -> bytes:
-    """A PNG that stays as large as its pixels."""
-    from tests.e2e.test_grpc_attacks import noise_png
-
-    return noise_png(edge_px)
 
 
 def pings(target: Target) -> str:
@@ -225,26 +220,30 @@ def resets(target: Target) -> str:
 
 def rush(target: Target) -> str:
     """10,000 calls at once on one channel."""
+    ends = asyncio.run(ends_of_rush(target.server.address, target.key, 10_000))
+    return ", ".join(f"{count} {end or 'without a reason'}" for end, count in ends.items())
+
+
+async def ends_of_rush(address: str, key: str, count: int) -> Counter[str]:
+    """How so many calls at once have ended: the reasons given, OK or nothing."""
 
     async def one(stub: ImageServiceStub) -> str:
         request = GenerateRequest(prompt="x", width_px=64, height_px=64, step_count=1)
-        metadata = (("authorization", f"Bearer {target.key}"),) if target.key else ()
+        metadata = (("authorization", f"Bearer {key}"),) if key else ()
         try:
             async for _ in stub.Generate(request, metadata=metadata):
                 pass
         except grpc.aio.AioRpcError as error:
-            return _reason(error) or f"{error.code().name} without a reason"
+            return reason_of(error)
         return "OK"
 
-    async def all_of_them() -> Counter[str]:
-        async with grpc.aio.insecure_channel(target.server.address) as channel:
-            stub = ImageServiceStub(channel)
-            return Counter(await asyncio.gather(*(one(stub) for _ in range(10_000))))
-
-    return str(dict(asyncio.run(all_of_them())))
+    async with grpc.aio.insecure_channel(address) as channel:
+        stub = ImageServiceStub(channel)
+        return Counter(await asyncio.gather(*(one(stub) for _ in range(count))))
 
 
-def _reason(error: grpc.aio.AioRpcError) -> str:
+def reason_of(error: grpc.RpcError) -> str:
+    """The reason in the details; empty where the service has given none."""
     status = rpc_status.from_call(error)
     for detail in status.details if status is not None else ():
         info = error_details_pb2.ErrorInfo()

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import os
-import random
 import subprocess
 import time
 from collections import Counter
@@ -17,15 +15,14 @@ from pathlib import Path
 import grpc
 import httpx
 import pytest
-from google.rpc import error_details_pb2
-from grpc_status import rpc_status
-from PIL import Image
 
+from bench.attacks import ends_of_rush, reason_of
 from bench.raw_http2 import GOAWAY, PING, WATCH, RawConnection, frame, message
 from bench.serving import DARKROOM, Server, serving
 from darkroom.v1.image_service_pb2 import GenerateRequest
 from darkroom.v1.image_service_pb2_grpc import ImageServiceStub
 from darkroom_client import Client
+from tests.unit.image_decoding.pictures import noise_png
 
 MIB = 1 << 20
 #: Of this size four messages that take long are let come, two on a connection.
@@ -85,16 +82,6 @@ def attacked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Attacked]:
     with serving(folder / "models", *FLAGS, "--keys-file", keys_file) as server:
         server.until("model", state="ready")
         yield Attacked(server, made.stdout.strip())
-
-
-def reason_of(error: grpc.RpcError) -> str:
-    """The reason in the details; empty where the service has given none."""
-    status = rpc_status.from_call(error)
-    for detail in status.details if status is not None else ():
-        info = error_details_pb2.ErrorInfo()
-        if detail.Unpack(info):
-            return info.reason
-    return ""
 
 
 def test_without_a_key_no_message_is_read(attacked: Attacked) -> None:
@@ -157,14 +144,6 @@ def test_pings_cost_nothing_and_cut_nobody_off(attacked: Attacked) -> None:
     assert attacked.serves()
 
 
-def noise_png(edge_px: int) -> bytes:
-    """A picture that does not get smaller by being compressed."""
-    file = io.BytesIO()
-    pixels = random.Random(0).randbytes(edge_px * edge_px * 3)
-    Image.frombytes("RGB", (edge_px, edge_px), pixels).save(file, "PNG", compress_level=1)
-    return file.getvalue()
-
-
 def test_who_does_not_read_is_given_up(attacked: Attacked) -> None:
     mark = len(attacked.server.log)
     request = GenerateRequest(prompt="x", width_px=1024, height_px=1024, image_count=8)
@@ -181,23 +160,6 @@ def test_who_does_not_read_is_given_up(attacked: Attacked) -> None:
     assert reason_of(caught.value) == "RESULTS_UNREAD"
 
 
-async def rush(address: str, key: str) -> Counter[str]:
-    """How so many calls at once have ended: the reasons given, OK or nothing."""
-
-    async def one(stub: ImageServiceStub) -> str:
-        request = GenerateRequest(prompt="x", width_px=64, height_px=64, step_count=1)
-        try:
-            async for _ in stub.Generate(request, metadata=(("authorization", f"Bearer {key}"),)):
-                pass
-        except grpc.aio.AioRpcError as error:
-            return reason_of(error)
-        return "OK"
-
-    async with grpc.aio.insecure_channel(address) as channel:
-        stub = ImageServiceStub(channel)
-        return Counter(await asyncio.gather(*(one(stub) for _ in range(RUSH_COUNT))))
-
-
 def calls_counted(server: Server) -> float:
     """Calls of Generate that the metrics know."""
     port = server.until("listening")["http_port"]
@@ -208,7 +170,7 @@ def calls_counted(server: Server) -> float:
 
 def test_many_at_once_all_get_a_status_of_ours_and_are_counted(attacked: Attacked) -> None:
     before = calls_counted(attacked.server)
-    ends = asyncio.run(rush(attacked.server.address, attacked.key))
+    ends = asyncio.run(ends_of_rush(attacked.server.address, attacked.key, RUSH_COUNT))
     assert ends.total() == RUSH_COUNT
     # Which of ours depends on how fast the machine is: a call may also be too slow to be read.
     assert "" not in ends

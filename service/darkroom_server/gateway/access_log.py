@@ -39,9 +39,10 @@ class RequestIds:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
+        is_quiet = _QUIET.fullmatch(scope["path"]) is not None
         notes = CallNotes(
             request_id(headers.get(REQUEST_ID_KEY), headers.get(_TRACE_HEADER)),
-            span=begin_span("HTTP", headers, is_told=_QUIET.fullmatch(scope["path"]) is None),
+            span=begin_span("HTTP", headers, is_told=not is_quiet),
             metrics=self._metrics,
         )
         begin_call(notes)
@@ -61,17 +62,18 @@ class RequestIds:
         try:
             await self._app(scope, receive, send_with_id)
         finally:
-            self._tell(scope, notes, status, time.monotonic() - started_s)
+            self._tell(scope, notes, status, time.monotonic() - started_s, is_quiet=is_quiet)
 
-    def _tell(self, scope: Scope, notes: CallNotes, status: int, duration_s: float) -> None:
+    def _tell(
+        self, scope: Scope, notes: CallNotes, status: int, duration_s: float, *, is_quiet: bool
+    ) -> None:
         """Counts the call and writes the access line. A status of 0: it ended without an answer."""
         route = _route(scope, notes)
         method = scope["method"] if scope["method"] in _METHODS else "other"
         self._metrics.count(HTTP_REQUESTS, (method, route, notes.model, str(status)))
         self._metrics.observe(HTTP_SECONDS, (method, route), duration_s)
-        quiet = _QUIET.fullmatch(scope["path"]) is not None
         said = {"method": scope["method"], "path": scope["path"], "status": status}
-        notes.log(log, "http call", duration_s, quiet=quiet, **said)
+        notes.log(log, "http call", duration_s, quiet=is_quiet, **said)
         notes.span.update_name(f"{method} {route}")
         # A caller who left before there was a status is no failure of the server.
         notes.ended(str(status) if status >= _FIRST_FAILURE else "")

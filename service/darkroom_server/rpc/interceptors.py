@@ -177,11 +177,11 @@ class _Call:
             self.log = self.log.bind(peer=name.decode("utf-8", "replace"))
         let_in(self._gate, self.method, self._authorization, connection=context.peer())
 
-    def ended(self, code: grpc.StatusCode) -> None:
+    def ended(self, code: grpc.StatusCode, *, is_quiet: bool = False) -> None:
         """Counts the call and writes the access line."""
         self.notes.count(self._metrics, code)
         duration_s = time.monotonic() - self._started_s
-        self.notes.log(self.log, "call", duration_s, quiet=self.quiet)
+        self.notes.log(self.log, "call", duration_s, quiet=is_quiet or self.quiet)
         self.notes.ended()
 
 
@@ -255,16 +255,16 @@ async def _answering(call: _Call, context: _Context) -> AsyncIterator[None]:
     released.
     """
     begin_call(call.notes)
-    is_quiet, call.quiet = call.quiet, True
+    has_stayed = False
     try:
         # Who resets a call at once is gone now: many thousands of such calls cost little.
         await asyncio.sleep(0)
-        call.quiet = is_quiet
+        has_stayed = True
         call.enter(context)
         await count_call(call.method)
         yield
     except asyncio.CancelledError:
-        call.ended(why_gone(context.time_remaining()))
+        call.ended(why_gone(context.time_remaining()), is_quiet=not has_stayed)
         raise
     except Exception as error:
         failure = failure_of(error, call.request_id, call.log)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import random
 import struct
 import zlib
 
@@ -63,3 +64,11 @@ def jpeg_of_scans(scan_count: int, edge_px: int = 5792) -> bytes:
     rest = [segment(0xDA, b"\1\1\0" + bytes([1 + i % 63] * 2) + b"\0") + runs for i in range(63)]
     repeated = b"".join(rest) * (scan_count // 63 + 1)
     return head + tables + first + repeated[: len(rest[0]) * (scan_count - 1)] + b"\xff\xd9"
+
+
+def noise_png(edge_px: int) -> bytes:
+    """A picture that does not get smaller by being compressed."""
+    file = io.BytesIO()
+    pixels = random.Random(0).randbytes(edge_px * edge_px * 3)
+    Image.frombytes("RGB", (edge_px, edge_px), pixels).save(file, "PNG", compress_level=1)
+    return file.getvalue()
