@@ -89,6 +89,8 @@ async def test_what_is_named_at_the_start_is_loaded(root: Path, name: str) -> No
 
 
 async def test_a_load_reports_until_it_is_ready(root: Path) -> None:
+    # Reports are the latest state: what comes faster than it is read is told as one.
+    write_config(root, "fake { load_s: 2 }")
     (root / "fake" / "2" / "model.safetensors").write_bytes(bytes(1000))
     async with explicit(root) as engine:
         reports = await load(engine)
