@@ -92,6 +92,10 @@ TEST_PROCESSES ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 test: setup ## all tests
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder $(ARGS)
 
+# A test that fails beside others and passes alone is a defect too, of the test or of the service: -rA names it.
+test-again: setup ## the tests that failed in the last run, once more and one by one
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest --last-failed --last-failed-no-failures none -rA $(ARGS)
+
 test-gpu: setup ## parity with the stock pipelines on a GPU
 	DARKROOM_PARITY_DEVICE=cuda $(BIN)/pytest tests/parity/test_shared_steps.py tests/parity/test_sdxl_steps.py \
 	  tests/parity/test_flux.py tests/parity/test_sd.py tests/parity/test_sd3.py \
