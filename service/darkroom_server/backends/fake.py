@@ -122,7 +122,7 @@ class FakeStepModel:
         if any(one.spec.prompt == FAILING_PROMPT for one in inputs):
             raise GenerationFailed("The fake model was asked to fail.")
         if any(one.spec.prompt == POISONING_PROMPT for one in inputs):
-            raise AcceleratorError("CUDA error: the fake device was asked to fail")
+            raise AcceleratorError("the fake device was asked to fail")
         return [one.completed_step_count + 1 for one in inputs]
 
     def prove(

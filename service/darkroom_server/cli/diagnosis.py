@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-import pynvml
 
 import darkroom_server
 from darkroom_server.access.keys_file import KeysFileError, read_keys
 from darkroom_server.config import ConfigError, ServerConfig
+from darkroom_server.devices import kinds
 from darkroom_server.repository.repository import ModelRepository
 from darkroom_server.wire.certificate_dates import NotGood, expiry_s
 from darkroom_server.wire.tls import TlsError
@@ -168,17 +168,14 @@ def _repository(settings: ServerConfig) -> list[Finding]:
 
 def _devices(_: ServerConfig) -> list[Finding]:
     processors = f"{os.cpu_count()} processors"
-    try:
-        pynvml.nvmlInit()
-        count = pynvml.nvmlDeviceGetCount()
-        handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(count)]
-        gpus = [
-            f"{pynvml.nvmlDeviceGetName(one)}, {pynvml.nvmlDeviceGetMemoryInfo(one).free >> 20} MiB"
-            for one in handles
-        ]
-    except pynvml.NVMLError:
-        remedy = "with a GPU in the machine, install NVIDIA's driver; without, this is as it is"
+    kind = kinds.of_this_machine()
+    if kind is None:
+        remedy = "with a GPU in the machine, install its driver; without, this is as it is"
         return [Finding("devices", Health.WARNING, f"{processors}, no GPU", remedy)]
+    gpus = [
+        f"{kind.driver_device_name(index)}, {(kind.free_bytes(index) or 0) >> 20} MiB"
+        for index in range(kind.driver_device_count())
+    ]
     return [Finding("devices", Health.OK, "; ".join([processors, *gpus]))]
 
 

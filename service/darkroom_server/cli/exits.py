@@ -11,6 +11,7 @@ import typer
 
 from darkroom_client import errors
 from darkroom_client.transport import TransportFault, fault_of
+from darkroom_server.parameters.table import PARAMETERS
 
 
 class ExitCode(enum.IntEnum):
@@ -49,28 +50,15 @@ _CODES: dict[type[errors.DarkroomError], ExitCode] = {
 }
 
 
-#: What a user wrote for a field of the request.
-_OPTIONS = {
+#: What a user wrote for a field of a request.
+_OPTIONS = {path: one.flag for path, one in PARAMETERS.items() if one.flag} | {
     "prompt": "PROMPT",
     "image.content": "IMAGE",
     "mask.content": "MASK",
-    "negative_prompt": "--negative",
-    "model": "--model",
     "name": "MODEL",
     "label": "LABEL",
     "traffic_percent": "--traffic",
     "drain_duration": "--drain",
-    "version": "--model-version",
-    "seed": "--seed",
-    "step_count": "--steps",
-    "guidance_scale": "--guidance",
-    "width_px": "--size",
-    "height_px": "--size",
-    "image_count": "--count",
-    "scheduler": "--scheduler",
-    "strength": "--strength",
-    "output.format": "--format",
-    "output.quality": "--quality",
     "quality": "--quality",
 }
 

@@ -195,7 +195,7 @@ class ImageSpec:
 class Job:
     """One admitted request on its way to a worker.
 
-    `deadline_s` is on the system's monotonic clock, which all processes of a machine share.
+    `deadline_s` is on the monotonic clock of the process that holds the job.
     `caller` is whose it is, the holder of a key or a connection: callers share a device in
     proportion to their `weight`. `is_traced`: somebody wants to know with whom it shared steps.
     """

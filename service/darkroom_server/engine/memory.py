@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import psutil
-import pynvml
 
+from darkroom_server.devices import kinds
 from darkroom_server.lifecycle.memory import Device
 
 _CGROUPS = Path("/sys/fs/cgroup")
@@ -46,10 +45,9 @@ class SystemMemory:
     """The real one. Blocking, for microseconds to milliseconds."""
 
     def gpu_count(self) -> int:
-        """GPUs that the driver knows; 0 without a driver."""
-        with _nvml() as is_there:
-            return len(_visible()) if is_there else 0
-        return 0
+        """GPUs that a driver knows; 0 without a driver."""
+        kind = kinds.of_this_machine()
+        return kind.driver_device_count() if kind is not None else 0
 
     def available_bytes(self, device: Device) -> int | None:
         """Of a GPU what is free; of the machine what the kernel and control groups leave."""
@@ -57,17 +55,16 @@ class SystemMemory:
             left = cgroup_available_bytes(_CGROUPS, _own_group())
             machine = int(psutil.virtual_memory().available)
             return machine if left is None else min(machine, left)
-        with _nvml() as is_there:
-            if is_there and (gpu := _gpu(device)) is not None:
-                return int(pynvml.nvmlDeviceGetMemoryInfo(gpu).free)
-        return None
+        kind = kinds.of_this_machine()
+        return kind.free_bytes(device) if kind is not None else None
 
     def held_bytes(self, pids: Iterable[int], device: Device = None) -> int:
         """Of the machine pages that no other process shares; of a GPU what the driver says, which
         is nothing where it sees processes by other numbers.
         """
         if device is not None:
-            return _held_on_gpu_bytes(set(pids), device)
+            kind = kinds.of_this_machine()
+            return kind.held_bytes(device, set(pids)) if kind is not None else 0
         held = 0
         for pid in pids:
             with contextlib.suppress(psutil.Error, OSError):
@@ -77,55 +74,6 @@ class SystemMemory:
     def growth_bytes(self, pids: Iterable[int]) -> int:
         """By the kernel's high-water mark."""
         return sum(_growth_bytes(Path(f"/proc/{pid}/status")) for pid in pids)
-
-
-@contextlib.contextmanager
-def _nvml() -> Iterator[bool]:
-    """Whether the driver's library is there, for as long as it is asked."""
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError:
-        yield False
-        return
-    try:
-        yield True
-    except pynvml.NVMLError:
-        # A GPU that the configuration names and that is not there: loading says so.
-        return
-    finally:
-        pynvml.nvmlShutdown()
-
-
-def _gpu(number: int) -> Any:
-    """The driver's handle of a GPU by the number that workers know it by; None if it is not there.
-
-    Raises NVMLError.
-    """
-    visible = _visible()
-    return pynvml.nvmlDeviceGetHandleByIndex(visible[number]) if number < len(visible) else None
-
-
-def _held_on_gpu_bytes(pids: set[int], number: int) -> int:
-    with _nvml() as is_there:
-        if is_there and (gpu := _gpu(number)) is not None:
-            running = pynvml.nvmlDeviceGetComputeRunningProcesses(gpu)
-            return sum(one.usedGpuMemory or 0 for one in running if one.pid in pids)
-    return 0
-
-
-def _visible() -> list[int]:
-    """The driver's numbers of the GPUs that workers see, in the order of their own numbers.
-
-    Names other than numbers, which the variable may hold as well, count as all GPUs.
-    """
-    every = list(range(int(pynvml.nvmlDeviceGetCount())))
-    named = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if named is None:
-        return every
-    parts = [part.strip() for part in named.split(",") if part.strip()]
-    if not all(part.isdecimal() for part in parts):
-        return every
-    return [int(part) for part in parts if int(part) in every]
 
 
 def cgroup_available_bytes(root: Path, group: str) -> int | None:

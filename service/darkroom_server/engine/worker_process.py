@@ -13,6 +13,7 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
@@ -21,6 +22,7 @@ from multiprocessing.process import BaseProcess
 from darkroom_server.background import told
 from darkroom_server.worker.main import run_worker
 from darkroom_server.worker.messages import Command, Report, StopWorker, WorkerSpec
+from darkroom_server.worker.sent_commands import sent
 
 #: What workers tell glibc, unless the server's environment says otherwise: to keep what is freed
 #: for the next step. It would give each large tensor back to the kernel and fetch it anew.
@@ -129,7 +131,7 @@ class WorkerProcess:
         if connection is None:
             return
         try:
-            connection.send(command)
+            connection.send(sent(command, time.monotonic()))
         except OSError:
             return
 

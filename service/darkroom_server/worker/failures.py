@@ -9,20 +9,15 @@ from typing import TypeVar
 
 import structlog
 
+from darkroom_server.devices import kinds
 from darkroom_server.domain.errors import DarkroomError, GenerationFailed, OutOfDeviceMemory
 
 log = structlog.get_logger(__name__)
 
 Result = TypeVar("Result")
 
-#: What is said where memory runs out and the error has no kind of its own: by CUDA, by its
-#: libraries (of their work space), and by torch on a processor.
-_OUT_OF_MEMORY = (
-    "CUDA error: out of memory",
-    "_STATUS_ALLOC_FAILED",
-    "DefaultCPUAllocator: can't allocate memory",
-)
-
+#: What torch says on a processor where memory runs out: the error has no kind of its own.
+_PROCESSOR_OUT_OF_MEMORY = "DefaultCPUAllocator: can't allocate memory"
 
 #: The same by the system, of memory, processes, threads and files: all may be there again soon.
 _SHORTAGES = frozenset(
@@ -32,7 +27,7 @@ _SHORTAGES = frozenset(
 _OUT_OF_ROOM = (
     *(os.strerror(number) for number in sorted(_SHORTAGES)),
     "can't start new thread",
-    "DefaultCPUAllocator: can't allocate memory",
+    _PROCESSOR_OUT_OF_MEMORY,
 )
 
 
@@ -104,11 +99,12 @@ def _is_out_of_memory(error: Exception) -> bool:
     return (
         isinstance(error, MemoryError)
         or type(error).__name__ == "OutOfMemoryError"
-        or any(words in str(error) for words in _OUT_OF_MEMORY)
+        or _PROCESSOR_OUT_OF_MEMORY in str(error)
+        or kinds.means_out_of_memory(str(error))
     )
 
 
 def _has_lost_device(error: Exception) -> bool:
     """An error of the device itself stays with the process: every later call fails of it too."""
-    is_of_device = type(error).__name__ == "AcceleratorError" or "CUDA error:" in str(error)
+    is_of_device = type(error).__name__ == "AcceleratorError" or kinds.means_lost_device(str(error))
     return is_of_device and not _is_out_of_memory(error)

@@ -46,6 +46,7 @@ from darkroom_server.worker.proof_file import FILE_NAME as PROOF_FILE_NAME
 from darkroom_server.worker.proof_file import ProofFile
 from darkroom_server.worker.proving import AnyProver, Prover
 from darkroom_server.worker.request_runner import request_loop
+from darkroom_server.worker.sent_commands import SentCommand, received
 from darkroom_server.worker.step_runner import step_loop
 from darkroom_server.worker.trial import trial_spec
 from darkroom_server.worker.warmup import warm_up
@@ -79,8 +80,9 @@ class Loop(Protocol):
 class Pipe:
     """The worker's end of the pipe. `send` may be called from any thread."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, clock: Callable[[], float] = time.monotonic) -> None:
         self._connection = connection
+        self._clock = clock
         self._lock = threading.Lock()
 
     def send(self, report: Report) -> None:
@@ -95,10 +97,11 @@ class Pipe:
         """Posts every command to the loop until the server closes the pipe."""
         while True:
             try:
-                command: Command = self._connection.recv()
+                message: SentCommand = self._connection.recv()
             except (EOFError, OSError):
                 # Nobody is left to work for, and the model thread may be deep in a kernel.
                 os._exit(0)
+            command = received(message, self._clock())
             loop.post(command)
             if isinstance(command, StopWorker):
                 return

@@ -66,7 +66,7 @@ class SubmitJob:
 class CancelJob:
     """Stop this job at the next step; no event of it follows.
 
-    `since_s`: when its caller left, on the system's monotonic clock; None where none has.
+    `since_s`: when its caller left, on this process's monotonic clock; None where none has.
     """
 
     job_id: str

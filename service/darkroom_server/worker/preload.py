@@ -8,9 +8,10 @@ import logging
 import os
 import pkgutil
 
-# diffusers asks torch for a GPU when it is imported. Asked of the runtime, every process forked
-# from this one could use none any more; asked of the driver's library, nothing is touched.
-os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"
+from darkroom_server.devices.kinds import KINDS
+
+for _kind in KINDS:
+    os.environ.update(_kind.environment)
 
 # What these say of optional parts of theirs when they are imported, nobody who serves can use.
 for _noisy in ("torchao", "torch.utils._pytree"):

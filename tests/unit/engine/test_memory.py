@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
+from darkroom_server.devices import cuda
 from darkroom_server.domain.errors import NotEnoughMemory
 from darkroom_server.domain.models import BackendKind, DeviceKind, Placement, VersionInfo
-from darkroom_server.engine import memory as memory_module
 from darkroom_server.engine import worker_slot as slot_module
 from darkroom_server.engine.memory import SystemMemory, cgroup_available_bytes
 from darkroom_server.engine.memory_gate import MemoryGate
@@ -96,7 +96,7 @@ class Driver:
 
 @pytest.fixture
 def gpu_memory(monkeypatch: pytest.MonkeyPatch) -> SystemMemory:
-    monkeypatch.setattr(memory_module, "pynvml", Driver())
+    monkeypatch.setattr(cuda, "pynvml", Driver())
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     return SystemMemory()
 

@@ -19,6 +19,7 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from darkroom_server.backends.base import RequestModel
 from darkroom_server.backends.diffusers import families, memory, part_weights
+from darkroom_server.backends.diffusers.device import Device, placed
 from darkroom_server.backends.diffusers.file_copies import copied_in_place_of
 from darkroom_server.backends.diffusers.network_choice import choose_network
 from darkroom_server.backends.diffusers.openvino_request import load_openvino
@@ -30,7 +31,7 @@ from darkroom_server.backends.diffusers.whole_request import (
 )
 from darkroom_server.backends.prompt_cache import PromptCache
 from darkroom_server.domain.errors import ModelUnavailable
-from darkroom_server.domain.models import DeviceKind, Dtype, Placement, VersionInfo
+from darkroom_server.domain.models import Dtype, Placement, VersionInfo
 from darkroom_server.domain.own_words import own_words
 
 log = structlog.get_logger(__name__)
@@ -73,8 +74,9 @@ def load_model(
         reason = reason_against_class(model.pipeline_class)
         if reason is not None:
             raise ModelUnavailable(model.name, f"{model.pipeline_class} {reason}.")
-    device = _device(model.name, placement)
-    dtype = _torch_dtype(model.dtype, device)
+    place = placed(model.name, placement)
+    device = place.torch
+    dtype = _torch_dtype(model.dtype, place)
     components = part_weights.components(version.path)
     present = {name: part for name, part in components.items() if part != [None, None]}
     memory.check(model.name, model.memory, device, present)
@@ -138,27 +140,10 @@ def _require_weights(name: str, folder: Path, parts: Mapping[str, Sequence[str |
         raise ModelUnavailable(name, f"{'; '.join(faults[:_TOLD_FAULTS])}.")
 
 
-def _torch_dtype(dtype: Dtype, device: torch.device) -> torch.dtype:
+def _torch_dtype(dtype: Dtype, device: Device) -> torch.dtype:
     if dtype is Dtype.AUTO:
-        return torch.float32 if device.type == "cpu" else torch.bfloat16
+        return torch.float32 if device.kind is None else torch.bfloat16
     return _TORCH_DTYPES[dtype]
-
-
-def _device(name: str, placement: Placement) -> torch.device:
-    match placement:
-        case Placement(DeviceKind.CPU):
-            return torch.device("cpu")
-        case Placement(DeviceKind.AUTO, None):
-            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        case Placement(gpu=gpu):
-            if not torch.cuda.is_available():
-                raise ModelUnavailable(name, "The configuration asks for a GPU; there is none.")
-            found_count = torch.cuda.device_count()
-            if gpu is not None and gpu >= found_count:
-                raise ModelUnavailable(
-                    name, f"The configuration asks for GPU {gpu}; GPUs here: {found_count}."
-                )
-            return torch.device("cuda" if gpu is None else f"cuda:{gpu}")
 
 
 def _quiet() -> None:

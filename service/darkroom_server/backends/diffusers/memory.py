@@ -15,6 +15,8 @@ import torch
 import transformers
 from diffusers import AutoencoderKL, DiffusionPipeline, PipelineQuantizationConfig
 
+from darkroom_server.backends.diffusers.device import device_of
+from darkroom_server.devices.kind import Ability
 from darkroom_server.domain.errors import ModelUnavailable
 from darkroom_server.domain.memory import MemoryProfile, Offload, Quantization, StorageDtype
 
@@ -23,8 +25,6 @@ _STORAGES = {
     StorageDtype.FP8_E5M2: torch.float8_e5m2,
 }
 _BITSANDBYTES = (Quantization.BNB_INT8, Quantization.BNB_NF4)
-#: Compute capability from which a GPU multiplies 8-bit floating point.
-_FP8_CAPABILITY = (8, 9)
 
 
 def check(name: str, profile: MemoryProfile, device: torch.device, parts: Collection[str]) -> None:
@@ -37,22 +37,22 @@ def check(name: str, profile: MemoryProfile, device: torch.device, parts: Collec
 def _reason_against(
     profile: MemoryProfile, device: torch.device, parts: Collection[str]
 ) -> str | None:
-    on_gpu = device.type == "cuda"
+    place = device_of(device)
     needs_denoiser = profile.storage is not None or profile.channels_last
     if profile.quantization is not None:
         needs_denoiser = needs_denoiser or not profile.quantized_parts
     if needs_denoiser and denoiser_name(parts) is None:
         return "The pipeline has no part that is known to denoise: neither unet nor transformer."
-    if profile.offload is not None and not on_gpu:
+    if profile.offload is not None and not place.has(Ability.OFFLOAD):
         return "offload needs a GPU: on the processor all weights are where they would go."
     if (method := profile.quantization) is None:
         return None
     unknown = [part for part in profile.quantized_parts if part not in parts]
     if unknown:
         return f"The pipeline has no part {unknown[0]} to quantize; it has {', '.join(parts)}."
-    if method in _BITSANDBYTES and not on_gpu:
+    if method in _BITSANDBYTES and not place.has(Ability.BITSANDBYTES):
         return f"Quantization {method.value} needs a GPU."
-    if method is Quantization.FP8 and not _multiplies_fp8(device):
+    if method is Quantization.FP8 and not place.multiplies_fp8():
         return "Quantization fp8 needs a GPU that multiplies 8-bit floating point."
     package = "bitsandbytes" if method in _BITSANDBYTES else "torchao"
     if importlib.util.find_spec(package) is None:
@@ -65,10 +65,6 @@ def _reason_against(
 
 def _extra(package: str) -> str:
     return "quantization" if package == "torchao" else package
-
-
-def _multiplies_fp8(device: torch.device) -> bool:
-    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= _FP8_CAPABILITY
 
 
 def denoiser_name(parts: Collection[str]) -> str | None:

@@ -8,11 +8,6 @@ import torch
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 
-def peak_memory_bytes(device: torch.device) -> int:
-    """The most of a GPU's memory that tensors have taken; 0 for a processor."""
-    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0
-
-
 def weight_bytes(pipeline: Any) -> int:
     """Bytes of all parameters and buffers of a pipeline that are in memory."""
     modules = [part for part in pipeline.components.values() if isinstance(part, torch.nn.Module)]

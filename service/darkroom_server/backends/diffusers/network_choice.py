@@ -12,6 +12,7 @@ from diffusers.models.attention_dispatch import (
     _check_attention_backend_requirements,
 )
 
+from darkroom_server.backends.diffusers.device import device_of
 from darkroom_server.backends.diffusers.networks.compile_cache import use_compile_cache
 from darkroom_server.backends.diffusers.networks.exported import (
     ExportedDecoder,
@@ -20,6 +21,7 @@ from darkroom_server.backends.diffusers.networks.exported import (
 )
 from darkroom_server.backends.diffusers.step_model import AnyFamilyModel
 from darkroom_server.backends.exports import UnusableDenoiser, decoder_path, usable_graph
+from darkroom_server.devices.kind import Ability
 from darkroom_server.domain.errors import ModelUnavailable
 from darkroom_server.domain.models import Denoiser, DenoiserKind, Dtype, VersionInfo
 
@@ -66,7 +68,7 @@ def _compile(model: AnyFamilyModel, version: VersionInfo, device: torch.device) 
 
     denoiser = version.model.denoiser
     reason = reason_against(device)
-    if reason is None and denoiser.cuda_graphs and device.type != "cuda":
+    if reason is None and denoiser.cuda_graphs and not device_of(device).has(Ability.CUDA_GRAPHS):
         reason = "cuda_graphs need a GPU, and the model runs on the processor"
     if reason is not None:
         raise UnusableDenoiser(f"DENOISER_TORCH_COMPILE cannot be used: {reason}.")

@@ -7,7 +7,6 @@ and how latents become pixels (`to_image`). Thread-bound to the worker's model t
 from __future__ import annotations
 
 import functools
-import platform
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -27,7 +26,8 @@ from darkroom_server.backends.base import (
 from darkroom_server.backends.diffusers import snapshots
 from darkroom_server.backends.diffusers.adapters.low_rank import AdapterSet
 from darkroom_server.backends.diffusers.adapters.pipeline import PipelineAdapters
-from darkroom_server.backends.diffusers.memory_use import peak_memory_bytes, weight_bytes
+from darkroom_server.backends.diffusers.device import device_of
+from darkroom_server.backends.diffusers.memory_use import weight_bytes
 from darkroom_server.backends.diffusers.networks.eager import EagerNetwork
 from darkroom_server.backends.diffusers.networks.exact import ExactSharing
 from darkroom_server.backends.diffusers.networks.image_rows import ImageRows
@@ -100,6 +100,7 @@ class DiffusersStepModel(ABC, Generic[Encoded, Extra]):
         self.decoder: Callable[[torch.Tensor], torch.Tensor] = self._decoded_by_vae
         # Not `pipeline.device`, where the weights lie: they may be taken to the GPU part by part.
         self._device: torch.device = pipeline._execution_device
+        self._place = device_of(self._device)
         self._schedulers = PrivateSchedulers(pipeline.scheduler, allowed=allowed_schedulers)
         self.adapters = PipelineAdapters(pipeline, module, prompts, self._device)
         self._prompts = self.adapters.prompts
@@ -301,14 +302,11 @@ class DiffusersStepModel(ABC, Generic[Encoded, Extra]):
 
     def peak_memory_bytes(self) -> int:
         """The most that torch has taken of a GPU."""
-        return peak_memory_bytes(self._device)
+        return self._place.peak_memory_bytes()
 
     def device_name(self) -> str:
         """The GPU's name, or the processor's kind, its vectors, and how many threads compute."""
-        if self._device.type == "cuda":
-            return torch.cuda.get_device_name(self._device)
-        vectors = torch.backends.cpu.get_cpu_capability().lower()
-        return f"{platform.machine()} {vectors} {torch.get_num_threads()} threads"
+        return self._place.name()
 
     def dtype(self) -> Dtype:
         """That of the denoiser."""
@@ -331,8 +329,7 @@ class DiffusersStepModel(ABC, Generic[Encoded, Extra]):
 
     def wait(self) -> None:
         """Waits for the GPU; a processor has always finished."""
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
+        self._place.synchronize()
 
     def _decoded_by_vae(self, latents: torch.Tensor) -> torch.Tensor:
         decoded: torch.Tensor = self.vae.decode(latents, return_dict=False)[0]

@@ -18,7 +18,8 @@ from diffusers import SchedulerMixin
 from PIL import Image
 
 from darkroom_server.backends.base import ImageArray
-from darkroom_server.backends.diffusers.memory_use import peak_memory_bytes, weight_bytes
+from darkroom_server.backends.diffusers.device import device_of
+from darkroom_server.backends.diffusers.memory_use import weight_bytes
 from darkroom_server.backends.diffusers.pictures import keep_unmasked, picture
 from darkroom_server.backends.diffusers.pipeline_arguments import guidance_arguments
 from darkroom_server.backends.diffusers.pipeline_inspection import (
@@ -121,7 +122,7 @@ class WholeRequestModel:
 
     def peak_memory_bytes(self) -> int:
         """The most that torch has taken of a GPU."""
-        return peak_memory_bytes(self._pipeline._execution_device)
+        return device_of(self._pipeline._execution_device).peak_memory_bytes()
 
     def dtype(self) -> Dtype:
         """That of the pipeline's parts."""

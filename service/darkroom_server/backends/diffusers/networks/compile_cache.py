@@ -19,6 +19,7 @@ from pathlib import Path
 import structlog
 import torch
 
+from darkroom_server.backends.diffusers.device import best_device, toolkit_versions
 from darkroom_server.kept_files import replace_file
 
 log = structlog.get_logger(__name__)
@@ -57,13 +58,13 @@ def _version(package: str) -> str:
 
 
 def _machine() -> dict[str, str]:
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
+    device = best_device()
     return {
         "machine": platform.machine(),
         "processor": torch.backends.cpu.get_cpu_capability(),
         "machine_id": _machine_id(),
-        "gpu": gpu,
-        "cuda": torch.version.cuda or "",
+        "gpu": "" if device.kind is None else device.name(),
+        **toolkit_versions(),
         "threads": str(torch.get_num_threads()),
     }
 
