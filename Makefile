@@ -30,7 +30,7 @@ export PYTHONDONTWRITEBYTECODE :=
 
 PACKAGES := protos/gen/python clients/python service
 
-.PHONY: help setup proto reference docs fmt lint types arch protos-check check test compat compat-clients fuzz clients-test clients-check browser redis prometheus demo demo-ray test-ray serve gallery bench bench-denoisers bench-gpu bench-report test-gpu clean exact exports pipelines soak train deploy-check release
+.PHONY: help setup proto reference docs fmt lint types arch protos-check check test compat compat-clients fuzz clients-test clients-check browser redis prometheus demo demo-ray test-ray serve gallery bench bench-denoisers bench-gpu bench-report test-gpu clean exact exports pipelines soak train deploy-check release version
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -156,8 +156,12 @@ browser: setup ## install Chromium, which the tests of the playground drive
 	  $(BIN)/playwright install chromium-headless-shell || { \
 	  echo "browser: no Chromium could be fetched (on Debian and Ubuntu: apt install chromium)" >&2; exit 1; }
 
-release: setup ## build wheels, sdists, a bill of materials and their provenance into build/release, and try the client's
-	$(BIN)/python setup/release.py build/release
+release: setup ## build every package into build/release, with parts and provenance, and try each as who installs it
+	-clients/install.sh typescript go
+	$(BIN)/python -m setup.release build/release
+
+version: setup ## set the version everywhere and close the change log's part for it: VERSION=1.2.3
+	$(BIN)/python setup/release_notes.py $(VERSION)
 
 deploy-check: setup ## lint, render and try what is in deploy/; ARGS="FOLDER" also runs the Dockerfile's steps in it
 	deploy/check.sh $(ARGS)

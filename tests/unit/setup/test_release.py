@@ -38,8 +38,16 @@ def test_the_bill_of_materials_names_every_package_once() -> None:
     lines = (release.ROOT / "constraints.txt").read_text().splitlines()
     named = [line for line in lines if "==" in line and not line.startswith("#")]
     urls = [one["purl"] for one in found["components"]]
-    assert len(urls) == len(set(urls)) == len(named)
+    assert len(urls) == len(set(urls))
+    assert len([url for url in urls if url.startswith("pkg:pypi/")]) == len(named)
     assert "pkg:pypi/opentelemetry-sdk@1.45.2" in urls
+    scopes = {one["name"]: one["scope"] for one in found["components"]}
+    assert (scopes["grpcio"], scopes["mypy"]) == ("required", "optional")
+    assert {
+        "pkg:npm/%40bufbuild/protobuf@2.17.0",
+        "pkg:golang/google.golang.org/grpc@v1.33.3",
+    } <= set(urls)
+    assert "typescript" not in scopes
 
 
 def test_provenance_has_the_sum_of_each_file(tmp_path: Path) -> None:
