@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 from connectrpc.request import RequestContext
 from connectrpc.server import ConnectASGIApplication
 from fastapi import FastAPI
+from google.protobuf.descriptor import ServiceDescriptor
 from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from darkroom.v1 import image_service_connect, model_service_connect
+from darkroom.v1 import (
+    image_service_connect,
+    image_service_pb2,
+    model_service_connect,
+    model_service_pb2,
+)
 from darkroom.v1.image_service_pb2_grpc import ImageServiceServicer
 from darkroom.v1.model_service_pb2_grpc import ModelServiceServicer
 from darkroom_server.access.gate import Gate
@@ -26,6 +34,9 @@ from darkroom_server.gateway.grpc_web_text import TextCalls
 from darkroom_server.telemetry.metrics import Metrics
 
 _Context = RequestContext[Any, Any]
+
+_IMAGES = image_service_pb2.DESCRIPTOR.services_by_name["ImageService"]
+_MODELS = model_service_pb2.DESCRIPTOR.services_by_name["ModelService"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,24 +74,14 @@ def _several(method: Callable[..., Any]) -> Callable[[Any, _Context], AsyncGener
     return call
 
 
-class _Images:
-    """`ImageService` as Connect calls it."""
-
-    def __init__(self, servicer: ImageServiceServicer) -> None:
-        self.generate = _several(servicer.Generate)
-        self.fill = _several(servicer.Fill)
-
-
-class _Models:
-    """`ModelService` as Connect calls it."""
-
-    def __init__(self, servicer: ModelServiceServicer) -> None:
-        self.list_models = _one(servicer.ListModels)
-        self.get_model = _one(servicer.GetModel)
-        self.load_model = _several(servicer.LoadModel)
-        self.unload_model = _one(servicer.UnloadModel)
-        self.set_version_label = _one(servicer.SetVersionLabel)
-        self.delete_version_label = _one(servicer.DeleteVersionLabel)
+def _as_connect_calls(servicer: object, service: ServiceDescriptor) -> Any:
+    """A servicer whose methods have the names and arguments that the library calls them by."""
+    calls = SimpleNamespace()
+    for method in service.methods:
+        adapt = _several if method.server_streaming else _one
+        name = re.sub(r"(?<!^)(?=[A-Z])", "_", method.name).lower()
+        setattr(calls, name, adapt(getattr(servicer, method.name)))
+    return calls
 
 
 def add_connect(app: FastAPI, servicers: Servicers, metrics: Metrics, gate: Gate) -> None:
@@ -91,9 +92,11 @@ def add_connect(app: FastAPI, servicers: Servicers, metrics: Metrics, gate: Gate
         "compressions": [LateGzip()],
         "read_max_bytes": MAX_BODY_BYTES,
     }
+    images = _as_connect_calls(servicers.images, _IMAGES)
+    models = _as_connect_calls(servicers.models, _MODELS)
     services: tuple[ConnectASGIApplication[Any], ...] = (
-        image_service_connect.ImageServiceASGIApplication(_Images(servicers.images), **options),
-        model_service_connect.ModelServiceASGIApplication(_Models(servicers.models), **options),
+        image_service_connect.ImageServiceASGIApplication(images, **options),
+        model_service_connect.ModelServiceASGIApplication(models, **options),
     )
     for service in services:
         app.mount(service.path, _Guarded(TextCalls(service)))
