@@ -33,4 +33,4 @@ case "$language" in typescript | cpp | java)
   buf generate "$google" --template "$template" -o "$out"
   ;;
 esac
-case "$language" in python) touch "$out"/darkroom/{v1,kserve/v2}/py.typed ;; esac
+case "$language" in python) touch "$out"/darkroom/{v1,kserve/v2,xds/{data,service}/orca/v3}/py.typed ;; esac

@@ -19,13 +19,13 @@ from setup.release_trials import clean_environment
 NAME = "darkroom"
 #: What Debian 12 has, by the names that the modules have elsewhere, and what is needed of each.
 NEEDS = {
+    "github.com/golang/protobuf": ("v1.5.2", (".",)),
     "google.golang.org/genproto": ("v0.0.0-20200413115906-b5235f65be36", ("googleapis/rpc",)),
     "google.golang.org/grpc": ("v1.33.3", (".",)),
     "google.golang.org/protobuf": ("v1.28.1", (".",)),
 }
 #: What those need in turn.
 INDIRECT = {
-    "github.com/golang/protobuf": ("v1.5.2", (".",)),
     "golang.org/x/net": ("v0.7.0", (".",)),
     "golang.org/x/sys": ("v0.3.0", (".",)),
     "golang.org/x/text": ("v0.7.0", (".",)),

@@ -67,7 +67,7 @@ def pip(python: Path, *arguments: str, **variables: str) -> str:
 def try_client(out: Path, work: Path, constraints: Path) -> Path:
     """Installs wheel and sdist by themselves, from an index that has nothing of ours.
 
-    The Python of the environment with the wheel. Raises SystemExit where a name of ours is asked for.
+    The Python of the environment with the wheel. Raises SystemExit where it wants one of ours.
     """
     (wheel,) = out.glob("darkroom_client-*.whl")
     (sdist,) = out.glob("darkroom_client-*.tar.gz")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +24,7 @@ from darkroom_server.domain.models import (
     VersionInfo,
     all_ready,
 )
+from darkroom_server.engine.active_job import ActiveJob
 from darkroom_server.engine.manager import Manager
 from darkroom_server.engine.memory import MemoryProbe
 from darkroom_server.engine.memory_gate import MemoryGate
@@ -41,6 +42,7 @@ from darkroom_server.telemetry.inference_statistics import (
     Stages,
 )
 from darkroom_server.telemetry.metrics import Metrics
+from darkroom_server.worker.messages import WorkerStats
 
 log = structlog.get_logger(__name__)
 
@@ -298,6 +300,16 @@ class Engine:
     def worker_pids(self) -> tuple[int, ...]:
         """Process ids of the workers that run now."""
         return tuple(pid for one in self._manager.supervisors() for pid in one.worker_pids)
+
+    def active_jobs(self) -> Iterator[tuple[ActiveJob, WorkerStats]]:
+        """The jobs that workers have, each with what its worker told last."""
+        return (each for one in self._manager.supervisors() for each in one.active_jobs)
+
+    def counts(self) -> tuple[int, int]:
+        """Jobs that have not ended, and workers."""
+        supervisors = self._manager.supervisors()
+        jobs = sum(one.job_count for one in supervisors)
+        return jobs, sum(one.worker_count for one in supervisors)
 
     def is_ready(self) -> bool:
         """Whether there are models that should serve, all of them do, and will for now."""

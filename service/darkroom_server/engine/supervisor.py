@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import structlog
@@ -148,6 +148,16 @@ class Supervisor:
             memory_bytes=sum(slot.memory_bytes for slot in self._slots),
             queued_since_s=tuple(waiting),
         )
+
+    @property
+    def active_jobs(self) -> Iterator[tuple[ActiveJob, WorkerStats]]:
+        """The jobs that workers have, each with what its worker told last."""
+        return ((active, slot.stats) for slot in self._slots for active in slot.jobs.values())
+
+    @property
+    def worker_count(self) -> int:
+        """Workers that it has, or is to have."""
+        return sum(slot.width for slot in self._slots)
 
     def took_over(self) -> None:
         """Requests that name no version get this one now, and got another before."""

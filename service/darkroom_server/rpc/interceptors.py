@@ -18,6 +18,7 @@ from grpc import aio
 
 from darkroom_server.access.gate import Gate
 from darkroom_server.domain.errors import InvalidParameter
+from darkroom_server.rpc.load_reports import LOAD_KEY, LOAD_SERVICE, LoadReports
 from darkroom_server.rpc.open_calls import OpenCalls
 from darkroom_server.rpc.receiving import Receiving
 from darkroom_server.rpc.sending import Sending
@@ -42,7 +43,7 @@ from darkroom_server.wire.permissions import count_call, let_in
 AUTHORIZATION_KEY = "authorization"
 #: Probes come every few seconds; their lines would bury the others.
 _QUIET_SERVICES = (
-    *("/grpc.health.v1.Health/", "/grpc.reflection."),
+    *("/grpc.health.v1.Health/", "/grpc.reflection.", f"/{LOAD_SERVICE}/"),
     *(f"/inference.GRPCInferenceService/{name}" for name in ("Server", "ModelReady")),
 )
 #: Of whose streams callers may be silent between two messages.
@@ -70,6 +71,7 @@ class CallInterceptor(aio.ServerInterceptor):
         gate: Gate,
         receiving: Receiving,
         sending: Sending,
+        reports: LoadReports,
         *,
         names_peers: bool = False,
     ) -> None:
@@ -77,6 +79,7 @@ class CallInterceptor(aio.ServerInterceptor):
         self._gate = gate
         self._receiving = receiving
         self._sending = sending
+        self._reports = reports
         self._names_peers = names_peers
         self._open = OpenCalls()
 
@@ -93,7 +96,9 @@ class CallInterceptor(aio.ServerInterceptor):
         handler = await continuation(handler_call_details)
         if handler is None:
             return None
-        call = _Call(handler_call_details, self._metrics, self._gate, self._names_peers)
+        call = _Call(
+            handler_call_details, self._metrics, self._gate, self._reports, self._names_peers
+        )
         # Requests arrive as bytes: gRPC would tell the caller about its own exception otherwise.
         codecs = (None, handler.response_serializer)
         deserialize = handler.request_deserializer or bytes
@@ -155,11 +160,13 @@ class _Call:
         details: grpc.HandlerCallDetails,
         metrics: Metrics,
         gate: Gate,
+        reports: LoadReports,
         names_peers: bool,
     ) -> None:
         self.method = details.method
         self._metrics = metrics
         self._gate = gate
+        self._reports = reports
         self._names_peers = names_peers
         self._authorization = _first(details, AUTHORIZATION_KEY)
         self.request_id = request_id(_first(details, REQUEST_ID_KEY))
@@ -177,12 +184,17 @@ class _Call:
             self.log = self.log.bind(peer=name.decode("utf-8", "replace"))
         let_in(self._gate, self.method, self._authorization, connection=context.peer())
 
-    def ended(self, code: grpc.StatusCode, *, is_quiet: bool = False) -> None:
-        """Counts the call and writes the access line."""
+    def ended(
+        self, code: grpc.StatusCode, *, is_quiet: bool = False
+    ) -> list[tuple[str, str | bytes]]:
+        """Counts the call and writes the access line; the load, as trailers of all but probes."""
         self.notes.count(self._metrics, code)
         duration_s = time.monotonic() - self._started_s
         self.notes.log(self.log, "call", duration_s, quiet=is_quiet or self.quiet)
         self.notes.ended()
+        if self.quiet or is_quiet:
+            return []
+        return [(LOAD_KEY, self._reports.ended(code, self.notes.device_s))]
 
 
 def _first(details: grpc.HandlerCallDetails, wanted: str) -> str | None:
@@ -271,7 +283,7 @@ async def _answering(call: _Call, context: _Context) -> AsyncIterator[None]:
         _let_go(error)
         await _abort(call, context, failure)
     else:
-        call.ended(grpc.StatusCode.OK)
+        context.set_trailing_metadata(tuple(call.ended(grpc.StatusCode.OK)))
 
 
 def _let_go(error: BaseException | None) -> None:
@@ -296,5 +308,5 @@ async def _abort(call: _Call, context: _Context, failure: Failure) -> None:
     ]
     if failure.pushback_ms is not None:
         trailers.append(("grpc-retry-pushback-ms", str(failure.pushback_ms)))
-    call.ended(failure.code)
+    trailers += call.ended(failure.code)
     await context.abort(failure.code, status.message, tuple(trailers))

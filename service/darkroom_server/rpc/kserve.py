@@ -7,7 +7,6 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
 from typing import Any, Final
 
-import grpc
 from grpc import aio
 
 from darkroom.kserve.v2 import inference_pb2 as pb
@@ -16,6 +15,7 @@ from darkroom_server.domain.errors import NotOffered
 from darkroom_server.engine.engine import Engine
 from darkroom_server.image_decoding.picture_processes import Pictures
 from darkroom_server.rpc.kserve_stream import InferenceStream
+from darkroom_server.rpc.renamed import Renamed
 from darkroom_server.wire.calls import current_call
 from darkroom_server.wire.kserve import control, metadata
 from darkroom_server.wire.kserve.inference import Inference
@@ -34,24 +34,9 @@ _Context = aio.ServicerContext[Any, Any]
 
 def add_inference(engine: Engine, pictures: Pictures, server: aio.Server) -> None:
     """Serves the protocol under the name that its clients use."""
-    renamed: Any = _Renamed(server)
+    renamed: Any = Renamed(server, INFERENCE_SERVICE)
     service = InferenceService(engine, pictures)
     inference_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(service, renamed)
-
-
-class _Renamed:
-    """A server to the generated code, which registers the methods under its own package."""
-
-    def __init__(self, server: aio.Server) -> None:
-        self._server = server
-
-    def add_generic_rpc_handlers(self, _handlers: object) -> None:
-        """They come below, one by one."""
-
-    def add_registered_method_handlers(self, _name: str, methods: dict[str, Any]) -> None:
-        """Registers the methods."""
-        handler = grpc.method_handlers_generic_handler(INFERENCE_SERVICE, methods)
-        self._server.add_generic_rpc_handlers((handler,))
 
 
 class InferenceService(inference_pb2_grpc.GRPCInferenceServiceServicer):

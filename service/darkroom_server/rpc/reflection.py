@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
 import grpc
-from google.protobuf import descriptor_pb2, descriptor_pool, text_format
+from google.protobuf import descriptor_pb2, descriptor_pool, duration_pb2, text_format
 from grpc import aio
 from grpc_reflection.v1alpha import reflection, reflection_pb2  # type: ignore[import-untyped]
 
 from darkroom.kserve.v2 import inference_pb2
+from darkroom.xds.data.orca.v3 import orca_load_report_pb2
+from darkroom.xds.service.orca.v3 import orca_pb2
+from darkroom_server.rpc.health_list import HEALTH_POOL
 
 V1ALPHA_SERVICE = reflection.SERVICE_NAME
 #: The same messages under another name; only the package of the service differs on the wire.
@@ -33,20 +37,26 @@ def _describe_v1() -> None:
 
 
 class _Pools:
-    """The descriptors of the process, and after them those of the inference protocol.
+    """The descriptors of the process, and those that are others on the wire.
 
-    Not in one pool: in that of the process the names of `inference` are its clients'.
+    Health comes first, for that of the process lacks List. Protocols of others come last: in the
+    pool of the process their names are their clients'.
     """
 
     def __init__(self) -> None:
-        self._pools: Any = (descriptor_pool.Default(), _inference_pool())
+        default: Any = descriptor_pool.Default()
+        inference = _renamed((inference_pb2,), inference_pb2.DESCRIPTOR.package, "inference")
+        load = _renamed((orca_load_report_pb2, orca_pb2), "darkroom.xds", "xds")
+        self._pools: tuple[Any, ...] = (HEALTH_POOL, default, inference, load)
 
     def _found(self, find: str, *names: Any) -> Any:
-        first, second = self._pools
-        try:
-            return getattr(first, find)(*names)
-        except KeyError:
-            return getattr(second, find)(*names)
+        *others, last = self._pools
+        for pool in others:
+            try:
+                return getattr(pool, find)(*names)
+            except KeyError:
+                continue
+        return getattr(last, find)(*names)
 
     def FindFileByName(self, name: str) -> Any:
         """Raises KeyError, as all of them do."""
@@ -62,23 +72,27 @@ class _Pools:
 
     def FindExtensionByNumber(self, message: Any, number: int) -> Any:
         """An extension of a message; only those of the process have any."""
-        return self._pools[0].FindExtensionByNumber(message, number)
+        return self._pools[1].FindExtensionByNumber(message, number)
 
     def FindAllExtensions(self, message: Any) -> Any:
         """All of them."""
-        return self._pools[0].FindAllExtensions(message)
+        return self._pools[1].FindAllExtensions(message)
 
 
-def _inference_pool() -> descriptor_pool.DescriptorPool:
-    """The inference protocol by the name that it has on the wire."""
-    described = descriptor_pb2.FileDescriptorProto()
-    inference_pb2.DESCRIPTOR.CopyToProto(described)
-    own, wire = inference_pb2.DESCRIPTOR.package, "inference"
-    text = str(described).replace(f".{own}.", f".{wire}.").replace(f'"{own}"', f'"{wire}"')
+def _renamed(modules: Iterable[Any], own: str, wire: str) -> descriptor_pool.DescriptorPool:
+    """Files of the generated code under the package that they have on the wire."""
     pool = descriptor_pool.DescriptorPool()
-    pool.AddSerializedFile(
-        text_format.Parse(text, descriptor_pb2.FileDescriptorProto()).SerializeToString()
-    )
+    pool.AddSerializedFile(duration_pb2.DESCRIPTOR.serialized_pb)
+    for module in modules:
+        described = descriptor_pb2.FileDescriptorProto()
+        module.DESCRIPTOR.CopyToProto(described)
+        text = str(described).replace(f".{own}.", f".{wire}.")
+        text = re.sub(rf'^(package: "){re.escape(own)}(?=["\.])', rf"\g<1>{wire}", text, flags=re.M)
+        folder = "/".join(own.split(".")) + "/"
+        text = text.replace(f'dependency: "{folder}', f'dependency: "{wire}/')
+        file = text_format.Parse(text, descriptor_pb2.FileDescriptorProto())
+        file.name = file.name.replace(folder, f"{wire}/", 1)
+        pool.AddSerializedFile(file.SerializeToString())
     return pool
 
 

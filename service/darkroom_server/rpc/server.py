@@ -21,6 +21,12 @@ from darkroom_server.rpc.health import (
 from darkroom_server.rpc.images import ImageService
 from darkroom_server.rpc.interceptors import CallInterceptor
 from darkroom_server.rpc.kserve import INFERENCE_SERVICE, add_inference
+from darkroom_server.rpc.load_reports import (
+    LOAD_SERVICE,
+    LoadReports,
+    LoadService,
+    add_load_reports,
+)
 from darkroom_server.rpc.models import ModelService
 from darkroom_server.rpc.receiving import Receiving
 from darkroom_server.rpc.reflection import add_reflection
@@ -64,9 +70,12 @@ class GrpcOptions:
 class GrpcServer:
     """A server that is bound to its port. Belongs to the event loop that built it."""
 
-    def __init__(self, server: aio.Server, health: HealthService, port: int) -> None:
+    def __init__(
+        self, server: aio.Server, health: HealthService, load: LoadService, port: int
+    ) -> None:
         self._server = server
         self._health = health
+        self._load = load
         #: The port in use.
         self.port = port
 
@@ -77,6 +86,7 @@ class GrpcServer:
     async def stop(self, grace_s: float) -> None:
         """Refuses new calls, lets those running end, and after `grace_s` cancels the rest."""
         self._health.close()
+        self._load.close()
         await self._server.stop(grace_s)
 
 
@@ -90,8 +100,11 @@ def build_server(engine: Engine, options: GrpcOptions, metrics: Metrics, gate: G
         max_message_bytes=options.max_receive_message_bytes, timeout_s=options.receive_timeout_s
     )
     sending = Sending(options.unread_timeout_s)
+    reports = LoadReports(engine)
     server = aio.server(
-        interceptors=(CallInterceptor(metrics, gate, receiving, sending, names_peers=names_peers),),
+        interceptors=(
+            CallInterceptor(metrics, gate, receiving, sending, reports, names_peers=names_peers),
+        ),
         options=_channel_options(options),
     )
     health = HealthService(engine)
@@ -100,8 +113,12 @@ def build_server(engine: Engine, options: GrpcOptions, metrics: Metrics, gate: G
     model_service_pb2_grpc.add_ModelServiceServicer_to_server(models, server)
     add_health(health, server)
     add_inference(engine, options.pictures, server)
-    add_reflection((IMAGE_SERVICE, MODEL_SERVICE, HEALTH_SERVICE, INFERENCE_SERVICE), server)
-    return GrpcServer(server, health, _bind(server, options))
+    load = LoadService(reports)
+    add_load_reports(load, server)
+    add_reflection(
+        (IMAGE_SERVICE, MODEL_SERVICE, HEALTH_SERVICE, INFERENCE_SERVICE, LOAD_SERVICE), server
+    )
+    return GrpcServer(server, health, load, _bind(server, options))
 
 
 def servicers(engine: Engine, pictures: Pictures) -> tuple[ImageService, ModelService]:

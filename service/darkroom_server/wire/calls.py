@@ -58,6 +58,8 @@ class CallNotes:
     prompt: str = ""
     span: Span = INVALID_SPAN
     metrics: Metrics | None = None
+    #: What it has taken of devices.
+    device_s: float = 0.0
 
     def told(self) -> dict[str, str]:
         """What the access line says of it besides."""
@@ -88,6 +90,7 @@ class CallNotes:
 
     def used_device(self, key_id: str, device_s: float) -> None:
         """Counts what the request took of devices, for its key."""
+        self.device_s += device_s
         if self.metrics is not None:
             self.metrics.count(DEVICE_SECONDS, (key_id, self.model), device_s)
 

@@ -7,6 +7,8 @@ from darkroom_server.access.gate import Gate, Need
 
 _HEALTH = "/grpc.health.v1.Health/"
 _REFLECTION = "/grpc.reflection."
+#: Balancers ask without a key, as they do for health.
+_LOAD = "/xds.service.orca.v3.OpenRcaService/"
 _IMAGES = "/darkroom.v1.ImageService/"
 _MODELS = "/darkroom.v1.ModelService/"
 _INFERENCE = "/inference.GRPCInferenceService/"
@@ -36,7 +38,7 @@ async def count_call(method: str) -> None:
 
 def need_of_rpc(method: str, *, reflection_needs_key: bool) -> Need:
     """What a call of `/package.Service/Method` needs; what is not known here needs the most."""
-    if method.startswith(_HEALTH) or method in _INFERENCE_PROBES:
+    if method.startswith((_HEALTH, _LOAD)) or method in _INFERENCE_PROBES:
         return Need.NOTHING
     if method.startswith(_REFLECTION):
         return Need.KEY if reflection_needs_key else Need.NOTHING

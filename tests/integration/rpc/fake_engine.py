@@ -118,6 +118,7 @@ class FakeEngine:
         self.opened = asyncio.Event()
         self.undelivered = Undelivered(max_bytes=1 << 30, max_call_bytes=1 << 29)
         self.statistics = InferenceStatistics()
+        self.active: list[object] = []
         self._listeners: list[Callable[[], None]] = []
 
     @asynccontextmanager
@@ -150,6 +151,12 @@ class FakeEngine:
             if not name or name in names:
                 return found
         raise ModelNotFound(name, f"no model {name!r}")
+
+    def active_jobs(self):
+        return iter(self.active)
+
+    def counts(self) -> tuple[int, int]:
+        return len(self.active), 1
 
     def is_leaving(self) -> bool:
         return self.leaving

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from google.protobuf import descriptor_pb2
+from google.protobuf import descriptor_pb2, descriptor_pool
 from grpc_reflection.v1alpha import reflection_pb2
 
 SERVICES = ["grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection"]
@@ -28,6 +28,7 @@ async def test_all_services_are_listed(channel, service):
         "grpc.health.v1.Health",
         *SERVICES,
         "inference.GRPCInferenceService",
+        "xds.service.orca.v3.OpenRcaService",
     ]
 
 
@@ -65,3 +66,36 @@ async def test_the_inference_protocol_is_described_by_its_name_on_the_wire(chann
         assert file.package == "inference"
         [infer] = [one for one in file.service[0].method if one.name == "ModelInfer"]
         assert infer.input_type == ".inference.ModelInferRequest"
+
+
+async def files_of(
+    channel, service: str, symbol: str
+) -> dict[str, descriptor_pb2.FileDescriptorProto]:
+    response = await ask(channel, service, file_containing_symbol=symbol)
+    contents = response.file_descriptor_response.file_descriptor_proto
+    files = map(descriptor_pb2.FileDescriptorProto.FromString, contents)
+    return {file.name: file for file in files}
+
+
+@pytest.mark.parametrize("service", SERVICES)
+async def test_health_is_described_with_list(channel, service):
+    [file] = (await files_of(channel, service, "grpc.health.v1.Health")).values()
+    methods = {method.name: method for method in file.service[0].method}
+    assert set(methods) == {"Check", "Watch", "List"}
+    assert methods["List"].output_type == ".grpc.health.v1.HealthListResponse"
+    assert "HealthListResponse" in {message.name for message in file.message_type}
+
+
+@pytest.mark.parametrize("service", SERVICES)
+async def test_load_reports_are_described_by_their_names_on_the_wire(channel, service):
+    found = await files_of(channel, service, "xds.service.orca.v3.OpenRcaService")
+    # A pool can be made of what is told, which a client does.
+    pool = descriptor_pool.DescriptorPool()
+    for name in ("google/protobuf/duration.proto", "xds/data/orca/v3/orca_load_report.proto"):
+        pool.Add(found.pop(name))
+    [file] = found.values()
+    pool.Add(file)
+    method = pool.FindMethodByName("xds.service.orca.v3.OpenRcaService.StreamCoreMetrics")
+    assert method.output_type.full_name == "xds.data.orca.v3.OrcaLoadReport"
+    numbers = {field.name: field.number for field in method.output_type.fields}
+    assert (numbers["named_metrics"], numbers["application_utilization"]) == (8, 9)

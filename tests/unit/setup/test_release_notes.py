@@ -69,7 +69,7 @@ def test_what_is_no_new_version_changes_nothing(checkout: Path, version: str) ->
 def test_a_place_with_another_version_is_named(checkout: Path, file: str, before: str) -> None:
     version = release_notes.version_of(checkout)
     path = checkout / file
-    path.write_text(release_notes._place(before).sub(rf"\g<1>9.9.9", path.read_text(), count=1))
+    path.write_text(release_notes._place(before).sub(r"\g<1>9.9.9", path.read_text(), count=1))
     with pytest.raises(WrongVersion, match=f"{file}: 9.9.9"):
         release_notes.version_of(checkout)
     assert version != "9.9.9"
@@ -77,7 +77,7 @@ def test_a_place_with_another_version_is_named(checkout: Path, file: str, before
 
 def test_a_tag_asks_for_its_own_version_and_its_part_of_the_log(checkout: Path) -> None:
     assert "- A thing." in release_notes.notes(checkout, "2.0.0", tag="")
-    with pytest.raises(WrongVersion, match="the tag is v1.0.0 and the packages have 2.0.0"):
+    with pytest.raises(WrongVersion, match=r"the tag is v1\.0\.0 and the packages have 2\.0\.0"):
         release_notes.notes(checkout, "2.0.0", tag="v1.0.0")
-    with pytest.raises(WrongVersion, match="no part for 2.0.0"):
+    with pytest.raises(WrongVersion, match=r"no part for 2\.0\.0"):
         release_notes.notes(checkout, "2.0.0", tag="v2.0.0")
