@@ -26,6 +26,7 @@ _FLOW_SCHEDULERS = ("FlowMatchEulerDiscreteScheduler",)
 _ALL = frozenset({Task.TEXT_TO_IMAGE, Task.IMAGE_TO_IMAGE, Task.FILL})
 _FILL = frozenset({Task.FILL})
 _WITHOUT_FILL = frozenset({Task.TEXT_TO_IMAGE, Task.IMAGE_TO_IMAGE})
+_EDITS = frozenset({Task.TEXT_TO_IMAGE, Task.EDIT})
 
 
 #: HiDream's experts and Stable Diffusion 3 have no blocks that torch compiles one by one, and have
@@ -54,8 +55,8 @@ class Family:
     `schedulers` are offered unless a config names others; which it may name, `schedulers.py`
     says, from the `scheduler_kind` and what is given to a scheduler besides the number of steps
     (`schedule_gives`). With `packs_channels` the latents of a token stand in its channels, and with
-    `takes_masks` the masked image and the mask do, too. With `edits`, an image of a request stands
-    beside the latents instead of under their noise, and there is no strength. Without
+    `takes_masks` the masked image and the mask do, too. Of one that edits, `domain/references.py`
+    says how it takes its images. Without
     `can_run_whole` the pipeline's own code does not keep the size that is asked for.
     """
 
@@ -80,7 +81,6 @@ class Family:
     can_run_whole: bool = True
     packs_channels: bool = False
     takes_masks: bool = False
-    edits: bool = False
     denoisers: frozenset[DenoiserKind] = _ANY_DENOISER
 
     @property
@@ -201,7 +201,7 @@ FAMILIES: dict[str, Family] = {
         step_model="flux2_klein.Flux2KleinStepModel",
         honours=honoured.FLUX2,
         denoisers=_TORCH,
-        tasks=_WITHOUT_FILL,
+        tasks=_EDITS,
         denoiser="transformer",
         packing=2,
         schedulers=_FLOW_SCHEDULERS,
@@ -209,7 +209,6 @@ FAMILIES: dict[str, Family] = {
         step_count=50,
         guidance_scale=4.0,
         packs_channels=True,
-        edits=True,
         strength_rounding=StrengthRounding.UP,
         scheduler_kind=SchedulerKind.FLOW,
         schedule_gives=frozenset({"sigmas", "mu"}),
