@@ -261,7 +261,10 @@ class JobPreview:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobImage:
-    """A finished image, encoded; black where the model's content filter objected to it."""
+    """A finished image, encoded; black where the model's content filter objected to it.
+
+    `sha256` is the digest of `content`.
+    """
 
     image_index: int
     format: ImageFormat
@@ -269,6 +272,7 @@ class JobImage:
     height_px: int
     seed: int
     content: bytes
+    sha256: bytes
     is_filtered: bool = False
 
 

@@ -34,6 +34,8 @@ class JobStream:
         #: Droppable events that were dropped so far.
         self.dropped_count = 0
         self._waiting: deque[JobEvent] = deque()
+        #: What was read last.
+        self._read: JobEvent | None = None
         self._error: DarkroomError | None = None
         self._ended = False
         self._changed = asyncio.Event()
@@ -62,6 +64,7 @@ class JobStream:
     def close(self) -> None:
         """Nobody reads any more."""
         self._waiting.clear()
+        self._read = None
         self._ended = True
         if self._held is not None:
             self._held.release()
@@ -136,21 +139,28 @@ class JobStream:
         if self._error is not None and not self._waiting:
             raise self._error
 
-    async def events(self) -> AsyncIterator[JobEvent]:
+    def events(self) -> AsyncIterator[JobEvent]:
         """All events in order; raises the job's error where it ended with one."""
-        while True:
-            while self._waiting:
-                event = self._waiting.popleft()
-                yield event
-                # Who asks for the next has read this one, or has it with those before.
-                if not self._is_collected or not isinstance(event, JobImage):
-                    self._delivered(event)
+        return self
+
+    def __aiter__(self) -> AsyncIterator[JobEvent]:
+        """For `async for`."""
+        return self
+
+    async def __anext__(self) -> JobEvent:
+        """The next event. Who asks for it has read the one before, or has it with those before."""
+        read, self._read = self._read, None
+        if read is not None and not (self._is_collected and isinstance(read, JobImage)):
+            self._delivered(read)
+        while not self._waiting:
             if self._error is not None:
                 raise self._error
             if self._ended:
-                return
+                raise StopAsyncIteration
             self._changed.clear()
             await self._changed.wait()
+        self._read = self._waiting.popleft()
+        return self._read
 
 
 def _size_bytes(event: JobEvent) -> int:

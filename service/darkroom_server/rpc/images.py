@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
-from typing import Any
+from typing import Any, TypeVar
 
 from grpc import aio
 
@@ -15,7 +15,6 @@ from darkroom.v1.image_service_pb2 import (
     FillResponse,
     GenerateRequest,
     GenerateResponse,
-    GenerationEvent,
 )
 from darkroom_server.domain.models import ModelRef
 from darkroom_server.engine.engine import Engine
@@ -25,6 +24,8 @@ from darkroom_server.wire.generation import generation_events
 from darkroom_server.wire.messages import parse_fill, parse_generate
 
 _Context = aio.ServicerContext[Any, Any]
+_Request = TypeVar("_Request")
+_Response = TypeVar("_Response")
 
 
 class ImageService(image_service_pb2_grpc.ImageServiceServicer):
@@ -34,34 +35,33 @@ class ImageService(image_service_pb2_grpc.ImageServiceServicer):
         self._engine = engine
         self._pictures = pictures
 
-    async def Generate(
+    def Generate(
         self, request: GenerateRequest, context: _Context
     ) -> AsyncIterator[GenerateResponse]:
         """Text to image."""
-        async with aclosing(self._events(*parse_generate(request), context)) as events:
-            async for event in events:
-                yield GenerateResponse(event=event)
+        return self._answers(parse_generate, request, GenerateResponse, context)
 
-    async def Fill(self, request: FillRequest, context: _Context) -> AsyncIterator[FillResponse]:
+    def Fill(self, request: FillRequest, context: _Context) -> AsyncIterator[FillResponse]:
         """Repaints the masked part of an image."""
-        async with aclosing(self._events(*parse_fill(request), context)) as events:
-            async for event in events:
-                yield FillResponse(event=event)
+        return self._answers(parse_fill, request, FillResponse, context)
 
-    async def _events(
-        self, ref: ModelRef, request: ImageRequest, context: _Context
-    ) -> AsyncGenerator[GenerationEvent, None]:
+    async def _answers(
+        self,
+        parse: Callable[[_Request], tuple[ModelRef, ImageRequest]],
+        request: _Request,
+        response: Callable[..., _Response],
+        context: _Context,
+    ) -> AsyncGenerator[_Response, None]:
         told = generation_events(
             self._engine,
             self._pictures,
-            ref,
-            request,
+            *parse(request),
             deadline_s=_deadline_s(context),
         )
         async with aclosing(told):
             async for _, messages in told:
                 for message in messages:
-                    yield message
+                    yield response(event=message)
 
 
 def _deadline_s(context: _Context) -> float | None:

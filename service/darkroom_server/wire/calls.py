@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import re
 import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
@@ -87,6 +89,26 @@ class CallNotes:
         """Counts the request as turned away."""
         if self.metrics is not None:
             self.metrics.count(REFUSED, (self.model, kind_of(error).reason))
+
+    @contextmanager
+    def admission(self, *, counts: bool) -> Iterator[Callable[[], None]]:
+        """Counts a request as accepted once the function given is called, or as turned away by what
+        the block raises before. With `counts` false, it is only checked, and not counted if valid.
+        """
+        is_decided = False
+
+        def note_admitted() -> None:
+            nonlocal is_decided
+            is_decided = True
+            if counts:
+                self.admitted()
+
+        try:
+            yield note_admitted
+        except DarkroomError as error:
+            if not is_decided:
+                self.refused(error)
+            raise
 
     def used_device(self, key_id: str, device_s: float) -> None:
         """Counts what the request took of devices, for its key."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -207,7 +206,7 @@ def _image(image: JobImage) -> GenerationEvent.Image:
         height_px=image.height_px,
         seed=image.seed,
         size_bytes=len(image.content),
-        sha256=hashlib.sha256(image.content).digest(),
+        sha256=image.sha256,
         finish_reason=(
             GenerationEvent.FINISH_REASON_CONTENT_FILTERED
             if image.is_filtered

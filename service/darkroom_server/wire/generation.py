@@ -5,16 +5,14 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import AsyncGenerator, Iterable, Iterator
-from contextlib import aclosing
 from typing import TypeAlias
 
 from darkroom.v1.image_service_pb2 import GenerationEvent
 from darkroom_server.access.caller import current_caller
-from darkroom_server.domain.errors import DarkroomError
 from darkroom_server.domain.jobs import JobCompleted, JobEvent, Priority
 from darkroom_server.domain.keys import Permission, cost_pixel_steps
 from darkroom_server.domain.models import ModelInfo, ModelRef
-from darkroom_server.engine.engine import Engine
+from darkroom_server.engine.engine import Engine, Session
 from darkroom_server.image_decoding.picture_processes import Pictures
 from darkroom_server.requests.image_requests import ImageRequest
 from darkroom_server.requests.prepare import prepare
@@ -43,19 +41,50 @@ async def generation_events(
     The request is at the cost of the caller that the edge has named. Raises DarkroomError. Belongs
     to the engine's event loop.
     """
-    told = _events(engine, pictures, ref, request, deadline_s=deadline_s, is_collected=is_collected)
-    call, is_admitted = current_call(), False
-    async with aclosing(told):
-        try:
-            async for one in told:
-                if not is_admitted and not request.validate_only:
-                    call.admitted()
-                is_admitted = True
-                yield one
-        except DarkroomError as error:
-            if not is_admitted:
-                call.refused(error)
-            raise
+    writer, call, caller = EventWriter(time.time_ns), current_call(), current_caller()
+    with call.admission(counts=not request.validate_only) as note_admitted:
+        await caller.begin(request.task)
+        if request.priority is Priority.HIGH:
+            caller.require(Permission.PRIORITIZE)
+        async with engine.open(ref, request.task, request_id=call.request_id) as session:
+            call.model, call.job_id = session.model.name, session.job_id
+            call.version = str(session.version)
+            caller.require_model(session.model)
+            if not request.validate_only:
+                session.require_room()
+            check_takes(request, session.model, lambda: _serving(engine))
+            resolved = await prepare(
+                request,
+                session.model,
+                pictures=pictures,
+                adapters=session.adapters,
+                choose_seed=secrets.randbelow,
+            )
+            note_request(call, resolved.spec)
+            if request.validate_only:
+                accepted = writer.accepted(session.job_id, resolved, _running(session))
+                note_admitted()
+                yield None, [accepted, writer.validated()]
+                return
+            cost = cost_pixel_steps(resolved.spec, session.model.strength_rounding)
+            with await caller.reserve(cost, session.progress):
+                await session.submit(
+                    resolved.spec,
+                    deadline_s=deadline_s,
+                    caller=caller.name,
+                    weight=caller.key.weight,
+                    is_collected=is_collected,
+                    is_traced=trace_job(call.span, session.job_id),
+                )
+                accepted = writer.accepted(session.job_id, resolved, _running(session))
+                note_admitted()
+                yield None, [accepted]
+                async for happened in session.events():
+                    if isinstance(happened, JobCompleted):
+                        session.count(happened)
+                        trace_stages(call.span, happened, time.time_ns())
+                        call.used_device(caller.key.id, happened.account.device_s)
+                    yield happened, writer.write(happened, dropped_count=session.dropped_count)
 
 
 def _serving(engine: Engine) -> Iterator[ModelInfo]:
@@ -63,61 +92,14 @@ def _serving(engine: Engine) -> Iterator[ModelInfo]:
     return (one.model for one in engine.list_models() if one.default_version is not None)
 
 
-async def _events(
-    engine: Engine,
-    pictures: Pictures,
-    ref: ModelRef,
-    request: ImageRequest,
-    *,
-    deadline_s: float | None,
-    is_collected: bool,
-) -> AsyncGenerator[Told, None]:
-    writer = EventWriter(time.time_ns)
-    call, caller = current_call(), current_caller()
-    await caller.begin(request.task)
-    if request.priority is Priority.HIGH:
-        caller.require(Permission.PRIORITIZE)
-    async with engine.open(ref, request.task, request_id=call.request_id) as session:
-        call.model, call.job_id = session.model.name, session.job_id
-        call.version = str(session.version)
-        caller.require_model(session.model)
-        if not request.validate_only:
-            session.require_room()
-        check_takes(request, session.model, lambda: _serving(engine))
-        resolved = await prepare(
-            request,
-            session.model,
-            pictures=pictures,
-            adapters=session.adapters,
-            choose_seed=secrets.randbelow,
-        )
-        note_request(call, resolved.spec)
-        model = RunningModel(
-            name=session.model.name,
-            version=session.version,
-            digest=session.digest,
-            dtype=session.dtype.value,
-            runtime=session.model.runtime_label,
-            variant=session.model.memory.names(),
-            made_by=session.made_by,
-        )
-        if request.validate_only:
-            yield None, [writer.accepted(session.job_id, resolved, model), writer.validated()]
-            return
-        cost = cost_pixel_steps(resolved.spec, session.model.strength_rounding)
-        with await caller.reserve(cost, session.progress):
-            await session.submit(
-                resolved.spec,
-                deadline_s=deadline_s,
-                caller=caller.name,
-                weight=caller.key.weight,
-                is_collected=is_collected,
-                is_traced=trace_job(call.span, session.job_id),
-            )
-            yield None, [writer.accepted(session.job_id, resolved, model)]
-            async for happened in session.events():
-                if isinstance(happened, JobCompleted):
-                    session.count(happened)
-                    trace_stages(call.span, happened, time.time_ns())
-                    call.used_device(caller.key.id, happened.account.device_s)
-                yield happened, writer.write(happened, dropped_count=session.dropped_count)
+def _running(session: Session) -> RunningModel:
+    model = session.model
+    return RunningModel(
+        name=model.name,
+        version=session.version,
+        digest=session.digest,
+        dtype=session.dtype.value,
+        runtime=model.runtime_label,
+        variant=model.memory.names(),
+        made_by=session.made_by,
+    )

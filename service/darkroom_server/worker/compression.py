@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -178,6 +179,7 @@ class Compression:
         if spec.output.embed_metadata:
             metadata = {"prompt": spec.prompt, "seed": str(seed), "steps": str(spec.step_count)}
         content = encode_image(image.pixels, spec.output, metadata=metadata)
+        sha256 = hashlib.sha256(content).digest()
         now_s = self._clock()
         record.note(WorkStage.COMPRESS, started_s, now_s)
         height_px, width_px = image.pixels.shape[:2]
@@ -192,6 +194,7 @@ class Compression:
                 height_px=height_px,
                 seed=seed,
                 content=content,
+                sha256=sha256,
                 is_filtered=image.is_filtered,
             ),
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -36,6 +37,7 @@ def image(index: int = 0, content: bytes = b"picture") -> JobImage:
         height_px=256,
         seed=7 + index,
         content=content,
+        sha256=hashlib.sha256(content).digest(),
     )
 
 

@@ -15,11 +15,15 @@ from darkroom.v1 import image_service_pb2_grpc
 from darkroom.v1.image_service_pb2 import GenerateRequest
 from darkroom_server.domain.models import VersionState
 from darkroom_server.engine.engine import Engine, EngineOptions
+from darkroom_server.engine.worker_process import WorkerProcess
 from darkroom_server.telemetry.metrics import Metrics
+from darkroom_server.worker.messages import Command
 from tests.architecture.sources import REPOSITORY, SERVICE
 from tests.integration.engine.test_updates import add_version, states, until, write_config
 
 PAGE = REPOSITORY / "docs" / "request-path.md"
+#: That a reader has to follow, from the call to the worker.
+MAX_FILES = 15
 
 
 @contextmanager
@@ -56,12 +60,34 @@ async def engine(tmp_path: Path) -> AsyncIterator[Engine]:
         await engine.stop()
 
 
-def listed_files(heading: str) -> set[str]:
+def listed_files(heading: str) -> list[str]:
     _, _, part = PAGE.read_text(encoding="utf-8").partition(f"## {heading}\n")
-    return set(re.findall(r"^\| `([a-z_/]+\.py)` \|", part.partition("\n## ")[0], re.MULTILINE))
+    return re.findall(r"^\| `([a-z_/]+\.py)` \|", part.partition("\n## ")[0], re.MULTILINE)
 
 
-async def test_one_generate_request(images: image_service_pb2_grpc.ImageServiceStub) -> None:
+def calling_files() -> list[str]:
+    """The service's files on the call stack, outermost first, without their callee's caller."""
+    found: list[str] = []
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None:
+        path = Path(frame.f_code.co_filename)
+        if path.is_relative_to(SERVICE):
+            found.append(path.relative_to(SERVICE).as_posix())
+        frame = frame.f_back
+    return list(dict.fromkeys(reversed(found)))
+
+
+async def test_one_generate_request(
+    images: image_service_pb2_grpc.ImageServiceStub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    way_in: list[list[str]] = []
+    send = WorkerProcess.send
+
+    def noted_send(process: WorkerProcess, command: Command) -> None:
+        way_in.append(calling_files())
+        send(process, command)
+
+    monkeypatch.setattr(WorkerProcess, "send", noted_send)
     request = GenerateRequest(
         model="fake", prompt="a house", width_px=64, height_px=64, step_count=1
     )
@@ -70,8 +96,13 @@ async def test_one_generate_request(images: image_service_pb2_grpc.ImageServiceS
         first = await anext(aiter(call))
     call.cancel()
     assert first.event.HasField("accepted")
-    steps, used = listed_files("Steps"), listed_files("What the steps use")
-    assert not steps & used
-    assert steps - set(found) == set()
+    hops, decisions = listed_files("The way in"), listed_files("What is decided on the way")
+    used = listed_files("What these use")
+    # The last is the process that is written to, whose method the test stands in for.
+    assert hops == [*way_in[0], "engine/worker_process.py"]
+    assert len(hops + decisions) <= MAX_FILES
+    listed = [*hops, *decisions, *used]
+    assert len(listed) == len(set(listed))
+    assert {*hops, *decisions} - set(found) == set()
     # What workers report meanwhile passes files of the page, too.
-    assert set(found) - steps - used == set()
+    assert set(found) - set(listed) == set()

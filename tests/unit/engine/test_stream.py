@@ -38,6 +38,7 @@ def image(index: int = 0) -> JobImage:
         height_px=1,
         seed=0,
         content=b"",
+        sha256=b"",
     )
 
 

@@ -98,6 +98,7 @@ def image(width_px: int, height_px: int, size_bytes: int) -> JobImage:
         height_px=height_px,
         seed=1,
         content=bytes(size_bytes),
+        sha256=b"",
     )
 
 

@@ -60,6 +60,7 @@ def image_of(content: bytes) -> JobImage:
         height_px=256,
         seed=6,
         content=content,
+        sha256=hashlib.sha256(content).digest(),
     )
 
 

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import hashlib
 import io
 import threading
 from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from darkroom_server.backends.base import ImageArray, Painter
@@ -12,13 +16,16 @@ from darkroom_server.backends.fake import FakeStepModel, FakeTrajectory
 from darkroom_server.domain.jobs import (
     BatchShare,
     JobCompleted,
+    JobImage,
     JobPreview,
     JobProgress,
     PreviewSpec,
 )
+from darkroom_server.worker import compression
 from darkroom_server.worker.compression import MAX_WAITING_PREVIEWS
 from darkroom_server.worker.jobs import PROGRESS_INTERVAL_S
-from darkroom_server.worker.messages import JobReports
+from darkroom_server.worker.messages import JobReports, SubmitJob
+from tests.unit.specs import job
 from tests.unit.worker.loop_bench import Bench, shared
 
 
@@ -130,3 +137,25 @@ def test_a_job_tells_the_fullest_step_that_it_shared() -> None:
     completed = bench.events()[-1]
     assert isinstance(completed, JobCompleted)
     assert completed.batch == BatchShare(batch_id="2", batch_image_count=3, request_image_count=2)
+
+
+def test_an_image_is_hashed_by_the_thread_that_compresses_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Hashing is work in proportion to the image, which the loops of both processes must not do."""
+    threads: list[str] = []
+
+    def sha256(content: bytes) -> Any:
+        threads.append(threading.current_thread().name)
+        return hashlib.sha256(content)
+
+    monkeypatch.setattr(compression, "hashlib", SimpleNamespace(sha256=sha256))
+    bench = Bench()
+    bench.loop.post(SubmitJob(job(step_count=1, seeds=(10, 20))))
+    bench.ticks(3)
+    images = [event for event in bench.events() if isinstance(event, JobImage)]
+    assert [one.sha256 for one in images] == [
+        hashlib.sha256(one.content).digest() for one in images
+    ]
+    assert len(threads) == 2
+    assert all(name.startswith("compress") for name in threads)
