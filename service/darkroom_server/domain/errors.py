@@ -165,7 +165,7 @@ class Cancelled(DarkroomError):
 
 
 class LoadCancelled(DarkroomError):
-    """What was being loaded was told to leave before it served."""
+    """The version was unloaded before its load had finished."""
 
 
 class ResultsUnread(DarkroomError):

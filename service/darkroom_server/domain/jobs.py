@@ -85,7 +85,7 @@ class StrengthRounding(enum.Enum):
 
 
 class Stage(enum.Enum):
-    """A part of the work on a job, of those that are told of."""
+    """A part of the work on a job that progress events report."""
 
     ENCODE = "encode"
     DENOISE = "denoise"
@@ -225,8 +225,8 @@ class Job:
 class JobQueued:
     """Waiting behind `ahead_count` other jobs (or for the model to load).
 
-    `estimated_s`: until all images are made, as far as can be told now; None when it cannot.
-    `likely_within_s`: what nine of ten jobs that are told so keep.
+    `estimated_s`: until all images are made; None when there is no estimate.
+    `likely_within_s`: an upper bound that nine of ten jobs meet.
     """
 
     ahead_count: int
@@ -309,7 +309,7 @@ class StageSpan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkAccount:
-    """What a job took, for whoever keeps account of the device.
+    """What a job used, for accounting.
 
     `device_s` is its part of the seconds that the model worked: of a shared step, by its images.
     `spans` are there for every stage that was worked on, and `shared_with` names jobs that took a

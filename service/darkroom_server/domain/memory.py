@@ -47,7 +47,7 @@ class MemoryProfile:
     channels_last: bool = False
 
     def names(self) -> tuple[str, ...]:
-        """What of it changes pixels, for fingerprints."""
+        """The settings that change pixels, for fingerprints."""
         names = []
         if self.quantization is not None:
             names.append("-".join((self.quantization.value, *self.quantized_parts)))

@@ -1,7 +1,7 @@
 """Which pipelines without a family can be run whole, for which tasks, and why others cannot. Pure.
 
-A class is judged by what its `__call__` takes and gives. What signatures do not tell stands in the
-tables below; a test builds a pipeline of every class and holds them to what it then does.
+A class is classified by the arguments and results of its `__call__`. What signatures do not show is
+in the tables below; a test builds a pipeline of every class and compares.
 """
 
 from __future__ import annotations

@@ -63,7 +63,7 @@ class ActiveJob:
 
     @property
     def is_suspected(self) -> bool:
-        """Whether workers died of this so often that it is held to be the cause."""
+        """Whether so many workers died during it that it counts as the cause."""
         return self.attempt_count >= MAX_JOB_ATTEMPTS or self.death_count >= MAX_JOB_DEATHS
 
     def saved(self, one: SavedImage) -> None:
@@ -81,7 +81,7 @@ class ActiveJob:
         self.has_advanced = True
 
     def left_behind(self) -> list[SavedImage]:
-        """What the worker had kept; told once."""
+        """What the worker had kept; returned once."""
         left, self._saved = list(self._saved.values()), {}
         return left
 
@@ -105,7 +105,7 @@ class ActiveJob:
         )
 
     def completed(self, told: JobCompleted, now_s: float) -> JobCompleted:
-        """What a worker told of it, with the time that passed before it was given it."""
+        """The worker's event, with the time before the worker got the job added."""
         before_s = self.given_s - self.admitted_s
         timings = replace(
             told.timings,

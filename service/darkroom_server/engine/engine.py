@@ -57,10 +57,10 @@ class EngineOptions:
     """Where the models are, and how many threads each worker computes with, by worker count.
 
     A worker keeps up to `prompt_cache_bytes` of prompt embeddings, and up to `checkpoint_bytes` of
-    pictures on their way for the one that follows it when it dies. One that is silent for
-    `hang_limit_s` with work in hand is ended; 0: never. `aliases` are names by which models may be
-    asked for besides their own, and `default_model` is what a request gets that names none.
-    Without `memory` it is not looked whether models fit into it.
+    unfinished images for its successor if it dies. A worker that has work and is silent for
+    `hang_limit_s` is ended; 0: never. `aliases` are names by which models may be
+    requested besides their own, and `default_model` is for requests that name none.
+    Without `memory` it is not checked whether models fit into memory.
     Up to `undelivered_bytes` of results wait to be read, half of it for one call. `make_slots`:
     what runs jobs where that is not workers of this machine.
     """
@@ -101,7 +101,7 @@ class Session:
         self._stream: JobStream | None = None
 
     def require_room(self) -> None:
-        """Raises what `submit` would, as far as it can be told before the request is looked at.
+        """Raises what `submit` would, as far as it is known without the request.
 
         Saves decoding the images of a request that is going to be refused.
         """
@@ -173,7 +173,7 @@ class Session:
         return self._stream.progress if self._stream is not None else (0, 0)
 
     def close(self, reason: Draining | None = None) -> None:
-        """Stops the work, if any is left; with a reason, the reader of `events` is told it."""
+        """Stops the work, if any is left; a reason is raised for the reader of `events`."""
         self._supervisor.cancel(self.job_id)
         if self._stream is None:
             return
@@ -302,7 +302,7 @@ class Engine:
         return tuple(pid for one in self._manager.supervisors() for pid in one.worker_pids)
 
     def active_jobs(self) -> Iterator[tuple[ActiveJob, WorkerStats]]:
-        """The jobs that workers have, each with what its worker told last."""
+        """The jobs that workers have, each with its worker's last event."""
         return (each for one in self._manager.supervisors() for each in one.active_jobs)
 
     def counts(self) -> tuple[int, int]:

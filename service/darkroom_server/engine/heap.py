@@ -1,9 +1,9 @@
 """Gives memory that the process has freed back to the system.
 
-glibc keeps what it got, in the arena of each thread, for as long as anything above it is in use;
-after a rush that is most of what the rush took. And calls that failed hold their requests by the
-frames of their errors until Python looks for such circles, which it does when it works, not when it
-has worked.
+glibc keeps freed memory in the arena of each thread for as long as anything above it is in use;
+after a load peak that is most of the peak. And calls that failed hold their requests by the frames
+of their errors until Python's garbage collection runs, which happens while it works, not when it is
+idle.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _STATM = Path("/proc/self/statm")
 
 
 def resident_bytes() -> int:
-    """What the process has of the machine's memory; 0 where nobody tells."""
+    """Resident memory of the process; 0 where it is unknown."""
     try:
         return int(_STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:
@@ -58,7 +58,7 @@ class Heap:
 
 
 async def keep_trimmed() -> None:
-    """For ever; returns where it cannot be done."""
+    """Trims periodically, and never returns unless that is not possible here."""
     trim = malloc_trim()
     if trim is None:
         return

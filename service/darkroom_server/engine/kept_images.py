@@ -12,7 +12,7 @@ from darkroom_server.worker.messages import ImagesSaved, KeptImage, SavedImage, 
 
 
 class KeptImages:
-    """Memory of so many bytes, which a worker writes to, and what is told of it.
+    """Shared memory of so many bytes that a worker writes to, and its index.
 
     What a dead worker had there is read before the next one writes over it, and then belongs to
     the jobs; at most as much again.

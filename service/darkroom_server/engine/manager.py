@@ -82,10 +82,10 @@ class Manager:
         moved: Mapping[str, MovedLabels] | None = None,
         reload: Iterable[tuple[str, int]] = (),
     ) -> None:
-        """Takes what should be loaded now, and begins whatever follows of it.
+        """Takes the versions that should be loaded, and begins the loads and unloads that are due.
 
         `moved` are the labels that requests moved, as before if None. Models and versions of
-        `reload` are loaded anew, and those that are configured otherwise than before.
+        `reload` are loaded again, and so are those whose configuration has changed.
         """
         self.scan = scan
         if moved is not None:
@@ -290,7 +290,7 @@ class Manager:
         return tuple(live[edition] for edition in editions if edition in live)
 
     def live(self, name: str) -> tuple[Supervisor, ...]:
-        """What has been told to load and not yet to leave."""
+        """Editions whose load has begun and whose unload has not."""
         return tuple(self._live.get(name, {}).values())
 
     def leaving(self, name: str, numbers: Iterable[int]) -> dict[Supervisor, asyncio.Task[None]]:

@@ -29,7 +29,7 @@ class MemoryProbe(Protocol):
         ...
 
     def available_bytes(self, device: Device) -> int | None:
-        """Memory that is left on a device; None when it cannot be told."""
+        """Free memory of a device; None when it is unknown."""
         ...
 
     def held_bytes(self, pids: Iterable[int], device: Device = None) -> int:

@@ -46,11 +46,11 @@ _Result = TypeVar("_Result")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ControlOptions:
-    """Who says what is loaded.
+    """What decides which versions are loaded.
 
-    With `is_explicit` nothing is loaded but `load_models` at the start, what `state_file` says was
-    loaded when the server stopped, and what requests ask for. The repository is looked at again
-    every `poll_s`; 0: only at start. Files that have not stood still for `settle_s` are not loaded.
+    With `is_explicit`, only `load_models` are loaded at the start, those that `state_file` lists
+    from the last run, and those that requests load. The repository is scanned every
+    `poll_s`; 0: only at the start. Files that changed within the last `settle_s` are not loaded.
     """
 
     is_explicit: bool = False
@@ -69,7 +69,7 @@ class LoadReport:
 
 
 class ModelControl:
-    """Tells the manager what should be loaded, and answers those who ask for it."""
+    """Passes on to the manager what should be loaded, and answers load and unload requests."""
 
     def __init__(
         self, options: ControlOptions, repository: Repository, manager: Manager, gate: MemoryGate
@@ -105,7 +105,7 @@ class ModelControl:
         await self._begun.wait()
 
     async def watch(self) -> None:
-        """Looks again and again, or until nothing is being written any more."""
+        """Scans repeatedly, or until no file is being written any more."""
         poll_s = self._options.poll_s
         while poll_s or self._desired.scan.is_unfinished:
             await asyncio.sleep(poll_s or max(self._options.settle_s, MIN_PAUSE_S))

@@ -12,7 +12,7 @@ from darkroom_server.engine.worker_slot import SLICE_COUNT
 class Moving:
     """Jobs that lost their slot, in order. `place` finds another for one, or ends it.
 
-    `place` is also told why the slot was lost.
+    `place` also gets the reason why the slot was lost.
     """
 
     def __init__(self, place: Callable[[ActiveJob, str], None]) -> None:

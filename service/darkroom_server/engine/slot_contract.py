@@ -12,7 +12,7 @@ from darkroom_server.worker.messages import WorkerStats
 
 
 class SlotOwner(Protocol):
-    """Whom a slot tells what happens to it."""
+    """Gets a slot's notifications."""
 
     def slot_changed(self, slot: ServingSlot) -> None:
         """Its state is another."""
@@ -24,7 +24,7 @@ class SlotOwner(Protocol):
 class ServingSlot(Protocol):
     """Runs the jobs of one version. Loop-bound.
 
-    `message`: why, when RESTARTING or FAILED. `stats`: what was told last. `dtype`, `made_by`: what
+    `message`: why, when RESTARTING or FAILED. `stats`: as reported last. `dtype`, `made_by`: what
     is computed in, and the libraries and device that compute, once loaded.
     """
 

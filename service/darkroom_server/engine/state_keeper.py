@@ -21,7 +21,7 @@ class StateKeeper:
         self._writing = asyncio.Lock()
 
     async def read(self) -> SavedState:
-        """What was saved last; a file that holds no state is told of and kept aside.
+        """What was saved last; a file without a valid state is logged and renamed.
 
         Raises OSError for one that is there and cannot be read: starting without it would lose it.
         """

@@ -133,7 +133,7 @@ class Supervisor:
 
     @property
     def stats(self) -> tuple[WorkerStats, ...]:
-        """What the workers told last of what they have done."""
+        """The workers' last statistics."""
         return tuple(slot.stats for slot in self._slots)
 
     def _look(self) -> VersionLook:
@@ -151,7 +151,7 @@ class Supervisor:
 
     @property
     def active_jobs(self) -> Iterator[tuple[ActiveJob, WorkerStats]]:
-        """The jobs that workers have, each with what its worker told last."""
+        """The jobs that workers have, each with its worker's last event."""
         return ((active, slot.stats) for slot in self._slots for active in slot.jobs.values())
 
     @property
@@ -276,7 +276,7 @@ class Supervisor:
     def submit(self, job: Job, *, is_promised: bool = False) -> JobStream:
         """Admits a job, or raises QueueFull, ModelUnavailable or DeadlineExceeded.
 
-        `is_promised`: its caller was told elsewhere that it is accepted.
+        `is_promised`: its caller already has its `accepted` event.
         """
         self.require_room()
         now_s = time.monotonic()

@@ -1,4 +1,4 @@
-"""What the workers of one version do, as the metrics tell it. Loop-bound."""
+"""The metrics of the workers of one version. Loop-bound."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class VersionLook:
 class VersionMetrics:
     """The metrics of one version. Counters go on where a dead worker's ended.
 
-    `look` is asked before each scrape how the version is doing.
+    `look` gives the state of the version before each scrape.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class VersionMetrics:
         self._metrics.add(metric, labels, value - known)
 
     def job_told(self, active: ActiveJob, event: JobEvent, now_s: float) -> None:
-        """Books what a worker tells of a job, before the job itself takes note of it."""
+        """Counts a worker's event of a job, before the job itself notes it."""
         waited_s = now_s - active.admitted_s
         match event:
             case JobQueued(estimated_s=estimated_s):
@@ -169,7 +169,7 @@ class VersionMetrics:
         self._metrics.count(WORKER_RESTARTS, self._labels)
 
     def worker_told(self, slot: int, stats: WorkerStats) -> None:
-        """Books what the slot's present worker has done since it last told."""
+        """Counts what the slot's present worker has done since its last report."""
         told, self._told[slot] = self._told.get(slot, WorkerStats()), stats
         self._observe_new(STEP_ROWS, stats.step_count_by_rows, told.step_count_by_rows)
         self._observe_new(STEP_SECONDS, stats.step_count_by_s, told.step_count_by_s)

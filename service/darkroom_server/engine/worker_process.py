@@ -122,7 +122,7 @@ class WorkerProcess:
             self._loop.call_soon_threadsafe(function, *args)
 
     def send(self, command: Command) -> None:
-        """Queues a command; lost silently when the worker is gone, which `on_exit` tells."""
+        """Queues a command; dropped when the worker has exited, for which `on_exit` is called."""
         if not self._stopped:
             told("command to a worker", self._writer.submit(self._write, command))
 
@@ -136,7 +136,7 @@ class WorkerProcess:
             return
 
     def kill(self) -> None:
-        """Ends the process at once; `on_exit` tells when it has gone."""
+        """Kills the process; `on_exit` is called when it has exited."""
         process, reader = self._process, self._reader
         if process is None:
             return

@@ -1,4 +1,4 @@
-"""Every HTTP call has a caller: let in by its key, and told how the key stands."""
+"""Authenticates every HTTP call by its key, and reports the key's limits in headers."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ _RENDERS: tuple[tuple[re.Pattern[str], Render], ...] = (
 class Authentication:
     """Middleware: finds the key and counts the request, before a byte of the body is read.
 
-    Remote procedure calls are left to their interceptor, which knows how they tell errors.
+    RPCs are left to their interceptor, which has their error format.
     """
 
     def __init__(self, app: ASGIApp, gate: Gate) -> None:
@@ -102,7 +102,7 @@ def is_rpc(path: str) -> bool:
 
 
 def connection_of(scope: Scope) -> str:
-    """The connection that a call comes over, as a name; empty where the server does not tell."""
+    """The connection that a call comes over, as a name; empty where it is unknown."""
     client = scope.get("client")
     return "" if client is None else f"{client[0]}:{client[1]}"
 
@@ -126,7 +126,7 @@ def refused(path: str, error: DarkroomError) -> Response:
 
 
 def render_of(path: str) -> Render:
-    """How errors look at the path."""
+    """The error format of the path."""
     found = (render for beginning, render in _RENDERS if beginning.match(path))
     return next(found, huggingface.render)
 

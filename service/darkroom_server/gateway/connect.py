@@ -103,7 +103,7 @@ def add_connect(app: FastAPI, servicers: Servicers, metrics: Metrics, gate: Gate
 
 
 def render(problem: Problem) -> dict[str, Any]:
-    """The body of an error that the library has not told, as Connect's clients read it."""
+    """The body of an error that is not the library's, as Connect's clients read it."""
     return {"code": problem.code.lower(), "message": problem.message}
 
 

@@ -1,4 +1,4 @@
-"""Gzip as Connect's clients send it, which the Python one does unless it is told otherwise."""
+"""Gzip as Connect's clients send it, which the Python client does by default."""
 
 from __future__ import annotations
 

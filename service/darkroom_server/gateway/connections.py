@@ -1,7 +1,7 @@
-"""HTTP connections: so many at most, and none that keeps its place without asking for something.
+"""HTTP connections: a maximum number, and time limits for connections without a complete request.
 
-What uvicorn has of limits looks at requests that have arrived; a caller that says nothing, or its
-request's head letter by letter, is only seen here. Bound to the event loop.
+uvicorn's limits apply to requests that have arrived; a client that sends nothing, or the head of
+its request very slowly, is only handled here. Bound to the event loop.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ class HttpConnection(H11Protocol):
         return is_answered and now_s - self.since_s > LINGER_S
 
     def cut_off(self) -> None:
-        """Closes it; who had begun to ask is told that it was too late."""
+        """Closes it; a client that had begun a request gets an error first."""
         if self.is_idle and self.conn.trailing_data[0]:
             self.transport.write(_LATE)
             self.transport.close()

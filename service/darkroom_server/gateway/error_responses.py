@@ -1,4 +1,4 @@
-"""Errors as HTTP answers: the table of `wire/status.py`, told in each dialect's shape."""
+"""Errors as HTTP answers: the table of `wire/status.py` in each dialect's format."""
 
 from __future__ import annotations
 
@@ -104,13 +104,13 @@ def words_of(error: DarkroomError) -> str:
 
 
 def internal_problem(request_id: str) -> Problem:
-    """The problem of a bug: says nothing but the id to look for in the logs."""
+    """The problem of an unexpected error: contains only the id to find in the logs."""
     text = f"the server failed on this request; its logs have the cause under id {request_id}"
     return Problem(http_status=500, code="INTERNAL", reason=INTERNAL_REASON, text=text)
 
 
 def refusal(problem: Problem, render: Render) -> Response:
-    """The answer, with what tells clients whether and when to try again."""
+    """The response, with headers that say whether and when to retry."""
     return JSONResponse(
         render(problem), status_code=problem.http_status, headers=refusal_headers(problem)
     )

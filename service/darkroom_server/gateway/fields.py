@@ -105,7 +105,7 @@ class Fields:
             self._values[field], self.written[field] = value, name
 
     def ignore(self, *fields: str) -> None:
-        """Notes of each that it was asked for in vain; false asks for nothing."""
+        """Notes each that was set and has no effect; false counts as not set."""
         asked = [field for field in fields if self.raw(field) not in (None, "false")]
         self.ignored[:0] = [self.name(field) for field in asked if self.raw(field) is not False]
 

@@ -24,7 +24,7 @@ from darkroom_server.wire.generation import Told, generation_events
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """A request that was admitted, and what will be told of it; closing `told` cancels it."""
+    """A request that was admitted, and its events; closing `told` cancels it."""
 
     accepted: GenerationEvent.Accepted
     told: AsyncGenerator[Told, None]

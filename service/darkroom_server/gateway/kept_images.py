@@ -40,8 +40,8 @@ class _Album:
 class KeptImages:
     """The images, oldest first. Whoever knows a name may have what is under it.
 
-    `public_url` is where callers reach this server; None: where the request at hand has. `now`
-    gives seconds by a clock that nobody sets.
+    `public_url` is where callers reach this server; None: the address of the present request. `now`
+    gives seconds of a monotonic clock.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class KeptImages:
 
 
 def files_router(kept: KeptImages, render: Render) -> APIRouter:
-    """The route that the addresses lead to; `render` is how it tells errors."""
+    """The route of these addresses; `render` gives its error format."""
     router = APIRouter(tags=["files"])
 
     @router.get("/files/{name}")

@@ -1,9 +1,9 @@
 """Pages of other sites, which a browser on this machine may hold: they are served nothing.
 
-Without keys whoever reaches the port is served, and a browser reaches it for every page that is
-open in it. It says for whose page (`origin`, `sec-fetch-site`), and by which name it was told to
-call (`host`): a name that is not this machine's is one whose owner has pointed it here, so that the
-page passes for one of ours.
+Without keys everybody who reaches the port is served, and a browser reaches it for every page that
+is open in it. It sends the page's origin (`origin`, `sec-fetch-site`) and the host name of the URL
+(`host`): a name that is not this machine's may be one whose owner made it resolve to this machine
+(DNS rebinding), so that the page seems to be ours.
 """
 
 from __future__ import annotations

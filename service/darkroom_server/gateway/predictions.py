@@ -25,7 +25,7 @@ MAX_PREDICTION_COUNT = 1000
 
 
 class PredictionStatus(enum.Enum):
-    """Where a prediction stands; the value is what callers are told."""
+    """State of a prediction; the value is its name for callers."""
 
     PROCESSING = "processing"
     SUCCEEDED = "succeeded"
@@ -66,7 +66,7 @@ class Prediction:
         return self.status is not PredictionStatus.PROCESSING
 
     def note(self, happened: JobEvent | None) -> None:
-        """Takes in what is told of its request."""
+        """Takes an event of its request."""
         if isinstance(happened, JobImage):
             self.images.append(happened)
         elif isinstance(happened, JobCompleted):

@@ -72,7 +72,7 @@ class Manner:
 async def read_request(
     fields: Fields, manner: Manner, tasks: frozenset[Task], pictures: Pictures
 ) -> tuple[ModelRef, ImageRequest]:
-    """The model asked for and what is asked of it; images are looked at off the loop.
+    """The model and the request; images are decoded off the event loop.
 
     `tasks` are those of the model. Raises FieldError, naming fields as `darkroom.v1` does or as the
     caller did.

@@ -69,7 +69,7 @@ _EXPOSED_HEADERS = (
 class HttpOptions:
     """How the edge listens. Port 0 takes any free one.
 
-    `grpc_port` is where gRPC listens, which the playground tells. `cors_origins` are the origins
+    `grpc_port` is where gRPC listens, which the playground shows. `cors_origins` are the origins
     whose pages may call it; `*` is every one. `allowed_hosts` are names that it may be called by
     besides those of this machine, `max_connection_count` is how many connections may be open.
     `public_url` is where callers reach it, None: by the address that each call has.
@@ -253,7 +253,7 @@ def _add_layers(
 
 
 def image_router(engine: Engine, pictures: Pictures, public_url: str | None = None) -> APIRouter:
-    """Every route that makes images or tells of models."""
+    """Every route that makes images or describes models."""
     maker = ImageMaker(engine, pictures)
     # Half as much again as may wait to be read.
     kept = KeptImages(public_url, max_bytes=engine.undelivered.max_bytes // 2)

@@ -1,4 +1,4 @@
-"""Addresses and methods that are not served, told as the dialect at the address tells errors."""
+"""Addresses and methods that are not served: errors in the format of the address's dialect."""
 
 from __future__ import annotations
 

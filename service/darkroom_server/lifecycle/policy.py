@@ -12,7 +12,7 @@ from darkroom_server.domain.models import UpdatePolicy, VersionState
 class Edition:
     """A version with certain files in it: another digest is another edition.
 
-    `reload_count`: how often it was told to be loaded anew with the same files.
+    `reload_count`: how often a reload of the same files was requested.
     """
 
     version: int
@@ -22,7 +22,7 @@ class Edition:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Live:
-    """An edition that has been told to load and not yet to leave."""
+    """An edition whose load has begun and whose unload has not."""
 
     edition: Edition
     state: VersionState

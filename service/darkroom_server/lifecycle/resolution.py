@@ -1,4 +1,4 @@
-"""Which model and version a request means. Pure: looks at a scan and nothing else."""
+"""Which model and version a request means. Pure: depends on the scan only."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ _Percent = Annotated[float, Field(ge=0, le=100)]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SavedState:
-    """What a server was told. `loads`: versions by model, none for a model that was unloaded."""
+    """Requested loads and labels. `loads`: versions by model, none where it was unloaded."""
 
     loads: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     labels: Mapping[str, MovedLabels] = field(default_factory=dict)

@@ -17,7 +17,7 @@ _SECOND_ORDER = ("Heun", "KDPM2", "DPMSolverSDE")
 def without_effect(
     request: ImageRequest, spec: ImageSpec, strength: float, model: ModelInfo
 ) -> tuple[Notice, ...]:
-    """A notice for each; those that never change anything of the model are told elsewhere."""
+    """A notice for each, except for parameters that never have an effect on the model."""
     return tuple(
         Notice(NoticeReason.PARAMETER_WITHOUT_EFFECT, f"{field} has no effect {why}", field)
         for field, why in (*_of_guidance(request, spec, model), *_of_steps(spec, strength, model))

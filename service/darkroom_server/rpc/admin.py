@@ -1,4 +1,4 @@
-"""A port for whoever looks into the server from its own machine: channelz, health, reflection."""
+"""A port for inspection from the same machine: channelz, health, reflection."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ Run: TypeAlias = "Callable[[pb.ModelInferRequest], AsyncGenerator[pb.ModelInferR
 
 
 class InferenceStream:
-    """The requests of one stream. An error of one is told in its place, and ends no other.
+    """The requests of one stream. An error of one is its response, and does not end the others.
 
     With `ends_on_error` it ends the stream with its status instead.
     """

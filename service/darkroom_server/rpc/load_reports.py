@@ -1,4 +1,4 @@
-"""What balancers are told of the load, by ORCA: with each call, and beside calls. Loop-bound."""
+"""Load reports for balancers, by ORCA: with each call, and out of band. Loop-bound."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Request messages on their way in: each has a time limit, and few that take long are let come.
+"""Receives request messages: each has a time limit, and few slow ones are received at a time.
 
-gRPC tells of a message only when all of it has arrived, and holds what has until then. So one that
-is not there at once counts as the largest that is taken. Bound to the event loop.
+gRPC delivers a message only when it has arrived completely, and buffers it until then. So one that
+is not there immediately counts as one of the largest size allowed. Bound to the event loop.
 """
 
 from __future__ import annotations

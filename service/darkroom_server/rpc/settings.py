@@ -1,4 +1,4 @@
-"""How gRPC connections are kept, and what looks into them: settings that `config.py` has too."""
+"""Settings of gRPC connections and of their inspection, which `config.py` has too."""
 
 from __future__ import annotations
 

@@ -47,10 +47,10 @@ class Admission:
 def decide(
     job: Job, forecast: Forecast | None, now_s: float, *, is_idle: bool, is_accepted: bool = False
 ) -> Admission | DarkroomError:
-    """Takes a job in, or says why not.
+    """Admits a job, or gives the reason why not.
 
-    `forecast` None: nothing is known of what its steps cost, so nothing is promised or refused.
-    `is_accepted`: its caller was told that it is; it is not turned away for others' sake.
+    `forecast` None: the cost of its steps is unknown, so nothing is promised or refused.
+    `is_accepted`: its caller has its `accepted` event; it is not refused in favour of others.
     """
     if forecast is None:
         return Admission()

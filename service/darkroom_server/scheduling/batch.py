@@ -54,7 +54,7 @@ def filled(
 ) -> Batch:
     """Images of the lead's group, in the order given, as far as there is room.
 
-    Some that do not fit are looked past. With `chosen` the batch has so many images of each of
+    Some that do not fit are skipped. With `chosen` the batch has so many images of each of
     these, and others only as far as they make it take no more than `spare_s` longer.
     """
     key = lead.shape.key

@@ -66,7 +66,7 @@ class FairTurns(Generic[Key]):
         return self._had_s[key] - self._order[0][0]
 
     def charge(self, key: Key, duration_s: float, *, most_owed_s: float = 0.0) -> None:
-        """Books time given to a key; it is in debt for that, or for `most_owed_s`, at most."""
+        """Charges a key for device time; its debt is at most that time or `most_owed_s`."""
         if key not in self._numbers:
             # Its work ended before it was booked.
             if self._order:

@@ -55,7 +55,7 @@ class Arrival:
 
 @dataclass(slots=True)
 class RecentArrivals:
-    """What came lately, and so may be expected to go on coming."""
+    """Recent arrivals, from which the rate of future ones is estimated."""
 
     _recent: deque[Arrival] = field(default_factory=lambda: deque(maxlen=RECENT_COUNT))
 
@@ -66,13 +66,13 @@ class RecentArrivals:
     def delayed_s(
         self, done_s: float, *, now_s: float, place_s: float, priority: Priority = Priority.NORMAL
     ) -> float:
-        """Seconds until a job is done that would be in `done_s`, were nothing else to come.
+        """Seconds until a job is done that would be in `done_s`, if nothing else arrived.
 
-        `place_s`: the time by which it is ordered; what comes with an earlier one overtakes it, as
-        all does that is of a higher `priority`, and nothing of a lower one.
+        `place_s`: the time by which it is ordered; arrivals with an earlier one overtake it, and
+        so does every higher `priority`, but no lower one.
         Solves `t = done_s + work that overtakes it within t`: each kind of arrival overtakes it
-        until `t`, or until its own place would be behind. What came lately is expected for as long
-        as it has been seen: a burst of seconds does not fill five minutes.
+        until `t`, or until its own place would be behind. Recent arrivals are expected to
+        continue for as long as they have been observed: a burst of seconds is not extended.
         """
         if len(self._recent) < LEAST_COUNT:
             return done_s
@@ -105,7 +105,7 @@ class RecentArrivals:
 
 @dataclass(slots=True)
 class RecentDemand:
-    """What was asked for lately, taken in or not: higher priorities may ask for as much again."""
+    """Recent demand, admitted or refused: the reserve for higher priorities is as large."""
 
     _asked: deque[tuple[float, Priority, float]] = field(default_factory=deque)
     _work_s: dict[Priority, float] = field(default_factory=lambda: dict.fromkeys(Priority, 0.0))

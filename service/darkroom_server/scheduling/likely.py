@@ -1,13 +1,13 @@
-"""By when a job will likely be done: a bound beside its estimate, which nine of ten jobs keep.
+"""A bound on when a job will be done, in addition to its estimate: nine of ten jobs meet it.
 
-An estimate is off by what comes after it, and by how much is learnt from those that were told
-before: the bound is the estimate times what the time was of it, at a level of the recent ones. The
-level itself follows what becomes of the bounds, up after each that was broken and down after each
-that was kept, in proportions that stand still where one of ten is broken; so it also holds while
-the load changes, when the recent ones tell too little (adaptive conformal inference; Gibbs and
-Candès, 2021). A bound counts as broken when its time is up, not only when its job is done.
+The error of an estimate depends on what arrives after it. The bound is the estimate multiplied by a
+quantile of the recent ratios of actual to estimated time. The quantile's level rises after each
+bound that was exceeded and falls after each that was met, in proportions that balance where one of
+ten is exceeded; so the bound also holds while the load changes and recent ratios are not enough
+(adaptive conformal inference; Gibbs and Candès, 2021). A bound counts as exceeded when its time has
+passed, not only when its job is done.
 
-Jobs that begin at once are told apart from those that wait. Pure: times come in as arguments.
+Jobs that begin immediately and jobs that wait have separate ratios. Pure: times are arguments.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class _Kind:
         return max(1.0, self.ordered[place])
 
     def note(self, ratio: float) -> None:
-        """A job was done in so many times what was told."""
+        """Notes the ratio of a job's actual time to its estimate."""
         ratio = min(ratio, LARGEST_RATIO)
         self.recent.append(ratio)
         bisect.insort(self.ordered, ratio)
@@ -67,7 +67,7 @@ class _Told:
 
 @dataclass(slots=True)
 class LikelyBounds:
-    """The bounds of one worker's jobs, of which each is told one when it comes."""
+    """The bounds of one worker's jobs; each job gets one when it arrives."""
 
     _kinds: dict[bool, _Kind] = field(default_factory=lambda: {True: _Kind(), False: _Kind()})
     _told: dict[str, _Told] = field(default_factory=dict)

@@ -12,7 +12,7 @@ from darkroom_server.scheduling.step_costs import StepCosts
 
 
 class Paces:
-    """Found anew whenever the costs, or what steps share, have changed; `changed` is told of it."""
+    """Recomputed when the costs, or what steps share, have changed; `changed` is called then."""
 
     def __init__(
         self, costs: StepCosts, shared: SharedRows, *, changed: Callable[[], None]

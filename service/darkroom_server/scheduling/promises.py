@@ -96,7 +96,7 @@ _END: Rank = (math.inf, math.inf)
 
 
 class Promises:
-    """The promised jobs of a batcher. `pace_of` tells how fast a shape goes now."""
+    """The promised jobs of a batcher. `pace_of` gives the present speed of a shape."""
 
     def __init__(self, pace_of: Callable[[Shape], Pace]) -> None:
         self._pace_of = pace_of

@@ -1,7 +1,7 @@
-"""The jobs that wait or run, in every order in which they are looked for.
+"""The jobs that wait or run, indexed by every order that is needed.
 
-By rank over all, for places; by group, for what may share a step; and by priority, caller and
-group, for whose turn it is. Each verb costs a few searches, however many jobs there are.
+By rank over all, for queue positions; by group, for sharing a step; and by priority, caller and
+group, for fairness. Each operation costs a few searches, however many jobs there are.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ class JobQueue:
         owner.lines[entry.group].touch(entry)
 
     def charge(self, entry: Entry, duration_s: float, *, most_owed_s: float) -> None:
-        """Books device time with a job's caller, and with the group among the caller's others."""
+        """Charges device time to a job's caller, and to the group among the caller's groups."""
         level = self._levels[entry.job.spec.priority]
         level.turns.charge(entry.job.caller, duration_s, most_owed_s=most_owed_s)
         owner = level.callers.get(entry.job.caller)

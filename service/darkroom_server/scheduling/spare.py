@@ -24,7 +24,7 @@ class _Kept:
 
 
 class Spare:
-    """The last outlook, for as long as it holds. `look` plays the promises from a time on."""
+    """The last simulation, while it is valid. `look` simulates the promises from a time on."""
 
     def __init__(self, look: Callable[[float], tuple[Outlook, float]]) -> None:
         self._look = look
@@ -46,7 +46,7 @@ class Spare:
         return kept.outlook, kept.spare_s - (now_s - kept.at_s) + kept.progress_s
 
     def book(self, image_counts: Mapping[str, int], least_s: Callable[[Outlook], float]) -> None:
-        """Books a step of so many images by job: one that they needed, or that they had to spare.
+        """Accounts for a step, by images of each job: a step that they needed, or could spare.
 
         `least_s` is what the step that they needed takes.
         """

@@ -130,7 +130,7 @@ class StepBatcher:
                 self._spare.forget()
 
     def expired(self, now_s: float) -> tuple[Job, ...]:
-        """Jobs whose deadline has passed; told once."""
+        """Jobs whose deadline has passed; each is returned once."""
         late = []
         while self._deadlines and self._deadlines[0][0] <= now_s:
             _, job_id = heapq.heappop(self._deadlines)
@@ -219,10 +219,10 @@ class StepBatcher:
     def commit(
         self, batch: Batch, finished: Sequence[Step], duration_s: float, *, learns: bool = True
     ) -> None:
-        """Books a batch that was run, and drops the images that it finished.
+        """Accounts for a batch that was run, and removes the images that it finished.
 
-        `learns` False: its duration tells nothing of the key's cost: it did not run whole, or was
-        the first of its shape.
+        `learns` False: its duration is no measure of the key's cost: it did not run completely, or
+        was the first of its shape.
         """
         self._spare.book(Counter(step.job_id for step in batch.steps), self._needed_s)
         self._promises.changed()

@@ -162,19 +162,19 @@ class StepCosts:
         return sum(self._besides_s.get(key, {}).values())
 
     def step_s(self, key: Hashable, row_count: int) -> float:
-        """Seconds of a step; a straight line between what is known, in proportion beyond.
+        """Seconds of a step: interpolated between measured rows, in proportion beyond them.
 
-        Fewer rows never take longer than more: where few are dear by themselves, and more are not,
-        more are taken to be as dear. What is told by it is rather too long than too short.
+        Fewer rows never take longer than more: where few rows were measured as slower than more
+        rows, the more are assumed to be as slow. It errs towards too long.
         """
         curve = self._rising_s.get(key)
         return _read(curve, row_count) if curve else self.unit_s * row_count
 
     def least_step_s(self, key: Hashable, row_count: int) -> float:
-        """Seconds of a step, and no more than what more rows were seen to take.
+        """Seconds of a step, at most those that were measured for more rows.
 
-        Against this it is held what more rows would add: few that were disturbed must not make them
-        look free.
+        The cost of additional rows is compared with this: a disturbed measurement of few rows must
+        not make them seem free.
         """
         more_s = (
             duration_s

@@ -150,7 +150,7 @@ class WindowBatcher:
             del self._groups[entry.group]
 
     def expired(self, now_s: float) -> tuple[Job, ...]:
-        """Jobs whose deadline has passed; told once."""
+        """Jobs whose deadline has passed; each is returned once."""
         late = []
         while self._deadlines and self._deadlines[0][0] <= now_s:
             _, job_id = heapq.heappop(self._deadlines)
@@ -159,9 +159,9 @@ class WindowBatcher:
         return tuple(late)
 
     def timed_out(self, now_s: float) -> tuple[Job, ...]:
-        """Jobs that have waited too long and are to be turned away; told once.
+        """Jobs that have waited too long and are to be refused; each is returned once.
 
-        Those that are to be delayed instead are put behind the others of their level.
+        Those that are to be delayed instead move behind the others of their level.
         """
         rejected = []
         while self._timeouts and self._timeouts[0][0] <= now_s:

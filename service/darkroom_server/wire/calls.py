@@ -146,7 +146,7 @@ def current_call() -> CallNotes:
 
 
 def note_request(notes: CallNotes, spec: ImageSpec) -> None:
-    """Notes what a request asks for, as far as logs may tell."""
+    """Notes the request's parameters that logs may contain."""
     seeds = [str(seed) for seed in spec.seeds[:MAX_LOGGED_SEEDS]]
     notes.seeds = ",".join(seeds)
     if logs_prompts():
@@ -173,7 +173,7 @@ class Failure:
 
 
 def failure_of(error: Exception, call_id: str, log: Any) -> Failure:
-    """What the caller of a remote procedure is told of the error; bugs are logged, and only there.
+    """The status of an RPC that raised the error; unexpected errors are only logged.
 
     `call_id` is the call's id. Called where the error is handled, as `log_bug` is.
     """

@@ -34,7 +34,7 @@ async def generation_events(
     deadline_s: float | None,
     is_collected: bool = False,
 ) -> AsyncGenerator[Told, None]:
-    """Admits a request and tells of it until it ends; closing the generator cancels the job.
+    """Admits a request and yields its events until it ends; closing it cancels the job.
 
     Nothing is yielded before admission is decided: a client may retry only until then.
     `deadline_s` is on the monotonic clock; images of what `is_collected` are kept until the end.

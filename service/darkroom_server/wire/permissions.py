@@ -28,8 +28,8 @@ def let_in(gate: Gate, method: str, authorization: str | None, *, connection: st
 
 
 async def count_call(method: str) -> None:
-    """Counts a call that asks for images, before its message is looked at: also one that turns out
-    to be invalid counts. The caller has been let in. Raises RateLimited, LimitsUnavailable.
+    """Counts a call that requests images, before its message is parsed: invalid calls count, too.
+    The caller has been authenticated. Raises RateLimited, LimitsUnavailable.
     """
     # Of a stream each request counts, when it comes.
     if method.startswith(_IMAGES) or method == _INFERENCE + "ModelInfer":

@@ -106,7 +106,7 @@ def status_of(error: DarkroomError, request_id: str) -> status_pb2.Status:
 
 
 def internal_status(request_id: str) -> status_pb2.Status:
-    """The status of a bug: says nothing but the id to look for in the logs."""
+    """The status of an unexpected error: contains only the id to find in the logs."""
     return _status(
         grpc.StatusCode.INTERNAL,
         f"the server failed on this request; its logs have the cause under id {request_id}",

@@ -43,7 +43,7 @@ def events_router(engine: Engine, pictures: Pictures) -> APIRouter:
 
     @router.get("/models")
     async def models() -> Response:
-        """Every model with its parameters, limits and defaults, as ListModels tells them."""
+        """Every model with its parameters, limits and defaults, as in ListModels."""
         found = sorted(engine.list_models(), key=lambda status: status.model.name)
         message = ListModelsResponse(models=[model_message(status) for status in found])
         return JSONResponse(json_format.MessageToDict(message))

@@ -1,4 +1,4 @@
-"""What fal's clients send and are told, whichever way they call."""
+"""What fal's clients send and receive, for every way of calling."""
 
 from __future__ import annotations
 

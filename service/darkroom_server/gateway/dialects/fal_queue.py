@@ -1,4 +1,4 @@
-"""fal's queue: a request is handed in, looked after or followed, fetched or cancelled.
+"""fal's queue: a request is submitted, polled or streamed, fetched or cancelled.
 
 A request is for the queue by its address: below `/queue`, at a host that begins with `queue.`, or
 with `_subdomain=queue`, as Hugging Face's router writes it.

@@ -110,7 +110,7 @@ def _completed(image: JobImage) -> dict[str, Any]:
 
 
 def look(image: JobImage) -> dict[str, Any]:
-    """What clients are told of an image besides its bytes."""
+    """The fields of an image besides its bytes."""
     return _look(image.format, image.width_px, image.height_px)
 
 
