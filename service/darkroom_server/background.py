@@ -46,7 +46,7 @@ def begin(
 
 
 def keep_going(name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> asyncio.Task[None]:
-    """A task that does some work until it returns; what it raises is logged, and it begins anew."""
+    """A task that does some work until it returns; errors are logged, and the work is restarted."""
 
     async def go_on() -> None:
         loop = asyncio.get_running_loop()

@@ -185,7 +185,7 @@ class ServerConfig(ConnectionSettings, TelemetrySettings):
     checkpoint_bytes: Annotated[int, Field(ge=0)] = Field(
         default=256 << 20,
         description="Most that a worker's pictures on their way take where they are kept every "
-        "three steps, to go on from there if it dies; 0: they begin anew.",
+        "three steps, to go on from there if it dies; 0: they start again.",
     )
     worker_hang_limit_s: Annotated[float, Field(ge=0)] = Field(
         default=600.0,

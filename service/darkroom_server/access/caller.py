@@ -1,4 +1,4 @@
-"""Who makes a call, and what it may: the same for every edge. Bound to the event loop."""
+"""The caller of a call and its permissions: the same for every edge. Bound to the event loop."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _CALLERS_DOING = (asyncio.CancelledError, GeneratorExit, Cancelled, DeadlineExce
 class Caller:
     """The holder of a key, during one call.
 
-    `connection` tells the connections of callers apart who show no key.
+    `connection` distinguishes callers without a key.
     """
 
     def __init__(self, key: ApiKey, rates: Rates, ledger: Ledger, *, connection: str = "") -> None:
@@ -80,7 +80,7 @@ class Caller:
             )
 
     async def reserve(self, pixel_steps: int, progress: Callable[[], Progress]) -> Spending:
-        """Holds what a request takes; `progress` tells how far it is, when it ends early.
+        """Reserves a request's cost; `progress` gives the completed part if it ends early.
 
         Raises RateLimited, InsufficientCredits, LimitsUnavailable.
         """

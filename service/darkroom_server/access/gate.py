@@ -25,7 +25,7 @@ _NOBODY = ApiKey(id="", name="", sha256=b"", permissions=frozenset())
 
 
 class Need(enum.Enum):
-    """What a call needs before anything else is looked at."""
+    """What a call needs before anything else is checked."""
 
     NOTHING = enum.auto()
     KEY = enum.auto()

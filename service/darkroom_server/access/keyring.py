@@ -47,7 +47,7 @@ class KeyRing:
         return key
 
     async def watch(self) -> None:
-        """Looks at the file every second, for ever."""
+        """Checks the file every second; never returns."""
         while True:
             await asyncio.sleep(WATCH_INTERVAL_S)
             await in_file_thread(self.refresh)

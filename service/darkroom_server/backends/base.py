@@ -103,14 +103,14 @@ class StepShapes(Protocol):
 
 
 class LoadedModel(Protocol):
-    """What every loaded model tells of itself."""
+    """What every loaded model reports about itself."""
 
     def memory_bytes(self) -> int:
         """Memory that the weights take."""
         ...
 
     def peak_memory_bytes(self) -> int:
-        """The most device memory that was taken so far; 0 where the device does not tell."""
+        """Peak device memory so far; 0 where it is unknown."""
         ...
 
     def dtype(self) -> Dtype:
@@ -226,7 +226,7 @@ class RequestModel(LoadedModel, Protocol):
     ) -> list[list[ImageArray]]:
         """The images of each request, one a seed: uint8 [height, width, 3].
 
-        `on_step` is told the steps done and their number after each; what it raises stops the run
-        and leaves here. Pipelines that tell of no steps run to their end.
+        `on_step` is called after each step with the steps done and their number; an error of its
+        stops the run and is raised. Pipelines without a step callback run to their end.
         """
         ...

@@ -182,7 +182,7 @@ class FakeStepModel:
         return 0
 
     def peak_memory_bytes(self) -> int:
-        """No device tells."""
+        """0: there is no device."""
         return 0
 
     def device_name(self) -> str:

@@ -1,4 +1,4 @@
-"""What `darkroom doctor` looks at: each look gives findings, with a remedy where one is needed."""
+"""The checks of `darkroom doctor`: each gives findings, with a remedy where one is needed."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Health(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at, and what helps if it is not well."""
+    """The result of one check, with a remedy if something is wrong."""
 
     subject: str
     health: Health

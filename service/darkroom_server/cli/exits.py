@@ -77,7 +77,7 @@ def option_of(field: str) -> str:
 
 
 def message_of(error: errors.DarkroomError) -> str:
-    """What to tell the user: the error, with options in place of the request's fields."""
+    """The message for the user: the error, with options in place of the request's fields."""
     if isinstance(error, errors.InvalidRequest) and error.violations:
         lines = (f"{option_of(v.field)}: {v.description}" for v in error.violations)
         return " ".join("; ".join(lines).split())

@@ -75,7 +75,7 @@ class LazyGroup(TyperGroup):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """The command that the first argument names; a misspelt one is told the nearest."""
+        """The first argument's command; the error for an unknown one suggests the nearest."""
         close = difflib.get_close_matches(args[0], COMMANDS, n=1)
         if close and args[0] not in COMMANDS:
             ctx.fail(f"No such command {args[0]!r}. Did you mean {close[0]!r}?")

@@ -66,7 +66,7 @@ VERSION_MARKS = "A star marks the default version; versions in brackets are on d
 
 
 def version_table(found: Iterable[Model]) -> Columns:
-    """A line for each version, to be looked at again and again."""
+    """A line for each version, for repeated display."""
     table = Columns(("model", "version", "state", "labels", "memory", "queue", "loaded"))
     for model in found:
         for version in model.versions:

@@ -26,7 +26,7 @@ class Screen(Live):
     """One table, drawn over again and again."""
 
     def show(self, found: Iterable[Model], notice: str) -> None:
-        """Draws it anew."""
+        """Draws it again."""
         self.update(Group(version_table(found), Text(notice, style="red")), refresh=True)
 
 

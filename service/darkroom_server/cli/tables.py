@@ -14,7 +14,7 @@ _GAP = 2
 
 @dataclass(slots=True)
 class Columns:
-    """Rows under headings. Words stay whole: a table too wide for the terminal is told row by row.
+    """Rows under headings. Words stay whole: a table that is too wide is printed row by row.
 
     A server's or a file's own words are Text, and so are never read as markup.
     """

@@ -20,5 +20,5 @@ def means_out_of_memory(message: str) -> bool:
 
 
 def means_lost_device(message: str) -> bool:
-    """Whether an error's message says that a device failed, for this process for good."""
+    """Whether an error's message says that this process can no longer use the device."""
     return any(part in message for kind in KINDS for part in kind.lost_device_messages)

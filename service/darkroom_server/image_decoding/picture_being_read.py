@@ -1,4 +1,4 @@
-"""Which picture of a request is read now: told before it is, for the reader may end of it."""
+"""Which picture of a request is being decoded: noted before, since the decoder may crash."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _listeners: list[Callable[[str], None]] = []
 
 
 def listen(listener: Callable[[str], None]) -> None:
-    """Has every field told from now on; for the whole process."""
+    """Calls the function with every field from now on; for the whole process."""
     _listeners.append(listener)
 
 

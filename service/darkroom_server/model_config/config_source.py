@@ -31,7 +31,7 @@ _EXCERPT_CHARS = 120
 class FieldUse:
     """One value of a field as written.
 
-    `path` leads from the outermost message; `scope` tells apart the messages it may be written in;
+    `path` leads from the outermost message; `scope` distinguishes the messages it may be in;
     `value` is the text of a scalar, None for a message.
     """
 

@@ -16,7 +16,7 @@ class Repository(Protocol):
     """What models are served from. Methods are for one thread at a time, and block."""
 
     def scan(self, in_use: Collection[Path] = ()) -> RepositoryScan:
-        """Looks at everything; folders of versions that are `in_use` stay. Never raises."""
+        """Scans everything; folders of versions that are `in_use` stay. Never raises."""
         ...
 
     def use_configs(self, overrides: Mapping[str, ConfigOverride]) -> None:

@@ -1,6 +1,6 @@
-"""Fills a version folder of a model repository from a hub: whole, checked, or not at all.
+"""Downloads a version into a model repository from a hub: completely and checked, or not at all.
 
-Everything is fetched into `.pull/` of the repository, which no scan looks at, and moved into
+Everything is fetched into `.pull/` of the repository, which scans skip, and moved into
 place when it has passed the checks that serving makes. A second call goes on where one stopped.
 """
 
@@ -68,9 +68,9 @@ class PullOrder:
 
 
 def pull(root: Path, order: PullOrder, *, say: Callable[[str], None]) -> Pulled:
-    """Fetches what is ordered. Blocking.
+    """Downloads a version. Blocking.
 
-    `say` is told what happens, a line at a time. Raises HubError; OSError when the disk is full or
+    `say` is called with each line of progress. Raises HubError; OSError when the disk is full or
     not writable. After either no version is there that was not there before.
     """
     name = order.name

@@ -41,7 +41,7 @@ class RemoteVersion:
 
     @property
     def changed_at_s(self) -> float | None:
-        """When the last of its files changed, by the store's clock; None: the store tells not."""
+        """When the last of its files changed, by the store's clock; None: unknown."""
         times = [one.changed_at_s for one in self.files.values()]
         known = [time for time in times if time is not None]
         return max(known) if len(known) == len(times) else None
@@ -60,7 +60,7 @@ class RemoteModel:
 
 
 def group(files: Iterable[RemoteFile], problems: ProblemLog) -> dict[str, RemoteModel]:
-    """Models by name. Versions with files that are refused by their names are told apart.
+    """Models by name. Versions with files whose names are refused are listed separately.
 
     Files that belong to no model or version are ignored, as in a folder, and so is what has a
     name that begins with a dot.

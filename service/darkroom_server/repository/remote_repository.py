@@ -60,7 +60,7 @@ class _Room:
 
 
 class RemoteRepository:
-    """Looks at a store and at its copy. Methods are for one thread at a time, and block."""
+    """Scans a store and updates its local copy. Methods are for one thread at once, and block."""
 
     def __init__(
         self, location: RemoteLocation, aliases: Mapping[str, str], *, settle_s: float
@@ -82,7 +82,7 @@ class RemoteRepository:
         self._copy.use_configs(overrides)
 
     def scan(self, in_use: Collection[Path] = ()) -> RepositoryScan:
-        """Looks at the store, moves the copy, and says what it holds. Never raises.
+        """Scans the store, updates the local copy, and returns its contents. Never raises.
 
         Folders of versions that are `in_use` stay in the copy. What has to be fetched comes in the
         background: `is_unfinished` says that another look is worth while.

@@ -82,7 +82,7 @@ class ModelRepository:
         self._overrides = overrides
 
     def scan(self, in_use: Collection[Path] = ()) -> RepositoryScan:
-        """Looks at everything. Whatever the files hold, it is reported and never raised.
+        """Scans everything. Whatever is wrong with files is reported and never raised.
 
         The first scan reads every file once for its digest; later ones only what has changed.
         """

@@ -1,4 +1,4 @@
-"""What one look at a model repository finds."""
+"""The result of a scan of a model repository."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ class RepositoryModel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RepositoryScan:
-    """One look at a repository: its models by name, and everything that is wrong with it.
+    """The result of one scan: models by name, and everything that is wrong with the repository.
 
     `broken` names the model folders that hold something but no version that could be served;
     `unread` those that could not be read at all, `fetching` those that are on their way from
-    elsewhere. `is_unfinished` says that another look will see more, `is_readable` whether the
-    repository itself could be looked at. `default_model`: what a request gets that names none,
-    where that was said.
+    elsewhere. `is_unfinished` says that another scan will find more, `is_readable` whether the
+    repository itself could be read. `default_model`: for requests that name none, if there is
+    one.
     """
 
     models: tuple[RepositoryModel, ...]

@@ -24,7 +24,7 @@ _READ_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileEntry:
-    """A file and what tells a changed one from an unchanged one."""
+    """A file, with the attributes that show whether it has changed."""
 
     path: Path
     size_bytes: int

@@ -26,7 +26,7 @@ class ConnectionSettings(BaseSettings):
     connection_age_s: Annotated[float, Field(ge=0)] = Field(
         default=0.0,
         description="Seconds after which a gRPC connection takes no new calls, so that clients "
-        "spread anew; 0: never.",
+        "distribute again; 0: never.",
     )
     connection_age_grace_s: Annotated[float, Field(ge=0)] = Field(
         default=600.0,

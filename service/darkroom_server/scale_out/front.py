@@ -1,4 +1,4 @@
-"""The front tier as a Serve application, for clusters that are told what to run by a config file.
+"""The front tier as a Serve application, for clusters that run what a config file lists.
 
 `serve deploy` and KubeRay's RayService start Serve applications and nothing else: this one keeps a
 `darkroom serve --on ray --address auto` on each node that it is given.

@@ -11,7 +11,7 @@ from darkroom_server.scale_out.options import ReplicaOrder, ScaleOutOptions
 
 
 class ClusterLost(Exception):
-    """The cluster, or a part of it, cannot be reached, or does not do what it is told."""
+    """The cluster, or a part of it, cannot be reached, or does not execute a command."""
 
 
 class ReplicaLost(Exception):

@@ -84,7 +84,7 @@ class Metrics:
         ]
 
     def look_before_scrapes(self, look: Callable[[float], None]) -> None:
-        """Calls `look` with the monotonic time before each scrape, until it is told to stop."""
+        """Calls `look` with the monotonic time before each scrape, until `stop_looking`."""
         self._looks.add(look)
 
     def stop_looking(self, look: Callable[[float], None]) -> None:

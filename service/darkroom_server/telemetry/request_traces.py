@@ -1,4 +1,4 @@
-"""Which requests write a line with the time of each of their stages; as told while the server runs.
+"""Which requests log the time of each of their stages; can be changed while the server runs.
 
 Bound to one event loop.
 """
@@ -41,8 +41,8 @@ class RequestTraces:
         )
 
     def change(self, model: str, changes: Mapping[str, bool | int | None]) -> None:
-        """Sets fields of the settings, of a model or of the server; None: back to what holds
-        without. Counting begins anew.
+        """Sets fields of the settings, of a model or of the server; None: back to the
+        default. Counting restarts.
         """
         said = {**self._said.get(model, {}), **changes}
         self._said[model] = {name: value for name, value in said.items() if value is not None}

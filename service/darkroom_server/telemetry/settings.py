@@ -1,4 +1,4 @@
-"""What the server tells of itself, and where to: settings that `config.py` has with all others."""
+"""Settings of logs, metrics and traces, which `config.py` has with all others."""
 
 from __future__ import annotations
 

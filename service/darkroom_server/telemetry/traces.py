@@ -29,7 +29,7 @@ _jobs: OrderedDict[str, SpanContext] = OrderedDict()
 def begin_span(name: str, given: Mapping[str, str], *, is_told: bool = True) -> Span:
     """The span of a call, in the trace that its headers name or in a new one.
 
-    Probes are not told of: they come every few seconds.
+    Probes have no span: they come every few seconds.
     """
     if not is_told:
         return INVALID_SPAN

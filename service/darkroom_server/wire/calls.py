@@ -86,14 +86,14 @@ class CallNotes:
             self.metrics.count(ADMITTED, (self.model, self.version))
 
     def refused(self, error: DarkroomError) -> None:
-        """Counts the request as turned away."""
+        """Counts the request as refused."""
         if self.metrics is not None:
             self.metrics.count(REFUSED, (self.model, kind_of(error).reason))
 
     @contextmanager
     def admission(self, *, counts: bool) -> Iterator[Callable[[], None]]:
-        """Counts a request as accepted once the function given is called, or as turned away by what
-        the block raises before. With `counts` false, it is only checked, and not counted if valid.
+        """Counts a request as accepted when the function it gives is called, or as refused if the
+        block raises before. With `counts` false, it is only checked, and not counted if valid.
         """
         is_decided = False
 

@@ -1,8 +1,8 @@
-"""Keeps every few steps how far images are, where it outlives the worker, and goes on from there.
+"""Keeps checkpoints of images every few steps, in memory that outlives the worker, and resumes.
 
-An image's begin is made again, which costs no step: what is kept is what the steps have changed.
-The server hears where a state lies once it is written whole, and only then is the room of the one
-before given to another; so whenever a worker dies, what the server was told of is there.
+An image's first state is computed again, which costs no step: a checkpoint has what steps changed.
+The server gets the place of a state when it is written completely, and only then is the space of
+the one before reused; so whenever a worker dies, every state that the server knows is there.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ from darkroom_server.worker.messages import JobFailed, JobReport, JobReports, Re
 
 @dataclass(slots=True, kw_only=True)
 class JobRecord:
-    """What is measured of a job. The loop writes it until the last image is handed to the lane."""
+    """Measurements of a job. The loop writes them until the last image is submitted."""
 
     job: Job
     submitted_s: float
@@ -49,7 +49,7 @@ class JobRecord:
     batch: BatchShare | None = None
 
     def note(self, stage: WorkStage, from_s: float, until_s: float) -> None:
-        """Books work on the job alone, the compressing of its images beside the device."""
+        """Accounts for work on this job only: encoding, decoding and compression."""
         duration_s = until_s - from_s
         self.seconds[stage] += duration_s
         if stage is not WorkStage.COMPRESS:
@@ -61,7 +61,7 @@ class JobRecord:
     def note_step(
         self, share: BatchShare, from_s: float, until_s: float, *, jobs: Iterable[str] = ()
     ) -> None:
-        """Books a step that the job took part in, with those jobs."""
+        """Accounts for a step that the job shared with those jobs."""
         others_share = 1 - share.request_image_count / share.batch_image_count
         self.note(WorkStage.DENOISE, from_s, until_s)
         self.device_s -= (until_s - from_s) * others_share

@@ -61,13 +61,13 @@ class WorkerCounters:
         self._freed_count_by_s[to_two_digits(duration_s)] += 1
 
     def due_s(self) -> float:
-        """When `news` has something to tell; infinite while nothing has changed."""
+        """When `news` returns something; infinite while nothing has changed."""
         if self._stats() == self._told:
             return math.inf
         return self._told_s + STATS_INTERVAL_S
 
     def news(self, now_s: float) -> WorkerStats | None:
-        """What the server should be told now; it counts as told."""
+        """The statistics to report now, if any; they count as reported."""
         if now_s < self._told_s + STATS_INTERVAL_S or (stats := self._stats()) == self._told:
             return None
         self._told, self._told_s = stats, now_s
@@ -94,7 +94,7 @@ class WorkerCounters:
 
 
 def to_two_digits(duration_s: float) -> float:
-    """A duration as it is told: of all that there are, few differ in two digits."""
+    """A duration rounded to two digits, so that there are few different ones."""
     return float(f"{max(0.0, duration_s):.1e}")
 
 

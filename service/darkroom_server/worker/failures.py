@@ -42,8 +42,8 @@ class MachineStarved(BaseException):
 class DeviceLost(BaseException):
     """The device's context is unusable: whatever this process asks of it from now on fails.
 
-    Not an Exception: it passes everything up to the process's entry, so that the worker is started
-    anew and its jobs run again.
+    Not an Exception: it passes everything up to the process's entry, so that a new worker is
+    started and its jobs run again.
     """
 
 
@@ -88,7 +88,7 @@ def shortage(error: BaseException | None) -> str:
 def as_domain_error(error: Exception) -> DarkroomError:
     """An error that is safe to send to a caller.
 
-    torch raises its own kinds, told by name because this layer does not import torch.
+    torch's own classes are recognized by name because this layer does not import torch.
     """
     if _is_out_of_memory(error):
         return OutOfDeviceMemory("The device has not enough memory for this request.")

@@ -40,7 +40,7 @@ class Batcher(Protocol):
         ...
 
     def expired(self, now_s: float) -> tuple[Job, ...]:
-        """Jobs whose deadline has passed; told once."""
+        """Jobs whose deadline has passed; each is returned once."""
         ...
 
     def order(self) -> Iterator[str]:
@@ -126,11 +126,11 @@ class JobTable(Generic[OneJob]):
         return self._jobs.get(job_id)
 
     def expired(self, now_s: float) -> tuple[Job, ...]:
-        """Jobs whose deadline has passed; told once."""
+        """Jobs whose deadline has passed; each is returned once."""
         return self._batcher.expired(now_s)
 
     def add(self, one: OneJob, estimated_s: float | None) -> None:
-        """Takes in a job that is with the batcher, and tells its position in the queue."""
+        """Adds a job that the batcher has, and reports its position in the queue."""
         self._jobs[one.job.job_id] = one
         one.ahead_count = self._batcher.ahead_count(one.job.job_id)
         within_s, deadline_s = None, one.job.deadline_s
@@ -184,18 +184,18 @@ class JobTable(Generic[OneJob]):
         self._emit(JobFailed(job_id, error))
 
     def report(self, one: OneJob, event: JobEvent) -> None:
-        """Tells a job's caller something."""
+        """Sends an event of a job."""
         self._emit(JobReport(one.job.job_id, event))
 
     def report_progress(self, one: OneJob, now_s: float, batch: BatchShare | None = None) -> None:
-        """Tells how far a job is, if that is new and due."""
+        """Reports a job's progress, if that is new and due."""
         if (progress := one.unreported_progress(now_s, batch)) is not None:
             self.report(one, progress)
 
     def report_positions(
         self, estimates_s: Callable[[Sequence[str]], Mapping[str, float]], now_s: float
     ) -> None:
-        """Tells waiting jobs near the front whose position changed, and what is left to wait."""
+        """Reports changed queue positions and estimates to waiting jobs near the front."""
         moved = [
             (ahead_count, one)
             for ahead_count, job_id in enumerate(

@@ -1,4 +1,4 @@
-"""The worker's loop: what is late fails, what is ready runs, and callers hear of it.
+"""The worker's loop: late jobs fail, ready jobs run, and reports are sent.
 
 One loop for all models; what a model can do is its runner's: `step_runner.py` takes one shared
 denoising step after another, `request_runner.py` runs whole requests.
@@ -41,7 +41,7 @@ class Runner(Protocol):
         ...
 
     def timed_out(self, now_s: float) -> Iterable[tuple[str, DarkroomError]]:
-        """Jobs that have waited longer than their queue allows, and what they are told."""
+        """Jobs that have waited longer than their queue allows, with their errors."""
         ...
 
     def plan(self, now_s: float) -> Work | WaitUntil:
@@ -126,7 +126,7 @@ class WorkerLoop(Generic[OneJob]):
         self._lane.close()
 
     def tick(self) -> float:
-        """Runs what is ready, and tells what is to be told; when the next tick is due at last."""
+        """Runs what is ready, and sends reports that are due. Returns when the next tick is due."""
         with self._lock:
             self._has_news = False
             now_s = self._clock()

@@ -86,7 +86,7 @@ class Pipe:
         self._lock = threading.Lock()
 
     def send(self, report: Report) -> None:
-        """Sends a report; when the server is gone there is nobody to tell, and nothing happens."""
+        """Sends a report; does nothing when the server has exited."""
         with self._lock:
             try:
                 self._connection.send(report)
@@ -136,7 +136,7 @@ class _LoadTeller:
 
 
 def run_worker(connection: Connection, spec: WorkerSpec) -> None:
-    """Loads the model, reports, and works until told to stop."""
+    """Loads the model, reports, and works until a StopWorker command."""
     # The server decides when a worker stops; Ctrl-C in a terminal, a terminal that is closed and
     # systemd's stop reach all processes of the service alike.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

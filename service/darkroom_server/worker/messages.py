@@ -53,8 +53,8 @@ class EarlierWork:
 class SubmitJob:
     """Run this job.
 
-    `is_promised`: its caller was told that it is accepted; it is not turned away for others' sake.
-    `earlier`: what need not be done again.
+    `is_promised`: its caller has its `accepted` event; it is not refused in favour of others.
+    `earlier`: work that need not be repeated.
     """
 
     job: Job

@@ -1,4 +1,4 @@
-"""Imported once by the fork server, so that a worker starts with torch and diffusers at hand.
+"""Imported once by the fork server, so that torch and diffusers are already imported in workers.
 
 Nothing here may touch a device or start a thread: every worker is forked from this process.
 """

@@ -77,7 +77,7 @@ class ProofFile:
             return Proofs(), {}
 
     def write(self, proofs: Proofs, plan: SharingPlan) -> None:
-        """Replaces it as a whole; a repository may be read-only, then every start proves anew."""
+        """Replaces it atomically; in a read-only repository every start repeats the proofs."""
         content = {"conditions": self.conditions, "apart": plan, "steps": proofs.to_json()}
         try:
             replace_file(self.path, json.dumps(content, indent=1) + "\n", mode=PUBLIC)

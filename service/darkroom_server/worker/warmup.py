@@ -32,7 +32,7 @@ def warm_up(
 ) -> None:
     """Makes what the configuration says, each up to its first step, and its decoding if it can.
 
-    `tell` is called with what is done and what there is to do. Raises what the model fails of.
+    `tell` is called with the counts of completed and of all warm-ups. Raises the model's error.
     """
     total_count = sum(warmup.count for warmup in info.warmups)
     done_count = 0

@@ -38,7 +38,7 @@ class Device:
         return self.kind is not None and self.kind.multiplies_fp8(_runtime(self.kind), self.index)
 
     def synchronize(self) -> None:
-        """Waits for everything that was started on it; a processor has always finished."""
+        """Waits for everything that was started on it; nothing to wait for on a processor."""
         if self.kind is not None:
             self.kind.synchronize(_runtime(self.kind), self.index)
 

@@ -36,7 +36,7 @@ class OpenVinoModel(WholeRequestModel):
         return self._version.weight_bytes
 
     def peak_memory_bytes(self) -> int:
-        """OpenVINO does not tell."""
+        """0: OpenVINO does not report it."""
         return 0
 
     def dtype(self) -> Dtype:

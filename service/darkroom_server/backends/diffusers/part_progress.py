@@ -15,9 +15,9 @@ _BAR = "Loading pipeline components..."
 
 @contextmanager
 def telling_parts(folder: Path, tell: Callable[[int], None]) -> Iterator[None]:
-    """While a pipeline is read from `folder`, tells the bytes of weights read after each part.
+    """While a pipeline is read from `folder`, reports the bytes of weights read after each part.
 
-    Takes the place of the progress bar of diffusers, which is the only thing that knows.
+    Replaces the progress bar of diffusers, which is the only source of that.
     """
     logging = diffusers.utils.logging
     bar = logging.tqdm

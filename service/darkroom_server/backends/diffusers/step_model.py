@@ -374,7 +374,7 @@ AnyFamilyModel = DiffusersStepModel[Any, Any]
 
 @contextmanager
 def kept_dtype(module: Any) -> Iterator[None]:
-    """Sees to it that a module which work upcasts is as before, also when the work fails."""
+    """Restores the dtype of a module that the work upcasts, also when the work fails."""
     if not isinstance(module, torch.nn.Module):
         yield
         return

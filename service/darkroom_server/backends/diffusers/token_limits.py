@@ -14,7 +14,7 @@ KEPT_ANSWER_COUNT = 256
 
 
 def token_limits(pipeline: Any, counts: Mapping[str, int]) -> TokenLimits:
-    """Those of a pipeline; `counts` by component where the tokenizer's own limit does not tell."""
+    """Those of a pipeline; `counts` by component where the text encoder's limit is another."""
     return [
         (part, min(counts.get(name, part.model_max_length), part.model_max_length))
         for name, part in pipeline.components.items()
@@ -23,7 +23,7 @@ def token_limits(pipeline: Any, counts: Mapping[str, int]) -> TokenLimits:
 
 
 class CutTexts:
-    """Tells texts that none of the text encoders reads to the end. Thread-bound."""
+    """Finds texts that none of the text encoders reads to the end. Thread-bound."""
 
     def __init__(self, limits: TokenLimits) -> None:
         self._limits = limits

@@ -76,7 +76,7 @@ def export_denoiser(
 ) -> Exported:
     """Exports, compares images with torch's, and moves the result into place.
 
-    `spec` is the request that is compared; `say` is told each stage. Until the last moment
+    `spec` is the request that is compared; `say` is called with each stage. Until the last moment
     everything is in a folder with a dot, which is no part of the version. Raises UnusableDenoiser
     with what is missing or wrong; nothing is left behind then.
     """
