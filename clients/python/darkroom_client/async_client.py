@@ -44,9 +44,15 @@ Streamed = TypeVar("Streamed", image_service_pb2.GenerateResponse, image_service
 class AsyncClient:
     """A connection to one server for one event loop; an asynchronous context manager.
 
-    Create it inside the loop. Every method raises errors of `DarkroomError`'s tree. `timeout` is
-    in seconds and covers all tries of a call. Calls that the server turns away as unavailable are
-    tried again. Cancelling a task cancels the call it waits for.
+    Create it inside the loop. Every method raises errors of `DarkroomError`'s tree: `Unavailable`
+    where there is no server, `Unauthenticated`, `PermissionDenied`, `RateLimited` by its keys,
+    `DeadlineExceeded` at the timeout, `ServerError` for its failures. `timeout` is in seconds and
+    covers all tries of a call. Calls that the server refuses as unavailable are tried again.
+    Cancelling a task cancels the call it waits for. Example::
+
+        async with AsyncClient("127.0.0.1:8001") as client:
+            requests = [client.generate("a red circle", seed=seed) for seed in range(4)]
+            generations = await asyncio.gather(*requests)
     """
 
     def __init__(
@@ -114,7 +120,11 @@ class AsyncClient:
         on_progress: Callable[[Event], None] | None = None,
         **options: Unpack[GenerateOptions],
     ) -> Generation:
-        """Images of a prompt; `on_progress` is called with every event as it comes."""
+        """Images of a prompt; `on_progress` is called with every event as it comes.
+
+        Raises InvalidRequest, ModelNotFound, ModelUnavailable, QueueFull, InsufficientCredits,
+        CorruptImage; TypeError for an option of another type, OSError for an unreadable file.
+        """
         events = self.generate_events(prompt, timeout=timeout, request_id=request_id, **options)
         return await _drain(events, on_progress)
 
@@ -143,7 +153,14 @@ class AsyncClient:
         request_id: str = "",
         **options: Unpack[GenerateOptions],
     ) -> AsyncGenerator[Event, None]:
-        """The events of one Generate; closing the generator (`contextlib.aclosing`) cancels it."""
+        """The events of one Generate; closing the generator (`contextlib.aclosing`) cancels it.
+
+        Raises as `generate`, while the events are read. Example::
+
+            async with contextlib.aclosing(client.generate_events("a red circle")) as events:
+                async for event in events:
+                    print(event)
+        """
         request = requests.generate_request(prompt, **options)
         return self._stream(self._images.Generate, request, timeout, request_id)
 
@@ -173,7 +190,7 @@ class AsyncClient:
             request.page_token = response.next_page_token
 
     async def get_model(self, name: str, *, timeout: float | None = None) -> Model:
-        """One model by resource name, hub id or alias."""
+        """One model by resource name, hub id or alias. Raises ModelNotFound."""
         request = model_service_pb2.GetModelRequest(name=name)
         return model_of((await self._unary(self._models.GetModel, request, timeout)).model)
 
@@ -189,8 +206,9 @@ class AsyncClient:
     ) -> Model:
         """Loads a model, or one version of it, and returns it when it is ready.
 
-        `evict_idle` lets the server unload what nobody uses to make room; `force_reload` loads anew
-        what is there already. What ends this call, such as `timeout`, does not end the load.
+        `evict_idle` lets the server unload what nobody uses to make room; `force_reload` loads
+        again what is loaded already. What ends this call, such as `timeout`, does not end the load.
+        Raises ModelNotFound, ModelUnavailable.
         """
         reports = self.load_model_events(
             name,
@@ -234,7 +252,7 @@ class AsyncClient:
         """Unloads a model, or one version of it, and returns when it has left.
 
         Requests that run have `drain_s` seconds to end, None: as long as they need. A load that has
-        not ended is cancelled.
+        not ended is cancelled. Raises ModelNotFound, ModelUnavailable.
         """
         request = unload_request(name, version=version, drain_s=drain_s)
         return model_of((await self._unary(self._models.UnloadModel, request, timeout)).model)

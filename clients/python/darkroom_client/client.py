@@ -43,8 +43,14 @@ Streamed = TypeVar("Streamed", image_service_pb2.GenerateResponse, image_service
 class Client:
     """A connection to one server; usable from several threads, and a context manager.
 
-    Every method raises errors of `DarkroomError`'s tree. `timeout` is in seconds and covers all
-    tries of a call. Calls that the server turns away as unavailable are tried again.
+    Every method raises errors of `DarkroomError`'s tree: `Unavailable` where there is no server,
+    `Unauthenticated`, `PermissionDenied`, `RateLimited` by its keys, `DeadlineExceeded` at the
+    timeout, `ServerError` for its failures. `timeout` is in seconds and covers all
+    tries of a call. Calls that the server refuses as unavailable are tried again. Example::
+
+        with Client("127.0.0.1:8001") as client:
+            generation = client.generate("a red circle", seed=7, width=256, height=256)
+            generation.images[0].save("circle.png")
     """
 
     def __init__(
@@ -106,7 +112,11 @@ class Client:
         on_progress: Callable[[Event], None] | None = None,
         **options: Unpack[GenerateOptions],
     ) -> Generation:
-        """Images of a prompt; `on_progress` is called with every event as it comes."""
+        """Images of a prompt; `on_progress` is called with every event as it comes.
+
+        Raises InvalidRequest, ModelNotFound, ModelUnavailable, QueueFull, InsufficientCredits,
+        CorruptImage; TypeError for an option of another type, OSError for an unreadable file.
+        """
         events = self.generate_events(prompt, timeout=timeout, request_id=request_id, **options)
         return _drain(events, on_progress)
 
@@ -121,7 +131,10 @@ class Client:
         on_progress: Callable[[Event], None] | None = None,
         **options: Unpack[FillOptions],
     ) -> Generation:
-        """The image with its masked (white) part repainted; otherwise as `generate`."""
+        """The image with its masked (white) part repainted; otherwise as `generate`. Example::
+
+        client.fill("house.png", "mask.png", "a blue door", strength=0.9)
+        """
         events = self.fill_events(
             image, mask, prompt, timeout=timeout, request_id=request_id, **options
         )
@@ -135,7 +148,14 @@ class Client:
         request_id: str = "",
         **options: Unpack[GenerateOptions],
     ) -> Generator[Event, None, None]:
-        """The events of one Generate; closing the generator, or leaving its loop, cancels it."""
+        """The events of one Generate; closing the generator, or leaving its loop, cancels it.
+
+        Raises as `generate`, while the events are read. Example::
+
+            for event in client.generate_events("a red circle", preview_interval_steps=5):
+                if isinstance(event, Preview):
+                    show(event.content)
+        """
         request = requests.generate_request(prompt, **options)
         return self._stream(self._images.Generate, request, timeout, request_id)
 
@@ -165,7 +185,7 @@ class Client:
             request.page_token = response.next_page_token
 
     def get_model(self, name: str, *, timeout: float | None = None) -> Model:
-        """One model by resource name, hub id or alias."""
+        """One model by resource name, hub id or alias. Raises ModelNotFound."""
         request = model_service_pb2.GetModelRequest(name=name)
         return model_of(self._unary(self._models.GetModel, request, timeout).model)
 
@@ -181,8 +201,9 @@ class Client:
     ) -> Model:
         """Loads a model, or one version of it, and returns it when it is ready.
 
-        `evict_idle` lets the server unload what nobody uses to make room; `force_reload` loads anew
-        what is there already. What ends this call, such as `timeout`, does not end the load.
+        `evict_idle` lets the server unload what nobody uses to make room; `force_reload` loads
+        again what is loaded already. What ends this call, such as `timeout`, does not end the load.
+        Raises ModelNotFound, ModelUnavailable.
         """
         reports = self.load_model_events(
             name,
@@ -226,7 +247,7 @@ class Client:
         """Unloads a model, or one version of it, and returns when it has left.
 
         Requests that run have `drain_s` seconds to end, None: as long as they need. A load that has
-        not ended is cancelled.
+        not ended is cancelled. Raises ModelNotFound, ModelUnavailable.
         """
         request = unload_request(name, version=version, drain_s=drain_s)
         return model_of(self._unary(self._models.UnloadModel, request, timeout).model)

@@ -155,7 +155,7 @@ class Fields:
         return whole(self.raw(field), self.name(field))
 
     def number(self, field: str) -> float | None:
-        """A number; "9" is one as well."""
+        """A number; "9" is one as well. Raises InvalidParameter."""
         value = self.raw(field)
         if value is None:
             return None
@@ -170,7 +170,7 @@ class Fields:
         return None if value is None else flag(value, self.name(field))
 
     def choice(self, field: str, choices: Mapping[str, Any]) -> Any:
-        """What one of the words stands for, in any case."""
+        """The value of one of the words, in any case. Raises InvalidParameter."""
         value = self.text(field)
         if value is None or value.lower() in choices:
             return None if value is None else choices[value.lower()]

@@ -27,7 +27,10 @@ def write_denoiser(folder: Path, denoiser: Denoiser) -> None:
 
 
 def with_denoiser(text: str, denoiser: Denoiser, *, model: str) -> str:
-    """The text of a config with another denoiser; everything else stays as it is written."""
+    """The text of a config with another denoiser; everything else stays as it is written.
+
+    Raises NotEdited.
+    """
     before = read_config(text.encode(), shown=CONFIG_NAME, problems=ProblemLog(model))
     if before is None:
         raise NotEdited(f"{CONFIG_NAME} cannot be read; darkroom check-repo says why")

@@ -85,7 +85,7 @@ class RemoteRepository:
         """Scans the store, updates the local copy, and returns its contents. Never raises.
 
         Folders of versions that are `in_use` stay in the copy. What has to be fetched comes in the
-        background: `is_unfinished` says that another look is worth while.
+        background: `is_unfinished` says that a later scan will find more.
         """
         problems = ProblemLog("")
         try:

@@ -74,7 +74,7 @@ class RemoteStore:
             raise RemoteError(f"{url}: {printable(str(error))}") from error
 
     def list(self) -> dict[str, RemoteFile]:
-        """Every file by its name below the URL."""
+        """Every file by its name below the URL. Raises RemoteError."""
         with self._explained():
             found = self._files.find(self._root, detail=True)
         if not found:

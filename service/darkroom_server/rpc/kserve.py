@@ -175,37 +175,37 @@ class InferenceService(inference_pb2_grpc.GRPCInferenceServiceServicer):
     async def SystemSharedMemoryStatus(
         self, _request: pb.SystemSharedMemoryStatusRequest, _context: _Context
     ) -> pb.SystemSharedMemoryStatusResponse:
-        """Not offered."""
+        """Raises NotOffered."""
         raise NotOffered(control.SHARED_MEMORY)
 
     async def SystemSharedMemoryRegister(
         self, _request: pb.SystemSharedMemoryRegisterRequest, _context: _Context
     ) -> pb.SystemSharedMemoryRegisterResponse:
-        """Not offered."""
+        """Raises NotOffered."""
         raise NotOffered(control.SHARED_MEMORY)
 
     async def SystemSharedMemoryUnregister(
         self, _request: pb.SystemSharedMemoryUnregisterRequest, _context: _Context
     ) -> pb.SystemSharedMemoryUnregisterResponse:
-        """Not offered."""
+        """Raises NotOffered."""
         raise NotOffered(control.SHARED_MEMORY)
 
     async def CudaSharedMemoryStatus(
         self, _request: pb.CudaSharedMemoryStatusRequest, _context: _Context
     ) -> pb.CudaSharedMemoryStatusResponse:
-        """Not offered."""
+        """Raises NotOffered."""
         raise NotOffered(control.SHARED_MEMORY)
 
     async def CudaSharedMemoryRegister(
         self, _request: pb.CudaSharedMemoryRegisterRequest, _context: _Context
     ) -> pb.CudaSharedMemoryRegisterResponse:
-        """Not offered."""
+        """Raises NotOffered."""
         raise NotOffered(control.SHARED_MEMORY)
 
     async def CudaSharedMemoryUnregister(
         self, _request: pb.CudaSharedMemoryUnregisterRequest, _context: _Context
     ) -> pb.CudaSharedMemoryUnregisterResponse:
-        """Not offered."""
+        """Raises NotOffered."""
         raise NotOffered(control.SHARED_MEMORY)
 
 

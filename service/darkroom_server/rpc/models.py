@@ -48,7 +48,10 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
     async def ListModels(
         self, request: ListModelsRequest, _context: _Context
     ) -> ListModelsResponse:
-        """Models by name. A page token is the name that the page before ended with."""
+        """Models by name. A page token is the last name of the page before.
+
+        Raises InvalidParameter.
+        """
         if request.page_size < 0:
             raise InvalidParameter("page_size", f"{request.page_size} is below 0")
         await self._engine.scanned()

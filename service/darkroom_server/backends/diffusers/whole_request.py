@@ -89,7 +89,10 @@ class WholeRequestModel:
         self._other_schedulers: Mapping[str, Any] = copy.deepcopy(unused)
 
     def compatible_key(self, spec: ImageSpec) -> Hashable:
-        """Everything but prompts and seeds; whether there is a negative prompt at all counts."""
+        """Everything but prompts and seeds; whether there is a negative prompt at all counts.
+
+        Raises UnsupportedParameter.
+        """
         name = type(self._pipeline).__name__
         if spec.negative_prompt is not None and "negative_prompt" not in self._accepted:
             raise UnsupportedParameter("negative_prompt", f"A {name} takes no negative prompt.")

@@ -161,7 +161,8 @@ def read_inputs(body: dict[str, Any], model: str, maker: ImageMaker) -> Fields:
     """The fields of `inputs` and `parameters`; the path's model goes before the body's.
 
     `inputs` is an image where it begins as one, where the prompt or a mask is among the parameters,
-    or where the model has no use for a text alone; otherwise it is the prompt.
+    or where the model has no use for a text alone; otherwise it is the prompt. Raises
+    InvalidParameter.
     """
     parameters = body.get("parameters")
     if parameters is None:

@@ -125,7 +125,10 @@ def _put_in_place(made: Path, target: Path, *, old: Path) -> None:
 
 
 def load_as(version: VersionInfo, denoiser: Denoiser, *, thread_count: int) -> AnyFamilyModel:
-    """The version on the processor in FP32 with another denoiser than its configuration's."""
+    """The version on the processor in FP32 with another denoiser than its configuration's.
+
+    Raises UnusableDenoiser.
+    """
     info = dataclasses.replace(version.model, denoiser=denoiser, dtype=Dtype.FP32)
     model = load_model(
         dataclasses.replace(version, model=info),
