@@ -80,6 +80,10 @@ class CallNotes:
         self.code = code.name
         metrics.count(REQUESTS, (self.rpc, self.model, code.name))
 
+    def runs(self, model: str, version: int, job_id: str) -> None:
+        """Notes what runs the request."""
+        self.model, self.version, self.job_id = model, str(version), job_id
+
     def admitted(self) -> None:
         """Counts the request as accepted."""
         if self.metrics is not None:

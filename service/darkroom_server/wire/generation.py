@@ -47,8 +47,7 @@ async def generation_events(
         if request.priority is Priority.HIGH:
             caller.require(Permission.PRIORITIZE)
         async with engine.open(ref, request.task, request_id=call.request_id) as session:
-            call.model, call.job_id = session.model.name, session.job_id
-            call.version = str(session.version)
+            call.runs(session.model.name, session.version, session.job_id)
             caller.require_model(session.model)
             if not request.validate_only:
                 session.require_room()
