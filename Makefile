@@ -135,8 +135,10 @@ compat-clients: setup ## install those clients, in environments of their own
 	then npm install --prefix .compat/node --no-fund --no-audit \
 	  --silent openai@6.49.0 @huggingface/inference@4.13.30 @fal-ai/client@1.10.1 \
 	  ai@6.0.326 @ai-sdk/fal@2.0.59 @bufbuild/protobuf@2.17.0 \
-	  @connectrpc/connect@2.1.2 @connectrpc/connect-node@2.1.2 @connectrpc/connect-web@2.1.2; \
+	  @connectrpc/connect@2.1.2 @connectrpc/connect-node@2.1.2 @connectrpc/connect-web@2.1.2 \
+	  @grpc/grpc-js@1.14.3 @grpc/proto-loader@0.8.1; \
 	else echo "no npm with Node 20 or newer: Node's clients are left out"; fi
+	@tests/compat/perf_analyzer.sh .compat/perf_analyzer || echo "no perf_analyzer here: its runs are left out"
 
 fuzz: compat ## thousands of made-up HTTP requests against a served model
 	FUZZ_EXAMPLES=500 $(BIN)/python -m pytest -q -s --timeout=3600 tests/compat/test_fuzz.py

@@ -180,6 +180,8 @@ def _channel_options(options: GrpcOptions) -> list[tuple[str, int]]:
         ("grpc.max_concurrent_streams", options.max_concurrent_streams),
         ("grpc.keepalive_time_ms", round(options.keepalive_time_s * 1000)),
         ("grpc.keepalive_timeout_ms", round(options.keepalive_timeout_s * 1000)),
+        # Which pings have a time of their own for, a minute, and wait for that instead.
+        ("grpc.http2.ping_timeout_ms", round(options.keepalive_timeout_s * 1000)),
         # Who connects and says nothing goes soon; a client that is idle connects again by itself.
         ("grpc.server_handshake_timeout_ms", round(options.handshake_timeout_s * 1000)),
         ("grpc.max_connection_idle_ms", round(options.idle_timeout_s * 1000)),
