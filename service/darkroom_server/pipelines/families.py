@@ -25,6 +25,7 @@ _FLOW_SCHEDULERS = ("FlowMatchEulerDiscreteScheduler",)
 
 _ALL = frozenset({Task.TEXT_TO_IMAGE, Task.IMAGE_TO_IMAGE, Task.FILL})
 _FILL = frozenset({Task.FILL})
+_TEXT_TO_IMAGE = frozenset({Task.TEXT_TO_IMAGE})
 _WITHOUT_FILL = frozenset({Task.TEXT_TO_IMAGE, Task.IMAGE_TO_IMAGE})
 
 
@@ -55,7 +56,9 @@ class Family:
     says, from the `scheduler_kind` and what is given to a scheduler besides the number of steps
     (`schedule_gives`). With `packs_channels` the latents of a token stand in its channels, and with
     `takes_masks` the masked image and the mask do, too. With `edits`, an image of a request stands
-    beside the latents instead of under their noise, and there is no strength. Without
+    beside the latents instead of under their noise, and there is no strength. With
+    `guidance_needs_negative` it guides only where there is a negative prompt, with
+    `learns_variance` its denoiser may give a variance besides. Without
     `can_run_whole` the pipeline's own code does not keep the size that is asked for.
     """
 
@@ -81,6 +84,8 @@ class Family:
     packs_channels: bool = False
     takes_masks: bool = False
     edits: bool = False
+    guidance_needs_negative: bool = False
+    learns_variance: bool = False
     denoisers: frozenset[DenoiserKind] = _ANY_DENOISER
 
     @property
@@ -229,11 +234,116 @@ FAMILIES: dict[str, Family] = {
         scheduler_kind=SchedulerKind.FLOW,
         schedule_gives=frozenset({"sigmas", "mu"}),
     ),
+    "QwenImagePipeline": Family(
+        step_model="qwen_image.QwenImageStepModel",
+        honours=honoured.QWEN_IMAGE,
+        denoisers=_TORCH,
+        tasks=_WITHOUT_FILL,
+        denoiser="transformer",
+        packing=2,
+        schedulers=_FLOW_SCHEDULERS,
+        takes_negative_prompt=True,
+        guidance_needs_negative=True,
+        step_count=50,
+        guidance_scale=4.0,
+        packs_channels=True,
+        strength_rounding=StrengthRounding.UP,
+        scheduler_kind=SchedulerKind.FLOW,
+        schedule_gives=frozenset({"sigmas", "mu"}),
+    ),
+    "ChromaPipeline": Family(
+        step_model="chroma.ChromaStepModel",
+        honours=honoured.CHROMA,
+        denoisers=_TORCH,
+        tasks=_WITHOUT_FILL,
+        denoiser="transformer",
+        packing=2,
+        schedulers=_FLOW_SCHEDULERS,
+        takes_negative_prompt=True,
+        step_count=35,
+        guidance_scale=5.0,
+        packs_channels=True,
+        strength_rounding=StrengthRounding.UP,
+        scheduler_kind=SchedulerKind.FLOW,
+        schedule_gives=frozenset({"sigmas", "mu"}),
+    ),
+    "SanaPipeline": Family(
+        step_model="sana.SanaStepModel",
+        honours=honoured.SANA,
+        denoisers=_TORCH,
+        tasks=_TEXT_TO_IMAGE,
+        denoiser="transformer",
+        packing=1,
+        schedulers=_FLOW_SCHEDULERS,
+        takes_negative_prompt=True,
+        step_count=20,
+        guidance_scale=4.5,
+        strength_rounding=StrengthRounding.UP,
+        scheduler_kind=SchedulerKind.FLOW,
+    ),
+    "Lumina2Pipeline": Family(
+        step_model="lumina2.Lumina2StepModel",
+        honours=honoured.LUMINA2,
+        denoisers=_TORCH,
+        tasks=_TEXT_TO_IMAGE,
+        denoiser="transformer",
+        packing=2,
+        schedulers=_FLOW_SCHEDULERS,
+        takes_negative_prompt=True,
+        step_count=30,
+        guidance_scale=4.0,
+        strength_rounding=StrengthRounding.UP,
+        scheduler_kind=SchedulerKind.FLOW,
+        schedule_gives=frozenset({"sigmas", "mu"}),
+    ),
+    "CogView4Pipeline": Family(
+        step_model="cogview4.CogView4StepModel",
+        honours=honoured.COGVIEW4,
+        denoisers=_TORCH,
+        tasks=_TEXT_TO_IMAGE,
+        denoiser="transformer",
+        packing=2,
+        schedulers=_FLOW_SCHEDULERS,
+        takes_negative_prompt=True,
+        step_count=50,
+        guidance_scale=5.0,
+        strength_rounding=StrengthRounding.UP,
+        scheduler_kind=SchedulerKind.FLOW,
+        schedule_gives=frozenset({"timesteps", "sigmas", "mu"}),
+    ),
+    "AuraFlowPipeline": Family(
+        step_model="aura_flow.AuraFlowStepModel",
+        honours=honoured.AURA_FLOW,
+        denoisers=_TORCH,
+        tasks=_TEXT_TO_IMAGE,
+        denoiser="transformer",
+        packing=2,
+        schedulers=_FLOW_SCHEDULERS,
+        takes_negative_prompt=True,
+        step_count=50,
+        guidance_scale=3.5,
+        strength_rounding=StrengthRounding.UP,
+        scheduler_kind=SchedulerKind.FLOW,
+    ),
+    "PixArtSigmaPipeline": Family(
+        step_model="pixart_sigma.PixArtSigmaStepModel",
+        honours=honoured.PIXART_SIGMA,
+        denoisers=_TORCH,
+        tasks=_TEXT_TO_IMAGE,
+        denoiser="transformer",
+        packing=2,
+        schedulers=_DIFFUSION_SCHEDULERS,
+        takes_negative_prompt=True,
+        step_count=20,
+        guidance_scale=4.5,
+        strength_rounding=StrengthRounding.UP,
+        learns_variance=True,
+    ),
     "HiDreamImagePipeline": Family(
         step_model="hidream.HiDreamStepModel",
         honours=honoured.HIDREAM,
         denoisers=_TORCH,
-        tasks=frozenset({Task.TEXT_TO_IMAGE}),
+        tasks=_TEXT_TO_IMAGE,
         denoiser="transformer",
         packing=2,
         # The published ones are distilled for their own.
