@@ -67,6 +67,11 @@ def joined(outputs: Sequence[Any], image_rows: ImageRows) -> Any:
     )
 
 
+def is_built_alike(one: Any, other: Any) -> bool:
+    """Whether two outputs are made of as many values in one order."""
+    return bool(tree_flatten(one)[1] == tree_flatten(other)[1])
+
+
 def differing(apart: Any, together: Any, image_rows: ImageRows) -> set[int]:
     """Row counts of the images whose outputs are not the same bits when computed together."""
     differing: set[int] = set()
