@@ -33,6 +33,7 @@ from darkroom_server.parameters.bounds import (
     MAX_ADAPTER_WEIGHT,
     MAX_NAME_LENGTH,
     MAX_PROMPT_BYTES,
+    MAX_REFERENCE_COUNT,
 )
 from darkroom_server.parameters.parameter import WITH_IMAGE, Kind, Parameter, Support
 from darkroom_server.parameters.table import PARAMETERS
@@ -76,7 +77,11 @@ HONOURED_BY = {
     Support.FAMILY: "models of some families",
     Support.STEPS: "models of some families, if they do not run whole",
 }
-TASKS = {WITH_IMAGE: "that begins with images or fills", frozenset({Task.FILL}): "that fills"}
+TASKS = {
+    WITH_IMAGE: "that begins with images or fills",
+    frozenset({Task.FILL}): "that fills",
+    frozenset({Task.EDIT}): "that edits",
+}
 
 PIPELINES_INTRO = f"""# Pipelines of diffusers
 
@@ -132,6 +137,8 @@ def _taken(parameter: Parameter) -> str:
             return _listed(parameter.choices)
         case Kind.PICTURE:
             return "PNG, JPEG or WebP"
+        case Kind.PICTURES:
+            return f"up to {MAX_REFERENCE_COUNT} of PNG, JPEG or WebP"
         case Kind.ADAPTERS:
             most = f"{MAX_ADAPTER_WEIGHT:g}"
             return f"up to {MAX_ADAPTER_COUNT} names, each with a weight from -{most} to {most}"

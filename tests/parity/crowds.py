@@ -18,7 +18,8 @@ from darkroom_server.backends.diffusers.loader import family_of
 from darkroom_server.backends.diffusers.pictures import picture
 from darkroom_server.backends.diffusers.step_model import AnyFamilyModel
 from darkroom_server.backends.prompt_cache import PromptCache
-from darkroom_server.domain.jobs import ImageSpec, Task
+from darkroom_server.domain.jobs import ImageSpec, Pixels, Task
+from darkroom_server.domain.references import REFERENCE_RULES
 from darkroom_server.pipelines.families import FAMILIES
 from darkroom_server.pipelines.schedulers import Schedulers
 from tests.parity.pipeline_kits import build
@@ -33,6 +34,7 @@ class Crowd:
     """
 
     image_to_image: Any = None
+    most_references: int = 0
     guidance: str = "guidance_scale"
     constants: Mapping[str, Any] = field(default_factory=dict)
     #: Whether a small one's exact steps are proved to be shared; the bytes are the same anyway.
@@ -49,8 +51,13 @@ CROWDS: dict[str, Crowd] = {
     "AuraFlowPipeline": Crowd(),
     "ChromaPipeline": Crowd(image_to_image=diffusers.ChromaImg2ImgPipeline),
     "CogView4Pipeline": Crowd(),
+    "FluxKontextPipeline": Crowd(
+        most_references=1, constants={"negative_prompt": None, "max_area": 64 * 64}
+    ),
     "Lumina2Pipeline": Crowd(),
     "PixArtSigmaPipeline": Crowd(constants=_EXACT_SIZE),
+    "QwenImageEditPipeline": Crowd(guidance="true_cfg_scale", most_references=1),
+    "QwenImageEditPlusPipeline": Crowd(guidance="true_cfg_scale", most_references=3),
     "QwenImagePipeline": Crowd(
         image_to_image=diffusers.QwenImageImg2ImgPipeline,
         guidance="true_cfg_scale",
@@ -88,9 +95,25 @@ def step_model(class_name: str, pipeline: Any) -> AnyFamilyModel:
 
 
 def spec_of(pipeline: Any, **changes: Any) -> ImageSpec:
-    """A guided request."""
+    """A guided request, of a reference image where the model needs one."""
     own = type(pipeline.scheduler).__name__
-    return image_spec(**({"scheduler": own, "negative_prompt": "blue"} | changes))
+    given: dict[str, Any] = {"scheduler": own, "negative_prompt": "blue"}
+    rule = REFERENCE_RULES.get(type(pipeline).__name__)
+    if rule is not None and rule.is_required:
+        given |= edit((40, 32))
+    return image_spec(**(given | changes))
+
+
+def edit(*sizes: tuple[int, int]) -> dict[str, Any]:
+    """What makes a request one of reference images of these widths and heights."""
+    images = tuple(_noisy(*size, number) for number, size in enumerate(sizes))
+    return {"task": Task.EDIT, "reference_images": images}
+
+
+def _noisy(width_px: int, height_px: int, number: int) -> Pixels:
+    generator = np.random.default_rng(number)
+    content = generator.integers(0, 256, 3 * width_px * height_px, np.uint8).tobytes()
+    return Pixels(width_px, height_px, 3, content)
 
 
 def stock(class_name: str, pipeline: Any, spec: ImageSpec) -> np.ndarray:
@@ -112,6 +135,11 @@ def stock(class_name: str, pipeline: Any, spec: ImageSpec) -> np.ndarray:
     if spec.task is Task.IMAGE_TO_IMAGE and spec.source is not None:
         used = crowd.image_to_image(**pipeline.components)
         arguments |= {"image": picture(spec.source.image), "strength": spec.source.strength}
+    if spec.reference_images:
+        pictures = [picture(one) for one in spec.reference_images]
+        arguments["image"] = pictures if crowd.most_references > 1 else pictures[0]
+    if "max_area" in arguments:
+        arguments["max_area"] = spec.width_px * spec.height_px
     used.set_progress_bar_config(disable=True)
     used.scheduler = getattr(diffusers, spec.scheduler).from_config(kept.config)
     try:

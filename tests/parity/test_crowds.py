@@ -9,9 +9,13 @@ import numpy as np
 import pytest
 import torch
 
+from diffusers.pipelines.flux import pipeline_flux_kontext
+from diffusers.pipelines.qwenimage import pipeline_qwenimage_edit, pipeline_qwenimage_edit_plus
+
+from darkroom_server.backends.diffusers.families import flux_kontext
 from darkroom_server.domain.jobs import ImageSpec, PreviewSpec, Reproducibility, Task
 from darkroom_server.pipelines.families import FAMILIES
-from tests.parity.crowds import CROWDS, schedulers_of, small_pipeline, spec_of, step_model, stock
+from tests.parity.crowds import CROWDS, edit, schedulers_of, small_pipeline, spec_of, step_model, stock
 from tests.parity.shared import (
     assert_equal_among_any_neighbours,
     assert_within_tolerance,
@@ -39,6 +43,28 @@ def pipelines(tmp_path_factory: pytest.TempPathFactory) -> Pipelines:
     return pipeline
 
 
+@pytest.fixture(autouse=True)
+def small_references(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Edits see their images a thousandth as large as with weights that have learned something."""
+    for module in (pipeline_qwenimage_edit, pipeline_qwenimage_edit_plus):
+        true = module.calculate_dimensions
+
+        def smaller(area: int, ratio: float, true: Any = true) -> Any:
+            return true(area / 256, ratio)
+
+        monkeypatch.setattr(module, "calculate_dimensions", smaller)
+    sizes = [(64, 48), (48, 64), (64, 64)]
+    for module in (pipeline_flux_kontext, flux_kontext):
+        monkeypatch.setattr(module, "PREFERRED_KONTEXT_RESOLUTIONS", sizes)
+
+
+def edits(name: str) -> dict[str, dict[str, Any]]:
+    """Changes of a family that takes reference images: with one, and with as many as tried."""
+    sizes = [(40, 32), (32, 40), (50, 50)][: CROWDS[name].most_references]
+    several = {"three-references": edit(*sizes)} if len(sizes) > 1 else {}
+    return ({"one-reference": edit(*sizes[:1])} if sizes else {}) | several
+
+
 def alone() -> list[Any]:
     changes: dict[str, dict[str, Any]] = {
         "plain": {},
@@ -50,7 +76,7 @@ def alone() -> list[Any]:
         pytest.param(name, dtype, change, id=f"{name}-{dtype}-{what}")
         for name, crowd in CROWDS.items()
         for dtype in ("fp32", "bf16")
-        for what, change in (changes | dict(crowd.special)).items()
+        for what, change in (changes | edits(name) | dict(crowd.special)).items()
     ]
 
 
@@ -102,6 +128,11 @@ def mixed(name: str, pipeline: Any, level: Reproducibility) -> list[ImageSpec]:
     if name in BEGINNING:
         source = source_spec(strength=0.7)
         changes.append({"seeds": (7,), "task": Task.IMAGE_TO_IMAGE, "source": source})
+    for number, change in enumerate(edits(name).values()):
+        changes += [
+            {**change, "seeds": (8 + number,), "step_count": 3},
+            {**change, "seeds": (18 + number,), "step_count": 2, "guidance_scale": 2.0},
+        ]
     return [spec_of(pipeline, **one, reproducibility=level) for one in changes]
 
 

@@ -22,12 +22,12 @@ from darkroom_server.backends.prompt_cache import PromptCache
 from darkroom_server.domain.jobs import FillSpec, ImageSpec, Pixels, SourceSpec, Task
 from darkroom_server.domain.models import ModelInfo, Placement, VersionInfo
 from darkroom_server.domain.pipeline_call import PipelineCall
+from darkroom_server.domain.references import REFERENCE_RULES
 from darkroom_server.domain.whole_pipelines import (
     BROKEN,
     MASKS,
     NEEDS,
     NEEDS_PACKAGE,
-    PICTURE_IS_OPTIONAL,
     PICTURES,
     STEPS,
     UNTRIED,
@@ -72,7 +72,7 @@ def test_the_table_says_which_classes_are_not_compared() -> None:
         if name not in FAMILIES and name not in NEEDS_PACKAGE and refusal_of(name, call) is None
     }
     assert {name for name in served if kit_of(name) is None} == UNTRIED
-    told = {*UNTRIED, *NEEDS_PACKAGE, *PICTURE_IS_OPTIONAL, *BROKEN, *NEEDS}
+    told = {*UNTRIED, *NEEDS_PACKAGE, *REFERENCE_RULES, *BROKEN, *NEEDS}
     assert told <= known_calls().keys()
 
 
@@ -106,6 +106,9 @@ def spec_of(info: ModelInfo, task: Task) -> ImageSpec:
         values["fill"] = given
     elif task is Task.IMAGE_TO_IMAGE:
         values["source"] = SourceSpec(image=given.image, strength=1.0)
+    elif task is Task.EDIT:
+        rule = REFERENCE_RULES[info.pipeline_class]
+        values["reference_images"] = (_wide(given.image), given.image)[: rule.max_count]
     return ImageSpec(
         task=task,
         prompt="a red circle",
@@ -118,6 +121,12 @@ def spec_of(info: ModelInfo, task: Task) -> ImageSpec:
         seeds=(7,),
         **values,
     )
+
+
+def _wide(image: Pixels) -> Pixels:
+    """The same in another shape, whose edges are multiples of nothing."""
+    resized = picture(image).resize((image.width_px + 33, image.height_px + 7))
+    return Pixels(*resized.size, 3, resized.tobytes())
 
 
 def made_by_stock(pipeline: Any, call: PipelineCall, spec: ImageSpec) -> Any:
@@ -137,6 +146,10 @@ def made_by_stock(pipeline: Any, call: PipelineCall, spec: ImageSpec) -> Any:
     if "use_resolution_binning" in call.arguments:
         # The small ones are made for none of the sizes that have bins.
         arguments["use_resolution_binning"] = False
+    if spec.reference_images:
+        shown = [picture(one) for one in spec.reference_images]
+        takes_lists = REFERENCE_RULES[type(pipeline).__name__].max_count > 1
+        arguments[call.first_of(*PICTURES) or ""] = shown if takes_lists else shown[0]
     if (given := spec.fill or spec.source) is not None:
         arguments[call.first_of(*PICTURES) or ""] = picture(given.image)
         if "strength" in call.arguments:

@@ -11,7 +11,7 @@ import torch
 from darkroom_server.backends.diffusers.families.flux2_klein import Flux2KleinStepModel
 from darkroom_server.backends.diffusers.pictures import picture
 from darkroom_server.backends.prompt_cache import PromptCache
-from darkroom_server.domain.jobs import ImageSpec, Reproducibility, Task
+from darkroom_server.domain.jobs import ImageSpec, Pixels, Reproducibility, Task
 from tests.parity.shared import (
     assert_equal_among_any_neighbours,
     assert_within_tolerance,
@@ -19,9 +19,12 @@ from tests.parity.shared import (
     staggered,
     stepped,
 )
-from tests.parity.test_sdxl_steps import image_spec, source_spec
+from tests.parity.test_sdxl_steps import image_spec
 from tests.parity.tiny_flux2 import random_klein
 
+#: Sizes of reference images, of which none is a multiple of the model's.
+ONE = (72, 97)
+THREE = (ONE, (64, 80), (130, 64))
 SCHEDULERS = ("FlowMatchEulerDiscreteScheduler",)
 
 
@@ -46,14 +49,23 @@ def spec_of(**changes: Any) -> ImageSpec:
     return image_spec(**({"scheduler": SCHEDULERS[0], "negative_prompt": None} | changes))
 
 
-def led(**changes: Any) -> dict[str, Any]:
-    """A request with a picture that leads it."""
-    return {"task": Task.IMAGE_TO_IMAGE, "source": source_spec(strength=1.0), **changes}
+def edit(*sizes: tuple[int, int], **changes: Any) -> dict[str, Any]:
+    """A request with reference images of these widths and heights."""
+    images = tuple(
+        noisy_picture(width, height, number) for number, (width, height) in enumerate(sizes)
+    )
+    return {"task": Task.EDIT, "reference_images": images, **changes}
+
+
+def noisy_picture(width_px: int, height_px: int, number: int) -> Pixels:
+    generator = np.random.default_rng(number)
+    content = generator.integers(0, 256, 3 * width_px * height_px, np.uint8).tobytes()
+    return Pixels(width_px, height_px, 3, content)
 
 
 def stock(pipeline: Any, spec: ImageSpec) -> np.ndarray:
     made = pipeline(
-        image=None if spec.source is None else picture(spec.source.image),
+        image=[picture(one) for one in spec.reference_images] or None,
         prompt=spec.prompt,
         width=spec.width_px,
         height=spec.height_px,
@@ -67,8 +79,11 @@ def stock(pipeline: Any, spec: ImageSpec) -> np.ndarray:
 @pytest.mark.parametrize(
     ("name", "changes"),
     [
-        pytest.param("base", led(), id="led"),
-        pytest.param("bf16", led(), id="led-bf16"),
+        pytest.param("base", edit(ONE), id="one-reference"),
+        pytest.param("bf16", edit(ONE), id="one-reference-bf16"),
+        pytest.param("base", edit(*THREE), id="three-references"),
+        pytest.param("distilled", edit(*THREE, step_count=2), id="three-references-distilled"),
+        pytest.param("base", edit((1100, 1030), ONE, step_count=1), id="larger-than-a-megapixel"),
         pytest.param("base", {"width_px": 96, "height_px": 48, "seeds": (0,)}, id="wide"),
         pytest.param("base", {"guidance_scale": 1.0, "step_count": 7}, id="without-guidance"),
         pytest.param("distilled", {"step_count": 1, "prompt": ""}, id="distilled"),
@@ -88,8 +103,10 @@ def mixed(level: Reproducibility) -> list[ImageSpec]:
         {"seeds": (1,), "step_count": 2, "guidance_scale": 2.0},
         {"seeds": (2,), "step_count": 3, "prompt": "a blue house"},
         {"seeds": (3,), "step_count": 3},
-        led(seeds=(4,), step_count=3),
-        led(seeds=(5,), step_count=2, guidance_scale=2.0),
+        edit(ONE, seeds=(4,), step_count=3),
+        edit(ONE, seeds=(5,), step_count=2, guidance_scale=2.0),
+        edit(*THREE, seeds=(6,), step_count=2),
+        edit(*THREE, seeds=(7,), step_count=3, guidance_scale=2.0),
     ]
     return [spec_of(**one, reproducibility=level) for one in changes]
 

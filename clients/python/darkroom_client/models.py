@@ -16,6 +16,7 @@ class Task(enum.Enum):
     TEXT_TO_IMAGE = 1
     FILL = 2
     IMAGE_TO_IMAGE = 3
+    EDIT = 4
 
 
 class ModelState(enum.Enum):
@@ -117,6 +118,24 @@ class ModelAdapter:
     is_default: bool
 
 
+class SizeSource(enum.Enum):
+    """What an edit is made in the size of where its request names none."""
+
+    UNKNOWN = 0
+    DEFAULT = 1
+    FIRST = 2
+    LAST = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReferenceImages:
+    """How many reference images requests of a model may have; with a `min_count` of 0, none."""
+
+    min_count: int
+    max_count: int
+    size_source: SizeSource
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
     """A model and its versions, highest first. `default_version` is None when none serves."""
@@ -145,6 +164,8 @@ class Model:
     example_prompts: tuple[str, ...] = ()
     #: By name and version.
     adapters: tuple[ModelAdapter, ...] = ()
+    #: None: it takes none.
+    reference_images: ReferenceImages | None = None
 
     def parameter(self, field: str) -> ParameterSpec | None:
         """What the model says of a request field; None when it cannot honour it."""
@@ -160,6 +181,7 @@ class LoadReport:
 
 
 _TASKS = {task.value: task for task in Task}
+_SIZE_SOURCES = {source.value: source for source in SizeSource}
 _STATES = {state.value: state for state in ModelState}
 
 
@@ -207,6 +229,17 @@ def _adapter(message: model_service_pb2.ModelAdapter) -> ModelAdapter:
     )
 
 
+def _reference_images_of(message: model_service_pb2.Model) -> ReferenceImages | None:
+    if not message.HasField("reference_images"):
+        return None
+    said = message.reference_images
+    return ReferenceImages(
+        min_count=said.min_count,
+        max_count=said.max_count,
+        size_source=_SIZE_SOURCES.get(said.size_source, SizeSource.UNKNOWN),
+    )
+
+
 def model_of(message: model_service_pb2.Model) -> Model:
     """The model from its message."""
     return Model(
@@ -231,6 +264,7 @@ def model_of(message: model_service_pb2.Model) -> Model:
         vocabulary=tuple(message.vocabulary.words),
         example_prompts=tuple(message.vocabulary.example_prompts),
         adapters=tuple(_adapter(each) for each in message.adapters),
+        reference_images=_reference_images_of(message),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO, Literal, TypedDict, Unpack
 
@@ -41,6 +41,7 @@ FIELDS = {
     "preview_max_edge": "preview.max_edge_px",
     "feature_cache_threshold": "feature_cache.threshold",
     "adapters": "adapters",
+    "reference_images": "reference_images",
     "strength": "strength",
     "mask_polarity": "mask_polarity",
     "preserve_unmasked": "preserve_unmasked",
@@ -134,6 +135,8 @@ class GenerateOptions(ImageOptions, total=False):
     image: ImageInput | None
     #: Above 0 to 1: how far from `image`.
     strength: float | None
+    #: Images to go by instead, in the order in which the prompt speaks of them.
+    reference_images: Sequence[ImageInput] | None
 
 
 class FillOptions(ImageOptions, total=False):
@@ -151,13 +154,15 @@ class FillOptions(ImageOptions, total=False):
 def generate_request(
     prompt: str, **options: Unpack[GenerateOptions]
 ) -> image_service_pb2.GenerateRequest:
-    """The Generate request. Reads the image: raises OSError, besides InvalidRequest for a value
+    """The Generate request. Reads the images: raises OSError, besides InvalidRequest for a value
     that no message can carry.
     """
     request = image_service_pb2.GenerateRequest()
     image = options.pop("image", None)
     if image is not None:
         request.image.content = _read(image)
+    for reference in _listed(options.pop("reference_images", None)):
+        request.reference_images.add().content = _read(reference)
     _apply(request, {"prompt": prompt, **options})
     return request
 
@@ -235,6 +240,13 @@ def _number(name: str, word: object) -> int:
 
 def _invalid(field: str, description: str) -> InvalidRequest:
     return InvalidRequest(description, violations=(FieldViolation(field, description),))
+
+
+def _listed(images: Sequence[ImageInput] | None) -> Sequence[ImageInput]:
+    """Raises TypeError for one image by itself, whose characters or bytes are no images."""
+    if isinstance(images, str | bytes | bytearray | memoryview | os.PathLike):
+        raise TypeError("reference_images: a list of images")
+    return images or ()
 
 
 def _read(source: ImageInput) -> bytes:

@@ -1,7 +1,8 @@
 """A model whose pixels can be worked out by hand: after k steps every byte is (seed + k) mod 256.
 
 For a Fill request the same holds where the mask is white; elsewhere the image shows through. In
-image to image, the number is added to every byte of the image, mod 256. It
+image to image, the number is added to every byte of the image, mod 256. In an edit, i times the
+first byte of reference image i is added to the number, counted from 1. It
 stands in for a real model wherever something other than the model is tested.
 """
 
@@ -75,7 +76,8 @@ class FakeStepModel:
 
     def batch_key(self, spec: ImageSpec) -> Hashable:
         """The size, as for real models."""
-        return (spec.width_px, spec.height_px)
+        shown = tuple((one.width_px, one.height_px) for one in spec.reference_images)
+        return (spec.width_px, spec.height_px, *shown)
 
     def rows(self, spec: ImageSpec) -> int:
         """Two with guidance above 1, as real models need."""
@@ -163,7 +165,8 @@ class FakeStepModel:
     def decode(self, trajectory: FakeTrajectory) -> ImageArray:
         """A flat picture: uint8 [height, width, 3]."""
         spec = trajectory.spec
-        value = (trajectory.seed + trajectory.completed_step_count) % 256
+        shown = sum(i * one.data[0] for i, one in enumerate(spec.reference_images, start=1))
+        value = (trajectory.seed + trajectory.completed_step_count + shown) % 256
         made = np.full((spec.height_px, spec.width_px, 3), value, dtype=np.uint8)
         if spec.source is not None:
             source = np.frombuffer(spec.source.image.data, dtype=np.uint8).reshape(made.shape)

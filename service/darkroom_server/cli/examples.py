@@ -47,6 +47,10 @@ def _lines(found: list[Model]) -> Iterator[str]:
 
 
 def _command(model: Model) -> str:
-    if Task.TEXT_TO_IMAGE in model.tasks or Task.FILL not in model.tasks:
+    if Task.TEXT_TO_IMAGE in model.tasks:
+        return "darkroom generate"
+    if Task.EDIT in model.tasks:
+        return "darkroom generate --reference IMAGE"
+    if Task.FILL not in model.tasks:
         return "darkroom generate"
     return "darkroom fill IMAGE MASK"

@@ -42,6 +42,7 @@ def generate(
     access: ServerAccess,
     image: options.SourceImage = None,
     strength: options.Strength = None,
+    reference: options.References = None,
     shared: ImageOptions,
     timeout: options.Timeout = None,
     as_json: options.AsJson = False,
@@ -49,12 +50,16 @@ def generate(
 ) -> None:
     """Makes images of what PROMPT says; with --image, changes that image.
 
+    With --reference, goes by the images given. Which models do, `darkroom models` says: edit.
+
     For example: darkroom generate "a red circle on a blue background" -o out.png
     """
     with one_line_errors():
         target = output_for(output, prompt, shared["count"], as_json=as_json)
         shared["format"] = target.format(shared.get("format"))
-        request = GenerateOptions(**shared, image=image, strength=strength)
+        request = GenerateOptions(
+            **shared, image=image, strength=strength, reference_images=reference
+        )
         target.require_writable()
         _run(
             access,

@@ -169,6 +169,9 @@ def as_json(model: Model) -> dict[str, object]:
     values = asdict(model)
     values["tasks"] = [_task(task) for task in model.tasks]
     values["state"] = model.state.name.lower()
+    if values["reference_images"]:
+        source = values["reference_images"]["size_source"]
+        values["reference_images"]["size_source"] = source.name.lower()
     for version in values["versions"]:
         state: ModelState = version["state"]
         version["state"] = state.name.lower()

@@ -120,6 +120,7 @@ FeatureCache = Annotated[
 Adapters = Annotated[list[str] | None, _option("adapters", unset="", metavar="NAME[=WEIGHT]")]
 PreviewEvery = Annotated[int | None, _option("preview.interval_step_count", unset="", min=1)]
 SourceImage = Annotated[Path | None, _option("image.content")]
+References = Annotated[list[Path] | None, _option("reference_images", unset="")]
 Timeout = Annotated[float | None, typer.Option(min=0.0, help="Seconds the whole request may take.")]
 AsJson = Annotated[
     bool, typer.Option("--json", help="Write the result to stdout as one JSON object.")

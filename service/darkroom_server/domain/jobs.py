@@ -14,6 +14,8 @@ class Task(enum.Enum):
     TEXT_TO_IMAGE = "text-to-image"
     IMAGE_TO_IMAGE = "image-to-image"
     FILL = "fill"
+    #: Text to image that goes by images, too.
+    EDIT = "edit"
 
 
 class ImageFormat(enum.Enum):
@@ -162,7 +164,8 @@ class ImageSpec:
 
     Image i of n is made with `seeds[i]`. `negative_prompt` None means that none was given, which
     some pipelines treat differently from an empty one. `fill` is set exactly when `task` is FILL,
-    `source` exactly when it is IMAGE_TO_IMAGE.
+    `source` exactly when it is IMAGE_TO_IMAGE, and there are `reference_images` exactly when it is
+    EDIT: RGB, each in its own size, in the caller's order.
     """
 
     task: Task
@@ -179,10 +182,17 @@ class ImageSpec:
     priority: Priority = Priority.NORMAL
     fill: FillSpec | None = None
     source: SourceSpec | None = None
+    reference_images: tuple[Pixels, ...] = ()
     reproducibility: Reproducibility = Reproducibility.EXACT
     feature_cache: FeatureCache | None = None
     #: In the order in which they are added.
     adapters: tuple[AdapterUse, ...] = ()
+
+    @property
+    def step_pixel_count(self) -> int:
+        """Pixels that a step of one image works on: its own, and those that it goes by."""
+        shown = sum(one.width_px * one.height_px for one in self.reference_images)
+        return self.width_px * self.height_px + shown
 
     @property
     def strength(self) -> float:

@@ -28,6 +28,7 @@ PERMISSION_OF_TASK = {
     Task.TEXT_TO_IMAGE: Permission.GENERATE,
     Task.IMAGE_TO_IMAGE: Permission.GENERATE,
     Task.FILL: Permission.FILL,
+    Task.EDIT: Permission.GENERATE,
 }
 
 
@@ -59,9 +60,9 @@ class ApiKey:
 
 
 def cost_pixel_steps(spec: ImageSpec, rounding: StrengthRounding) -> int:
-    """What a request takes: pixels times the steps that run, for each image."""
+    """What a request takes: pixels, also of reference images, times the steps that run."""
     run_step_count = rounding.run_step_count(spec.step_count, spec.strength)
-    return spec.width_px * spec.height_px * run_step_count * len(spec.seeds)
+    return spec.step_pixel_count * run_step_count * len(spec.seeds)
 
 
 def in_credits(pixel_steps: int) -> float:

@@ -10,6 +10,7 @@ from pathlib import Path
 from darkroom_server.domain.adapters import AdapterMemory, AdapterVersion
 from darkroom_server.domain.jobs import Priority, Reproducibility, StrengthRounding, Task
 from darkroom_server.domain.memory import MemoryProfile
+from darkroom_server.domain.references import ReferenceRule
 from darkroom_server.domain.trained_sizes import TrainedSizes
 from darkroom_server.domain.vocabulary import Vocabulary
 
@@ -262,8 +263,7 @@ class ModelInfo:
     pipeline_class: str
     backend: BackendKind
     dtype: Dtype
-    #: One for each worker of a version.
-    placements: tuple[Placement, ...]
+    placements: tuple[Placement, ...]  # one for each worker of a version
     defaults: Defaults
     limits: Limits
     schedulers: tuple[str, ...]
@@ -273,17 +273,17 @@ class ModelInfo:
     reproducibility: Reproducibility
     version_labels: dict[str, int]
     strength_rounding: StrengthRounding = StrengthRounding.DOWN
-    #: Whether requests run from end to end, with the pipeline's own code.
+    #: Whether requests run from end to end, and are guided only if they have a negative prompt.
     runs_whole: bool = False
-    #: Whether a request is guided only if it has a negative prompt.
     guidance_needs_negative: bool = False
+    #: How it takes reference images, where EDIT is among its tasks.
+    references: ReferenceRule | None = None
     #: What runs it step by step otherwise: a module of the backend's families, and a class in it.
     step_model: str = ""
     dynamic_batching: DynamicBatching = DynamicBatching()
     memory: MemoryProfile = field(default_factory=MemoryProfile)
     adapter_memory: AdapterMemory = field(default_factory=AdapterMemory)
-    #: Requests that each label is given of those that name no version.
-    traffic_percent: dict[str, float] = field(default_factory=dict)
+    traffic_percent: dict[str, float] = field(default_factory=dict)  # of each label
     warmups: tuple[Warmup, ...] = ()
     update_policy: UpdatePolicy = UpdatePolicy.AVAILABILITY
     denoiser: Denoiser = Denoiser()

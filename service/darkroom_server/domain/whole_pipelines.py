@@ -13,6 +13,7 @@ from typing import Final
 
 from darkroom_server.domain.jobs import Task
 from darkroom_server.domain.pipeline_call import PipelineCall
+from darkroom_server.domain.references import REFERENCE_RULES
 
 #: What classes call the guidance; of two, the first is the one that a caller means.
 GUIDANCE: Final = ("guidance_scale", "prior_guidance_scale", "distilled_guidance_scale")
@@ -61,19 +62,6 @@ class Refusal:
         return f"{self.reason}: {self.kind.value}"
 
 
-#: Classes that take a picture and make one of words alone, too.
-PICTURE_IS_OPTIONAL: Final = frozenset(
-    {
-        "DreamLiteMobilePipeline",
-        "DreamLitePipeline",
-        "Flux2KleinKVPipeline",
-        "Flux2Pipeline",
-        "FluxKontextPipeline",
-        "GlmImagePipeline",
-        "OmniGenPipeline",
-        "ZImageOmniPipeline",
-    }
-)
 #: What a class fails without, though its signature has a default.
 NEEDS: Final[Mapping[str, str]] = {
     "BriaFiboEditPipeline": "a prompt in JSON",
@@ -178,8 +166,9 @@ def tasks_of(class_name: str, call: PipelineCall) -> frozenset[Task]:
         return frozenset({Task.TEXT_TO_IMAGE})
     if call.first_of(*MASKS) is not None:
         return frozenset({Task.FILL})
-    if class_name in PICTURE_IS_OPTIONAL:
-        return frozenset({Task.TEXT_TO_IMAGE, Task.IMAGE_TO_IMAGE})
+    rule = REFERENCE_RULES.get(class_name)
+    if rule is not None:
+        return frozenset({Task.EDIT} if rule.is_required else {Task.TEXT_TO_IMAGE, Task.EDIT})
     return frozenset({Task.IMAGE_TO_IMAGE})
 
 

@@ -10,9 +10,10 @@ import math
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from darkroom_server.domain.errors import InvalidImage, InvalidParameter
+from darkroom_server.domain.errors import InvalidParameter
 from darkroom_server.gateway.knobs import Knob
 from darkroom_server.gateway.pictures import begins_as_picture
+from darkroom_server.gateway.sent_pictures import Sent, number_of, one_picture, pictures_in
 from darkroom_server.parameters.parameter import Kind, Parameter
 from darkroom_server.parameters.table import PARAMETERS
 from darkroom_server.wire.adapter_values import adapters_of
@@ -25,7 +26,7 @@ NAMES: Mapping[str, tuple[str, ...]] = {
     SIZE: ("size", "image_size", "target_size"),
 }
 _FIELD_OF: Mapping[str, str] = {name: field for field, names in NAMES.items() for name in names}
-_PICTURES = frozenset(path for path, one in PARAMETERS.items() if one.kind is Kind.PICTURE)
+_IMAGE, _MASK, _REFERENCES = "image.content", "mask.content", "reference_images"
 
 
 class Fields:
@@ -47,21 +48,51 @@ class Fields:
         self._shown = dict(shown or {})
         self._values: dict[str, Any] = {}
         self.written: dict[str, str] = {}
+        #: The names of pictures that have a field each, in their order.
+        self.written_pictures: tuple[str, ...] = ()
         #: Names in the body that change nothing, those last of which nothing is known.
         self.ignored: list[str] = []
         unknown: list[str] = []
+        numbered: dict[int, str] = {}
         for name, value in body.items():
             field, knob = _FIELD_OF.get(name), (knobs or {}).get(name)
             if value is None or name in own:
                 continue
-            if field is not None:
-                self._put(field, name, one_picture(value, name) if field in _PICTURES else value)
+            number = None if field is not None else number_of(name)
+            if field in (_IMAGE, _REFERENCES):
+                self._put_pictures(field, name, pictures_in(value, name))
+            elif field == _MASK:
+                self._put(field, name, one_picture(value, name))
+            elif field is not None:
+                self._put(field, name, value)
+            elif number is not None:
+                numbered[number] = name
             elif knob is not None:
                 self.ignored += [name] if knob.is_asked_in_vain(name, value) else []
             else:
                 _check_no_picture(name, value)
                 unknown.append(name)
         self.ignored += unknown
+        self._put_numbered(body, [numbered[number] for number in sorted(numbered)])
+
+    def _put_pictures(self, field: str, name: str, pictures: tuple[Sent, ...]) -> None:
+        """Several are what an edit goes by, whatever they are called."""
+        if field == _IMAGE and len(pictures) < 2:
+            self._put(field, name, pictures[0] if pictures else None)
+        else:
+            self._put(_REFERENCES, name, pictures or None)
+
+    def _put_numbered(self, body: Mapping[str, Any], names: list[str]) -> None:
+        """Pictures in fields of their own: those that have a number, after one that has none."""
+        found = [one_picture(body[name], name) for name in names]
+        if not names:
+            return
+        first = self._values.pop(_IMAGE, None)
+        if first is not None:
+            found.insert(0, first)
+            names = [self.written.pop(_IMAGE), *names]
+        self._put_pictures(_IMAGE, names[0], tuple(one for one in found if one is not None))
+        self.written_pictures = tuple(names)
 
     def _put(self, field: str, name: str, value: Any) -> None:
         if value is None:
@@ -80,18 +111,30 @@ class Fields:
 
     def name(self, field: str) -> str:
         """What the caller calls the field, or would."""
+        if field.startswith(f"{_REFERENCES}["):
+            return self._name_of_picture(int(field.partition("[")[2].partition("]")[0]))
         if field in self._shown:
             return self._shown[field]
         return self.written.get(field, NAMES[field][0] if field in NAMES else field)
+
+    def _name_of_picture(self, index: int) -> str:
+        if index < len(self.written_pictures):
+            return self.written_pictures[index]
+        return f"{self.name(_REFERENCES)}[{index}]"
 
     def raw(self, field: str) -> Any:
         """The value as it came; None when there is none."""
         return self._values.get(field)
 
-    def picture(self, field: str) -> bytes | str | None:
+    def picture(self, field: str) -> Sent | None:
         """A file, or the text that stands for one."""
         value = self._values.get(field)
         return value if isinstance(value, bytes | str) else None
+
+    def pictures(self, field: str) -> tuple[Sent, ...]:
+        """Several of them, in their order."""
+        value = self._values.get(field)
+        return value if isinstance(value, tuple) else ()
 
     def text(self, field: str) -> str | None:
         """A string; raises InvalidParameter."""
@@ -149,28 +192,11 @@ class Fields:
                 return self.choice(field, parameter.choices)
             case Kind.PICTURE:
                 return self.picture(field)
+            case Kind.PICTURES:
+                return self.pictures(field) or None
             case Kind.ADAPTERS:
                 value = self.raw(field)
                 return None if value is None else adapters_of(value, self.name(field))
-
-
-def one_picture(value: Any, name: str) -> bytes | str | None:
-    """The picture that a value is, or has in it: `{"url": …}` and lists of one are such values.
-
-    None where the list is empty. Raises InvalidImage.
-    """
-    while isinstance(value, list | dict):
-        if isinstance(value, dict):
-            value = value.get("url") or value.get("image_url")
-            if value is None:
-                raise InvalidImage(name, "has no url; send the file as base64")
-        elif len(value) > 1:
-            raise InvalidImage(name, f"{len(value)} images were sent; one image a call is taken")
-        else:
-            value = value[0] if value else None
-    if value is None or isinstance(value, bytes | str):
-        return value
-    raise InvalidImage(name, "is no base64 text")
 
 
 def _check_no_picture(name: str, value: Any) -> None:

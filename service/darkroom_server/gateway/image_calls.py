@@ -69,8 +69,11 @@ class ImageMaker:
         return await read_request(fields, manner, tasks, self._pictures)
 
     def tasks_of(self, model: str | None) -> frozenset[Task]:
-        """What the model can do; every task where none is named. Raises ModelNotFound."""
-        return self.engine.get_model(model).model.tasks if model else frozenset(Task)
+        """What the model can do, or where none is named, those that serve; raises ModelNotFound."""
+        if model:
+            return self.engine.get_model(model).model.tasks
+        serving = [one for one in self.engine.list_models() if one.default_version is not None]
+        return frozenset(task for one in serving for task in one.model.tasks) or frozenset(Task)
 
 
 @contextmanager

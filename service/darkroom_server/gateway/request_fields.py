@@ -18,19 +18,25 @@ from darkroom_server.domain.models import ModelRef
 from darkroom_server.gateway.bodies import off_loop
 from darkroom_server.gateway.fields import SIZE, Fields, whole
 from darkroom_server.gateway.pictures import picture_bytes
+from darkroom_server.gateway.sent_pictures import Sent
 from darkroom_server.image_decoding.images import says_alpha, shows_through
 from darkroom_server.image_decoding.picture_processes import Pictures
-from darkroom_server.parameters.parameter import Kind
+from darkroom_server.parameters.parameter import EVERY_TASK, Kind
 from darkroom_server.parameters.table import PARAMETERS
 from darkroom_server.requests.image_requests import ImageRequest, image_request
 from darkroom_server.requests.limits import check_limits, check_name, check_value
+from darkroom_server.requests.references import REFERENCES_FIELD as _REFERENCES
+from darkroom_server.requests.references import reference_field
 
 #: In lists of one as well, or together with others.
 _READ_APART = ("model", "negative_prompt", "width_px", "height_px")
 _PLAIN = tuple(
     one
     for one in PARAMETERS.values()
-    if one.http and not one.needs_image and one.group != "output" and one.path not in _READ_APART
+    if one.http
+    and one.tasks == EVERY_TASK
+    and one.group != "output"
+    and one.path not in _READ_APART
 )
 #: What is asked of an image that came along.
 _OF_IMAGE = tuple(
@@ -107,8 +113,12 @@ async def _given(
 ) -> tuple[Task, dict[str, dict[str, Any]]]:
     """The task that the images sent along make of the request, and what is said of them."""
     image, mask = fields.picture("image.content"), fields.picture("mask.content")
+    references = _references(fields, image)
     asked = {one.path: fields.value(one) for one in _OF_IMAGE}
     chosen = asked["mask_polarity"]
+    if len(references) > 1 and mask is None and chosen is None:
+        return await _edit(fields, references, asked)
+    image, name = _only(fields, references)
     if image is None:
         if manner.needs_image or mask is not None:
             raise InvalidParameter("image.content", "give the image to change")
@@ -116,16 +126,20 @@ async def _given(
             check_value(parameter, asked[parameter.path])
         fields.ignore(*asked)
         return Task.TEXT_TO_IMAGE, {"": {}}
-    name = fields.name("image.content")
     content = await off_loop(picture_bytes, image, name)
     given = {"image": {"content": content}}
     polarity = manner.mask_polarity if chosen is None else chosen
     if mask is None and chosen is None:
-        only_fills = Task.FILL in tasks and Task.IMAGE_TO_IMAGE not in tasks
+        only_fills = Task.FILL in tasks and not tasks & {Task.IMAGE_TO_IMAGE, Task.EDIT}
         by_colour = polarity is MaskPolarity.WHITE_REPAINTS
+        only_edits = Task.EDIT in tasks and not tasks & {Task.IMAGE_TO_IMAGE, Task.FILL}
         if not only_fills and (
-            by_colour or not await pictures.run(shows_through, content, name, pictures.limits)
+            by_colour
+            or only_edits
+            or not await pictures.run(shows_through, content, name, pictures.limits)
         ):
+            if Task.EDIT in tasks and Task.IMAGE_TO_IMAGE not in tasks:
+                return await _edit(fields, references, asked)
             of_fill = [one.path for one in _OF_IMAGE if Task.IMAGE_TO_IMAGE not in one.tasks]
             fields.ignore(*of_fill)
             kept = {path: value for path, value in asked.items() if path not in of_fill}
@@ -136,6 +150,39 @@ async def _given(
         mask_name = fields.name("mask.content")
         given["mask"] = {"content": await off_loop(picture_bytes, mask, mask_name)}
     return Task.FILL, given | {"": asked | {"mask_polarity": polarity}}
+
+
+def _references(fields: Fields, image: Sent | None) -> tuple[Sent, ...]:
+    """All pictures but a mask; raises InvalidParameter where two fields say different ones."""
+    found = fields.pictures(_REFERENCES)
+    if image is None or found == (image,):
+        return found or (() if image is None else (image,))
+    if found:
+        name, other = fields.name(_REFERENCES), fields.name("image.content")
+        raise InvalidParameter(name, f"says something else than {other}; send all in one list")
+    return (image,)
+
+
+async def _edit(
+    fields: Fields, references: tuple[Sent, ...], asked: dict[str, Any]
+) -> tuple[Task, dict[str, dict[str, Any]]]:
+    fields.ignore(*asked)
+    names = [fields.name(reference_field(index)) for index in range(len(references))]
+    contents = [
+        await off_loop(picture_bytes, one, name)
+        for one, name in zip(references, names, strict=True)
+    ]
+    return Task.EDIT, {"": {_REFERENCES: tuple(contents)}}
+
+
+def _only(fields: Fields, references: tuple[Sent, ...]) -> tuple[Sent | None, str]:
+    """The one picture to change, and its name; raises InvalidParameter of several."""
+    name = fields.name(_REFERENCES if fields.pictures(_REFERENCES) else "image.content")
+    if len(references) > 1:
+        text = f"{len(references)} images were sent; one goes with a mask"
+        raise InvalidParameter(name, text)
+    fields.written["image.content"] = name
+    return (references[0] if references else None), name
 
 
 def _size(fields: Fields) -> tuple[int | None, int | None]:

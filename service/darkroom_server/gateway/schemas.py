@@ -9,6 +9,8 @@ from darkroom_server.gateway.fields import NAMES, SIZE
 from darkroom_server.parameters.parameter import Kind
 from darkroom_server.parameters.table import PARAMETERS
 
+#: What brings a picture, or several.
+_IMAGES = ("image.content", "reference_images")
 _TEXT = {"type": ["string", "null"]}
 _TYPES: Mapping[Kind, dict[str, Any]] = {
     Kind.TEXT: _TEXT,
@@ -18,6 +20,7 @@ _TYPES: Mapping[Kind, dict[str, Any]] = {
     Kind.FLAG: {"type": ["boolean", "null"]},
     Kind.CHOICE: _TEXT,
     Kind.PICTURE: {"type": ["string", "object", "array", "null"]},
+    Kind.PICTURES: {"type": ["string", "object", "array", "null"]},
     Kind.ADAPTERS: {"type": ["string", "object", "array", "null"]},
 }
 
@@ -36,13 +39,13 @@ def fields_schema() -> dict[str, Any]:
     return {
         "type": "object",
         "properties": _PARAMETERS,
-        "anyOf": _any_of("prompt", "image.content"),
+        "anyOf": _any_of("prompt", *_IMAGES),
     }
 
 
 def edit_schema() -> dict[str, Any]:
     """A body that changes an image: it needs one, and no prompt."""
-    return {"type": "object", "properties": _PARAMETERS, "anyOf": _any_of("image.content")}
+    return {"type": "object", "properties": _PARAMETERS, "anyOf": _any_of(*_IMAGES)}
 
 
 def hugging_face_schema() -> dict[str, Any]:
@@ -61,7 +64,7 @@ def generations_schema() -> dict[str, Any]:
     return {
         "type": "object",
         "properties": _PARAMETERS | of_others["properties"],
-        "anyOf": [*_any_of("prompt", "image.content"), {"required": of_others["required"]}],
+        "anyOf": [*_any_of("prompt", *_IMAGES), {"required": of_others["required"]}],
     }
 
 

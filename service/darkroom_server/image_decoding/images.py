@@ -60,9 +60,13 @@ _UPRIGHT = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageLimits:
-    """The largest input images that are taken; the pixels are those of the file's header."""
+    """The largest input images that are taken; the pixels are those of the file's header.
+
+    `max_total_bytes` are those of a request's reference images together.
+    """
 
     max_bytes: int = 32 * 1024 * 1024
+    max_total_bytes: int = 64 * 1024 * 1024
     max_pixel_count: int = 32 * 1024 * 1024
 
 

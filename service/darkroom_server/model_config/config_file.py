@@ -49,6 +49,7 @@ _TASKS = {
     model_service_pb2.Model.TASK_TEXT_TO_IMAGE: Task.TEXT_TO_IMAGE,
     model_service_pb2.Model.TASK_FILL: Task.FILL,
     model_service_pb2.Model.TASK_IMAGE_TO_IMAGE: Task.IMAGE_TO_IMAGE,
+    model_service_pb2.Model.TASK_EDIT: Task.EDIT,
 }
 _DTYPES = {
     model_config_pb2.DTYPE_UNSPECIFIED: Dtype.AUTO,

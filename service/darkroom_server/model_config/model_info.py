@@ -66,6 +66,7 @@ def combine(name: str, settings: ModelSettings, traits: PipelineTraits) -> Model
         strength_rounding=traits.strength_rounding,
         runs_whole=traits.runs_whole,
         guidance_needs_negative=traits.guidance_needs_negative,
+        references=traits.references,
         step_model=traits.step_model,
         dynamic_batching=settings.dynamic_batching,
         memory=settings.memory,

@@ -25,7 +25,7 @@ def check_schedulers(config: ConfigFile, traits: PipelineTraits, problems: Probl
             )
     default = config.settings.defaults.scheduler
     tasks = frozenset(config.settings.tasks) or traits.tasks
-    needing = sorted(task.value for task in tasks - {Task.TEXT_TO_IMAGE})
+    needing = sorted(task.value for task in tasks - {Task.TEXT_TO_IMAGE, Task.EDIT})
     can_begin = {*traits.noising_schedulers, traits.defaults.scheduler}
     if default in traits.usable_schedulers and default not in can_begin and needing:
         config.error(

@@ -14,6 +14,7 @@ MAX_IMAGE_COUNT: Final = 16
 #: The seed of the last image must still fit a signed 64-bit integer.
 MAX_SEED: Final = 2**63 - 1 - MAX_IMAGE_COUNT
 MAX_ADAPTER_COUNT: Final = 8
+MAX_REFERENCE_COUNT: Final = 10
 MAX_ADAPTER_WEIGHT: Final = 10.0
 MIN_PREVIEW_EDGE_PX: Final = 16
 MAX_PREVIEW_EDGE_PX: Final = 1024

@@ -21,6 +21,7 @@ class Kind(enum.Enum):
     #: One word of a closed list.
     CHOICE = "choice"
     PICTURE = "encoded image"
+    PICTURES = "encoded images"
     ADAPTERS = "adapters with weights"
 
 
@@ -122,5 +123,5 @@ class Parameter:
 
     @property
     def needs_image(self) -> bool:
-        """Whether only requests that bring an image have it."""
-        return Task.TEXT_TO_IMAGE not in self.tasks
+        """Whether only requests that bring an `image` have it."""
+        return self.tasks <= WITH_IMAGE

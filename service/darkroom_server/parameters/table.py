@@ -40,6 +40,7 @@ from darkroom_server.parameters.parameter import (
 )
 
 _FILL = frozenset({Task.FILL})
+_EDIT = frozenset({Task.EDIT})
 _THE_MODELS = "the model's"
 
 _ALL: Final = (
@@ -271,13 +272,22 @@ _ALL: Final = (
         meaning="An image to begin with instead of noise, or to fill.",
         support=Support.ALWAYS,
         tasks=WITH_IMAGE,
-        http=(
-            *("image", "input_image", "image_url", "images", "input_images", "image_urls"),
-            "reference_images",
-        ),
+        http=("image", "input_image", "image_url"),
         python="image",
         flag="--image",
         flag_help="An image to begin with instead of noise.",
+    ),
+    Parameter(
+        path="reference_images",
+        kind=Kind.PICTURES,
+        meaning="Images to go by, in the order in which the prompt speaks of them.",
+        support=Support.ALWAYS,
+        tasks=_EDIT,
+        unset="none",
+        http=("reference_images", "images", "input_images", "image_urls"),
+        python="reference_images",
+        flag="--reference",
+        flag_help="An image to go by; may be repeated, in the order in which the prompt speaks.",
     ),
     Parameter(
         path="strength",

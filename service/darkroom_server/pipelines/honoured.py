@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 #: What a class may be given for a part that runs in the pipeline's own code: texts' encoders and
 #: tokenizers, and what looks at pictures.
 _OTHER_PARTS = frozenset(
-    {"safety_checker", "feature_extractor", "image_encoder"}
+    {"safety_checker", "feature_extractor", "image_encoder", "processor"}
     | {
         f"{part}{number}"
         for part in ("text_encoder", "tokenizer")

@@ -17,6 +17,7 @@ from darkroom_server.domain.models import (
     Limits,
 )
 from darkroom_server.domain.pipeline_call import PipelineCall
+from darkroom_server.domain.references import FAKE_RULE, REFERENCE_RULES, ReferenceRule
 from darkroom_server.domain.whole_pipelines import (
     STEPS,
     TRUE_GUIDANCE,
@@ -100,6 +101,8 @@ class PipelineTraits:
     most_px: int = MAX_SIZE_PX
     #: Whether it guides only where there is a negative prompt.
     guidance_needs_negative: bool = False
+    #: How it takes reference images, where EDIT is among its tasks.
+    references: ReferenceRule | None = None
     #: What can compute its denoising steps.
     denoisers: frozenset[DenoiserKind] = frozenset({DenoiserKind.TORCH})
     #: Settings of its parts because of which a pipeline with a family runs whole.
@@ -119,6 +122,7 @@ def fake_traits() -> PipelineTraits:
         usable_schedulers=("FakeScheduler",),
         noising_schedulers=frozenset({"FakeScheduler"}),
         parameters=dict.fromkeys(REQUEST_FIELDS, True),
+        references=FAKE_RULE,
     )
 
 
@@ -138,15 +142,15 @@ def derive_traits(parts: PipelineParts) -> PipelineTraits:
 
 
 def _run_whole(traits: PipelineTraits, unhonoured: tuple[Unhonoured, ...]) -> PipelineTraits:
-    """The same pipeline by its own code, which does one task only."""
+    """The same pipeline by its own code, which does one task only, and edits if the class does."""
     task = _task_of_class(traits.pipeline_class)
     if task not in traits.tasks:
         raise UnsupportedPipeline(unhonoured[0].file, unhonoured[0].message)
-    own = traits.defaults.scheduler
-    kept = listed_names({task}, WITHOUT_STEPS)
+    own, tasks = traits.defaults.scheduler, traits.tasks & {task, Task.EDIT}
+    kept = listed_names(tasks, WITHOUT_STEPS)
     return replace(
         traits,
-        tasks=frozenset({task}),
+        tasks=tasks,
         schedulers=(own,),
         usable_schedulers=(own,),
         noising_schedulers=frozenset({own}),
@@ -198,6 +202,7 @@ def _derive_steps(parts: PipelineParts, family: Family, schedulers: Schedulers) 
         bounds_area=family.bounds_area,
         most_px=most_px,
         guidance_needs_negative=family.guidance_needs_negative,
+        references=REFERENCE_RULES.get(parts.class_name),
         denoisers=_denoisers(family, denoiser),
     )
 
@@ -328,6 +333,7 @@ def _derive_whole(parts: PipelineParts) -> PipelineTraits:
         parameters=_whole_parameters(call, tasks),
         runs_whole=True,
         most_px=sizes.most_px,
+        references=REFERENCE_RULES.get(class_name) if Task.EDIT in tasks else None,
         guidance_needs_negative=guidance == TRUE_GUIDANCE,
     )
 
@@ -385,6 +391,4 @@ def _parameters(
     if "negative_prompt" in parameters:
         # A UNet that embeds the guidance scale runs without the unconditional half.
         parameters["negative_prompt"] = denoiser.get("time_cond_proj_dim") is None
-    if family.edits:
-        parameters.pop("strength", None)
     return parameters

@@ -73,7 +73,8 @@ class AdapterRequest:
 class ImageRequest:
     """A request for images.
 
-    `fill` is set exactly when `task` is FILL, `source` exactly when it is IMAGE_TO_IMAGE.
+    `fill` is set exactly when `task` is FILL, `source` exactly when it is IMAGE_TO_IMAGE, and there
+    are `reference_images`, encoded, exactly when it is EDIT.
     """
 
     task: Task
@@ -94,6 +95,7 @@ class ImageRequest:
     validate_only: bool = False
     fill: FillInput | None = None
     source: SourceInput | None = None
+    reference_images: tuple[bytes, ...] = ()
     #: None: the model's own.
     reproducibility: Reproducibility | None = None
     feature_cache: FeatureCache | None = None

@@ -6,11 +6,13 @@ import math
 
 from darkroom_server.domain.errors import InvalidParameter
 from darkroom_server.domain.jobs import ImageFormat, MaskPolarity
+from darkroom_server.image_decoding.images import ImageLimits
 from darkroom_server.parameters.bounds import MAX_NAME_LENGTH, MAX_PROMPT_BYTES
 from darkroom_server.parameters.parameter import Kind, Parameter
 from darkroom_server.parameters.table import PARAMETERS
 from darkroom_server.requests.adapters import check_adapters
 from darkroom_server.requests.image_requests import ImageRequest, OutputRequest, value_of
+from darkroom_server.requests.references import check_references
 
 _OF_THE_MODEL = ("model", "version")
 
@@ -21,7 +23,8 @@ def check_limits(request: ImageRequest) -> None:
     Fields are named by their path in `darkroom.v1`'s requests.
     """
     # With an image there is something to go by: what surrounds the mask, or the image itself.
-    if request.image_input is None and not request.prompt.strip():
+    has_image = request.image_input is not None or request.reference_images
+    if not has_image and not request.prompt.strip():
         raise InvalidParameter("prompt", "the prompt is empty; say what to draw")
     for parameter in PARAMETERS.values():
         # Which model, a request does not know.
@@ -30,6 +33,7 @@ def check_limits(request: ImageRequest) -> None:
     _check_output(request.output)
     check_adapters(request.adapters)
     _check_image(request)
+    check_references(request.reference_images, ImageLimits())
 
 
 def check_value(parameter: Parameter, value: object) -> None:

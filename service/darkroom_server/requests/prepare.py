@@ -6,11 +6,15 @@ from collections.abc import Callable, Sequence
 
 from darkroom_server.domain.adapters import AdapterVersion
 from darkroom_server.domain.image_size import Size
+from darkroom_server.domain.jobs import Pixels, Task
 from darkroom_server.domain.models import ModelInfo
+from darkroom_server.domain.notices import Notice
+from darkroom_server.domain.references import ReferenceRule
 from darkroom_server.image_decoding.images import upright_size
 from darkroom_server.image_decoding.picture_processes import Pictures
 from darkroom_server.requests.fill import IMAGE_FIELD, decode_fill, decode_source
 from darkroom_server.requests.image_requests import FillInput, ImageRequest
+from darkroom_server.requests.references import check_sizes, decode_reference, reference_field
 from darkroom_server.requests.resolve import Resolved, resolve
 
 
@@ -27,6 +31,10 @@ async def prepare(
     `adapters` and `choose_seed` are `resolve`'s. Raises every FieldError.
     """
     given = request.fill or request.source
+    if model.references is not None and request.task is Task.EDIT:
+        return await _edit(
+            request, model, model.references, pictures, adapters=adapters, choose_seed=choose_seed
+        )
     if given is None:
         return resolve(request, model, adapters=adapters, choose_seed=choose_seed)
     limits = pictures.limits
@@ -46,3 +54,32 @@ async def prepare(
     return resolved.with_pixels(
         *await pictures.run(decode_source, given, size, strength=strength, limits=limits)
     )
+
+
+async def _edit(
+    request: ImageRequest,
+    model: ModelInfo,
+    rule: ReferenceRule,
+    pictures: Pictures,
+    *,
+    adapters: Sequence[AdapterVersion],
+    choose_seed: Callable[[int], int],
+) -> Resolved:
+    """The sizes of all images are known before one is decoded, and then one after another is."""
+    limits = pictures.limits
+    sizes = [
+        await pictures.run(upright_size, content, reference_field(index), limits)
+        for index, content in enumerate(request.reference_images)
+    ]
+    check_sizes(sizes, rule, limits)
+    source = rule.followed(sizes)
+    resolved = resolve(request, model, source=source, adapters=adapters, choose_seed=choose_seed)
+    images: list[Pixels] = []
+    notices: tuple[Notice, ...] = ()
+    for index, (content, size) in enumerate(zip(request.reference_images, sizes, strict=True)):
+        pixels, told = await pictures.run(
+            decode_reference, content, index, rule.shown(size), limits
+        )
+        images.append(pixels)
+        notices += told
+    return resolved.with_references(images, notices)

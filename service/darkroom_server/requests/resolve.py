@@ -15,6 +15,7 @@ from darkroom_server.domain.jobs import (
     FillSpec,
     ImageSpec,
     OutputSpec,
+    Pixels,
     Reproducibility,
     SourceSpec,
     StrengthRounding,
@@ -24,7 +25,7 @@ from darkroom_server.domain.jobs import (
 from darkroom_server.domain.models import ModelInfo
 from darkroom_server.domain.notices import Notice, NoticeReason
 from darkroom_server.parameters.bounds import DEFAULT_QUALITY, DEFAULT_SOURCE_STRENGTH
-from darkroom_server.parameters.parameter import Default, Parameter
+from darkroom_server.parameters.parameter import EVERY_TASK, Default, Parameter
 from darkroom_server.parameters.table import PARAMETERS
 from darkroom_server.requests.adapters import adapter_uses
 from darkroom_server.requests.dimensions import output_size
@@ -50,7 +51,8 @@ _REFUSABLE: Mapping[str, Parameter] = {
 _AS_SET = tuple(
     one
     for one in PARAMETERS.values()
-    if one.path in {field.name for field in dataclasses.fields(ImageSpec)} and not one.needs_image
+    if one.path in {field.name for field in dataclasses.fields(ImageSpec)}
+    and one.tasks == EVERY_TASK
 )
 
 
@@ -62,6 +64,14 @@ class Resolved:
     strength: float
     preserve_unmasked: bool
     notices: tuple[Notice, ...]
+
+    def with_references(self, images: Sequence[Pixels], notices: tuple[Notice, ...]) -> Resolved:
+        """The same with the images to go by."""
+        return dataclasses.replace(
+            self,
+            spec=dataclasses.replace(self.spec, reference_images=tuple(images)),
+            notices=self.notices + notices,
+        )
 
     def with_pixels(self, pixels: FillSpec | SourceSpec, notices: tuple[Notice, ...]) -> Resolved:
         """The same with the pixels to fill or begin with, and what their decoding had to say."""
@@ -83,7 +93,7 @@ def resolve(
 ) -> Resolved:
     """Fills in the model's defaults and holds the request to the model's limits.
 
-    `adapters` are the model's. `source` is the size of the image to fill or begin with.
+    `adapters` are the model's. `source` is the size of the image to fill, begin with or go by.
     `choose_seed(n)` returns a number from 0 to n - 1 and is called only when the caller gave no
     seed. Raises WrongTask, UnsupportedParameter or InvalidParameter.
     """
@@ -118,9 +128,13 @@ def resolve(
 
 
 def _check_task(task: Task, model: ModelInfo) -> None:
-    if task not in model.tasks:
-        able = ", ".join(sorted(known.value for known in model.tasks)) or "nothing"
-        raise WrongTask("model", f"models/{model.name} does not do {task.value}; it does: {able}")
+    if task in model.tasks:
+        return
+    if task is Task.IMAGE_TO_IMAGE and Task.EDIT in model.tasks:
+        text = f"models/{model.name} begins with no image; it goes by images in reference_images"
+        raise WrongTask("image", text)
+    able = ", ".join(sorted(known.value for known in model.tasks)) or "nothing"
+    raise WrongTask("model", f"models/{model.name} does not do {task.value}; it does: {able}")
 
 
 def _without_unsupported(
@@ -163,7 +177,7 @@ def _check_highest(values: Mapping[str, Any], model: ModelInfo) -> None:
 
 
 def _strength(request: ImageRequest, model: ModelInfo) -> float:
-    if "strength" not in model.parameters:
+    if "strength" not in model.parameters or request.task is Task.EDIT:
         return 1.0
     if request.source is not None:
         asked = request.source.strength

@@ -15,16 +15,20 @@ class RunKind:
     width_px: int
     height_px: int
     is_guided: bool
+    #: Of the images that it goes by.
+    reference_pixel_count: int = 0
 
     @classmethod
     def of(cls, spec: ImageSpec) -> RunKind:
         """The kind of a request's runs."""
-        return cls(spec.task, spec.width_px, spec.height_px, spec.guidance_scale > 1)
+        width_px, height_px = spec.width_px, spec.height_px
+        shown = spec.step_pixel_count - width_px * height_px
+        return cls(spec.task, width_px, height_px, spec.guidance_scale > 1, shown)
 
     @property
     def pixel_count(self) -> int:
-        """Of one image."""
-        return self.width_px * self.height_px
+        """Of one image, and of those that it goes by."""
+        return self.width_px * self.height_px + self.reference_pixel_count
 
     @property
     def step_px(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Iterable, Iterator
 from contextlib import aclosing
 from typing import TypeAlias
 
@@ -13,11 +13,12 @@ from darkroom_server.access.caller import current_caller
 from darkroom_server.domain.errors import DarkroomError
 from darkroom_server.domain.jobs import JobCompleted, JobEvent, Priority
 from darkroom_server.domain.keys import Permission, cost_pixel_steps
-from darkroom_server.domain.models import ModelRef
+from darkroom_server.domain.models import ModelInfo, ModelRef
 from darkroom_server.engine.engine import Engine
 from darkroom_server.image_decoding.picture_processes import Pictures
 from darkroom_server.requests.image_requests import ImageRequest
 from darkroom_server.requests.prepare import prepare
+from darkroom_server.requests.references import check_takes
 from darkroom_server.telemetry.traces import trace_job, trace_stages
 from darkroom_server.wire.calls import current_call, note_request
 from darkroom_server.wire.events import EventWriter, RunningModel
@@ -57,6 +58,11 @@ async def generation_events(
             raise
 
 
+def _serving(engine: Engine) -> Iterator[ModelInfo]:
+    """The models that requests can be sent to."""
+    return (one.model for one in engine.list_models() if one.default_version is not None)
+
+
 async def _events(
     engine: Engine,
     pictures: Pictures,
@@ -77,6 +83,7 @@ async def _events(
         caller.require_model(session.model)
         if not request.validate_only:
             session.require_room()
+        check_takes(request, session.model, lambda: _serving(engine))
         resolved = await prepare(
             request,
             session.model,

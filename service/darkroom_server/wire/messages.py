@@ -23,6 +23,10 @@ def parse_generate(
     has_image = request.HasField("image")
     if request.HasField("strength") and not has_image:
         raise InvalidParameter("strength", "it needs an image to begin with")
+    if request.reference_images:
+        if has_image:
+            raise InvalidParameter("reference_images", "not together with an image to begin with")
+        return _parse(request, Task.EDIT)
     return _parse(request, Task.IMAGE_TO_IMAGE if has_image else Task.TEXT_TO_IMAGE)
 
 
@@ -65,6 +69,8 @@ def _has(message: Message, name: str) -> bool:
 def _value(parameter: Parameter, message: Message) -> Any:
     """For an enum, the member of the domain's that is called as the message's, less its prefix."""
     value = getattr(message, parameter.leaf)
+    if parameter.kind is Kind.PICTURES:
+        return tuple(one.content for one in value)
     if parameter.kind is Kind.ADAPTERS:
         return tuple(
             AdapterRequest(one.name, one.version, one.weight if one.HasField("weight") else None)

@@ -18,6 +18,7 @@ from darkroom_server.domain.models import (
     VersionState,
     VersionStatus,
 )
+from darkroom_server.domain.references import SizeSource
 from darkroom_server.engine.model_control import LoadReport
 from darkroom_server.parameters.parameter import Default, Kind
 from darkroom_server.parameters.table import PARAMETERS
@@ -27,6 +28,12 @@ _TASKS: Mapping[Task, pb.Model.Task.ValueType] = {
     Task.TEXT_TO_IMAGE: pb.Model.TASK_TEXT_TO_IMAGE,
     Task.FILL: pb.Model.TASK_FILL,
     Task.IMAGE_TO_IMAGE: pb.Model.TASK_IMAGE_TO_IMAGE,
+    Task.EDIT: pb.Model.TASK_EDIT,
+}
+_SIZE_SOURCES: Mapping[SizeSource, pb.ReferenceImages.SizeSource.ValueType] = {
+    SizeSource.DEFAULT: pb.ReferenceImages.SIZE_SOURCE_DEFAULT,
+    SizeSource.FIRST: pb.ReferenceImages.SIZE_SOURCE_FIRST,
+    SizeSource.LAST: pb.ReferenceImages.SIZE_SOURCE_LAST,
 }
 _STATES: Mapping[VersionState, pb.Model.State.ValueType] = {
     VersionState.UNLOADED: pb.Model.STATE_UNLOADED,
@@ -78,6 +85,18 @@ def model_message(status: ModelStatus) -> pb.Model:
         denoiser=model.runtime_label,
         vocabulary=_vocabulary(model),
         adapters=adapter_messages(status.adapters),
+        reference_images=_reference_images(model),
+    )
+
+
+def _reference_images(model: ModelInfo) -> pb.ReferenceImages | None:
+    rule = model.references
+    if rule is None or Task.EDIT not in model.tasks:
+        return None
+    return pb.ReferenceImages(
+        min_count=0 if Task.TEXT_TO_IMAGE in model.tasks else 1,
+        max_count=rule.max_count,
+        size_source=_SIZE_SOURCES[rule.size_source],
     )
 
 

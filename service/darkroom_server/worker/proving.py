@@ -198,7 +198,9 @@ class Prover(Generic[Encoded, OneTrajectory, Inputs, Outputs]):
     def _variants(self, spec: ImageSpec) -> dict[int, ImageSpec]:
         """Requests of a size by the rows that their images have, with and without guidance."""
         if Task.TEXT_TO_IMAGE in self._tasks:
-            plain = replace(spec, task=Task.TEXT_TO_IMAGE, fill=None, source=None)
+            plain = replace(
+                spec, task=Task.TEXT_TO_IMAGE, fill=None, source=None, reference_images=()
+            )
             if self._model.batch_key(plain) == self._model.batch_key(spec):
                 spec = plain
         variants: dict[int, ImageSpec] = {}

@@ -166,7 +166,7 @@ class StepRunner(Generic[Encoded, OneTrajectory, Inputs, Outputs]):
             key=cost_key(self._model, spec),
             rows=self._model.rows(spec),
             evaluations=self._model.evaluations(spec),
-            pixel_count=spec.width_px * spec.height_px,
+            pixel_count=spec.step_pixel_count,
             exact=spec.reproducibility is Reproducibility.EXACT,
         )
 

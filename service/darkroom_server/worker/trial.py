@@ -20,7 +20,7 @@ def trial_spec(
     Without guidance an image takes one row, so that every number of rows can be had.
     """
     defaults = info.defaults
-    usual = (Task.TEXT_TO_IMAGE, Task.FILL, Task.IMAGE_TO_IMAGE)
+    usual = (Task.TEXT_TO_IMAGE, Task.FILL, Task.IMAGE_TO_IMAGE, Task.EDIT)
     task = next(task for task in usual if task in info.tasks)
     blank = _blank(width_px, height_px)
     return ImageSpec(
@@ -36,6 +36,7 @@ def trial_spec(
         reproducibility=info.reproducibility,
         fill=blank if task is Task.FILL else None,
         source=SourceSpec(image=blank.image, strength=1.0) if task is Task.IMAGE_TO_IMAGE else None,
+        reference_images=(blank.image,) if task is Task.EDIT else (),
     )
 
 

@@ -43,6 +43,8 @@ def some_value(parameter: Parameter) -> object:
             return list(parameter.choices.values())[-1]
         case Kind.PICTURE:
             return b"picture"
+        case Kind.PICTURES:
+            return (b"picture", b"another")
         case Kind.ADAPTERS:
             return (AdapterRequest("ink", weight=0.5),)
 
@@ -99,7 +101,9 @@ def test_models_list_what_is_for_their_tasks() -> None:
     assert not {"image", "mask", "strength"} & {*drawn}
     assert {"image", "strength"} <= {*listed_names({Task.IMAGE_TO_IMAGE})}
     assert "mask" not in listed_names({Task.IMAGE_TO_IMAGE})
-    assert {*listed_names({Task.FILL})} == {*listed_names(Task)}
+    assert {*listed_names({Task.FILL})} == {*listed_names(Task)} - {"reference_images"}
+    edits = {*listed_names({Task.EDIT})}
+    assert edits == {*drawn, "reference_images"}
     assert listed_names(Task, {Support.STEPS}) == ("feature_cache", "adapters")
 
 

@@ -49,7 +49,9 @@ def parts(
     return PipelineParts(class_name=class_name, components=components, configs=configs)
 
 
+DRAWS_AND_FILLS = set(Task) - {Task.EDIT}
 WITHOUT_FILL = {Task.TEXT_TO_IMAGE, Task.IMAGE_TO_IMAGE}
+DRAWS_AND_FILLS = WITHOUT_FILL | {Task.FILL}
 
 
 def whole(
@@ -83,10 +85,10 @@ def hidream(**denoiser: Any) -> PipelineTraits:
 @pytest.mark.parametrize(
     ("class_name", "denoiser", "tasks"),
     [
-        pytest.param("StableDiffusionXLPipeline", {"in_channels": 4}, set(Task), id="sdxl"),
+        pytest.param("StableDiffusionXLPipeline", {"in_channels": 4}, DRAWS_AND_FILLS, id="sdxl"),
         pytest.param("StableDiffusionXLPipeline", {"in_channels": 9}, {Task.FILL}, id="sdxl-9ch"),
         pytest.param("StableDiffusionXLInpaintPipeline", {}, {Task.FILL}, id="sdxl-inpaint"),
-        pytest.param("StableDiffusionPipeline", {"in_channels": 4}, set(Task), id="sd"),
+        pytest.param("StableDiffusionPipeline", {"in_channels": 4}, DRAWS_AND_FILLS, id="sd"),
         pytest.param("StableDiffusionInpaintPipeline", {}, {Task.FILL}, id="sd-inpaint"),
         pytest.param("StableDiffusion3Pipeline", {}, WITHOUT_FILL, id="sd3"),
         pytest.param("FluxPipeline", {"in_channels": 64}, WITHOUT_FILL, id="flux"),
@@ -160,8 +162,8 @@ def test_sdxl_defaults_to_the_size_it_was_trained_at(sample_size: object, edge_p
 
 
 def test_sdxl_honours_the_common_fields_and_a_negative_prompt() -> None:
-    fields = [field for field in REQUEST_FIELDS if field != "feature_cache"]
-    assert sdxl().parameters == dict.fromkeys(fields, True)
+    others = {"feature_cache", "reference_images"}
+    assert sdxl().parameters == dict.fromkeys(set(REQUEST_FIELDS) - others, True)
 
 
 def test_an_sdxl_that_embeds_the_guidance_scale_takes_a_negative_prompt_without_effect() -> None:
@@ -347,7 +349,7 @@ def test_without_a_config_the_derived_values_stand() -> None:
     assert info.limits == traits.limits
     assert info.schedulers == traits.schedulers
     assert info.parameters == traits.parameters
-    assert info.tasks == set(Task)
+    assert info.tasks == DRAWS_AND_FILLS
     assert info.backend is BackendKind.DIFFUSERS
     assert info.max_queue_size >= 1
 

@@ -31,6 +31,7 @@ from darkroom_server.backends.diffusers.step_model import DTYPES, kept_dtype
 from darkroom_server.domain.errors import GenerationFailed, UnsupportedParameter
 from darkroom_server.domain.jobs import FillSpec, ImageSpec, Pixels, Task
 from darkroom_server.domain.models import Dtype
+from darkroom_server.domain.references import REFERENCE_RULES
 from darkroom_server.domain.whole_pipelines import (
     MASKS,
     PICTURES,
@@ -72,6 +73,8 @@ class WholeRequestModel:
         self._accepted = self._call.arguments
         self._picture = self._call.first_of(*PICTURES)
         self._mask = self._call.first_of(*MASKS)
+        rule = REFERENCE_RULES.get(type(pipeline).__name__)
+        self._takes_lists = rule is not None and rule.max_count > 1
         config = getattr(getattr(pipeline, "transformer", None), "config", {})
         self._sample_size = config.get("sample_size")
         self._embeds_guidance = bool(config.get("guidance_embeds", False))
@@ -91,7 +94,7 @@ class WholeRequestModel:
             raise UnsupportedParameter("negative_prompt", f"A {name} takes no negative prompt.")
         if spec.task is Task.FILL and self._mask is None:
             raise UnsupportedParameter("mask", f"A {name} takes no mask.")
-        if spec.source is not None and self._picture is None:
+        if (spec.source or spec.reference_images) and self._picture is None:
             raise UnsupportedParameter("image", f"A {name} takes no picture.")
         size = (spec.width_px, spec.height_px)
         schedule = (spec.scheduler, spec.step_count, spec.strength)
@@ -110,7 +113,8 @@ class WholeRequestModel:
         """
         rows = [(spec, seed) for spec in specs for seed in spec.seeds]
         is_list_of_one = specs[0].source is not None and "strength" not in self._accepted
-        calls = [[row] for row in rows] if is_list_of_one else [rows]
+        are_alone = is_list_of_one or specs[0].reference_images
+        calls = [[row] for row in rows] if are_alone else [rows]
         made = iter([image for row in calls for image in self._made(row, on_step)])
         images = [[next(made) for _ in spec.seeds] for spec in specs]
         return [_finished(spec, own) for spec, own in zip(specs, images, strict=True)]
@@ -173,6 +177,9 @@ class WholeRequestModel:
 
     def _pictures(self, rows: Sequence[Row]) -> dict[str, Any]:
         """What requests begin with, in the pipeline's words."""
+        if (references := rows[0][0].reference_images) and self._picture is not None:
+            shown = [picture(one) for one in references]
+            return {self._picture: shown if self._takes_lists else shown[0]}
         given = [spec.fill or spec.source for spec, _ in rows]
         pictures = [picture(one.image) for one in given if one is not None]
         if not pictures or self._picture is None:

@@ -36,7 +36,7 @@ _ECHO_BYTES: Mapping[str, int] = {
     **{
         name: MAX_PROMPT_BYTES if parameter.kind is Kind.TEXT else MAX_DETAIL_BYTES
         for parameter in PARAMETERS.values()
-        if parameter.kind is not Kind.PICTURE
+        if parameter.kind not in (Kind.PICTURE, Kind.PICTURES)
         for name in parameter.http
     },
 }

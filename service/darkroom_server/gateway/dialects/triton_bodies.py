@@ -18,11 +18,14 @@ from darkroom_server.gateway.pictures import picture_bytes
 from darkroom_server.parameters.parameter import Kind
 from darkroom_server.parameters.table import PARAMETERS
 from darkroom_server.wire.kserve.inference import InferAnswer
-from darkroom_server.wire.kserve.inputs import NAMES, InferCall, whole
+from darkroom_server.wire.kserve.inputs import NAMES, InferCall, takes_many, whole
 from darkroom_server.wire.kserve.tensors import (
     BYTES,
+    Elements,
     OutputTensor,
     Scalar,
+    bytes_elements,
+    element_count,
     one_element,
     raw_content,
     require_one,
@@ -94,10 +97,10 @@ def generate_call(body: bytearray, model: str, version: str) -> InferCall:
     CPU-bound; raises FieldError.
     """
     found = parse_object(body)
-    inputs = {}
+    inputs: dict[str, Elements] = {}
     for name, value in found.items():
         if name not in _OF_THE_CALL and value is not None:
-            inputs[name] = _element(name, value)
+            inputs[name] = _many(name, value) if takes_many(name) else _element(name, value)
     parameters = _parameters(found.get("parameters"))
     return InferCall(
         model=model,
@@ -140,7 +143,7 @@ def _with_numbers(value: dict[str, Any], descriptor: Any) -> dict[str, Any]:
     return value
 
 
-def _inputs(found: Mapping[str, Any], binary: memoryview) -> Iterator[tuple[str, Scalar]]:
+def _inputs(found: Mapping[str, Any], binary: memoryview) -> Iterator[tuple[str, Elements]]:
     names: set[str] = set()
     at = 0
     for one in _list(found.get("inputs"), "inputs"):
@@ -163,12 +166,20 @@ def _inputs(found: Mapping[str, Any], binary: memoryview) -> Iterator[tuple[str,
             )
         content = bytes(binary[at : at + size_bytes])
         at += size_bytes
-        yield name, one_element(name, datatype, shape, content)
+        if datatype == BYTES and takes_many(name):
+            yield name, bytes_elements(name, shape, content)
+        else:
+            yield name, one_element(name, datatype, shape, content)
     if at != len(binary):
         raise InvalidParameter("inputs", f"{len(binary) - at} bytes of the body belong to no input")
 
 
-def _data(name: str, datatype: str, shape: list[int], elements: list[Any]) -> Scalar:
+def _data(name: str, datatype: str, shape: list[int], elements: list[Any]) -> Elements:
+    if takes_many(name):
+        if len(elements) != element_count(name, shape):
+            text = f"data has {len(elements)} elements, and the shape {shape}"
+            raise InvalidParameter(name, text)
+        return _many(name, elements)
     if datatype == "UINT8" and len(elements) != 1:
         try:
             return bytes(elements)
@@ -178,6 +189,10 @@ def _data(name: str, datatype: str, shape: list[int], elements: list[Any]) -> Sc
     if len(elements) != 1:
         raise InvalidParameter(name, f"data has {len(elements)} elements, and 1 is taken")
     return _element(name, elements[0])
+
+
+def _many(name: str, value: Any) -> tuple[Scalar, ...]:
+    return tuple(_element(name, one) for one in _flat(value))
 
 
 def _flat(data: Any) -> list[Any]:
@@ -198,7 +213,7 @@ def _element(name: str, value: Any) -> Scalar:
     if len(elements) != 1 or not isinstance(elements[0], bool | int | float | str):
         raise InvalidParameter(name[:64], "is not one value")
     parameter = PARAMETERS.get(NAMES.get(name.lower(), ""))
-    is_picture = parameter is not None and parameter.kind is Kind.PICTURE
+    is_picture = parameter is not None and parameter.kind in (Kind.PICTURE, Kind.PICTURES)
     if is_picture and isinstance(elements[0], str):
         return picture_bytes(elements[0], name)
     element: Scalar = elements[0]

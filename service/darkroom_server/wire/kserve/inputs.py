@@ -20,10 +20,11 @@ from darkroom_server.parameters.table import PARAMETERS
 from darkroom_server.requests.image_requests import ImageRequest, image_request
 from darkroom_server.requests.limits import check_limits, check_name
 from darkroom_server.wire.adapter_values import adapters_of
-from darkroom_server.wire.kserve.tensors import BYTES, Scalar
+from darkroom_server.wire.kserve.tensors import BYTES, Elements, Scalar
 
 #: The model is named beside the inputs.
 _OF_THE_CALL = ("model", "version")
+_IMAGE, _REFERENCES = "image.content", "reference_images"
 _FIELDS: Final = {path: one for path, one in PARAMETERS.items() if path not in _OF_THE_CALL}
 
 #: Parameters of Triton's, which keep their meaning.
@@ -48,8 +49,9 @@ def tensor_name(parameter: Parameter) -> str:
 def tensor_datatype(parameter: Parameter) -> str:
     """What its element is."""
     match parameter.kind:
-        case Kind.TEXT | Kind.NAME | Kind.CHOICE | Kind.PICTURE | Kind.ADAPTERS:
+        case Kind.TEXT | Kind.NAME | Kind.CHOICE | Kind.ADAPTERS | Kind.PICTURE | Kind.PICTURES:
             return BYTES
+
         case Kind.WHOLE:
             return "UINT64" if parameter.path == "seed" else "INT32"
         case Kind.NUMBER:
@@ -71,6 +73,12 @@ def _names() -> dict[str, str]:
 NAMES: Final[Mapping[str, str]] = _names()
 
 
+def takes_many(name: str) -> bool:
+    """Whether the input of that name has any number of elements."""
+    parameter = _FIELDS.get(NAMES.get(name.lower(), ""))
+    return parameter is not None and parameter.kind is Kind.PICTURES
+
+
 def inputs_of(model: ModelInfo) -> tuple[Parameter, ...]:
     """The inputs that a model takes, in the table's order."""
     return tuple(
@@ -90,7 +98,7 @@ class InferCall:
     model: str
     version: str
     id: str
-    inputs: Mapping[str, Scalar]
+    inputs: Mapping[str, Elements]
     parameters: Mapping[str, Scalar]
     outputs: tuple[str, ...] = ()
 
@@ -125,6 +133,7 @@ def read_call(call: InferCall, tasks: frozenset[Task]) -> Asked:
             raise InvalidParameter(name, f"means the same as {written[path]}; send one of them")
         written[path] = name
         values[path] = _value(_FIELDS[path], value, name)
+    _take_for_references(values, written, tasks)
     priority = call.parameters.get(PRIORITY)
     if priority is not None:
         values["priority"], written["priority"] = _priority(priority), PRIORITY
@@ -147,9 +156,24 @@ def _renamed(written: Mapping[str, str]) -> Iterator[None]:
     try:
         yield
     except FieldError as error:
-        own = PARAMETERS.get(error.field)
-        error.field = written.get(error.field, tensor_name(own) if own else error.field)
+        # Of `reference_images[1].content` the input's name and the place.
+        field, mark, place = error.field.partition("[")
+        own = PARAMETERS.get(field)
+        shown = written.get(field, tensor_name(own) if own else field)
+        error.field = f"{shown}{mark}{place.removesuffix('.content')}"
         raise
+
+
+def _take_for_references(
+    values: dict[str, Any], written: dict[str, str], tasks: frozenset[Task]
+) -> None:
+    """An image by itself is one to go by for a model that begins with none."""
+    if Task.EDIT not in tasks or Task.IMAGE_TO_IMAGE in tasks:
+        return
+    of_image = [path for path in values if _FIELDS[path].needs_image]
+    if of_image == [_IMAGE] and _REFERENCES not in values:
+        values[_REFERENCES] = (values.pop(_IMAGE),)
+        written[_REFERENCES] = written[_IMAGE]
 
 
 def _others(parameters: Mapping[str, Scalar]) -> Iterator[tuple[str, Scalar]]:
@@ -161,7 +185,12 @@ def _others(parameters: Mapping[str, Scalar]) -> Iterator[tuple[str, Scalar]]:
 
 def _task(values: Mapping[str, Any], tasks: frozenset[Task]) -> Task:
     """What the pictures sent along make of the request; raises InvalidParameter, InvalidImage."""
-    if "image.content" not in values:
+    if _REFERENCES in values:
+        for path in values:
+            if _FIELDS[path].needs_image:
+                raise InvalidParameter(path, "it is not together with images to go by")
+        return Task.EDIT
+    if _IMAGE not in values:
         for path in values:
             if _FIELDS[path].needs_image:
                 raise InvalidParameter(path, "it needs an image")
@@ -179,8 +208,22 @@ def _said(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return said
 
 
-def _value(parameter: Parameter, value: Scalar, name: str) -> Any:
+def _value(parameter: Parameter, given: Elements, name: str) -> Any:
     """The element as the field's kind; raises InvalidParameter, InvalidImage."""
+    if parameter.kind is Kind.PICTURES:
+        return tuple(_file(one, name) for one in (given if isinstance(given, tuple) else (given,)))
+    if isinstance(given, tuple):
+        raise InvalidParameter(name, f"{len(given)} elements, and 1 is taken")
+    return _one_value(parameter, given, name)
+
+
+def _file(value: Scalar, name: str) -> bytes:
+    if not isinstance(value, bytes):
+        raise InvalidImage(name, "is no file; send an encoded image as an input of BYTES")
+    return value
+
+
+def _one_value(parameter: Parameter, value: Scalar, name: str) -> Any:
     match parameter.kind:
         case Kind.TEXT | Kind.NAME:
             return _text(value, name)
@@ -195,10 +238,8 @@ def _value(parameter: Parameter, value: Scalar, name: str) -> Any:
             return _number(value, name)
         case Kind.FLAG:
             return _flag(value, name)
-        case Kind.PICTURE:
-            if not isinstance(value, bytes):
-                raise InvalidImage(name, "is no file; send an encoded image as an input of BYTES")
-            return value
+        case Kind.PICTURE | Kind.PICTURES:
+            return _file(value, name)
         case Kind.ADAPTERS:
             # One element: `style=0.8, object`.
             named = [word.strip() for word in _text(value, name).split(",")]

@@ -8,12 +8,15 @@ from typing import Final
 from darkroom.kserve.v2 import inference_pb2 as pb
 from darkroom_server.domain.errors import InvalidParameter
 from darkroom_server.wire.kserve.inference import InferAnswer
-from darkroom_server.wire.kserve.inputs import InferCall
+from darkroom_server.wire.kserve.inputs import InferCall, takes_many
 from darkroom_server.wire.kserve.tensors import (
     BYTES,
+    Elements,
     OutputTensor,
     Scalar,
     as_number,
+    bytes_elements,
+    element_count,
     one_element,
     raw_content,
     require_one,
@@ -45,7 +48,7 @@ def call_of(message: pb.ModelInferRequest) -> InferCall:
             "raw_input_contents",
             f"{len(raw)} contents for {len(message.inputs)} inputs; send one for each, or none",
         )
-    inputs: dict[str, Scalar] = {}
+    inputs: dict[str, Elements] = {}
     for at, tensor in enumerate(message.inputs):
         if tensor.name in inputs:
             raise InvalidParameter(tensor.name[:64], "came more than once")
@@ -61,11 +64,13 @@ def call_of(message: pb.ModelInferRequest) -> InferCall:
     )
 
 
-def _element(tensor: _Input, raw: bytes | None) -> Scalar:
+def _element(tensor: _Input, raw: bytes | None) -> Elements:
     if any(name.startswith("shared_memory") for name in tensor.parameters):
         raise InvalidParameter(
             tensor.name, "shared memory is not offered; send the content in the message"
         )
+    if tensor.datatype == BYTES and takes_many(tensor.name):
+        return _many(tensor, raw)
     if raw is not None:
         return one_element(tensor.name, tensor.datatype, tensor.shape, raw)
     require_one(tensor.name, tensor.shape)
@@ -77,6 +82,16 @@ def _element(tensor: _Input, raw: bytes | None) -> Scalar:
     if len(elements) != 1:
         raise InvalidParameter(tensor.name, f"{field} has {len(elements)} elements, and 1 is taken")
     return as_number(elements[0], tensor.datatype)
+
+
+def _many(tensor: _Input, raw: bytes | None) -> tuple[Scalar, ...]:
+    if raw is not None:
+        return bytes_elements(tensor.name, tensor.shape, raw)
+    elements: tuple[bytes, ...] = tuple(tensor.contents.bytes_contents)
+    if len(elements) != element_count(tensor.name, tensor.shape):
+        text = f"bytes_contents has {len(elements)} elements, and the shape {list(tensor.shape)}"
+        raise InvalidParameter(tensor.name, text)
+    return elements
 
 
 def parameters_of(parameters: Mapping[str, pb.InferParameter]) -> dict[str, Scalar]:

@@ -18,6 +18,7 @@ from darkroom_server.domain.models import (
     VersionState,
     VersionStatus,
 )
+from darkroom_server.parameters.parameter import Kind, Parameter
 from darkroom_server.wire.kserve.inference import OUTPUTS
 from darkroom_server.wire.kserve.inputs import inputs_of, tensor_datatype, tensor_name
 from darkroom_server.wire.kserve.tensors import BYTES
@@ -89,13 +90,18 @@ def model_metadata(status: ModelStatus, version: str) -> pb.ModelMetadataRespons
         versions=sorted(str(one.version) for one in told),
         platform=platform_of(status.model),
         inputs=[
-            tensor(name=tensor_name(one), datatype=tensor_datatype(one), shape=[1])
+            tensor(name=tensor_name(one), datatype=tensor_datatype(one), shape=[_dim(one)])
             for one in inputs_of(status.model)
         ],
         outputs=[
             tensor(name=name, datatype=datatype, shape=[-1]) for name, datatype in OUTPUTS.items()
         ],
     )
+
+
+def _dim(parameter: Parameter) -> int:
+    """How many elements an input has; -1: any number."""
+    return -1 if parameter.kind is Kind.PICTURES else 1
 
 
 def platform_of(model: ModelInfo) -> str:
@@ -120,7 +126,7 @@ def model_config(status: ModelStatus, version: str) -> pb.ModelConfig:
             pb.ModelInput(
                 name=tensor_name(one),
                 data_type=_DATA_TYPES[tensor_datatype(one)],
-                dims=[1],
+                dims=[_dim(one)],
                 optional=one.path != _REQUIRED,
             )
             for one in inputs_of(model)

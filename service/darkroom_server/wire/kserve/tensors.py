@@ -16,6 +16,8 @@ from darkroom_server.domain.errors import InvalidParameter
 
 #: One element, or the value of a parameter.
 Scalar: TypeAlias = bool | int | float | str | bytes
+#: One element, or all of an input that has any number of them.
+Elements: TypeAlias = Scalar | tuple[Scalar, ...]
 
 BYTES: Final = "BYTES"
 #: How the numbers are laid out.
@@ -75,6 +77,23 @@ def one_element(name: str, datatype: str, shape: Sequence[int], raw: bytes) -> S
             name, f"{len(raw)} bytes of content, where {datatype} takes {layout.size}"
         )
     return as_number(layout.unpack(raw)[0], datatype)
+
+
+def bytes_elements(name: str, shape: Sequence[int], raw: bytes) -> tuple[bytes, ...]:
+    """All elements of a raw tensor of BYTES; raises InvalidParameter naming it."""
+    found: list[bytes] = []
+    at = 0
+    while at < len(raw):
+        if len(raw) - at < _LENGTH.size:
+            raise InvalidParameter(name, "the content ends within the length of an element")
+        begin = at + _LENGTH.size
+        at = begin + _LENGTH.unpack_from(raw, at)[0]
+        if at > len(raw):
+            raise InvalidParameter(name, "the content ends within an element")
+        found.append(raw[begin:at])
+    if len(found) != element_count(name, shape):
+        raise InvalidParameter(name, f"{len(found)} elements do not fit the shape {list(shape)}")
+    return tuple(found)
 
 
 def require_one(name: str, shape: Sequence[int]) -> None:

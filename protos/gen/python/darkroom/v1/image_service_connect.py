@@ -53,7 +53,8 @@ class ImageService(Protocol):
     """
     def generate(self, request: GenerateRequest, ctx: RequestContext[GenerateRequest, GenerateResponse], /) -> AsyncIterator[GenerateResponse]:
         """
-        Text to image; with `image`, image to image.
+        Text to image; with `image`, image to image; with `reference_images`, an
+        edit of them.
         """
         raise ConnectError(Code.UNIMPLEMENTED, 'Not implemented')
 
@@ -158,7 +159,8 @@ class ImageServiceClient(ConnectClient):
         timeout_ms: int | None = None,
     ) -> AsyncIterator[GenerateResponse]:
         """
-        Text to image; with `image`, image to image.
+        Text to image; with `image`, image to image; with `reference_images`, an
+        edit of them.
         """
         return self.execute_server_stream(
             request=request,

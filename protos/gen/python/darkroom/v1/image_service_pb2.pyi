@@ -50,6 +50,7 @@ class GenerateRequest(_message.Message):
     REPRODUCIBILITY_FIELD_NUMBER: _builtins.int
     FEATURE_CACHE_FIELD_NUMBER: _builtins.int
     ADAPTERS_FIELD_NUMBER: _builtins.int
+    REFERENCE_IMAGES_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """A model's resource name (models/flux-1-schnell), hub id
     (black-forest-labs/FLUX.1-schnell) or alias. Empty: the server's default
@@ -60,9 +61,9 @@ class GenerateRequest(_message.Message):
     negative_prompt: _builtins.str
     """What to avoid."""
     width_px: _builtins.int
-    """Output width. Unset: the model's default."""
+    """Output width. Unset: the model's default, or what its reference images say."""
     height_px: _builtins.int
-    """Output height. Unset: the model's default."""
+    """Output height. Unset: the model's default, or what its reference images say."""
     step_count: _builtins.int
     """Denoising steps. Unset: the model's default."""
     guidance_scale: _builtins.float
@@ -117,6 +118,13 @@ class GenerateRequest(_message.Message):
         Requests with different adapters share steps. At most 8.
         """
 
+    @_builtins.property
+    def reference_images(self) -> _containers.RepeatedCompositeFieldContainer[_image_pb2.ImageSource]:
+        """Images to go by, each in its own size, in the order in which `prompt`
+        speaks of them. As many as Model.reference_images says, at most 10; not
+        together with `image`.
+        """
+
     def __init__(
         self,
         *,
@@ -142,10 +150,11 @@ class GenerateRequest(_message.Message):
         reproducibility: _image_pb2.Reproducibility.ValueType = ...,
         feature_cache: _image_pb2.FeatureCache | None = ...,
         adapters: _abc.Iterable[_image_pb2.Adapter] | None = ...,
+        reference_images: _abc.Iterable[_image_pb2.ImageSource] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_guidance_scale", b"_guidance_scale", "_height_px", b"_height_px", "_seed", b"_seed", "_step_count", b"_step_count", "_strength", b"_strength", "_width_px", b"_width_px", "feature_cache", b"feature_cache", "guidance_scale", b"guidance_scale", "height_px", b"height_px", "image", b"image", "output", b"output", "preview", b"preview", "seed", b"seed", "step_count", b"step_count", "strength", b"strength", "width_px", b"width_px"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_guidance_scale", b"_guidance_scale", "_height_px", b"_height_px", "_seed", b"_seed", "_step_count", b"_step_count", "_strength", b"_strength", "_width_px", b"_width_px", "adapters", b"adapters", "dimension_policy", b"dimension_policy", "feature_cache", b"feature_cache", "guidance_scale", b"guidance_scale", "height_px", b"height_px", "image", b"image", "image_count", b"image_count", "model", b"model", "negative_prompt", b"negative_prompt", "output", b"output", "preview", b"preview", "priority", b"priority", "prompt", b"prompt", "reproducibility", b"reproducibility", "scheduler", b"scheduler", "seed", b"seed", "step_count", b"step_count", "strength", b"strength", "unsupported_parameter_policy", b"unsupported_parameter_policy", "validate_only", b"validate_only", "version", b"version", "width_px", b"width_px"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_guidance_scale", b"_guidance_scale", "_height_px", b"_height_px", "_seed", b"_seed", "_step_count", b"_step_count", "_strength", b"_strength", "_width_px", b"_width_px", "adapters", b"adapters", "dimension_policy", b"dimension_policy", "feature_cache", b"feature_cache", "guidance_scale", b"guidance_scale", "height_px", b"height_px", "image", b"image", "image_count", b"image_count", "model", b"model", "negative_prompt", b"negative_prompt", "output", b"output", "preview", b"preview", "priority", b"priority", "prompt", b"prompt", "reference_images", b"reference_images", "reproducibility", b"reproducibility", "scheduler", b"scheduler", "seed", b"seed", "step_count", b"step_count", "strength", b"strength", "unsupported_parameter_policy", b"unsupported_parameter_policy", "validate_only", b"validate_only", "version", b"version", "width_px", b"width_px"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__guidance_scale: _TypeAlias = _typing.Literal["guidance_scale"]  # noqa: Y015
     _WhichOneofArgType__guidance_scale: _TypeAlias = _typing.Literal["_guidance_scale", b"_guidance_scale"]  # noqa: Y015

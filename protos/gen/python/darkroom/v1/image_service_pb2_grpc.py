@@ -72,7 +72,8 @@ class ImageServiceServicer(object):
     """
 
     def Generate(self, request, context):
-        """Text to image; with `image`, image to image.
+        """Text to image; with `image`, image to image; with `reference_images`, an
+        edit of them.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -45,7 +45,9 @@ class ImageServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ImageServiceAsyncStub: ...
     Generate: _grpc.UnaryStreamMultiCallable[_image_service_pb2.GenerateRequest, _image_service_pb2.GenerateResponse]
-    """Text to image; with `image`, image to image."""
+    """Text to image; with `image`, image to image; with `reference_images`, an
+    edit of them.
+    """
     Fill: _grpc.UnaryStreamMultiCallable[_image_service_pb2.FillRequest, _image_service_pb2.FillResponse]
     """Inpainting and outpainting: repaints the masked part of an image."""
 
@@ -66,7 +68,9 @@ class ImageServiceAsyncStub(ImageServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Generate: _aio.UnaryStreamMultiCallable[_image_service_pb2.GenerateRequest, _image_service_pb2.GenerateResponse]  # type: ignore[assignment]
-    """Text to image; with `image`, image to image."""
+    """Text to image; with `image`, image to image; with `reference_images`, an
+    edit of them.
+    """
     Fill: _aio.UnaryStreamMultiCallable[_image_service_pb2.FillRequest, _image_service_pb2.FillResponse]  # type: ignore[assignment]
     """Inpainting and outpainting: repaints the masked part of an image."""
 
@@ -90,7 +94,9 @@ class ImageServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _image_service_pb2.GenerateRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_image_service_pb2.GenerateResponse], _abc.AsyncIterator[_image_service_pb2.GenerateResponse]]:
-        """Text to image; with `image`, image to image."""
+        """Text to image; with `image`, image to image; with `reference_images`, an
+        edit of them.
+        """
 
     @_abc_1.abstractmethod
     def Fill(

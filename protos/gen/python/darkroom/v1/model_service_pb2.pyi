@@ -118,6 +118,8 @@ class Model(_message.Message):
         """ImageService.Fill."""
         TASK_IMAGE_TO_IMAGE: Model._Task.ValueType  # 3
         """ImageService.Generate with an image."""
+        TASK_EDIT: Model._Task.ValueType  # 4
+        """ImageService.Generate with reference images."""
 
     class Task(_Task, metaclass=_TaskEnumTypeWrapper):
         """What a model can do."""
@@ -130,6 +132,8 @@ class Model(_message.Message):
     """ImageService.Fill."""
     TASK_IMAGE_TO_IMAGE: Model.Task.ValueType  # 3
     """ImageService.Generate with an image."""
+    TASK_EDIT: Model.Task.ValueType  # 4
+    """ImageService.Generate with reference images."""
 
     class _State:
         ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -192,6 +196,7 @@ class Model(_message.Message):
     DENOISER_FIELD_NUMBER: _builtins.int
     VOCABULARY_FIELD_NUMBER: _builtins.int
     ADAPTERS_FIELD_NUMBER: _builtins.int
+    REFERENCE_IMAGES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Format: models/{model}; {model} is the name of its folder in the model
     repository.
@@ -258,6 +263,10 @@ class Model(_message.Message):
     def adapters(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelAdapter]:
         """Adapters that requests may name, by name and version."""
 
+    @_builtins.property
+    def reference_images(self) -> Global___ReferenceImages:
+        """How many images GenerateRequest.reference_images takes; unset: none."""
+
     def __init__(
         self,
         *,
@@ -283,14 +292,72 @@ class Model(_message.Message):
         denoiser: _builtins.str = ...,
         vocabulary: Global___Vocabulary | None = ...,
         adapters: _abc.Iterable[Global___ModelAdapter] | None = ...,
+        reference_images: Global___ReferenceImages | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["vocabulary", b"vocabulary"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["reference_images", b"reference_images", "vocabulary", b"vocabulary"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapters", b"adapters", "aliases", b"aliases", "default_scheduler", b"default_scheduler", "default_version", b"default_version", "denoiser", b"denoiser", "dimension_multiple_px", b"dimension_multiple_px", "display_name", b"display_name", "hub_id", b"hub_id", "license", b"license", "max_image_count", b"max_image_count", "max_pixel_count", b"max_pixel_count", "memory_bytes", b"memory_bytes", "name", b"name", "parameters", b"parameters", "queued_request_count", b"queued_request_count", "reproducibility", b"reproducibility", "schedulers", b"schedulers", "state", b"state", "state_message", b"state_message", "tasks", b"tasks", "versions", b"versions", "vocabulary", b"vocabulary"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapters", b"adapters", "aliases", b"aliases", "default_scheduler", b"default_scheduler", "default_version", b"default_version", "denoiser", b"denoiser", "dimension_multiple_px", b"dimension_multiple_px", "display_name", b"display_name", "hub_id", b"hub_id", "license", b"license", "max_image_count", b"max_image_count", "max_pixel_count", b"max_pixel_count", "memory_bytes", b"memory_bytes", "name", b"name", "parameters", b"parameters", "queued_request_count", b"queued_request_count", "reference_images", b"reference_images", "reproducibility", b"reproducibility", "schedulers", b"schedulers", "state", b"state", "state_message", b"state_message", "tasks", b"tasks", "versions", b"versions", "vocabulary", b"vocabulary"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Model: _TypeAlias = Model  # noqa: Y015
+
+@_typing.final
+class ReferenceImages(_message.Message):
+    """How many reference images requests may have, and what they decide."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _SizeSource:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _SizeSourceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[ReferenceImages._SizeSource.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        SIZE_SOURCE_UNSPECIFIED: ReferenceImages._SizeSource.ValueType  # 0
+        """Unused."""
+        SIZE_SOURCE_DEFAULT: ReferenceImages._SizeSource.ValueType  # 1
+        """The model's default."""
+        SIZE_SOURCE_FIRST: ReferenceImages._SizeSource.ValueType  # 2
+        """The first image."""
+        SIZE_SOURCE_LAST: ReferenceImages._SizeSource.ValueType  # 3
+        """The last image."""
+
+    class SizeSource(_SizeSource, metaclass=_SizeSourceEnumTypeWrapper):
+        """Where an edit's size comes from."""
+
+    SIZE_SOURCE_UNSPECIFIED: ReferenceImages.SizeSource.ValueType  # 0
+    """Unused."""
+    SIZE_SOURCE_DEFAULT: ReferenceImages.SizeSource.ValueType  # 1
+    """The model's default."""
+    SIZE_SOURCE_FIRST: ReferenceImages.SizeSource.ValueType  # 2
+    """The first image."""
+    SIZE_SOURCE_LAST: ReferenceImages.SizeSource.ValueType  # 3
+    """The last image."""
+
+    MIN_COUNT_FIELD_NUMBER: _builtins.int
+    MAX_COUNT_FIELD_NUMBER: _builtins.int
+    SIZE_SOURCE_FIELD_NUMBER: _builtins.int
+    min_count: _builtins.int
+    """The fewest: 0 of a model that draws of words alone, too."""
+    max_count: _builtins.int
+    """The most."""
+    size_source: Global___ReferenceImages.SizeSource.ValueType
+    """What a request that names no size is made in."""
+    def __init__(
+        self,
+        *,
+        min_count: _builtins.int = ...,
+        max_count: _builtins.int = ...,
+        size_source: Global___ReferenceImages.SizeSource.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_count", b"max_count", "min_count", b"min_count", "size_source", b"size_source"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReferenceImages: _TypeAlias = ReferenceImages  # noqa: Y015
 
 @_typing.final
 class Vocabulary(_message.Message):

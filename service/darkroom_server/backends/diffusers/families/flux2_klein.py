@@ -1,4 +1,4 @@
-"""FLUX.2 klein, step by step: text to image, and the same led by a picture.
+"""FLUX.2 klein, step by step: text to image, and the same that goes by reference images.
 
 In the order of diffusers' `Flux2KleinPipeline`. Latents are packed: [1, tokens, channels * 4]. The
 stock pipeline guides by a second call of its transformer, and so does this: an image is one row of
@@ -20,10 +20,20 @@ from darkroom_server.backends.diffusers.families.flow import FlowStepModel
 from darkroom_server.backends.diffusers.pictures import picture
 from darkroom_server.backends.diffusers.schedule import Schedule
 from darkroom_server.backends.diffusers.trajectory import DiffusersTrajectory
-from darkroom_server.domain.jobs import ImageSpec
+from darkroom_server.domain.image_size import Size
+from darkroom_server.domain.jobs import ImageSpec, Pixels
+from darkroom_server.domain.references import REFERENCE_RULES
 
-#: Edge of the largest square that a picture is led by; larger ones are scaled down to its area.
-_LARGEST_EDGE_PX = 1024
+#: How large the images are that it goes by.
+_RULE = REFERENCE_RULES["Flux2KleinPipeline"]
+
+
+@dataclass(frozen=True, slots=True)
+class References:
+    """What an image goes by: packed latents [1, tokens, channels], ids [1, tokens, 4]."""
+
+    latents: torch.Tensor
+    ids: torch.Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,25 +46,24 @@ class Conditioning:
     context: torch.Tensor
     text_ids: torch.Tensor
     without: torch.Tensor | None
+    references: References | None
 
 
-@dataclass(frozen=True, slots=True)
-class Reference:
-    """The picture that leads an image: packed latents [1, tokens, channels], ids [1, tokens, 4]."""
-
-    latents: torch.Tensor
-    ids: torch.Tensor
-
-
-class Flux2KleinStepModel(FlowStepModel[Conditioning, Reference]):
+class Flux2KleinStepModel(FlowStepModel[Conditioning, None]):
     """A loaded FLUX.2 klein pipeline as a `StepModel`; distilled ones are not guided."""
 
     constants: ClassVar[Mapping[str, Any]] = {"joint_attention_kwargs": None, "guidance": None}
     token_counts: ClassVar[Mapping[str, int]] = {"tokenizer": 512}
 
     def batch_key(self, spec: ImageSpec) -> Hashable:
-        """The latents' size, whether it is guided, and whether a picture stands beside them."""
-        return (*self._latent_size(spec), self._is_guided(spec), spec.source is not None)
+        """The latents' size, whether it is guided, and the sizes of what stands beside them.
+
+        Ids say where a token lies in which image, and are shared by the batch.
+        """
+        multiple_px = self._pipeline.vae_scale_factor * 2
+        shown = [_shown_size(one) for one in spec.reference_images]
+        sizes = [(one.height_px // multiple_px, one.width_px // multiple_px) for one in shown]
+        return (*self._latent_size(spec), self._is_guided(spec), *sizes)
 
     def _is_guided(self, spec: ImageSpec) -> bool:
         return spec.guidance_scale > 1 and not self._pipeline.config.is_distilled
@@ -68,17 +77,16 @@ class Flux2KleinStepModel(FlowStepModel[Conditioning, Reference]):
         del spec
         return 1
 
-    def begins_with_image(self, spec: ImageSpec) -> bool:
-        """Never: a picture leads, and is not noised."""
-        del spec
-        return False
-
     @torch.inference_mode()
     def encoded(self, spec: ImageSpec) -> Conditioning:
-        """The prompt's states of three layers, and those of an empty text to guide away from."""
+        """The prompt's states of three layers, those of an empty text to guide away from, images.
+
+        No noise is drawn for reference images, so that all images of a request share theirs.
+        """
         context, text_ids = self._text(spec.prompt)
         without = self._text("")[0] if self._is_guided(spec) else None
-        return Conditioning(context, text_ids, without)
+        references = self._references(spec) if spec.reference_images else None
+        return Conditioning(context, text_ids, without, references)
 
     def _text(self, text: str) -> tuple[torch.Tensor, torch.Tensor]:
         def make() -> tuple[torch.Tensor, torch.Tensor]:
@@ -100,12 +108,11 @@ class Flux2KleinStepModel(FlowStepModel[Conditioning, Reference]):
     @torch.inference_mode()
     def begin(
         self, spec: ImageSpec, encoded: Conditioning, image_index: int
-    ) -> DiffusersTrajectory[Conditioning, Reference]:
-        """Draws the noise, then encodes the picture that leads, if there is one."""
+    ) -> DiffusersTrajectory[Conditioning, None]:
+        """Draws the noise."""
         schedule = self.schedule(spec, image_index)
         latents = self._pipeline._pack_latents(self._noise(spec, schedule, encoded.context.dtype))
-        reference = None if spec.source is None else self._reference(spec, schedule)
-        return DiffusersTrajectory(spec, schedule, latents, encoded, reference)
+        return DiffusersTrajectory(spec, schedule, latents, encoded)
 
     def _noise(self, spec: ImageSpec, schedule: Schedule, dtype: torch.dtype) -> torch.Tensor:
         height, width = self._latent_size(spec)
@@ -117,39 +124,42 @@ class Flux2KleinStepModel(FlowStepModel[Conditioning, Reference]):
         )
         return noise
 
-    def _reference(self, spec: ImageSpec, schedule: Schedule) -> Reference:
-        assert spec.source is not None
+    def _references(self, spec: ImageSpec) -> References:
+        latents, ids = self._pipeline.prepare_image_latents(
+            images=[self._preprocessed_reference(one) for one in spec.reference_images],
+            batch_size=1,
+            generator=None,
+            device=self._device,
+            dtype=self.vae.dtype,
+        )
+        return References(latents, ids)
+
+    def _preprocessed_reference(self, image: Pixels) -> torch.Tensor:
+        """[1, 3, height, width], -1 to 1: scaled down to a megapixel, then cut to whole tokens."""
         processor, multiple_px = self._pipeline.image_processor, self._pipeline.vae_scale_factor * 2
-        given = picture(spec.source.image)
-        if given.width * given.height > _LARGEST_EDGE_PX**2:
-            given = processor._resize_to_target_area(given, _LARGEST_EDGE_PX**2)
-        pixels = processor.preprocess(
+        given, shown = picture(image), _shown_size(image)
+        if given.size != (shown.width_px, shown.height_px):
+            given = processor._resize_to_target_area(given, _RULE.area_px)
+        pixels: torch.Tensor = processor.preprocess(
             given,
             height=given.height // multiple_px * multiple_px,
             width=given.width // multiple_px * multiple_px,
             resize_mode="crop",
         )
-        latents, ids = self._pipeline.prepare_image_latents(
-            images=[pixels],
-            batch_size=1,
-            generator=schedule.generator,
-            device=self._device,
-            dtype=self.vae.dtype,
-        )
-        return Reference(latents, ids)
+        return pixels
 
     @torch.inference_mode()
     def arguments(
-        self, trajectories: Sequence[DiffusersTrajectory[Conditioning, Reference]]
+        self, trajectories: Sequence[DiffusersTrajectory[Conditioning, None]]
     ) -> dict[str, Any]:
         """Transformer inputs; ids are shared by the batch, whose sizes are all equal."""
         given = [one.conditioning for one in trajectories]
         dtype = trajectories[0].latents.dtype
         timesteps = torch.cat([one.schedule.timestep.expand(1).to(dtype) for one in trajectories])
         ids = self._latent_ids(trajectories[0].spec)
-        reference = trajectories[0].extra
-        if reference is not None:
-            ids = torch.cat([ids, reference.ids], dim=1)
+        references = given[0].references
+        if references is not None:
+            ids = torch.cat([ids, references.ids], dim=1)
         without = [one.without for one in given if one.without is not None]
         return {
             "hidden_states": torch.cat([self._model_input(one) for one in trajectories]),
@@ -160,10 +170,11 @@ class Flux2KleinStepModel(FlowStepModel[Conditioning, Reference]):
             "without": torch.cat(without) if without else None,
         }
 
-    def _model_input(self, one: DiffusersTrajectory[Conditioning, Reference]) -> torch.Tensor:
-        """Latents, and those of the picture that leads: [1, tokens, channels]."""
-        reference = one.extra
-        given = one.latents if reference is None else torch.cat([one.latents, reference.latents], 1)
+    def _model_input(self, one: DiffusersTrajectory[Conditioning, None]) -> torch.Tensor:
+        """Latents, and those of the reference images: [1, tokens, channels]."""
+        given, references = one.latents, one.conditioning.references
+        if references is not None:
+            given = torch.cat([given, references.latents], 1)
         return given.to(self._transformer.dtype)
 
     def _latent_ids(self, spec: ImageSpec) -> torch.Tensor:
@@ -183,7 +194,7 @@ class Flux2KleinStepModel(FlowStepModel[Conditioning, Reference]):
         return torch.stack(predicted, dim=1)
 
     def guided(
-        self, one: DiffusersTrajectory[Conditioning, Reference], predicted: torch.Tensor
+        self, one: DiffusersTrajectory[Conditioning, None], predicted: torch.Tensor
     ) -> torch.Tensor:
         """Of the tokens that are the image's own; of two evaluations, away from the second."""
         own = predicted[:, :, : one.latents.shape[1]].unbind(dim=1)
@@ -207,3 +218,7 @@ class Flux2KleinStepModel(FlowStepModel[Conditioning, Reference]):
     def to_image(self, latents: torch.Tensor) -> torch.Tensor:
         """Runs the VAE."""
         return self.decoder(latents)
+
+
+def _shown_size(image: Pixels) -> Size:
+    return _RULE.shown(Size(image.width_px, image.height_px))

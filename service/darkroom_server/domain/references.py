@@ -1,0 +1,106 @@
+"""Reference images: how many a pipeline class takes, and what its own code does with their sizes.
+
+Pure. A new class that edits has an entry in `REFERENCE_RULES`.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from darkroom_server.domain.image_size import Size
+
+#: The square to which pipelines of 1024 px scale what they are shown.
+MEGAPIXEL: Final = 1024 * 1024
+
+
+class SizeSource(enum.Enum):
+    """What an edit is made in the size of where its request names none."""
+
+    DEFAULT = "the model's default size"
+    FIRST = "the first image"
+    LAST = "the last image"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReferenceRule:
+    """What a class of pipelines takes.
+
+    `max_count`: the most images of a request; `is_required`: nothing is drawn of words alone. With
+    `shrinks`, an image of more than `area_px` is scaled down to that before anything else is done
+    with it; otherwise the pipeline gets it as it came. Without `fills_area`, the size that an edit
+    follows is that of its image, shrunk; with it, the image's shape scaled to `area_px`. An edge is
+    at least `min_edge_px` long, and the longer at most `max_ratio` times the other.
+    """
+
+    max_count: int
+    is_required: bool = False
+    shrinks: bool = False
+    area_px: int = MEGAPIXEL
+    size_source: SizeSource = SizeSource.FIRST
+    fills_area: bool = False
+    min_edge_px: int = 1
+    max_ratio: float = math.inf
+
+    def shown(self, size: Size) -> Size:
+        """The size in which the pipeline gets an image, rounded as diffusers does."""
+        if not self.shrinks or size.width_px * size.height_px <= self.area_px:
+            return size
+        scale = math.sqrt(self.area_px / (size.width_px * size.height_px))
+        return Size(max(1, int(size.width_px * scale)), max(1, int(size.height_px * scale)))
+
+    def followed(self, sizes: Sequence[Size]) -> Size | None:
+        """The size that an edit of images of these sizes follows; None: the model's default."""
+        match self.size_source:
+            case SizeSource.DEFAULT:
+                return None
+            case SizeSource.FIRST:
+                size = sizes[0]
+            case SizeSource.LAST:
+                size = sizes[-1]
+        if not self.fills_area:
+            return self.shown(size)
+        ratio = size.width_px / size.height_px
+        width = math.sqrt(self.area_px * ratio)
+        return Size(max(1, round(width)), max(1, round(width / ratio)))
+
+    def objection(self, size: Size) -> str | None:
+        """Why an image of a size is not taken."""
+        for one in (size, self.shown(size)):
+            shorter, longer = sorted((one.width_px, one.height_px))
+            if shorter < self.min_edge_px:
+                return f"{one} is too small; each edge has at least {self.min_edge_px} pixels"
+            if longer > shorter * self.max_ratio:
+                return f"{one} is too long; at most {self.max_ratio:g} times its other edge"
+        return None
+
+
+def _flux2(max_count: int) -> ReferenceRule:
+    """What FLUX.2's image processor takes."""
+    return ReferenceRule(max_count=max_count, shrinks=True, min_edge_px=64, max_ratio=8)
+
+
+#: By class.
+REFERENCE_RULES: Final[Mapping[str, ReferenceRule]] = {
+    "DreamLiteMobilePipeline": ReferenceRule(max_count=1),
+    "DreamLitePipeline": ReferenceRule(max_count=1),
+    "Flux2KleinKVPipeline": _flux2(10),
+    "Flux2KleinPipeline": _flux2(10),
+    "Flux2Pipeline": _flux2(10),
+    "FluxKontextPipeline": ReferenceRule(max_count=1, size_source=SizeSource.DEFAULT),
+    "GlmImagePipeline": ReferenceRule(max_count=10),
+    "JoyImageEditPipeline": ReferenceRule(max_count=1, is_required=True),
+    "LongCatImageEditPipeline": ReferenceRule(max_count=1, is_required=True, fills_area=True),
+    "OmniGenPipeline": ReferenceRule(max_count=10, size_source=SizeSource.DEFAULT),
+    "QwenImageEditPipeline": ReferenceRule(max_count=1, is_required=True, fills_area=True),
+    "QwenImageEditPlusPipeline": ReferenceRule(
+        max_count=10, is_required=True, size_source=SizeSource.LAST, fills_area=True
+    ),
+    # Shrunk to the area of the image that is made, by its own code.
+    "ZImageOmniPipeline": ReferenceRule(max_count=10, min_edge_px=64, max_ratio=8),
+}
+#: What the fake takes.
+FAKE_RULE: Final = ReferenceRule(max_count=10)
