@@ -22,6 +22,7 @@ from darkroom_server.rpc.images import ImageService
 from darkroom_server.rpc.interceptors import CallInterceptor
 from darkroom_server.rpc.kserve import INFERENCE_SERVICE, add_inference
 from darkroom_server.rpc.models import ModelService
+from darkroom_server.rpc.open_calls import OpenCalls
 from darkroom_server.rpc.receiving import Receiving
 from darkroom_server.rpc.reflection import add_reflection
 from darkroom_server.rpc.sending import Sending
@@ -64,9 +65,12 @@ class GrpcOptions:
 class GrpcServer:
     """A server that is bound to its port. Belongs to the event loop that built it."""
 
-    def __init__(self, server: aio.Server, health: HealthService, port: int) -> None:
+    def __init__(
+        self, server: aio.Server, health: HealthService, open_calls: OpenCalls, port: int
+    ) -> None:
         self._server = server
         self._health = health
+        self._open_calls = open_calls
         #: The port in use.
         self.port = port
 
@@ -75,8 +79,12 @@ class GrpcServer:
         await self._server.start()
 
     async def stop(self, grace_s: float) -> None:
-        """Refuses new calls, lets those running end, and after `grace_s` cancels the rest."""
+        """Answers those that have come, lets those running end, and cancels the rest.
+
+        The engine must turn new ones away by then; `grace_s` is from when no more come.
+        """
         self._health.close()
+        await self._open_calls.settled()
         await self._server.stop(grace_s)
 
 
@@ -90,10 +98,8 @@ def build_server(engine: Engine, options: GrpcOptions, metrics: Metrics, gate: G
         max_message_bytes=options.max_receive_message_bytes, timeout_s=options.receive_timeout_s
     )
     sending = Sending(options.unread_timeout_s)
-    server = aio.server(
-        interceptors=(CallInterceptor(metrics, gate, receiving, sending, names_peers=names_peers),),
-        options=_channel_options(options),
-    )
+    calls = CallInterceptor(metrics, gate, receiving, sending, names_peers=names_peers)
+    server = aio.server(interceptors=(calls,), options=_channel_options(options))
     health = HealthService(engine)
     images, models = servicers(engine, options.pictures)
     image_service_pb2_grpc.add_ImageServiceServicer_to_server(images, server)
@@ -101,7 +107,7 @@ def build_server(engine: Engine, options: GrpcOptions, metrics: Metrics, gate: G
     add_health(health, server)
     add_inference(engine, options.pictures, server)
     add_reflection((IMAGE_SERVICE, MODEL_SERVICE, HEALTH_SERVICE, INFERENCE_SERVICE), server)
-    return GrpcServer(server, health, _bind(server, options))
+    return GrpcServer(server, health, calls.open_calls, _bind(server, options))
 
 
 def servicers(engine: Engine, pictures: Pictures) -> tuple[ImageService, ModelService]:
