@@ -75,6 +75,8 @@ def _measured(args: argparse.Namespace) -> Iterator[Measured]:
             yield from _large(dataclasses.replace(stage, device=large))
         memory = {name: [one.tree.memory_bytes() / 2**20] for name, one in systems.items()}
         yield from _once("memory after all of it", "MiB", memory)
+        idle = {name: [one.tree.idle_share] for name, one in systems.items()}
+        yield from _once("processor time that it takes idle, of one core", "", idle)
         yield from _speed(pipeline, "after")
     lines = {name: [float(lines_to_write(name))] for name in systems}
     yield from _once("lines of Python to write", "", lines)

@@ -15,8 +15,11 @@ import psutil
 
 from bench.peers.install import ROOT
 
-#: Processor time is taken to stand still when it grows by less than this in a look's time.
-STILL_SHARE, LOOK_S, STILL_LIMIT_S = 0.05, 0.5, 300.0
+#: It is taken to do nothing while it takes no more processor time, in parts of the clock's, than
+#: this beyond what it takes idle; looked at so often, and waited for so long at most.
+STILL_SHARE, LOOK_S, STILL_LIMIT_S = 0.08, 0.5, 300.0
+#: How long it is looked at for what it takes idle.
+IDLE_S = 3.0
 
 
 class Tree:
@@ -26,6 +29,14 @@ class Tree:
         self._root = psutil.Process(pid)
         #: Of processes that have ended meanwhile, the time last seen.
         self._cpu_s: dict[tuple[int, float], float] = {}
+        #: Processor time that it takes doing nothing, in parts of the clock's.
+        self.idle_share = 0.0
+
+    def note_idle(self) -> None:
+        """Looks at what it takes while nobody asks for anything."""
+        before_s, began_s = self.cpu_s(), time.monotonic()
+        time.sleep(IDLE_S)
+        self.idle_share = (self.cpu_s() - before_s) / (time.monotonic() - began_s)
 
     def _processes(self) -> list[psutil.Process]:
         with contextlib.suppress(psutil.Error):
@@ -50,13 +61,14 @@ class Tree:
 
     def quiet_cpu_s(self) -> float:
         """Waits until nothing is worked on any more; the processor time by then."""
-        before_s, ends_s = self.cpu_s(), time.monotonic() + STILL_LIMIT_S
-        while time.monotonic() < ends_s:
+        ends_s = time.monotonic() + STILL_LIMIT_S
+        while (looked_s := time.monotonic()) < ends_s:
+            before_s = self.cpu_s()
             time.sleep(LOOK_S)
             now_s = self.cpu_s()
-            if now_s - before_s < STILL_SHARE * LOOK_S:
+            share = (now_s - before_s) / (time.monotonic() - looked_s)
+            if share <= self.idle_share + STILL_SHARE:
                 return now_s
-            before_s = now_s
         raise TimeoutError(f"It still worked after {STILL_LIMIT_S:g} s.")
 
     def end(self) -> None:

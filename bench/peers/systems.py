@@ -215,8 +215,9 @@ def peer(name: str, version: Path, thread_count: int, batches: Batches) -> Itera
         process = started(command, log, environment)
         tree = Tree(process.pid)
         try:
-            yield_s = _first_picture_s(calling, process, log) - started_s
-            yield System(name=name, cold_start_s=yield_s, tree=tree, calling=calling)
+            cold_start_s = _first_picture_s(calling, process, log) - started_s
+            tree.note_idle()
+            yield System(name=name, cold_start_s=cold_start_s, tree=tree, calling=calling)
         finally:
             tree.end()
             end_group(process)
@@ -272,12 +273,9 @@ def darkroom(model: Path, thread_count: int, sizes_px: tuple[int, ...]) -> Itera
             client.generate(PROMPT, steps=4, width=64, height=64, seed=0)
             cold_start_s = time.perf_counter() - started_s
             prove(client, sizes_px)
-            yield System(
-                name="darkroom",
-                cold_start_s=cold_start_s,
-                tree=Tree(server.process.pid),
-                calling=calling,
-            )
+            tree = Tree(server.process.pid)
+            tree.note_idle()
+            yield System(name="darkroom", cold_start_s=cold_start_s, tree=tree, calling=calling)
 
 
 def lines_to_write(name: str) -> int:
