@@ -30,7 +30,7 @@ export PYTHONDONTWRITEBYTECODE :=
 
 PACKAGES := protos/gen/python clients/python service
 
-.PHONY: help setup proto reference docs fmt lint types arch protos-check check test compat compat-clients fuzz clients-test clients-check browser redis prometheus demo demo-ray test-ray serve gallery bench bench-denoisers bench-gpu bench-report test-gpu clean exact exports pipelines soak train deploy-check release version
+.PHONY: help setup proto reference docs fmt lint types arch protos-check check test compat compat-clients fuzz clients-test clients-check browser redis prometheus demo demo-ray test-ray serve gallery bench bench-denoisers bench-gpu bench-peers bench-report test-gpu clean exact exports pipelines soak train deploy-check release version
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -232,11 +232,15 @@ bench-denoisers: setup ## measure every denoiser against torch's eager one (roug
 bench-gpu: setup ## full-size models on a GPU: step costs, compiling, the server (ARGS="costs" for a part)
 	$(LAUNCH) $(BIN)/python -m bench.gpu $(ARGS)
 
+bench-peers: setup ## measure Darkroom beside other servers of the same pipeline, each in its own environment (rougher: ARGS=--quick)
+	$(BIN)/python -m bench.peers.install
+	$(LAUNCH) $(BIN)/python -m bench.peers $(ARGS)
+
 bench-report: setup ## draw docs/performance.md from the newest results
 	$(BIN)/python -m bench.report
 
 clean: ## remove the environments and everything made by the tools; build/ stays
-	rm -rf $(VENV) $(RAY) .venv-protobuf7 .compat .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(RAY) .venv-peer-* .venv-protobuf7 .compat .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	rm -rf clients/typescript/node_modules clients/typescript/dist clients/typescript/src/gen
 	find . -name '*.egg-info' -type d -prune -exec rm -rf {} +
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
