@@ -84,10 +84,10 @@ class FakeStepModel:
         *,
         step_s: float = 0.0,
         curve: Mapping[int, float] = FLAT,
-        pace: FakePace = FakePace(),
+        pace: FakePace | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._pace = pace
+        self._pace = pace or FakePace()
         self._step_s = step_s
         self._curve = curve
         self.sleep = sleep

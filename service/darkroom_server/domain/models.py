@@ -290,7 +290,7 @@ class ModelInfo:
     denoiser: Denoiser = Denoiser()
     vocabulary: Vocabulary = field(default_factory=Vocabulary)
     trained_sizes: TrainedSizes = field(default_factory=TrainedSizes)
-    fake: FakePace = FakePace()
+    fake: FakePace = field(default_factory=FakePace)
 
     @property
     def runtime(self) -> str:

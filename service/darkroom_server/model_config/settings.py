@@ -130,4 +130,4 @@ class ModelSettings:
     vocabulary: Vocabulary = field(default_factory=Vocabulary)
     trained_sizes: TrainedSizes = field(default_factory=TrainedSizes)
     backend: BackendKind = BackendKind.DIFFUSERS
-    fake: FakePace = FakePace()
+    fake: FakePace = field(default_factory=FakePace)
