@@ -30,7 +30,7 @@ export PYTHONDONTWRITEBYTECODE :=
 
 PACKAGES := protos/gen/python clients/python service
 
-.PHONY: help setup proto reference docs fmt lint types arch protos-check check test compat compat-clients fuzz clients-test clients-check browser redis prometheus demo demo-ray test-ray serve gallery bench bench-denoisers bench-gpu bench-report test-gpu clean exact exports pipelines soak train deploy-check release version
+.PHONY: help setup proto reference docs fmt lint types arch protos-check check test compat compat-clients fuzz clients-test clients-check browser redis prometheus demo demo-ray test-ray serve gallery bench bench-denoisers bench-gpu bench-peers bench-report test-gpu clean exact exports pipelines soak train deploy-check release version
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -102,7 +102,7 @@ test-gpu: setup ## parity with the stock pipelines on a GPU
 	  tests/parity/test_hidream.py tests/parity/test_gpu.py $(ARGS)
 
 exact: setup ## a thousand mixed images of every family under load, each against the pipeline alone
-	DARKROOM_EXACT_IMAGES=80 $(BIN)/pytest -m "slow or not slow" -rP --timeout=3600 tests/parity/test_exact_load.py $(ARGS)
+	DARKROOM_EXACT_IMAGES=56 $(BIN)/pytest -m "slow or not slow" -rP --timeout=3600 tests/parity/test_exact_load.py $(ARGS)
 
 exports: setup ## the exported denoisers of every family against torch's: some minutes
 	$(BIN)/pytest -m "slow or not slow" tests/parity/test_denoisers.py $(ARGS)
@@ -135,8 +135,10 @@ compat-clients: setup ## install those clients, in environments of their own
 	then npm install --prefix .compat/node --no-fund --no-audit \
 	  --silent openai@6.49.0 @huggingface/inference@4.13.30 @fal-ai/client@1.10.1 \
 	  ai@6.0.326 @ai-sdk/fal@2.0.59 @bufbuild/protobuf@2.17.0 \
-	  @connectrpc/connect@2.1.2 @connectrpc/connect-node@2.1.2 @connectrpc/connect-web@2.1.2; \
+	  @connectrpc/connect@2.1.2 @connectrpc/connect-node@2.1.2 @connectrpc/connect-web@2.1.2 \
+	  @grpc/grpc-js@1.14.3 @grpc/proto-loader@0.8.1; \
 	else echo "no npm with Node 20 or newer: Node's clients are left out"; fi
+	@tests/compat/perf_analyzer.sh .compat/perf_analyzer || echo "no perf_analyzer here: its runs are left out"
 
 fuzz: compat ## thousands of made-up HTTP requests against a served model
 	FUZZ_EXAMPLES=500 $(BIN)/python -m pytest -q -s --timeout=3600 tests/compat/test_fuzz.py
@@ -230,11 +232,15 @@ bench-denoisers: setup ## measure every denoiser against torch's eager one (roug
 bench-gpu: setup ## full-size models on a GPU: step costs, compiling, the server (ARGS="costs" for a part)
 	$(LAUNCH) $(BIN)/python -m bench.gpu $(ARGS)
 
+bench-peers: setup ## measure Darkroom beside other servers of the same pipeline, each in its own environment (rougher: ARGS=--quick)
+	$(BIN)/python -m bench.peers.install
+	$(LAUNCH) $(BIN)/python -m bench.peers $(ARGS)
+
 bench-report: setup ## draw docs/performance.md from the newest results
 	$(BIN)/python -m bench.report
 
 clean: ## remove the environments and everything made by the tools; build/ stays
-	rm -rf $(VENV) $(RAY) .venv-protobuf7 .compat .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(RAY) .venv-peer-* .venv-protobuf7 .compat .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	rm -rf clients/typescript/node_modules clients/typescript/dist clients/typescript/src/gen
 	find . -name '*.egg-info' -type d -prune -exec rm -rf {} +
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

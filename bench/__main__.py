@@ -17,6 +17,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
     parser.add_argument("--tier", choices=("v", "c"), help="one tier alone; both by default")
     parser.add_argument("--quick", action="store_true", help="fewer seeds, coarser tuning")
+    parser.add_argument("--goal", action="append", help="of tier V, such as G5: these alone")
     parser.add_argument("--threads", type=int, default=1, help="of the worker and the baselines")
     parser.add_argument("--model", default="tiny-sdxl")
     parser.add_argument(
@@ -27,6 +28,7 @@ def main() -> None:
     args = parser.parse_args()
     commit = commit_now()  # before: files may change while it runs
     tiers = (args.tier or "vc") + ("g" if args.devices else "")
+    tiers += "".join(f"-{goal.lower()}" for goal in args.goal or ())
     measured: list[Measured] = []
     for one in _figures(args):
         print(f"{one.goal} {one.metric}: {figure(one)}", flush=True)
@@ -41,7 +43,9 @@ def _figures(args: argparse.Namespace) -> Iterator[Measured]:
     if args.tier in (None, "v"):
         effort = Effort.quick() if args.quick else Effort()
         devices = measured_devices(args.devices) if args.devices else IMAGINED
-        yield from measure_virtual(effort, devices, with_other_workloads=not args.quick)
+        yield from measure_virtual(
+            effort, devices, with_other_workloads=not args.quick, goals=args.goal or ()
+        )
     if args.tier in (None, "c"):
         # Imported here: tier V needs no torch.
         from bench.cores import measure_cores

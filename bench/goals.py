@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -230,21 +230,18 @@ def tails(effort: Effort, devices: Devices) -> list[Measured]:
     ):
         setting = dataclasses.replace(_setting(W_MIX, device, effort), told=False)
 
-        def tail_s(
-            maker: Maker, seed: int, step_count: int = 4, setting: Setting = setting
-        ) -> float:
-            run = setting.run(maker, TAIL_LOAD * setting.one_by_one_per_s(seed), seed)
-            return percentile(run.latencies_s(step_count), 0.99)
+        def moderate(maker: Maker, seed: int, setting: Setting = setting) -> Run:
+            return setting.run(maker, TAIL_LOAD * setting.one_by_one_per_s(seed), seed)
 
         policy = tuned(
             b2_grid(setting, effort),
             effort,
-            lambda one, seed, tail_s=tail_s: -tail_s(whole(one), seed),
+            lambda one, seed, moderate=moderate: -_tail_s(moderate(whole(one), seed), 4),
         )
+        runs = [(moderate(ours, seed), moderate(whole(policy), seed)) for seed in effort.seeds]
         for step_count, limit in ((4, most), (LATER_STEPS, 1.25)):
             pairs = [
-                (tail_s(ours, seed, step_count), tail_s(whole(policy), seed, step_count))
-                for seed in effort.seeds
+                (_tail_s(mine, step_count), _tail_s(theirs, step_count)) for mine, theirs in runs
             ]
             measured.append(
                 Measured(
@@ -263,6 +260,10 @@ def tails(effort: Effort, devices: Devices) -> list[Measured]:
                 )
             )
     return measured
+
+
+def _tail_s(run: Run, step_count: int) -> float:
+    return percentile(run.latencies_s(step_count), 0.99)
 
 
 def cancels(effort: Effort, devices: Devices) -> Measured:
@@ -313,24 +314,35 @@ def scheduler_cost(effort: Effort) -> list[Measured]:
 
 
 def measure_virtual(
-    effort: Effort, devices: Devices, *, with_other_workloads: bool
+    effort: Effort, devices: Devices, *, with_other_workloads: bool, goals: Collection[str] = ()
 ) -> Iterator[Measured]:
-    """All that can be measured on virtual devices, what has a target first."""
-    yield from scheduler_cost(effort)
-    yield from goodput(effort, devices, OBJECTIVES[0])
-    yield homogeneous(effort, devices)
-    yield from tails(effort, devices)
-    yield cancels(effort, devices)
-    yield from overload(
-        devices.unsaturated,
-        devices.tier,
-        seeds=effort.other_seeds,
-        request_count=effort.request_count,
-        halvings=effort.halvings,
-    )
-    for objective in OBJECTIVES[1:]:
-        yield from goodput(effort, devices, objective)
-    if with_other_workloads:
+    """All that can be measured on virtual devices, what has a target first; or some goals alone."""
+
+    def asked(*names: str) -> bool:
+        return not goals or any(name in goals for name in names)
+
+    if asked("G9"):
+        yield from scheduler_cost(effort)
+    if asked("G1", "G2"):
+        yield from goodput(effort, devices, OBJECTIVES[0])
+    if asked("G2"):
+        yield homogeneous(effort, devices)
+    if asked("G3"):
+        yield from tails(effort, devices)
+    if asked("G7"):
+        yield cancels(effort, devices)
+    if asked("G5"):
+        yield from overload(
+            devices.unsaturated,
+            devices.tier,
+            seeds=effort.other_seeds,
+            request_count=effort.request_count,
+            halvings=effort.halvings,
+        )
+    if asked("G1", "G2"):
+        for objective in OBJECTIVES[1:]:
+            yield from goodput(effort, devices, objective)
+    if asked("G1") and with_other_workloads:
         yield from other_workloads(effort, devices)
 
 

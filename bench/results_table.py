@@ -47,7 +47,13 @@ def figure(one: Measured) -> str:
 
 
 def keep(
-    measured: Sequence[Measured], *, tiers: str, quick: bool, commit: str, folder: Path = RESULTS
+    measured: Sequence[Measured],
+    *,
+    tiers: str,
+    quick: bool,
+    commit: str,
+    folder: Path = RESULTS,
+    note: str | None = None,
 ) -> Path:
     """Writes `<date>-<commit>-<machine>.json`; a quick run says so in its name."""
     now = datetime.datetime.now(tz=datetime.UTC)
@@ -64,6 +70,8 @@ def keep(
         "level": DEFAULT_LEVEL,
         "figures": [dataclasses.asdict(one) | {"met": one.met} for one in measured],
     }
+    if note is not None:
+        document["note"] = note
     target.write_text(json.dumps(_finite(document), indent=1) + "\n", encoding="utf-8")
     return target
 

@@ -15,7 +15,7 @@ import statistics
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from bench.ours import MAX_ROWS, SharedSteps
 from bench.scoring import OBJECTIVES, Objective, percentile
@@ -47,7 +47,7 @@ class Replica:
 
     def _now(self, task: Task, one: Arrival) -> Task:
         left = self.system.left_step_count(one.index)
-        return Task(task.group, task.pace, Load(rows=task.load.rows, evaluations=(left,)))
+        return replace(task, load=Load(rows=task.load.rows, evaluations=(left,)))
 
 
 class Tier:
@@ -60,8 +60,9 @@ class Tier:
         self.by_size: dict[int, Counter[str]] = {}
         self.rng = random.Random(seed)
         self.turns = itertools.count()
+        self.now_s = 0.0
 
-    def task(self, one: Arrival) -> Task:
+    def task(self, one: Arrival, deadline_s: float) -> Task:
         """A request as routing sees it."""
         size_px = one.size_px
         pace = Pace(
@@ -69,7 +70,8 @@ class Tier:
             step_s=lambda rows: self.device.step_s(size_px, rows),
             image_s=self.device.decode_s(size_px),
         )
-        return Task(size_px, pace, Load(rows=one.rows, evaluations=(one.step_count,)))
+        due_s = deadline_s if one.tells_deadline else math.inf
+        return Task(size_px, pace, Load(rows=one.rows, evaluations=(one.step_count,)), due_s)
 
     def has_tasks(self, name: str) -> int:
         """Requests that a replica has."""
@@ -104,10 +106,15 @@ def fewest_requests(tier: Tier, task: Task, avoided: frozenset[str]) -> str | No
 
 
 def fewest_of_two(tier: Tier, task: Task, avoided: frozenset[str]) -> str | None:
-    """Of two by chance the one with fewer requests: what Ray Serve does by itself."""
+    """Of two by chance the one with fewer requests."""
     del task
     left = [one for one in tier.names if one not in avoided] if avoided else tier.names
     return min(tier.rng.sample(left, min(2, len(left))), key=tier.has_tasks, default=None)
+
+
+def rays_own(tier: Tier, task: Task, avoided: frozenset[str]) -> str | None:
+    """What Ray Serve does by itself: the last, and what a replica refuses is refused."""
+    return None if avoided else fewest_of_two(tier, task, avoided)
 
 
 def ours(tier: Tier, task: Task, avoided: frozenset[str]) -> str | None:
@@ -117,14 +124,15 @@ def ours(tier: Tier, task: Task, avoided: frozenset[str]) -> str | None:
     def load_of(name: str) -> ReplicaLoad:
         return tier.replicas[int(name)].load()
 
-    return choose(tier.names, alike, task, load_of, tier.rng, avoided=avoided)
+    return choose(tier.names, alike, task, load_of, tier.rng, avoided=avoided, now_s=tier.now_s)
 
 
 ROUTES: dict[str, Route] = {
     "random": at_random,
     "round robin": in_turn,
     "least requests": fewest_requests,
-    "two choices (Ray's)": fewest_of_two,
+    "two choices": fewest_of_two,
+    "Ray's own": rays_own,
     "ours": ours,
 }
 
@@ -184,7 +192,8 @@ def play(
 
 def _place(tier: Tier, route: Route, one: Arrival, deadline_s: float) -> tuple[int | None, int]:
     """Offers a request until a replica takes it."""
-    task, avoided = tier.task(one), frozenset[str]()
+    task, avoided = tier.task(one, deadline_s), frozenset[str]()
+    tier.now_s = one.at_s
     for offer in range(1, MAX_OFFERS + 1):
         name = route(tier, task, avoided)
         if name is None:

@@ -140,9 +140,7 @@ class Setting:
         """
         unit_per_s = self.one_by_one_per_s(seed)
         low, high = LOWEST_LOAD, HIGHEST_LOAD
-        best = self.run(maker, low * unit_per_s, seed)
-        if not best.keeps(self.objective):
-            return None
+        best: Run | None = None
         for _ in range(halvings):
             middle = math.sqrt(low * high)
             run = self.run(maker, middle * unit_per_s, seed)
@@ -150,6 +148,9 @@ class Setting:
                 low, best = middle, run
             else:
                 high = middle
+        if best is None:
+            lowest = self.run(maker, LOWEST_LOAD * unit_per_s, seed)
+            best = lowest if lowest.keeps(self.objective) else None
         return best
 
     def sustained_goodput_per_s(self, maker: Maker, seed: int, *, halvings: int = 8) -> float:

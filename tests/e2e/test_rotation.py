@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import os
+import signal
+import ssl
+import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import grpc
+import httpx
 import pytest
 import trustme
 from grpc_channelz.v1 import channelz_pb2, channelz_pb2_grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from bench.serving import Server, serving
+from bench.serving import DARKROOM, Server, serving
 from darkroom_client import Client, tls_credentials
+from darkroom_client.errors import Unauthenticated, Unavailable
 
 WAIT_S = 120.0
 
@@ -43,34 +49,52 @@ def issue(folder: Path, authority: trustme.CA, *, days: float = 30.0) -> None:
 
 
 @contextmanager
-def load(server: Server, ca: Path) -> Iterator[list[str]]:
-    """Callers that come, make an image and go, and one that stays; what they fail of."""
+def load(*calls: Callable[[], object]) -> Iterator[list[str]]:
+    """Callers that come, make a call and go; what they fail of. Of each some calls are made."""
     ended, failed = threading.Event(), list[str]()
-    made = threading.Semaphore(0)
+    made = [threading.Semaphore(0) for _ in calls]
 
-    def come_and_go() -> None:
+    def come_and_go(call: Callable[[], object], mark: threading.Semaphore) -> None:
         while not ended.is_set():
             try:
-                with Client(
-                    server.address, credentials=tls_credentials(ca=ca), max_attempts=1
-                ) as client:
-                    client.generate("x", seed=1, timeout=WAIT_S)
+                call()
             except Exception as error:
                 failed.append(repr(error))
-            made.release()
+            mark.release()
 
-    threads = [threading.Thread(target=come_and_go) for _ in range(3)]
+    def wait(count: int) -> None:
+        for mark in made:
+            for _ in range(count):
+                assert mark.acquire(timeout=WAIT_S)
+
+    threads = [
+        threading.Thread(target=come_and_go, args=one) for one in zip(calls, made, strict=True)
+    ]
     for thread in threads:
         thread.start()
     try:
-        assert made.acquire(timeout=WAIT_S)
+        wait(1)
         yield failed
-        for _ in range(20):
-            assert made.acquire(timeout=WAIT_S)
+        wait(8)
     finally:
         ended.set()
         for thread in threads:
             thread.join(WAIT_S)
+
+
+def draw(server: Server, credentials: grpc.ChannelCredentials | None = None, key: str = "") -> None:
+    """Connects, makes an image, and leaves."""
+    with Client(
+        server.address, credentials=credentials, api_key=key or None, max_attempts=1
+    ) as client:
+        client.generate("x", seed=1, timeout=WAIT_S)
+
+
+def flags_of(folder: Path) -> tuple[str, ...]:
+    return ("--tls-certificate", str(folder / "cert.pem"), "--tls-key", str(folder / "key.pem"))
+
+
+REFUSED = "certificates not read again; those before still count"
 
 
 def test_certificates_rotate_under_load_without_a_failed_call(models: Path, tmp_path: Path) -> None:
@@ -80,28 +104,120 @@ def test_certificates_rotate_under_load_without_a_failed_call(models: Path, tmp_
     new_alone = tmp_path / "second.pem"
     second.cert_pem.write_to_path(new_alone)
     issue(tmp_path, first)
-    files = (
-        "--tls-certificate",
-        str(tmp_path / "cert.pem"),
-        "--tls-key",
-        str(tmp_path / "key.pem"),
-    )
-    refused = "certificates not read again; those before still count"
-    with serving(models, *files) as server:
+    with serving(models, *flags_of(tmp_path)) as server:
         server.until("model", state="ready")
-        with load(server, both) as failed:
+        trusted = tls_credentials(ca=both)
+        http_port = server.until("listening")["http_port"]
+
+        def over_grpc() -> None:
+            draw(server, trusted)
+
+        def over_http(ca: Path = both) -> None:
+            context = ssl.create_default_context(cafile=str(ca))
+            body = {"prompt": "x", "seed": 1}
+            url = f"https://127.0.0.1:{http_port}/v1/images/generations"
+            httpx.post(url, json=body, verify=context, timeout=WAIT_S).raise_for_status()
+
+        with load(over_grpc, over_grpc, over_http, over_http) as failed:
             mark = len(server.log)
             put(tmp_path, b"no certificate", b"no key")
-            server.until(refused, after=mark)
+            server.until(REFUSED, after=mark)
             mark = len(server.log)
             issue(tmp_path, first, days=-1)
-            server.until(refused, after=mark)
+            server.until(REFUSED, after=mark)
             mark = len(server.log)
             issue(tmp_path, second)
             server.until("certificates read", after=mark)
         assert failed == []
-        with Client(server.address, credentials=tls_credentials(ca=new_alone)) as client:
-            assert client.generate("x", seed=1).images
+        draw(server, tls_credentials(ca=new_alone))
+        over_http(new_alone)
+
+
+def test_the_clients_ca_rotates_under_load_without_a_failed_call(
+    models: Path, tmp_path: Path
+) -> None:
+    """As one does it: the server takes both, the clients change over, the old one goes."""
+    own, first, second = trustme.CA(), trustme.CA(), trustme.CA()
+    issue(tmp_path, own)
+    own.cert_pem.write_to_path(tmp_path / "own.pem")
+    clients = {}
+    for name, authority in (("first", first), ("second", second)):
+        issued = authority.issue_cert("client@example.com")
+        files = tmp_path / f"{name}-cert.pem", tmp_path / f"{name}-key.pem"
+        files[0].write_bytes(b"".join(pem.bytes() for pem in issued.cert_chain_pems))
+        issued.private_key_pem.write_to_path(files[1])
+        clients[name] = tls_credentials(ca=tmp_path / "own.pem", certificate=files[0], key=files[1])
+    accepted = tmp_path / "clients.pem"
+    accepted.write_bytes(first.cert_pem.bytes())
+
+    def accept(content: bytes) -> None:
+        mark = len(server.log)
+        (tmp_path / "new").write_bytes(content)
+        os.replace(tmp_path / "new", accepted)
+        server.until(REFUSED if content == b"nothing" else "certificates read", after=mark)
+
+    with serving(models, *flags_of(tmp_path), "--tls-client-ca", str(accepted)) as server:
+        server.until("model", state="ready")
+        used = ["first"]
+
+        def call() -> None:
+            draw(server, clients[used[-1]])
+
+        with load(call, call, call) as failed:
+            accept(b"nothing")
+            accept(first.cert_pem.bytes() + second.cert_pem.bytes())
+            used.append("second")
+        assert failed == []
+        with load(call, call, call) as failed:
+            accept(second.cert_pem.bytes())
+        assert failed == []
+        with pytest.raises(Unavailable):
+            draw(server, clients["first"])
+
+
+def test_keys_rotate_under_load_without_a_failed_call(models: Path, tmp_path: Path) -> None:
+    """A second key comes, callers change over, the first goes; a broken file changes nothing.
+
+    What is added is read at once by SIGHUP, what is taken away because the file is another.
+    """
+    file = tmp_path / "keys.toml"
+    command = [*DARKROOM, "keys", "create", "x", "--keys-file", str(file)]
+    run = functools.partial(subprocess.run, check=True, capture_output=True, text=True)
+    first = run(command).stdout.strip()
+    good = file.read_bytes()
+    second = run(command).stdout.strip()
+    both = file.read_bytes()
+
+    def put_keys(content: bytes) -> int:
+        mark = len(server.log)
+        (tmp_path / "new").write_bytes(content)
+        os.replace(tmp_path / "new", file)
+        return mark
+
+    file.write_bytes(good)
+    with serving(models, "--keys-file", str(file)) as server:
+        server.until("model", state="ready")
+        used = [first]
+
+        def call() -> None:
+            draw(server, key=used[-1])
+
+        with load(call, call, call) as failed:
+            mark = put_keys(b"[[keys")
+            server.signal_all(signal.SIGHUP)
+            server.until("keys not read again; those before still count", after=mark)
+            mark = put_keys(both)
+            server.signal_all(signal.SIGHUP)
+            server.until("keys read", after=mark)
+            used.append(second)
+        assert failed == []
+        with load(call, call, call) as failed:
+            mark = len(server.log)
+            run([*DARKROOM, "keys", "revoke", first.split("_")[1], "--keys-file", str(file)])
+            server.until("keys read", after=mark)
+        assert failed == []
+        with pytest.raises(Unauthenticated):
+            draw(server, key=first)
 
 
 def test_the_administration_has_a_port_of_its_own(models: Path) -> None:

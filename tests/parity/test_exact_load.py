@@ -44,10 +44,13 @@ from tests.parity.tiny_z_image import random_z_image
 
 #: Images of a crowd.
 IMAGE_COUNT = int(os.environ.get("DARKROOM_EXACT_IMAGES", "12"))
+LEAST_COUNT = 6
 #: Of rows a step at TOLERANCE, what exact steps have at least.
 LEAST_SHARE = 0.8
 CANCELLED_SHARE = 0.1
-SIZES_PX = [(64, 64), (64, 64), (96, 64)]
+SIZES_PX = ((64, 64), (64, 64), (96, 64))
+#: Of a crowd of larger ones, whose proofs and steps take many times as long: so much of the images.
+LARGER_PX, LARGER_SHARE = ((128, 128), (256, 256)), 0.2
 
 Mixed = Callable[[Reproducibility], list[ImageSpec]]
 
@@ -61,6 +64,13 @@ class Case:
     stock: Callable[[Any, ImageSpec], np.ndarray]
     mixed: Mixed
     thread_count: int = 1
+    sizes_px: tuple[tuple[int, int], ...] = SIZES_PX
+    share: float = 1.0
+
+    @property
+    def image_count(self) -> int:
+        """Images of its crowd."""
+        return max(LEAST_COUNT, int(self.share * IMAGE_COUNT))
 
 
 def of_sd(name: str, pipeline: Callable[[Path], Any]) -> Case:
@@ -86,6 +96,10 @@ def of_sd3(pipeline: Callable[[Path], Any]) -> Case:
     return Case(pipeline, test_sd3.build, test_sd3.stock, test_sd3.mixed)
 
 
+def larger(case: Case) -> Case:
+    return dataclasses.replace(case, sizes_px=LARGER_PX, share=LARGER_SHARE)
+
+
 BF16 = torch.bfloat16
 CASES = {
     "sdxl": of_sdxl(random_sdxl),
@@ -108,23 +122,46 @@ CASES = {
     "flux2-klein": Case(
         random_klein, test_flux2_klein.step_model, test_flux2_klein.stock, test_flux2_klein.mixed
     ),
+    "flux2-klein-bf16": Case(
+        lambda folder: random_klein(folder).to(BF16),
+        test_flux2_klein.step_model,
+        test_flux2_klein.stock,
+        test_flux2_klein.mixed,
+    ),
     "z-image": Case(
         random_z_image, test_z_image.step_model, test_z_image.stock, test_z_image.mixed
+    ),
+    "z-image-bf16": Case(
+        lambda folder: random_z_image(folder).to(BF16),
+        test_z_image.step_model,
+        test_z_image.stock,
+        test_z_image.mixed,
     ),
     "flux-fill": of_flux("fill", random_flux_fill),
     "flux-fill-bf16": of_flux("fill", lambda folder: random_flux_fill(folder).to(BF16)),
 }
 
 
-def crowd(mixed: Mixed, rng: random.Random) -> list[ImageSpec]:
+CASES |= {
+    "sdxl-larger": larger(CASES["sdxl"]),
+    "sdxl-bf16-larger": larger(CASES["sdxl-bf16"]),
+    "flux-schnell-larger": larger(CASES["flux-schnell"]),
+}
+#: Larger pictures are slow; and threads of a small UNet wait for each other at hundreds of layers.
+SLOW = {"sdxl-2-threads", "flux2-klein-bf16", "z-image-bf16"} | {
+    name for name, case in CASES.items() if case.sizes_px == LARGER_PX
+}
+
+
+def crowd(case: Case, rng: random.Random) -> list[ImageSpec]:
     """Requests drawn from those of every kind, each with a seed of its own."""
-    kinds = mixed(Reproducibility.EXACT)
+    kinds = case.mixed(Reproducibility.EXACT)
     drawn = []
-    for seed in range(IMAGE_COUNT):
+    for seed in range(case.image_count):
         one = kinds[seed] if seed < len(kinds) else rng.choice(kinds)
         changes: dict[str, Any] = {"seeds": (seed,), "step_count": rng.randint(2, 6)}
         if one.task is Task.TEXT_TO_IMAGE:
-            changes["width_px"], changes["height_px"] = rng.choice(SIZES_PX)
+            changes["width_px"], changes["height_px"] = rng.choice(case.sizes_px)
         if rng.random() < 0.3:
             changes["guidance_scale"] = rng.choice([1.0, 3.0, 7.5])
         drawn.append(dataclasses.replace(one, **changes))
@@ -190,11 +227,7 @@ def case(name: str) -> Iterator[Case]:
 
 @pytest.mark.parametrize(
     "name",
-    [
-        # Threads of a small UNet wait for each other at hundreds of layers: slow beside others.
-        pytest.param(name, marks=pytest.mark.slow if name == "sdxl-2-threads" else ())
-        for name in CASES
-    ],
+    [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in CASES],
 )
 def test_a_crowd_has_the_bytes_of_each_alone(
     name: str, case: Case, tmp_path: Path, record_property: Callable[[str, object], None]
@@ -202,7 +235,7 @@ def test_a_crowd_has_the_bytes_of_each_alone(
     rng = random.Random(name)
     pipeline = case.pipeline(tmp_path)
     model = case.build(pipeline)
-    specs = crowd(case.mixed, rng)
+    specs = crowd(case, rng)
     prover = proved(model, specs)
     exact = serve(model, specs, prover, seed=1)
     laxer = [dataclasses.replace(one, reproducibility=Reproducibility.TOLERANCE) for one in specs]

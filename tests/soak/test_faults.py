@@ -15,9 +15,7 @@ import shutil
 import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
 
 import grpc
 import pytest
@@ -26,80 +24,8 @@ from bench.serving import DARKROOM, Server, serving
 from darkroom.v1.image_service_pb2 import GenerateRequest
 from darkroom.v1.image_service_pb2_grpc import ImageServiceStub
 from tests.soak.accounts import PATIENCE_S, Account, Crowd
-
-MODEL, HANG_LIMIT_S = "fake", 3
-CONFIG = """
-backend: BACKEND_FAKE fake { step_s: 0.01 } max_queue_size: 20000
-instance_group { count: 2 kind: KIND_CPU }
-"""
-FLAGS = (
-    *("--model-control", "poll", "--repository-poll", "0.2", "--repository-settle", "0"),
-    *("--worker-hang-limit", str(HANG_LIMIT_S)),
-)
-UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
-
-
-@dataclass(slots=True)
-class Stand:
-    """A server that faults are done to. `count`: how often, or how many."""
-
-    root: Path
-    server: Server
-    crowd: Crowd
-    count: int
-    rng: random.Random
-    #: What became of the callers' requests so far.
-    account: Account = field(default_factory=Account)
-
-    def workers(self) -> list[int]:
-        """Process ids of workers that live."""
-        pids = [one["pid"] for one in self.server.log if one.get("event") == "worker ready"]
-        return [pid for pid in pids if _is_alive(pid)]
-
-    async def worker(self) -> int:
-        """One of them, at random; waits until there is one."""
-        return self.rng.choice(await until(self.workers))
-
-    async def served(self, count: int) -> None:
-        """Returns when so many more requests have been made."""
-        before = self.account.outcomes["made"]
-        await until(lambda: self.account.outcomes["made"] >= before + count)
-
-    def fork_server(self) -> int:
-        """What starts the workers."""
-        parents = {_parent(pid) for pid in self.workers()}
-        found = [pid for pid in parents if _parent(pid) == self.server.process.pid]
-        return found[0] if found else 0
-
-    async def logged(self, after: int, **values: object) -> None:
-        """Returns when an entry with these values is in the log."""
-        await until(
-            lambda: [one for one in self.server.log[after:] if values.items() <= one.items()]
-        )
-
-
-Found = TypeVar("Found")
-
-
-async def until(look: Callable[[], Found]) -> Found:
-    """What a look finds, once it finds something."""
-    until_s = time.monotonic() + PATIENCE_S
-    while not (found := look()):
-        assert time.monotonic() < until_s, "it did not come to be"
-        await asyncio.sleep(0.02)
-    return found
-
-
-def _is_alive(pid: int) -> bool:
-    with contextlib.suppress(OSError, IndexError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    return False
-
-
-def _parent(pid: int) -> int:
-    with contextlib.suppress(OSError, IndexError):
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-    return 0
+from tests.soak.network import Link, linked
+from tests.soak.stand import FLAGS, MODEL, UNAVAILABLE, Stand, is_alive, repository, until
 
 
 async def kill_workers(stand: Stand) -> None:
@@ -110,7 +36,7 @@ async def kill_workers(stand: Stand) -> None:
     for _ in range(stand.count):
         pid = await stand.worker()
         os.kill(pid, signal.SIGKILL)
-        await until(lambda pid=pid: not _is_alive(pid))  # type: ignore[misc]
+        await until(lambda pid=pid: not is_alive(pid))  # type: ignore[misc]
         await stand.served(64)
 
 
@@ -120,7 +46,7 @@ async def kill_fork_server(stand: Stand) -> None:
         pid = await until(stand.fork_server)
         os.kill(pid, signal.SIGKILL)
         os.kill(await stand.worker(), signal.SIGKILL)
-        await until(lambda pid=pid: not _is_alive(pid))  # type: ignore[misc]
+        await until(lambda pid=pid: not is_alive(pid))  # type: ignore[misc]
         await stand.served(64)
 
 
@@ -129,14 +55,14 @@ async def stop_a_worker(stand: Stand) -> None:
     after, pid = len(stand.server.log), await stand.worker()
     os.kill(pid, signal.SIGSTOP)
     await stand.logged(after, event="worker hangs")
-    await until(lambda: not _is_alive(pid))
+    await until(lambda: not is_alive(pid))
 
 
 async def stop_an_orphan(stand: Stand) -> None:
     """The same of a worker whose fork server was killed, after which nothing is told of it."""
     fork_server = await until(stand.fork_server)
     os.kill(fork_server, signal.SIGKILL)
-    await until(lambda: not _is_alive(fork_server))
+    await until(lambda: not is_alive(fork_server))
     await stop_a_worker(stand)
 
 
@@ -212,6 +138,84 @@ async def nothing(stand: Stand) -> None:
     account.require_sound()
 
 
+async def version_goes(stand: Stand) -> None:
+    """The folder of the only version is deleted while it serves: a mistake, so it serves on."""
+    version = stand.root / MODEL / "1"
+    after = len(stand.server.log)
+    shutil.rmtree(version)
+    await stand.logged(after, event="model repository")
+    version.mkdir()
+
+
+async def config_is_unreadable(stand: Stand) -> None:
+    """In place of the configuration there is what cannot be read; the version serves on."""
+    config = stand.root / MODEL / "config.pbtxt"
+    kept = config.read_text()
+    for is_folder in (True, False):
+        after = len(stand.server.log)
+        config.unlink()
+        if is_folder:
+            config.mkdir()
+        else:
+            config.symlink_to("nowhere")
+        await until(lambda after=after: len(stand.server.log) > after)  # type: ignore[misc]
+        if is_folder:
+            config.rmdir()
+        else:
+            config.unlink()
+        config.write_text(kept)
+
+
+async def config_is_replaced(stand: Stand) -> None:
+    """Another configuration that is as good: the version is loaded anew beside the one at work."""
+    config = stand.root / MODEL / "config.pbtxt"
+    kept = config.read_text()
+    for text in (kept.replace("0.01", "0.011"), kept):
+        after = len(stand.server.log)
+        config.write_text(text)
+        await stand.logged(after, event="model", model=f"{MODEL}/1", state="ready")
+
+
+async def kill_as_they_come(stand: Stand) -> None:
+    """kill -9 of whatever worker there is, as fast as they come up."""
+    for _ in range(6 * stand.count):
+        pid = await stand.worker()
+        os.kill(pid, signal.SIGKILL)
+        await until(lambda pid=pid: not is_alive(pid))  # type: ignore[misc]
+
+
+def through(link: Link, account: Account) -> contextlib.AbstractAsyncContextManager[None]:
+    """Callers beyond the link."""
+    return Crowd(link.address, MODEL).under_way(account, 4)
+
+
+async def more_made(account: Account) -> None:
+    """Returns when they have some more pictures."""
+    before = account.outcomes["made"]
+    await until(lambda: account.outcomes["made"] > before + 4)
+
+
+async def network_is_cut(stand: Stand) -> None:
+    """Connections end without a goodbye; whose connection did not is served on."""
+    account = Account()
+    async with linked(stand.server.address) as link, through(link, account):
+        for _ in range(stand.count):
+            await more_made(account)
+            assert link.cut()
+    account.require_sound(UNAVAILABLE)
+
+
+async def network_stands_still(stand: Stand) -> None:
+    """Nothing comes through for a while, and then goes on: nothing has failed."""
+    account = Account()
+    async with linked(stand.server.address) as link, through(link, account):
+        for _ in range(stand.count):
+            await more_made(account)
+            with link.standing_still():
+                await stand.served(32)
+    account.require_sound()
+
+
 Fault = Callable[[Stand], Awaitable[None]]
 #: What is done, and as what requests may fail of it besides being made.
 FAULTS: list[tuple[Fault, tuple[grpc.StatusCode, ...]]] = [
@@ -226,14 +230,13 @@ FAULTS: list[tuple[Fault, tuple[grpc.StatusCode, ...]]] = [
     (config_breaks, (UNAVAILABLE,)),
     (repository_is_a_file, (UNAVAILABLE, grpc.StatusCode.NOT_FOUND)),
     (repository_goes, (UNAVAILABLE, grpc.StatusCode.NOT_FOUND)),
+    (version_goes, ()),
+    (config_is_unreadable, (UNAVAILABLE,)),
+    (config_is_replaced, ()),
+    (kill_as_they_come, (UNAVAILABLE,)),
+    (network_is_cut, ()),
+    (network_stands_still, ()),
 ]
-
-
-def repository(root: Path) -> Path:
-    """Of the fake model alone."""
-    (root / MODEL / "1").mkdir(parents=True)
-    (root / MODEL / "config.pbtxt").write_text(CONFIG)
-    return root
 
 
 @pytest.fixture(
@@ -301,8 +304,7 @@ def test_what_is_told_to_stop_ends_every_call(tmp_path: Path, count: int) -> Non
         assert server.process.wait(PATIENCE_S) == 0
     print(f"| SIGTERM | {count} | {dict(account.outcomes)} |")
     assert account.asked_count == count
-    # gRPC itself cancels what had come, and had not been heard of yet: nothing was done for it.
-    account.require_sound(UNAVAILABLE, grpc.StatusCode.CANCELLED)
+    account.require_sound(UNAVAILABLE)
 
 
 #: Limits of the process, as `prlimit` sets them.

@@ -15,6 +15,7 @@ import numpy as np
 
 from darkroom_server.backends.base import CompileCounts, ImageArray, Painter, SharingPlan
 from darkroom_server.domain.errors import GenerationFailed
+from darkroom_server.domain.fake_pace import FakePace
 from darkroom_server.domain.jobs import ImageSpec
 from darkroom_server.domain.models import Dtype
 
@@ -51,16 +52,32 @@ RISING: dict[int, float] = {1: 1.0, 2: 1.11, 4: 1.28, 8: 1.58}
 SATURATED: dict[int, float] = {1: 1.0, 2: 1.96, 4: 3.9, 8: 7.7}
 
 
+#: More rows than any step has.
+BEYOND_ROWS = 1 << 16
+
+
 def stretch(curve: Mapping[int, float], row_count: int) -> float:
     """How many times a step of one row takes; between what the curve has, on a straight line."""
     rows = sorted(curve)
     return float(np.interp(row_count, rows, [curve[one] for one in rows]))
 
 
+def fake_model(pace: FakePace) -> FakeStepModel:
+    """The model that a config describes."""
+    curve = dict(pace.step_s_by_rows)
+    if not curve:
+        return FakeStepModel(step_s=pace.step_s, pace=pace)
+    most = max(curve)
+    # Beyond what is known, in proportion.
+    curve.setdefault(BEYOND_ROWS, curve[most] * BEYOND_ROWS / most)
+    return FakeStepModel(step_s=1.0, curve=curve, pace=pace)
+
+
 class FakeStepModel:
     """A `StepModel` without weights.
 
-    Each step takes `step_s` by the given sleep, and with more rows longer, by the `curve`.
+    Each step takes `step_s` by the given sleep, and with more rows longer, by the `curve`; with
+    other sizes, and for an image besides its steps, what the `pace` says.
     """
 
     def __init__(
@@ -68,11 +85,20 @@ class FakeStepModel:
         *,
         step_s: float = 0.0,
         curve: Mapping[int, float] = FLAT,
+        pace: FakePace | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
+        self._pace = pace or FakePace()
         self._step_s = step_s
         self._curve = curve
-        self._sleep = sleep
+        self.sleep = sleep
+
+    def _step_time_s(self, inputs: list[FakeTrajectory]) -> float:
+        scale = self._scale(inputs[0].spec) if inputs else 1.0
+        return scale * self._step_s * stretch(self._curve, len(inputs))
+
+    def _scale(self, spec: ImageSpec) -> float:
+        return self._pace.scale(spec.width_px * spec.height_px)
 
     def batch_key(self, spec: ImageSpec) -> Hashable:
         """The size, as for real models."""
@@ -120,7 +146,7 @@ class FakeStepModel:
     def denoise(self, inputs: list[FakeTrajectory]) -> list[int]:
         """One step; raises GenerationFailed or AcceleratorError for the prompts that ask for it."""
         if self._step_s:
-            self._sleep(self._step_s * stretch(self._curve, len(inputs)))
+            self.sleep(self._step_time_s(inputs))
         if any(one.spec.prompt == FAILING_PROMPT for one in inputs):
             raise GenerationFailed("The fake model was asked to fail.")
         if any(one.spec.prompt == POISONING_PROMPT for one in inputs):
@@ -165,6 +191,8 @@ class FakeStepModel:
     def decode(self, trajectory: FakeTrajectory) -> ImageArray:
         """A flat picture: uint8 [height, width, 3]."""
         spec = trajectory.spec
+        if self._pace.image_s:
+            self.sleep(self._scale(spec) * self._pace.image_s)
         shown = sum(i * one.data[0] for i, one in enumerate(spec.reference_images, start=1))
         value = (trajectory.seed + trajectory.completed_step_count + shown) % 256
         made = np.full((spec.height_px, spec.width_px, 3), value, dtype=np.uint8)

@@ -128,6 +128,10 @@ class ReplicasLost(TryLater):
     """What runs the model can be reached nowhere; it is being started again."""
 
 
+class WorkersKilled(TryLater):
+    """What ran the request was killed from outside, as often as the request is run again."""
+
+
 class InvalidApiKey(DarkroomError):
     """No API key where one is needed, or one that is not known."""
 

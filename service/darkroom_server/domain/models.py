@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from darkroom_server.domain.adapters import AdapterMemory, AdapterVersion
+from darkroom_server.domain.fake_pace import FakePace
 from darkroom_server.domain.jobs import Priority, Reproducibility, StrengthRounding, Task
 from darkroom_server.domain.memory import MemoryProfile
 from darkroom_server.domain.references import ReferenceRule
@@ -289,8 +290,7 @@ class ModelInfo:
     denoiser: Denoiser = Denoiser()
     vocabulary: Vocabulary = field(default_factory=Vocabulary)
     trained_sizes: TrainedSizes = field(default_factory=TrainedSizes)
-    fake_step_s: float = 0.0
-    fake_load_s: float = 0.0
+    fake: FakePace = field(default_factory=FakePace)
 
     @property
     def runtime(self) -> str:

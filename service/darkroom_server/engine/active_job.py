@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+from darkroom_server.domain.errors import DarkroomError, WorkerLost, WorkersKilled
 from darkroom_server.domain.jobs import Job, JobCompleted
 from darkroom_server.engine.stream import JobStream
 from darkroom_server.worker.messages import EarlierWork, KeptImage, SavedImage
@@ -12,6 +13,8 @@ from darkroom_server.worker.messages import EarlierWork, KeptImage, SavedImage
 #: before, until it is held to be the cause; and how often at all.
 MAX_JOB_ATTEMPTS = 3
 MAX_JOB_DEATHS = 10
+#: What a caller is told to wait whose workers were killed.
+KILLED_RETRY_S = 2.0
 
 
 @dataclass(slots=True, eq=False)
@@ -30,6 +33,8 @@ class ActiveJob:
     #: Times that a worker died while it was at work on this, and those since it came further.
     death_count: int = 0
     attempt_count: int = 0
+    #: Whether all that died under it were killed from outside.
+    only_killed: bool = True
     is_begun: bool = False
     #: Whether more of it is kept or made than when a worker was given it.
     has_advanced: bool = False
@@ -55,9 +60,10 @@ class ActiveJob:
         self.given_s, self.waits_since_s, self.is_begun = now_s, None, False
         self.has_advanced = False
 
-    def died(self) -> None:
-        """The worker died while it was at work on this."""
+    def died(self, *, was_killed: bool = False) -> None:
+        """The worker died while it was at work on this; `was_killed`: somebody else killed it."""
         self.is_begun = False
+        self.only_killed = self.only_killed and was_killed
         self.death_count += 1
         self.attempt_count = 1 if self.has_advanced else self.attempt_count + 1
 
@@ -65,6 +71,14 @@ class ActiveJob:
     def is_suspected(self) -> bool:
         """Whether so many workers died during it that it counts as the cause."""
         return self.attempt_count >= MAX_JOB_ATTEMPTS or self.death_count >= MAX_JOB_DEATHS
+
+    def given_up(self) -> DarkroomError:
+        """What it ends with: what others have killed is not held against it."""
+        count = self.death_count
+        if self.only_killed:
+            text = f"{count} workers were killed, one after another, while they ran this."
+            return WorkersKilled(text, retry_after_s=KILLED_RETRY_S)
+        return WorkerLost(f"The worker died {count} times while it ran this.")
 
     def saved(self, one: SavedImage) -> None:
         """The worker keeps one of its images."""

@@ -32,8 +32,9 @@ ALLOCATOR = {
 }
 #: How long a worker may take to leave once told to.
 STOP_TIMEOUT_S = 5.0
-#: How long its end of the pipe may stay open after it is said to have left.
-READER_TIMEOUT_S = 1.0
+#: How long its end of the pipe may stay open after it is said to have left, and how long its exit
+#: code may take to be told after that was closed.
+READER_TIMEOUT_S, EXIT_CODE_TIMEOUT_S = 1.0, 0.5
 
 
 def prepare_fork_server(*, preload_torch: bool) -> None:
@@ -52,14 +53,18 @@ def prepare_fork_server(*, preload_torch: bool) -> None:
 
 
 class WorkerProcess:
-    """One worker process; `on_report` and `on_exit` are called on the event loop."""
+    """One worker process; `on_report` and `on_exit` are called on the event loop.
+
+    `on_exit` is told whether somebody else has killed it: a caller, or the system for want of
+    memory, and neither this server nor what the worker did.
+    """
 
     def __init__(
         self,
         spec: WorkerSpec,
         *,
         on_report: Callable[[Report], None],
-        on_exit: Callable[[], None],
+        on_exit: Callable[[bool], None],
     ) -> None:
         self._spec = spec
         self._on_report = on_report
@@ -71,6 +76,9 @@ class WorkerProcess:
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="pipe-writer")
         self._starting = asyncio.Lock()
         self._stopped = False
+        self._killed_here = False
+        #: Whoever asks for the exit code reads it from a pipe, which says it once.
+        self._joining = threading.Lock()
 
     @property
     def pid(self) -> int | None:
@@ -115,9 +123,17 @@ class WorkerProcess:
             pass
         finally:
             # Also after a report that cannot be read: a worker that is not heard is a dead one.
-            self._call(self._on_exit)
+            self._call(self._on_exit, self._is_killed_by_others())
 
-    def _call(self, function: Callable[..., None], *args: Report) -> None:
+    def _is_killed_by_others(self) -> bool:
+        process = self._process
+        if process is None or self._killed_here:
+            return False
+        with self._joining:
+            process.join(EXIT_CODE_TIMEOUT_S)
+            return process.exitcode == -signal.SIGKILL
+
+    def _call(self, function: Callable[..., None], *args: Report | bool) -> None:
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(function, *args)
 
@@ -140,6 +156,7 @@ class WorkerProcess:
         process, reader = self._process, self._reader
         if process is None:
             return
+        self._killed_here = True
         process.kill()
         if reader is not None and reader.is_alive() and process.pid is not None:
             # Of a worker whose fork server was killed the process module knows no more; as long as
@@ -160,10 +177,12 @@ class WorkerProcess:
         process = self._process
         if process is None:
             return
-        process.join(patience_s)
-        if process.is_alive():
-            process.kill()
-            process.join()
+        self._killed_here = True
+        with self._joining:
+            process.join(patience_s)
+            if process.is_alive():
+                process.kill()
+                process.join()
         if self._reader is not None:
             # A fork server that was killed takes its word of the worker with it; the pipe knows.
             self._reader.join(READER_TIMEOUT_S)

@@ -15,7 +15,7 @@ from typing import assert_never
 import structlog
 
 from darkroom_server.background import begin
-from darkroom_server.domain.errors import DarkroomError, DeadlineExceeded, WorkerLost
+from darkroom_server.domain.errors import DarkroomError, DeadlineExceeded
 from darkroom_server.domain.jobs import (
     JobCompleted,
     JobEvent,
@@ -128,9 +128,9 @@ class WorkerSlot:
             if instance is self._instance:
                 self._on_report(report)
 
-        def on_exit() -> None:
+        def on_exit(was_killed: bool) -> None:
             if instance is self._instance:
-                self._on_exit()
+                self._on_exit(was_killed)
 
         self._heard_s = time.monotonic()
         try:
@@ -311,8 +311,8 @@ class WorkerSlot:
             self._death_count = self._restart_count = 0
             self._end(job_id, event)
 
-    def _on_exit(self) -> None:
-        """The worker is gone without being told to go."""
+    def _on_exit(self, was_killed: bool) -> None:
+        """The worker is gone without being told to go; `was_killed`: somebody else killed it."""
         self._to_give.clear()
         was_ready = self.state is WorkerState.READY
         if was_ready and time.monotonic() - self._ready_since_s >= STABLE_S:
@@ -324,7 +324,7 @@ class WorkerSlot:
         self.stats = WorkerStats()
         self._metrics.worker_gone(self._number)
         log.warning("worker died", model=self._name(), jobs_at_work=len(begun))
-        self._suspect(begun)
+        self._suspect(begun, was_killed)
         if self._death_count >= MAX_DEATHS:
             self._give_up(f"The worker died {self._death_count} times in a row.")
             return
@@ -361,14 +361,13 @@ class WorkerSlot:
         self._to_tell = deque((place, job_id) for place, job_id in enumerate(self.jobs))
         self._tell_some()
 
-    def _suspect(self, begun: list[ActiveJob]) -> None:
+    def _suspect(self, begun: list[ActiveJob], was_killed: bool) -> None:
         """Marks the jobs that were at work, and gives up on one that was too often."""
         self._suspects = [active.job.job_id for active in begun]
         for active in begun:
-            active.died()
+            active.died(was_killed=was_killed)
             if active.is_suspected:
-                error = WorkerLost(f"The worker died {active.death_count} times while it ran this.")
-                self._fail(active.job.job_id, error)
+                self._fail(active.job.job_id, active.given_up())
 
     async def _start_again(self, delay_s: float) -> None:
         await asyncio.sleep(delay_s)

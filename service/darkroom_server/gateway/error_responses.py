@@ -37,6 +37,7 @@ TYPES: Mapping[str, tuple[str, str]] = {
     "QUEUE_FULL": ("rate_limit_error", "server_overloaded"),
     "DRAINING": ("server_error", "server_stopping"),
     "REPLICAS_LOST": ("server_error", "replicas_lost"),
+    "WORKERS_KILLED": ("server_error", "workers_killed"),
     "INVALID_API_KEY": (_INVALID, "invalid_api_key"),
     "PERMISSION_DENIED": (_INVALID, "permission_denied"),
     "RATE_LIMITED": ("rate_limit_error", "rate_limit_exceeded"),

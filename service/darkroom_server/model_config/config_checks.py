@@ -10,6 +10,7 @@ from darkroom_server.domain.labels import label_fault
 from darkroom_server.domain.models import BackendKind, DeviceKind, ModelInfo
 from darkroom_server.domain.problems import ProblemLog, quoted
 from darkroom_server.model_config.bounds import MAX_BATCH_SIZE
+from darkroom_server.model_config.config_fake import fake_ranges
 from darkroom_server.model_config.config_file import ConfigFile, did_you_mean
 from darkroom_server.model_config.denoiser_checks import (
     check_compiled_sizes,
@@ -27,7 +28,6 @@ from darkroom_server.parameters.table import PARAMETERS
 from darkroom_server.pipelines.traits import REQUEST_FIELDS, PipelineTraits
 
 _MAX_COUNT = 1_000_000
-_MAX_FAKE_S = 3600.0
 _MAX_QUEUE_DELAY_US = 60_000_000
 
 #: Smallest tile of the VAE, and what sizes of tiles are multiples of.
@@ -96,8 +96,7 @@ def _check_ranges(config: ConfigFile, problems: ProblemLog) -> None:
             (("defaults", name), getattr(defaults, name), range_)
             for name, range_ in _DEFAULT_RANGES.items()
         ),
-        (("fake", "step_s"), settings.fake_step_s, (0, _MAX_FAKE_S)),
-        (("fake", "load_s"), settings.fake_load_s, (0, _MAX_FAKE_S)),
+        *fake_ranges(settings.fake),
     )
     for path, value, (low, high) in ranges:
         if value is not None and not (math.isfinite(value) and low <= value <= high):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import fields, replace
 from typing import TypeVar
 
+from darkroom_server.domain.fake_pace import FakePace
 from darkroom_server.domain.models import (
     BackendKind,
     Defaults,
@@ -75,8 +76,7 @@ def combine(name: str, settings: ModelSettings, traits: PipelineTraits) -> Model
         denoiser=settings.denoiser,
         vocabulary=settings.vocabulary,
         trained_sizes=settings.trained_sizes,
-        fake_step_s=settings.fake_step_s if settings.backend is BackendKind.FAKE else 0.0,
-        fake_load_s=settings.fake_load_s if settings.backend is BackendKind.FAKE else 0.0,
+        fake=settings.fake if settings.backend is BackendKind.FAKE else FakePace(),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from darkroom_server.domain.adapters import AdapterMemory
+from darkroom_server.domain.fake_pace import FakePace
 from darkroom_server.domain.jobs import Reproducibility, Task
 from darkroom_server.domain.memory import MemoryProfile
 from darkroom_server.domain.models import (
@@ -129,5 +130,4 @@ class ModelSettings:
     vocabulary: Vocabulary = field(default_factory=Vocabulary)
     trained_sizes: TrainedSizes = field(default_factory=TrainedSizes)
     backend: BackendKind = BackendKind.DIFFUSERS
-    fake_step_s: float = 0.0
-    fake_load_s: float = 0.0
+    fake: FakePace = field(default_factory=FakePace)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from darkroom_server.domain.jobs import StrengthRounding, Task
 from darkroom_server.domain.models import DenoiserKind
@@ -25,7 +25,9 @@ _FLOW_SCHEDULERS = ("FlowMatchEulerDiscreteScheduler",)
 
 _ALL = frozenset({Task.TEXT_TO_IMAGE, Task.IMAGE_TO_IMAGE, Task.FILL})
 _FILL = frozenset({Task.FILL})
+_TEXT_TO_IMAGE = frozenset({Task.TEXT_TO_IMAGE})
 _WITHOUT_FILL = frozenset({Task.TEXT_TO_IMAGE, Task.IMAGE_TO_IMAGE})
+_EDIT = frozenset({Task.EDIT})
 _EDITS = frozenset({Task.TEXT_TO_IMAGE, Task.EDIT})
 
 
@@ -56,7 +58,9 @@ class Family:
     says, from the `scheduler_kind` and what is given to a scheduler besides the number of steps
     (`schedule_gives`). With `packs_channels` the latents of a token stand in its channels, and with
     `takes_masks` the masked image and the mask do, too. Of one that edits, `domain/references.py`
-    says how it takes its images. Without
+    says how it takes its images. With
+    `guidance_needs_negative` it guides only where there is a negative prompt, with
+    `learns_variance` its denoiser may give a variance besides. Without
     `can_run_whole` the pipeline's own code does not keep the size that is asked for.
     """
 
@@ -81,6 +85,8 @@ class Family:
     can_run_whole: bool = True
     packs_channels: bool = False
     takes_masks: bool = False
+    guidance_needs_negative: bool = False
+    learns_variance: bool = False
     denoisers: frozenset[DenoiserKind] = _ANY_DENOISER
 
     @property
@@ -94,6 +100,22 @@ class Family:
         return frozenset(name for name, does in honoured.items() if does)
 
 
+#: What most transformers that predict velocities have in common.
+_GUIDED_FLOW = Family(
+    step_model="",
+    honours=honoured.FLUX,
+    denoisers=_TORCH,
+    tasks=_TEXT_TO_IMAGE,
+    denoiser="transformer",
+    packing=2,
+    schedulers=_FLOW_SCHEDULERS,
+    takes_negative_prompt=True,
+    step_count=50,
+    guidance_scale=5.0,
+    strength_rounding=StrengthRounding.UP,
+    scheduler_kind=SchedulerKind.FLOW,
+    schedule_gives=frozenset({"sigmas", "mu"}),
+)
 FAMILIES: dict[str, Family] = {
     "StableDiffusionPipeline": Family(
         step_model="sd.SdStepModel",
@@ -197,6 +219,23 @@ FAMILIES: dict[str, Family] = {
         schedule_gives=frozenset({"sigmas", "mu"}),
         takes_adapters=True,
     ),
+    "FluxKontextPipeline": Family(
+        step_model="flux_kontext.FluxKontextStepModel",
+        honours=honoured.FLUX,
+        denoisers=_TORCH,
+        tasks=_EDITS,
+        denoiser="transformer",
+        packing=2,
+        schedulers=_FLOW_SCHEDULERS,
+        takes_negative_prompt=False,
+        step_count=28,
+        guidance_scale=3.5,
+        embeds_guidance=True,
+        packs_channels=True,
+        strength_rounding=StrengthRounding.UP,
+        scheduler_kind=SchedulerKind.FLOW,
+        schedule_gives=frozenset({"sigmas", "mu"}),
+    ),
     "Flux2KleinPipeline": Family(
         step_model="flux2_klein.Flux2KleinStepModel",
         honours=honoured.FLUX2,
@@ -228,11 +267,96 @@ FAMILIES: dict[str, Family] = {
         scheduler_kind=SchedulerKind.FLOW,
         schedule_gives=frozenset({"sigmas", "mu"}),
     ),
+    "QwenImagePipeline": replace(
+        _GUIDED_FLOW,
+        step_model="qwen_image.QwenImageStepModel",
+        honours=honoured.QWEN_IMAGE,
+        tasks=_WITHOUT_FILL,
+        guidance_needs_negative=True,
+        step_count=50,
+        guidance_scale=4.0,
+        packs_channels=True,
+    ),
+    "ChromaPipeline": replace(
+        _GUIDED_FLOW,
+        step_model="chroma.ChromaStepModel",
+        honours=honoured.CHROMA,
+        tasks=_WITHOUT_FILL,
+        step_count=35,
+        guidance_scale=5.0,
+        packs_channels=True,
+    ),
+    "SanaPipeline": replace(
+        _GUIDED_FLOW,
+        step_model="sana.SanaStepModel",
+        honours=honoured.SANA,
+        packing=1,
+        step_count=20,
+        guidance_scale=4.5,
+        schedule_gives=frozenset(),
+    ),
+    "QwenImageEditPipeline": replace(
+        _GUIDED_FLOW,
+        step_model="qwen_image_edit.QwenImageEditStepModel",
+        honours=honoured.QWEN_IMAGE,
+        tasks=_EDIT,
+        guidance_needs_negative=True,
+        step_count=50,
+        guidance_scale=4.0,
+        packs_channels=True,
+    ),
+    "QwenImageEditPlusPipeline": replace(
+        _GUIDED_FLOW,
+        step_model="qwen_image_edit.QwenImageEditPlusStepModel",
+        honours=honoured.QWEN_IMAGE,
+        tasks=_EDIT,
+        guidance_needs_negative=True,
+        step_count=50,
+        guidance_scale=4.0,
+        packs_channels=True,
+    ),
+    "Lumina2Pipeline": replace(
+        _GUIDED_FLOW,
+        step_model="lumina2.Lumina2StepModel",
+        honours=honoured.LUMINA2,
+        step_count=30,
+        guidance_scale=4.0,
+    ),
+    "CogView4Pipeline": replace(
+        _GUIDED_FLOW,
+        step_model="cogview4.CogView4StepModel",
+        honours=honoured.COGVIEW4,
+        step_count=50,
+        guidance_scale=5.0,
+        schedule_gives=frozenset({"timesteps", "sigmas", "mu"}),
+    ),
+    "AuraFlowPipeline": replace(
+        _GUIDED_FLOW,
+        step_model="aura_flow.AuraFlowStepModel",
+        honours=honoured.AURA_FLOW,
+        step_count=50,
+        guidance_scale=3.5,
+        schedule_gives=frozenset(),
+    ),
+    "PixArtSigmaPipeline": Family(
+        step_model="pixart_sigma.PixArtSigmaStepModel",
+        honours=honoured.PIXART_SIGMA,
+        denoisers=_TORCH,
+        tasks=_TEXT_TO_IMAGE,
+        denoiser="transformer",
+        packing=2,
+        schedulers=_DIFFUSION_SCHEDULERS,
+        takes_negative_prompt=True,
+        step_count=20,
+        guidance_scale=4.5,
+        strength_rounding=StrengthRounding.UP,
+        learns_variance=True,
+    ),
     "HiDreamImagePipeline": Family(
         step_model="hidream.HiDreamStepModel",
         honours=honoured.HIDREAM,
         denoisers=_TORCH,
-        tasks=frozenset({Task.TEXT_TO_IMAGE}),
+        tasks=_TEXT_TO_IMAGE,
         denoiser="transformer",
         packing=2,
         # The published ones are distilled for their own.

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 #: What a class may be given for a part that runs in the pipeline's own code: texts' encoders and
 #: tokenizers, and what looks at pictures.
 _OTHER_PARTS = frozenset(
-    {"safety_checker", "feature_extractor", "image_encoder"}
+    {"safety_checker", "feature_extractor", "image_encoder", "processor"}
     | {
         f"{part}{number}"
         for part in ("text_encoder", "tokenizer")
@@ -123,6 +123,57 @@ _FLUX2_VAE_OWN = """
     use_post_quant_conv mid_block_add_attention batch_norm_eps batch_norm_momentum
 """
 
+_QWEN_OWN = """
+    in_channels out_channels num_layers attention_head_dim num_attention_heads joint_attention_dim
+    axes_dims_rope
+"""
+#: Of its other pipelines.
+_QWEN_OTHERS = dict.fromkeys(
+    ("guidance_embeds", "zero_cond_t", "use_additional_t_cond", "use_layer3d_rope"), (False,)
+)
+_QWEN_VAE_OWN = """
+    base_dim z_dim dim_mult num_res_blocks attn_scales temperal_downsample dropout input_channels
+    latents_mean latents_std
+"""
+_CHROMA_OWN = """
+    in_channels out_channels num_layers num_single_layers attention_head_dim num_attention_heads
+    joint_attention_dim axes_dims_rope approximator_num_channels approximator_hidden_dim
+    approximator_layers
+"""
+_SANA_OWN = """
+    in_channels out_channels num_attention_heads attention_head_dim num_layers
+    num_cross_attention_heads cross_attention_head_dim cross_attention_dim caption_channels
+    mlp_ratio dropout attention_bias sample_size patch_size norm_elementwise_affine norm_eps
+    interpolation_scale guidance_embeds_scale qk_norm timestep_scale
+"""
+_DC_OWN = """
+    latent_channels attention_head_dim encoder_block_types decoder_block_types
+    encoder_block_out_channels decoder_block_out_channels encoder_layers_per_block
+    decoder_layers_per_block encoder_qkv_multiscales decoder_qkv_multiscales upsample_block_type
+    downsample_block_type decoder_norm_types decoder_act_fns encoder_out_shortcut
+    decoder_in_shortcut decoder_conv_act_fn scaling_factor
+"""
+
+_LUMINA2_OWN = """
+    sample_size in_channels out_channels hidden_size num_layers num_refiner_layers
+    num_attention_heads num_kv_heads multiple_of ffn_dim_multiplier norm_eps scaling_factor
+    axes_dim_rope axes_lens cap_feat_dim
+"""
+_COGVIEW4_OWN = """
+    in_channels out_channels num_layers attention_head_dim num_attention_heads text_embed_dim
+    time_embed_dim condition_dim pos_embed_max_size sample_size rope_axes_dim
+"""
+_AURA_FLOW_OWN = """
+    sample_size in_channels num_mmdit_layers num_single_dit_layers attention_head_dim
+    num_attention_heads joint_attention_dim caption_projection_dim out_channels pos_embed_max_size
+"""
+_PIXART_OWN = """
+    num_attention_heads attention_head_dim in_channels out_channels num_layers dropout
+    norm_num_groups cross_attention_dim attention_bias sample_size activation_fn
+    num_embeds_ada_norm upcast_attention norm_type norm_elementwise_affine norm_eps
+    interpolation_scale caption_channels attention_type
+"""
+
 
 def _names(text: str) -> frozenset[str]:
     # Weights that were saved quantized are the part's own, too.
@@ -167,6 +218,8 @@ _UNET_VAES = _vaes(is_shifted=False) | {
     "AsymmetricAutoencoderKL": _vae(_ASYMMETRIC_VAE_OWN, is_shifted=False)
 }
 _FLOW_VAES = _vaes(is_shifted=True)
+#: Of transformers whose latents are scaled only, whatever a shift says.
+_PLAIN_VAES = _vaes(is_shifted=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -257,6 +310,59 @@ FLUX2 = FamilyRules(
 Z_IMAGE = FamilyRules(
     denoisers={"ZImageTransformer2DModel": PartRules(own=_names(_Z_IMAGE_OWN))},
     vaes=_FLOW_VAES,
+)
+QWEN_IMAGE = FamilyRules(
+    denoisers={
+        "QwenImageTransformer2DModel": PartRules(
+            own=_names(_QWEN_OWN), only={"patch_size": (2,), **_QWEN_OTHERS}
+        )
+    },
+    vaes={"AutoencoderKLQwenImage": PartRules(own=_names(_QWEN_VAE_OWN))},
+)
+CHROMA = FamilyRules(
+    denoisers={
+        "ChromaTransformer2DModel": PartRules(own=_names(_CHROMA_OWN), only={"patch_size": (1,)})
+    },
+    vaes=_FLOW_VAES,
+)
+SANA = FamilyRules(
+    denoisers={
+        "SanaTransformer2DModel": PartRules(
+            own=_names(_SANA_OWN), only={"guidance_embeds": (False,)}
+        )
+    },
+    vaes={"AutoencoderDC": PartRules(own=_names(_DC_OWN))},
+)
+LUMINA2 = FamilyRules(
+    denoisers={
+        "Lumina2Transformer2DModel": PartRules(own=_names(_LUMINA2_OWN), only={"patch_size": (2,)})
+    },
+    vaes=_FLOW_VAES,
+)
+COGVIEW4 = FamilyRules(
+    denoisers={
+        "CogView4Transformer2DModel": PartRules(
+            own=_names(_COGVIEW4_OWN), only={"patch_size": (2,)}
+        )
+    },
+    vaes=_PLAIN_VAES,
+)
+AURA_FLOW = FamilyRules(
+    denoisers={
+        "AuraFlowTransformer2DModel": PartRules(
+            own=_names(_AURA_FLOW_OWN), only={"patch_size": (2,)}
+        )
+    },
+    vaes=_PLAIN_VAES,
+)
+PIXART_SIGMA = FamilyRules(
+    denoisers={
+        "PixArtTransformer2DModel": PartRules(
+            own=_names(_PIXART_OWN),
+            only={"patch_size": (2,), "use_additional_conditions": (False,)},
+        )
+    },
+    vaes=_PLAIN_VAES,
 )
 HIDREAM = FamilyRules(
     denoisers={

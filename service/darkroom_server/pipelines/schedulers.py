@@ -71,13 +71,13 @@ _DIFFUSION: Final[_Table] = {
     "UniPCMultistepScheduler": _ANY,
 }
 
-_SIGMAS_AND_SHIFT = frozenset({"sigmas", "mu"})
+_ALL_GIVEN = frozenset({"timesteps", "sigmas", "mu"})
 
 _FLOW: Final[_Table] = {
     "FlowMapEulerDiscreteScheduler": SchedulerFacts(takes=frozenset({"sigmas"})),
-    "FlowMatchEulerDiscreteScheduler": SchedulerFacts(takes=_SIGMAS_AND_SHIFT),
+    "FlowMatchEulerDiscreteScheduler": SchedulerFacts(takes=_ALL_GIVEN),
     "FlowMatchHeunDiscreteScheduler": SchedulerFacts(),
-    "FlowMatchLCMScheduler": SchedulerFacts(takes=_SIGMAS_AND_SHIFT),
+    "FlowMatchLCMScheduler": SchedulerFacts(takes=_ALL_GIVEN),
 }
 
 #: Those of the first table that step velocities where their configuration has `use_flow_sigmas`.

@@ -33,7 +33,7 @@ from darkroom_server.pipelines.honoured import Unhonoured
 from darkroom_server.pipelines.pipeline_calls import known_calls
 from darkroom_server.pipelines.schedulers import Schedulers
 from darkroom_server.pipelines.sizes import edge_px_of, limits_of, most_px_of
-from darkroom_server.pipelines.whole_sizes import whole_sizes
+from darkroom_server.pipelines.whole_sizes import vae_factor_of, whole_sizes
 
 _Value = TypeVar("_Value", int, float, str)
 
@@ -164,7 +164,7 @@ def _run_whole(traits: PipelineTraits, unhonoured: tuple[Unhonoured, ...]) -> Pi
 
 def _derive_steps(parts: PipelineParts, family: Family, schedulers: Schedulers) -> PipelineTraits:
     denoiser = parts.configs[family.denoiser]
-    vae_factor = _vae_factor(parts.configs["vae"])
+    vae_factor = _vae_factor(parts.configs["vae"], family)
     multiple_px = vae_factor * family.packing
     most_px = most_px_of(denoiser, multiple_px)
     edge_px = min(edge_px_of(denoiser, vae_factor, family), most_px)
@@ -201,6 +201,7 @@ def _derive_steps(parts: PipelineParts, family: Family, schedulers: Schedulers) 
         strength_rounding=family.strength_rounding,
         bounds_area=family.bounds_area,
         most_px=most_px,
+        guidance_needs_negative=family.guidance_needs_negative,
         references=REFERENCE_RULES.get(parts.class_name),
         denoisers=_denoisers(family, denoiser),
     )
@@ -249,9 +250,10 @@ def _check_channels(parts: PipelineParts, family: Family) -> None:
     fits = inputs in ({packed} | (filling if family.denoiser == "unet" else set()))
     if family.takes_masks:
         # Latents, masked latents, and the mask of every pixel.
-        factor = _vae_factor(vae)
+        factor = _vae_factor(vae, family)
         fits = inputs == 2 * packed + (factor * family.packing) ** 2
-    if not fits or outputs != packed:
+    # Of some, half of what they give is a variance that is left unused.
+    if not fits or outputs not in ((packed, 2 * packed) if family.learns_variance else (packed,)):
         raise UnsupportedPipeline(
             f"{family.denoiser}/config.json",
             f"'in_channels' {inputs} and 'out_channels' {outputs} do not fit the "
@@ -369,7 +371,9 @@ def _task_of_class(class_name: str) -> Task:
     return Task.FILL if fills else Task.TEXT_TO_IMAGE
 
 
-def _vae_factor(config: dict[str, object]) -> int:
+def _vae_factor(config: dict[str, object], family: Family) -> int:
+    if "AutoencoderKL" not in family.honours.vaes:
+        return vae_factor_of(config)
     widths = config.get("block_out_channels")
     if not isinstance(widths, list) or not 1 <= len(widths) <= 8:
         raise UnsupportedPipeline(

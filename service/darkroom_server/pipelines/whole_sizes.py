@@ -53,7 +53,7 @@ def whole_sizes(
 ) -> WholeSizes:
     """As the pipelines work them out; `own_sample_size` is the one in the class's own code."""
     autoencoder = next((name for name in _AUTOENCODERS if name in components), None)
-    factor = 1 if autoencoder is None else _vae_factor(configs[autoencoder])
+    factor = 1 if autoencoder is None else vae_factor_of(configs[autoencoder])
     multiple_px = factor * _UNKNOWN_PACKING
     name = next((one for one in _DENOISERS if one in components), None)
     denoiser = configs[name] if name is not None else {}
@@ -64,7 +64,7 @@ def whole_sizes(
     return WholeSizes(max(multiple_px, edge_px // multiple_px * multiple_px), multiple_px, most_px)
 
 
-def _vae_factor(config: Mapping[str, object]) -> int:
+def vae_factor_of(config: Mapping[str, object]) -> int:
     """Pixels along each edge that become one latent; 8 where the config does not say."""
     for name in _FACTORS:
         factor = config.get(name)

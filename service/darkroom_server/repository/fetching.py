@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Collection
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 
 import structlog
@@ -76,6 +76,11 @@ class Fetcher:
         self._tell("fetched", fetch, now_s)
         del self._fetches[version.key]
         return None
+
+    def wait(self, timeout_s: float) -> None:
+        """Blocks until what is under way has ended or one of it failed, or the time is over."""
+        pending = [one for fetch in self._fetches.values() for one in fetch.pending]
+        wait(pending, timeout_s, return_when=FIRST_EXCEPTION)
 
     def forget_others(self, wanted: Collection[str]) -> None:
         """Gives up what is not wanted any more, but for files that are under way."""

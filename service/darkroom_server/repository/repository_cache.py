@@ -44,15 +44,15 @@ class RepositoryCache:
         self.versions = folder / ".versions"
         self._lock: int | None = None
 
-    def open(self) -> bool:
-        """Takes the folder for this process; false while another has it."""
+    def open(self, *, waits: bool = False) -> bool:
+        """Takes the folder for this process; false while another has it, unless it `waits`."""
         if self._lock is not None:
             return True
         for folder in (self._objects, self._partial, self.versions):
             folder.mkdir(parents=True, exist_ok=True)
         lock = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | (0 if waits else fcntl.LOCK_NB))
         except BlockingIOError:
             os.close(lock)
             return False

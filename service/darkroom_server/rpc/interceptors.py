@@ -81,7 +81,8 @@ class CallInterceptor(aio.ServerInterceptor):
         self._sending = sending
         self._reports = reports
         self._names_peers = names_peers
-        self._open = OpenCalls()
+        #: Those that are open now.
+        self.open_calls = OpenCalls()
 
     async def intercept_service(
         self,
@@ -116,7 +117,7 @@ class CallInterceptor(aio.ServerInterceptor):
 
     def _streaming(self, behavior: Any, receive: _Receive, call: _Call) -> Any:
         async def answer(_contents: Any, context: _Context) -> None:
-            with self._open.one(quiet=call.quiet) as room:
+            with self.open_calls.one(quiet=call.quiet) as room:
                 async with _answering(call, context):
                     room.require()
                     with self._sending.to(context):
@@ -140,7 +141,7 @@ class CallInterceptor(aio.ServerInterceptor):
 
     def _single(self, behavior: Any, receive: _Receive, call: _Call) -> Any:
         async def answer(_contents: Any, context: _Context) -> Any:
-            with self._open.one(quiet=call.quiet) as room:
+            with self.open_calls.one(quiet=call.quiet) as room:
                 async with _answering(call, context):
                     room.require()
                     response = behavior(await receive(context), context)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +16,9 @@ MAX_CALLS = 20_000
 #: Of health and reflection, for which no key is asked, and whose calls may stay for ever.
 MAX_QUIET_CALLS = 1_000
 _RETRY_S = 1.0
+#: Before the port closes: looks in a row at which nothing may have happened, the pause between two,
+#: how long it is waited for calls that do not end, and how long at most.
+_STILL_COUNT, _LOOK_S, _STUCK_S, _LIMIT_S = 5, 0.04, 2.0, 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +38,31 @@ class OpenCalls:
 
     def __init__(self) -> None:
         self._counts: Counter[bool] = Counter()
+        self._begun_count = 0
 
     @contextmanager
     def one(self, *, quiet: bool) -> Iterator[Room]:
         """One call, for as long as it is open."""
         limit = MAX_QUIET_CALLS if quiet else MAX_CALLS
         self._counts[quiet] += 1
+        self._begun_count += not quiet
         try:
             yield Room(self._counts[quiet] <= limit)
         finally:
             self._counts[quiet] -= 1
+
+    async def settled(self) -> None:
+        """Returns when none is open and no more come, or what is open stands still.
+
+        gRPC cancels what has come over a connection and was not looked at when the port closes:
+        without a reason, as if the caller had left. So those are let come, and be told one.
+        """
+        began_s, seen, still_count = time.monotonic(), (-1, -1), 0
+        while still_count < _STILL_COUNT:
+            await asyncio.sleep(_LOOK_S)
+            now = (self._begun_count, self._counts[False])
+            waited_s = time.monotonic() - began_s
+            is_still = now == seen and (not now[1] or waited_s >= _STUCK_S)
+            seen, still_count = now, still_count + 1 if is_still else 0
+            if waited_s >= _LIMIT_S:
+                return

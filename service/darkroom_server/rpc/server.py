@@ -28,6 +28,7 @@ from darkroom_server.rpc.load_reports import (
     add_load_reports,
 )
 from darkroom_server.rpc.models import ModelService
+from darkroom_server.rpc.open_calls import OpenCalls
 from darkroom_server.rpc.receiving import Receiving
 from darkroom_server.rpc.reflection import add_reflection
 from darkroom_server.rpc.sending import Sending
@@ -71,11 +72,17 @@ class GrpcServer:
     """A server that is bound to its port. Belongs to the event loop that built it."""
 
     def __init__(
-        self, server: aio.Server, health: HealthService, load: LoadService, port: int
+        self,
+        server: aio.Server,
+        health: HealthService,
+        load: LoadService,
+        open_calls: OpenCalls,
+        port: int,
     ) -> None:
         self._server = server
         self._health = health
         self._load = load
+        self._open_calls = open_calls
         #: The port in use.
         self.port = port
 
@@ -84,9 +91,13 @@ class GrpcServer:
         await self._server.start()
 
     async def stop(self, grace_s: float) -> None:
-        """Refuses new calls, lets those running end, and after `grace_s` cancels the rest."""
+        """Answers those that have come, lets those running end, and cancels the rest.
+
+        The engine must turn new ones away by then; `grace_s` is from when no more come.
+        """
         self._health.close()
         self._load.close()
+        await self._open_calls.settled()
         await self._server.stop(grace_s)
 
 
@@ -101,12 +112,8 @@ def build_server(engine: Engine, options: GrpcOptions, metrics: Metrics, gate: G
     )
     sending = Sending(options.unread_timeout_s)
     reports = LoadReports(engine)
-    server = aio.server(
-        interceptors=(
-            CallInterceptor(metrics, gate, receiving, sending, reports, names_peers=names_peers),
-        ),
-        options=_channel_options(options),
-    )
+    calls = CallInterceptor(metrics, gate, receiving, sending, reports, names_peers=names_peers)
+    server = aio.server(interceptors=(calls,), options=_channel_options(options))
     health = HealthService(engine)
     images, models = servicers(engine, options.pictures)
     image_service_pb2_grpc.add_ImageServiceServicer_to_server(images, server)
@@ -118,7 +125,7 @@ def build_server(engine: Engine, options: GrpcOptions, metrics: Metrics, gate: G
     add_reflection(
         (IMAGE_SERVICE, MODEL_SERVICE, HEALTH_SERVICE, INFERENCE_SERVICE, LOAD_SERVICE), server
     )
-    return GrpcServer(server, health, load, _bind(server, options))
+    return GrpcServer(server, health, load, calls.open_calls, _bind(server, options))
 
 
 def servicers(engine: Engine, pictures: Pictures) -> tuple[ImageService, ModelService]:
@@ -180,6 +187,8 @@ def _channel_options(options: GrpcOptions) -> list[tuple[str, int]]:
         ("grpc.max_concurrent_streams", options.max_concurrent_streams),
         ("grpc.keepalive_time_ms", round(options.keepalive_time_s * 1000)),
         ("grpc.keepalive_timeout_ms", round(options.keepalive_timeout_s * 1000)),
+        # Which pings have a time of their own for, a minute, and wait for that instead.
+        ("grpc.http2.ping_timeout_ms", round(options.keepalive_timeout_s * 1000)),
         # Who connects and says nothing goes soon; a client that is idle connects again by itself.
         ("grpc.server_handshake_timeout_ms", round(options.handshake_timeout_s * 1000)),
         ("grpc.max_connection_idle_ms", round(options.idle_timeout_s * 1000)),

@@ -15,7 +15,8 @@ from darkroom_server.repository.repository_cache import RepositoryCache
 
 #: Beside the copy of a server on the same machine, which has it to itself.
 FOLDER_NAME = "nodes"
-POLL_S = 0.2
+#: How often the log has how far a fetch is.
+TELL_S = 5.0
 
 
 def fetch(location: RemoteLocation, version: VersionInfo) -> Path:
@@ -26,8 +27,8 @@ def fetch(location: RemoteLocation, version: VersionInfo) -> Path:
     folder = location.folder.parent / FOLDER_NAME / location.folder.name
     folder.mkdir(parents=True, exist_ok=True)
     cache = RepositoryCache(folder, location.cache_bytes)
-    while not cache.open():
-        time.sleep(POLL_S)
+    # The kernel wakes the next one, also when the one before it died.
+    cache.open(waits=True)
     try:
         key = version.path.name
         if not cache.has_version(key):
@@ -50,6 +51,6 @@ def _fetch(store: RemoteStore, cache: RepositoryCache, version: VersionInfo, key
         while (reason := fetcher.advance(found, time.monotonic())) is not None:
             if reason:
                 raise OSError(f"{found.shown} cannot be fetched: {reason}")
-            time.sleep(POLL_S)
+            fetcher.wait(TELL_S)
     finally:
         fetcher.close()

@@ -55,6 +55,7 @@ ERROR_KINDS: Mapping[type[DarkroomError], ErrorKind] = {
     errors.QueueFull: ErrorKind(_Code.UNAVAILABLE, 429, "QUEUE_FULL", retryable=True),
     errors.Draining: ErrorKind(_Code.UNAVAILABLE, 503, "DRAINING", retryable=True),
     errors.ReplicasLost: ErrorKind(_Code.UNAVAILABLE, 503, "REPLICAS_LOST", retryable=True),
+    errors.WorkersKilled: ErrorKind(_Code.UNAVAILABLE, 503, "WORKERS_KILLED", retryable=True),
     errors.InvalidApiKey: ErrorKind(_Code.UNAUTHENTICATED, 401, "INVALID_API_KEY"),
     errors.PermissionDenied: ErrorKind(_Code.PERMISSION_DENIED, 403, "PERMISSION_DENIED"),
     errors.RateLimited: ErrorKind(_Code.RESOURCE_EXHAUSTED, 429, "RATE_LIMITED", retryable=True),

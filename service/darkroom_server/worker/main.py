@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import structlog
 
 from darkroom_server.backends.base import RequestModel, StepModel
-from darkroom_server.backends.fake import FakeStepModel
+from darkroom_server.backends.fake import fake_model
 from darkroom_server.backends.prompt_cache import PromptCache
 from darkroom_server.domain.errors import DarkroomError, ModelUnavailable, OutOfDeviceMemory
 from darkroom_server.domain.jobs import Reproducibility
@@ -307,9 +307,9 @@ def _read(
     match model.backend:
         case BackendKind.FAKE:
             for part in range(1, _FAKE_PARTS + 1):
-                time.sleep(model.fake_load_s / _FAKE_PARTS)  # stands for reading weights
+                time.sleep(model.fake.load_s / _FAKE_PARTS)  # stands for reading weights
                 tell_bytes(spec.version.weight_bytes * part // _FAKE_PARTS)
-            return FakeStepModel(step_s=model.fake_step_s)
+            return fake_model(model.fake)
         case BackendKind.DIFFUSERS:
             # Imported here: a fake worker needs no torch.
             from darkroom_server.backends.diffusers.loader import load_model

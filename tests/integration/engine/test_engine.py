@@ -13,11 +13,13 @@ import pytest
 
 from darkroom_server.backends.fake import POISONING_PROMPT
 from darkroom_server.domain.errors import (
+    DarkroomError,
     Draining,
     ModelNotFound,
     ModelUnavailable,
     QueueFull,
     WorkerLost,
+    WorkersKilled,
 )
 from darkroom_server.domain.jobs import (
     ImageSpec,
@@ -149,7 +151,14 @@ async def test_health_is_told_that_a_killed_worker_is_away(tmp_path: Path) -> No
         assert seen[0] is VersionState.UNAVAILABLE
 
 
-async def test_a_request_that_kills_its_worker_each_time_fails_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("number", "error"),
+    [(signal.SIGSEGV, WorkerLost), (signal.SIGKILL, WorkersKilled)],
+    ids=["of itself", "killed from outside"],
+)
+async def test_a_request_whose_worker_dies_each_time_fails_alone(
+    tmp_path: Path, number: signal.Signals, error: type[DarkroomError]
+) -> None:
     async with running(fake_repository(tmp_path, step_s=0.01)) as engine:
         await until(engine, VersionState.READY)
         async with submitted(engine, image_spec(step_count=400)) as poison:
@@ -162,10 +171,10 @@ async def test_a_request_that_kills_its_worker_each_time_fails_alone(tmp_path: P
                 async for event in poison.events():
                     at_work = isinstance(event, JobProgress) and event.completed_step_count
                     if at_work and state(engine) is VersionState.READY:
-                        os.kill(engine.worker_pids()[0], signal.SIGKILL)
+                        os.kill(engine.worker_pids()[0], number)
                         await until(engine, VersionState.UNAVAILABLE)
 
-            with pytest.raises(WorkerLost):
+            with pytest.raises(error):
                 async with asyncio.timeout(WAIT_S):
                     await kill_while_it_is_at_work()
             ended = await asyncio.gather(*others)

@@ -19,6 +19,7 @@ from transformers import (
     PreTrainedTokenizerFast,
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
+    Qwen2VLProcessor,
     Qwen3Config,
     Qwen3ForCausalLM,
     Qwen3Model,
@@ -29,6 +30,7 @@ from transformers import (
     UMT5Config,
     UMT5EncoderModel,
 )
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from tests.parity.tiny_flux import byte_t5_tokenizer
 from tests.parity.tiny_pipelines import byte_tokenizer, text_config
@@ -117,9 +119,26 @@ def decoder(kind: str, **differences: Any) -> Any:
     return model(config(**(_DECODER | differences))).eval()
 
 
-def qwen_vl() -> Qwen2_5_VLForConditionalGeneration:
-    """Qwen-Image's."""
+_SEEN = ("<|image_pad|>", "<|video_pad|>", "<|vision_start|>", "<|vision_end|>")
+
+
+def qwen_processor() -> Qwen2VLProcessor:
+    """Qwen-Image-Edit's, but for videos: what reads those needs torchvision."""
+    tokenizer = words(is_chat=True)
+    tokenizer.add_special_tokens({"additional_special_tokens": list(_SEEN)})
+    made = Qwen2VLProcessor.__new__(Qwen2VLProcessor)
+    made.image_processor = Qwen2VLImageProcessorPil()
+    made.tokenizer, made.chat_template = tokenizer, _CHAT
+    made.image_token, made.video_token = _SEEN[:2]
+    made.image_token_id, made.video_token_id = tokenizer.convert_tokens_to_ids(_SEEN[:2])
+    return made
+
+
+def qwen_vl(*, sees: Any = None) -> Qwen2_5_VLForConditionalGeneration:
+    """Qwen-Image's; one that sees pictures has a tokenizer with places for them."""
     text = {name: value for name, value in _DECODER.items() if name != "head_dim"}
+    ids = (3, 4, 5, 6) if sees is None else sees.convert_tokens_to_ids(list(_SEEN))
+    text["vocab_size"] = _WORDS if sees is None else len(sees)
     return Qwen2_5_VLForConditionalGeneration(
         Qwen2_5_VLConfig(
             text_config=text
@@ -131,9 +150,9 @@ def qwen_vl() -> Qwen2_5_VLForConditionalGeneration:
                 "num_heads": 2,
                 "out_hidden_size": WIDTH,
             },
-            image_token_id=3,
-            video_token_id=4,
-            vision_start_token_id=5,
-            vision_end_token_id=6,
+            image_token_id=ids[0],
+            video_token_id=ids[1],
+            vision_start_token_id=ids[2],
+            vision_end_token_id=ids[3],
         )
     ).eval()

@@ -24,7 +24,7 @@ from diffusers import (
     ZImageTransformer2DModel,
 )
 
-from tests.parity.kits.text_parts import clip, decoder, qwen_vl, t5, words
+from tests.parity.kits.text_parts import clip, decoder, qwen_processor, qwen_vl, t5, words
 from tests.parity.kits.unet_kits import kl
 
 _HEADS = {"attention_head_dim": 16, "num_attention_heads": 2}
@@ -218,6 +218,18 @@ def long_cat(class_name: str, folder: Path) -> dict[str, Any]:
     }
 
 
+def qwen_reader(class_name: str) -> dict[str, Any]:
+    """What reads Qwen-Image's texts, and for edits the pictures besides."""
+    if "Edit" not in class_name:
+        return {"tokenizer": words(is_chat=True), "text_encoder": qwen_vl()}
+    processor = qwen_processor()
+    return {
+        "processor": processor,
+        "tokenizer": processor.tokenizer,
+        "text_encoder": qwen_vl(sees=processor.tokenizer),
+    }
+
+
 def qwen(class_name: str, folder: Path) -> dict[str, Any]:
     """Qwen-Image."""
     del folder
@@ -231,8 +243,7 @@ def qwen(class_name: str, folder: Path) -> dict[str, Any]:
     }
     extra = 4 if "Inpaint" in class_name else 0
     return {
-        "tokenizer": words(is_chat=True),
-        "text_encoder": qwen_vl(),
+        **qwen_reader(class_name),
         "vae": qwen_kl(),
         "transformer": QwenImageTransformer2DModel(**shape),
         "controlnet": QwenImageControlNetModel(**shape, extra_condition_channels=extra),

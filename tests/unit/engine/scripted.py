@@ -26,10 +26,11 @@ class ScriptedProcess:
     running: list[ScriptedProcess]
 
     def __init__(
-        self, spec: Any, *, on_report: Callable[[Report], None], on_exit: Callable[[], None]
+        self, spec: Any, *, on_report: Callable[[Report], None], on_exit: Callable[[bool], None]
     ) -> None:
         self.version = spec.version.version
-        self.say, self.die = on_report, on_exit
+        self.say = on_report
+        self.die = lambda was_killed=False: on_exit(was_killed)
         self.is_ready = self.is_dead = False
         self.pid = 1
 

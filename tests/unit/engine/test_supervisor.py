@@ -40,10 +40,11 @@ class ScriptedProcess:
     """A worker that does nothing but what the test says."""
 
     def __init__(
-        self, spec: Any, *, on_report: Callable[[Report], None], on_exit: Callable[[], None]
+        self, spec: Any, *, on_report: Callable[[Report], None], on_exit: Callable[[bool], None]
     ) -> None:
         del spec
-        self.say, self.die = on_report, on_exit
+        self.say = on_report
+        self.die = lambda was_killed=False: on_exit(was_killed)
         self.pid = 1
         self.commands: list[Command] = []
 

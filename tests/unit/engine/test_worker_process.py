@@ -53,7 +53,7 @@ async def test_a_worker_that_nobody_can_listen_to_is_ended_and_told_as_the_syste
         def start(self) -> None:
             raise RuntimeError("can't start new thread")
 
-    instance = WorkerProcess(SPEC, on_report=ended.append, on_exit=lambda: ended.append("exit"))
+    instance = WorkerProcess(SPEC, on_report=ended.append, on_exit=lambda _: ended.append("exit"))
     monkeypatch.setattr(instance_module.multiprocessing, "get_context", lambda _: Context())
     monkeypatch.setattr(instance_module.threading, "Thread", Refused)
     with pytest.raises(OSError, match="unavailable") as caught:

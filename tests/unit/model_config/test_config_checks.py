@@ -103,6 +103,12 @@ OTHERS = 'license: "MIT"\n'
             id="warm-up-size",
         ),
         pytest.param("fake { step_s: -1 }", "step_s must be 0 to 3600", id="fake-step"),
+        pytest.param("fake { image_s: 4e3 }", "image_s must be 0 to 3600", id="fake-image"),
+        pytest.param(
+            "fake { step_s_by_rows { key: 0 value: 1 } }",
+            "step_s_by_rows must be 1 to 3600, not 0",
+            id="fake-rows",
+        ),
         pytest.param(
             "version_policy { latest { num_versions: -1 } }",
             ":2:41: error: num_versions",

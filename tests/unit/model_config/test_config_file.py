@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from darkroom.v1 import model_service_pb2
+from darkroom_server.domain.fake_pace import FakePace
 from darkroom_server.domain.jobs import Task
 from darkroom_server.domain.memory import MemoryProfile, Offload, Quantization, StorageDtype
 from darkroom_server.domain.models import (
@@ -68,7 +69,8 @@ storage_dtype: STORAGE_DTYPE_FP8_E5M2 offload: OFFLOAD_GROUP vae_tiling_above_px
 memory_format: MEMORY_FORMAT_CHANNELS_LAST
 vocabulary { words: ["a", "cat"] example_prompts: "a cat" }
 trained_sizes { min_size_px: 64 max_size_px: 4096 }
-license: "MIT" backend: BACKEND_FAKE fake { step_s: 0.5 load_s: 2 }
+license: "MIT" backend: BACKEND_FAKE fake { step_s: 0.5 load_s: 2
+  step_s_by_rows { key: 8 value: 1.5 } image_s: 0.1 pixel_count: 4096 }
 """
 
 
@@ -127,8 +129,13 @@ def test_every_field_is_read() -> None:
         memory=EVERY_MEMORY,
         license="MIT",
         backend=BackendKind.FAKE,
-        fake_step_s=0.5,
-        fake_load_s=2.0,
+        fake=FakePace(
+            step_s=0.5,
+            load_s=2.0,
+            step_s_by_rows=((8, 1.5),),
+            image_s=0.1,
+            pixel_count=4096,
+        ),
         vocabulary=Vocabulary(words=("a", "cat"), example_prompts=("a cat",)),
         trained_sizes=TrainedSizes(min_size_px=64, max_size_px=4096),
     )

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from darkroom_server.domain.fake_pace import FakePace
 from darkroom_server.domain.jobs import Reproducibility, Task
 from darkroom_server.domain.models import BackendKind, DeviceKind, DynamicBatching, Placement
 from darkroom_server.model_config.model_info import combine
@@ -389,7 +390,9 @@ def test_named_parameters_leave_those_and_the_inputs_a_task_needs() -> None:
 
 
 def test_the_fake_backend_takes_every_field_and_is_small() -> None:
-    info = combine("m", ModelSettings(backend=BackendKind.FAKE, fake_step_s=0.5), fake_traits())
+    info = combine(
+        "m", ModelSettings(backend=BackendKind.FAKE, fake=FakePace(step_s=0.5)), fake_traits()
+    )
     assert info.tasks == set(Task)
     assert set(info.parameters) == set(REQUEST_FIELDS)
     assert (info.defaults.width_px, info.defaults.height_px, info.defaults.step_count) == (
@@ -399,4 +402,4 @@ def test_the_fake_backend_takes_every_field_and_is_small() -> None:
     )
     assert info.limits.size_multiple_px == 8
     assert info.schedulers == ("FakeScheduler",)
-    assert info.fake_step_s == 0.5
+    assert info.fake.step_s == 0.5

@@ -43,6 +43,7 @@ EXAMPLES: list[DarkroomError] = [
     errors.QueueFull("bad", retry_after_s=2),
     errors.Draining("bad", retry_after_s=2),
     errors.ReplicasLost("bad", retry_after_s=2),
+    errors.WorkersKilled("bad", retry_after_s=2),
     errors.InvalidApiKey("bad"),
     errors.PermissionDenied("bad"),
     errors.RateLimited("bad", key_id="one", retry_after_s=2),
@@ -87,6 +88,7 @@ TABLE = {
     errors.QueueFull: ("UNAVAILABLE", 429, "QUEUE_FULL", True, "RetryInfo"),
     errors.Draining: ("UNAVAILABLE", 503, "DRAINING", True, "RetryInfo"),
     errors.ReplicasLost: ("UNAVAILABLE", 503, "REPLICAS_LOST", True, "RetryInfo"),
+    errors.WorkersKilled: ("UNAVAILABLE", 503, "WORKERS_KILLED", True, "RetryInfo"),
     errors.InvalidApiKey: ("UNAUTHENTICATED", 401, "INVALID_API_KEY", False, None),
     errors.PermissionDenied: ("PERMISSION_DENIED", 403, "PERMISSION_DENIED", False, None),
     errors.RateLimited: (

@@ -22,8 +22,10 @@ class LatentColours:
 
     def __init__(self, vae: Any) -> None:
         picture = _smooth_colours().to(vae.device, vae.dtype)
-        encoded = vae.encode(picture)
-        latents = encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.mode()
+        encoded = vae.encode(picture.unsqueeze(2) if makes_videos(vae) else picture)
+        latents = _latents_of(encoded)
+        if makes_videos(vae):
+            latents = latents[:, :, 0]
         statistics = latent_statistics(vae, latents)
         mean, std = statistics or (vae.config.get("shift_factor") or 0.0, 1.0)
         latents = (latents - mean) * vae.config.get("scaling_factor", 1.0) / std
@@ -43,6 +45,21 @@ class LatentColours:
         colours = latents.float().movedim(1, -1) @ self._matrix[:-1] + self._matrix[-1]
         levels = ((colours.clamp(-1, 1) + 1) * 127.5).round()
         return list(np.asarray(levels.cpu(), dtype=np.uint8))
+
+
+def _latents_of(encoded: Any) -> torch.Tensor:
+    """What an encoder gives, under whichever name it does."""
+    for name in ("latents", "latent"):
+        if hasattr(encoded, name):
+            latents: torch.Tensor = getattr(encoded, name)
+            return latents
+    mode: torch.Tensor = encoded.latent_dist.mode()
+    return mode
+
+
+def makes_videos(vae: Any) -> bool:
+    """Whether what it takes and gives has a dimension of frames after the channels."""
+    return "temperal_downsample" in vae.config
 
 
 def latent_statistics(vae: Any, latents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor] | None:

@@ -1118,21 +1118,59 @@ class FakeBackend(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class StepSByRowsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.int
+        value: _builtins.float
+        def __init__(
+            self,
+            *,
+            key: _builtins.int = ...,
+            value: _builtins.float = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     STEP_S_FIELD_NUMBER: _builtins.int
     LOAD_S_FIELD_NUMBER: _builtins.int
+    STEP_S_BY_ROWS_FIELD_NUMBER: _builtins.int
+    IMAGE_S_FIELD_NUMBER: _builtins.int
+    PIXEL_COUNT_FIELD_NUMBER: _builtins.int
     step_s: _builtins.float
     """Time one step takes."""
     load_s: _builtins.float
     """Time a load takes."""
+    image_s: _builtins.float
+    """Time an image takes besides its steps."""
+    pixel_count: _builtins.int
+    """Pixels of an image that takes these times; others take them in proportion.
+    Unset: all take the same.
+    """
+    @_builtins.property
+    def step_s_by_rows(self) -> _containers.ScalarMap[_builtins.int, _builtins.float]:
+        """Time of a step by its rows; straight lines between those that are given,
+        in proportion beyond them. Instead of step_s.
+        """
+
     def __init__(
         self,
         *,
         step_s: _builtins.float = ...,
         load_s: _builtins.float = ...,
+        step_s_by_rows: _abc.Mapping[_builtins.int, _builtins.float] | None = ...,
+        image_s: _builtins.float = ...,
+        pixel_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["load_s", b"load_s", "step_s", b"step_s"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["image_s", b"image_s", "load_s", b"load_s", "pixel_count", b"pixel_count", "step_s", b"step_s", "step_s_by_rows", b"step_s_by_rows"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,79 +1,102 @@
 """Adapters at work: what they add to the results of a part's layers, by image.
 
 A layer is computed for all rows of a step at once, as if there were no adapters. What each image's
-adapters add is computed of that image's rows, so that it has the bits of the image alone. Nothing
-is merged into weights, and steps without adapters run no line of this.
+adapters add has the bits of that image alone. Nothing is merged into weights, and steps without
+adapters run no line of this.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 
-from darkroom_server.backends.diffusers.adapters.low_rank import AdapterSet, Layer, LowRank
-from darkroom_server.backends.diffusers.networks.image_rows import as_alone
+from darkroom_server.backends.diffusers.adapters.low_rank import AdapterSet, Layer
+from darkroom_server.backends.diffusers.adapters.products import Addition, Products, Run
+from darkroom_server.backends.diffusers.networks.image_rows import ImageRows
 from darkroom_server.backends.diffusers.networks.present_images import PresentImages
 
-#: The additions of one image to a layer, in order, each with its factor.
-_Additions = tuple[tuple[LowRank, float], ...]
+#: The additions of one image to a layer, in order.
+_Additions = tuple[Addition, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class _Adding:
+class Adding:
     """A layer's hook, which adds to its result. `by_image`: what each image of the step adds."""
 
-    present: PresentImages
-    by_image: tuple[_Additions, ...]
+    def __init__(
+        self, present: PresentImages, products: Products, by_image: tuple[_Additions, ...]
+    ) -> None:
+        self._present, self._products, self._by_image = present, products, by_image
+        #: For the images that are present, in turn, what is added to their rows.
+        self._runs: dict[tuple[int, ImageRows], list[list[Run]]] = {}
 
     def __call__(self, layer: Layer, args: tuple[Any, ...], result: torch.Tensor) -> torch.Tensor:
         inputs: torch.Tensor = args[0]
-        present = self.present
-        by_image = self.by_image[present.first : present.last]
-        if len(by_image) == 1:
-            _add(layer, inputs, result, by_image[0])
-            return result
-        image_rows = present.image_rows
+        present = self._present
+        key = present.first, present.image_rows
+        rounds = self._runs.get(key)
+        if rounds is None:
+            by_image = self._by_image[present.first : present.last]
+            numbers = range(max(map(len, by_image), default=0))
+            rounds = [list(_runs(by_image, present.image_rows, number)) for number in numbers]
+            self._runs[key] = rounds
         # What the layer has just made is nobody else's yet.
-        pieces = zip(
-            inputs.split_with_sizes(image_rows),
-            result.split_with_sizes(image_rows),
-            by_image,
-            strict=True,
-        )
-        for rows, made, additions in pieces:
-            if additions:
-                _add(layer, as_alone(rows), made, additions)
+        for runs in rounds:
+            if len(runs) == 1:
+                self._products.add(layer, inputs, result, runs[0])
+                continue
+            rows = [run.row_count for run in runs]
+            pieces = zip(inputs.split_with_sizes(rows), result.split_with_sizes(rows), strict=True)
+            for run, (own, made) in zip(runs, pieces, strict=True):
+                if run.additions:
+                    self._products.add(layer, own, made, run)
         return result
 
 
-def _add(layer: Layer, inputs: torch.Tensor, result: torch.Tensor, additions: _Additions) -> None:
-    """Adds to one image's result what its adapters add."""
-    made = result
-    for pair, scaling in additions:
-        made = pair.added(layer, inputs, made, scaling)
-    if made is not result:
-        result.copy_(made)
+def _runs(by_image: Sequence[_Additions], image_rows: ImageRows, number: int) -> Iterator[Run]:
+    """Neighbours of equally many rows whose additions of that number are of one rank."""
+
+    def alike(one: tuple[_Additions, int]) -> tuple[int, int]:
+        additions, rows = one
+        return (additions[number].pair.rank if number < len(additions) else 0), rows
+
+    for (rank, rows), run in itertools.groupby(zip(by_image, image_rows, strict=True), alike):
+        images = [additions for additions, _ in run]
+        own = tuple(additions[number] for additions in images) if rank else ()
+        yield Run(rows * len(images), own)
 
 
-@contextmanager
-def adding(
-    part: str, module: torch.nn.Module, sets: Sequence[AdapterSet], present: PresentImages
-) -> Iterator[None]:
-    """What is computed of a part within has the additions of each image's adapters to it."""
+#: Hooks by the layers that they add to.
+Hooks: TypeAlias = Mapping[torch.nn.Module, Adding]
+
+
+def hooks(
+    part: str,
+    module: torch.nn.Module,
+    sets: Sequence[AdapterSet],
+    present: PresentImages,
+    products: Products,
+) -> Hooks:
+    """What adds each image's adapters to a part's layers."""
     layers: dict[str, list[_Additions]] = {}
     for index, adapters in enumerate(sets):
         for one in adapters:
             for name, pair in one.adapter.parts.get(part, {}).items():
                 by_image = layers.setdefault(name, [()] * len(sets))
-                by_image[index] += ((pair, pair.scaling(one.weight)),)
-    handles = [
-        module.get_submodule(name).register_forward_hook(_Adding(present, tuple(by_image)))
+                by_image[index] += (Addition(pair, pair.scaling(one.weight)),)
+    return {
+        module.get_submodule(name): Adding(present, products, tuple(by_image))
         for name, by_image in layers.items()
-    ]
+    }
+
+
+@contextmanager
+def adding(hooks: Hooks) -> Iterator[None]:
+    """What is computed within has the additions."""
+    handles = [layer.register_forward_hook(hook) for layer, hook in hooks.items()]
     try:
         yield
     finally:

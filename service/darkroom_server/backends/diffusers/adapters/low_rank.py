@@ -60,7 +60,7 @@ class LowRank:
             product = functional.conv2d(reduced, self.up)
         if product.dtype != result.dtype:
             return result + product * scaling
-        return result.add_(product.mul_(scaling))
+        return result.add_(product if scaling == 1 else product.mul_(scaling))
 
 
 #: By the layer's name in its part.

@@ -13,8 +13,9 @@ from typing import Any, Protocol
 
 import torch
 
-from darkroom_server.backends.diffusers.adapters.layers import adding
+from darkroom_server.backends.diffusers.adapters.layers import Hooks, adding, hooks
 from darkroom_server.backends.diffusers.adapters.low_rank import Adapter, AdapterSet, Weighted
+from darkroom_server.backends.diffusers.adapters.products import Products
 from darkroom_server.backends.diffusers.adapters.reading import (
     BadAdapter,
     denoiser_name,
@@ -28,6 +29,10 @@ from darkroom_server.backends.prompt_cache import Embeddings, PromptCache
 from darkroom_server.domain.adapters import AdapterMemory, AdapterVersion
 from darkroom_server.domain.errors import InvalidParameter
 from darkroom_server.domain.jobs import ImageSpec
+
+
+#: Adapters that are kept ready for the next step, whatever the limits of the shelves.
+_MAX_LAST_BYTES = 64 << 20
 
 
 class AdaptedImage(Protocol):
@@ -61,6 +66,8 @@ class PipelineAdapters:
         self._device = device
         self.prompts = AdaptedPrompts(prompts)
         self.present = PresentImages()
+        self.products = Products()
+        self._last: tuple[Hashable, Hooks] | None = None
         self._denoiser_name = denoiser_name(pipeline) if takes_adapters(pipeline) else ""
         self._fetching: dict[str, Future[Adapter]] = {}
         self._fetching_lock = threading.Lock()
@@ -125,7 +132,8 @@ class PipelineAdapters:
             with ExitStack() as stack:
                 for name in names:
                     part = getattr(self._pipeline, name)
-                    stack.enter_context(adding(name, part, [adapters], self.present))
+                    own = hooks(name, part, [adapters], self.present, self.products)
+                    stack.enter_context(adding(own))
                 yield
         finally:
             self.prompts.adapted_by = ()
@@ -137,8 +145,18 @@ class PipelineAdapters:
             yield
             return
         self.present.set(image_rows)
-        with adding(self._denoiser_name, self._denoiser, sets, self.present):
+        with adding(self._hooks(sets)):
             yield
+
+    def _hooks(self, sets: Sequence[AdapterSet]) -> Hooks:
+        """Of the denoiser; those of the last step where it had the same adapters."""
+        key = tuple(tuple((one.adapter.key, one.weight) for one in adapters) for adapters in sets)
+        if self._last is not None and self._last[0] == key:
+            return self._last[1]
+        made = hooks(self._denoiser_name, self._denoiser, sets, self.present, self.products)
+        size_bytes = sum(one.adapter.nbytes for adapters in sets for one in adapters)
+        self._last = (key, made) if size_bytes <= _MAX_LAST_BYTES else None
+        return made
 
     def fetch(self, adapter: AdapterVersion) -> Adapter:
         """An adapter in host memory. Any thread; raises InvalidParameter with the reason."""

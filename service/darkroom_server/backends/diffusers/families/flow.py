@@ -67,9 +67,13 @@ class FlowStepModel(DiffusersStepModel[Encoded, Extra]):
         )
         return preprocessed.float()
 
+    def _latent_channels(self) -> int:
+        channels: int = self.vae.config.latent_channels
+        return channels
+
     def _noise(self, spec: ImageSpec, schedule: Schedule, dtype: torch.dtype) -> torch.Tensor:
         noise: torch.Tensor = randn_tensor(
-            (1, self.vae.config.latent_channels, *self._latent_size(spec)),
+            (1, self._latent_channels(), *self._latent_size(spec)),
             generator=schedule.generator,
             device=self._device,
             dtype=dtype,

@@ -24,8 +24,10 @@ def only_rows(args: tuple[Any, ...], kwargs: dict[str, Any], row_count: int) -> 
 
 
 def has_rows(value: Any, row_count: int) -> bool:
-    """Whether it is a tensor of so many rows."""
-    return isinstance(value, torch.Tensor) and value.dim() > 0 and len(value) == row_count
+    """Whether it is a tensor of so many rows; a weight that a part is given has none."""
+    if not isinstance(value, torch.Tensor) or isinstance(value, torch.nn.Parameter):
+        return False
+    return value.dim() > 0 and len(value) == row_count
 
 
 def as_alone(rows: torch.Tensor) -> torch.Tensor:
@@ -63,6 +65,11 @@ def joined(outputs: Sequence[Any], image_rows: ImageRows) -> Any:
         ],
         specs[0],
     )
+
+
+def is_built_alike(one: Any, other: Any) -> bool:
+    """Whether two outputs are made of as many values in one order."""
+    return bool(tree_flatten(one)[1] == tree_flatten(other)[1])
 
 
 def differing(apart: Any, together: Any, image_rows: ImageRows) -> set[int]:

@@ -1,0 +1,1 @@
+"""What people would serve the pipeline with instead, each in an environment of its own."""

@@ -1,0 +1,215 @@
+"""Several Ray nodes on one machine, each with processes of its own, and a server that joins them.
+
+Nodes are started by `ray start`, as on machines of their own, so that one can be killed whole.
+Needs Ray: run it with `.venv-ray/bin/python`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+#: Only against a hang: a busy machine takes minutes.
+START_TIMEOUT_S = 600.0
+END_TIMEOUT_S = 150.0
+STORE_BYTES = 100 << 20
+
+ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_agent_register_timeout_ms": "120000",
+    "RAY_raylet_start_wait_time_s": "300",
+    "RAY_gcs_server_request_timeout_seconds": "120",
+    "RAY_AUTH_MODE": "disabled",
+    "OMP_NUM_THREADS": "1",
+    "PYTHONDONTWRITEBYTECODE": "",
+}
+
+
+@dataclass(slots=True)
+class Node:
+    """One node: the process that keeps it, and all below it."""
+
+    process: subprocess.Popen[bytes]
+    marker: str
+    node_id: str
+
+    def pids(self) -> list[int]:
+        """Its processes, which its environment is known by."""
+        return [one.pid for one in psutil.process_iter() if _has(one, self.marker)]
+
+    def replica_pids(self) -> list[int]:
+        """Those that hold a model, without their workers."""
+        return [one for one in self.pids() if "ServeReplica" in _line(one)]
+
+    def kill(self) -> None:
+        """Everything at once, as when a machine goes."""
+        for pid in self.pids():
+            _signal(pid, signal.SIGKILL)
+        self.process.wait()
+
+
+@dataclass(slots=True)
+class Nodes:
+    """A head without room for replicas, and nodes with it."""
+
+    folder: Path
+    port: int
+    head: Node
+    nodes: list[Node] = field(default_factory=list)
+
+    @property
+    def address(self) -> str:
+        """Where servers join."""
+        return f"127.0.0.1:{self.port}"
+
+    def add(self, cpu_count: int = 1, *, wrapper: Sequence[str] = ()) -> Node:
+        """Another node, in what `wrapper` makes of it."""
+        command = [*wrapper, ray_command(), "start", f"--address={self.address}", "--block"]
+        command += [f"--num-cpus={cpu_count}", *_node_options()]
+        number = len(self.nodes) + 1
+        node = _started(command, self.folder / f"node-{number}.log", self.port, number)
+        self.nodes.append(node)
+        return node
+
+
+def ray_command() -> str:
+    """Of the environment that this runs in."""
+    return str(Path(sys.executable).with_name("ray"))
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nothing listened on a moment ago."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
+@contextmanager
+def cluster(cpu_counts: Sequence[int]) -> Iterator[Nodes]:
+    """A head, and nodes with so many processors each; all is gone after it."""
+    folder = Path(tempfile.mkdtemp(prefix="darkroom-ray-", dir="/tmp"))
+    (port,) = free_ports(1)
+    command = [ray_command(), "start", "--head", f"--port={port}", "--num-cpus=0", "--block"]
+    command += [f"--temp-dir={folder}/r", "--include-dashboard=false", *_node_options()]
+    nodes = Nodes(folder, port, _started(command, folder / "head.log", port, 0))
+    try:
+        _wait_for_port(port, nodes.head)
+        for count in cpu_counts:
+            nodes.add(count)
+        yield nodes
+    finally:
+        for node in (*nodes.nodes, nodes.head):
+            node.kill()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def server(
+    repository: str,
+    *,
+    address: str | None,
+    settings: Mapping[str, str] | None = None,
+    module: str = "darkroom_server.cli.main",
+    log: Path | None = None,
+) -> Iterator[tuple[subprocess.Popen[bytes], str, str]]:
+    """`darkroom serve`, on Ray where there is an address: process, gRPC address, HTTP address."""
+    grpc_port, http_port = free_ports(2)
+    command = [sys.executable, "-m", module, "serve", "--model-repository", repository]
+    command += ["--grpc-port", str(grpc_port), "--http-port", str(http_port)]
+    if address is not None:
+        command += ["--on", "ray", "--address", address]
+    for name, value in (settings or {}).items():
+        command += [f"--{name}", value]
+    where = log or Path(tempfile.mkstemp(prefix="darkroom-server-", suffix=".log")[1])
+    with where.open("ab") as out:
+        process = subprocess.Popen(command, env=_environment(), stdout=out, stderr=out)
+    try:
+        yield process, f"127.0.0.1:{grpc_port}", f"127.0.0.1:{http_port}"
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(END_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def write_model(repository: Path, config: str, *, name: str = "fake", version: int = 1) -> None:
+    """A model of the fake backend."""
+    (repository / name / str(version)).mkdir(parents=True, exist_ok=True)
+    (repository / name / "config.pbtxt").write_text(config)
+
+
+def told(name: str, **figures: object) -> None:
+    """A line of a result."""
+    print(json.dumps({"what": name, **figures}), flush=True)
+
+
+def _node_options() -> list[str]:
+    return [
+        "--node-ip-address=127.0.0.1",
+        "--disable-usage-stats",
+        f"--object-store-memory={STORE_BYTES}",
+    ]
+
+
+def _started(command: Sequence[str], log: Path, port: int, number: int) -> Node:
+    marker, node_id = f"DARKROOM_BENCH_NODE={port}-{number}", f"{port:028x}{number:028x}"
+    name, _, value = marker.partition("=")
+    known = {name: value, "RAY_OVERRIDE_NODE_ID_FOR_TESTING": node_id}
+    with log.open("ab") as out:
+        process = subprocess.Popen(command, env=_environment() | known, stdout=out, stderr=out)
+    return Node(process, marker, node_id)
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, **ENVIRONMENT}
+
+
+def _has(process: psutil.Process, marker: str) -> bool:
+    try:
+        with open(f"/proc/{process.pid}/environ", "rb") as kept:
+            return marker.encode() in kept.read().split(b"\0")
+    except OSError:
+        return False
+
+
+def _line(pid: int) -> str:
+    try:
+        return " ".join(psutil.Process(pid).cmdline())
+    except psutil.Error:
+        return ""
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return
+
+
+def _wait_for_port(port: int, node: Node) -> None:
+    end_s = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < end_s:
+        if node.process.poll() is not None:
+            raise RuntimeError(f"the head ended with {node.process.returncode}")
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.2)
+    raise TimeoutError("the head does not listen")

@@ -1,0 +1,148 @@
+"""Families that are tried alone and among others in one way: an entry for each.
+
+A family's entry says what its pipelines are called and given; `test_crowds.py` does the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import numpy as np
+import torch
+
+from darkroom_server.backends.diffusers.loader import family_of
+from darkroom_server.backends.diffusers.pictures import picture
+from darkroom_server.backends.diffusers.step_model import AnyFamilyModel
+from darkroom_server.backends.prompt_cache import PromptCache
+from darkroom_server.domain.jobs import ImageSpec, Pixels, Task
+from darkroom_server.domain.references import REFERENCE_RULES
+from darkroom_server.pipelines.families import FAMILIES
+from darkroom_server.pipelines.schedulers import Schedulers
+from tests.parity.pipeline_kits import build
+from tests.parity.test_sdxl_steps import image_spec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Crowd:
+    """One family. `image_to_image` is the stock pipeline of that task.
+
+    `guidance` is what it calls the guidance, `constants` what every call is given besides.
+    """
+
+    image_to_image: Any = None
+    most_references: int = 0
+    guidance: str = "guidance_scale"
+    constants: Mapping[str, Any] = field(default_factory=dict)
+    #: Whether a small one's exact steps are proved to be shared; the bytes are the same anyway.
+    shares_exactly: bool = True
+    #: Changes that a family's steps may trip over, besides those that every family is tried with.
+    special: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    #: Done to a small pipeline so that a forgotten setting shows.
+    change: Callable[[Any], None] | None = None
+
+
+_EXACT_SIZE = {"use_resolution_binning": False}
+
+CROWDS: dict[str, Crowd] = {
+    "AuraFlowPipeline": Crowd(),
+    "ChromaPipeline": Crowd(image_to_image=diffusers.ChromaImg2ImgPipeline),
+    "CogView4Pipeline": Crowd(),
+    "FluxKontextPipeline": Crowd(
+        most_references=1, constants={"negative_prompt": None, "max_area": 64 * 64}
+    ),
+    "Lumina2Pipeline": Crowd(),
+    "PixArtSigmaPipeline": Crowd(constants=_EXACT_SIZE),
+    "QwenImageEditPipeline": Crowd(guidance="true_cfg_scale", most_references=1),
+    "QwenImageEditPlusPipeline": Crowd(guidance="true_cfg_scale", most_references=3),
+    "QwenImagePipeline": Crowd(
+        image_to_image=diffusers.QwenImageImg2ImgPipeline,
+        guidance="true_cfg_scale",
+        special={"nothing-to-lead-away-from": {"negative_prompt": None}},
+    ),
+    "SanaPipeline": Crowd(constants=_EXACT_SIZE, shares_exactly=False),
+}
+
+
+def small_pipeline(class_name: str, folder: Path) -> Any:
+    """A pipeline with random weights."""
+    made = build(getattr(diffusers, class_name), folder)
+    if (change := CROWDS[class_name].change) is not None:
+        change(made)
+    return made
+
+
+def schedulers_of(class_name: str, pipeline: Any) -> tuple[str, ...]:
+    """Every one that can step the pipeline as it is configured."""
+    family, own = FAMILIES[class_name], pipeline.scheduler
+    return Schedulers(
+        family.scheduler_kind, family.schedule_gives, type(own).__name__, dict(own.config)
+    ).usable()
+
+
+def step_model(class_name: str, pipeline: Any) -> AnyFamilyModel:
+    """What steps it."""
+    kind = family_of(FAMILIES[class_name].step_model)
+    made: AnyFamilyModel = kind(
+        pipeline,
+        allowed_schedulers=schedulers_of(class_name, pipeline),
+        prompts=PromptCache(max_bytes=1 << 20),
+    )
+    return made
+
+
+def spec_of(pipeline: Any, **changes: Any) -> ImageSpec:
+    """A guided request, of a reference image where the model needs one."""
+    own = type(pipeline.scheduler).__name__
+    given: dict[str, Any] = {"scheduler": own, "negative_prompt": "blue"}
+    rule = REFERENCE_RULES.get(type(pipeline).__name__)
+    if rule is not None and rule.is_required:
+        given |= edit((40, 32))
+    return image_spec(**(given | changes))
+
+
+def edit(*sizes: tuple[int, int]) -> dict[str, Any]:
+    """What makes a request one of reference images of these widths and heights."""
+    images = tuple(_noisy(*size, number) for number, size in enumerate(sizes))
+    return {"task": Task.EDIT, "reference_images": images}
+
+
+def _noisy(width_px: int, height_px: int, number: int) -> Pixels:
+    generator = np.random.default_rng(number)
+    content = generator.integers(0, 256, 3 * width_px * height_px, np.uint8).tobytes()
+    return Pixels(width_px, height_px, 3, content)
+
+
+def stock(class_name: str, pipeline: Any, spec: ImageSpec) -> np.ndarray:
+    """The picture of the class's own code."""
+    crowd = CROWDS[class_name]
+    arguments: dict[str, Any] = {
+        "prompt": spec.prompt,
+        "negative_prompt": spec.negative_prompt,
+        "width": spec.width_px,
+        "height": spec.height_px,
+        "num_inference_steps": spec.step_count,
+        crowd.guidance: spec.guidance_scale,
+        # Torch's own: pipelines leave the draws of a scheduler to it.
+        "generator": torch.manual_seed(spec.seeds[0]),
+        **crowd.constants,
+    }
+    kept = pipeline.scheduler
+    used = pipeline
+    if spec.task is Task.IMAGE_TO_IMAGE and spec.source is not None:
+        used = crowd.image_to_image(**pipeline.components)
+        arguments |= {"image": picture(spec.source.image), "strength": spec.source.strength}
+    if spec.reference_images:
+        pictures = [picture(one) for one in spec.reference_images]
+        arguments["image"] = pictures if crowd.most_references > 1 else pictures[0]
+    if "max_area" in arguments:
+        arguments["max_area"] = spec.width_px * spec.height_px
+    used.set_progress_bar_config(disable=True)
+    used.scheduler = getattr(diffusers, spec.scheduler).from_config(kept.config)
+    try:
+        return np.asarray(used(**arguments).images[0])
+    finally:
+        pipeline.scheduler = kept
