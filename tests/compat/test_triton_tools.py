@@ -33,12 +33,10 @@ def http_address(server: Server) -> str:
 
 def table() -> dict[str, dict[str, str]]:
     """What the page says, by client and method."""
+    text = PAGE.read_text().split("### Every call")[1].split("`perf_analyzer`")[0]
     head, *rows = [
         [cell.strip().strip("`") for cell in line.strip("|").split("|")]
-        for line in PAGE.read_text()
-        .split("### Every call")[1]
-        .split("`perf_analyzer`")[0]
-        .splitlines()
+        for line in text.splitlines()
         if line.startswith("| ") and "---" not in line
     ]
     return {
