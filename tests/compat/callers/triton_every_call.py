@@ -127,11 +127,11 @@ async def main():
     with triton_grpc.InferenceServerClient(GRPC) as client:
         found["grpc"] = await Caller(triton_grpc, client).all()
     async with triton_grpc_aio.InferenceServerClient(GRPC) as client:
-        found["grpc.aio"] = await Caller(triton_grpc, client).all()
+        found["grpc aio"] = await Caller(triton_grpc, client).all()
     with triton_http.InferenceServerClient(HTTP, network_timeout=240) as client:
         found["http"] = await Caller(triton_http, client).all()
     async with triton_http_aio.InferenceServerClient(HTTP, conn_timeout=240) as client:
-        found["http.aio"] = await Caller(triton_http, client).all()
+        found["http aio"] = await Caller(triton_http, client).all()
     print(json.dumps(found))
 
 
