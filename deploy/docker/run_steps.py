@@ -2,7 +2,8 @@
 
     python deploy/docker/run_steps.py FOLDER [NAME=VALUE ...]
 
-RUN and COPY happen in FOLDER, with the arguments of the file but PREFIX, and those given. Steps of
+RUN and COPY happen in FOLDER, with the arguments of the file but PREFIX, and those given. With
+REUSE=1 pip finds what the Python that runs this has, and installs the rest and ours alone. Steps of
 the second stage need root in a container and are left out: a user is made, what was built copied.
 """
 
@@ -13,6 +14,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -61,6 +63,9 @@ def main(folder: Path, given: dict[str, str]) -> None:
     work = folder / "src"
     work.mkdir(parents=True)
     values = dict(os.environ)
+    if given.get("REUSE"):
+        # Only its packages are in reach so: what is installed there as editable is not.
+        values["PYTHONPATH"] = sysconfig.get_path("purelib")
     for keyword, rest in stages((ROOT / "deploy/docker/Dockerfile").read_text())[0]:
         match keyword:
             case "ARG":

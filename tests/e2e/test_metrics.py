@@ -44,7 +44,9 @@ def asked_over_http(server: Server) -> None:
     body = {"inputs": "a red circle", "parameters": {"num_inference_steps": 151}}
     answer = httpx.post(f"http://127.0.0.1:{port}/models/tiny-sdxl", json=body)
     assert answer.status_code == httpx.codes.BAD_REQUEST
-    assert 'route="/models/{model:path}"' in httpx.get(f"http://127.0.0.1:{port}/metrics").text
+    text = httpx.get(f"http://127.0.0.1:{port}/metrics").text
+    labels = 'method="POST",route="/models/{model:path}"'
+    assert f"darkroom_http_request_seconds_count{{{labels}}} 1.0" in text
 
 
 def test_two_requests_of_one_text_are_seen_in_every_metric() -> None:
@@ -68,14 +70,16 @@ def test_two_requests_of_one_text_are_seen_in_every_metric() -> None:
     assert values["darkroom_http_requests_total"] == 1
     assert values["darkroom_requests_total"] == 2
     assert values["darkroom_queue_seconds_count"] == 2
+    assert values["darkroom_step_seconds_count"] > before["darkroom_step_seconds_count"]
+    assert values["darkroom_model_memory_bytes"] > 1_000_000
     assert values["darkroom_steps_total"] == 2 * STEP_COUNT
     # With guidance an image takes two rows.
     assert values["darkroom_step_rows_sum"] == 2 * 2 * STEP_COUNT
     assert values["darkroom_step_capacity_rows_total"] > values["darkroom_step_rows_sum"]
     hits, misses = (f"darkroom_prompt_cache_{name}_total" for name in ("hits", "misses"))
     # The second request's texts were those of the first.
-    assert values[hits] - before[hits] >= 1
-    assert values[misses] >= 1
+    assert values[hits] - before[hits] >= 1, "prompt_cache_hits_total"
+    assert values[misses] >= 1, "prompt_cache_misses_total"
     assert values["darkroom_prompt_cache_bytes"] > 0
     assert values["darkroom_images_total"] == 2
     assert values["darkroom_image_bytes_total"] == sum(len(one.content) for one in pictures)

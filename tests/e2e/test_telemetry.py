@@ -192,6 +192,7 @@ def test_a_refused_request_is_counted_by_reason(told: Told) -> None:
     with pytest.raises(grpc.RpcError):
         list(told.generate(step_count=LONG_STEP_COUNT + 1))
     told.until("refused_total")
+    told.until("requests_total")
     assert 'reason="INVALID_PARAMETER"' in httpx.get(f"{told.http}/metrics").text
 
 

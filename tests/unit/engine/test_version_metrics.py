@@ -188,6 +188,18 @@ def test_durations_that_a_worker_tells_are_booked_once(
     assert found["exact_apart_rows_total"] == 6
 
 
+def test_what_a_compiled_denoiser_counts_is_booked_once(
+    metrics: Metrics, version: VersionMetrics
+) -> None:
+    first = WorkerStats(recompile_count=1, uncompiled_step_count=4)
+    then = WorkerStats(recompile_count=2, uncompiled_step_count=9)
+    for stats in (first, then, then):
+        version.worker_told(0, stats)
+    found = values(metrics)
+    assert found["denoiser_recompiles_total"] == 2
+    assert found["denoiser_uncompiled_steps_total"] == 9
+
+
 def test_how_a_version_is_is_looked_at_before_each_scrape(metrics: Metrics) -> None:
     looks = [VersionLook(state=VersionState.READY, memory_bytes=7, queued_since_s=(1.0, 2.0))]
     one = VersionMetrics(metrics, model="tiny", version=3, look=lambda: looks[-1])

@@ -56,6 +56,21 @@ def test_exact_steps_are_shared_as_far_as_was_proved() -> None:
     assert simulation.run() == [["x", "y"], ["z", "w"]]
 
 
+def test_rows_kept_apart_for_exactness_are_counted() -> None:
+    """`exact_apart_rows`: those that waited and had found room, had the step been as exact."""
+    simulation = simulated()
+    simulation.batcher.shared.allow("a", (1,), 2)
+    for name in ("x", "y", "z"):
+        simulation.add(name, steps=1, exact=True)
+    assert simulation.run() == [["x", "y"], ["z"]]
+    assert [batch.apart_row_count for batch in simulation.batches] == [1, 0]
+    simulation = simulated()
+    for name in ("x", "y", "z"):
+        simulation.add(name, steps=1)
+    simulation.run()
+    assert [batch.apart_row_count for batch in simulation.batches] == [0]
+
+
 def test_an_image_wider_than_the_knee_runs_by_itself() -> None:
     simulation = simulated()
     simulation.add("x", rows=MAX_ROWS + 1, steps=1)

@@ -1,0 +1,66 @@
+"""Every method of Triton's clients, and its load generator where that runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bench.serving import Server, serving
+from tests.compat.test_callers import CALLERS, INSTALLED, call, python_of
+
+PROGRAM = INSTALLED / "perf_analyzer" / "run"
+PAGE = Path(__file__).parents[2] / "docs" / "from-triton.md"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("models")
+    for name in ("paint", "spare"):
+        (folder / name / "1").mkdir(parents=True)
+        (folder / name / "config.pbtxt").write_text("backend: BACKEND_FAKE\n")
+    with serving(folder, "--model-control", "explicit", "--load-model", "*") as server:
+        for name in ("paint", "spare"):
+            server.until("model", model=f"{name}/1", state="ready")
+        yield server
+
+
+def http_address(server: Server) -> str:
+    return f"127.0.0.1:{server.until('listening')['http_port']}"
+
+
+def table() -> dict[str, dict[str, str]]:
+    """What the page says, by client and method."""
+    text = PAGE.read_text().split("### Every call")[1].split("`perf_analyzer`")[0]
+    head, *rows = [
+        [cell.strip().strip("`") for cell in line.strip("|").split("|")]
+        for line in text.splitlines()
+        if line.startswith("| ") and "---" not in line
+    ]
+    return {
+        client: {row[0]: row[at] for row in rows if row[at]} for at, client in enumerate(head) if at
+    }
+
+
+def test_every_method_comes_to_what_the_page_says(server: Server) -> None:
+    command = [python_of("tritonclient"), CALLERS / "triton_every_call.py", server.address]
+    said = call([*command, http_address(server), "paint", "spare"])
+    assert json.loads(said.splitlines()[-1]) == table()
+
+
+@pytest.mark.skipif(not PROGRAM.exists(), reason="`make compat` installs it where it runs")
+@pytest.mark.parametrize("way", ["grpc", "http", "stream"])
+def test_perf_analyzer_measures(server: Server, way: str, tmp_path: Path) -> None:
+    """It asks for metadata, config, statistics and inference."""
+    tensors = {"PROMPT": ["a red circle"], "SEED": [7], "STEPS": [2]}
+    data = {name: {"content": content, "shape": [1]} for name, content in tensors.items()}
+    (tmp_path / "data.json").write_text(json.dumps({"data": [data]}))
+    url = http_address(server) if way == "http" else server.address
+    command = [PROGRAM, "-m", "paint", "-u", url, "-i", "http" if way == "http" else "grpc"]
+    command += ["--streaming"] if way == "stream" else []
+    command += ["--input-data", tmp_path / "data.json", "--request-count", "8"]
+    said = call([*command, "--concurrency-range", "2"])
+    for line in ("Request count: 8", "Successful request count: 8", "Inference count: 8"):
+        assert line in said, said
