@@ -14,7 +14,7 @@ from darkroom_server.backends.fake import FakeStepModel, FakeTrajectory
 
 STAGES = (
     *("encode", "begin", "gather", "denoise", "scatter", "snapshot", "decode", "painter"),
-    *("batch_key", "rows", "evaluations", "prepared"),
+    *("batch_key", "rows", "evaluations"),
 )
 
 

@@ -311,6 +311,7 @@ def test_what_is_told_to_stop_ends_every_call(tmp_path: Path, count: int) -> Non
 LIMITS = {
     "no file may grow beyond 4 KiB": ("--fsize=4096",),
     "of 96 files": ("--nofile=96",),
+    "of 2 GiB of addresses": ("--as=2147483648",),
 }
 
 

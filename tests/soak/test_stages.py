@@ -31,9 +31,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 async def _asked(address: str, prompt: str) -> str:
-    request = GenerateRequest(
-        prompt=prompt, width_px=16, height_px=16, step_count=6, preview_interval_steps=1
-    )
+    request = GenerateRequest(prompt=prompt, width_px=64, height_px=64, step_count=6)
+    request.preview.interval_step_count = 1
     async with grpc.aio.insecure_channel(address) as channel:
         try:
             async for _ in ImageServiceStub(channel).Generate(request, timeout=PATIENCE_S):
