@@ -30,7 +30,7 @@ export PYTHONDONTWRITEBYTECODE :=
 
 PACKAGES := protos/gen/python clients/python service
 
-.PHONY: help setup proto reference docs fmt lint types arch protos-check check test compat compat-clients fuzz clients-test clients-check browser redis prometheus demo demo-ray test-ray serve gallery bench bench-denoisers bench-gpu bench-peers bench-report test-gpu clean exact exports pipelines soak train deploy-check release version
+.PHONY: help setup proto reference docs fmt lint types arch protos-check check test compat compat-clients fuzz clients-test clients-check browser redis prometheus demo demo-ray test-ray serve gallery bench bench-denoisers bench-gpu bench-peers bench-report test-gpu clean exact exports pipelines soak train deploy-check release version adapters
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -103,6 +103,9 @@ test-gpu: setup ## parity with the stock pipelines on a GPU
 
 exact: setup ## a thousand mixed images of every family under load, each against the pipeline alone
 	DARKROOM_EXACT_IMAGES=56 $(BIN)/pytest -m "slow or not slow" -rP --timeout=3600 tests/parity/test_exact_load.py $(ARGS)
+
+adapters: setup ## more than two hundred mixed images under load with adapters, each against itself alone
+	DARKROOM_EXACT_IMAGES=40 $(BIN)/pytest -m "slow or not slow" -rP --timeout=3600 tests/parity/test_adapters_load.py $(ARGS)
 
 exports: setup ## the exported denoisers of every family against torch's: some minutes
 	$(BIN)/pytest -m "slow or not slow" tests/parity/test_denoisers.py $(ARGS)

@@ -3,10 +3,9 @@
 Of the embedded SDXL model with random adapters of its attention layers. In one process, steps take
 turns: the base model alone, every image with its own adapter, the same in steps of their own (what
 servers do that batch by adapter), and a step of the base model again after adapters were used.
-Reported are the median of the turns' ratios and, for the milliseconds, the least of many: a machine
-with other work only ever adds to it. `--wide` takes a UNet of SDXL's widths with fewer layers, whose
-attention is to an adapter of a rank what SDXL's is. `arithmetic` is the goodput if an adapter's
-operations cost what the base model's do, and calls nothing.
+Counted is processor time, which other work of the machine lengthens least. Goodput is the median of
+the turns' ratios, milliseconds are the least of many. `by arithmetic` is the goodput if an
+adapter's operations took as long as the base model's, and calls nothing.
 """
 
 from __future__ import annotations

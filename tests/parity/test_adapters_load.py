@@ -18,7 +18,7 @@ from darkroom_server.domain.adapters import AdapterUse
 from darkroom_server.domain.jobs import ImageSpec
 from tests.parity.random_adapters import ATTENTION, TEXTS, random_pairs, use, write_diffusers
 from tests.parity.shared import proved, stepped
-from tests.parity.test_exact_load import CASES, Case, case, crowd, serve
+from tests.parity.test_exact_load import Case, case, crowd, serve
 
 __all__ = ["case"]  # a fixture
 

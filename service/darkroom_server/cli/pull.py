@@ -11,8 +11,9 @@ from darkroom_server.cli.exits import ExitCode, file_problem
 from darkroom_server.repository.catalogue import catalogue
 from darkroom_server.repository.hub import HubError
 from darkroom_server.repository.naming import NO_MODEL_NAME, is_model_name
-from darkroom_server.repository.pull import PullOrder, model_name
+from darkroom_server.repository.pull import Pulled, PullOrder, model_name
 from darkroom_server.repository.pull import pull as pull_model
+from darkroom_server.repository.pull_adapter import AdapterOrder, pull_adapter
 from darkroom_server.repository.remote_store import is_url
 
 EPILOG = (
@@ -26,7 +27,7 @@ def pull(
         str | None, typer.Argument(metavar="REPO", help="A model on the hub: ORGANISATION/NAME.")
     ] = None,
     name: Annotated[
-        str | None, typer.Option("--as", help="The model's folder. [default: from REPO]")
+        str | None, typer.Option("--as", help="The folder that it gets. [default: from REPO]")
     ] = None,
     revision: Annotated[
         str | None, typer.Option(help="Branch, tag or commit. [default: main]")
@@ -41,12 +42,19 @@ def pull(
             help="A part that is not published with the model, from another; may be repeated.",
         ),
     ] = None,
+    adapter_of: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL", help="REPO is an adapter (LoRA) of this model of yours."),
+    ] = None,
+    file: Annotated[
+        str | None, typer.Option(help="Of an adapter's REPO with several files, which.")
+    ] = None,
     model_repository: Annotated[str, typer.Option(help="Folder of the models.")] = "model_repo",
     list_known: Annotated[
         bool, typer.Option("--list", help="Show the models whose configs come with Darkroom.")
     ] = False,
 ) -> None:
-    """Fetches a diffusers pipeline from a hub as the next version of a model.
+    """Fetches a diffusers pipeline from a hub as the next version of a model, or an adapter of one.
 
     Only safetensors, configs and vocabularies are fetched, never pickles or code.
     """
@@ -59,16 +67,38 @@ def pull(
         message = "is a URL: pull into a folder, and upload that"
         raise typer.BadParameter(message, param_hint="--model-repository")
     root = Path(model_repository)
-    order = PullOrder(
-        repo_id=repo_id,
-        name=_folder(name, repo_id),
-        revision=revision,
-        variant=variant,
-        parts=_parts(part or []),
-    )
+    folder = _folder(name, repo_id)
+    order: PullOrder | AdapterOrder
+    if adapter_of is None:
+        if file is not None:
+            raise typer.BadParameter("goes with --adapter-of", param_hint="--file")
+        order = PullOrder(
+            repo_id=repo_id,
+            name=folder,
+            revision=revision,
+            variant=variant,
+            parts=_parts(part or []),
+        )
+    else:
+        if variant is not None or part:
+            raise typer.BadParameter(
+                "does not go with --variant, --part", param_hint="--adapter-of"
+            )
+        order = AdapterOrder(
+            repo_id=repo_id, model=adapter_of, name=folder, revision=revision, file=file
+        )
+    pulled = _pulled(root, order)
+    said = "is now" if pulled.is_new else "was there already as"
+    typer.echo(f"{repo_id} {said} {root / pulled.model}/{pulled.version}")
+
+
+def _pulled(root: Path, order: PullOrder | AdapterOrder) -> Pulled:
+    """Does it, or ends the command with what is wrong."""
     try:
         root.mkdir(parents=True, exist_ok=True)
-        pulled = pull_model(root, order, say=typer.echo)
+        if isinstance(order, AdapterOrder):
+            return pull_adapter(root, order, say=typer.echo)
+        return pull_model(root, order, say=typer.echo)
     except HubError as error:
         typer.echo(f"darkroom pull: {error}", err=True)
         raise typer.Exit(ExitCode.FILE_ERROR) from None
@@ -78,8 +108,6 @@ def pull(
     except KeyboardInterrupt:
         typer.echo("darkroom pull: interrupted; the same command goes on from here", err=True)
         raise typer.Exit(ExitCode.INTERRUPTED) from None
-    said = "is now" if pulled.is_new else "was there already as"
-    typer.echo(f"{repo_id} {said} {root / pulled.model}/{pulled.version}")
 
 
 def _folder(name: str | None, repo_id: str) -> str:

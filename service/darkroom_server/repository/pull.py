@@ -76,7 +76,7 @@ def pull(root: Path, order: PullOrder, *, say: Callable[[str], None]) -> Pulled:
     name = order.name
     listing = look_up(order.repo_id, order.revision)
     staging = root / _STAGING / "-".join(filter(None, (name, listing.commit[:12], order.variant)))
-    number = _next_version(root / name)
+    number = next_version(root / name)
     version = staging / name / str(number)
     version.mkdir(parents=True, exist_ok=True)
     index = read_index(listing, version)
@@ -85,7 +85,7 @@ def pull(root: Path, order: PullOrder, *, say: Callable[[str], None]) -> Pulled:
     of_parts = {part: part_files(other, part) for part, other in others.items()}
     byte_count = sum(listing.sizes_bytes[one] for one in wanted)
     byte_count += sum(others[part].sizes_bytes[n] for part, ns in of_parts.items() for n in ns)
-    _check_room(version, byte_count)
+    check_room(version, byte_count)
     file_count = len(wanted) + sum(len(names) for names in of_parts.values())
     say(f"{file_count} files, {byte_count / 1e6:,.1f} MB, commit {listing.commit[:12]}")
     fetch(listing, wanted, version)
@@ -93,8 +93,8 @@ def pull(root: Path, order: PullOrder, *, say: Callable[[str], None]) -> Pulled:
         fetch(other, of_parts[part], version / part)
         index[part] = part_class(version / part, part, other.repo_id)
     names = _finish(version, wanted, of_parts, index)
-    manifest = _manifest(version, names)
-    same = _version_with(root / name, manifest)
+    manifest = manifest_of(version, names)
+    same = same_as(root / name, manifest)
     if same is not None:
         shutil.rmtree(staging)
         return Pulled(name, same, byte_count, is_new=False)
@@ -123,13 +123,17 @@ def _finish(
     return [*wanted.values(), *(f"{part}/{n}" for part, names in of_parts.items() for n in names)]
 
 
-def _next_version(folder: Path) -> int:
+def next_version(folder: Path) -> int:
+    """The number after the highest of a folder's versions."""
     numbers = [int(path.name) for path in folder.glob("[1-9]*") if path.name.isdecimal()]
     return max(numbers, default=0) + 1
 
 
-def _check_room(version: Path, byte_count: int) -> None:
-    """What an interrupted pull has left in the folder is not needed once more."""
+def check_room(version: Path, byte_count: int) -> None:
+    """Raises HubError where the disk is too full.
+
+    What an interrupted pull has left in the folder is not needed once more.
+    """
     held_bytes = sum(path.stat().st_size for path in version.rglob("*") if path.is_file())
     missing_bytes, free_bytes = byte_count - held_bytes, shutil.disk_usage(version).free
     if free_bytes < missing_bytes:
@@ -139,7 +143,8 @@ def _check_room(version: Path, byte_count: int) -> None:
         )
 
 
-def _manifest(version: Path, names: list[str]) -> str:
+def manifest_of(version: Path, names: list[str]) -> str:
+    """The manifest of a version's files."""
     lines = []
     for name in sorted(names):
         digest = hashlib.sha256()
@@ -150,7 +155,8 @@ def _manifest(version: Path, names: list[str]) -> str:
     return "".join(lines)
 
 
-def _version_with(folder: Path, manifest: str) -> int | None:
+def same_as(folder: Path, manifest: str) -> int | None:
+    """The version that has this manifest."""
     for path in folder.glob(f"[1-9]*/{MANIFEST_NAME}"):
         is_version = path.parent.name.isdecimal()
         if is_version and path.read_text(encoding="utf-8") == manifest:

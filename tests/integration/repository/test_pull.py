@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from darkroom_server.repository.hub import HubError
-from darkroom_server.repository.pull import _check_room
+from darkroom_server.repository.pull import check_room
 from darkroom_server.repository.repository import ModelRepository
 from tests.integration.repository.hub_server import COMMIT, Hub, serving_hub
 from tests.unit.repository.builders import FLUX_INDEX, HIDREAM_INDEX, SDXL_INDEX, pipeline_files
@@ -205,9 +205,9 @@ def test_what_an_interrupted_pull_left_needs_no_room_again(
     monkeypatch.setattr(shutil, "disk_usage", lambda _: free)
     (tmp_path / "unet").mkdir()
     (tmp_path / "unet" / "half").write_bytes(bytes(20))
-    _check_room(tmp_path, 50)
+    check_room(tmp_path, 50)
     with pytest.raises(HubError, match="are needed"):
-        _check_room(tmp_path, 51)
+        check_room(tmp_path, 51)
 
 
 def test_a_name_that_no_model_can_have_is_refused_before_anything_is_fetched(

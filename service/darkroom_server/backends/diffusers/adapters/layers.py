@@ -34,6 +34,7 @@ class Adding:
         self._runs: dict[tuple[int, ImageRows], list[list[Run]]] = {}
 
     def __call__(self, layer: Layer, args: tuple[Any, ...], result: torch.Tensor) -> torch.Tensor:
+        """The layer's result with the additions, written into it."""
         inputs: torch.Tensor = args[0]
         present = self._present
         key = present.first, present.image_rows

@@ -30,7 +30,6 @@ from darkroom_server.domain.adapters import AdapterMemory, AdapterVersion
 from darkroom_server.domain.errors import InvalidParameter
 from darkroom_server.domain.jobs import ImageSpec
 
-
 #: Adapters that are kept ready for the next step, whatever the limits of the shelves.
 _MAX_LAST_BYTES = 64 << 20
 

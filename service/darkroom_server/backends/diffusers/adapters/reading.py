@@ -220,6 +220,7 @@ class _Scales:
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         self._settings = settings
+        self._patterns = {name: _patterns(name, settings.get(name)) for name in _PATTERNED}
         if settings.get("use_dora") or settings.get("lora_bias"):
             raise BadAdapter("is of another kind than LoRA: its settings ask for more than pairs")
 
@@ -236,14 +237,37 @@ class _Scales:
         return self._by_layer("rank_pattern", layer, "r")
 
     def _by_layer(self, patterns: str, layer: str, otherwise: str) -> float:
-        found = self._settings.get(patterns) or {}
         try:
-            for pattern, value in found.items():
-                if re.match(rf"(.*\.)?({pattern})$", layer):
+            for pattern, value in self._patterns[patterns]:
+                if pattern.match(layer):
                     return float(value)
             return float(self._settings.get(otherwise, 8))
-        except (TypeError, ValueError, AttributeError, re.error) as error:
+        except (TypeError, ValueError) as error:
             raise BadAdapter(f"has settings '{patterns}' that make no sense") from error
+
+
+#: Settings by patterns of layers' names. A file's patterns are somebody's: those that would take
+#: for ever (repetitions within repetitions), and more than any model has layers, are not tried.
+_PATTERNED, _MAX_PATTERNS = ("rank_pattern", "alpha_pattern"), 4096
+_QUICK_PATTERN = re.compile(r"[\w.^$\\|-]*([*+][\w.^$\\|-]*){0,2}")
+
+
+def _patterns(name: str, found: Any) -> list[tuple[re.Pattern[str], Any]]:
+    """What peft matches with the names of layers, and the value of each that is matched."""
+    if found is None:
+        return []
+    if not isinstance(found, dict):
+        raise BadAdapter(f"has settings '{name}' that make no sense")
+    if len(found) > _MAX_PATTERNS:
+        raise BadAdapter(f"has settings '{name}' for more than {_MAX_PATTERNS} layers")
+    if odd := [text for text in found if not _QUICK_PATTERN.fullmatch(text)]:
+        raise BadAdapter(
+            f"has settings '{name}' for layers that are not plainly named: {_told(odd)}"
+        )
+    try:
+        return [(re.compile(rf"(.*\.)?({text})$"), value) for text, value in found.items()]
+    except re.error as error:
+        raise BadAdapter(f"has settings '{name}' that make no sense") from error
 
 
 def _checked(
