@@ -30,7 +30,7 @@ export PYTHONDONTWRITEBYTECODE :=
 
 PACKAGES := protos/gen/python clients/python service
 
-.PHONY: help setup proto reference docs fmt lint types arch protos-check check test compat compat-clients fuzz clients-test clients-check browser redis prometheus demo demo-ray test-ray serve gallery bench bench-denoisers bench-gpu bench-peers bench-report test-gpu clean exact exports pipelines soak train deploy-check release version adapters
+.PHONY: help setup proto reference docs fmt lint types arch protos-check check test compat compat-clients fuzz clients-test clients-check browser redis prometheus demo demo-ray test-ray serve gallery bench bench-denoisers bench-gpu bench-peers bench-report test-gpu clean exact exports pipelines soak train deploy-check release version adapters ray-faults ray-changes
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -189,6 +189,12 @@ demo-ray: $(RAY)/.installed ## the same with the models on a Ray cluster of this
 
 test-ray: setup $(RAY)/.installed ## the tests that need Ray
 	$(RAY)/bin/python -m pytest -q --timeout=900 tests/unit/scale_out tests/integration/scale_out $(ARGS)
+
+ray-faults: $(RAY)/.installed ## end replicas, nodes and the head under 300 requests (one of them: ARGS="node")
+	$(RAY)/bin/python -m bench.ray_faults $(ARGS)
+
+ray-changes: $(RAY)/.installed ## 200 cancels at once, scaling and a hot swap under load, on Ray nodes of this machine
+	$(RAY)/bin/python -m bench.ray_changes $(ARGS)
 
 # Ray, which `make setup` leaves out, in an environment that sees all of the other one.
 $(RAY)/.installed: $(RUNTIME)

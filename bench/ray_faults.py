@@ -24,8 +24,8 @@ import psutil
 from bench.ray_nodes import START_TIMEOUT_S, Nodes, cluster, ray_command, server, told, write_model
 from darkroom_client import AsyncClient, DarkroomError
 
-REQUEST_COUNT, AT_ONCE, SEED_COUNT = 300, 24, 8
-STEP_COUNT = 60
+REQUEST_COUNT, AT_ONCE, SEED_COUNT = 300, 16, 8
+STEP_COUNT = 30
 CONFIG = """
 backend: BACKEND_FAKE
 fake { step_s: 0.02 }

@@ -20,6 +20,7 @@ from ray import serve
 from ray.exceptions import RayError
 from ray.serve.config import AutoscalingConfig, AutoscalingPolicy, RequestRouterConfig
 from ray.serve.exceptions import RayServeException
+from ray.serve.schema import LoggingConfig
 
 from darkroom_server.scale_out.autoscaling import DeviceSeconds
 from darkroom_server.scale_out.messages import JobNews, ReplicaState, RunJob
@@ -220,6 +221,8 @@ def _application(order: ReplicaOrder, options: ScaleOutOptions) -> Any:
         health_check_period_s=5,
         health_check_timeout_s=HEALTH_TIMEOUT_S,
         max_constructor_retry_count=MAX_START_COUNT,
+        # The front tier writes a line for every call; another in each replica costs, and says less.
+        logging_config=LoggingConfig(enable_access_log=False),
         request_router_config=RequestRouterConfig(request_router_class=BatchingRouter),
         **_size(order, options),
     )(ModelReplica)

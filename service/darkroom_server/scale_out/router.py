@@ -35,9 +35,17 @@ class BatchingRouter(RequestRouter):
         """The one that the job goes to; any, when it avoids all or is no job."""
         request = pending_request.args[0] if pending_request and pending_request.args else None
         if not isinstance(request, RunJob):
-            return [candidate_replicas]
+            return [self._known(candidate_replicas)]
         by_id = {one.replica_id.unique_id: one for one in candidate_replicas}
         chosen = self._table.place(request, by_id)
-        if chosen is None:
-            return [candidate_replicas]
-        return [[by_id[chosen]]]
+        return [self._known(candidate_replicas if chosen is None else [by_id[chosen]])]
+
+    def _known(self, replicas: list[RunningReplica]) -> list[RunningReplica]:
+        """Has them taken without asking for the lengths of their queues.
+
+        Serve would ask each first, and a busy one that does not answer in a second is asked again
+        and again while the job waits. The table knows what they have.
+        """
+        for one in replicas:
+            self.replica_queue_len_cache.update(one.replica_id, 0)
+        return replicas

@@ -15,8 +15,15 @@ from darkroom_server.config import ConfigError, ServerConfig
 
 pytest.importorskip("ray", reason="needs Ray: make test-ray")
 
+from ray.serve._private.common import DeploymentHandleSource, DeploymentID, ReplicaID
+
 from darkroom_server.scale_out import cluster
+from darkroom_server.scale_out.messages import RunJob
 from darkroom_server.scale_out.options import ScaleOutOptions
+from darkroom_server.scale_out.router import BatchingRouter
+from tests.unit.specs import job
+
+DEPLOYMENT = DeploymentID(name="model", app_name="router-of-a-test")
 
 
 def test_one_application_is_deployed_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,6 +67,38 @@ async def test_a_cluster_that_does_not_start_is_one_line(
         "no Ray cluster at local: The current node timed out during startup. "
         "(on a busy machine Ray gives up too soon: try again)"
     )
+
+
+async def test_a_job_goes_out_without_a_question_to_the_replica_first() -> None:
+    router = BatchingRouter(
+        deployment_id=DEPLOYMENT,
+        handle_source=DeploymentHandleSource.REPLICA,
+        use_replica_queue_len_cache=True,
+    )
+    router.initialize_state()
+    replicas = [BusyReplica(name) for name in "ab"]
+    router.curr_replicas.update({one.replica_id: one for one in replicas})
+    request = RunJob(job=job("x"), left_s=None, is_promised=False, avoided=frozenset())
+    ((chosen,),) = await router.choose_replicas(replicas, Pending([request]))
+    selected = await router._select_from_candidate_replicas([chosen], 0)
+    assert selected is chosen
+
+
+class BusyReplica:
+    """It has no time to say how long its queue is."""
+
+    max_ongoing_requests = 1
+
+    def __init__(self, name: str) -> None:
+        self.replica_id = ReplicaID(unique_id=name, deployment_id=DEPLOYMENT)
+
+    async def get_queue_len(self, **_: Any) -> int:
+        raise AssertionError("it was asked")
+
+
+class Pending:
+    def __init__(self, args: list[Any]) -> None:
+        self.args = args
 
 
 class Handle:
