@@ -98,7 +98,7 @@ test-gpu: setup ## parity with the stock pipelines on a GPU
 	  tests/parity/test_hidream.py tests/parity/test_gpu.py $(ARGS)
 
 exact: setup ## a thousand mixed images of every family under load, each against the pipeline alone
-	DARKROOM_EXACT_IMAGES=56 $(BIN)/pytest -m "slow or not slow" -rP --timeout=3600 tests/parity/test_exact_load.py $(ARGS)
+	OMP_WAIT_POLICY=PASSIVE DARKROOM_EXACT_IMAGES=56 $(BIN)/pytest -m "slow or not slow" -rP --timeout=3600 tests/parity/test_exact_load.py $(ARGS)
 
 exports: setup ## the exported denoisers of every family against torch's: some minutes
 	$(BIN)/pytest -m "slow or not slow" tests/parity/test_denoisers.py $(ARGS)
