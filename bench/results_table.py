@@ -47,7 +47,13 @@ def figure(one: Measured) -> str:
 
 
 def keep(
-    measured: Sequence[Measured], *, tiers: str, quick: bool, commit: str, folder: Path = RESULTS
+    measured: Sequence[Measured],
+    *,
+    tiers: str,
+    quick: bool,
+    commit: str,
+    is_partial: bool = False,
+    folder: Path = RESULTS,
 ) -> Path:
     """Writes `<date>-<commit>-<machine>.json`; a quick run says so in its name."""
     now = datetime.datetime.now(tz=datetime.UTC)
@@ -61,6 +67,7 @@ def keep(
         "commit": commit,
         "machine": platform.machine(),
         "quick": quick,
+        "is_partial": is_partial,
         "level": DEFAULT_LEVEL,
         "figures": [dataclasses.asdict(one) | {"met": one.met} for one in measured],
     }
