@@ -102,7 +102,7 @@ test-gpu: setup ## parity with the stock pipelines on a GPU
 	  tests/parity/test_hidream.py tests/parity/test_gpu.py $(ARGS)
 
 exact: setup ## a thousand mixed images of every family under load, each against the pipeline alone
-	DARKROOM_EXACT_IMAGES=56 $(BIN)/pytest -m "slow or not slow" -rP --timeout=3600 tests/parity/test_exact_load.py $(ARGS)
+	OMP_WAIT_POLICY=PASSIVE DARKROOM_EXACT_IMAGES=56 $(BIN)/pytest -m "slow or not slow" -rP --timeout=3600 tests/parity/test_exact_load.py $(ARGS)
 
 adapters: setup ## more than two hundred mixed images under load with adapters, each against itself alone
 	DARKROOM_EXACT_IMAGES=40 $(BIN)/pytest -m "slow or not slow" -rP --timeout=3600 tests/parity/test_adapters_load.py $(ARGS)

@@ -28,13 +28,18 @@ def main() -> None:
     args = parser.parse_args()
     commit = commit_now()  # before: files may change while it runs
     tiers = (args.tier or "vc") + ("g" if args.devices else "")
-    tiers += "".join(f"-{goal.lower()}" for goal in args.goal or ())
     measured: list[Measured] = []
     for one in _figures(args):
         print(f"{one.goal} {one.metric}: {figure(one)}", flush=True)
         measured.append(one)
         # An hour's work is not lost with its end.
-        kept = keep(measured, tiers=tiers, quick=args.quick, commit=commit)
+        kept = keep(
+            measured,
+            tiers=tiers,
+            quick=args.quick,
+            commit=commit,
+            is_partial=bool(args.goal),
+        )
     show(measured)
     print(f"-> {kept}")
 

@@ -138,17 +138,22 @@ def newest_result(folder: Path, tier: str) -> dict[str, Any] | None:
 
 
 def results_of(folder: Path, tier: str) -> list[dict[str, Any]]:
-    """The newest result, and of the newest quick one what a full run did not get to."""
-    found = newest_result(folder, tier)
-    if found is None:
-        return []
-    quick = sorted(folder.glob(f"*-tier-{tier}-quick.json"), key=_age)
-    if found["quick"] or not quick:
-        return [found]
-    rest: dict[str, Any] = json.loads(quick[-1].read_text(encoding="utf-8"))
-    known = {one["metric"] for one in found["figures"]}
-    rest["figures"] = [one for one in rest["figures"] if one["metric"] not in known]
-    return [found, rest] if rest["figures"] else [found]
+    """The newest result; of earlier ones what one that is in part did not measure, and of the
+    newest quick one what none did.
+    """
+    full = sorted(folder.glob(f"*-tier-{tier}.json"), key=_age, reverse=True)
+    quick = sorted(folder.glob(f"*-tier-{tier}-quick.json"), key=_age, reverse=True)
+    found: list[dict[str, Any]] = []
+    known: set[str] = set()
+    for path in [*full, *quick[:1]]:
+        result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if found and path in full and not found[-1].get("is_partial", False):
+            continue
+        result["figures"] = [one for one in result["figures"] if one["metric"] not in known]
+        known |= {one["metric"] for one in result["figures"]}
+        if result["figures"]:
+            found.append(result)
+    return found
 
 
 def _age(path: Path) -> str:

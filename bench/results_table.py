@@ -52,6 +52,7 @@ def keep(
     tiers: str,
     quick: bool,
     commit: str,
+    is_partial: bool = False,
     folder: Path = RESULTS,
     note: str | None = None,
 ) -> Path:
@@ -67,6 +68,7 @@ def keep(
         "commit": commit,
         "machine": platform.machine(),
         "quick": quick,
+        "is_partial": is_partial,
         "level": DEFAULT_LEVEL,
         "figures": [dataclasses.asdict(one) | {"met": one.met} for one in measured],
     }

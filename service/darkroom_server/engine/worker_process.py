@@ -30,6 +30,12 @@ ALLOCATOR = {
     "MALLOC_MMAP_THRESHOLD_": str(64 << 20),
     "MALLOC_TRIM_THRESHOLD_": str(256 << 20),
 }
+#: How often a thread of torch looks whether the others are done before it sleeps, unless the
+#: server's environment has a word on it. They wait so at every layer, and by default in a loop of
+#: milliseconds: where others want the cores, too, it keeps one from the thread it waits for.
+SPINS = {"GOMP_SPINCOUNT": "1000"}
+#: What says so, too.
+SPINS_OTHERWISE = "OMP_WAIT_POLICY"
 #: How long a worker may take to leave once told to.
 STOP_TIMEOUT_S = 5.0
 #: How long its end of the pipe may stay open after it is said to have left, and how long its exit
@@ -44,7 +50,8 @@ def prepare_fork_server(*, preload_torch: bool) -> None:
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
     # Otherwise a folder `triton` or a file `torch.py` where the server began would be imported.
     os.environ["PYTHONSAFEPATH"] = "1"
-    for name, value in ALLOCATOR.items():
+    told_workers = ALLOCATOR if SPINS_OTHERWISE in os.environ else ALLOCATOR | SPINS
+    for name, value in told_workers.items():
         os.environ.setdefault(name, value)
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(

@@ -67,6 +67,25 @@ def test_what_a_full_run_did_not_get_to_is_shown_of_a_quick_one(tmp_path: Path) 
     assert results_of(tmp_path, "c") == []
 
 
+def test_what_a_run_of_some_goals_did_not_measure_is_shown_of_the_one_before(
+    tmp_path: Path,
+) -> None:
+    other = dataclasses.replace(_measured(1.0), metric="throughput")
+    for commit, kept_at, changes, measured in (
+        ("oldest", "2026-01-01", {}, [_measured(9.0), dataclasses.replace(other, metric="old")]),
+        ("whole", "2026-01-02", {}, [_measured(3.0), other]),
+        ("some", "2026-01-03", {"is_partial": True}, [_measured(2.0)]),
+    ):
+        path = keep(measured, tiers="v", quick=False, commit=commit, folder=tmp_path)
+        result = json.loads(path.read_text()) | {"kept_at": kept_at} | changes
+        path.write_text(json.dumps(result))
+    shown = [
+        (one["commit"], [figure["metric"] for figure in one["figures"]])
+        for one in results_of(tmp_path, "v")
+    ]
+    assert shown == [("some", ["goodput W-mix, ours / B3"]), ("whole", ["throughput"])]
+
+
 def test_the_newest_is_told_by_what_the_results_say_not_by_the_times_of_files(
     tmp_path: Path,
 ) -> None:

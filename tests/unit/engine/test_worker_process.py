@@ -24,6 +24,22 @@ def test_workers_keep_freed_memory_unless_the_environment_says_otherwise(
     assert {name: given[name] for name in ALLOCATOR} == ALLOCATOR | {"MALLOC_TRIM_THRESHOLD_": "1"}
 
 
+@pytest.mark.parametrize(
+    ("given", "spins"),
+    [
+        ({}, "1000"),
+        ({"GOMP_SPINCOUNT": "7"}, "7"),
+        ({"OMP_WAIT_POLICY": "ACTIVE"}, None),
+    ],
+)
+def test_workers_threads_soon_sleep_unless_the_environment_says_otherwise(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, str], spins: str | None
+) -> None:
+    monkeypatch.setattr(os, "environ", given)
+    prepare_fork_server(preload_torch=False)
+    assert given.get("GOMP_SPINCOUNT") == spins
+
+
 async def test_a_worker_that_nobody_can_listen_to_is_ended_and_told_as_the_systems_doing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
