@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import time
 from collections.abc import AsyncIterator
@@ -111,6 +112,11 @@ class LoadService(orca_pb2_grpc.OpenRcaServiceServicer):
         """Ends every stream, which would otherwise keep a stopping server waiting."""
         self._closed.set()
 
+    async def _wait_or_close(self, interval_s: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(interval_s):
+                await self._closed.wait()
+
     async def StreamCoreMetrics(
         self, request: orca_pb2.OrcaLoadReportRequest, _context: _Context
     ) -> AsyncIterator[OrcaLoadReport]:
@@ -119,11 +125,7 @@ class LoadService(orca_pb2_grpc.OpenRcaServiceServicer):
         interval_s = max(MIN_INTERVAL_S, interval.seconds + interval.nanos / 1e9)
         while not self._closed.is_set():
             yield self._reports.report(time.monotonic())
-            try:
-                async with asyncio.timeout(interval_s):
-                    await self._closed.wait()
-            except TimeoutError:
-                continue
+            await self._wait_or_close(interval_s)
 
 
 def add_load_reports(service: LoadService, server: aio.Server) -> None:
