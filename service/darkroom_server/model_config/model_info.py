@@ -75,6 +75,7 @@ def combine(name: str, settings: ModelSettings, traits: PipelineTraits) -> Model
         denoiser=settings.denoiser,
         vocabulary=settings.vocabulary,
         trained_sizes=settings.trained_sizes,
+        prompt_upsampling=settings.prompt_upsampling,
         fake_step_s=settings.fake_step_s if settings.backend is BackendKind.FAKE else 0.0,
         fake_load_s=settings.fake_load_s if settings.backend is BackendKind.FAKE else 0.0,
     )

@@ -91,6 +91,11 @@ async def _events(
             adapters=session.adapters,
             choose_seed=secrets.randbelow,
         )
+        if not request.validate_only:
+            rewriting = await engine.prompt_rewriters.rewritten(
+                resolved.spec.prompt, session.model, deadline_s=deadline_s
+            )
+            resolved = resolved.with_prompt(rewriting.prompt, rewriting.notices)
         note_request(call, resolved.spec)
         model = RunningModel(
             name=session.model.name,
