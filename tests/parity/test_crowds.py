@@ -8,14 +8,21 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-
 from diffusers.pipelines.flux import pipeline_flux_kontext
 from diffusers.pipelines.qwenimage import pipeline_qwenimage_edit, pipeline_qwenimage_edit_plus
 
 from darkroom_server.backends.diffusers.families import flux_kontext
 from darkroom_server.domain.jobs import ImageSpec, PreviewSpec, Reproducibility, Task
 from darkroom_server.pipelines.families import FAMILIES
-from tests.parity.crowds import CROWDS, edit, schedulers_of, small_pipeline, spec_of, step_model, stock
+from tests.parity.crowds import (
+    CROWDS,
+    edit,
+    schedulers_of,
+    small_pipeline,
+    spec_of,
+    step_model,
+    stock,
+)
 from tests.parity.shared import (
     assert_equal_among_any_neighbours,
     assert_within_tolerance,

@@ -12,6 +12,7 @@ from darkroom_server.domain.problems import ProblemLog, quoted
 from darkroom_server.model_config.bounds import MAX_BATCH_SIZE
 from darkroom_server.model_config.config_fake import fake_ranges
 from darkroom_server.model_config.config_file import ConfigFile, did_you_mean
+from darkroom_server.model_config.config_prompts import check_prompt_upsampling
 from darkroom_server.model_config.denoiser_checks import (
     check_compiled_sizes,
     check_denoiser_alone,
@@ -75,6 +76,7 @@ def check_alone(config: ConfigFile, problems: ProblemLog) -> None:
     _check_warmups(config, problems)
     check_vocabulary(config, problems)
     check_trained_sizes(config, problems)
+    check_prompt_upsampling(config, problems)
     settings = config.settings
     has_fake = config.source.find("fake") is not None
     if has_fake and settings.backend is not BackendKind.FAKE:
