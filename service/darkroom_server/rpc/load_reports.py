@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import time
 from collections.abc import AsyncIterator
@@ -119,11 +120,13 @@ class LoadService(orca_pb2_grpc.OpenRcaServiceServicer):
         interval_s = max(MIN_INTERVAL_S, interval.seconds + interval.nanos / 1e9)
         while not self._closed.is_set():
             yield self._reports.report(time.monotonic())
-            try:
-                async with asyncio.timeout(interval_s):
-                    await self._closed.wait()
-            except TimeoutError:
-                continue
+            await _wait(self._closed, at_most_s=interval_s)
+
+
+async def _wait(event: asyncio.Event, *, at_most_s: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(at_most_s):
+            await event.wait()
 
 
 def add_load_reports(service: LoadService, server: aio.Server) -> None:
