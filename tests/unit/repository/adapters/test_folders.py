@@ -200,7 +200,7 @@ NOT_FINITE[1, 3] = np.inf
         pytest.param(raw(f'{{"a":{entry(0, 8)},"b":{entry(4, 12)}}}', 12), "overlap", id="overlap"),
         pytest.param(raw(f'{{"a":{entry(0, 8)},"b":{entry(12, 16)}}}', 16), "gap", id="gap"),
         pytest.param(
-            raw(f'{{"a":{entry(0, 8)},"a":{entry(0, 8)}}}', 8), "not a JSON object", id="twice"
+            raw(f'{{"a":{entry(0, 8)},"a":{entry(0, 8)}}}', 8), "no low-rank pair", id="twice"
         ),
         pytest.param(raw("[" * 50_000, 8), "not a JSON object", id="nested"),
         pytest.param(raw("{}", 0), "holds no tensors", id="empty"),
