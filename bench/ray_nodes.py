@@ -26,6 +26,8 @@ import psutil
 START_TIMEOUT_S = 600.0
 END_TIMEOUT_S = 150.0
 STORE_BYTES = 100 << 20
+#: What `ray start` says once a node has joined.
+STARTED = "Ray runtime started"
 
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -69,6 +71,7 @@ class Nodes:
     port: int
     head: Node
     nodes: list[Node] = field(default_factory=list)
+    started_count: int = 0
 
     @property
     def address(self) -> str:
@@ -79,9 +82,12 @@ class Nodes:
         """Another node, in what `wrapper` makes of it."""
         command = [*wrapper, ray_command(), "start", f"--address={self.address}", "--block"]
         command += [f"--num-cpus={cpu_count}", *_node_options()]
-        number = len(self.nodes) + 1
+        self.started_count += 1
+        number = self.started_count
         node = _started(command, self.folder / f"node-{number}.log", self.port, number)
         self.nodes.append(node)
+        # Nodes that start together on one machine may take the same names of sockets.
+        _wait_for_start(self.folder / f"node-{number}.log", node)
         return node
 
 
@@ -108,7 +114,7 @@ def cluster(cpu_counts: Sequence[int]) -> Iterator[Nodes]:
     command += [f"--temp-dir={folder}/r", "--include-dashboard=false", *_node_options()]
     nodes = Nodes(folder, port, _started(command, folder / "head.log", port, 0))
     try:
-        _wait_for_port(port, nodes.head)
+        _wait_for_start(folder / "head.log", nodes.head)
         for count in cpu_counts:
             nodes.add(count)
         yield nodes
@@ -161,7 +167,13 @@ def told(name: str, **figures: object) -> None:
 
 
 def _node_options() -> list[str]:
+    # Ports that are not given are waited for, and on a busy machine not for long enough.
+    given = (
+        *("metrics-export-port", "runtime-env-agent-port"),
+        *("dashboard-agent-listen-port", "dashboard-agent-grpc-port"),
+    )
     return [
+        *(f"--{name}={port}" for name, port in zip(given, free_ports(len(given)), strict=True)),
         "--node-ip-address=127.0.0.1",
         "--disable-usage-stats",
         f"--object-store-memory={STORE_BYTES}",
@@ -203,13 +215,9 @@ def _signal(pid: int, number: signal.Signals) -> None:
         return
 
 
-def _wait_for_port(port: int, node: Node) -> None:
+def _wait_for_start(log: Path, node: Node) -> None:
     end_s = time.monotonic() + START_TIMEOUT_S
-    while time.monotonic() < end_s:
-        if node.process.poll() is not None:
-            raise RuntimeError(f"the head ended with {node.process.returncode}")
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
+    while STARTED not in log.read_text(errors="replace"):
+        if node.process.poll() is not None or time.monotonic() > end_s:
+            raise RuntimeError(f"a node did not start: {log.read_text(errors='replace')[-500:]}")
         time.sleep(0.2)
-    raise TimeoutError("the head does not listen")
