@@ -35,7 +35,7 @@ from darkroom_server.worker.trial import trial_spec
 
 MODEL = "tiny-sdxl"
 LAYERS = ("to_q", "to_k", "to_v", "to_out.0")
-STEPS, LEAST_STEPS, LONGEST_S = 200, 7, 30.0
+STEPS, LEAST_STEPS, LONGEST_S = 200, 7, 90.0
 
 
 def random_adapter(module: torch.nn.Module, rank: int, seed: int) -> Adapter:

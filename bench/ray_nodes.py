@@ -26,11 +26,15 @@ import psutil
 START_TIMEOUT_S = 600.0
 END_TIMEOUT_S = 150.0
 STORE_BYTES = 100 << 20
+#: What `ray start` says once a node has joined.
+STARTED = "Ray runtime started"
+#: Times that a node is started until one is up.
+START_COUNT = 5
 
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_agent_register_timeout_ms": "120000",
-    "RAY_raylet_start_wait_time_s": "300",
+    "RAY_raylet_start_wait_time_s": "40",
     "RAY_gcs_server_request_timeout_seconds": "120",
     "RAY_AUTH_MODE": "disabled",
     "OMP_NUM_THREADS": "1",
@@ -69,6 +73,7 @@ class Nodes:
     port: int
     head: Node
     nodes: list[Node] = field(default_factory=list)
+    started_count: int = 0
 
     @property
     def address(self) -> str:
@@ -78,11 +83,17 @@ class Nodes:
     def add(self, cpu_count: int = 1, *, wrapper: Sequence[str] = ()) -> Node:
         """Another node, in what `wrapper` makes of it."""
         command = [*wrapper, ray_command(), "start", f"--address={self.address}", "--block"]
-        command += [f"--num-cpus={cpu_count}", *_node_options()]
-        number = len(self.nodes) + 1
-        node = _started(command, self.folder / f"node-{number}.log", self.port, number)
-        self.nodes.append(node)
-        return node
+        command += [f"--num-cpus={cpu_count}"]
+        # One after the other: nodes that start together may take the same names of sockets.
+        for _ in range(START_COUNT):
+            self.started_count += 1
+            number = self.started_count
+            log = self.folder / f"node-{number}.log"
+            node = _started([*command, *_node_options()], log, self.port, number)
+            if _has_started(log, node):
+                self.nodes.append(node)
+                return node
+        raise RuntimeError(f"no node started: {self.folder}")
 
 
 def ray_command() -> str:
@@ -103,12 +114,8 @@ def free_ports(count: int) -> list[int]:
 def cluster(cpu_counts: Sequence[int]) -> Iterator[Nodes]:
     """A head, and nodes with so many processors each; all is gone after it."""
     folder = Path(tempfile.mkdtemp(prefix="darkroom-ray-", dir="/tmp"))
-    (port,) = free_ports(1)
-    command = [ray_command(), "start", "--head", f"--port={port}", "--num-cpus=0", "--block"]
-    command += [f"--temp-dir={folder}/r", "--include-dashboard=false", *_node_options()]
-    nodes = Nodes(folder, port, _started(command, folder / "head.log", port, 0))
+    nodes = _head(folder)
     try:
-        _wait_for_port(port, nodes.head)
         for count in cpu_counts:
             nodes.add(count)
         yield nodes
@@ -161,7 +168,13 @@ def told(name: str, **figures: object) -> None:
 
 
 def _node_options() -> list[str]:
+    # Ports that are not given are waited for, and on a busy machine not for long enough.
+    given = (
+        *("metrics-export-port", "runtime-env-agent-port"),
+        *("dashboard-agent-listen-port", "dashboard-agent-grpc-port"),
+    )
     return [
+        *(f"--{name}={port}" for name, port in zip(given, free_ports(len(given)), strict=True)),
         "--node-ip-address=127.0.0.1",
         "--disable-usage-stats",
         f"--object-store-memory={STORE_BYTES}",
@@ -203,13 +216,24 @@ def _signal(pid: int, number: signal.Signals) -> None:
         return
 
 
-def _wait_for_port(port: int, node: Node) -> None:
+def _head(folder: Path) -> Nodes:
+    for number in range(START_COUNT):
+        (port,) = free_ports(1)
+        log = folder / f"head-{number}.log"
+        command = [ray_command(), "start", "--head", f"--port={port}", "--num-cpus=0", "--block"]
+        command += [f"--temp-dir={folder}/r{number}", "--include-dashboard=false"]
+        head = _started([*command, *_node_options()], log, port, 0)
+        if _has_started(log, head):
+            return Nodes(folder, port, head)
+    raise RuntimeError(f"no head started: {folder}")
+
+
+def _has_started(log: Path, node: Node) -> bool:
+    """Whether it came up; what did not is gone. Ray gives up after 15 s on a busy machine."""
     end_s = time.monotonic() + START_TIMEOUT_S
-    while time.monotonic() < end_s:
-        if node.process.poll() is not None:
-            raise RuntimeError(f"the head ended with {node.process.returncode}")
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
+    while STARTED not in log.read_text(errors="replace"):
+        if node.process.poll() is not None or time.monotonic() > end_s:
+            node.kill()
+            return False
         time.sleep(0.2)
-    raise TimeoutError("the head does not listen")
+    return True

@@ -106,6 +106,10 @@ _CAUSES = {
         "Six pairs on a machine whose processor launched the GPU's kernels unevenly: the interval "
         "says nothing yet."
     ),
+    "jobs done within the time told": (
+        "By less than the seeds differ. The time is learnt from what ended before, so that the "
+        "first of each run are told it untaught, and these runs are short."
+    ),
     "p95 error of the estimate": (
         "A long job waits for what comes within seconds after it, and how much that is varies by "
         "as much as the error. To expect less of what comes (0.9 to 1.1 of it, and not 1.2) makes "

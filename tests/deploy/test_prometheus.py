@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+from bench.serving import serving
 from darkroom_server.telemetry.metric_list import METRICS, Metric, MetricKind
 from darkroom_server.telemetry.metrics import Metrics
 from tests.deploy.prometheus_server import exporter, needs_prometheus, prometheus
@@ -172,6 +174,29 @@ def test_a_prometheus_with_the_rules_fires_when_a_model_fails(tmp_path: Path) ->
     assert alert["labels"]["alertname"] == "DarkroomModelNotServing"
     assert alert["labels"]["model"] == "tiny"
     assert alert["annotations"]["summary"] == "tiny/1 does not serve"
+
+
+@needs_prometheus
+def test_an_alert_fires_when_a_server_is_gone(tmp_path: Path) -> None:
+    """A server's own page, scraped by a real Prometheus with the rules, then nobody there."""
+    rules = yaml.safe_load(RULES.read_text())
+    for rule in rules["groups"][0]["rules"]:
+        rule["for"] = "0s"
+    (tmp_path / "models" / "good" / "1").mkdir(parents=True)
+    (tmp_path / "models" / "good" / "config.pbtxt").write_text("backend: BACKEND_FAKE")
+    with serving(tmp_path / "models") as served:
+        served.until("model", state="ready")
+        port = served.until("listening")["http_port"]
+        with prometheus(tmp_path, port, rules=yaml.safe_dump(rules)) as server:
+            # What the dashboards ask for is there from the start, at zero.
+            query = 'darkroom_steps_total{model="good"}'
+            (found,) = server.until(lambda: server.get("query", query=query)["result"])
+            assert found["value"][1] == "0"
+            served.signal_all(signal.SIGKILL)
+            firing = server.until(
+                lambda: [one for one in server.get("alerts")["alerts"] if one["state"] == "firing"]
+            )
+    assert {one["labels"]["alertname"] for one in firing} == {"DarkroomDown"}
 
 
 def series_of(metric: Metric) -> list[tuple[str, ...]]:

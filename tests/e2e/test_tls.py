@@ -16,7 +16,7 @@ import trustme
 
 from bench.serving import Server, serving
 from darkroom_client import Client, tls_credentials
-from darkroom_client.errors import Unavailable
+from darkroom_client.errors import Unauthenticated, Unavailable
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,14 @@ def test_the_command_line_speaks_tls(files: Files, models: Path, tmp_path: Path)
         asked = [command, "models", "--json", "--server", server.address, "--tls-ca", str(files.ca)]
         refused = subprocess.run(asked, check=False, capture_output=True, text=True)
         assert refused.returncode == 7
-        assert "API key is needed" in refused.stderr
+        assert "`authorization: Bearer KEY`; give a key with --api-key or" in refused.stderr
+        assert "api_key=" not in refused.stderr
+        credentials = tls_credentials(ca=files.ca)
+        with (
+            Client(server.address, credentials=credentials) as client,
+            pytest.raises(Unauthenticated, match=r"is needed.*the client takes a key as api_key="),
+        ):
+            client.list_models(timeout=120)
         asked += ["--api-key", made.stdout.strip()]
         listed = subprocess.run(asked, check=True, capture_output=True, text=True)
         assert [one["name"] for one in json.loads(listed.stdout)] == ["models/fake"]

@@ -52,7 +52,8 @@ CROWDS: dict[str, Crowd] = {
     "ChromaPipeline": Crowd(image_to_image=diffusers.ChromaImg2ImgPipeline),
     "CogView4Pipeline": Crowd(),
     "FluxKontextPipeline": Crowd(
-        most_references=1, constants={"negative_prompt": None, "max_area": 64 * 64}
+        most_references=1,
+        constants={"negative_prompt": None, "max_area": 0, "max_sequence_length": 32},
     ),
     "Lumina2Pipeline": Crowd(),
     "PixArtSigmaPipeline": Crowd(constants=_EXACT_SIZE),

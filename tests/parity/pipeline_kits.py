@@ -59,6 +59,7 @@ LACKING: dict[str, str] = {
     "Flux2Pipeline": "a Mistral 3 and its processor",
     "LongCatImageEditPipeline": "a processor of texts and pictures",
     "LongCatImagePipeline": "a processor of texts and pictures",
+    "QwenImageEditInpaintPipeline": "a processor of texts and pictures that can be saved",
     "QwenImageLayeredPipeline": "a processor of texts and pictures",
     "ZImageControlNetPipeline": "a ControlNet",
     "ZImageOmniPipeline": "an encoder of pictures",

@@ -94,7 +94,10 @@ ENDLESS = "(([a-z0-9_.]+)+)+!"
         pytest.param(
             written(
                 lambda t: t.update(
-                    {"unet.../../etc.lora_A.weight": t[DOWN], "unet.../../etc.lora_B.weight": t[UP]}
+                    {
+                        "unet.../../etc.lora_A.weight": t[DOWN].clone(),
+                        "unet.../../etc.lora_B.weight": t[UP].clone(),
+                    }
                 )
             ),
             "",

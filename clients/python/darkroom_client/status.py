@@ -71,6 +71,10 @@ def read_status(
     )
 
 
+#: What a caller of this package can do about a key that is missing or wrong.
+KEY_ADVICE = "; the client takes a key as api_key=..."
+
+
 def error_of(status: Status, server: str) -> errors.DarkroomError:
     """The error that says what the status means; `server` names the one that was called."""
     message, reason, request_id = status.message, status.reason, status.request_id
@@ -106,6 +110,9 @@ def error_of(status: Status, server: str) -> errors.DarkroomError:
             own = message.casefold() == "deadline exceeded"
             text = "the deadline passed" if own else message
             return errors.DeadlineExceeded(text, reason=reason, request_id=request_id)
+        case grpc.StatusCode.UNAUTHENTICATED:
+            text = f"{message.removesuffix('.')}{KEY_ADVICE}"
+            return errors.Unauthenticated(text, reason=reason, request_id=request_id)
         case code:
             kind_of_code = _KINDS.get(code, errors.ServerError)
             return kind_of_code(message, reason=reason, request_id=request_id)
@@ -114,7 +121,6 @@ def error_of(status: Status, server: str) -> errors.DarkroomError:
 _KINDS: dict[grpc.StatusCode, type[errors.DarkroomError]] = {
     grpc.StatusCode.NOT_FOUND: errors.ModelNotFound,
     grpc.StatusCode.FAILED_PRECONDITION: errors.ModelUnavailable,
-    grpc.StatusCode.UNAUTHENTICATED: errors.Unauthenticated,
     grpc.StatusCode.PERMISSION_DENIED: errors.PermissionDenied,
     grpc.StatusCode.CANCELLED: errors.Cancelled,
 }

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import typer
 
 from darkroom_client import errors
+from darkroom_client.status import KEY_ADVICE
 from darkroom_client.transport import TransportFault, fault_of
 from darkroom_server.parameters.table import PARAMETERS
 
@@ -85,8 +86,9 @@ def message_of(error: errors.DarkroomError) -> str:
         if (fault := fault_of(str(error))) is not None:
             return f"{str(error).partition(' is not available')[0]}: {_FAULTS[fault]}"
         return f"{error}; is the server running there?"
-    if isinstance(error, errors.Unauthenticated) and "--api-key" not in str(error):
-        return f"{error}; give a key with --api-key or DARKROOM_API_KEY"
+    if isinstance(error, errors.Unauthenticated):
+        told = str(error).partition(KEY_ADVICE)[0]
+        return f"{told}; give a key with --api-key or DARKROOM_API_KEY"
     return str(error)
 
 

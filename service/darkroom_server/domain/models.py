@@ -11,6 +11,7 @@ from darkroom_server.domain.adapters import AdapterMemory, AdapterVersion
 from darkroom_server.domain.fake_pace import FakePace
 from darkroom_server.domain.jobs import Priority, Reproducibility, StrengthRounding, Task
 from darkroom_server.domain.memory import MemoryProfile
+from darkroom_server.domain.prompt_upsampling import PromptUpsampling
 from darkroom_server.domain.references import ReferenceRule
 from darkroom_server.domain.trained_sizes import TrainedSizes
 from darkroom_server.domain.vocabulary import Vocabulary
@@ -277,9 +278,8 @@ class ModelInfo:
     #: Whether requests run from end to end, and are guided only if they have a negative prompt.
     runs_whole: bool = False
     guidance_needs_negative: bool = False
-    #: How it takes reference images, where EDIT is among its tasks.
+    #: How it edits, if it does; what runs it step by step: a module of the families, and a class.
     references: ReferenceRule | None = None
-    #: What runs it step by step otherwise: a module of the backend's families, and a class in it.
     step_model: str = ""
     dynamic_batching: DynamicBatching = DynamicBatching()
     memory: MemoryProfile = field(default_factory=MemoryProfile)
@@ -291,6 +291,7 @@ class ModelInfo:
     vocabulary: Vocabulary = field(default_factory=Vocabulary)
     trained_sizes: TrainedSizes = field(default_factory=TrainedSizes)
     fake: FakePace = field(default_factory=FakePace)
+    prompt_upsampling: PromptUpsampling = field(default_factory=PromptUpsampling)
 
     @property
     def runtime(self) -> str:
@@ -312,8 +313,7 @@ class FileStamp:
     mtime_ns: int
     ctime_ns: int
     inode: int
-    #: Hex digest of the content.
-    sha256: str
+    sha256: str  # of the content, hex
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,6 +23,8 @@ class NoticeReason(enum.Enum):
     SIZE_UNTRAINED = "SIZE_UNTRAINED"
     #: A text is longer than the model's text encoders read.
     PROMPT_TRUNCATED = "PROMPT_TRUNCATED"
+    #: The program that rewrites the model's prompts failed.
+    PROMPT_NOT_REWRITTEN = "PROMPT_NOT_REWRITTEN"
     #: The model made the image in another size than was asked for.
     DIMENSION_NOT_KEPT = "DIMENSION_NOT_KEPT"
     #: The file's EXIF orientation was applied to its pixels.

@@ -89,14 +89,24 @@ REFERENCE_RULES: Final[Mapping[str, ReferenceRule]] = {
     "Flux2KleinKVPipeline": _flux2(10),
     "Flux2KleinPipeline": _flux2(10),
     "Flux2Pipeline": _flux2(10),
-    "FluxKontextPipeline": ReferenceRule(max_count=1, size_source=SizeSource.DEFAULT),
+    # A token's edge: smaller images have no shape that it could tell.
+    "FluxKontextPipeline": ReferenceRule(
+        max_count=1, size_source=SizeSource.DEFAULT, min_edge_px=16
+    ),
     "GlmImagePipeline": ReferenceRule(max_count=10),
     "JoyImageEditPipeline": ReferenceRule(max_count=1, is_required=True),
     "LongCatImageEditPipeline": ReferenceRule(max_count=1, is_required=True, fills_area=True),
     "OmniGenPipeline": ReferenceRule(max_count=10, size_source=SizeSource.DEFAULT),
-    "QwenImageEditPipeline": ReferenceRule(max_count=1, is_required=True, fills_area=True),
+    # What looks at pictures for Qwen's language model takes no longer ones.
+    "QwenImageEditPipeline": ReferenceRule(
+        max_count=1, is_required=True, fills_area=True, max_ratio=200
+    ),
     "QwenImageEditPlusPipeline": ReferenceRule(
-        max_count=10, is_required=True, size_source=SizeSource.LAST, fills_area=True
+        max_count=10,
+        is_required=True,
+        size_source=SizeSource.LAST,
+        fills_area=True,
+        max_ratio=200,
     ),
     # Shrunk to the area of the image that is made, by its own code.
     "ZImageOmniPipeline": ReferenceRule(max_count=10, min_edge_px=64, max_ratio=8),

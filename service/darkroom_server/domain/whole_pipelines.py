@@ -116,8 +116,6 @@ UNTRIED: Final = frozenset(
         "PRXPipeline",
         "PRXPixelPipeline",
         "QwenImageEditInpaintPipeline",
-        "QwenImageEditPipeline",
-        "QwenImageEditPlusPipeline",
         "QwenImageLayeredPipeline",
         "StableCascadeCombinedPipeline",
         "StableUnCLIPImg2ImgPipeline",

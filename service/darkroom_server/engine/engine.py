@@ -36,6 +36,7 @@ from darkroom_server.engine.worker_process import prepare_fork_server
 from darkroom_server.lifecycle.resolution import resolve, resolve_model
 from darkroom_server.repository.location import open_repository
 from darkroom_server.repository.remote_repository import RemoteLocation
+from darkroom_server.requests.prompt_upsampling import PromptRewriters
 from darkroom_server.telemetry.inference_statistics import (
     InferenceStatistics,
     RunningRequest,
@@ -209,6 +210,8 @@ class Engine:
         self.undelivered = Undelivered(
             max_bytes=options.undelivered_bytes, max_call_bytes=options.undelivered_bytes // 2
         )
+        #: What rewrites the prompts of models whose configs say so.
+        self.prompt_rewriters = PromptRewriters()
         self._sessions: set[Session] = set()
         self._listeners: list[Callable[[], None]] = []
         self._watches: list[asyncio.Task[None]] = []

@@ -19,6 +19,7 @@ from darkroom_server.model_config.denoiser_checks import (
 )
 from darkroom_server.model_config.limit_checks import check_limits
 from darkroom_server.model_config.model_info import combine
+from darkroom_server.model_config.prompt_checks import check_prompt_upsampling
 from darkroom_server.model_config.scheduler_checks import check_schedulers
 from darkroom_server.model_config.settings import LatestVersions, SpecificVersions
 from darkroom_server.model_config.training_checks import check_trained_sizes, check_vocabulary
@@ -75,6 +76,7 @@ def check_alone(config: ConfigFile, problems: ProblemLog) -> None:
     _check_warmups(config, problems)
     check_vocabulary(config, problems)
     check_trained_sizes(config, problems)
+    check_prompt_upsampling(config, problems)
     settings = config.settings
     has_fake = config.source.find("fake") is not None
     if has_fake and settings.backend is not BackendKind.FAKE:

@@ -29,6 +29,7 @@ from darkroom_server.domain.models import (
 from darkroom_server.domain.problems import Position, ProblemLog, quoted
 from darkroom_server.model_config.config_fake import fake_pace
 from darkroom_server.model_config.config_memory import adapter_memory, memory_profile
+from darkroom_server.model_config.config_prompts import prompt_upsampling_of
 from darkroom_server.model_config.config_source import ConfigSource, FieldUse, scan_config
 from darkroom_server.model_config.config_training import trained_sizes_of, vocabulary_of
 from darkroom_server.model_config.settings import (
@@ -317,6 +318,7 @@ def _settings(message: model_config_pb2.ModelConfig, source: ConfigSource) -> Mo
         denoiser=_denoiser(message),
         vocabulary=vocabulary_of(message),
         trained_sizes=trained_sizes_of(message),
+        prompt_upsampling=prompt_upsampling_of(message),
         backend=_BACKENDS[message.backend],
         fake=fake_pace(message.fake),
     )

@@ -77,6 +77,7 @@ def combine(name: str, settings: ModelSettings, traits: PipelineTraits) -> Model
         vocabulary=settings.vocabulary,
         trained_sizes=settings.trained_sizes,
         fake=settings.fake if settings.backend is BackendKind.FAKE else FakePace(),
+        prompt_upsampling=settings.prompt_upsampling,
     )
 
 

@@ -16,6 +16,7 @@ from darkroom_server.domain.models import (
     DynamicBatching,
     UpdatePolicy,
 )
+from darkroom_server.domain.prompt_upsampling import PromptUpsampling
 from darkroom_server.domain.trained_sizes import TrainedSizes
 from darkroom_server.domain.vocabulary import Vocabulary
 
@@ -129,5 +130,6 @@ class ModelSettings:
     denoiser: Denoiser = field(default_factory=Denoiser)
     vocabulary: Vocabulary = field(default_factory=Vocabulary)
     trained_sizes: TrainedSizes = field(default_factory=TrainedSizes)
+    prompt_upsampling: PromptUpsampling = field(default_factory=PromptUpsampling)
     backend: BackendKind = BackendKind.DIFFUSERS
     fake: FakePace = field(default_factory=FakePace)

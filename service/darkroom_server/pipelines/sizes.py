@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 from darkroom_server.domain.models import Limits
 from darkroom_server.parameters import bounds
 from darkroom_server.pipelines.families import Family
+
+#: Transformers whose number of positions is that of all tokens, not of those along an edge.
+_COUNTS_ALL_POSITIONS = ("AuraFlowTransformer2DModel",)
 
 
 def edge_px_of(denoiser: dict[str, object], vae_factor: int, family: Family) -> int:
@@ -33,6 +38,8 @@ def _latents_px(sample_size: object, vae_factor: int, otherwise_px: int) -> int:
 def most_px_of(denoiser: dict[str, object], multiple_px: int) -> int:
     """The longest edge of which a transformer with a table of positions knows every token."""
     tokens = denoiser.get("pos_embed_max_size")
+    if type(tokens) is int and denoiser.get("_class_name") in _COUNTS_ALL_POSITIONS:
+        tokens = math.isqrt(max(0, tokens))
     if type(tokens) is not int or not 0 < tokens * multiple_px <= bounds.MAX_SIZE_PX:
         return bounds.MAX_SIZE_PX
     return tokens * multiple_px

@@ -144,9 +144,9 @@ def derive_traits(parts: PipelineParts) -> PipelineTraits:
 def _run_whole(traits: PipelineTraits, unhonoured: tuple[Unhonoured, ...]) -> PipelineTraits:
     """The same pipeline by its own code, which does one task only, and edits if the class does."""
     task = _task_of_class(traits.pipeline_class)
-    if task not in traits.tasks:
-        raise UnsupportedPipeline(unhonoured[0].file, unhonoured[0].message)
     own, tasks = traits.defaults.scheduler, traits.tasks & {task, Task.EDIT}
+    if not tasks:
+        raise UnsupportedPipeline(unhonoured[0].file, unhonoured[0].message)
     kept = listed_names(tasks, WITHOUT_STEPS)
     return replace(
         traits,

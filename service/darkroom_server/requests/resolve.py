@@ -64,6 +64,16 @@ class Resolved:
     strength: float
     preserve_unmasked: bool
     notices: tuple[Notice, ...]
+    #: Where it is another than the caller's.
+    rewritten_prompt: str = ""
+
+    def with_prompt(self, prompt: str | None, notices: tuple[Notice, ...]) -> Resolved:
+        """The same with another prompt, if there is one, and what its writing had to say."""
+        notices = self.notices + notices
+        if prompt is None:
+            return dataclasses.replace(self, notices=notices)
+        spec = dataclasses.replace(self.spec, prompt=prompt)
+        return dataclasses.replace(self, spec=spec, notices=notices, rewritten_prompt=prompt)
 
     def with_references(self, images: Sequence[Pixels], notices: tuple[Notice, ...]) -> Resolved:
         """The same with the images to go by."""

@@ -229,16 +229,22 @@ def _application(order: ReplicaOrder, options: ScaleOutOptions) -> Any:
     return deployment.bind(order)
 
 
+def metrics_interval_s(most_replica_count: int) -> float:
+    """How often replicas tell what they have to do: Serve's one controller takes 100 a second."""
+    return max(1.0, most_replica_count / 100)
+
+
 def _size(order: ReplicaOrder, options: ScaleOutOptions) -> dict[str, Any]:
     count = order.replica_count(options)
     if not options.max_replica_count:
         return {"num_replicas": count}
+    interval_s = metrics_interval_s(options.max_replica_count)
     scaling = AutoscalingConfig(
         min_replicas=options.min_replica_count,
         initial_replicas=count,
         max_replicas=options.max_replica_count,
-        metrics_interval_s=1.0,
-        look_back_period_s=3.0,
+        metrics_interval_s=interval_s,
+        look_back_period_s=3 * interval_s,
         upscale_delay_s=2.0,
         downscale_delay_s=options.shrink_delay_s,
         policy=AutoscalingPolicy(

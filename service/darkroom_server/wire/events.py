@@ -143,6 +143,7 @@ def _effective(resolved: Resolved, model: RunningModel) -> image_pb2.EffectivePa
         step_count=spec.step_count,
         guidance_scale=spec.guidance_scale,
         scheduler=spec.scheduler,
+        rewritten_prompt=resolved.rewritten_prompt,
         seeds=spec.seeds,
         strength=spec.strength if spec.fill or spec.source else None,
         preserve_unmasked=spec.fill.preserve_unmasked if spec.fill else None,

@@ -17,6 +17,7 @@ from darkroom_server.image_decoding.picture_processes import Pictures
 from darkroom_server.requests.image_requests import ImageRequest
 from darkroom_server.requests.prepare import prepare
 from darkroom_server.requests.references import check_takes
+from darkroom_server.requests.resolve import Resolved
 from darkroom_server.telemetry.traces import trace_job, trace_stages
 from darkroom_server.wire.calls import current_call, note_request
 from darkroom_server.wire.events import EventWriter, RunningModel
@@ -52,13 +53,7 @@ async def generation_events(
             if not request.validate_only:
                 session.require_room()
             check_takes(request, session.model, lambda: _serving(engine))
-            resolved = await prepare(
-                request,
-                session.model,
-                pictures=pictures,
-                adapters=session.adapters,
-                choose_seed=secrets.randbelow,
-            )
+            resolved = await _resolve(engine, session, request, pictures, deadline_s)
             note_request(call, resolved.spec)
             if request.validate_only:
                 accepted = writer.accepted(session.job_id, resolved, _running(session))
@@ -84,6 +79,31 @@ async def generation_events(
                         trace_stages(call.span, happened, time.time_ns())
                         call.used_device(caller.key.id, happened.account.device_s)
                     yield happened, writer.write(happened, dropped_count=session.dropped_count)
+
+
+async def _resolve(
+    engine: Engine,
+    session: Session,
+    request: ImageRequest,
+    pictures: Pictures,
+    deadline_s: float | None,
+) -> Resolved:
+    """The request with the model's defaults; its prompt as the operator has it rewritten, unless
+    it is only validated.
+    """
+    resolved = await prepare(
+        request,
+        session.model,
+        pictures=pictures,
+        adapters=session.adapters,
+        choose_seed=secrets.randbelow,
+    )
+    if request.validate_only:
+        return resolved
+    rewriting = await engine.prompt_rewriters.rewritten(
+        resolved.spec.prompt, session.model, deadline_s=deadline_s
+    )
+    return resolved.with_prompt(rewriting.prompt, rewriting.notices)
 
 
 def _serving(engine: Engine) -> Iterator[ModelInfo]:

@@ -59,6 +59,8 @@ _FAKE_PARTS = 10
 #: Proving and measuring before a version serves: what is left is done while there is nothing else
 #: to do. The most useful comes first: steps of two, four, … of the default size.
 FIRST_PROOFS_S, FIRST_COSTS_S = 0.7, 0.7
+#: A load is made longer by proofs by no more than this part of it.
+FIRST_PROOFS_SHARE = 0.2
 
 
 #: A model is loaded as its configuration says, so that its kind is not known before it is.
@@ -165,6 +167,7 @@ def _work(pipe: Pipe, spec: WorkerSpec) -> None:
     name = f"{spec.version.model.name}/{spec.version.version}"
     prompts = PromptCache(max_bytes=spec.prompt_cache_bytes)
     telling = _LoadTeller(pipe, spec.version.weight_bytes)
+    started_s = time.monotonic()
     model = attempt(lambda: _load(spec, prompts, telling), is_load=True)
     # Also after a failure, of which it is the better explanation.
     changed = attempt(lambda: require_unchanged(spec.version), is_load=True)
@@ -175,7 +178,7 @@ def _work(pipe: Pipe, spec: WorkerSpec) -> None:
         words = str(model) if known else f"{name} could not be loaded: {own_words(model)}"
         pipe.send(WorkerFailed(words))
         return
-    loop = _loop(model, pipe, spec, prompts)
+    loop = _loop(model, pipe, spec, prompts, load_s=time.monotonic() - started_s)
     # Half a million objects of the libraries and the model, which stay: to look through them once
     # more stops a worker for 0.3 s.
     gc.collect()
@@ -196,7 +199,12 @@ def _made_by(model: AnyStepModel | RequestModel, spec: WorkerSpec) -> str:
 
 
 def _loop(
-    model: AnyStepModel | RequestModel, pipe: Pipe, spec: WorkerSpec, prompts: PromptCache
+    model: AnyStepModel | RequestModel,
+    pipe: Pipe,
+    spec: WorkerSpec,
+    prompts: PromptCache,
+    *,
+    load_s: float,
 ) -> Loop:
     info = spec.version.model
     if isinstance(model, RequestModel):
@@ -214,8 +222,10 @@ def _loop(
             checkpoints=spec.checkpoints,
         )
     prover = _prover(model, spec)
-    # The first proofs find what calibration has to compute by image.
-    prover.spend(FIRST_PROOFS_S)
+    # The first proofs find what calibration has to compute by image. Where some were kept, those
+    # that are left are of steps that pay less, if at all.
+    if not prover.has_kept:
+        prover.spend(min(FIRST_PROOFS_S, FIRST_PROOFS_SHARE * load_s))
     calibration = _calibration(model, spec)
     calibration.spend(FIRST_COSTS_S)
     return step_loop(

@@ -98,6 +98,11 @@ class Prover(Generic[Encoded, OneTrajectory, Inputs, Outputs]):
         """Whether everything asked for has been proved or found different."""
         return not self._subjects
 
+    @property
+    def has_kept(self) -> bool:
+        """Whether steps of what was asked for were tried before, by this worker or another."""
+        return any(self._proofs.tried(subject.name) for subject in self._known.values())
+
     def ask(self, spec: ImageSpec) -> None:
         """Has a request's size proved, unless it is already."""
         if spec.feature_cache is not None:

@@ -22,6 +22,7 @@ from darkroom_server.domain.jobs import (
 )
 from darkroom_server.domain.models import Dtype, ModelInfo, ModelRef, ModelStatus
 from darkroom_server.engine.undelivered import Undelivered
+from darkroom_server.requests.prompt_upsampling import PromptRewriters
 from darkroom_server.telemetry.inference_statistics import InferenceStatistics
 from tests.unit.example_models import SDXL, status
 
@@ -121,6 +122,7 @@ class FakeEngine:
         self.undelivered = Undelivered(max_bytes=1 << 30, max_call_bytes=1 << 29)
         self.statistics = InferenceStatistics()
         self.active: list[object] = []
+        self.prompt_rewriters = PromptRewriters()
         self._listeners: list[Callable[[], None]] = []
 
     @asynccontextmanager

@@ -130,7 +130,9 @@ def qwen_processor() -> Qwen2VLProcessor:
     made.image_processor = Qwen2VLImageProcessorPil()
     made.tokenizer, made.chat_template = tokenizer, _CHAT
     made.image_token, made.video_token = _SEEN[:2]
-    made.image_token_id, made.video_token_id = tokenizer.convert_tokens_to_ids(_SEEN[:2])
+    made.image_token_id, made.video_token_id = tokenizer.convert_tokens_to_ids(list(_SEEN[:2]))
+    made.image_ids, made.video_ids = [made.image_token_id], [made.video_token_id]
+    made.audio_ids = [None]
     return made
 
 

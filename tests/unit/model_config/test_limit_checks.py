@@ -25,7 +25,7 @@ def index_of(class_name: str) -> dict[str, Any]:
         "text_encoder": ["transformers", "CLIPTextModel"],
         "tokenizer": ["transformers", "CLIPTokenizer"],
         family.denoiser: ["diffusers", denoiser_class(class_name)],
-        "vae": ["diffusers", "AutoencoderKL"],
+        "vae": ["diffusers", next(iter(family.honours.vaes))],
     }
 
 

@@ -154,6 +154,21 @@ def test_proofs_are_kept_and_not_made_again(tmp_path: Path) -> None:
     assert second.shared.proved(KEY) == first.shared.proved(KEY)
 
 
+def test_it_is_told_whether_any_of_what_is_asked_for_was_tried_before(tmp_path: Path) -> None:
+    file = ProofFile(tmp_path / "proofs.json", {"torch": "1"})
+    first = prover(Uneven(), file)
+    first.useful_rows = lambda key: 2  # noqa: ARG005
+    first.ask(EXACT)
+    assert not first.has_kept
+    first.finish()
+    first.keep()
+    second = prover(Uneven(), file)
+    assert not second.has_kept, "nothing is asked for yet"
+    second.ask(EXACT)
+    assert second.has_kept
+    assert not second.is_done, "larger steps may be left to prove"
+
+
 @pytest.mark.parametrize(
     "damage",
     [

@@ -83,6 +83,7 @@ def check_adapter(path: Path, size_bytes: int, base: BaseLayers) -> Found:
     pairs = _pairs(entries)
     ranks, targets = set[int](), set[str]()
     unknown: list[str] = []
+    names = _Names(base)
     for layer, (down, up) in pairs.items():
         if len(down.shape) < 2 or len(up.shape) < 2 or up.shape[1] != down.shape[0]:
             raise Misfit(
@@ -90,7 +91,7 @@ def check_adapter(path: Path, size_bytes: int, base: BaseLayers) -> Found:
                 f"{list(down.shape)} and {list(up.shape)}"
             )
         ranks.add(down.shape[0])
-        part, shape = _base_shape(layer, base)
+        part, shape = names.found(layer)
         if part:
             targets.add(part)
         if shape is None:
@@ -129,19 +130,32 @@ def _pairs(
     return {layer: (down, ups[layer]) for layer, down in downs.items()}
 
 
-def _base_shape(layer: str, base: BaseLayers) -> tuple[str, Shape | None]:
-    """The part that a layer is of, as far as its name tells, and the shape of its weight."""
-    if layer.startswith(_PEFT):
-        part = next((one for one in _DENOISERS if one in base), "")
-        return part, base.get(part, {}).get(layer.removeprefix(_PEFT))
-    for prefix, parts in _KOHYA.items():
-        if layer.startswith(prefix):
-            part = next((one for one in parts if one in base), "")
-            name = layer.removeprefix(prefix)
-            underlined = {k.replace(".", "_"): shape for k, shape in base.get(part, {}).items()}
-            return part, underlined.get(name)
-    part, _, name = layer.partition(".")
-    return (part if part in base else ""), base.get(part, {}).get(name)
+class _Names:
+    """A model's layers by the names that adapters have for them."""
+
+    def __init__(self, base: BaseLayers) -> None:
+        self._base = base
+        #: By part, with underscores for dots. Made once an adapter, not once a layer of it.
+        self._underlined: dict[str, dict[str, Shape]] = {}
+
+    def found(self, layer: str) -> tuple[str, Shape | None]:
+        """The part that a layer is of, as far as its name tells, and the shape of its weight."""
+        base = self._base
+        if layer.startswith(_PEFT):
+            part = next((one for one in _DENOISERS if one in base), "")
+            return part, base.get(part, {}).get(layer.removeprefix(_PEFT))
+        for prefix, parts in _KOHYA.items():
+            if layer.startswith(prefix):
+                part = next((one for one in parts if one in base), "")
+                return part, self._of(part).get(layer.removeprefix(prefix))
+        part, _, name = layer.partition(".")
+        return (part if part in base else ""), base.get(part, {}).get(name)
+
+    def _of(self, part: str) -> dict[str, Shape]:
+        if part not in self._underlined:
+            layers = self._base.get(part, {})
+            self._underlined[part] = {k.replace(".", "_"): shape for k, shape in layers.items()}
+        return self._underlined[part]
 
 
 def _is_foreign(layer: str) -> bool:

@@ -7,13 +7,17 @@ import shutil
 import struct
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from darkroom_server.repository.adapters import folders
+from darkroom_server.repository.adapters.layers import Found, check_adapter
 from darkroom_server.repository.repository import ModelRepository
 from darkroom_server.repository.scan import RepositoryScan
+from darkroom_server.wire.adapter_messages import adapter_messages
 
 BASE = Path(__file__).parents[4] / "model_repo" / "tiny-sdxl"
 LAYER = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
@@ -148,6 +152,37 @@ def piped_weights(folder: Path) -> None:
     os.mkfifo(folder / "1" / "ink.safetensors")
 
 
+def cut(folder: Path) -> None:
+    write(folder)
+    file = folder / "1" / "ink.safetensors"
+    file.write_bytes(file.read_bytes()[:-4])
+
+
+def raw(header: str, data_bytes: int) -> Callable[[Path], None]:
+    def spoil(folder: Path) -> None:
+        content = struct.pack("<Q", len(header)) + header.encode() + bytes(data_bytes)
+        (folder / "1" / "ink.safetensors").write_bytes(content)
+
+    return spoil
+
+
+def entry(begin: int, end: int) -> str:
+    return f'{{"dtype":"F32","shape":[{(end - begin) // 4}],"data_offsets":[{begin},{end}]}}'
+
+
+def linked_version(folder: Path) -> None:
+    write(folder)
+    outside = folder.parents[2].parent / "outside-version"
+    shutil.rmtree(outside, ignore_errors=True)
+    (folder / "1").rename(outside)
+    (folder / "1").symlink_to(outside)
+
+
+def linked_config(folder: Path) -> None:
+    write(folder)
+    (folder / "adapter.pbtxt").symlink_to("/etc/hostname")
+
+
 def of(**changes: np.ndarray | None) -> Callable[[Path], None]:
     return lambda folder: write(folder, **changes)
 
@@ -161,6 +196,19 @@ NOT_FINITE[1, 3] = np.inf
     [
         pytest.param(headed, "header's length makes no sense", id="giant-header"),
         pytest.param(pickled, "may hold pickled code", id="pickle"),
+        pytest.param(cut, "truncated", id="truncated"),
+        pytest.param(raw(f'{{"a":{entry(0, 8)},"b":{entry(4, 12)}}}', 12), "overlap", id="overlap"),
+        pytest.param(raw(f'{{"a":{entry(0, 8)},"b":{entry(12, 16)}}}', 16), "gap", id="gap"),
+        pytest.param(
+            raw(f'{{"a":{entry(0, 8)},"a":{entry(0, 8)}}}', 8), "no low-rank pair", id="twice"
+        ),
+        pytest.param(raw("[" * 50_000, 8), "not a JSON object", id="nested"),
+        pytest.param(raw("{}", 0), "holds no tensors", id="empty"),
+        pytest.param(linked_version, "leaves the repository", id="linked-version"),
+        pytest.param(linked_config, "leaves the repository", id="linked-config"),
+        pytest.param(
+            of(**{"unet.../../../etc.lora_A.weight": pair()[0]}), "half of", id="traversing-name"
+        ),
         pytest.param(two, "has 2 safetensors files", id="two-files"),
         pytest.param(linked, "leaves the repository", id="link"),
         pytest.param(piped, "is not a file", id="pipe-for-a-config"),
@@ -208,3 +256,55 @@ def test_an_adapter_that_is_refused_spoils_no_other(folder: Path) -> None:
     (folder.parent / "bad" / "1").mkdir(parents=True)
     pickled(folder.parent / "bad")
     assert [one.name for one in scanned(folder).models[0].adapters] == ["ink"]
+
+
+def test_thousands_are_read_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next look at unchanged files reads none; one that is new is read alone."""
+    count = 1000
+    write(folder)
+    file = folder / "1" / "ink.safetensors"
+    for number in range(count - 1):
+        version = folder.parent / f"a{number}" / "1"
+        version.mkdir(parents=True)
+        shutil.copy(file, version)
+    read: list[Path] = []
+
+    def counted(path: Path, *args: Any) -> Found:
+        read.append(path)
+        return check_adapter(path, *args)
+
+    monkeypatch.setattr(folders, "check_adapter", counted)
+    repository = ModelRepository(folder.parents[2])
+    first = repository.scan()
+    assert (len(first.models[0].adapters), len(read)) == (count, count)
+    read.clear()
+    assert repository.scan().models[0].adapters == first.models[0].adapters
+    assert not read
+    (folder / "2").mkdir()
+    shutil.copy(file, folder / "2")
+    assert len(repository.scan().models[0].adapters) == count + 1
+    assert len(read) == 1
+    listed = sum(len(one.SerializeToString()) for one in adapter_messages(first.models[0].adapters))
+    assert listed <= 256 * count  # far below the 4 MiB that callers take at once
+
+
+def test_names_are_looked_up_in_time_linear_in_layers(folder: Path) -> None:
+    """kohya's names are those of layers with underscores: made once, not once a layer."""
+    copies: list[int] = []
+
+    class Layers(dict[str, tuple[int, ...]]):
+        def items(self) -> Any:
+            copies.append(1)
+            return super().items()
+
+    down, up = pair()
+    names = [f"mid_block.{number}.to_q" for number in range(50)]
+    base = {"unet": Layers(dict.fromkeys(names, (WIDTH, WIDTH)))}
+    tensors = {}
+    for name in names:
+        layer = f"lora_unet_{name.replace('.', '_')}"
+        tensors |= {f"{layer}.lora_down.weight": down, f"{layer}.lora_up.weight": up}
+    file = folder / "1" / "ink.safetensors"
+    save_file(tensors, file)
+    assert check_adapter(file, file.stat().st_size, base).ranks == (4,)
+    assert len(copies) == 1

@@ -25,25 +25,25 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x64\x61rkroom/v1/image.proto\x12\x0b\x64\x61rkroom.v1\x1a\x1egoogle/protobuf/duration.proto\"\x86\x01\n\rOutputOptions\x12)\n\x06\x66ormat\x18\x01 \x01(\x0e\x32\x19.darkroom.v1.OutputFormat\x12\x14\n\x07quality\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x10\n\x08lossless\x18\x03 \x01(\x08\x12\x16\n\x0e\x65mbed_metadata\x18\x04 \x01(\x08\x42\n\n\x08_quality\"W\n\x0ePreviewOptions\x12\x1b\n\x13interval_step_count\x18\x01 \x01(\x05\x12\x18\n\x0bmax_edge_px\x18\x02 \x01(\x05H\x00\x88\x01\x01\x42\x0e\n\x0c_max_edge_px\"4\n\x0c\x46\x65\x61tureCache\x12\x16\n\tthreshold\x18\x01 \x01(\x01H\x00\x88\x01\x01\x42\x0c\n\n_threshold\"0\n\x0bImageSource\x12\x11\n\x07\x63ontent\x18\x01 \x01(\x0cH\x00\x42\x08\n\x06sourceJ\x04\x08\x02\x10\x03\"\x87\x03\n\x13\x45\x66\x66\x65\x63tiveParameters\x12\r\n\x05model\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\x03\x12\x14\n\x0cmodel_digest\x18\x0b \x01(\t\x12\x10\n\x08width_px\x18\x03 \x01(\x05\x12\x11\n\theight_px\x18\x04 \x01(\x05\x12\x12\n\nstep_count\x18\x05 \x01(\x05\x12\x16\n\x0eguidance_scale\x18\x06 \x01(\x01\x12\x11\n\tscheduler\x18\x07 \x01(\t\x12\r\n\x05seeds\x18\x08 \x03(\x03\x12\x15\n\x08strength\x18\t \x01(\x01H\x00\x88\x01\x01\x12\x1e\n\x11preserve_unmasked\x18\r \x01(\x08H\x01\x88\x01\x01\x12*\n\x06output\x18\n \x01(\x0b\x32\x1a.darkroom.v1.OutputOptions\x12\x13\n\x0b\x66ingerprint\x18\x0c \x01(\t\x12&\n\x08\x61\x64\x61pters\x18\x0e \x03(\x0b\x32\x14.darkroom.v1.AdapterB\x0b\n\t_strengthB\x14\n\x12_preserve_unmasked\"H\n\x07\x41\x64\x61pter\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x13\n\x06weight\x18\x03 \x01(\x01H\x00\x88\x01\x01\x42\t\n\x07_weight\"\xf4\x02\n\x07Timings\x12\x31\n\x0equeue_duration\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x30\n\rload_duration\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x32\n\x0f\x65ncode_duration\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x33\n\x10\x64\x65noise_duration\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x32\n\x0f\x64\x65\x63ode_duration\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x34\n\x11\x63ompress_duration\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x31\n\x0etotal_duration\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\"U\n\tBatchInfo\x12\x19\n\x11\x62\x61tch_image_count\x18\x01 \x01(\x05\x12\x1b\n\x13request_image_count\x18\x02 \x01(\x05\x12\x10\n\x08\x62\x61tch_id\x18\x03 \x01(\t\"L\n\x07Warning\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\r\n\x05\x66ield\x18\x03 \x01(\t\x12\r\n\x05words\x18\x04 \x03(\t*t\n\x0cOutputFormat\x12\x1d\n\x19OUTPUT_FORMAT_UNSPECIFIED\x10\x00\x12\x15\n\x11OUTPUT_FORMAT_PNG\x10\x01\x12\x16\n\x12OUTPUT_FORMAT_JPEG\x10\x02\x12\x16\n\x12OUTPUT_FORMAT_WEBP\x10\x03*\x9c\x01\n\x1aUnsupportedParameterPolicy\x12,\n(UNSUPPORTED_PARAMETER_POLICY_UNSPECIFIED\x10\x00\x12\'\n#UNSUPPORTED_PARAMETER_POLICY_REJECT\x10\x01\x12\'\n#UNSUPPORTED_PARAMETER_POLICY_IGNORE\x10\x02*q\n\x0f\x44imensionPolicy\x12 \n\x1c\x44IMENSION_POLICY_UNSPECIFIED\x10\x00\x12\x1f\n\x1b\x44IMENSION_POLICY_ROUND_DOWN\x10\x01\x12\x1b\n\x17\x44IMENSION_POLICY_REJECT\x10\x02*\x99\x01\n\x0cMaskPolarity\x12\x1d\n\x19MASK_POLARITY_UNSPECIFIED\x10\x00\x12 \n\x1cMASK_POLARITY_WHITE_REPAINTS\x10\x01\x12 \n\x1cMASK_POLARITY_BLACK_REPAINTS\x10\x02\x12&\n\"MASK_POLARITY_TRANSPARENT_REPAINTS\x10\x03*^\n\x08Priority\x12\x18\n\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x10\n\x0cPRIORITY_LOW\x10\x01\x12\x13\n\x0fPRIORITY_NORMAL\x10\x02\x12\x11\n\rPRIORITY_HIGH\x10\x03*l\n\x0fReproducibility\x12\x1f\n\x1bREPRODUCIBILITY_UNSPECIFIED\x10\x00\x12\x1d\n\x19REPRODUCIBILITY_TOLERANCE\x10\x01\x12\x19\n\x15REPRODUCIBILITY_EXACT\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x64\x61rkroom/v1/image.proto\x12\x0b\x64\x61rkroom.v1\x1a\x1egoogle/protobuf/duration.proto\"\x86\x01\n\rOutputOptions\x12)\n\x06\x66ormat\x18\x01 \x01(\x0e\x32\x19.darkroom.v1.OutputFormat\x12\x14\n\x07quality\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x10\n\x08lossless\x18\x03 \x01(\x08\x12\x16\n\x0e\x65mbed_metadata\x18\x04 \x01(\x08\x42\n\n\x08_quality\"W\n\x0ePreviewOptions\x12\x1b\n\x13interval_step_count\x18\x01 \x01(\x05\x12\x18\n\x0bmax_edge_px\x18\x02 \x01(\x05H\x00\x88\x01\x01\x42\x0e\n\x0c_max_edge_px\"4\n\x0c\x46\x65\x61tureCache\x12\x16\n\tthreshold\x18\x01 \x01(\x01H\x00\x88\x01\x01\x42\x0c\n\n_threshold\"0\n\x0bImageSource\x12\x11\n\x07\x63ontent\x18\x01 \x01(\x0cH\x00\x42\x08\n\x06sourceJ\x04\x08\x02\x10\x03\"\xa1\x03\n\x13\x45\x66\x66\x65\x63tiveParameters\x12\r\n\x05model\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\x03\x12\x14\n\x0cmodel_digest\x18\x0b \x01(\t\x12\x10\n\x08width_px\x18\x03 \x01(\x05\x12\x11\n\theight_px\x18\x04 \x01(\x05\x12\x12\n\nstep_count\x18\x05 \x01(\x05\x12\x16\n\x0eguidance_scale\x18\x06 \x01(\x01\x12\x11\n\tscheduler\x18\x07 \x01(\t\x12\r\n\x05seeds\x18\x08 \x03(\x03\x12\x15\n\x08strength\x18\t \x01(\x01H\x00\x88\x01\x01\x12\x1e\n\x11preserve_unmasked\x18\r \x01(\x08H\x01\x88\x01\x01\x12*\n\x06output\x18\n \x01(\x0b\x32\x1a.darkroom.v1.OutputOptions\x12\x13\n\x0b\x66ingerprint\x18\x0c \x01(\t\x12&\n\x08\x61\x64\x61pters\x18\x0e \x03(\x0b\x32\x14.darkroom.v1.Adapter\x12\x18\n\x10rewritten_prompt\x18\x14 \x01(\tB\x0b\n\t_strengthB\x14\n\x12_preserve_unmasked\"H\n\x07\x41\x64\x61pter\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x13\n\x06weight\x18\x03 \x01(\x01H\x00\x88\x01\x01\x42\t\n\x07_weight\"\xf4\x02\n\x07Timings\x12\x31\n\x0equeue_duration\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x30\n\rload_duration\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x32\n\x0f\x65ncode_duration\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x33\n\x10\x64\x65noise_duration\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x32\n\x0f\x64\x65\x63ode_duration\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x34\n\x11\x63ompress_duration\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x31\n\x0etotal_duration\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\"U\n\tBatchInfo\x12\x19\n\x11\x62\x61tch_image_count\x18\x01 \x01(\x05\x12\x1b\n\x13request_image_count\x18\x02 \x01(\x05\x12\x10\n\x08\x62\x61tch_id\x18\x03 \x01(\t\"L\n\x07Warning\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\r\n\x05\x66ield\x18\x03 \x01(\t\x12\r\n\x05words\x18\x04 \x03(\t*t\n\x0cOutputFormat\x12\x1d\n\x19OUTPUT_FORMAT_UNSPECIFIED\x10\x00\x12\x15\n\x11OUTPUT_FORMAT_PNG\x10\x01\x12\x16\n\x12OUTPUT_FORMAT_JPEG\x10\x02\x12\x16\n\x12OUTPUT_FORMAT_WEBP\x10\x03*\x9c\x01\n\x1aUnsupportedParameterPolicy\x12,\n(UNSUPPORTED_PARAMETER_POLICY_UNSPECIFIED\x10\x00\x12\'\n#UNSUPPORTED_PARAMETER_POLICY_REJECT\x10\x01\x12\'\n#UNSUPPORTED_PARAMETER_POLICY_IGNORE\x10\x02*q\n\x0f\x44imensionPolicy\x12 \n\x1c\x44IMENSION_POLICY_UNSPECIFIED\x10\x00\x12\x1f\n\x1b\x44IMENSION_POLICY_ROUND_DOWN\x10\x01\x12\x1b\n\x17\x44IMENSION_POLICY_REJECT\x10\x02*\x99\x01\n\x0cMaskPolarity\x12\x1d\n\x19MASK_POLARITY_UNSPECIFIED\x10\x00\x12 \n\x1cMASK_POLARITY_WHITE_REPAINTS\x10\x01\x12 \n\x1cMASK_POLARITY_BLACK_REPAINTS\x10\x02\x12&\n\"MASK_POLARITY_TRANSPARENT_REPAINTS\x10\x03*^\n\x08Priority\x12\x18\n\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x10\n\x0cPRIORITY_LOW\x10\x01\x12\x13\n\x0fPRIORITY_NORMAL\x10\x02\x12\x11\n\rPRIORITY_HIGH\x10\x03*l\n\x0fReproducibility\x12\x1f\n\x1bREPRODUCIBILITY_UNSPECIFIED\x10\x00\x12\x1d\n\x19REPRODUCIBILITY_TOLERANCE\x10\x01\x12\x19\n\x15REPRODUCIBILITY_EXACT\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'darkroom.v1.image_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_OUTPUTFORMAT']._serialized_start=1410
-  _globals['_OUTPUTFORMAT']._serialized_end=1526
-  _globals['_UNSUPPORTEDPARAMETERPOLICY']._serialized_start=1529
-  _globals['_UNSUPPORTEDPARAMETERPOLICY']._serialized_end=1685
-  _globals['_DIMENSIONPOLICY']._serialized_start=1687
-  _globals['_DIMENSIONPOLICY']._serialized_end=1800
-  _globals['_MASKPOLARITY']._serialized_start=1803
-  _globals['_MASKPOLARITY']._serialized_end=1956
-  _globals['_PRIORITY']._serialized_start=1958
-  _globals['_PRIORITY']._serialized_end=2052
-  _globals['_REPRODUCIBILITY']._serialized_start=2054
-  _globals['_REPRODUCIBILITY']._serialized_end=2162
+  _globals['_OUTPUTFORMAT']._serialized_start=1436
+  _globals['_OUTPUTFORMAT']._serialized_end=1552
+  _globals['_UNSUPPORTEDPARAMETERPOLICY']._serialized_start=1555
+  _globals['_UNSUPPORTEDPARAMETERPOLICY']._serialized_end=1711
+  _globals['_DIMENSIONPOLICY']._serialized_start=1713
+  _globals['_DIMENSIONPOLICY']._serialized_end=1826
+  _globals['_MASKPOLARITY']._serialized_start=1829
+  _globals['_MASKPOLARITY']._serialized_end=1982
+  _globals['_PRIORITY']._serialized_start=1984
+  _globals['_PRIORITY']._serialized_end=2078
+  _globals['_REPRODUCIBILITY']._serialized_start=2080
+  _globals['_REPRODUCIBILITY']._serialized_end=2188
   _globals['_OUTPUTOPTIONS']._serialized_start=73
   _globals['_OUTPUTOPTIONS']._serialized_end=207
   _globals['_PREVIEWOPTIONS']._serialized_start=209
@@ -53,13 +53,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_IMAGESOURCE']._serialized_start=352
   _globals['_IMAGESOURCE']._serialized_end=400
   _globals['_EFFECTIVEPARAMETERS']._serialized_start=403
-  _globals['_EFFECTIVEPARAMETERS']._serialized_end=794
-  _globals['_ADAPTER']._serialized_start=796
-  _globals['_ADAPTER']._serialized_end=868
-  _globals['_TIMINGS']._serialized_start=871
-  _globals['_TIMINGS']._serialized_end=1243
-  _globals['_BATCHINFO']._serialized_start=1245
-  _globals['_BATCHINFO']._serialized_end=1330
-  _globals['_WARNING']._serialized_start=1332
-  _globals['_WARNING']._serialized_end=1408
+  _globals['_EFFECTIVEPARAMETERS']._serialized_end=820
+  _globals['_ADAPTER']._serialized_start=822
+  _globals['_ADAPTER']._serialized_end=894
+  _globals['_TIMINGS']._serialized_start=897
+  _globals['_TIMINGS']._serialized_end=1269
+  _globals['_BATCHINFO']._serialized_start=1271
+  _globals['_BATCHINFO']._serialized_end=1356
+  _globals['_WARNING']._serialized_start=1358
+  _globals['_WARNING']._serialized_end=1434
 # @@protoc_insertion_point(module_scope)

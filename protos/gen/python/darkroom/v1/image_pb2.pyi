@@ -334,6 +334,7 @@ class EffectiveParameters(_message.Message):
     OUTPUT_FIELD_NUMBER: _builtins.int
     FINGERPRINT_FIELD_NUMBER: _builtins.int
     ADAPTERS_FIELD_NUMBER: _builtins.int
+    REWRITTEN_PROMPT_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Resource name of the model."""
     model_version: _builtins.int
@@ -357,6 +358,10 @@ class EffectiveParameters(_message.Message):
     fingerprint: _builtins.str
     """What the pixels depend on besides the fields above, for comparing two
     servers: dtype, denoiser, exactness level, versions of libraries, device.
+    """
+    rewritten_prompt: _builtins.str
+    """The prompt that was drawn, where the model's config had the request's own
+    rewritten. Unset: the request's own.
     """
     @_builtins.property
     def seeds(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
@@ -387,10 +392,11 @@ class EffectiveParameters(_message.Message):
         output: Global___OutputOptions | None = ...,
         fingerprint: _builtins.str = ...,
         adapters: _abc.Iterable[Global___Adapter] | None = ...,
+        rewritten_prompt: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_preserve_unmasked", b"_preserve_unmasked", "_strength", b"_strength", "output", b"output", "preserve_unmasked", b"preserve_unmasked", "strength", b"strength"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_preserve_unmasked", b"_preserve_unmasked", "_strength", b"_strength", "adapters", b"adapters", "fingerprint", b"fingerprint", "guidance_scale", b"guidance_scale", "height_px", b"height_px", "model", b"model", "model_digest", b"model_digest", "model_version", b"model_version", "output", b"output", "preserve_unmasked", b"preserve_unmasked", "scheduler", b"scheduler", "seeds", b"seeds", "step_count", b"step_count", "strength", b"strength", "width_px", b"width_px"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_preserve_unmasked", b"_preserve_unmasked", "_strength", b"_strength", "adapters", b"adapters", "fingerprint", b"fingerprint", "guidance_scale", b"guidance_scale", "height_px", b"height_px", "model", b"model", "model_digest", b"model_digest", "model_version", b"model_version", "output", b"output", "preserve_unmasked", b"preserve_unmasked", "rewritten_prompt", b"rewritten_prompt", "scheduler", b"scheduler", "seeds", b"seeds", "step_count", b"step_count", "strength", b"strength", "width_px", b"width_px"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__preserve_unmasked: _TypeAlias = _typing.Literal["preserve_unmasked"]  # noqa: Y015
     _WhichOneofArgType__preserve_unmasked: _TypeAlias = _typing.Literal["_preserve_unmasked", b"_preserve_unmasked"]  # noqa: Y015

@@ -287,6 +287,43 @@ class ModelConfig(_message.Message):
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     @_typing.final
+    class PromptUpsampling(_message.Message):
+        """What rewrites prompts: a command or a URL, not both."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        COMMAND_FIELD_NUMBER: _builtins.int
+        URL_FIELD_NUMBER: _builtins.int
+        TIMEOUT_S_FIELD_NUMBER: _builtins.int
+        url: _builtins.str
+        """An HTTP endpoint: is posted {"prompt": …, "model": …} and answers with
+        {"prompt": …}.
+        """
+        timeout_s: _builtins.float
+        """How long an answer is waited for, at most 120 s. Unset: 10 s. What takes
+        longer, or fails, leaves the prompt as written, with a warning.
+        """
+        @_builtins.property
+        def command(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+            """A program and its arguments, run once for each request: it reads the
+            prompt and prints another one, both UTF-8. DARKROOM_MODEL is the model's
+            name.
+            """
+
+        def __init__(
+            self,
+            *,
+            command: _abc.Iterable[_builtins.str] | None = ...,
+            url: _builtins.str = ...,
+            timeout_s: _builtins.float = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "timeout_s", b"timeout_s", "url", b"url"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
     class TrainedSizes(_message.Message):
         """Sizes that a model was trained at."""
 
@@ -460,6 +497,7 @@ class ModelConfig(_message.Message):
     VOCABULARY_FIELD_NUMBER: _builtins.int
     TRAINED_SIZES_FIELD_NUMBER: _builtins.int
     ADAPTER_MEMORY_FIELD_NUMBER: _builtins.int
+    PROMPT_UPSAMPLING_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Must equal the folder's name when set."""
     display_name: _builtins.str
@@ -589,6 +627,12 @@ class ModelConfig(_message.Message):
     def adapter_memory(self) -> Global___AdapterMemory:
         """What workers keep of adapters."""
 
+    @_builtins.property
+    def prompt_upsampling(self) -> Global___ModelConfig.PromptUpsampling:
+        """A program of the operator that rewrites prompts before the model draws
+        them. Unset: they are drawn as written.
+        """
+
     def __init__(
         self,
         *,
@@ -625,10 +669,11 @@ class ModelConfig(_message.Message):
         vocabulary: _model_service_pb2.Vocabulary | None = ...,
         trained_sizes: Global___ModelConfig.TrainedSizes | None = ...,
         adapter_memory: Global___AdapterMemory | None = ...,
+        prompt_upsampling: Global___ModelConfig.PromptUpsampling | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["adapter_memory", b"adapter_memory", "defaults", b"defaults", "denoiser_options", b"denoiser_options", "dynamic_batching", b"dynamic_batching", "fake", b"fake", "hub", b"hub", "limits", b"limits", "quantization", b"quantization", "trained_sizes", b"trained_sizes", "version_policy", b"version_policy", "vocabulary", b"vocabulary"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["adapter_memory", b"adapter_memory", "defaults", b"defaults", "denoiser_options", b"denoiser_options", "dynamic_batching", b"dynamic_batching", "fake", b"fake", "hub", b"hub", "limits", b"limits", "prompt_upsampling", b"prompt_upsampling", "quantization", b"quantization", "trained_sizes", b"trained_sizes", "version_policy", b"version_policy", "vocabulary", b"vocabulary"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_memory", b"adapter_memory", "aliases", b"aliases", "backend", b"backend", "defaults", b"defaults", "denoiser", b"denoiser", "denoiser_options", b"denoiser_options", "display_name", b"display_name", "dtype", b"dtype", "dynamic_batching", b"dynamic_batching", "fake", b"fake", "hub", b"hub", "instance_group", b"instance_group", "license", b"license", "limits", b"limits", "max_batch_size", b"max_batch_size", "max_queue_size", b"max_queue_size", "memory_format", b"memory_format", "model_warmup", b"model_warmup", "name", b"name", "offload", b"offload", "parameters", b"parameters", "quantization", b"quantization", "reproducibility", b"reproducibility", "schedulers", b"schedulers", "storage_dtype", b"storage_dtype", "tasks", b"tasks", "traffic_percent", b"traffic_percent", "trained_sizes", b"trained_sizes", "update_policy", b"update_policy", "vae_tiling_above_px", b"vae_tiling_above_px", "version_labels", b"version_labels", "version_policy", b"version_policy", "vocabulary", b"vocabulary"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_memory", b"adapter_memory", "aliases", b"aliases", "backend", b"backend", "defaults", b"defaults", "denoiser", b"denoiser", "denoiser_options", b"denoiser_options", "display_name", b"display_name", "dtype", b"dtype", "dynamic_batching", b"dynamic_batching", "fake", b"fake", "hub", b"hub", "instance_group", b"instance_group", "license", b"license", "limits", b"limits", "max_batch_size", b"max_batch_size", "max_queue_size", b"max_queue_size", "memory_format", b"memory_format", "model_warmup", b"model_warmup", "name", b"name", "offload", b"offload", "parameters", b"parameters", "prompt_upsampling", b"prompt_upsampling", "quantization", b"quantization", "reproducibility", b"reproducibility", "schedulers", b"schedulers", "storage_dtype", b"storage_dtype", "tasks", b"tasks", "traffic_percent", b"traffic_percent", "trained_sizes", b"trained_sizes", "update_policy", b"update_policy", "vae_tiling_above_px", b"vae_tiling_above_px", "version_labels", b"version_labels", "version_policy", b"version_policy", "vocabulary", b"vocabulary"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

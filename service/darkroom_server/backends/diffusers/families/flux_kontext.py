@@ -38,7 +38,8 @@ class FluxKontextStepModel(FluxStepModel):
     def _seen_size(self, image: Pixels) -> tuple[int, int]:
         """Width and height of a reference image: the first nearest shape, in whole tokens."""
         multiple_px = self._pipeline.vae_scale_factor * 2
-        ratio = image.width_px / image.height_px
+        # Its shape once it is cut to whole tokens.
+        ratio = (image.width_px // multiple_px) / (image.height_px // multiple_px)
         _, width, height = min((abs(ratio - w / h), w, h) for w, h in PREFERRED_KONTEXT_RESOLUTIONS)
         return width // multiple_px * multiple_px, height // multiple_px * multiple_px
 
