@@ -62,8 +62,8 @@ def prepare_fork_server(*, preload_torch: bool) -> None:
 class WorkerProcess:
     """One worker process; `on_report` and `on_exit` are called on the event loop.
 
-    `on_exit` is told whether somebody else has killed it: a caller, or the system for want of
-    memory, and neither this server nor what the worker did.
+    `on_exit` gets whether somebody else has killed it: a user, or the system for lack of memory,
+    but neither this server nor a fault of the worker.
     """
 
     def __init__(

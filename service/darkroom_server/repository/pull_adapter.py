@@ -37,10 +37,10 @@ class AdapterOrder:
 
 
 def pull_adapter(root: Path, order: AdapterOrder, *, say: Callable[[str], None]) -> Pulled:
-    """Fetches what is ordered into the model's folder. Blocking.
+    """Downloads an adapter into the model's folder. Blocking.
 
-    `say` is told what happens, a line at a time. Raises HubError, which also tells what does not
-    fit the model; OSError when the disk is full or not writable. Nothing is there then that was not
+    `say` is called with each line of progress. Raises HubError, also for what does not fit the
+    model; OSError when the disk is full or not writable. Nothing is there then that was not
     there before.
     """
     base = _newest(root / order.model, order.model)

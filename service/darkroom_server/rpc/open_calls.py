@@ -52,10 +52,10 @@ class OpenCalls:
             self._counts[quiet] -= 1
 
     async def settled(self) -> None:
-        """Returns when none is open and no more come, or what is open stands still.
+        """Returns when no call is open and none arrives, or open calls make no progress.
 
-        gRPC cancels what has come over a connection and was not looked at when the port closes:
-        without a reason, as if the caller had left. So those are let come, and be told one.
+        gRPC cancels calls that have arrived and were not started when the port closes: without a
+        reason, as if the caller had left. So they are started, and end with a reason.
         """
         began_s, seen, still_count = time.monotonic(), (-1, -1), 0
         while still_count < _STILL_COUNT:

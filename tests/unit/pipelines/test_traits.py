@@ -390,16 +390,11 @@ def test_named_parameters_leave_those_and_the_inputs_a_task_needs() -> None:
 
 
 def test_the_fake_backend_takes_every_field_and_is_small() -> None:
-    info = combine(
-        "m", ModelSettings(backend=BackendKind.FAKE, fake=FakePace(step_s=0.5)), fake_traits()
-    )
+    settings = ModelSettings(backend=BackendKind.FAKE, fake=FakePace(step_s=0.5))
+    info = combine("m", settings, fake_traits())
     assert info.tasks == set(Task)
     assert set(info.parameters) == set(REQUEST_FIELDS)
-    assert (info.defaults.width_px, info.defaults.height_px, info.defaults.step_count) == (
-        64,
-        64,
-        4,
-    )
+    defaults = info.defaults
+    assert (defaults.width_px, defaults.height_px, defaults.step_count) == (64, 64, 4)
     assert info.limits.size_multiple_px == 8
-    assert info.schedulers == ("FakeScheduler",)
-    assert info.fake.step_s == 0.5
+    assert (info.schedulers, info.fake.step_s) == (("FakeScheduler",), 0.5)

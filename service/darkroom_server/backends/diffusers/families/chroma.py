@@ -37,7 +37,7 @@ class ChromaStepModel(TwoCallStepModel[None]):
         return 2 * (spec.height_px // packed_px), 2 * (spec.width_px // packed_px)
 
     def text(self, text: str, *, is_negative: bool) -> Text:
-        """T5's states [1, tokens, width], and which of them are looked at [1, tokens]."""
+        """T5's states [1, tokens, width], and the attention mask [1, tokens]."""
         del is_negative
 
         def make() -> tuple[torch.Tensor, ...]:

@@ -164,7 +164,7 @@ class QwenImageEditStepModel(ReferringStepModel):
         return template.format(text)
 
     def pixels(self, image: Pixels) -> torch.Tensor:
-        """Scaled before it is looked at."""
+        """Scaled before it is encoded."""
         width, height = self.encoded_size(image)
         pixels: torch.Tensor = self._pipeline.image_processor.preprocess(
             self._told_picture(image), height, width
