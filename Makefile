@@ -117,8 +117,8 @@ compat-clients: setup ## install those clients, in environments of their own
 	@PIP_DISABLE_PIP_VERSION_CHECK=1 .venv-protobuf7/bin/python -m pip install -qq \
 	  protobuf==7.36.2 grpcio==1.85.1 protos/gen/python
 	.venv-protobuf7/bin/python -W error tests/contract/use_generated_code.py
-	@for client in together==3.1.1 replicate==1.0.7 fal_client==1.0.3 huggingface_hub==0.25.2 huggingface_hub==2.4.0 schemathesis==4.32.5; do \
-	  home=.compat/$$(echo $$client | sed 's/^\(together\|replicate\|fal_client\|schemathesis\)==.*/\1/; s/==/-/'); \
+	@for client in together==3.1.1 replicate==1.0.7 fal_client==1.0.3 huggingface_hub==0.25.2 huggingface_hub==2.4.0 schemathesis==4.32.5 litellm==1.92.2; do \
+	  home=.compat/$$(echo $$client | sed 's/^\(together\|replicate\|fal_client\|schemathesis\|litellm\)==.*/\1/; s/==/-/'); \
 	  test -x $$home/bin/python || $(BIN)/python -m venv $$home; \
 	  PIP_DISABLE_PIP_VERSION_CHECK=1 $$home/bin/python -m pip install -qq $$client pillow || exit 1; \
 	done
@@ -130,7 +130,7 @@ compat-clients: setup ## install those clients, in environments of their own
 	@if command -v npm >/dev/null && node -e 'process.exit(process.versions.node.split(".")[0] < 20 ? 1 : 0)'; \
 	then npm install --prefix .compat/node --no-fund --no-audit \
 	  --silent openai@6.49.0 @huggingface/inference@4.13.30 @fal-ai/client@1.10.1 \
-	  ai@6.0.326 @ai-sdk/fal@2.0.59 @bufbuild/protobuf@2.17.0 \
+	  ai@6.0.326 @ai-sdk/fal@2.0.59 @ai-sdk/openai@3.0.141 @bufbuild/protobuf@2.17.0 \
 	  @connectrpc/connect@2.1.2 @connectrpc/connect-node@2.1.2 @connectrpc/connect-web@2.1.2; \
 	else echo "no npm with Node 20 or newer: Node's clients are left out"; fi
 

@@ -89,14 +89,14 @@ def test_huggingface_hub(service: Service, version: str) -> None:
     call([python, CALLERS / "hugging_face_images.py", service.url, SDXL, FILL])
 
 
-def node(script: Path, folder: Path, *arguments: str) -> None:
-    """Runs the script in the folder, which gets the packages."""
+def node(script: Path, folder: Path, *arguments: str) -> str:
+    """What the script prints in the folder, which gets the packages."""
     packages = INSTALLED / "node" / "node_modules"
     if not packages.exists():
         pytest.skip("`make compat` installs these clients where there is node")
     # node looks for packages beside the script alone.
     (folder / "node_modules").symlink_to(packages)
-    call(["node", script, *arguments], cwd=folder)
+    return call(["node", script, *arguments], cwd=folder)
 
 
 def test_openai_and_hugging_face_for_node(service: Service, tmp_path: Path) -> None:

@@ -69,12 +69,11 @@ class ReferenceRule:
 
     def objection(self, size: Size) -> str | None:
         """Why an image of a size is not taken."""
-        for one in (size, self.shown(size)):
-            shorter, longer = sorted((one.width_px, one.height_px))
-            if shorter < self.min_edge_px:
-                return f"{one} is too small; each edge has at least {self.min_edge_px} pixels"
-            if longer > shorter * self.max_ratio:
-                return f"{one} is too long; at most {self.max_ratio:g} times its other edge"
+        shorter, longer = sorted((size.width_px, size.height_px))
+        if shorter < self.min_edge_px:
+            return f"{size} is too small; each edge has at least {self.min_edge_px} pixels"
+        if longer > shorter * self.max_ratio:
+            return f"{size} is too long; at most {self.max_ratio:g} times its other edge"
         return None
 
 

@@ -14,11 +14,12 @@ from darkroom_server.domain.errors import DarkroomError
 from darkroom_server.domain.jobs import JobCompleted, JobEvent, Priority
 from darkroom_server.domain.keys import Permission, cost_pixel_steps
 from darkroom_server.domain.models import ModelInfo, ModelRef
-from darkroom_server.engine.engine import Engine
+from darkroom_server.engine.engine import Engine, Session
 from darkroom_server.image_decoding.picture_processes import Pictures
 from darkroom_server.requests.image_requests import ImageRequest
 from darkroom_server.requests.prepare import prepare
 from darkroom_server.requests.references import check_takes
+from darkroom_server.requests.resolve import Resolved
 from darkroom_server.telemetry.traces import trace_job, trace_stages
 from darkroom_server.wire.calls import current_call, note_request
 from darkroom_server.wire.events import EventWriter, RunningModel
@@ -63,6 +64,29 @@ def _serving(engine: Engine) -> Iterator[ModelInfo]:
     return (one.model for one in engine.list_models() if one.default_version is not None)
 
 
+async def _resolved(
+    engine: Engine,
+    pictures: Pictures,
+    session: Session,
+    request: ImageRequest,
+    deadline_s: float | None,
+) -> Resolved:
+    """What will run, its prompt rewritten where the model's config says so and it will run."""
+    resolved = await prepare(
+        request,
+        session.model,
+        pictures=pictures,
+        adapters=session.adapters,
+        choose_seed=secrets.randbelow,
+    )
+    if request.validate_only:
+        return resolved
+    rewriting = await engine.prompt_rewriters.rewritten(
+        resolved.spec.prompt, session.model, deadline_s=deadline_s
+    )
+    return resolved.with_prompt(rewriting.prompt, rewriting.notices)
+
+
 async def _events(
     engine: Engine,
     pictures: Pictures,
@@ -84,18 +108,7 @@ async def _events(
         if not request.validate_only:
             session.require_room()
         check_takes(request, session.model, lambda: _serving(engine))
-        resolved = await prepare(
-            request,
-            session.model,
-            pictures=pictures,
-            adapters=session.adapters,
-            choose_seed=secrets.randbelow,
-        )
-        if not request.validate_only:
-            rewriting = await engine.prompt_rewriters.rewritten(
-                resolved.spec.prompt, session.model, deadline_s=deadline_s
-            )
-            resolved = resolved.with_prompt(rewriting.prompt, rewriting.notices)
+        resolved = await _resolved(engine, pictures, session, request, deadline_s)
         note_request(call, resolved.spec)
         model = RunningModel(
             name=session.model.name,

@@ -18,6 +18,7 @@ SDXL = "stabilityai/stable-diffusion-xl-base-1.0"
 SCHNELL = "black-forest-labs/FLUX.1-schnell"
 FILL = "black-forest-labs/FLUX.1-Fill-dev"
 DEV = "black-forest-labs/FLUX.1-dev"
+KLEIN = "black-forest-labs/FLUX.2-klein-4B"
 HIDREAM = "HiDream-ai/HiDream-I1-Full"
 
 _NO_NEGATIVE = " ".join(
@@ -31,6 +32,7 @@ MODELS = {
     "sdxl": f'aliases: "{SDXL}" tasks: [TASK_TEXT_TO_IMAGE, TASK_IMAGE_TO_IMAGE, TASK_FILL]',
     "schnell": f'aliases: "{SCHNELL}" tasks: TASK_TEXT_TO_IMAGE {_NO_NEGATIVE}',
     "fill": f'aliases: "{FILL}" tasks: TASK_FILL {_NO_NEGATIVE}',
+    "klein": f'aliases: "{KLEIN}" tasks: [TASK_TEXT_TO_IMAGE, TASK_EDIT]',
     "slow": 'aliases: "any/slow" fake { step_s: 0.05 }',
     "hidream": f'aliases: "{HIDREAM}" aliases: "fal-ai/hidream-i1-full" tasks: TASK_TEXT_TO_IMAGE',
     "dev": f'aliases: "{DEV}" aliases: "black-forest-labs/flux-dev" tasks: TASK_TEXT_TO_IMAGE',

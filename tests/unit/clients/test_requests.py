@@ -142,3 +142,16 @@ def test_generate_can_begin_with_an_image(tmp_path: Path) -> None:
 def test_without_a_mask_none_is_sent() -> None:
     request = fill_request(b"i", None, "a star", mask_polarity="transparent")
     assert not request.HasField("mask")
+
+
+def test_images_to_go_by_are_read_in_their_order(tmp_path: Path) -> None:
+    file = tmp_path / "in.png"
+    file.write_bytes(b"file")
+    request = generate_request("a cat", reference_images=[file, b"bytes", io.BytesIO(b"open")])
+    assert [one.content for one in request.reference_images] == [b"file", b"bytes", b"open"]
+
+
+@pytest.mark.parametrize("one", [b"bytes", "in.png", Path("in.png")])
+def test_one_image_is_no_list_of_images(one: Any) -> None:
+    with pytest.raises(TypeError, match="a list of images"):
+        generate_request("a cat", reference_images=one)

@@ -44,6 +44,33 @@ def test_unset_stays_unset() -> None:
     assert request == ImageRequest(task=Task.TEXT_TO_IMAGE, prompt="a cat")
 
 
+def test_reference_images_make_an_edit_of_it() -> None:
+    given = [image_pb2.ImageSource(content=content) for content in (b"a", b"b")]
+    _, request = parse_generate(GenerateRequest(prompt="a cat", reference_images=given))
+    assert (request.task, request.reference_images) == (Task.EDIT, (b"a", b"b"))
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        pytest.param({"image": {"content": b"i"}}, "reference_images", id="with-an-image"),
+        pytest.param({"strength": 0.5}, "strength", id="with-a-strength"),
+    ],
+)
+def test_reference_images_stand_by_themselves(fields: dict[str, object], named: str) -> None:
+    given = [image_pb2.ImageSource(content=b"a")]
+    with pytest.raises(InvalidParameter) as caught:
+        parse_generate(GenerateRequest(prompt="a cat", reference_images=given, **fields))
+    assert caught.value.field == named
+
+
+def test_a_reference_image_without_content_is_named() -> None:
+    given = [image_pb2.ImageSource(content=b"a"), image_pb2.ImageSource()]
+    with pytest.raises(InvalidParameter) as caught:
+        parse_generate(GenerateRequest(prompt="a cat", reference_images=given))
+    assert caught.value.field == "reference_images[1].content"
+
+
 def test_every_field_of_generate_arrives() -> None:
     ref, request = parse_generate(
         GenerateRequest(

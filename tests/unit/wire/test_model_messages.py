@@ -6,8 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from darkroom.v1.model_service_pb2 import Model, ModelVersion, ParameterSpec
+from darkroom.v1.model_service_pb2 import Model, ModelVersion, ParameterSpec, ReferenceImages
+from darkroom_server.domain.jobs import Task
 from darkroom_server.domain.models import ModelStatus, VersionState, VersionStatus
+from darkroom_server.domain.references import ReferenceRule, SizeSource
 from darkroom_server.domain.vocabulary import Vocabulary
 from darkroom_server.wire.model_messages import model_message
 from tests.unit.example_models import FLUX_SCHNELL, SDXL, status
@@ -140,3 +142,19 @@ def test_parameters_are_those_the_model_takes() -> None:
 def test_a_parameters_range(expected: ParameterSpec) -> None:
     model = replace(SDXL, defaults=replace(SDXL.defaults, width_px=320))
     assert expected in model_message(status(model)).parameters
+
+
+def test_a_model_says_how_many_images_it_goes_by() -> None:
+    rule = ReferenceRule(max_count=4, size_source=SizeSource.LAST)
+    edits = replace(SDXL, tasks=frozenset({Task.TEXT_TO_IMAGE, Task.EDIT}), references=rule)
+    told = model_message(status(edits))
+    assert list(told.tasks) == [Model.TASK_TEXT_TO_IMAGE, Model.TASK_EDIT]
+    assert told.reference_images == ReferenceImages(
+        min_count=0, max_count=4, size_source=ReferenceImages.SIZE_SOURCE_LAST
+    )
+    only = model_message(status(replace(edits, tasks=frozenset({Task.EDIT}))))
+    assert only.reference_images.min_count == 1
+    # A configuration may take the task away.
+    drawn = model_message(status(replace(edits, tasks=frozenset({Task.TEXT_TO_IMAGE}))))
+    assert not drawn.HasField("reference_images")
+    assert not model_message(status(SDXL)).HasField("reference_images")

@@ -3,11 +3,11 @@
 import { element } from "./elements.js";
 import { byId } from "./form.js";
 
-const INPUTS = { image: "image-file", mask: "mask" };
+const INPUTS = { image: "image-file", mask: "mask", reference_images: "reference-files" };
 
 /** Where notes about a field of the request go, if it is on the page and shown. */
 function placeOf(field) {
-  const name = field?.split(".")[0];
+  const name = field?.split(/[.[]/)[0];
   const place = name && document.querySelector(`[data-field="${name}"], [data-notes="${name}"]`);
   return place && place.checkVisibility() ? { name, place, input: byId(INPUTS[name] ?? name) } : null;
 }

@@ -5,6 +5,7 @@ import { showChoices } from "./choices.js";
 export const TASKS = {
   TASK_TEXT_TO_IMAGE: { label: "Text to image", method: "generate", rpc: "Generate" },
   TASK_IMAGE_TO_IMAGE: { label: "Image to image", method: "generate", rpc: "Generate" },
+  TASK_EDIT: { label: "Edit", method: "generate", rpc: "Generate" },
   TASK_FILL: { label: "Fill", method: "fill", rpc: "Fill" },
 };
 const NUMBERS = ["width_px", "height_px", "step_count", "guidance_scale", "strength", "image_count"];
@@ -26,20 +27,27 @@ export function examplesOf(model) {
   return model.vocabulary?.examplePrompts ?? ANY_TEXT;
 }
 
+/** Whether the task begins with one image, which is changed. */
+export const takesImage = (task) => task === "TASK_IMAGE_TO_IMAGE" || task === "TASK_FILL";
+
+/** Whether a size that is not said is that of an image. */
+function followsImage(model, task) {
+  return takesImage(task) || (task === "TASK_EDIT" && model.referenceImages?.sizeSource !== "SIZE_SOURCE_DEFAULT");
+}
+
 /** Shows the fields of the model for the task, with its limits and defaults. */
 export function showFields(model, task) {
-  const takesImage = task !== "TASK_TEXT_TO_IMAGE";
   const specs = new Map((model.parameters ?? []).map((spec) => [spec.field, spec]));
   for (const label of document.querySelectorAll("#form [data-field]")) {
     const field = label.dataset.field;
     const isImage = IMAGE_FIELDS.includes(field);
     const shown = field === "prompt" || field === "image" || Boolean(specs.get(field)?.effective);
-    label.hidden = !shown || (isImage && !takesImage) || (FILL_FIELDS.includes(field) && task !== "TASK_FILL");
+    label.hidden = !shown || (isImage && !takesImage(task)) || (field === "reference_images" && task !== "TASK_EDIT") || (FILL_FIELDS.includes(field) && task !== "TASK_FILL");
   }
   for (const field of NUMBERS) limit(byId(field), specs.get(field) ?? {});
   showEdges(specs.get("preserve_unmasked")?.defaultValue !== 0 ? "keep" : "blend");
   for (const field of ["width_px", "height_px"])
-    if (takesImage) Object.assign(byId(field), { value: "", placeholder: "auto" });
+    if (followsImage(model, task)) Object.assign(byId(field), { value: "", placeholder: "auto" });
   // Unlike a fill's, its default is no model's.
   if (task === "TASK_IMAGE_TO_IMAGE") Object.assign(byId("strength"), { value: "", placeholder: "auto" });
   byId("mask-tools").hidden = byId("mask-hint").hidden = byId("mask").hidden = task !== "TASK_FILL";
@@ -62,8 +70,8 @@ function limit(input, spec) {
   input.placeholder = "";
 }
 
-/** The request as the form stands. `image` and `mask` are base64. */
-export function request(model, { image, mask }) {
+/** The request as the form stands. `image`, `mask` and `references` are base64. */
+export function request(model, { image, mask, references = [] }) {
   const made = { model: model.name, prompt: byId("prompt").value.trim() };
   for (const field of ["negative_prompt", "scheduler"]) if (isShown(field) && byId(field).value) made[camel(field)] = byId(field).value;
   for (const field of NUMBERS) if (isShown(field) && byId(field).value !== "") made[camel(field)] = Number(byId(field).value);
@@ -73,6 +81,7 @@ export function request(model, { image, mask }) {
   if (byId("format").value !== "OUTPUT_FORMAT_PNG") made.output = { format: byId("format").value };
   if (image) made.image = { content: image };
   if (mask) made.mask = { content: mask };
+  if (references.length) made.referenceImages = references.map((content) => ({ content }));
   return made;
 }
 

@@ -4,9 +4,10 @@ import { describeServer, listModels } from "./api.js";
 import { showChoices } from "./choices.js";
 import { element } from "./elements.js";
 import { clearNotes, connectNotes, sayProblem, sayWarning } from "./field_notes.js";
-import { byId, examplesOf, request, showFields, TASKS } from "./form.js";
+import { byId, examplesOf, request, showFields, takesImage, TASKS } from "./form.js";
 import { connectKey, showStanding } from "./key.js";
 import { Mask } from "./mask.js";
+import { readPicture, References } from "./references.js";
 import { addResult, connectResults, forgetResults, keepResults, resultOf } from "./results.js";
 import { cancelAll, MAX_RUN_COUNT, Run, runCount } from "./runs.js";
 import { copy, LANGUAGES, snippet } from "./snippets.js";
@@ -28,12 +29,17 @@ let language = "cURL";
 let suggested = "";
 
 const mask = new Mask(byId("mask"), byId("brush"), byId("brush-ring"), () => { clearNotes("mask"); showSnippet(); });
+const references = new References(byId("reference-list"), (text) => {
+  byId("references-said").textContent = text;
+  clearNotes("reference_images");
+  showSnippet();
+});
 const model = () => models.find((each) => each.name === byId("model").value);
 
 function currentRequest() {
-  const takesImage = task !== TEXT_TO_IMAGE && image;
   return request(model(), {
-    image: takesImage ? image.base64 : null,
+    references: task === "TASK_EDIT" ? references.base64() : [],
+    image: takesImage(task) && image ? image.base64 : null,
     mask: task === "TASK_FILL" && image ? mask.base64() : null,
   });
 }
@@ -46,9 +52,16 @@ function showSnippet() {
 function showTasks() {
   const known = model().tasks.filter((each) => each in TASKS);
   if (!known.includes(task)) task = known[0];
+  showReferences(model().referenceImages?.maxCount ?? 1);
   showChoices(byId("tasks"), known.map((each) => [each, TASKS[each].label]), task, chooseTask);
   showExamples();
   chooseTask(task);
+}
+
+function showReferences(maxCount) {
+  references.limit(maxCount);
+  byId("references-ask").textContent = maxCount > 1 ? "Choose images, drop some here, or paste them" : "Choose an image, drop one here, or paste it";
+  byId("references-hint").textContent = maxCount > 1 ? `At most ${maxCount}. The prompt may speak of them in this order: "the cat of image 1 in the room of image 2".` : "This model goes by one image.";
 }
 
 function chooseTask(chosen) {
@@ -83,31 +96,34 @@ function showLanguages() {
 
 async function takeImage(file) {
   clearNotes("image");
-  const shown = byId("image-shown");
-  const url = await new Promise((resolve, reject) => {
-    const reader = new FileReader();
-    reader.onload = () => resolve(reader.result);
-    reader.onerror = () => reject(reader.error);
-    reader.readAsDataURL(file);
-  });
-  shown.src = url;
   try {
-    await shown.decode();
+    image = await readPicture(file);
   } catch {
     return showError({ message: "This file is no image that the browser can show.", field: "image" });
   }
-  image = { base64: url.split(",")[1] };
+  byId("image-shown").src = image.url;
   byId("canvas-box").hidden = false;
-  mask.reset(shown.naturalWidth, shown.naturalHeight);
+  mask.reset(image.width, image.height);
+}
+
+async function takeReferences(files) {
+  const said = await references.add(files);
+  byId("reference-files").value = "";
+  if (said) showError({ message: said, field: "reference_images" });
 }
 
 function useAsInput(file) {
   const known = model().tasks;
   if (task === TEXT_TO_IMAGE) {
-    const next = ["TASK_FILL", "TASK_IMAGE_TO_IMAGE"].find((each) => known.includes(each));
+    const next = ["TASK_EDIT", "TASK_FILL", "TASK_IMAGE_TO_IMAGE"].find((each) => known.includes(each));
     if (!next) return showError({ message: "This model takes no image; choose another." });
     task = next;
     showTasks();
+  }
+  if (task === "TASK_EDIT") {
+    takeReferences([file]);
+    byId("references").scrollIntoView({ block: "nearest" });
+    return;
   }
   byId("image-file").value = "";
   takeImage(file);
@@ -140,7 +156,8 @@ function again({ reason, retryAfter_s }) {
 /** What went wrong, in words: at the field at fault, or above the results where none is. */
 function showError(error) {
   const field = error.field?.replace(/\.content$/, "");
-  const text = error.message + again(error);
+  const place = field?.match(/\[(\d+)\]$/);
+  const text = (place ? `Image ${Number(place[1]) + 1}: ` : "") + error.message + again(error);
   if (field && sayProblem(field, text)) return;
   byId("error").textContent = (field ? `${field.replaceAll("_", " ").replace(" px", "")}: ` : "") + text;
   byId("error").hidden = false;
@@ -165,7 +182,8 @@ function clearMessages() {
 function problem(made) {
   // What surrounds the mask, or the image itself, is something to go by.
   if (!made.prompt && task === TEXT_TO_IMAGE) return { field: "prompt", message: "Say what to draw." };
-  if (task !== TEXT_TO_IMAGE && !image) return { field: "image", message: "Choose an image first." };
+  if (task === "TASK_EDIT" && !references.images.length) return { field: "reference_images", message: "Choose an image first." };
+  if (takesImage(task) && !image) return { field: "image", message: "Choose an image first." };
   if (task === "TASK_FILL" && mask.isEmpty()) return { field: "mask", message: "Draw over what should be repainted: the mask is empty." };
   return null;
 }
@@ -239,6 +257,7 @@ function connect() {
   byId("cancel").addEventListener("click", cancelAll);
   byId("model").addEventListener("change", showTasks);
   byId("image-file").addEventListener("change", (event) => event.target.files[0] && takeImage(event.target.files[0]));
+  byId("reference-files").addEventListener("change", (event) => event.target.files.length && takeReferences(event.target.files));
   byId("mask-file").addEventListener("change", (event) => event.target.files[0] && takeMask(event.target.files[0]));
   connectDrops();
   byId("undo").addEventListener("click", () => mask.undo());
@@ -254,21 +273,23 @@ function connect() {
   });
 }
 
-/** Images that are dropped on the image's field, or pasted while it is shown. */
+/** Images that are dropped on a field of images, or pasted while it is shown. */
 function connectDrops() {
-  const source = byId("source");
-  const pictureOf = (transfer) => [...transfer.files].find((file) => file.type.startsWith("image/"));
-  for (const name of ["dragover", "dragleave", "drop"])
-    source.addEventListener(name, (event) => {
-      event.preventDefault();
-      source.classList.toggle("over", name === "dragover");
-      const file = name === "drop" && pictureOf(event.dataTransfer);
-      if (file) takeImage(file);
+  const picturesOf = (transfer) => [...transfer.files].filter((file) => file.type.startsWith("image/"));
+  const fields = [[byId("source"), ([file]) => takeImage(file)], [byId("references"), takeReferences]];
+  for (const [field, take] of fields) {
+    for (const name of ["dragover", "dragleave", "drop"])
+      field.addEventListener(name, (event) => {
+        event.preventDefault();
+        field.classList.toggle("over", name === "dragover");
+        const files = name === "drop" ? picturesOf(event.dataTransfer) : [];
+        if (files.length) take(files);
+      });
+    document.addEventListener("paste", (event) => {
+      const files = picturesOf(event.clipboardData);
+      if (files.length && !field.hidden) take(files);
     });
-  document.addEventListener("paste", (event) => {
-    const file = pictureOf(event.clipboardData);
-    if (file && !source.hidden) takeImage(file);
-  });
+  }
 }
 
 /** The model to begin with: one that makes images of words and is ready, if there is one. */

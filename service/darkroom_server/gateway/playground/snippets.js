@@ -6,6 +6,7 @@ const quoted = (text) => `'${text.replaceAll("'", `'\\''`)}'`;
 function shortened(request) {
   const short = structuredClone(request);
   for (const field of ["image", "mask"]) if (short[field]) short[field].content = `<${field} in base64>`;
+  if (short.referenceImages) short.referenceImages = short.referenceImages.map((_, at) => ({ content: `<image ${at + 1} in base64>` }));
   return short;
 }
 

@@ -78,6 +78,37 @@ def test_what_is_sent_along_makes_the_task(
         assert request.fill.mask_polarity is MaskPolarity.TRANSPARENT_REPAINTS
 
 
+EDITS = frozenset({Task.TEXT_TO_IMAGE, Task.EDIT})
+
+
+@pytest.mark.parametrize("tasks", [EDITS, EVERY_TASK])
+def test_images_to_go_by_are_elements_of_one_input(tasks: frozenset[Task]) -> None:
+    request = read(tasks=tasks, REFERENCE_IMAGES=(b"a", b"b")).request
+    assert (request.task, request.reference_images) == (Task.EDIT, (b"a", b"b"))
+    assert read(tasks=tasks, images=b"a").request.reference_images == (b"a",)
+
+
+def test_an_image_is_one_to_go_by_where_the_model_begins_with_none() -> None:
+    request = read(tasks=EDITS, IMAGE=b"a").request
+    assert (request.task, request.reference_images) == (Task.EDIT, (b"a",))
+
+
+@pytest.mark.parametrize(
+    ("inputs", "named"),
+    [
+        pytest.param({"REFERENCE_IMAGES": (b"a",), "IMAGE": b"b"}, "IMAGE", id="both"),
+        pytest.param({"REFERENCE_IMAGES": (b"a",), "MASK": b"b"}, "MASK", id="a-mask"),
+        pytest.param({"images": (b"a", b"")}, "images[1]", id="empty"),
+        pytest.param({"REFERENCE_IMAGES": (b"a", 5)}, "REFERENCE_IMAGES", id="no-file"),
+        pytest.param({"PROMPT": (b"a", b"b")}, "PROMPT", id="two-prompts"),
+    ],
+)
+def test_what_is_wrong_with_images_to_go_by_is_named(inputs: dict[str, Any], named: str) -> None:
+    with pytest.raises(FieldError) as caught:
+        read(**inputs)
+    assert caught.value.field == named
+
+
 @pytest.mark.parametrize(
     ("value", "priority"),
     [

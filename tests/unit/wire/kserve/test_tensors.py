@@ -9,6 +9,7 @@ from darkroom_server.wire.kserve.tensors import (
     BYTES,
     OutputTensor,
     as_number,
+    bytes_elements,
     one_element,
     raw_content,
 )
@@ -73,3 +74,25 @@ def test_outputs_are_laid_out_as_they_are_read() -> None:
     assert raw_content(pictures) == b"\x01\0\0\0a\0\0\0\0\x03\0\0\0bcd"
     seeds = OutputTensor(name="SEED", datatype="UINT64", elements=(7, 2**63))
     assert raw_content(seeds) == struct.pack("<QQ", 7, 2**63)
+
+
+def test_elements_of_bytes_follow_each_other() -> None:
+    raw = b"\x03\x00\x00\x00cat\x00\x00\x00\x00\x01\x00\x00\x00x"
+    assert bytes_elements("X", [3], raw) == (b"cat", b"", b"x")
+    assert bytes_elements("X", [0], b"") == ()
+
+
+@pytest.mark.parametrize(
+    ("shape", "raw"),
+    [
+        pytest.param([2], b"\x03\x00\x00\x00cat", id="too-few"),
+        pytest.param([1], b"\x00\x00\x00\x00\x00\x00\x00\x00", id="too-many"),
+        pytest.param([1], b"\x03\x00\x00", id="half-a-length"),
+        pytest.param([1], b"\xff\xff\xff\xffcat", id="cut-off"),
+        pytest.param([-1], b"\x00\x00\x00\x00", id="negative"),
+    ],
+)
+def test_elements_that_do_not_fit_their_tensor_are_refused(shape: list[int], raw: bytes) -> None:
+    with pytest.raises(InvalidParameter) as caught:
+        bytes_elements("X", shape, raw)
+    assert caught.value.field == "X"
