@@ -391,11 +391,8 @@ def test_the_fake_backend_takes_every_field_and_is_small() -> None:
     info = combine("m", ModelSettings(backend=BackendKind.FAKE, fake_step_s=0.5), fake_traits())
     assert info.tasks == set(Task)
     assert set(info.parameters) == set(REQUEST_FIELDS)
-    assert (info.defaults.width_px, info.defaults.height_px, info.defaults.step_count) == (
-        64,
-        64,
-        4,
-    )
+    made = info.defaults
+    assert (made.width_px, made.height_px, made.step_count) == (64, 64, 4)
     assert info.limits.size_multiple_px == 8
     assert info.schedulers == ("FakeScheduler",)
     assert info.fake_step_s == 0.5
