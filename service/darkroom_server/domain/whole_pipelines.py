@@ -93,9 +93,6 @@ UNTRIED: Final = frozenset(
         "StableDiffusionXLAdapterPipeline",
         "StableDiffusionXLControlNetXSPipeline",
         "AltDiffusionPipeline",
-        "AmusedImg2ImgPipeline",
-        "AmusedInpaintPipeline",
-        "AmusedPipeline",
         "DreamLiteMobilePipeline",
         "DreamLitePipeline",
         "ErnieImagePipeline",
@@ -126,7 +123,6 @@ UNTRIED: Final = frozenset(
         "VersatileDiffusionDualGuidedPipeline",
         "VersatileDiffusionTextToImagePipeline",
         "WuerstchenCombinedPipeline",
-        "ZImageControlNetPipeline",
         "ZImageOmniPipeline",
     }
 )
