@@ -123,6 +123,7 @@ UNTRIED: Final = frozenset(
         "VersatileDiffusionDualGuidedPipeline",
         "VersatileDiffusionTextToImagePipeline",
         "WuerstchenCombinedPipeline",
+        "ZImageControlNetPipeline",
         "ZImageOmniPipeline",
     }
 )

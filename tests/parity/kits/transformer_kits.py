@@ -21,7 +21,6 @@ from diffusers import (
     QwenImageTransformer2DModel,
     SD3ControlNetModel,
     SD3Transformer2DModel,
-    ZImageControlNetModel,
     ZImageTransformer2DModel,
 )
 
@@ -309,15 +308,6 @@ def z_image(class_name: str, folder: Path) -> dict[str, Any]:
             cap_feat_dim=32,
             axes_dims=[8, 4, 4],
             axes_lens=[1024, 64, 64],
-        ),
-        "controlnet": ZImageControlNetModel(
-            control_layers_places=[0],
-            control_refiner_layers_places=[0],
-            control_in_dim=4,
-            dim=32,
-            n_refiner_layers=1,
-            n_heads=2,
-            n_kv_heads=2,
         ),
         "scheduler": FlowMatchEulerDiscreteScheduler(shift=3.0),
     }
