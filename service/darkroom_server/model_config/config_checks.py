@@ -12,7 +12,6 @@ from darkroom_server.domain.problems import ProblemLog, quoted
 from darkroom_server.model_config.bounds import MAX_BATCH_SIZE
 from darkroom_server.model_config.config_fake import fake_ranges
 from darkroom_server.model_config.config_file import ConfigFile, did_you_mean
-from darkroom_server.model_config.config_prompts import check_prompt_upsampling
 from darkroom_server.model_config.denoiser_checks import (
     check_compiled_sizes,
     check_denoiser_alone,
@@ -20,6 +19,7 @@ from darkroom_server.model_config.denoiser_checks import (
 )
 from darkroom_server.model_config.limit_checks import check_limits
 from darkroom_server.model_config.model_info import combine
+from darkroom_server.model_config.prompt_checks import check_prompt_upsampling
 from darkroom_server.model_config.scheduler_checks import check_schedulers
 from darkroom_server.model_config.settings import LatestVersions, SpecificVersions
 from darkroom_server.model_config.training_checks import check_trained_sizes, check_vocabulary

@@ -112,11 +112,6 @@ class LoadService(orca_pb2_grpc.OpenRcaServiceServicer):
         """Ends every stream, which would otherwise keep a stopping server waiting."""
         self._closed.set()
 
-    async def _wait_or_close(self, interval_s: float) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(interval_s):
-                await self._closed.wait()
-
     async def StreamCoreMetrics(
         self, request: orca_pb2.OrcaLoadReportRequest, _context: _Context
     ) -> AsyncIterator[OrcaLoadReport]:
@@ -125,7 +120,6 @@ class LoadService(orca_pb2_grpc.OpenRcaServiceServicer):
         interval_s = max(MIN_INTERVAL_S, interval.seconds + interval.nanos / 1e9)
         while not self._closed.is_set():
             yield self._reports.report(time.monotonic())
-<<<<<<< HEAD
             await _wait(self._closed, at_most_s=interval_s)
 
 
@@ -133,9 +127,6 @@ async def _wait(event: asyncio.Event, *, at_most_s: float) -> None:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(at_most_s):
             await event.wait()
-=======
-            await self._wait_or_close(interval_s)
->>>>>>> house
 
 
 def add_load_reports(service: LoadService, server: aio.Server) -> None:
