@@ -143,7 +143,11 @@ compat-clients: setup ## install those clients, in environments of their own
 	else echo "no npm with Node 20 or newer: Node's clients are left out"; fi
 	@tests/compat/perf_analyzer.sh .compat/perf_analyzer || echo "no perf_analyzer here: its runs are left out"
 
-fuzz: compat ## thousands of made-up HTTP requests against a served model
+COUNT ?= 20000
+
+fuzz: compat ## made-up messages, images, configs, model folders, weights and adapters (COUNT=200000), and HTTP requests
+	$(BIN)/python -m tests.fuzz --count $(COUNT)
+	$(BIN)/python -m tests.fuzz.served --count $$(($(COUNT) / 10))
 	FUZZ_EXAMPLES=500 $(BIN)/python -m pytest -q -s --timeout=3600 tests/compat/test_fuzz.py
 
 clients-test: setup ## build every client, run the same cases by each, draw a picture (some: ARGS="go ruby")

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from bench.peers.section import section as peers_section
 from bench.results_table import DEFAULT_LEVEL, OLDER_LEVEL, RESULTS, ROOT
 
 PAGE = ROOT / "docs" / "performance.md"
@@ -124,7 +125,8 @@ def main() -> None:
     tiers = ("v", "vg", "c", "g-serving")
     newest = [found for tier in tiers for found in results_of(RESULTS, tier)]
     denoisers, costs = newest_result(RESULTS, "d"), newest_result(RESULTS, "g-costs")
-    PAGE.write_text(page(newest, denoisers, costs), encoding="utf-8")
+    peers = newest_result(RESULTS, "peers")
+    PAGE.write_text(page(newest, denoisers, costs, peers), encoding="utf-8")
     figures = [one for result in newest for one in result["figures"]]
     PICTURE.write_text(bars(figures), encoding="utf-8")
     print(f"-> {PAGE}, {PICTURE}")
@@ -171,8 +173,9 @@ def page(
     results: list[dict[str, Any]],
     denoisers: dict[str, Any] | None = None,
     costs: dict[str, Any] | None = None,
+    peers: dict[str, Any] | None = None,
 ) -> str:
-    """The text of the page: a section for each tier, one for the denoisers, and one for a GPU."""
+    """The text of the page: for each tier, beside other servers, of denoisers, and of a GPU."""
     parts = [_INTRODUCTION, "![Goodput against the baselines](pictures/goodput.svg)\n"]
     for result in results:
         parts.append(f"## Tier {result['figures'][0]['tier']}\n\n{_when(result)}{_level(result)}\n")
@@ -190,6 +193,8 @@ def page(
         if causes:
             parts.append("Why goals are missed:\n")
             parts += [*causes[:-1], causes[-1] + "\n"]
+    if peers is not None:
+        parts += [*peers_section(peers, _figure), ""]
     if denoisers is not None:
         parts += [*_denoiser_section(denoisers), ""]
     if costs is not None:

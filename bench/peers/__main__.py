@@ -17,7 +17,7 @@ from bench.measured import Estimate, Measured
 from bench.peers import measures
 from bench.peers.figures import OURS, Row
 from bench.peers.install import PACKAGES, ROOT, is_installed
-from bench.peers.measures import QUICK, Plays, Stage
+from bench.peers.measures import BRIEF, QUICK, Plays, Stage
 from bench.peers.systems import Batches, darkroom, lines_to_write, peer
 from bench.pipelines import Pipeline
 from bench.results_table import commit_now, figure, keep, show
@@ -38,6 +38,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="bench.peers", description=__doc__)
     parser.add_argument("peers", nargs="*", metavar="peer", help=", ".join(PACKAGES))
     parser.add_argument("--quick", action="store_true", help="one seed, fewer requests and rates")
+    parser.add_argument("--brief", action="store_true", help="minutes: untuned, without W-size")
     parser.add_argument("--threads", type=int, default=1, help="of every server")
     parser.add_argument("--model", default="tiny-sdxl")
     parser.add_argument("--no-large", action="store_true", help=f"leave {LARGE_PX} px out")
@@ -47,20 +48,26 @@ def main() -> None:
     for one in _measured(args):
         print(f"{one.metric}: {figure(one)}", flush=True)
         measured.append(one)
-        kept = keep(measured, tiers="peers", quick=args.quick, commit=commit, note=args.note)
+        kept = keep(
+            measured, tiers="peers", quick=args.quick or args.brief, commit=commit, note=args.note
+        )
     show([one for one in measured if one.target is not None])
     print(f"-> {kept}")
 
 
 def _measured(args: argparse.Namespace) -> Iterator[Measured]:
-    plays = QUICK if args.quick else Plays()
+    plays = BRIEF if args.brief else QUICK if args.quick else Plays()
+    is_rough = args.brief or args.quick
     model = ROOT / "model_repo" / args.model
     version = max(model.glob("[1-9]*"), key=lambda path: int(path.name))
     pipeline = Pipeline.of(version, thread_count=args.threads)
-    small = pipeline.calibrated(SMALL_PX, rounds=1 if args.quick else 3)
+    small = pipeline.calibrated(SMALL_PX, rounds=1 if is_rough else 3)
     names = [name for name in args.peers or PACKAGES if is_installed(name)]
-    grid = QUICK_GRID if args.quick else GRID
-    best = {name: _tuned(name, version, args.threads, small, pipeline, grid) for name in names}
+    grid = QUICK_GRID if is_rough else GRID
+    best = {
+        name: grid[0] if args.brief else _tuned(name, version, args.threads, small, pipeline, grid)
+        for name in names
+    }
     with contextlib.ExitStack() as stack:
         systems = {OURS: stack.enter_context(darkroom(model, args.threads, _sizes(args)))}
         for name in names:
@@ -71,7 +78,7 @@ def _measured(args: argparse.Namespace) -> Iterator[Measured]:
         yield from _speed(pipeline, "before")
         yield from _small(stage)
         if not args.no_large:
-            large = pipeline.calibrated(LARGE_PX, rounds=1 if args.quick else 3)
+            large = pipeline.calibrated(LARGE_PX, rounds=1 if is_rough else 3)
             yield from _large(dataclasses.replace(stage, device=large))
         memory = {name: [one.tree.memory_bytes() / 2**20] for name, one in systems.items()}
         yield from _once("memory after all of it", "MiB", memory)
@@ -99,8 +106,9 @@ def _small(stage: Stage) -> Iterator[Measured]:
         if row.measure.startswith("p99 of 4 steps"):
             yield row.against_best(0.15, at_least=False)
     yield from _goodput(stage, 3.0)
-    for row in measures.others(stage):
-        yield from row.figures()
+    if stage.plays is not BRIEF:
+        for row in measures.others(stage):
+            yield from row.figures()
 
 
 def _large(stage: Stage) -> Iterator[Measured]:
@@ -169,7 +177,8 @@ def _tuned(
 def _sizes(args: argparse.Namespace) -> tuple[int, ...]:
     """What Darkroom proves before; the pictures of W-size are of four sizes."""
     large = () if args.no_large else (LARGE_PX,)
-    return tuple(dict.fromkeys((*measures.SMALL_SIZES_PX.values(), *large)))
+    small = (SMALL_PX,) if args.brief else tuple(measures.SMALL_SIZES_PX.values())
+    return (*small, *large)
 
 
 if __name__ == "__main__":

@@ -82,6 +82,20 @@ QUICK = Plays(
 )
 
 
+#: The whole of it in minutes on a machine that is busy: shows that it runs, and little more.
+BRIEF = dataclasses.replace(
+    QUICK,
+    request_count=20,
+    rate_factor=2.0,
+    rate_count=4,
+    pair_count=4,
+    round_count=2,
+    waiting_counts=(8, 2),
+    equal_count=6,
+    hang_up_count=4,
+)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
     """Systems that run, the bare pipeline, and what a size costs it on this machine."""

@@ -12,6 +12,7 @@ from diffusers import DiffusionPipeline
 
 from tests.parity.device import placed
 from tests.parity.kits import text_to_image_kits as own
+from tests.parity.kits import token_kits as token
 from tests.parity.kits import transformer_kits as joint
 from tests.parity.kits import two_stage_kits as staged
 from tests.parity.kits import unet_kits as unet
@@ -20,6 +21,7 @@ Kit = Callable[[str, Path], dict[str, Any]]
 
 #: By what a class's name begins with; the longest that fits is taken.
 KITS: dict[str, Kit] = {
+    "Amused": token.amused,
     "AuraFlow": own.aura_flow,
     "Bria": joint.bria,
     "BriaFibo": staged.bria_fibo,
@@ -61,7 +63,7 @@ LACKING: dict[str, str] = {
     "LongCatImagePipeline": "a processor of texts and pictures",
     "QwenImageEditInpaintPipeline": "a processor of texts and pictures that can be saved",
     "QwenImageLayeredPipeline": "a processor of texts and pictures",
-    "ZImageControlNetPipeline": "a ControlNet",
+    "ZImageControlNetPipeline": "a ControlNet that is saved without its transformer's weights",
     "ZImageOmniPipeline": "an encoder of pictures",
 }
 

@@ -58,7 +58,7 @@ async def _one(stub: ImageServiceStub, tally: Tally) -> str:
             event = response.event
             kind = event.WhichOneof("event")
             if kind == "accepted":
-                job_id = event.accepted.job_id
+                job_id = event.accepted.generation_id
             elif kind == "progress":
                 tally.told_steps[job_id] = event.progress.completed_step_count
             elif kind == "chunk":

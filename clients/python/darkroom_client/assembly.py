@@ -237,6 +237,7 @@ def _parameters(parameters: image_pb2.EffectiveParameters) -> Parameters:
             parameters.preserve_unmasked if parameters.HasField("preserve_unmasked") else None
         ),
         fingerprint=parameters.fingerprint,
+        rewritten_prompt=parameters.rewritten_prompt or None,
     )
 
 

@@ -54,6 +54,7 @@ class Parameters:
 
     `strength` is None where images begin with noise, `preserve_unmasked` where none is filled.
     `seeds` has one for every image. Two servers with one `fingerprint` give one picture.
+    `rewritten_prompt` is what was drawn where the server has a model's prompts rewritten.
     """
 
     model: str
@@ -68,6 +69,7 @@ class Parameters:
     strength: float | None
     preserve_unmasked: bool | None
     fingerprint: str
+    rewritten_prompt: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Whether the program that a config names to rewrite prompts can be used."""
+"""Checks of the program that rewrites a model's prompts."""
 
 from __future__ import annotations
 

@@ -331,7 +331,11 @@ SANA = FamilyRules(
             own=_names(_SANA_OWN), only={"guidance_embeds": (False,)}
         )
     },
-    vaes={"AutoencoderDC": PartRules(own=_names(_DC_OWN))},
+    vaes={
+        "AutoencoderDC": PartRules(
+            own=_names(_DC_OWN), impossible={"in_channels": ((3,), _COLOURS)}
+        )
+    },
 )
 LUMINA2 = FamilyRules(
     denoisers={

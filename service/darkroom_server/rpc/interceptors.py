@@ -8,7 +8,7 @@ import inspect
 import time
 import traceback
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from typing import Any, TypeAlias
 
 import grpc
@@ -22,6 +22,7 @@ from darkroom_server.rpc.load_reports import LOAD_KEY, LOAD_SERVICE, LoadReports
 from darkroom_server.rpc.open_calls import OpenCalls
 from darkroom_server.rpc.receiving import Receiving
 from darkroom_server.rpc.sending import Sending
+from darkroom_server.telemetry.metric_list import REQUESTS
 from darkroom_server.telemetry.metrics import Metrics
 from darkroom_server.telemetry.traces import (
     TRACE_PARENT_KEY,
@@ -52,6 +53,7 @@ _PAUSING_SERVICES = ("/inference.",)
 _Context = aio.ServicerContext[Any, Any]
 _Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"  # generic in its stubs only
 _Receive: TypeAlias = "Callable[[_Context], Awaitable[Any]]"
+_Begin: TypeAlias = "Callable[[_Context], AbstractAsyncContextManager[_Call]]"
 
 logger = structlog.get_logger("darkroom.rpc")
 
@@ -97,34 +99,57 @@ class CallInterceptor(aio.ServerInterceptor):
         handler = await continuation(handler_call_details)
         if handler is None:
             return None
-        call = _Call(
-            handler_call_details, self._metrics, self._gate, self._reports, self._names_peers
-        )
+        method = handler_call_details.method
+        begin = functools.partial(self._begin, handler_call_details)
         # Requests arrive as bytes: gRPC would tell the caller about its own exception otherwise.
         codecs = (None, handler.response_serializer)
         deserialize = handler.request_deserializer or bytes
         read = _read_all if handler.request_streaming else _read_one
-        if handler.request_streaming and call.method.startswith(_PAUSING_SERVICES):
+        if handler.request_streaming and method.startswith(_PAUSING_SERVICES):
             read = _read_with_pauses
         receive = functools.partial(read, self._receiving, deserialize)
         if handler.response_streaming:
             behavior = handler.stream_stream or handler.unary_stream
             return grpc.stream_stream_rpc_method_handler(
-                self._streaming(behavior, receive, call), *codecs
+                self._streaming(behavior, receive, begin), *codecs
             )
         behavior = handler.stream_unary or handler.unary_unary
-        return grpc.stream_unary_rpc_method_handler(self._single(behavior, receive, call), *codecs)
+        return grpc.stream_unary_rpc_method_handler(self._single(behavior, receive, begin), *codecs)
 
-    def _streaming(self, behavior: Any, receive: _Receive, call: _Call) -> Any:
+    @asynccontextmanager
+    async def _begin(
+        self, details: grpc.HandlerCallDetails, context: _Context
+    ) -> AsyncIterator[_Call]:
+        """The call, while it is answered. What is raised becomes its status.
+
+        Who resets a call at once is gone when the loop has come round. Before that nothing is done
+        for it: many thousands of such calls cost those who stay little.
+        """
+        is_quiet = details.method.startswith(_QUIET_SERVICES)
+        with self.open_calls.one(quiet=is_quiet) as room:
+            try:
+                await asyncio.sleep(0)
+            except asyncio.CancelledError:
+                self._metrics.count(REQUESTS, (details.method, "", grpc.StatusCode.CANCELLED.name))
+                raise
+            call = _Call(
+                details,
+                self._metrics,
+                self._gate,
+                self._reports,
+                self._names_peers,
+                quiet=is_quiet,
+            )
+            async with _answering(call, context):
+                room.require()
+                yield call
+
+    def _streaming(self, behavior: Any, receive: _Receive, begin: _Begin) -> Any:
         async def answer(_contents: Any, context: _Context) -> None:
-            with self.open_calls.one(quiet=call.quiet) as room:
-                async with _answering(call, context):
-                    room.require()
-                    with self._sending.to(context):
-                        # Nothing here has a name: an error's frames would hold it.
-                        await self._send_all(
-                            behavior(await receive(context), context), context, call
-                        )
+            async with begin(context) as call:
+                with self._sending.to(context):
+                    # Nothing here has a name: an error's frames would hold it.
+                    await self._send_all(behavior(await receive(context), context), context, call)
 
         return answer
 
@@ -139,16 +164,14 @@ class CallInterceptor(aio.ServerInterceptor):
                     started = True
                 await self._sending.send(response, context)
 
-    def _single(self, behavior: Any, receive: _Receive, call: _Call) -> Any:
+    def _single(self, behavior: Any, receive: _Receive, begin: _Begin) -> Any:
         async def answer(_contents: Any, context: _Context) -> Any:
-            with self.open_calls.one(quiet=call.quiet) as room:
-                async with _answering(call, context):
-                    room.require()
-                    response = behavior(await receive(context), context)
-                    if inspect.isawaitable(response):
-                        response = await response
-                    await _send_id(call, context)
-                    return response
+            async with begin(context) as call:
+                response = behavior(await receive(context), context)
+                if inspect.isawaitable(response):
+                    response = await response
+                await _send_id(call, context)
+                return response
 
         return answer
 
@@ -163,6 +186,8 @@ class _Call:
         gate: Gate,
         reports: LoadReports,
         names_peers: bool,
+        *,
+        quiet: bool,
     ) -> None:
         self.method = details.method
         self._metrics = metrics
@@ -171,7 +196,7 @@ class _Call:
         self._names_peers = names_peers
         self._authorization = _first(details, AUTHORIZATION_KEY)
         self.request_id = request_id(_first(details, REQUEST_ID_KEY))
-        self.quiet = details.method.startswith(_QUIET_SERVICES)
+        self.quiet = quiet
         self._started_s = time.monotonic()
         is_told = not self.quiet
         span = begin_span(details.method.lstrip("/"), _trace_context(details), is_told=is_told)
@@ -185,15 +210,13 @@ class _Call:
             self.log = self.log.bind(peer=name.decode("utf-8", "replace"))
         let_in(self._gate, self.method, self._authorization, connection=context.peer())
 
-    def ended(
-        self, code: grpc.StatusCode, *, is_quiet: bool = False
-    ) -> list[tuple[str, str | bytes]]:
+    def ended(self, code: grpc.StatusCode) -> list[tuple[str, str | bytes]]:
         """Counts the call and writes the access line; the load, as trailers of all but probes."""
         self.notes.count(self._metrics, code)
         duration_s = time.monotonic() - self._started_s
-        self.notes.log(self.log, "call", duration_s, quiet=is_quiet or self.quiet)
+        self.notes.log(self.log, "call", duration_s, quiet=self.quiet)
         self.notes.ended()
-        if self.quiet or is_quiet:
+        if self.quiet:
             return []
         return [(LOAD_KEY, self._reports.ended(code, self.notes.device_s))]
 
@@ -268,16 +291,12 @@ async def _answering(call: _Call, context: _Context) -> AsyncIterator[None]:
     released.
     """
     begin_call(call.notes)
-    has_stayed = False
     try:
-        # Who resets a call at once is gone now: many thousands of such calls cost little.
-        await asyncio.sleep(0)
-        has_stayed = True
         call.enter(context)
         await count_call(call.method)
         yield
     except asyncio.CancelledError:
-        call.ended(why_gone(context.time_remaining()), is_quiet=not has_stayed)
+        call.ended(why_gone(context.time_remaining()))
         raise
     except Exception as error:
         failure = failure_of(error, call.request_id, call.log)

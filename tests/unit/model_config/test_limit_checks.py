@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from darkroom_server.pipelines.families import FAMILIES
+from darkroom_server.pipelines.schedulers import SchedulerKind
 from tests.unit.repository.builders import HIDREAM_INDEX, Repository, denoiser_class
 
 TABLE = {"pos_embed_max_size": 96}
@@ -15,7 +16,7 @@ TABLE = {"pos_embed_max_size": 96}
 def index_of(class_name: str) -> dict[str, Any]:
     family = FAMILIES[class_name]
     scheduler = "FlowMatchEulerDiscreteScheduler"
-    if family.denoiser == "unet":
+    if family.scheduler_kind is SchedulerKind.DIFFUSION:
         scheduler = "EulerDiscreteScheduler"
     if class_name == HIDREAM_INDEX["_class_name"]:
         return HIDREAM_INDEX

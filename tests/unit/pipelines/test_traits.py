@@ -50,13 +50,12 @@ def parts(
     return PipelineParts(class_name=class_name, components=components, configs=configs)
 
 
-DRAWS_AND_FILLS = set(Task) - {Task.EDIT}
 WITHOUT_FILL = {Task.TEXT_TO_IMAGE, Task.IMAGE_TO_IMAGE}
 DRAWS_AND_FILLS = WITHOUT_FILL | {Task.FILL}
 
 
 def whole(
-    class_name: str = "PixArtSigmaPipeline", *, without: str = "", **configs: dict[str, object]
+    class_name: str = "PixArtAlphaPipeline", *, without: str = "", **configs: dict[str, object]
 ) -> PipelineParts:
     """A pipeline of a class without a family."""
     components = {
@@ -296,7 +295,7 @@ def test_what_cannot_be_served_is_refused(bad: PipelineParts, file: str, message
 @pytest.mark.parametrize(
     ("class_name", "task"),
     [
-        ("PixArtSigmaPipeline", Task.TEXT_TO_IMAGE),
+        ("PixArtAlphaPipeline", Task.TEXT_TO_IMAGE),
         ("QwenImageInpaintPipeline", Task.FILL),
         ("QwenImageImg2ImgPipeline", Task.IMAGE_TO_IMAGE),
         ("CogView4ControlPipeline", Task.IMAGE_TO_IMAGE),

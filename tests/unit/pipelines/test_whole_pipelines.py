@@ -29,8 +29,8 @@ def test_a_class_is_refused_with_what_would_help(class_name: str, message: str) 
 
 
 def test_defaults_of_a_class_without_a_family_are_those_of_its_signature() -> None:
-    chroma = derive_traits(whole("ChromaPipeline")).defaults
-    assert (chroma.step_count, chroma.guidance_scale) == (35, 5.0)
+    bria = derive_traits(whole("BriaPipeline")).defaults
+    assert (bria.step_count, bria.guidance_scale) == (30, 5.0)
     sprint = derive_traits(whole("SanaSprintPipeline")).defaults
     assert (sprint.step_count, sprint.guidance_scale) == (2, 4.5)
 
