@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from diffusers import Flux2KleinInpaintPipeline
 
 from darkroom_server.backends.diffusers.families.flux2_klein import Flux2KleinStepModel
 from darkroom_server.backends.diffusers.pictures import picture
 from darkroom_server.backends.prompt_cache import PromptCache
-from darkroom_server.domain.jobs import ImageSpec, Pixels, Reproducibility, Task
+from darkroom_server.domain.jobs import FillSpec, ImageSpec, Pixels, Reproducibility, Task
 from tests.parity.shared import (
     assert_equal_among_any_neighbours,
     assert_within_tolerance,
@@ -63,7 +64,40 @@ def noisy_picture(width_px: int, height_px: int, number: int) -> Pixels:
     return Pixels(width_px, height_px, 3, content)
 
 
+def filled(**changes: Any) -> dict[str, Any]:
+    """A request to repaint the right half of noise, all of which is the model's."""
+    image = noisy_picture(64, 64, 9)
+    mask = np.zeros((64, 64), np.uint8)
+    mask[:, 27:] = 255
+    strength = changes.pop("strength", 1.0)
+    fill = FillSpec(
+        image=image,
+        mask=Pixels(64, 64, 1, mask.tobytes()),
+        strength=strength,
+        preserve_unmasked=False,
+    )
+    return {"task": Task.FILL, "fill": fill, "width_px": 64, "height_px": 64, **changes}
+
+
+def stock_fill(pipeline: Any, spec: ImageSpec, fill: FillSpec) -> np.ndarray:
+    stock = Flux2KleinInpaintPipeline(
+        **pipeline.components, is_distilled=pipeline.config.is_distilled
+    )
+    made = stock(
+        image=picture(fill.image),
+        mask_image=picture(fill.mask),
+        prompt=spec.prompt,
+        strength=fill.strength,
+        num_inference_steps=spec.step_count,
+        guidance_scale=spec.guidance_scale,
+        generator=torch.Generator("cpu").manual_seed(spec.seeds[0]),
+    )
+    return np.asarray(made.images[0])
+
+
 def stock(pipeline: Any, spec: ImageSpec) -> np.ndarray:
+    if spec.fill is not None:
+        return stock_fill(pipeline, spec, spec.fill)
     made = pipeline(
         image=[picture(one) for one in spec.reference_images] or None,
         prompt=spec.prompt,
@@ -83,7 +117,11 @@ def stock(pipeline: Any, spec: ImageSpec) -> np.ndarray:
         pytest.param("bf16", edit(ONE), id="one-reference-bf16"),
         pytest.param("base", edit(*THREE), id="three-references"),
         pytest.param("distilled", edit(*THREE, step_count=2), id="three-references-distilled"),
-        pytest.param("base", edit((1100, 1030), ONE, step_count=1), id="larger-than-a-megapixel"),
+        pytest.param("distilled", edit((1100, 1030), ONE, step_count=1), id="over-a-megapixel"),
+        pytest.param("base", filled(), id="fill"),
+        pytest.param("base", filled(strength=0.6, step_count=4), id="fill-in-part"),
+        pytest.param("bf16", filled(strength=0.5, step_count=5), id="fill-bf16"),
+        pytest.param("distilled", filled(step_count=2), id="fill-distilled"),
         pytest.param("base", {"width_px": 96, "height_px": 48, "seeds": (0,)}, id="wide"),
         pytest.param("base", {"guidance_scale": 1.0, "step_count": 7}, id="without-guidance"),
         pytest.param("distilled", {"step_count": 1, "prompt": ""}, id="distilled"),
@@ -106,7 +144,9 @@ def mixed(level: Reproducibility) -> list[ImageSpec]:
         edit(ONE, seeds=(4,), step_count=3),
         edit(ONE, seeds=(5,), step_count=2, guidance_scale=2.0),
         edit(*THREE, seeds=(6,), step_count=2),
-        edit(*THREE, seeds=(7,), step_count=3, guidance_scale=2.0),
+        edit(*THREE, seeds=(7,), step_count=2),
+        filled(seeds=(8,), step_count=2),
+        filled(seeds=(9,), step_count=3, strength=0.6),
     ]
     return [spec_of(**one, reproducibility=level) for one in changes]
 

@@ -161,8 +161,8 @@ def test_sdxl_defaults_to_the_size_it_was_trained_at(sample_size: object, edge_p
 
 
 def test_sdxl_honours_the_common_fields_and_a_negative_prompt() -> None:
-    others = {"feature_cache", "reference_images"}
-    assert sdxl().parameters == dict.fromkeys(set(REQUEST_FIELDS) - others, True)
+    honoured = set(REQUEST_FIELDS) - {"feature_cache", "reference_images"}
+    assert sdxl().parameters == dict.fromkeys(honoured, True)
 
 
 def test_an_sdxl_that_embeds_the_guidance_scale_takes_a_negative_prompt_without_effect() -> None:
@@ -344,10 +344,8 @@ def test_without_a_config_the_derived_values_stand() -> None:
     traits = sdxl(sample_size=32)
     info = combine("m", ModelSettings(), traits)
     assert (info.name, info.display_name, info.hub_id) == ("m", "m", "")
-    assert info.defaults == traits.defaults
-    assert info.limits == traits.limits
-    assert info.schedulers == traits.schedulers
-    assert info.parameters == traits.parameters
+    assert (info.defaults, info.limits) == (traits.defaults, traits.limits)
+    assert (info.schedulers, info.parameters) == (traits.schedulers, traits.parameters)
     assert info.tasks == DRAWS_AND_FILLS
     assert info.backend is BackendKind.DIFFUSERS
     assert info.max_queue_size >= 1

@@ -1,4 +1,4 @@
-"""FLUX.2 klein, step by step: text to image, and the same that goes by reference images.
+"""FLUX.2 klein, step by step: text to image, edits by reference images, and fills.
 
 In the order of diffusers' `Flux2KleinPipeline`. Latents are packed: [1, tokens, channels * 4]. The
 stock pipeline guides by a second call of its transformer, and so does this: an image is one row of
@@ -17,23 +17,21 @@ from diffusers.pipelines.flux2.pipeline_flux2_klein import compute_empirical_mu
 from diffusers.utils.torch_utils import randn_tensor
 
 from darkroom_server.backends.diffusers.families.flow import FlowStepModel
+from darkroom_server.backends.diffusers.families.flux2_klein_fill import (
+    KleinFill,
+    References,
+    Repainting,
+)
 from darkroom_server.backends.diffusers.pictures import picture
 from darkroom_server.backends.diffusers.schedule import Schedule
 from darkroom_server.backends.diffusers.trajectory import DiffusersTrajectory
+from darkroom_server.backends.prompt_cache import PromptCache
 from darkroom_server.domain.image_size import Size
 from darkroom_server.domain.jobs import ImageSpec, Pixels
 from darkroom_server.domain.references import REFERENCE_RULES
 
 #: How large the images are that it goes by.
 _RULE = REFERENCE_RULES["Flux2KleinPipeline"]
-
-
-@dataclass(frozen=True, slots=True)
-class References:
-    """What an image goes by: packed latents [1, tokens, channels], ids [1, tokens, 4]."""
-
-    latents: torch.Tensor
-    ids: torch.Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +47,17 @@ class Conditioning:
     references: References | None
 
 
-class Flux2KleinStepModel(FlowStepModel[Conditioning, None]):
+class Flux2KleinStepModel(FlowStepModel[Conditioning, Repainting]):
     """A loaded FLUX.2 klein pipeline as a `StepModel`; distilled ones are not guided."""
 
     constants: ClassVar[Mapping[str, Any]] = {"joint_attention_kwargs": None, "guidance": None}
     token_counts: ClassVar[Mapping[str, int]] = {"tokenizer": 512}
+
+    def __init__(
+        self, pipeline: Any, *, allowed_schedulers: Sequence[str], prompts: PromptCache
+    ) -> None:
+        super().__init__(pipeline, allowed_schedulers=allowed_schedulers, prompts=prompts)
+        self._fill = KleinFill(pipeline, self._device)
 
     def batch_key(self, spec: ImageSpec) -> Hashable:
         """The latents' size, whether it is guided, and the sizes of what stands beside them.
@@ -62,6 +66,8 @@ class Flux2KleinStepModel(FlowStepModel[Conditioning, None]):
         """
         multiple_px = self._pipeline.vae_scale_factor * 2
         shown = [_shown_size(one) for one in spec.reference_images]
+        if spec.fill is not None:
+            shown = [Size(spec.width_px, spec.height_px)]
         sizes = [(one.height_px // multiple_px, one.width_px // multiple_px) for one in shown]
         return (*self._latent_size(spec), self._is_guided(spec), *sizes)
 
@@ -108,11 +114,17 @@ class Flux2KleinStepModel(FlowStepModel[Conditioning, None]):
     @torch.inference_mode()
     def begin(
         self, spec: ImageSpec, encoded: Conditioning, image_index: int
-    ) -> DiffusersTrajectory[Conditioning, None]:
-        """Draws the noise."""
-        schedule = self.schedule(spec, image_index)
-        latents = self._pipeline._pack_latents(self._noise(spec, schedule, encoded.context.dtype))
-        return DiffusersTrajectory(spec, schedule, latents, encoded)
+    ) -> DiffusersTrajectory[Conditioning, Repainting]:
+        """Draws the noise; encodes the image of a fill first."""
+        schedule, dtype = self.schedule(spec, image_index), encoded.context.dtype
+        image = None if spec.fill is None else self._fill.encoded(spec.fill, spec, dtype)
+        latents = noise = self._noise(spec, schedule, dtype)
+        repainting = None
+        if spec.fill is not None and image is not None:
+            latents = schedule.scheduler.scale_noise(image, schedule.timesteps[:1], noise)
+            repainting = self._fill.repainting(spec.fill, spec, image, noise)
+        latents = self._pipeline._pack_latents(latents)
+        return DiffusersTrajectory(spec, schedule, latents, encoded, repainting)
 
     def _noise(self, spec: ImageSpec, schedule: Schedule, dtype: torch.dtype) -> torch.Tensor:
         height, width = self._latent_size(spec)
@@ -150,14 +162,14 @@ class Flux2KleinStepModel(FlowStepModel[Conditioning, None]):
 
     @torch.inference_mode()
     def arguments(
-        self, trajectories: Sequence[DiffusersTrajectory[Conditioning, None]]
+        self, trajectories: Sequence[DiffusersTrajectory[Conditioning, Repainting]]
     ) -> dict[str, Any]:
         """Transformer inputs; ids are shared by the batch, whose sizes are all equal."""
         given = [one.conditioning for one in trajectories]
         dtype = trajectories[0].latents.dtype
         timesteps = torch.cat([one.schedule.timestep.expand(1).to(dtype) for one in trajectories])
         ids = self._latent_ids(trajectories[0].spec)
-        references = given[0].references
+        references = _beside(trajectories[0])
         if references is not None:
             ids = torch.cat([ids, references.ids], dim=1)
         without = [one.without for one in given if one.without is not None]
@@ -170,9 +182,9 @@ class Flux2KleinStepModel(FlowStepModel[Conditioning, None]):
             "without": torch.cat(without) if without else None,
         }
 
-    def _model_input(self, one: DiffusersTrajectory[Conditioning, None]) -> torch.Tensor:
+    def _model_input(self, one: DiffusersTrajectory[Conditioning, Repainting]) -> torch.Tensor:
         """Latents, and those of the reference images: [1, tokens, channels]."""
-        given, references = one.latents, one.conditioning.references
+        given, references = one.latents, _beside(one)
         if references is not None:
             given = torch.cat([given, references.latents], 1)
         return given.to(self._transformer.dtype)
@@ -194,13 +206,26 @@ class Flux2KleinStepModel(FlowStepModel[Conditioning, None]):
         return torch.stack(predicted, dim=1)
 
     def guided(
-        self, one: DiffusersTrajectory[Conditioning, None], predicted: torch.Tensor
+        self, one: DiffusersTrajectory[Conditioning, Repainting], predicted: torch.Tensor
     ) -> torch.Tensor:
         """Of the tokens that are the image's own; of two evaluations, away from the second."""
         own = predicted[:, :, : one.latents.shape[1]].unbind(dim=1)
         if len(own) == 1:
             return own[0]
         return own[1] + one.spec.guidance_scale * (own[0] - own[1])
+
+    @torch.inference_mode()
+    def scatter(
+        self,
+        trajectory: DiffusersTrajectory[Conditioning, Repainting],
+        outputs: torch.Tensor,
+        first_row: int,
+    ) -> None:
+        """The step, after which what a fill keeps is put back."""
+        super().scatter(trajectory, outputs, first_row)
+        if trajectory.extra is not None:
+            kept = trajectory.extra.kept(trajectory.latents, trajectory.schedule)
+            trajectory.latents = kept
 
     def unpacked(self, latents: torch.Tensor, spec: ImageSpec) -> torch.Tensor:
         """Packed latents as the VAE makes them, with its own mean and deviation: [1, C, h, w]."""
@@ -218,6 +243,11 @@ class Flux2KleinStepModel(FlowStepModel[Conditioning, None]):
     def to_image(self, latents: torch.Tensor) -> torch.Tensor:
         """Runs the VAE."""
         return self.decoder(latents)
+
+
+def _beside(one: DiffusersTrajectory[Conditioning, Repainting]) -> References | None:
+    """What stands beside an image's latents."""
+    return one.conditioning.references if one.extra is None else one.extra.beside
 
 
 def _shown_size(image: Pixels) -> Size:
