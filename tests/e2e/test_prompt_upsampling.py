@@ -33,6 +33,11 @@ def test_callers_are_told_the_prompt_that_was_drawn(tmp_path: Path) -> None:
         again = client.generate("a cat, in oil, by poet", seed=3)
         assert again.parameters.rewritten_prompt is None
         assert again.images[0].content == made.images[0].content
+        # One that ends before it has read its prompt fails no request, whenever it does.
+        program.write_text("raise SystemExit(3)")
+        for seed in range(5):
+            told = client.generate("a cat", seed=seed)
+            assert [one.reason for one in told.warnings] == ["PROMPT_NOT_REWRITTEN"]
         program.write_text(REWRITER)
         url = f"http://127.0.0.1:{server.until('listening')['http_port']}"
         body = {"model": "poet", "prompt": "a dog", "n": 1}

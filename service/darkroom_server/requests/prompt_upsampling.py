@@ -132,8 +132,8 @@ async def _run(command: tuple[str, ...], prompt: str, model: str) -> bytes:
 
 
 async def _write(pipe: asyncio.StreamWriter, content: bytes) -> None:
-    # A command need not read its prompt to the end.
-    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+    # A command need not read its prompt to the end; of one that has ended uvloop says RuntimeError.
+    with contextlib.suppress(OSError, RuntimeError):
         pipe.write(content)
         await pipe.drain()
         pipe.close()
