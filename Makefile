@@ -245,9 +245,12 @@ bench-denoisers: setup ## measure every denoiser against torch's eager one (roug
 bench-gpu: setup ## full-size models on a GPU: step costs, compiling, the server (ARGS="costs" for a part)
 	$(LAUNCH) $(BIN)/python -m bench.gpu $(ARGS)
 
+# Linux shares its cores between sessions first: the driver's bare pipeline has one, as every server has.
+OWN_SESSION := $(shell command -v setsid >/dev/null && echo setsid --wait)
+
 bench-peers: setup ## measure Darkroom beside other servers of the same pipeline, each in its own environment (rougher: ARGS=--quick)
 	$(BIN)/python -m bench.peers.install
-	$(LAUNCH) $(BIN)/python -m bench.peers $(ARGS)
+	$(LAUNCH) $(OWN_SESSION) $(BIN)/python -m bench.peers $(ARGS)
 
 bench-report: setup ## draw docs/performance.md from the newest results
 	$(BIN)/python -m bench.report

@@ -10,9 +10,9 @@ _INTRODUCTION = """\
 The embedded SDXL pipeline, served by what people would use instead, each in an environment of its
 own with its batching on and requests of equal parameters grouped inside it (`make bench-peers`;
 the servers are in `bench/peers`): a loop around diffusers behind FastAPI, LitServe, Ray Serve with
-`@serve.batch`, BentoML, and Triton through nvidia-pytriton. One driver asks all of them in turns for
-the same seeded requests; every server computes with one thread. Darkroom is at its default level.
-Who leads in a row is in bold.
+`@serve.batch`, BentoML, and Triton through nvidia-pytriton. One driver asks all of them in turns
+for the same seeded requests; every server computes with one thread. Darkroom is at its default
+level. Who leads in a row is in bold.
 """
 
 #: Why a peer may be ahead, by the beginning of what was measured.

@@ -42,6 +42,8 @@ class Tally:
     latencies_s: list[tuple[float, float]] = field(default_factory=list)
     #: By job under way: steps that its caller was told of.
     told_steps: dict[str, int] = field(default_factory=dict)
+    #: By job: when it ended.
+    ended_s: dict[str, float] = field(default_factory=dict)
     known: dict[int, bytes] = field(default_factory=dict)
     seeds: itertools.count[int] = field(default_factory=itertools.count)
 
@@ -69,6 +71,7 @@ async def _one(stub: ImageServiceStub, tally: Tally) -> str:
         return "lost" if is_lost else error.code().name
     finally:
         tally.told_steps.pop(job_id, None)
+        tally.ended_s[job_id] = time.monotonic()
     tally.latencies_s.append((began_s, time.monotonic() - began_s))
     tally.doubled_count += completed_count != 1
     tally.wrong_count += content != tally.known.setdefault(seed, content)
@@ -103,13 +106,19 @@ async def kills(
         os.kill(pid, signal.SIGKILL)
         await until(lambda pid=pid: not is_alive(pid))  # type: ignore[misc]
         await until(lambda pid=pid: server.worker_pid() != pid)  # type: ignore[misc]
+        ready_s = time.monotonic()
         await asyncio.sleep(every_s)
         resumed = {
             entry["job_id"]: entry["completed_step_count"]
             for entry in server.log[after:]
             if entry.get("event") == "image resumed"
         }
-        twice += [max(0, steps - resumed.get(job_id, 0)) for job_id, steps in told.items()]
+        # Those that had ended before the next worker was there had nothing left to do twice.
+        twice += [
+            max(0, steps - resumed.get(job_id, 0))
+            for job_id, steps in told.items()
+            if job_id in resumed or tally.ended_s.get(job_id, ready_s) >= ready_s
+        ]
     is_over.set()
     await asyncio.gather(*callers)
     return tally, twice, first_s
