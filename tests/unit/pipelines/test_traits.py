@@ -393,11 +393,8 @@ def test_the_fake_backend_takes_every_field_and_is_small() -> None:
     )
     assert info.tasks == set(Task)
     assert set(info.parameters) == set(REQUEST_FIELDS)
-    assert (info.defaults.width_px, info.defaults.height_px, info.defaults.step_count) == (
-        64,
-        64,
-        4,
-    )
+    assert (info.defaults.width_px, info.defaults.height_px) == (64, 64)
+    assert info.defaults.step_count == 4
     assert info.limits.size_multiple_px == 8
     assert info.schedulers == ("FakeScheduler",)
     assert info.fake.step_s == 0.5
