@@ -11,7 +11,7 @@ import re
 import tempfile
 import time
 import urllib.request
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from contextlib import ExitStack, aclosing, suppress
 from pathlib import Path
 
@@ -204,7 +204,7 @@ def _samples(http: str, name: str) -> list[tuple[str, float]]:
     return [(one.rsplit(" ", 1)[0], float(one.rsplit(" ", 1)[1])) for one in lines]
 
 
-TRIALS: dict[str, Callable[[Path, ExitStack], Awaitable[None]]] = {
+TRIALS: dict[str, Callable[[Path, ExitStack], Coroutine[None, None, None]]] = {
     "cancels": cancels,
     "scaling": scaling,
 }
@@ -217,7 +217,7 @@ def main() -> None:
     for name in parser.parse_args().trials:
         with ExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            asyncio.run(TRIALS[name](folder, stack))  # type: ignore[arg-type]
+            asyncio.run(TRIALS[name](folder, stack))
 
 
 if __name__ == "__main__":

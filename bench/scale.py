@@ -15,7 +15,7 @@ import statistics
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from bench.ours import MAX_ROWS, SharedSteps
 from bench.scoring import OBJECTIVES, Objective, percentile
@@ -47,7 +47,7 @@ class Replica:
 
     def _now(self, task: Task, one: Arrival) -> Task:
         left = self.system.left_step_count(one.index)
-        return replace(task, load=Load(rows=task.load.rows, evaluations=(left,)))
+        return Task(task.group, task.pace, Load(rows=task.load.rows, evaluations=(left,)))
 
 
 class Tier:
@@ -60,9 +60,8 @@ class Tier:
         self.by_size: dict[int, Counter[str]] = {}
         self.rng = random.Random(seed)
         self.turns = itertools.count()
-        self.now_s = 0.0
 
-    def task(self, one: Arrival, deadline_s: float) -> Task:
+    def task(self, one: Arrival) -> Task:
         """A request as routing sees it."""
         size_px = one.size_px
         pace = Pace(
@@ -70,8 +69,7 @@ class Tier:
             step_s=lambda rows: self.device.step_s(size_px, rows),
             image_s=self.device.decode_s(size_px),
         )
-        due_s = deadline_s if one.tells_deadline else math.inf
-        return Task(size_px, pace, Load(rows=one.rows, evaluations=(one.step_count,)), due_s)
+        return Task(size_px, pace, Load(rows=one.rows, evaluations=(one.step_count,)))
 
     def has_tasks(self, name: str) -> int:
         """Requests that a replica has."""
@@ -124,7 +122,7 @@ def ours(tier: Tier, task: Task, avoided: frozenset[str]) -> str | None:
     def load_of(name: str) -> ReplicaLoad:
         return tier.replicas[int(name)].load()
 
-    return choose(tier.names, alike, task, load_of, tier.rng, avoided=avoided, now_s=tier.now_s)
+    return choose(tier.names, alike, task, load_of, tier.rng, avoided=avoided)
 
 
 ROUTES: dict[str, Route] = {
@@ -192,8 +190,7 @@ def play(
 
 def _place(tier: Tier, route: Route, one: Arrival, deadline_s: float) -> tuple[int | None, int]:
     """Offers a request until a replica takes it."""
-    task, avoided = tier.task(one, deadline_s), frozenset[str]()
-    tier.now_s = one.at_s
+    task, avoided = tier.task(one), frozenset[str]()
     for offer in range(1, MAX_OFFERS + 1):
         name = route(tier, task, avoided)
         if name is None:

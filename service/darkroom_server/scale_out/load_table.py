@@ -5,10 +5,8 @@ Any thread: requests are routed on Ray's own, their events come on the server's.
 
 from __future__ import annotations
 
-import math
 import random
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Collection, Hashable
 from dataclasses import dataclass, replace
@@ -36,10 +34,7 @@ class _Placed:
 class LoadTable:
     """Who has what. `on_gone` is called with the replicas that take no more jobs."""
 
-    def __init__(
-        self, seed: int | None = None, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._clock = clock
+    def __init__(self, seed: int | None = None) -> None:
         self._lock = threading.Lock()
         self._rng = random.Random(seed)
         self._placed: dict[str, _Placed] = {}
@@ -78,18 +73,10 @@ class LoadTable:
         """The replica among candidates that a job goes to; None when it avoids all."""
         job = request.job
         with self._lock:
-            now_s = self._clock()
-            left_s = math.inf if request.left_s is None else request.left_s
-            task = self._task(job.spec, now_s + left_s)
+            task = self._task(job.spec)
             alike = [one for one in self._by_group.get(task.group, ()) if one in candidates]
             chosen = choose(
-                tuple(candidates),
-                alike,
-                task,
-                self._load,
-                self._rng,
-                avoided=request.avoided,
-                now_s=now_s,
+                tuple(candidates), alike, task, self._load, self._rng, avoided=request.avoided
             )
             if chosen is None:
                 return None
@@ -158,8 +145,8 @@ class LoadTable:
         tasks = self._by_replica.get(replica_id, {}).values()
         return sum(one.pace.work_s(one.load) for one in tasks)
 
-    def _task(self, spec: ImageSpec, due_s: float) -> Task:
-        return Task(group_of(spec), pace_of(spec, self._costs), load_of(spec), due_s)
+    def _task(self, spec: ImageSpec) -> Task:
+        return Task(group_of(spec), pace_of(spec, self._costs), load_of(spec))
 
 
 def group_of(spec: ImageSpec) -> Hashable:

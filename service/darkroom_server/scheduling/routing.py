@@ -5,14 +5,12 @@ Pure: loads and the source of chance come in as arguments. The front tier and th
 
 from __future__ import annotations
 
-import bisect
-import math
 import random
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 from darkroom_server.scheduling.pace import Load, Pace
-from darkroom_server.scheduling.play import Course, Player, Sharing, play
+from darkroom_server.scheduling.play import Player, play
 
 #: Replicas that are looked at: so many of all, and so many of those that have the job's size.
 CHOICES = 2
@@ -23,15 +21,11 @@ ADDED_WEIGHT = 8.0
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A job as routing sees it: images of one `group` can share steps.
-
-    `due_s`: when it is to be done, on the clock that `choose` is given.
-    """
+    """A job as routing sees it: images of one `group` can share steps."""
 
     group: Hashable
     pace: Pace
     load: Load
-    due_s: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,22 +36,18 @@ class ReplicaLoad:
     other_s: float = 0.0
 
 
-def cost_s(load: ReplicaLoad, task: Task, now_s: float = 0.0) -> float:
+def cost_s(load: ReplicaLoad, task: Task) -> float:
     """What it costs to give a job to a replica: when it is done there, and what it adds.
 
     A job that joins steps which are taken anyway adds little; one of another size adds all of
-    itself, to everyone there. To an idle replica it adds nothing that anybody waits for. Steps are
-    shared as far as everyone stays on time, as they will be there: those who cannot wait for a
-    fuller step add more than the room in it says.
+    itself, to everyone there. To an idle replica it adds nothing that anybody waits for.
     """
-    there = sorted(load.tasks, key=_due_s)
-    at = bisect.bisect_right(there, task.due_s, key=_due_s)
-    before_s = _played(there, now_s).end_s - now_s
-    course = _played([*there[:at], task, *there[at:]], now_s)
-    added_s = max(0.0, course.end_s - now_s - before_s)
+    before_s = play(_players(load.tasks), 0.0).end_s
+    course = play(_players((*load.tasks, task)), 0.0)
+    added_s = max(0.0, course.end_s - before_s)
     busy_s = load.other_s + before_s
     weight = ADDED_WEIGHT * min(1.0, busy_s / max(task.pace.least_s(task.load), 1e-9))
-    return load.other_s + course.done_s[at] - now_s + weight * added_s
+    return load.other_s + course.done_s[-1] + weight * added_s
 
 
 def choose(
@@ -68,7 +58,6 @@ def choose(
     rng: random.Random,
     *,
     avoided: Collection[str] = (),
-    now_s: float = 0.0,
 ) -> str | None:
     """The replica that a job goes to; None when all candidates are avoided.
 
@@ -80,22 +69,15 @@ def choose(
         candidates = [one for one in candidates if one not in avoided]
         alike = [one for one in alike if one not in avoided]
     looked_at = dict.fromkeys((*_some(candidates, rng), *_some(alike, rng)))
-    return min(looked_at, key=lambda one: cost_s(load_of(one), task, now_s), default=None)
+    return min(looked_at, key=lambda one: cost_s(load_of(one), task), default=None)
 
 
 def _some(of: Sequence[str], rng: random.Random) -> Sequence[str]:
     return of if len(of) <= CHOICES else rng.sample(of, CHOICES)
 
 
-def _due_s(task: Task) -> float:
-    return task.due_s
-
-
-def _played(tasks: Sequence[Task], now_s: float) -> Course:
-    players = [
-        Player(group=one.group, pace=one.pace, load=one.load, due_s=one.due_s) for one in tasks
-    ]
-    return play(players, now_s, sharing=Sharing.ON_TIME)
+def _players(tasks: Sequence[Task]) -> list[Player]:
+    return [Player(group=one.group, pace=one.pace, load=one.load) for one in tasks]
 
 
 def step_s_of(curve: Mapping[int, float]) -> Callable[[int], float]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import random
 from collections import Counter
 
@@ -15,8 +14,8 @@ from darkroom_server.scheduling.routing import ReplicaLoad, Task, choose, cost_s
 PACE = Pace(room=8, step_s=step_s_of({1: 1.0, 8: 1.4}), image_s=0.0)
 
 
-def task(group: str, steps: int = 10, due_s: float = math.inf) -> Task:
-    return Task(group, PACE, Load(rows=1, evaluations=(steps,)), due_s)
+def task(group: str, steps: int = 10) -> Task:
+    return Task(group, PACE, Load(rows=1, evaluations=(steps,)))
 
 
 def routed(loads: dict[str, ReplicaLoad], what: Task, *, avoided: frozenset[str]) -> str | None:
@@ -69,12 +68,6 @@ def test_what_is_avoided_is_left_out_and_nothing_is_chosen_of_nothing() -> None:
 def test_a_job_that_joins_steps_adds_less_than_one_that_does_not() -> None:
     busy = ReplicaLoad((task("512"),))
     assert cost_s(busy, task("512")) < cost_s(busy, task("768"))
-
-
-@pytest.mark.parametrize(("due_s", "chosen"), [(math.inf, "a"), (10.0, "b")])
-def test_room_in_steps_that_cannot_take_longer_is_none(due_s: float, chosen: str) -> None:
-    loads = {"a": ReplicaLoad((task("512", 10, due_s),)), "b": ReplicaLoad((task("768", 5),))}
-    assert routed(loads, task("512"), avoided=NOBODY) == chosen
 
 
 def test_the_work_of_a_choice_does_not_grow_with_the_replicas() -> None:
