@@ -64,6 +64,16 @@ def test_the_catalogue_has_the_models_that_it_promises() -> None:
         "Tongyi-MAI/Z-Image-Turbo",
         "black-forest-labs/FLUX.2-klein-4B",
         "black-forest-labs/FLUX.2-klein-base-4B",
+        "Qwen/Qwen-Image",
+        "Qwen/Qwen-Image-Edit",
+        "Qwen/Qwen-Image-Edit-2509",
+        "black-forest-labs/FLUX.1-Kontext-dev",
+        "lodestones/Chroma1-HD",
+        "Efficient-Large-Model/SANA1.5_1.6B_1024px_diffusers",
+        "Alpha-VLLM/Lumina-Image-2.0",
+        "PixArt-alpha/PixArt-Sigma-XL-2-1024-MS",
+        "zai-org/CogView4-6B",
+        "fal/AuraFlow-v0.3",
     }
 
 
