@@ -106,6 +106,7 @@ async def serve(config: ServerConfig) -> None:
         await stopped
         await _drain(engine, config, signals)
     finally:
+        engine.begin_drain()
         for task in beside:
             task.cancel()
         await _close(server, http_server, admin)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -99,4 +101,20 @@ def test_what_gains_nothing_by_it_is_left_as_it_is(shapes: Shapes, dtype: torch.
     subject = made(*shapes, dtype=dtype)
     for _ in range(2):
         assert torch.equal(taken(products, *subject), apart(*subject))
+    assert products.batched_count == 0
+
+
+@torch.inference_mode()
+def test_what_adds_nothing_proves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An adapter's untrained layers are zero: one call and many are equal whatever the kernels."""
+    product = Run.product
+    monkeypatch.setattr(Run, "product", lambda self, inputs: product(self, inputs) * (1 + 1e-6))
+    products = Products()
+    layer, inputs, result, additions = made(8, 1, 64, 128, 16)
+    silent = tuple(
+        one._replace(pair=replace(one.pair, up=torch.zeros_like(one.pair.up))) for one in additions
+    )
+    for subject in (silent, (*additions[:7], silent[7]), additions, additions):
+        given = (layer, inputs, result, subject)
+        assert torch.equal(taken(products, *given), apart(*given))
     assert products.batched_count == 0

@@ -84,6 +84,8 @@ def pull(
             raise typer.BadParameter(
                 "does not go with --variant, --part", param_hint="--adapter-of"
             )
+        if not is_model_name(adapter_of):
+            raise typer.BadParameter(NO_MODEL_NAME, param_hint="--adapter-of")
         order = AdapterOrder(
             repo_id=repo_id, model=adapter_of, name=folder, revision=revision, file=file
         )

@@ -90,13 +90,18 @@ def _gpu(index: int) -> Any:
 def _visible() -> list[int]:
     """The driver's numbers of the GPUs that workers see, in the order of their own numbers.
 
-    Names other than numbers, which the variable may hold as well, count as all GPUs.
+    As CUDA reads the variable: what follows a number that is not there is not seen either. Names,
+    which it may hold as well, count as all GPUs.
     """
     every = list(range(int(pynvml.nvmlDeviceGetCount())))
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     if named is None:
         return every
-    parts = [part.strip() for part in named.split(",") if part.strip()]
-    if not all(part.isdecimal() for part in parts):
-        return every
-    return [int(part) for part in parts if int(part) in every]
+    seen: list[int] = []
+    for part in map(str.strip, named.split(",")):
+        if part.startswith(("GPU-", "MIG-")):
+            return every
+        if not part.isdecimal() or int(part) not in every:
+            break
+        seen.append(int(part))
+    return seen

@@ -32,8 +32,9 @@ class ReferenceRule:
     `max_count`: the most images of a request; `is_required`: nothing is drawn of words alone. With
     `shrinks`, an image of more than `area_px` is scaled down to that before anything else is done
     with it; otherwise the pipeline gets it as it came. Without `fills_area`, the size that an edit
-    follows is that of its image, shrunk; with it, the image's shape scaled to `area_px`. An edge is
-    at least `min_edge_px` long, and the longer at most `max_ratio` times the other.
+    follows is that of its image, shrunk; with it, the image's shape scaled to `area_px`, each edge
+    to the nearest multiple of `edge_multiple_px`. An edge is at least `min_edge_px` long, and the
+    longer at most `max_ratio` times the other.
     """
 
     max_count: int
@@ -42,6 +43,7 @@ class ReferenceRule:
     area_px: int = MEGAPIXEL
     size_source: SizeSource = SizeSource.FIRST
     fills_area: bool = False
+    edge_multiple_px: int = 1
     min_edge_px: int = 1
     max_ratio: float = math.inf
 
@@ -63,9 +65,10 @@ class ReferenceRule:
                 size = sizes[-1]
         if not self.fills_area:
             return self.shown(size)
-        ratio = size.width_px / size.height_px
+        ratio, multiple = size.width_px / size.height_px, self.edge_multiple_px
         width = math.sqrt(self.area_px * ratio)
-        return Size(max(1, round(width)), max(1, round(width / ratio)))
+        edges = (max(1, round(edge / multiple)) * multiple for edge in (width, width / ratio))
+        return Size(*edges)
 
     def objection(self, size: Size) -> str | None:
         """Why an image of a size is not taken."""
@@ -99,14 +102,15 @@ REFERENCE_RULES: Final[Mapping[str, ReferenceRule]] = {
     "OmniGenPipeline": ReferenceRule(max_count=10, size_source=SizeSource.DEFAULT),
     # What looks at pictures for Qwen's language model takes no longer ones.
     "QwenImageEditPipeline": ReferenceRule(
-        max_count=1, is_required=True, fills_area=True, max_ratio=200
+        max_count=1, is_required=True, fills_area=True, edge_multiple_px=32, max_ratio=160
     ),
     "QwenImageEditPlusPipeline": ReferenceRule(
         max_count=10,
         is_required=True,
         size_source=SizeSource.LAST,
         fills_area=True,
-        max_ratio=200,
+        edge_multiple_px=32,
+        max_ratio=160,
     ),
     # Shrunk to the area of the image that is made, by its own code.
     "ZImageOmniPipeline": ReferenceRule(max_count=10, min_edge_px=64, max_ratio=8),

@@ -66,6 +66,9 @@ class Fields:
             elif field is not None:
                 self._put(field, name, value)
             elif number is not None:
+                if number in numbered:
+                    text = f"is picture {number}, as {numbered[number]} is; send one of the two"
+                    raise InvalidParameter(name, text)
                 numbered[number] = name
             elif knob is not None:
                 self.ignored += [name] if knob.is_asked_in_vain(name, value) else []

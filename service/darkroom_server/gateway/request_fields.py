@@ -21,6 +21,7 @@ from darkroom_server.gateway.pictures import picture_bytes
 from darkroom_server.gateway.sent_pictures import Sent
 from darkroom_server.image_decoding.images import says_alpha, shows_through
 from darkroom_server.image_decoding.picture_processes import Pictures
+from darkroom_server.parameters.bounds import MAX_REFERENCE_COUNT
 from darkroom_server.parameters.parameter import EVERY_TASK, Kind
 from darkroom_server.parameters.table import PARAMETERS
 from darkroom_server.requests.image_requests import ImageRequest, image_request
@@ -167,6 +168,9 @@ async def _edit(
     fields: Fields, references: tuple[Sent, ...], asked: dict[str, Any]
 ) -> tuple[Task, dict[str, dict[str, Any]]]:
     fields.ignore(*asked)
+    if len(references) > MAX_REFERENCE_COUNT:
+        text = f"{len(references)} images were sent; at most {MAX_REFERENCE_COUNT} are taken"
+        raise InvalidParameter(fields.name(_REFERENCES), text)
     names = [fields.name(reference_field(index)) for index in range(len(references))]
     contents = [
         await off_loop(picture_bytes, one, name)

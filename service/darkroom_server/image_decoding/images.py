@@ -62,12 +62,14 @@ _UPRIGHT = {
 class ImageLimits:
     """The largest input images that are taken; the pixels are those of the file's header.
 
-    `max_total_bytes` are those of a request's reference images together.
+    `max_total_bytes` and `max_total_pixel_count` are those of a request's reference images
+    together, the pixels at the sizes in which a pipeline gets them.
     """
 
     max_bytes: int = 32 * 1024 * 1024
     max_total_bytes: int = 64 * 1024 * 1024
     max_pixel_count: int = 32 * 1024 * 1024
+    max_total_pixel_count: int = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,9 @@ _TRITON_S: Final = (
     *("model_operations", "model_repository_agents", "response_cache", "model_metrics"),
 )
 
+#: What the server runs or asks for a model: the operator's file alone says so, no caller.
+_OPERATORS_S: Final = frozenset({"prompt_upsampling", "promptUpsampling"})
+
 
 class ConfigOverride:
     """The fields that were sent. Immutable; raises InvalidParameter where they make no sense."""
@@ -40,6 +43,8 @@ class ConfigOverride:
             raise InvalidParameter(FIELD, "is no JSON") from error
         if not isinstance(found, dict):
             raise InvalidParameter(FIELD, "is no JSON object")
+        if owned := _OPERATORS_S & found.keys():
+            raise InvalidParameter(FIELD, f"{min(owned)} can only be set in config.pbtxt")
         if found.get("name", name) not in ("", name):
             raise InvalidParameter(FIELD, f"name is another than that of the model, {name}")
         fields = {

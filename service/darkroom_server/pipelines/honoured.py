@@ -123,9 +123,10 @@ _FLUX2_VAE_OWN = """
     use_post_quant_conv mid_block_add_attention batch_norm_eps batch_norm_momentum
 """
 
+#: The last is in the published settings; diffusers ignores it.
 _QWEN_OWN = """
     in_channels out_channels num_layers attention_head_dim num_attention_heads joint_attention_dim
-    axes_dims_rope
+    axes_dims_rope pooled_projection_dim
 """
 #: Of its other pipelines.
 _QWEN_OTHERS = dict.fromkeys(
@@ -359,12 +360,15 @@ AURA_FLOW = FamilyRules(
     },
     vaes=_PLAIN_VAES,
 )
+_PIXART_ONLY = {"patch_size": (2,), "use_additional_conditions": (False,)}
 PIXART_SIGMA = FamilyRules(
     denoisers={
-        "PixArtTransformer2DModel": PartRules(
-            own=_names(_PIXART_OWN),
-            only={"patch_size": (2,), "use_additional_conditions": (False,)},
-        )
+        "PixArtTransformer2DModel": PartRules(own=_names(_PIXART_OWN), only=_PIXART_ONLY),
+        # As it was published; diffusers makes the class above of it.
+        "Transformer2DModel": PartRules(
+            own=_names(_PIXART_OWN) - {"norm_type"},
+            only={**_PIXART_ONLY, "norm_type": ("ada_norm_single",)},
+        ),
     },
     vaes=_PLAIN_VAES,
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Collection
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 
 import structlog
@@ -78,9 +78,9 @@ class Fetcher:
         return None
 
     def wait(self, timeout_s: float) -> None:
-        """Blocks until what is under way has ended or one of it failed, or the time is over."""
+        """Blocks until all that is under way has ended, or the time is over."""
         pending = [one for fetch in self._fetches.values() for one in fetch.pending]
-        wait(pending, timeout_s, return_when=FIRST_EXCEPTION)
+        wait(pending, timeout_s)
 
     def forget_others(self, wanted: Collection[str]) -> None:
         """Gives up what is not wanted any more, but for files that are under way."""

@@ -60,7 +60,11 @@ def pull_adapter(root: Path, order: AdapterOrder, *, say: Callable[[str], None])
     version.mkdir()
     for name in wanted:
         (fetched / name).replace(version / PurePosixPath(name).name)
-    _check(version / file.name, base, order)
+    try:
+        _check(version / file.name, base, order)
+    except HubError:
+        shutil.rmtree(staging)
+        raise
     manifest = manifest_of(version, [PurePosixPath(name).name for name in wanted])
     number = same_as(folder, manifest)
     is_new = number is None

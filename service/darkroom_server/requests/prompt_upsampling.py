@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
 import os
 import signal
+import ssl
 import time
+from collections import defaultdict
 from dataclasses import dataclass
 from typing import Final
 
@@ -25,7 +28,8 @@ from darkroom_server.parameters.bounds import MAX_PROMPT_BYTES
 
 log = structlog.get_logger(__name__)
 
-#: Prompts that are being rewritten at once; what waits longer than its time goes as written.
+#: Prompts of a model that are being rewritten at once; what waits longer than its time goes as
+#: written.
 MAX_AT_ONCE: Final = 16
 #: JSON may write a letter of a prompt in six bytes, and says more than the prompt.
 _MAX_ANSWER_BYTES: Final = 8 * MAX_PROMPT_BYTES
@@ -49,7 +53,9 @@ class PromptRewriters:
     """Asks the programs that models' configs name. Belongs to one event loop."""
 
     def __init__(self) -> None:
-        self._room = asyncio.Semaphore(MAX_AT_ONCE)
+        self._rooms: defaultdict[str, asyncio.Semaphore] = defaultdict(
+            lambda: asyncio.Semaphore(MAX_AT_ONCE)
+        )
 
     async def rewritten(
         self, prompt: str, model: ModelInfo, *, deadline_s: float | None
@@ -66,7 +72,7 @@ class PromptRewriters:
         if deadline_s is not None:
             timeout_s = min(timeout_s, max(0.0, deadline_s - time.monotonic()))
         try:
-            async with asyncio.timeout(timeout_s), self._room:
+            async with asyncio.timeout(timeout_s), self._rooms[model.name]:
                 rewritten = await _ask(asked, prompt, model.name)
         except TimeoutError:
             return _as_written(model, f"took longer than {timeout_s:.3g} s")
@@ -156,11 +162,17 @@ def _end(group: int) -> None:
         os.killpg(group, signal.SIGKILL)
 
 
+@functools.cache
+def _trusted() -> ssl.SSLContext:
+    """What an https endpoint's certificate is checked with. Reading it takes some 0.1 s."""
+    return httpx.create_ssl_context()
+
+
 async def _post(url: str, prompt: str, model: str) -> bytes:
     """What an endpoint answers that is posted the prompt and the model's name, as JSON."""
     try:
         async with (
-            httpx.AsyncClient(timeout=None) as client,
+            httpx.AsyncClient(timeout=None, verify=await asyncio.to_thread(_trusted)) as client,
             client.stream("POST", url, json={"prompt": prompt, "model": model}) as response,
         ):
             if response.status_code != httpx.codes.OK:

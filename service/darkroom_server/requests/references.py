@@ -95,8 +95,8 @@ def check_sizes(sizes: Sequence[Size], rule: ReferenceRule, limits: ImageLimits)
             raise InvalidImage(reference_field(index), objection)
         shown = rule.shown(size)
         total_count += shown.width_px * shown.height_px
-        if total_count > limits.max_pixel_count:
-            text = f"{total_count} pixels up to this image; at most {limits.max_pixel_count}"
+        if total_count > limits.max_total_pixel_count:
+            text = f"{total_count} pixels up to this image; at most {limits.max_total_pixel_count}"
             raise ImageTooLarge(reference_field(index), f"{text} together are taken")
 
 

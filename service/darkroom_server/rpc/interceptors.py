@@ -19,7 +19,7 @@ from grpc import aio
 from darkroom_server.access.gate import Gate
 from darkroom_server.domain.errors import InvalidParameter
 from darkroom_server.rpc.load_reports import LOAD_KEY, LOAD_SERVICE, LoadReports
-from darkroom_server.rpc.open_calls import OpenCalls
+from darkroom_server.rpc.open_calls import CallKind, OpenCalls
 from darkroom_server.rpc.receiving import Receiving
 from darkroom_server.rpc.sending import Sending
 from darkroom_server.telemetry.metric_list import REQUESTS
@@ -43,8 +43,8 @@ from darkroom_server.wire.permissions import count_call, let_in
 
 AUTHORIZATION_KEY = "authorization"
 #: Probes come every few seconds; their lines would bury the others.
-_QUIET_SERVICES = (
-    *("/grpc.health.v1.Health/", "/grpc.reflection.", f"/{LOAD_SERVICE}/"),
+_PROBES = (
+    *("/grpc.health.v1.Health/", "/grpc.reflection."),
     *(f"/inference.GRPCInferenceService/{name}" for name in ("Server", "ModelReady")),
 )
 #: Of whose streams callers may be silent between two messages.
@@ -125,8 +125,9 @@ class CallInterceptor(aio.ServerInterceptor):
         Who resets a call at once is gone when the loop has come round. Before that nothing is done
         for it: many thousands of such calls cost those who stay little.
         """
-        is_quiet = details.method.startswith(_QUIET_SERVICES)
-        with self.open_calls.one(quiet=is_quiet) as room:
+        kind = _kind(details.method)
+        is_quiet = kind is not CallKind.WORK
+        with self.open_calls.one(kind) as room:
             try:
                 await asyncio.sleep(0)
             except asyncio.CancelledError:
@@ -219,6 +220,12 @@ class _Call:
         if self.quiet:
             return []
         return [(LOAD_KEY, self._reports.ended(code, self.notes.device_s))]
+
+
+def _kind(method: str) -> CallKind:
+    if method.startswith(f"/{LOAD_SERVICE}/"):
+        return CallKind.LOAD_REPORTS
+    return CallKind.PROBE if method.startswith(_PROBES) else CallKind.WORK
 
 
 def _first(details: grpc.HandlerCallDetails, wanted: str) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import enum
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -11,14 +12,24 @@ from dataclasses import dataclass
 
 from darkroom_server.domain.errors import QueueFull
 
+
+class CallKind(enum.Enum):
+    """Calls that have limits of their own, so that none of them keeps others out."""
+
+    #: Needs a key, where there are keys.
+    WORK = "work"
+    #: Health and reflection, for which no key is needed; they may stay open without end.
+    PROBE = "probe"
+    #: A stream of load reports, of which every balancing client has one for each server.
+    LOAD_REPORTS = "load reports"
+
+
 #: Far above what models let wait: reached by calls that only are open.
-MAX_CALLS = 20_000
-#: Of health and reflection, for which no key is asked, and whose calls may stay for ever.
-MAX_QUIET_CALLS = 1_000
+MAX_CALLS = {CallKind.WORK: 20_000, CallKind.PROBE: 1_000, CallKind.LOAD_REPORTS: 4_000}
 _RETRY_S = 1.0
 #: Before the port closes: looks in a row at which nothing may have happened, the pause between two,
 #: how long it is waited for calls that do not end, and how long at most.
-_STILL_COUNT, _LOOK_S, _STUCK_S, _LIMIT_S = 5, 0.04, 2.0, 10.0
+_STILL_COUNT, _LOOK_S, _STUCK_S, _LIMIT_S = 5, 0.04, 1.0, 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,19 +48,18 @@ class OpenCalls:
     """Counts them. Bound to the event loop."""
 
     def __init__(self) -> None:
-        self._counts: Counter[bool] = Counter()
+        self._counts: Counter[CallKind] = Counter()
         self._begun_count = 0
 
     @contextmanager
-    def one(self, *, quiet: bool) -> Iterator[Room]:
+    def one(self, kind: CallKind) -> Iterator[Room]:
         """One call, for as long as it is open."""
-        limit = MAX_QUIET_CALLS if quiet else MAX_CALLS
-        self._counts[quiet] += 1
-        self._begun_count += not quiet
+        self._counts[kind] += 1
+        self._begun_count += kind is CallKind.WORK
         try:
-            yield Room(self._counts[quiet] <= limit)
+            yield Room(self._counts[kind] <= MAX_CALLS[kind])
         finally:
-            self._counts[quiet] -= 1
+            self._counts[kind] -= 1
 
     async def settled(self) -> None:
         """Returns when no call is open and none arrives, or open calls make no progress.
@@ -60,7 +70,7 @@ class OpenCalls:
         began_s, seen, still_count = time.monotonic(), (-1, -1), 0
         while still_count < _STILL_COUNT:
             await asyncio.sleep(_LOOK_S)
-            now = (self._begun_count, self._counts[False])
+            now = (self._begun_count, self._counts[CallKind.WORK])
             waited_s = time.monotonic() - began_s
             is_still = now == seen and (not now[1] or waited_s >= _STUCK_S)
             seen, still_count = now, still_count + 1 if is_still else 0

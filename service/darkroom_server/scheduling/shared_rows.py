@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+#: Keys that are known, the newest: some families' contain the lengths of texts.
+_MAX_KEY_COUNT = 4096
 #: The different row counts of the images of a step, ascending: (1,), (2,) or (1, 2).
 RowKinds = tuple[int, ...]
 
@@ -36,6 +38,8 @@ class SharedRows:
         proved = self._proved.get(key, {})
         # Replaced, not changed: somebody may be reading it.
         self._proved[key] = {**proved, kinds: proved.get(kinds, frozenset()) | {row_count}}
+        if len(self._proved) > _MAX_KEY_COUNT:
+            del self._proved[next(iter(self._proved))]
         self.version += 1
 
     def allows(self, key: Hashable, image_rows: Sequence[int]) -> bool:
@@ -48,7 +52,8 @@ class SharedRows:
     def largest(self) -> int:
         """Rows of the largest step that was proved, of any key."""
         return max(
-            (max(rows) for proved in self._proved.values() for rows in proved.values()), default=0
+            (max(rows) for proved in list(self._proved.values()) for rows in proved.values()),
+            default=0,
         )
 
     def most(self, key: Hashable, limit: int) -> int:

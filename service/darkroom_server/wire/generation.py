@@ -53,7 +53,13 @@ async def generation_events(
             if not request.validate_only:
                 session.require_room()
             check_takes(request, session.model, lambda: _serving(engine))
-            resolved = await _resolve(engine, session, request, pictures, deadline_s)
+            resolved = await prepare(
+                request,
+                session.model,
+                pictures=pictures,
+                adapters=session.adapters,
+                choose_seed=secrets.randbelow,
+            )
             note_request(call, resolved.spec)
             if request.validate_only:
                 accepted = writer.accepted(session.job_id, resolved, _running(session))
@@ -62,6 +68,7 @@ async def generation_events(
                 return
             cost = cost_pixel_steps(resolved.spec, session.model.strength_rounding)
             with await caller.reserve(cost, session.progress):
+                resolved = await _rewritten(engine, session.model, resolved, deadline_s)
                 await session.submit(
                     resolved.spec,
                     deadline_s=deadline_s,
@@ -70,9 +77,8 @@ async def generation_events(
                     is_collected=is_collected,
                     is_traced=trace_job(call.span, session.job_id),
                 )
-                accepted = writer.accepted(session.job_id, resolved, _running(session))
                 note_admitted()
-                yield None, [accepted]
+                yield None, [writer.accepted(session.job_id, resolved, _running(session))]
                 async for happened in session.events():
                     if isinstance(happened, JobCompleted):
                         session.count(happened)
@@ -81,27 +87,12 @@ async def generation_events(
                     yield happened, writer.write(happened, dropped_count=session.dropped_count)
 
 
-async def _resolve(
-    engine: Engine,
-    session: Session,
-    request: ImageRequest,
-    pictures: Pictures,
-    deadline_s: float | None,
+async def _rewritten(
+    engine: Engine, model: ModelInfo, resolved: Resolved, deadline_s: float | None
 ) -> Resolved:
-    """The request with the model's defaults; its prompt as the operator has it rewritten, unless
-    it is only validated.
-    """
-    resolved = await prepare(
-        request,
-        session.model,
-        pictures=pictures,
-        adapters=session.adapters,
-        choose_seed=secrets.randbelow,
-    )
-    if request.validate_only:
-        return resolved
+    """With the prompt as the operator has it rewritten, where the model's config says so."""
     rewriting = await engine.prompt_rewriters.rewritten(
-        resolved.spec.prompt, session.model, deadline_s=deadline_s
+        resolved.spec.prompt, model, deadline_s=deadline_s
     )
     return resolved.with_prompt(rewriting.prompt, rewriting.notices)
 

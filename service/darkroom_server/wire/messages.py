@@ -10,6 +10,7 @@ from darkroom.v1 import image_service_pb2
 from darkroom_server.domain.errors import InvalidParameter
 from darkroom_server.domain.jobs import Task
 from darkroom_server.domain.models import ModelRef
+from darkroom_server.parameters.bounds import MAX_ADAPTER_COUNT, MAX_REFERENCE_COUNT
 from darkroom_server.parameters.parameter import Kind, Parameter
 from darkroom_server.parameters.table import PARAMETERS
 from darkroom_server.requests.image_requests import AdapterRequest, ImageRequest, image_request
@@ -66,9 +67,18 @@ def _has(message: Message, name: str) -> bool:
     return message.HasField(name) if field.has_presence else bool(getattr(message, name))
 
 
+def _require_few(parameter: Parameter, count: int) -> None:
+    """Before any of them is read: a message of the largest size has room for millions."""
+    most = MAX_REFERENCE_COUNT if parameter.kind is Kind.PICTURES else MAX_ADAPTER_COUNT
+    if count > most:
+        raise InvalidParameter(parameter.path, f"has {count} entries; at most {most} are taken")
+
+
 def _value(parameter: Parameter, message: Message) -> Any:
     """For an enum, the member of the domain's that is called as the message's, less its prefix."""
     value = getattr(message, parameter.leaf)
+    if parameter.kind in (Kind.PICTURES, Kind.ADAPTERS):
+        _require_few(parameter, len(value))
     if parameter.kind is Kind.PICTURES:
         return tuple(one.content for one in value)
     if parameter.kind is Kind.ADAPTERS:

@@ -18,6 +18,8 @@ log = structlog.get_logger(__name__)
 
 #: Kept in the version's folder; a name with a dot is no part of the version.
 FILE_NAME = ".exact_steps.json"
+#: Sizes that are kept, the newest; some families' contain the lengths of texts.
+_MAX_SIZE_COUNT = 1024
 
 
 @dataclass(slots=True)
@@ -29,6 +31,8 @@ class Proofs:
     def note(self, size: str, kinds: RowKinds, row_count: int, *, is_equal: bool) -> None:
         """Takes in what was found."""
         self._found.setdefault(size, {})[kinds, row_count] = is_equal
+        if len(self._found) > _MAX_SIZE_COUNT:
+            del self._found[next(iter(self._found))]
 
     def tried(self, size: str) -> frozenset[tuple[RowKinds, int]]:
         """What need not be tried again."""

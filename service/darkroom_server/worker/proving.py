@@ -27,6 +27,8 @@ log = structlog.get_logger(__name__)
 
 #: With guidance above this an image has two rows, where a family's images have.
 GUIDED_SCALE = 4.0
+#: Keys whose requests are remembered; of one that comes again the proofs are still known.
+MAX_KNOWN_KEYS = 256
 #: Images of a proof have so many different prompts, and have taken up to so many steps.
 PROMPT_COUNT, STEPS_AHEAD = 4, 2
 
@@ -108,9 +110,13 @@ class Prover(Generic[Encoded, OneTrajectory, Inputs, Outputs]):
         if spec.feature_cache is not None:
             return
         key = cost_key(self._model, spec)
-        subject = self._known.get(key)
-        if subject is None:
-            subject = self._known[key] = self._subject(key, spec)
+        subject = self._known.pop(key, None) or self._subject(key, spec)
+        # The newest last.
+        self._known[key] = subject
+        while len(self._known) > MAX_KNOWN_KEYS:
+            oldest = next(iter(self._known))
+            for kept in (self._known, self._subjects, self._images):
+                kept.pop(oldest, None)
         if key not in self._subjects and subject.next_target(self.useful_rows(key)) is not None:
             self._subjects[key] = subject
 
@@ -130,6 +136,7 @@ class Prover(Generic[Encoded, OneTrajectory, Inputs, Outputs]):
         if not self._subjects:
             return
         subject = self._subjects[next(reversed(self._subjects))]
+        self._put_off_others(subject)
         if subject.work is None:
             target = subject.next_target(self.useful_rows(subject.key))
             if target is None:
@@ -141,6 +148,15 @@ class Prover(Generic[Encoded, OneTrajectory, Inputs, Outputs]):
         failed = attempt(partial(self._next, subject))
         if isinstance(failed, DarkroomError):
             self._give_up(subject, failed)
+
+    def _put_off_others(self, subject: _Subject) -> None:
+        """Lets go of the images of other keys: their proofs begin again when it is their turn."""
+        for key in self._images.keys() - {subject.key}:
+            del self._images[key]
+            other = self._subjects[key]
+            if other.work is not None and other.at_work is not None:
+                other.targets.insert(0, other.at_work)
+                other.work = None
 
     def spend(self, duration_s: float) -> None:
         """Proves for about so long, if there is that much to prove."""

@@ -69,3 +69,14 @@ def test_every_rule_is_of_a_class_that_takes_pictures() -> None:
         assert known_calls()[name].first_of("image", "input_images"), name
         assert 1 <= rule.max_count <= MAX_REFERENCE_COUNT
         assert rule.max_ratio == math.inf or rule.max_ratio > 1
+
+
+@pytest.mark.parametrize("kind", ["QwenImageEditPipeline", "QwenImageEditPlusPipeline"])
+@pytest.mark.parametrize(
+    ("size", "followed"),
+    [(Size(400, 300), Size(1184, 896)), (Size(1600, 900), Size(1376, 768))],
+)
+def test_qwen_edits_are_made_in_the_size_that_their_pipeline_computes(
+    kind: str, size: Size, followed: Size
+) -> None:
+    assert REFERENCE_RULES[kind].followed([size]) == followed

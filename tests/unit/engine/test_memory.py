@@ -148,3 +148,13 @@ async def test_what_a_load_has_taken_of_a_gpu_is_not_counted_twice(
     gate = MemoryGate(gpu_memory)
     with nullcontext() if fits else pytest.raises(NotEnoughMemory):
         gate.check(second, [loading])
+
+
+@pytest.mark.parametrize(
+    ("visible", "count"), [("-1", 0), ("", 0), ("0", 1), ("9,0", 0), ("0,9", 1), ("GPU-1f", 1)]
+)
+def test_gpus_are_counted_as_cuda_reads_the_variable(
+    gpu_memory: SystemMemory, monkeypatch: pytest.MonkeyPatch, visible: str, count: int
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert gpu_memory.gpu_count() == count

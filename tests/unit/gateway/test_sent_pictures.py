@@ -138,3 +138,9 @@ def test_the_one_at_fault_is_named_as_it_was_sent(body: dict[str, Any], shown: s
     with pytest.raises(FieldError) as caught:
         read(body, EDITS)
     assert caught.value.field == shown
+
+
+def test_two_pictures_of_one_number_are_refused() -> None:
+    with pytest.raises(InvalidParameter, match="is picture 2, as image_2 is") as caught:
+        Fields({"image_1": A, "image_2": B, "input_image_2": C})
+    assert caught.value.field == "input_image_2"

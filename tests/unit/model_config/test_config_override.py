@@ -72,3 +72,9 @@ def test_what_is_wrong_with_it_is_said(text: str, told: str) -> None:
     with pytest.raises(InvalidParameter, match=told) as caught:
         ConfigOverride(text, "m")
     assert caught.value.field == "config"
+
+
+@pytest.mark.parametrize("name", ["prompt_upsampling", "promptUpsampling"])
+def test_a_load_names_no_program_that_the_server_runs(name: str) -> None:
+    with pytest.raises(InvalidParameter, match=r"only be set in config\.pbtxt"):
+        over({name: {"command": ["/bin/true"]}})

@@ -6,8 +6,9 @@ import asyncio
 
 import pytest
 
+from darkroom_server.domain.errors import QueueFull
 from darkroom_server.rpc import open_calls
-from darkroom_server.rpc.open_calls import OpenCalls
+from darkroom_server.rpc.open_calls import CallKind, OpenCalls
 
 #: Far more rounds of the loop than looks that are taken.
 MANY = 50
@@ -29,7 +30,7 @@ async def test_without_calls_it_is_settled() -> None:
 
 async def test_an_open_call_is_waited_for() -> None:
     calls = OpenCalls()
-    with calls.one(quiet=False):
+    with calls.one(CallKind.WORK):
         settling = asyncio.create_task(calls.settled())
         await _rounds()
         assert not settling.done()
@@ -40,7 +41,7 @@ async def test_those_that_come_meanwhile_are_waited_for() -> None:
     calls = OpenCalls()
     settling = asyncio.create_task(calls.settled())
     for _ in range(MANY):
-        with calls.one(quiet=False):
+        with calls.one(CallKind.WORK):
             await asyncio.sleep(0)
         await asyncio.sleep(0)
         assert not settling.done()
@@ -49,7 +50,7 @@ async def test_those_that_come_meanwhile_are_waited_for() -> None:
 
 async def test_watchers_of_health_are_not_waited_for() -> None:
     calls = OpenCalls()
-    with calls.one(quiet=True):
+    with calls.one(CallKind.PROBE):
         await calls.settled()
 
 
@@ -58,7 +59,7 @@ async def test_what_stands_still_is_not_waited_for_for_ever(
 ) -> None:
     monkeypatch.setattr(open_calls, "_STUCK_S", 0.0)
     calls = OpenCalls()
-    with calls.one(quiet=False):
+    with calls.one(CallKind.WORK):
         await calls.settled()
 
 
@@ -67,5 +68,17 @@ async def test_who_never_stops_coming_does_not_keep_the_server(
 ) -> None:
     monkeypatch.setattr(open_calls, "_LIMIT_S", 0.0)
     calls = OpenCalls()
-    with calls.one(quiet=False):
+    with calls.one(CallKind.WORK):
         await calls.settled()
+
+
+def test_streams_of_load_reports_keep_no_probe_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(open_calls, "MAX_CALLS", dict.fromkeys(CallKind, 1))
+    calls = OpenCalls()
+    with calls.one(CallKind.LOAD_REPORTS) as first, calls.one(CallKind.LOAD_REPORTS) as second:
+        first.require()
+        with pytest.raises(QueueFull):
+            second.require()
+        with calls.one(CallKind.PROBE) as probe, calls.one(CallKind.WORK) as work:
+            probe.require()
+            work.require()

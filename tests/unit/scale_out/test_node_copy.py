@@ -12,7 +12,8 @@ import pytest
 
 from darkroom_server.domain.models import VersionInfo
 from darkroom_server.domain.problems import ProblemLog
-from darkroom_server.repository.remote_models import group
+from darkroom_server.repository.fetching import Fetcher
+from darkroom_server.repository.remote_models import RemoteVersion, group
 from darkroom_server.repository.remote_repository import RemoteLocation
 from darkroom_server.repository.remote_store import RemoteError, RemoteStore
 from darkroom_server.scale_out.node_copy import fetch
@@ -72,3 +73,36 @@ def test_what_cannot_be_fetched_says_why_and_leaves_the_copy_to_others(
         with pytest.raises(OSError, match="fake/1 cannot be fetched: the store is away"):
             fetch(location, version)
     assert (fetch(location, version) / "weights.safetensors").exists()
+
+
+def test_a_failure_is_not_asked_about_until_all_files_have_ended(
+    location: RemoteLocation, version: VersionInfo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (Path(location.url.removeprefix("file://")) / "fake" / "1" / "small").write_bytes(b"x")
+    models = group(RemoteStore(location.url).list().values(), ProblemLog(""))
+    key = models["fake"].versions[1].key
+    version = replace(version, path=location.folder / ".versions" / key)
+    asked_count, failed, may_end = 0, threading.Event(), threading.Event()
+    advance = Fetcher.advance
+
+    def counted(fetcher: Fetcher, one: RemoteVersion, now_s: float) -> str | None:
+        nonlocal asked_count
+        asked_count += 1
+        return advance(fetcher, one, now_s)
+
+    def broken(_store: RemoteStore, name: str, *_: object) -> bytes:
+        if name.endswith("small"):
+            failed.set()
+            raise RemoteError("the store is away")
+        may_end.wait(WAIT_S)
+        raise RemoteError("the store is away")
+
+    monkeypatch.setattr(Fetcher, "advance", counted)
+    monkeypatch.setattr(RemoteStore, "read", broken)
+    with ThreadPoolExecutor(1) as pool:
+        fetching = pool.submit(fetch, location, version)
+        assert failed.wait(WAIT_S)
+        may_end.set()
+        with pytest.raises(OSError, match="the store is away"):
+            fetching.result(WAIT_S)
+    assert asked_count <= 3

@@ -350,3 +350,13 @@ def test_the_feature_cache_asked_for(
     assert request.feature_cache == expected
     _, request = parse_fill(fill_request(**sent))
     assert request.feature_cache == expected
+
+
+@pytest.mark.parametrize(("field", "most"), [("reference_images", 10), ("adapters", 8)])
+def test_entries_are_counted_before_any_is_read(field: str, most: int) -> None:
+    request = GenerateRequest(prompt="a cat")
+    for _ in range(most + 1):
+        getattr(request, field).add()
+    with pytest.raises(InvalidParameter, match=f"has {most + 1} entries") as caught:
+        parse_generate(request)
+    assert caught.value.field == field

@@ -12,7 +12,7 @@ from darkroom_server.backends.fake import FakeStepModel, FakeTrajectory
 from darkroom_server.domain.jobs import ImageSpec, Reproducibility, Task
 from darkroom_server.scheduling.shared_rows import RowKinds, SharedRows
 from darkroom_server.worker.proof_file import ProofFile
-from darkroom_server.worker.proving import Prover, composition
+from darkroom_server.worker.proving import MAX_KNOWN_KEYS, Prover, composition
 from tests.unit.specs import image_spec
 from tests.unit.worker.loop_bench import Bench, shared
 
@@ -230,3 +230,28 @@ def test_images_that_leave_a_batch_leave_no_step_that_was_not_proved() -> None:
     bench.ticks(2)
     assert 2 not in model.evaluated
     assert set(bench.failures()) == {"b"}
+
+
+def test_few_of_the_sizes_that_were_ever_asked_for_are_remembered() -> None:
+    """Keys may contain lengths of texts: there is no end of them."""
+    made = prover(FakeStepModel())
+    for number in range(MAX_KNOWN_KEYS + 50):
+        made.ask(replace(EXACT, width_px=8 * (number + 1)))
+    assert len(made._known) == len(made._subjects) == MAX_KNOWN_KEYS
+    made.finish()
+    assert made._images == {}
+
+
+def test_only_the_size_under_proof_has_images() -> None:
+    made = prover(FakeStepModel())
+    made.ask(EXACT)
+    for _ in range(3):
+        made.advance()
+    other = replace(EXACT, width_px=2 * EXACT.width_px)
+    made.ask(other)
+    made.advance()
+    assert len(made._images) == 1
+    made.finish()
+    for spec in (EXACT, other):
+        key = ((spec.width_px, spec.height_px), True)
+        assert made.shared.most(key, MAX_ROWS) == MAX_ROWS

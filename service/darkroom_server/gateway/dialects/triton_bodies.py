@@ -21,6 +21,7 @@ from darkroom_server.wire.kserve.inference import InferAnswer
 from darkroom_server.wire.kserve.inputs import NAMES, InferCall, takes_many, whole
 from darkroom_server.wire.kserve.tensors import (
     BYTES,
+    MAX_ELEMENT_COUNT,
     Elements,
     OutputTensor,
     Scalar,
@@ -28,6 +29,7 @@ from darkroom_server.wire.kserve.tensors import (
     element_count,
     one_element,
     raw_content,
+    require_few,
     require_one,
 )
 
@@ -176,6 +178,7 @@ def _inputs(found: Mapping[str, Any], binary: memoryview) -> Iterator[tuple[str,
 
 def _data(name: str, datatype: str, shape: list[int], elements: list[Any]) -> Elements:
     if takes_many(name):
+        require_few(name, len(elements), MAX_ELEMENT_COUNT, "elements")
         if len(elements) != element_count(name, shape):
             text = f"data has {len(elements)} elements, and the shape {shape}"
             raise InvalidParameter(name, text)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from darkroom.kserve.v2 import inference_pb2 as pb
@@ -11,6 +11,7 @@ from darkroom_server.wire.kserve.inference import InferAnswer
 from darkroom_server.wire.kserve.inputs import InferCall, takes_many
 from darkroom_server.wire.kserve.tensors import (
     BYTES,
+    MAX_ELEMENT_COUNT,
     Elements,
     OutputTensor,
     Scalar,
@@ -19,8 +20,12 @@ from darkroom_server.wire.kserve.tensors import (
     element_count,
     one_element,
     raw_content,
+    require_few,
     require_one,
 )
+
+#: Inputs, outputs and parameters of a request; far more than there are names for.
+MAX_NAME_COUNT: Final = 256
 
 #: Where the elements of a datatype are that do not travel raw.
 _FIELDS: Final = {
@@ -43,6 +48,9 @@ _Input = pb.ModelInferRequest.InferInputTensor
 def call_of(message: pb.ModelInferRequest) -> InferCall:
     """The request that the message is; raises InvalidParameter naming the tensor."""
     raw = message.raw_input_contents
+    require_few("inputs", len(message.inputs), MAX_NAME_COUNT, "entries")
+    require_few("outputs", len(message.outputs), MAX_NAME_COUNT, "entries")
+    require_few("parameters", len(message.parameters), MAX_NAME_COUNT, "entries")
     if raw and len(raw) != len(message.inputs):
         raise InvalidParameter(
             "raw_input_contents",
@@ -65,6 +73,7 @@ def call_of(message: pb.ModelInferRequest) -> InferCall:
 
 
 def _element(tensor: _Input, raw: bytes | None) -> Elements:
+    require_few(tensor.name, len(tensor.parameters), MAX_NAME_COUNT, "parameters")
     if any(name.startswith("shared_memory") for name in tensor.parameters):
         raise InvalidParameter(
             tensor.name, "shared memory is not offered; send the content in the message"
@@ -78,7 +87,7 @@ def _element(tensor: _Input, raw: bytes | None) -> Elements:
     if field is None:
         known = ", ".join(_FIELDS)
         raise InvalidParameter(tensor.name, f"the datatype of its contents is none of: {known}")
-    elements: list[Scalar] = list(getattr(tensor.contents, field))
+    elements: Sequence[Scalar] = getattr(tensor.contents, field)
     if len(elements) != 1:
         raise InvalidParameter(tensor.name, f"{field} has {len(elements)} elements, and 1 is taken")
     return as_number(elements[0], tensor.datatype)
@@ -87,6 +96,7 @@ def _element(tensor: _Input, raw: bytes | None) -> Elements:
 def _many(tensor: _Input, raw: bytes | None) -> tuple[Scalar, ...]:
     if raw is not None:
         return bytes_elements(tensor.name, tensor.shape, raw)
+    require_few(tensor.name, len(tensor.contents.bytes_contents), MAX_ELEMENT_COUNT, "elements")
     elements: tuple[bytes, ...] = tuple(tensor.contents.bytes_contents)
     if len(elements) != element_count(tensor.name, tensor.shape):
         text = f"bytes_contents has {len(elements)} elements, and the shape {list(tensor.shape)}"

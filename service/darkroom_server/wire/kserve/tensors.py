@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 from darkroom_server.domain.errors import InvalidParameter
+from darkroom_server.parameters.bounds import MAX_REFERENCE_COUNT
 
 #: One element, or the value of a parameter.
 Scalar: TypeAlias = bool | int | float | str | bytes
@@ -20,6 +21,9 @@ Scalar: TypeAlias = bool | int | float | str | bytes
 Elements: TypeAlias = Scalar | tuple[Scalar, ...]
 
 BYTES: Final = "BYTES"
+#: Elements of an input that takes several.
+MAX_ELEMENT_COUNT: Final = MAX_REFERENCE_COUNT
+_MAX_DIMENSION_COUNT = 16
 #: How the numbers are laid out.
 _FORMATS: Final = {
     "BOOL": "?",
@@ -51,8 +55,15 @@ class OutputTensor:
     parameters: dict[str, Scalar] = field(default_factory=dict)
 
 
+def require_few(name: str, count: int, most: int, what: str) -> None:
+    """Raises InvalidParameter for more than are ever taken, before any of them is read."""
+    if count > most:
+        raise InvalidParameter(name[:64], f"has {count} {what}; at most {most} are taken")
+
+
 def element_count(name: str, shape: Sequence[int]) -> int:
     """How many elements a tensor of the shape has; raises InvalidParameter."""
+    require_few(name, len(shape), _MAX_DIMENSION_COUNT, "dimensions")
     if any(size < 0 for size in shape):
         raise InvalidParameter(name, f"the shape {list(shape)} has a negative dimension")
     return math.prod(shape)
@@ -84,6 +95,7 @@ def bytes_elements(name: str, shape: Sequence[int], raw: bytes) -> tuple[bytes, 
     found: list[bytes] = []
     at = 0
     while at < len(raw):
+        require_few(name, len(found) + 1, MAX_ELEMENT_COUNT, "elements or more")
         if len(raw) - at < _LENGTH.size:
             raise InvalidParameter(name, "the content ends within the length of an element")
         begin = at + _LENGTH.size

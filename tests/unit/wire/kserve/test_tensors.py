@@ -4,7 +4,9 @@ import struct
 
 import pytest
 
+from darkroom.kserve.v2 import inference_pb2 as pb
 from darkroom_server.domain.errors import InvalidParameter
+from darkroom_server.wire.kserve.messages import MAX_NAME_COUNT, call_of
 from darkroom_server.wire.kserve.tensors import (
     BYTES,
     OutputTensor,
@@ -96,3 +98,27 @@ def test_elements_that_do_not_fit_their_tensor_are_refused(shape: list[int], raw
     with pytest.raises(InvalidParameter) as caught:
         bytes_elements("X", shape, raw)
     assert caught.value.field == "X"
+
+
+def test_elements_are_counted_while_they_are_read() -> None:
+    """Four bytes are an element: a message of the largest size has room for millions."""
+    with pytest.raises(InvalidParameter, match="at most 10 are taken"):
+        bytes_elements("X", [1 << 18], bytes(4 << 18))
+
+
+def test_the_dimensions_of_a_shape_are_counted_before_they_are_multiplied() -> None:
+    with pytest.raises(InvalidParameter, match="1000000 dimensions"):
+        one_element("X", BYTES, [2**62] * 1_000_000, b"")
+
+
+@pytest.mark.parametrize("field", ["inputs", "outputs", "parameters"])
+def test_names_are_counted_before_any_is_read(field: str) -> None:
+    message = pb.ModelInferRequest(model_name="m")
+    for number in range(MAX_NAME_COUNT + 1):
+        if field == "parameters":
+            message.parameters[str(number)].bool_param = True
+        else:
+            getattr(message, field).add(name=str(number))
+    with pytest.raises(InvalidParameter, match=f"has {MAX_NAME_COUNT + 1} entries") as caught:
+        call_of(message)
+    assert caught.value.field == field

@@ -19,6 +19,8 @@ from darkroom_server.backends.diffusers.adapters.products import Addition, Produ
 from darkroom_server.backends.diffusers.networks.image_rows import ImageRows
 from darkroom_server.backends.diffusers.networks.present_images import PresentImages
 
+#: Mixes of guided and unguided images whose pairs are kept put together.
+_MAX_RUN_COUNT = 4
 #: The additions of one image to a layer, in order.
 _Additions = tuple[Addition, ...]
 
@@ -43,6 +45,8 @@ class Adding:
             by_image = self._by_image[present.first : present.last]
             numbers = range(max(map(len, by_image), default=0))
             rounds = [list(_runs(by_image, present.image_rows, number)) for number in numbers]
+            if len(self._runs) >= _MAX_RUN_COUNT:
+                self._runs.clear()
             self._runs[key] = rounds
         # What the layer has just made is nobody else's yet.
         for runs in rounds:

@@ -75,14 +75,21 @@ class Products:
             self.batched_count += count
             _add_scaled(result, run, inputs)
             return
-        at_once = None
+        before = at_once = None
         if key is not None and is_equal is None:
-            at_once = result.clone()
+            before, at_once = result.clone(), result.clone()
             _add_scaled(at_once, run, inputs)
         self.single_count += count
         _add_by_image(layer, inputs, result, run)
-        if at_once is not None:
+        # An image to which nothing is added cannot show a difference.
+        if before is not None and at_once is not None and _differs(before, result, count):
             self._is_equal[key] = torch.equal(at_once, result)
+
+
+def _differs(before: torch.Tensor, after: torch.Tensor, image_count: int) -> bool:
+    """Whether each image's part of a result was changed."""
+    pairs = zip(before.chunk(image_count), after.chunk(image_count), strict=True)
+    return not any(torch.equal(one, other) for one, other in pairs)
 
 
 def _batched_key(

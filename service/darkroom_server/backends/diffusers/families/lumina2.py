@@ -20,6 +20,7 @@ from darkroom_server.backends.diffusers.families.two_calls import (
     renormalized,
 )
 from darkroom_server.backends.diffusers.networks.network import Inputs
+from darkroom_server.backends.diffusers.token_limits import TokenLimits
 from darkroom_server.backends.diffusers.trajectory import DiffusersTrajectory
 from darkroom_server.backends.prompt_cache import PromptCache
 from darkroom_server.domain.jobs import ImageSpec
@@ -48,6 +49,12 @@ class Lumina2StepModel(TwoCallStepModel[None]):
         if self.is_guided(spec):
             lengths.append(self._length(spec.negative_prompt or ""))
         return (*self._latent_size(spec), *lengths)
+
+    def token_limits(self) -> TokenLimits:
+        """Less what stands before a prompt."""
+        tokenizer = self._pipeline.tokenizer
+        ahead = len(tokenizer(self._told("")).input_ids) - len(tokenizer("").input_ids)
+        return [(tokenizer, TOKEN_COUNT - ahead)]
 
     def _told(self, prompt: str) -> str:
         return f"{self._pipeline.system_prompt}{_PROMPT_START}{prompt}"

@@ -21,7 +21,9 @@ from darkroom_server.backends.diffusers.families.qwen_image import TOKEN_COUNT, 
 from darkroom_server.backends.diffusers.families.two_calls import Text, TwoTexts
 from darkroom_server.backends.diffusers.networks.network import Inputs
 from darkroom_server.backends.diffusers.pictures import picture
+from darkroom_server.backends.diffusers.token_limits import TokenLimits
 from darkroom_server.backends.diffusers.trajectory import DiffusersTrajectory
+from darkroom_server.domain.errors import InvalidParameter
 from darkroom_server.domain.jobs import ImageSpec, Pixels
 
 #: Area in pixels that an image is encoded in.
@@ -60,11 +62,13 @@ class ReferringStepModel(QwenImageStepModel):
         images = spec.reference_images
         texts = [spec.prompt, spec.negative_prompt or ""][: 1 + self.is_guided(spec)]
         seen = sum(map(self._told_token_count, images)) - len(images)
-        lengths = [
-            min(self._length(self.told_text(text, len(images))) + seen, TOKEN_COUNT)
-            for text in texts
-        ]
+        # These pipelines take a longest length, and cut nothing.
+        lengths = [self._length(self.told_text(text, len(images))) + seen for text in texts]
         return (*self._latent_size(spec), *map(self._grid, images), *lengths)
+
+    def token_limits(self) -> TokenLimits:
+        """Nothing is cut."""
+        return []
 
     def _measured_length(self, tokenizer: Any, text: str) -> int:
         dropped: int = self._pipeline.prompt_template_encode_start_idx
@@ -95,7 +99,12 @@ class ReferringStepModel(QwenImageStepModel):
         return EditedTexts(prompt, other, references, tuple(map(self._grid, images)))
 
     def _told(self, text: str, images: Sequence[Pixels]) -> Text:
-        """The language model's last states of a text and its images: [1, tokens, width]."""
+        """The language model's last states of a text and its images: [1, tokens, width].
+
+        Raises InvalidParameter for a text with the mark of an image.
+        """
+        if (mark := str(self._pipeline.processor.image_token)) in text:
+            raise InvalidParameter("prompt", f"has {mark}, which stands for an image")
 
         def make() -> tuple[torch.Tensor, ...]:
             states, _ = self._pipeline.encode_prompt(
