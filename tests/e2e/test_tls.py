@@ -141,12 +141,19 @@ def test_a_connection_that_cannot_be_made_is_told_in_the_commands_words(
 ) -> None:
     strange = tmp_path / "strange.pem"
     trustme.CA().cert_pem.write_to_path(strange)
-    with serving(models) as plain, serving(models, *files.flags) as tls:
+    # An address of the loopback that is not in the certificate.
+    elsewhere = ("--host", "127.0.0.2", *files.flags)
+    with (
+        serving(models) as plain,
+        serving(models, *files.flags) as tls,
+        serving(models, *elsewhere) as other,
+    ):
+        address = other.address.replace("127.0.0.1", "127.0.0.2")
+        told = darkroom("--server", address, "--tls-ca", str(files.ca))
+        assert "another name" in told
         assert "leave out --tls" in darkroom("--server", plain.address, "--tls-ca", str(files.ca))
         assert "--tls-ca" in darkroom("--server", tls.address, "--tls-ca", str(strange))
         assert "give --tls or --tls-ca" in darkroom("--server", tls.address)
-        name = tls.address.replace("127.0.0.1", "localhost")
-        assert "another name" in darkroom("--server", name, "--tls-ca", str(files.ca))
         told = darkroom("--server", server.address, "--tls-ca", str(files.ca))
         assert "--client-certificate" in told
         with Client(tls.address, max_attempts=1) as client, pytest.raises(Unavailable) as failed:

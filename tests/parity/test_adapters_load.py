@@ -66,7 +66,7 @@ def test_a_crowd_with_adapters_has_the_bytes_of_each_alone(
     rng = random.Random(name)
     pipeline = case.pipeline(tmp_path)
     model = case.build(pipeline)
-    specs = adapted(crowd(case.mixed, rng), written(pipeline, tmp_path), rng)
+    specs = adapted(crowd(case, rng), written(pipeline, tmp_path), rng)
     made = serve(model, specs, proved(model, specs), seed=1)
     for number, image in made.images.items():
         np.testing.assert_array_equal(image, stepped(model, specs[number]), str(specs[number]))
