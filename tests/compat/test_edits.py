@@ -80,7 +80,7 @@ def test_more_than_a_model_takes_are_refused(client: openai.OpenAI) -> None:
     with pytest.raises(openai.BadRequestError) as caught:
         client.images.edit(model=KLEIN, prompt="x", image=[grey(1)] * 11)
     assert caught.value.param == "image"
-    assert "11 images; at most 10" in caught.value.message
+    assert "11 images were sent; at most 10" in caught.value.message
 
 
 def assert_in_order(content: str, seed: str) -> None:

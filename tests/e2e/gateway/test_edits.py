@@ -213,7 +213,7 @@ REFUSED: dict[str, tuple[Callable[[Service], object], str, str]] = {
     "many": (
         lambda service: service.grpc.generate("x", model=KLEIN, reference_images=[FILES[0]] * 11),
         "reference_images",
-        "11 images; at most 10",
+        "has 11 entries; at most 10",
     ),
     "broken": (
         lambda service: service.grpc.generate("x", model=KLEIN, reference_images=[FILES[0], b"no"]),

@@ -92,7 +92,7 @@ async def test_a_broken_one_is_named(broken: bytes) -> None:
 
 async def test_pixels_are_bounded_together_before_one_is_decoded() -> None:
     pictures = PicturesHere()
-    pictures.limits = replace(pictures.limits, max_pixel_count=2 * 96 * 160)
+    pictures.limits = replace(pictures.limits, max_total_pixel_count=2 * 96 * 160)
     made: list[str] = []
     run = pictures.run
 
