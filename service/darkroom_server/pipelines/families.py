@@ -116,6 +116,14 @@ _GUIDED_FLOW = Family(
     scheduler_kind=SchedulerKind.FLOW,
     schedule_gives=frozenset({"sigmas", "mu"}),
 )
+_QWEN = replace(
+    _GUIDED_FLOW,
+    honours=honoured.QWEN_IMAGE,
+    guidance_needs_negative=True,
+    step_count=50,
+    guidance_scale=4.0,
+    packs_channels=True,
+)
 FAMILIES: dict[str, Family] = {
     "StableDiffusionPipeline": Family(
         step_model="sd.SdStepModel",
@@ -252,30 +260,18 @@ FAMILIES: dict[str, Family] = {
         scheduler_kind=SchedulerKind.FLOW,
         schedule_gives=frozenset({"sigmas", "mu"}),
     ),
-    "ZImagePipeline": Family(
+    "ZImagePipeline": replace(
+        _GUIDED_FLOW,
         step_model="z_image.ZImageStepModel",
         honours=honoured.Z_IMAGE,
-        denoisers=_TORCH,
         tasks=_WITHOUT_FILL,
-        denoiser="transformer",
-        packing=2,
-        schedulers=_FLOW_SCHEDULERS,
-        takes_negative_prompt=True,
         step_count=50,
         guidance_scale=5.0,
-        strength_rounding=StrengthRounding.UP,
-        scheduler_kind=SchedulerKind.FLOW,
-        schedule_gives=frozenset({"sigmas", "mu"}),
     ),
     "QwenImagePipeline": replace(
-        _GUIDED_FLOW,
+        _QWEN,
         step_model="qwen_image.QwenImageStepModel",
-        honours=honoured.QWEN_IMAGE,
         tasks=_WITHOUT_FILL,
-        guidance_needs_negative=True,
-        step_count=50,
-        guidance_scale=4.0,
-        packs_channels=True,
     ),
     "ChromaPipeline": replace(
         _GUIDED_FLOW,
@@ -296,24 +292,14 @@ FAMILIES: dict[str, Family] = {
         schedule_gives=frozenset(),
     ),
     "QwenImageEditPipeline": replace(
-        _GUIDED_FLOW,
+        _QWEN,
         step_model="qwen_image_edit.QwenImageEditStepModel",
-        honours=honoured.QWEN_IMAGE,
         tasks=_EDIT,
-        guidance_needs_negative=True,
-        step_count=50,
-        guidance_scale=4.0,
-        packs_channels=True,
     ),
     "QwenImageEditPlusPipeline": replace(
-        _GUIDED_FLOW,
+        _QWEN,
         step_model="qwen_image_edit.QwenImageEditPlusStepModel",
-        honours=honoured.QWEN_IMAGE,
         tasks=_EDIT,
-        guidance_needs_negative=True,
-        step_count=50,
-        guidance_scale=4.0,
-        packs_channels=True,
     ),
     "Lumina2Pipeline": replace(
         _GUIDED_FLOW,
