@@ -63,6 +63,18 @@ class Server:
         assert entry is not None, f"no {event!r} {values} in the log: {self.log[-8:]}"
         return entry
 
+    def until_ready(self, *models: str) -> None:
+        """Waits until a version of each of these models serves."""
+
+        def ready() -> set[str]:
+            entries = [e for e in self.log if e.get("event") == "model" and e["state"] == "ready"]
+            return {str(entry["model"]).partition("/")[0] for entry in entries}
+
+        with self._grown:
+            self._grown.wait_for(lambda: set(models) <= ready() or self._ended, WAIT_S)
+            missing = set(models) - ready()
+        assert not missing, f"not ready: {sorted(missing)}; the log: {self.log[-8:]}"
+
     def worker_pid(self) -> int:
         """Process id of the worker that was ready last."""
         return [entry["pid"] for entry in self.log if entry.get("event") == "worker ready"][-1]

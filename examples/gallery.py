@@ -35,8 +35,7 @@ def main() -> None:
     """Writes a sheet for each model and feature."""
     OUT.mkdir(parents=True, exist_ok=True)
     with serving(REPOSITORY / "model_repo") as server, connected(server) as client:
-        for model in (SDXL, SCHNELL, FILL):
-            server.until("model", model=f"{model}/1", state="ready")
+        server.until_ready(SDXL, SCHNELL, FILL)
         drawn = {prompt: generated(client, prompt, SDXL) for prompt in PROMPTS}
         few_steps = {prompt: generated(client, prompt, SCHNELL) for prompt in PROMPTS}
         circle = drawn[PROMPTS[0]]

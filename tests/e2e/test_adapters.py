@@ -71,7 +71,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def stock(folder: Path) -> Any:
     pipeline = StableDiffusionXLPipeline.from_pretrained(
-        folder / MODEL / "1", torch_dtype=torch.float32
+        folder / MODEL / "2", torch_dtype=torch.float32
     )
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
@@ -81,7 +81,7 @@ def stock(folder: Path) -> Any:
 def server(repository: Path) -> Iterator[Server]:
     flags = ("--worker-thread-count", "1", "--model-control", "poll", "--repository-poll", "1")
     with serving(repository, *flags) as server, connected(server):
-        server.until("model", model=f"{MODEL}/1", state="ready")
+        server.until_ready(MODEL)
         yield server
 
 

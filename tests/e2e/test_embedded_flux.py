@@ -29,8 +29,7 @@ PROMPT_TOKENS = 32
 def client() -> Iterator[Client]:
     flags = ("--worker-thread-count", "1", "--alias", f"{HUB_ID}={DRAWS}")
     with serving(REPOSITORY, *flags) as server, connected(server) as found:
-        for name in (DRAWS, FILLS):
-            server.until("model", model=f"{name}/1", state="ready")
+        server.until_ready(DRAWS, FILLS)
         yield found
 
 

@@ -54,7 +54,7 @@ FILLS: list[dict[str, Any]] = [
 def client() -> Iterator[Client]:
     threads = ("--worker-thread-count", str(THREADS))
     with serving(REPOSITORY, *threads) as server, connected(server) as found:
-        server.until("model", model=f"{MODEL}/1", state="ready")
+        server.until_ready(MODEL)
         yield found
 
 
@@ -74,9 +74,9 @@ def stock_arguments(pipeline: Any, request: dict[str, Any]) -> dict[str, Any]:
         "prompt": request["prompt"],
         "negative_prompt": request.get("negative_prompt"),
         "num_inference_steps": request.get("steps", 20),
-        "guidance_scale": request.get("guidance_scale", 2.5),
-        "width": request.get("width", 256),
-        "height": request.get("height", 256),
+        "guidance_scale": request.get("guidance_scale", 2.0),
+        "width": request.get("width", 192),
+        "height": request.get("height", 192),
         "generator": torch.Generator("cpu").manual_seed(request["seed"]),
     }
 

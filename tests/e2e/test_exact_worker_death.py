@@ -104,7 +104,7 @@ def by_stock(pipeline: Any, seed: int, options: dict[str, Any]) -> np.ndarray:
     arguments: dict[str, Any] = {
         "prompt": options["prompt"],
         "num_inference_steps": options["steps"],
-        "guidance_scale": options.get("guidance_scale", 2.5),
+        "guidance_scale": options.get("guidance_scale", 2.0),
         "generator": torch.Generator("cpu").manual_seed(seed),
     }
     made: Any = pipeline
@@ -126,7 +126,7 @@ def test_pictures_are_those_of_stock_though_the_worker_died(tmp_path: Path) -> N
     shutil.copytree(REPOSITORY / MODEL, tmp_path / MODEL)
     threads = ("--worker-thread-count", str(THREADS))
     with serving(tmp_path, *threads) as server, connected(server):
-        server.until("model", model=f"{MODEL}/1", state="ready")
+        server.until_ready(MODEL)
         crowd = Crowd(server)
         served = asyncio.run(crowd.served())
         died = server.until("worker died")
@@ -136,7 +136,7 @@ def test_pictures_are_those_of_stock_though_the_worker_died(tmp_path: Path) -> N
         assert server.worker_pid() != crowd.killed_pid
     torch.set_num_threads(THREADS)
     pipeline = StableDiffusionXLPipeline.from_pretrained(
-        tmp_path / MODEL / "1", torch_dtype=torch.float32
+        tmp_path / MODEL / "2", torch_dtype=torch.float32
     )
     pipeline.set_progress_bar_config(disable=True)
     for seed, (options, made) in enumerate(zip(REQUESTS, served, strict=True)):

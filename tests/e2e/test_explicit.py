@@ -42,7 +42,7 @@ def test_an_embedded_model_is_loaded_with_progress_serves_and_comes_back_after_a
         assert client.get_model("tiny-sdxl").state is ModelState.UNLOADED
         reports: list[LoadReport] = []
         model = client.load_model("tiny-sdxl", on_progress=reports.append)
-        assert (model.state, model.default_version) == (ModelState.READY, 1)
+        assert (model.state, model.default_version) == (ModelState.READY, 2)
         weights = [one.progress for one in reports if one.progress.stage is LoadStage.WEIGHTS]
         # Part by part, to the last byte.
         assert len({one.loaded_bytes for one in weights}) > 3
@@ -50,7 +50,7 @@ def test_an_embedded_model_is_loaded_with_progress_serves_and_comes_back_after_a
         assert client.generate("a red circle", steps=2).images
         assert client.health() is Health.SERVING
     with serving(tmp_path / "models", *flags) as server, Client(server.address) as client:
-        server.until("model", model="tiny-sdxl/1", state="ready")
+        server.until_ready("tiny-sdxl")
         assert client.generate("a red circle", steps=2).images
 
 

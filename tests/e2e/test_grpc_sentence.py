@@ -32,8 +32,7 @@ TABLE = {
 @pytest.fixture(scope="module")
 def embedded() -> Iterator[Server]:
     with serving(REPOSITORY, "--worker-thread-count", "1") as server:
-        for name in TABLE:
-            server.until("model", model=f"{name}/1", state="ready")
+        server.until_ready(*TABLE)
         yield server
 
 

@@ -14,6 +14,9 @@ from diffusers import DiffusionPipeline
 
 from darkroom_training.evaluation import judge
 from darkroom_training.fill_measurement import fill_figures, measure_fill, sample_fill_trials
+from darkroom_training.icons import classifier, judgement
+from darkroom_training.icons import measurement as icons
+from darkroom_training.icons.product import PRODUCTS as ICON_PRODUCTS
 from darkroom_training.measurement import Figures, figures, measure, sample_trials, share
 from darkroom_training.product import PRODUCTS
 
@@ -40,14 +43,19 @@ def report(name: str) -> dict[str, Any]:
     return found
 
 
-def pipeline(name: str) -> Any:
+def pipeline(name: str, version: str = "1") -> Any:
     return DiffusionPipeline.from_pretrained(
-        REPOSITORY / name / "1", torch_dtype=torch.float32, local_files_only=True
+        REPOSITORY / name / version, torch_dtype=torch.float32, local_files_only=True
     )
 
 
-def assert_as_claimed(found: Figures, claimed: Figures, faults: Sequence[str]) -> None:
-    for what in ("both", "shape"):
+def assert_as_claimed(
+    found: Figures,
+    claimed: Figures,
+    faults: Sequence[str],
+    counted: Sequence[str] = ("both", "shape"),
+) -> None:
+    for what in counted:
         least = least_right(SAMPLE, min(share(claimed[what]), 0.99))
         assert found[what]["right"] >= least, (what, found[what], least, faults)
 
@@ -64,16 +72,32 @@ def test_the_margin_is_that_of_the_sample(of: int, chance: float, least: int) ->
     assert least_right(of, chance) == least
 
 
-@pytest.mark.parametrize("name", ["tiny-sdxl", "tiny-flux-schnell"])
-def test_the_evaluation_was_of_two_hundred_prompts(name: str) -> None:
-    assert report(name)["generate"]["overall"]["prompts"] == 200
+@pytest.mark.parametrize(("name", "count"), [("tiny-sdxl", 300), ("tiny-flux-schnell", 200)])
+def test_the_evaluation_was_of_hundreds_of_prompts(name: str, count: int) -> None:
+    assert report(name)["generate"]["overall"]["prompts"] == count
 
 
 def test_the_evaluation_was_of_two_hundred_fills() -> None:
     assert report("tiny-flux-fill")["fill"]["prompts"] == 200
 
 
-@pytest.mark.parametrize("name", ["tiny-sdxl", "tiny-flux-schnell"])
+def test_a_fresh_sample_of_things_is_drawn_as_well_as_the_readme_says() -> None:
+    name = "tiny-sdxl"
+    trials, judge_model = icons.sample_trials(SAMPLE, SAMPLE_SEED), classifier.kept()
+    settings = ICON_PRODUCTS[name].settings
+    results = icons.measure(pipeline(name, "2"), trials, judge_model, settings=settings)
+    faults = [f"{r.prompt}: {r.verdict.fault}" for r in results if not r.verdict.right]
+    claimed = report(name)["generate"]["overall"]
+    assert_as_claimed(icons.figures(results)["overall"], claimed, faults, ("things", "all"))
+    others = [*results[1:], results[0]]
+    mixed = [
+        judgement.judge(judge_model, r.picture, other.scene).right
+        for r, other in zip(results, others, strict=True)
+    ]
+    assert sum(mixed) <= 2
+
+
+@pytest.mark.parametrize("name", ["tiny-flux-schnell"])
 def test_a_fresh_sample_is_drawn_as_well_as_the_readme_says(name: str) -> None:
     trials = sample_trials(SAMPLE, SAMPLE_SEED)
     results = measure(pipeline(name), trials, settings=PRODUCTS[name].settings)

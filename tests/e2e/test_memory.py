@@ -32,8 +32,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         if config:
             (repository / name / "config.pbtxt").write_text(config)
     with serving(repository, "--worker-thread-count", "1") as server:
-        for name in ("small", "tiny-sdxl"):
-            server.until("model", model=f"{name}/1", state="ready")
+        server.until_ready("small", "tiny-sdxl")
         server.until("model", model="away/1", state="failed")
         yield server
 

@@ -56,13 +56,13 @@ def test_folders_in_each_other_stop_neither_the_start_nor_the_polling(root: Path
 
 def test_a_text_encoder_without_a_layer_is_not_served(root: Path) -> None:
     shutil.copytree(EMBEDDED / "tiny-sdxl", root / "tiny-sdxl")
-    file = root / "tiny-sdxl" / "1" / "text_encoder" / "model.safetensors"
+    file = root / "tiny-sdxl" / "2" / "text_encoder" / "model.safetensors"
     layer = "encoder.layers.1."
     kept = {name: tensor for name, tensor in load_file(file).items() if layer not in name}
     save_file(kept, file, metadata={"format": "pt"})
-    (root / "tiny-sdxl" / "1" / "MANIFEST.sha256").unlink()
+    (root / "tiny-sdxl" / "2" / "MANIFEST.sha256").unlink()
     with serving(root, "--model-control", "poll", "--repository-poll", "0.2") as server:
-        server.until("model", model="tiny-sdxl/1", state="failed")
+        server.until("model", model="tiny-sdxl/2", state="failed")
         found = models_of(server).GetModel(pb.GetModelRequest(name="tiny-sdxl")).model
         assert "text_encoder lacks" in found.state_message
         assert layer in found.state_message

@@ -28,8 +28,7 @@ Pixels = np.ndarray[Any, Any]
 def http() -> Iterator[httpx.Client]:
     flags = [part for alias, name in ALIASES.items() for part in ("--alias", f"{alias}={name}")]
     with serving(REPOSITORY, "--worker-thread-count", "1", *flags) as server:
-        for name in ALIASES.values():
-            server.until("model", model=f"{name}/1", state="ready")
+        server.until_ready(*ALIASES.values())
         url = f"http://127.0.0.1:{server.until('listening')['http_port']}"
         with httpx.Client(base_url=url, timeout=300) as client:
             yield client

@@ -47,8 +47,7 @@ PAGE_2 = ("hugging_face_requests.py", "hugging_face_hub.py", "hugging-face-fetch
 def url() -> Iterator[str]:
     flags = [part for alias, name in ALIASES.items() for part in ("--alias", f"{alias}={name}")]
     with serving(ROOT / "model_repo", *flags) as server:
-        for name in set(ALIASES.values()):
-            server.until("model", model=f"{name}/1", state="ready")
+        server.until_ready(*ALIASES.values())
         yield f"http://127.0.0.1:{server.until('listening')['http_port']}"
 
 

@@ -34,8 +34,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         'vocabulary { words: ["a", "red", "circle"] example_prompts: "a red circle" }\n'
     )
     with serving(models, "--worker-thread-count", "1") as server:
-        for name in ("tiny-sdxl", "slow"):
-            server.until("model", model=f"{name}/1", state="ready")
+        server.until_ready("tiny-sdxl", "slow")
         yield server
 
 

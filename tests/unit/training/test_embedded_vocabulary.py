@@ -14,7 +14,7 @@ from tests.unit.repository.builders import Repository
 REPOSITORY = Path(__file__).parents[3] / "model_repo"
 
 
-@pytest.mark.parametrize("name", ["tiny-sdxl", "tiny-flux-schnell", "tiny-flux-fill"])
+@pytest.mark.parametrize("name", ["tiny-flux-schnell", "tiny-flux-fill"])
 def test_every_word_of_the_captions_is_known_and_no_other(name: str) -> None:
     rng = random.Random(3)
     said = {word for _ in range(20_000) for word in said_words(caption(random_scene(rng), rng))}

@@ -14,9 +14,11 @@ from darkroom_training.model_card import render
 from darkroom_training.product import MOST_OUTSIDE, PRODUCTS, Product
 
 REPOSITORY = Path(__file__).parents[3] / "model_repo"
+#: Those whose version 1 is served; of the others `icons/test_product.py` speaks.
+SERVED = ("tiny-flux-schnell", "tiny-flux-fill")
 
 
-@pytest.fixture(params=PRODUCTS)
+@pytest.fixture(params=SERVED)
 def product(request: pytest.FixtureRequest) -> Product:
     return PRODUCTS[request.param]
 
@@ -57,7 +59,7 @@ def test_the_readme_shows_these_figures(product: Product, report: dict[str, Any]
 
 
 def test_all_models_together_stay_small() -> None:
-    assert sum(size_bytes(REPOSITORY / name) for name in PRODUCTS) < 40e6
+    assert sum(size_bytes(REPOSITORY / name) for name in PRODUCTS) < 60e6
 
 
 def _count(right: int) -> dict[str, int]:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from darkroom_training.checkpoint import Checkpoint
@@ -25,6 +26,7 @@ from darkroom_training.run import RunOptions, TrainingRun
 from darkroom_training.scene_example import as_tensor
 
 SEEN_PX = 64
+_KEPT = Path(__file__).with_name("classifier.safetensors")
 NOTHING = "nothing"
 CONCEPT_NAMES = (NOTHING, *CONCEPTS)
 #: The first stands for an icon's own colours.
@@ -182,6 +184,18 @@ def _worn(part: torch.Tensor, rng: random.Random) -> torch.Tensor:
         part = F.interpolate(part, size=(SEEN_PX, SEEN_PX), mode="bilinear")[0]
     part = part * rng.uniform(0.9, 1.1) + rng.uniform(-0.06, 0.06)
     return part + rng.uniform(0, 0.08) * torch.randn_like(part)
+
+
+def keep(model: Classifier) -> None:
+    """Writes it into this package in half precision, so that others can judge as it did."""
+    save_file({name: value.half() for name, value in model.state_dict().items()}, _KEPT)
+
+
+def kept() -> Classifier:
+    """The one that judged the models of the repository."""
+    model = Classifier()
+    model.load_state_dict({name: value.float() for name, value in load_file(_KEPT).items()})
+    return model.eval()
 
 
 def load(folder: Path) -> Classifier:

@@ -19,7 +19,7 @@ from darkroom_training.export import (
     write_manifest,
     write_vocabulary,
 )
-from darkroom_training.icons import sheets, vocabulary
+from darkroom_training.icons import classifier, sheets, vocabulary
 from darkroom_training.icons.concepts import CONCEPTS, SHAPES
 from darkroom_training.icons.product import Product
 from darkroom_training.icons.scorecard import COUNTED, evaluate, rows
@@ -48,6 +48,7 @@ def export(
     if faults and not force:
         raise GateNotPassed("; ".join(faults))
     install(product, staged, report_folder, repository / product.name, report)
+    classifier.keep(classifier.load(folder))
     print(f"exported to {repository / product.name / VERSION}")
 
 
