@@ -6,6 +6,7 @@ import enum
 from dataclasses import dataclass
 
 from darkroom_server.domain.adapters import AdapterUse
+from darkroom_server.domain.notices import Notice, NoticeReason
 
 
 class Task(enum.Enum):
@@ -349,6 +350,19 @@ class JobCompleted:
     cut_fields: tuple[str, ...] = ()
     other_size_px: tuple[int, int] | None = None
     account: WorkAccount = WorkAccount()
+
+    @property
+    def notices(self) -> tuple[Notice, ...]:
+        """What the caller should know that was not known before the request ran."""
+        found = []
+        for field in self.cut_fields:
+            text = f"{field} is longer than the model's text encoders read; its end was left out"
+            found.append(Notice(NoticeReason.PROMPT_TRUNCATED, text, field))
+        if self.other_size_px is not None:
+            width_px, height_px = self.other_size_px
+            text = f"the model makes images of {width_px}x{height_px} px of such a request"
+            found.append(Notice(NoticeReason.DIMENSION_NOT_KEPT, text, "width_px"))
+        return tuple(found)
 
 
 JobEvent = JobQueued | JobProgress | JobPreview | JobImage | JobCompleted

@@ -17,7 +17,8 @@ from typing import Any
 
 from darkroom_server.background import begin
 from darkroom_server.domain.errors import Cancelled, DarkroomError, GenerationFailed
-from darkroom_server.domain.jobs import JobCompleted, JobEvent, JobImage, JobQueued, JobTimings
+from darkroom_server.domain.jobs import JobCompleted, JobImage, JobQueued, JobTimings
+from darkroom_server.domain.request_events import RequestEvent
 from darkroom_server.gateway.image_calls import Begun
 from darkroom_server.gateway.kept_images import KEPT_S, KeptImages
 
@@ -65,14 +66,14 @@ class Prediction:
         """Whether nothing will change any more."""
         return self.status is not PredictionStatus.PROCESSING
 
-    def note(self, happened: JobEvent | None) -> None:
+    def note(self, happened: RequestEvent) -> None:
         """Takes an event of its request."""
         if isinstance(happened, JobImage):
             self.images.append(happened)
         elif isinstance(happened, JobCompleted):
             self.timings = happened.timings
         ahead_count = happened.ahead_count if isinstance(happened, JobQueued) else None
-        if happened is not None and ahead_count != self.ahead_count:
+        if ahead_count != self.ahead_count:
             self.ahead_count = ahead_count
             self.tell()
 
@@ -139,8 +140,8 @@ class Predictions:
 
     async def _finish(self, made: Prediction) -> None:
         try:
-            async with aclosing(made.begun.told) as told:
-                async for happened, _ in told:
+            async with aclosing(made.begun.events) as events:
+                async for happened in events:
                     made.note(happened)
             made.status = PredictionStatus.SUCCEEDED
         except DarkroomError as error:

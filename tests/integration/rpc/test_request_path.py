@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from pathlib import Path
 from types import FrameType
 
@@ -13,8 +14,10 @@ import pytest
 
 from darkroom.v1 import image_service_pb2_grpc
 from darkroom.v1.image_service_pb2 import GenerateRequest
+from darkroom_server.domain.jobs import JobEvent
 from darkroom_server.domain.models import VersionState
 from darkroom_server.engine.engine import Engine, EngineOptions
+from darkroom_server.engine.stream import JobStream
 from darkroom_server.engine.worker_process import WorkerProcess
 from darkroom_server.telemetry.metrics import Metrics
 from darkroom_server.worker.messages import Command
@@ -106,3 +109,40 @@ async def test_one_generate_request(
     assert {*hops, *decisions} - set(found) == set()
     # What workers report meanwhile passes files of the page, too.
     assert set(found) - set(listed) == set()
+
+
+def suspended_generators() -> Iterator[str]:
+    """The service's async generators on the call stack, that is, those that wait for an event."""
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None:
+        path = Path(frame.f_code.co_filename)
+        if frame.f_code.co_flags & inspect.CO_ASYNC_GENERATOR and path.is_relative_to(SERVICE):
+            yield f"{path.relative_to(SERVICE).as_posix()} {frame.f_code.co_name}"
+        frame = frame.f_back
+
+
+async def test_events_pass_one_generator_and_one_aclosing(
+    images: image_service_pb2_grpc.ImageServiceStub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passed: list[list[str]] = []
+    closed: list[str] = []
+    read, enter = JobStream.__anext__, aclosing.__aenter__
+
+    async def noted_read(stream: JobStream) -> JobEvent:
+        passed.append(list(suspended_generators()))
+        return await read(stream)
+
+    async def noted_enter(closing: aclosing[AsyncIterator[object]]) -> AsyncIterator[object]:
+        closed.append(getattr(closing.thing, "__name__", ""))
+        return await enter(closing)
+
+    monkeypatch.setattr(JobStream, "__anext__", noted_read)
+    monkeypatch.setattr(aclosing, "__aenter__", noted_enter)
+    request = GenerateRequest(
+        model="fake", prompt="a house", width_px=64, height_px=64, step_count=1
+    )
+    assert [one.event.WhichOneof("event") async for one in images.Generate(request)][-1] == (
+        "completed"
+    )
+    assert {tuple(one) for one in passed} == {("wire/generation.py generation_events",)}
+    assert closed == ["generation_events"]

@@ -77,9 +77,9 @@ def _default_step_count(maker: ImageMaker, fields: Fields) -> int:
 async def _events(begun: Begun, kind: str, partial_count: int) -> AsyncGenerator[str, None]:
     """The events as text; a failure is the last of them."""
     sent: Counter[int] = Counter()
-    async with aclosing(begun.told) as told:
+    async with aclosing(begun.events) as events:
         try:
-            async for happened, _ in told:
+            async for happened in events:
                 if isinstance(happened, JobPreview):
                     if sent[happened.image_index] == partial_count:
                         continue

@@ -9,8 +9,6 @@ from typing import Any, Final
 
 from fastapi import Response
 from fastapi.responses import JSONResponse
-from google.protobuf import json_format
-from google.protobuf.message import Message
 
 from darkroom_server.domain.errors import InvalidParameter
 from darkroom_server.gateway.bodies import parse_object
@@ -120,29 +118,6 @@ def generated(answer: InferAnswer) -> dict[str, Any]:
         elements = [_json_element(one) for one in output.elements]
         told[output.name] = elements[0] if len(elements) == 1 else elements
     return told
-
-
-def plain(message: Message) -> Any:
-    """A message as JSON, with numbers of 64 bits as numbers, which is not protobuf's own way."""
-    named: dict[str, Any] = json_format.MessageToDict(
-        message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
-    )
-    return _with_numbers(named, message.DESCRIPTOR)
-
-
-def _with_numbers(value: dict[str, Any], descriptor: Any) -> dict[str, Any]:
-    for field in descriptor.fields:
-        if field.name not in value:
-            continue
-        found, nested = value[field.name], field.message_type
-        if nested is not None and nested.GetOptions().map_entry:
-            continue
-        if nested is not None:
-            for one in found if isinstance(found, list) else [found]:
-                _with_numbers(one, nested)
-        elif field.cpp_type in (field.CPPTYPE_INT64, field.CPPTYPE_UINT64):
-            value[field.name] = [int(one) for one in found] if field.is_repeated else int(found)
-    return value
 
 
 def _inputs(found: Mapping[str, Any], binary: memoryview) -> Iterator[tuple[str, Elements]]:
