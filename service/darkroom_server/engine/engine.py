@@ -16,14 +16,8 @@ from darkroom_server.background import keep_going
 from darkroom_server.domain.adapters import AdapterVersion
 from darkroom_server.domain.errors import Draining
 from darkroom_server.domain.jobs import ImageSpec, Job, JobCompleted, JobEvent, Task
-from darkroom_server.domain.models import (
-    BackendKind,
-    ModelInfo,
-    ModelRef,
-    ModelStatus,
-    VersionInfo,
-    all_ready,
-)
+from darkroom_server.domain.model_status import ModelStatus, all_ready
+from darkroom_server.domain.models import BackendKind, ModelInfo, ModelRef, VersionInfo
 from darkroom_server.engine.active_job import ActiveJob
 from darkroom_server.engine.manager import Manager
 from darkroom_server.engine.memory import MemoryProbe

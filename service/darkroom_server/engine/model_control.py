@@ -21,7 +21,7 @@ from darkroom_server.domain.errors import (
     VersionNotReady,
 )
 from darkroom_server.domain.labels import label_fault
-from darkroom_server.domain.models import LoadProgress, ModelStatus, VersionState
+from darkroom_server.domain.model_status import LoadProgress, ModelStatus, VersionState
 from darkroom_server.engine.config_overrides import ConfigOverrides
 from darkroom_server.engine.load_failure import load_failure
 from darkroom_server.engine.manager import Manager

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Protocol
 
 from darkroom_server.domain.jobs import JobCompleted
-from darkroom_server.domain.models import Dtype, LoadProgress
+from darkroom_server.domain.model_status import LoadProgress
+from darkroom_server.domain.models import Dtype
 from darkroom_server.engine.active_job import ActiveJob
 from darkroom_server.lifecycle.worker_states import WorkerState
 from darkroom_server.worker.messages import WorkerStats

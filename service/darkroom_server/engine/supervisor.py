@@ -16,15 +16,14 @@ from darkroom_server.domain.errors import (
     QueueFull,
 )
 from darkroom_server.domain.jobs import Job, JobCompleted, Reproducibility
-from darkroom_server.domain.models import (
-    Dtype,
+from darkroom_server.domain.model_status import (
     LoadProgress,
     LoadStage,
     StepSharing,
-    VersionInfo,
     VersionState,
     VersionStatus,
 )
+from darkroom_server.domain.models import Dtype, VersionInfo
 from darkroom_server.engine.active_job import ActiveJob
 from darkroom_server.engine.moving import Moving
 from darkroom_server.engine.slot_contract import ServingSlot, SlotOwner

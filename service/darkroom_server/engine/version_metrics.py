@@ -14,7 +14,7 @@ from darkroom_server.domain.jobs import (
     JobQueued,
     JobTimings,
 )
-from darkroom_server.domain.models import VersionState
+from darkroom_server.domain.model_status import VersionState
 from darkroom_server.engine.active_job import ActiveJob
 from darkroom_server.telemetry.metric_list import (
     APART_ROWS,

@@ -23,7 +23,8 @@ from darkroom_server.domain.jobs import (
     JobProgress,
     JobQueued,
 )
-from darkroom_server.domain.models import Dtype, LoadProgress, LoadStage
+from darkroom_server.domain.model_status import LoadProgress, LoadStage
+from darkroom_server.domain.models import Dtype
 from darkroom_server.engine.active_job import ActiveJob
 from darkroom_server.engine.kept_images import KeptImages
 from darkroom_server.engine.slot_contract import SlotOwner

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from darkroom_server.domain.models import UpdatePolicy, VersionState
+from darkroom_server.domain.model_status import VersionState
+from darkroom_server.domain.models import UpdatePolicy
 
 
 @dataclass(frozen=True, slots=True, order=True)

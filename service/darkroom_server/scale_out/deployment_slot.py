@@ -24,7 +24,8 @@ from darkroom_server.domain.errors import (
     WorkerLost,
 )
 from darkroom_server.domain.jobs import JobCompleted, JobEvent, JobProgress, JobQueued
-from darkroom_server.domain.models import Dtype, LoadProgress, LoadStage
+from darkroom_server.domain.model_status import LoadProgress, LoadStage
+from darkroom_server.domain.models import Dtype
 from darkroom_server.engine.active_job import MAX_JOB_ATTEMPTS, ActiveJob
 from darkroom_server.engine.slot_contract import SlotOwner
 from darkroom_server.engine.version_metrics import VersionMetrics

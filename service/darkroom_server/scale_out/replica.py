@@ -20,7 +20,8 @@ from ray import serve
 from darkroom_server.background import keep_going
 from darkroom_server.domain.errors import DarkroomError
 from darkroom_server.domain.jobs import Job, JobEvent, JobProgress
-from darkroom_server.domain.models import BackendKind, Placement, VersionInfo, VersionState
+from darkroom_server.domain.model_status import VersionState
+from darkroom_server.domain.models import BackendKind, Placement, VersionInfo
 from darkroom_server.engine.memory import SystemMemory
 from darkroom_server.engine.memory_gate import MemoryGate
 from darkroom_server.engine.stream import JobStream

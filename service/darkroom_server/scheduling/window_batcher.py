@@ -18,8 +18,8 @@ from collections import Counter
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
 
+from darkroom_server.domain.dynamic_batching import DynamicBatching, TimeoutAction
 from darkroom_server.domain.jobs import Job
-from darkroom_server.domain.models import DynamicBatching, TimeoutAction
 from darkroom_server.scheduling.play import MAX_LOOKED_PAST
 from darkroom_server.scheduling.ranking import Ranking, TimedRanking
 from darkroom_server.scheduling.run_kinds import RunKind

@@ -13,7 +13,8 @@ from darkroom.v1.image_service_pb2 import FillRequest, GenerateRequest, Generati
 from darkroom.v1.model_service_pb2 import ListModelsResponse
 from darkroom_server.domain.errors import InvalidParameter
 from darkroom_server.domain.jobs import JobImage
-from darkroom_server.domain.models import ModelRef, ModelStatus
+from darkroom_server.domain.model_status import ModelStatus
+from darkroom_server.domain.models import ModelRef
 from darkroom_server.domain.request_events import RequestEvent
 from darkroom_server.requests.image_requests import ImageRequest
 from darkroom_server.wire.events import EventWriter

@@ -9,15 +9,15 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from darkroom.v1 import image_pb2
 from darkroom.v1 import model_service_pb2 as pb
 from darkroom_server.domain.jobs import Reproducibility, Task
-from darkroom_server.domain.models import (
+from darkroom_server.domain.model_status import (
     LoadProgress,
     LoadStage,
-    ModelInfo,
     ModelStatus,
     StepSharing,
     VersionState,
     VersionStatus,
 )
+from darkroom_server.domain.models import ModelInfo
 from darkroom_server.domain.references import SizeSource
 from darkroom_server.engine.model_control import LoadReport
 from darkroom_server.parameters.parameter import Default, Kind

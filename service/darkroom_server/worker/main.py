@@ -23,7 +23,8 @@ from darkroom_server.backends.fake import fake_model
 from darkroom_server.backends.prompt_cache import PromptCache
 from darkroom_server.domain.errors import DarkroomError, ModelUnavailable, OutOfDeviceMemory
 from darkroom_server.domain.jobs import Reproducibility
-from darkroom_server.domain.models import BackendKind, LoadProgress, LoadStage, ModelInfo
+from darkroom_server.domain.model_status import LoadProgress, LoadStage
+from darkroom_server.domain.models import BackendKind, ModelInfo
 from darkroom_server.domain.own_words import own_words
 from darkroom_server.scheduling.shared_rows import SharedRows
 from darkroom_server.telemetry.logs import configure_logs

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 
 from darkroom_server.domain.errors import DarkroomError
 from darkroom_server.domain.jobs import Job, JobEvent
-from darkroom_server.domain.models import Dtype, LoadProgress, Placement, VersionInfo
+from darkroom_server.domain.model_status import LoadProgress
+from darkroom_server.domain.models import Dtype, Placement, VersionInfo
 from darkroom_server.worker.checkpoint_file import CheckpointFile
 
 # Server to worker.

@@ -17,9 +17,9 @@ from functools import partial
 import structlog
 
 from darkroom_server.backends.base import ImageArray, RequestModel
+from darkroom_server.domain.dynamic_batching import DynamicBatching
 from darkroom_server.domain.errors import Cancelled, DarkroomError, OutOfDeviceMemory, QueueFull
 from darkroom_server.domain.jobs import BatchShare, ImageSpec, Reproducibility
-from darkroom_server.domain.models import DynamicBatching
 from darkroom_server.scheduling.admission import late_refusal
 from darkroom_server.scheduling.run_costs import RunCosts
 from darkroom_server.scheduling.window_batcher import (

@@ -15,7 +15,7 @@ import pytest
 from darkroom.v1 import image_service_pb2_grpc
 from darkroom.v1.image_service_pb2 import GenerateRequest
 from darkroom_server.domain.jobs import JobEvent
-from darkroom_server.domain.models import VersionState
+from darkroom_server.domain.model_status import VersionState
 from darkroom_server.engine.engine import Engine, EngineOptions
 from darkroom_server.engine.stream import JobStream
 from darkroom_server.engine.worker_process import WorkerProcess

@@ -24,7 +24,8 @@ from hypothesis.stateful import (
 
 from darkroom_server.domain.errors import DarkroomError, ModelNotFound, ModelUnavailable
 from darkroom_server.domain.jobs import JobCompleted, JobProgress, JobTimings, Stage
-from darkroom_server.domain.models import Dtype, ModelRef, UpdatePolicy, VersionInfo, VersionState
+from darkroom_server.domain.model_status import VersionState
+from darkroom_server.domain.models import Dtype, ModelRef, UpdatePolicy, VersionInfo
 from darkroom_server.engine import worker_slot as slot_module
 from darkroom_server.engine.manager import Manager
 from darkroom_server.engine.memory_gate import MemoryGate

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from darkroom_server.domain.jobs import JobCompleted, JobProgress, JobQueued, JobTimings, Stage
-from darkroom_server.domain.models import Dtype, VersionInfo, VersionState
+from darkroom_server.domain.model_status import VersionState
+from darkroom_server.domain.models import Dtype, VersionInfo
 from darkroom_server.engine import worker_slot as slot_module
 from darkroom_server.engine.supervisor import Supervisor
 from darkroom_server.engine.worker_slot import MAX_DEATHS, MAX_STARVED_LOADS, SLICE_COUNT

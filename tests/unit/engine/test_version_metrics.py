@@ -13,7 +13,7 @@ from darkroom_server.domain.jobs import (
     JobTimings,
     Stage,
 )
-from darkroom_server.domain.models import VersionState
+from darkroom_server.domain.model_status import VersionState
 from darkroom_server.engine.active_job import ActiveJob
 from darkroom_server.engine.stream import JobStream
 from darkroom_server.engine.version_metrics import VersionLook, VersionMetrics

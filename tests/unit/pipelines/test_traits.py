@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 
+from darkroom_server.domain.dynamic_batching import DynamicBatching
 from darkroom_server.domain.fake_pace import FakePace
 from darkroom_server.domain.jobs import Reproducibility, Task
-from darkroom_server.domain.models import BackendKind, DeviceKind, DynamicBatching, Placement
+from darkroom_server.domain.models import BackendKind, DeviceKind, Placement
 from darkroom_server.model_config.model_info import combine
 from darkroom_server.model_config.settings import (
     DefaultSettings,

@@ -8,7 +8,7 @@ import pytest
 
 from darkroom.v1.model_service_pb2 import Model, ModelVersion, ParameterSpec, ReferenceImages
 from darkroom_server.domain.jobs import Task
-from darkroom_server.domain.models import ModelStatus, VersionState, VersionStatus
+from darkroom_server.domain.model_status import ModelStatus, VersionState, VersionStatus
 from darkroom_server.domain.references import ReferenceRule, SizeSource
 from darkroom_server.domain.vocabulary import Vocabulary
 from darkroom_server.wire.model_messages import model_message

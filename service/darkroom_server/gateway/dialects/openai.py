@@ -17,7 +17,7 @@ from fastapi.responses import JSONResponse
 
 from darkroom_server.domain.errors import InvalidParameter
 from darkroom_server.domain.jobs import MaskPolarity
-from darkroom_server.domain.models import ModelStatus
+from darkroom_server.domain.model_status import ModelStatus
 from darkroom_server.gateway.bodies import read_object
 from darkroom_server.gateway.dialects import huggingface, hyperbolic
 from darkroom_server.gateway.dialects.openai_stream import (

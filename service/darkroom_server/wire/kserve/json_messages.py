@@ -10,7 +10,7 @@ from typing import Any
 from google.protobuf import json_format
 from google.protobuf.message import Message
 
-from darkroom_server.domain.models import ModelStatus
+from darkroom_server.domain.model_status import ModelStatus
 from darkroom_server.engine.engine import Engine
 from darkroom_server.wire.kserve import metadata
 from darkroom_server.wire.kserve.statistics import model_statistics
