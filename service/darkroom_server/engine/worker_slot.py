@@ -30,6 +30,7 @@ from darkroom_server.engine.kept_images import KeptImages
 from darkroom_server.engine.slot_contract import SlotOwner
 from darkroom_server.engine.version_metrics import VersionMetrics
 from darkroom_server.engine.worker_process import WorkerProcess
+from darkroom_server.lifecycle.restarts import Restarts
 from darkroom_server.lifecycle.worker_states import WorkerState
 from darkroom_server.worker.messages import (
     CancelJob,
@@ -48,13 +49,6 @@ from darkroom_server.worker.messages import (
 
 log = structlog.get_logger(__name__)
 
-#: Deaths in a row with no job at work, and without a job done or `STABLE_S` of service in between,
-#: after which a worker is given up.
-MAX_DEATHS = 5
-STABLE_S = 30.0
-#: Loads in a row that may fail for want of room; by then they were tried for most of a minute.
-MAX_STARVED_LOADS = 10
-FIRST_RESTART_DELAY_S, MAX_RESTART_DELAY_S = 0.1, 10.0
 #: Hang time-out while loading, as a multiple of the normal one (compilation is silent).
 LOAD_PATIENCE = 3.0
 #: Jobs that are told something, or handed over, at once; between so many the event loop goes on.
@@ -104,13 +98,7 @@ class WorkerSlot:
         #: Jobs on their way to the worker, and those to be told their place while there is none.
         self._to_give: deque[str] = deque()
         self._to_tell: deque[tuple[int, str]] = deque()
-        self._death_count = 0
-        self._restart_count = 0
-        #: Starts in a row that the system refused.
-        self._failed_start_count = 0
-        #: Loads in a row that the machine had no room for.
-        self._starved_count = 0
-        self._ready_since_s = 0.0
+        self._restarts = Restarts()
         self._heard_s = 0.0
         self._restart: asyncio.Task[None] | None = None
         self._closing: asyncio.Task[None] | None = None
@@ -143,7 +131,7 @@ class WorkerSlot:
             if instance is None or instance is self._instance:
                 self._on_not_started(error)
         else:
-            self._failed_start_count = 0
+            self._restarts.started()
 
     async def stop(self) -> None:
         """Ends the worker; jobs still here are left to the owner."""
@@ -264,7 +252,7 @@ class WorkerSlot:
                     loaded_bytes=self.progress.total_bytes,
                 )
                 self.memory_bytes, self.dtype, self.made_by = memory_bytes, dtype, made_by
-                self._ready_since_s, self._starved_count = time.monotonic(), 0
+                self._restarts.ready(time.monotonic())
                 self._move(WorkerState.READY)
                 self._give_next()
             case WorkerFailed(message, is_starved):
@@ -309,28 +297,24 @@ class WorkerSlot:
         if isinstance(event, JobImage):
             active.made(event.image_index)
         if isinstance(event, JobCompleted):
-            self._death_count = self._restart_count = 0
+            self._restarts.job_completed()
             self._end(job_id, event)
 
     def _on_exit(self, was_killed: bool) -> None:
         """The worker is gone without being told to go; `was_killed`: somebody else killed it."""
         self._to_give.clear()
-        was_ready = self.state is WorkerState.READY
-        if was_ready and time.monotonic() - self._ready_since_s >= STABLE_S:
-            self._death_count = self._restart_count = 0
         begun = [active for active in self.jobs.values() if active.is_begun]
-        self._death_count += not begun
-        self._restart_count += 1
+        delay_s = self._restarts.died(time.monotonic(), was_at_work=bool(begun))
         self.memory_bytes = 0
         self.stats = WorkerStats()
         self._metrics.worker_gone(self._number)
         log.warning("worker died", model=self._name(), jobs_at_work=len(begun))
         self._suspect(begun, was_killed)
-        if self._death_count >= MAX_DEATHS:
-            self._give_up(f"The worker died {self._death_count} times in a row.")
+        if delay_s is None:
+            self._give_up(f"The worker died {self._restarts.death_count} times in a row.")
             return
         self._metrics.worker_restarted()
-        self._start_later(self._restart_count, "The worker died and is being restarted.")
+        self._start_later(delay_s, "The worker died and is being restarted.")
 
     def _on_not_started(self, error: OSError | EOFError) -> None:
         """There is no process: nothing of the version has run, so that it is not to blame.
@@ -338,19 +322,16 @@ class WorkerSlot:
         The system may have no room for one now (files, processes, memory), or what starts them has
         ended of the same. It is tried again until there is.
         """
-        self._failed_start_count += 1
         if isinstance(error, EOFError | ConnectionError):
             why = "what starts workers has ended"
         else:
             why = error.strerror or str(error)
         log.error("worker not started", model=self._name(), problem=why)
         message = f"No process can be started for the worker ({why}); it is tried again."
-        self._start_later(self._failed_start_count, message)
+        self._start_later(self._restarts.not_started(), message)
 
-    def _start_later(self, attempt_count: int, message: str) -> None:
-        """Starts anew after a while, the longer the more often it was tried before."""
-        exponent = min(attempt_count - 1, 10)
-        delay_s = min(MAX_RESTART_DELAY_S, FIRST_RESTART_DELAY_S * 2.0**exponent)
+    def _start_later(self, delay_s: float, message: str) -> None:
+        """Starts the worker again after a delay; its jobs wait for it."""
         self._restart = begin(
             "restart of a worker",
             self._start_again(delay_s),
@@ -380,14 +361,14 @@ class WorkerSlot:
         await self.start()
 
     def _give_up(self, message: str, *, is_starved: bool = False) -> None:
-        """Ends the worker: for good, but for some times that the machine had no room for it."""
+        """Ends the worker, and starts it again later if the machine had no room for it."""
         instance, self._instance = self._instance, None
         if instance is not None:
             self._closing = begin("end of a worker", instance.stop(by_force=True))
-        if is_starved and self._starved_count < MAX_STARVED_LOADS:
-            self._starved_count += 1
+        delay_s = self._restarts.starved() if is_starved else None
+        if delay_s is not None:
             log.error("worker starved", model=self._name(), reason=message)
-            self._start_later(self._starved_count, f"{message} It is tried again.")
+            self._start_later(delay_s, f"{message} It is tried again.")
             return
         log.error("worker failed", model=self._name(), reason=message)
         self._move(WorkerState.FAILED, message)

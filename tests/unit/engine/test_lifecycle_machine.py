@@ -31,6 +31,7 @@ from darkroom_server.engine.manager import Manager
 from darkroom_server.engine.memory_gate import MemoryGate
 from darkroom_server.engine.model_control import ControlOptions, ModelControl
 from darkroom_server.engine.supervisor import Supervisor
+from darkroom_server.lifecycle import restarts
 from darkroom_server.lifecycle.resolution import resolve
 from darkroom_server.lifecycle.worker_states import WorkerState
 from darkroom_server.telemetry.metrics import Metrics
@@ -58,7 +59,7 @@ class Lifecycle(RuleBasedStateMachine):
         super().__init__()
         self.patches = pytest.MonkeyPatch()
         self.patches.setattr(slot_module, "WorkerProcess", ScriptedProcess)
-        self.patches.setattr(slot_module, "FIRST_RESTART_DELAY_S", 0.0)
+        self.patches.setattr(restarts, "FIRST_RESTART_DELAY_S", 0.0)
         self.patches.setattr(asyncio, "to_thread", at_once)
         ScriptedProcess.running = []
         self.loop = asyncio.new_event_loop()

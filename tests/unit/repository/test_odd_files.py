@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from darkroom_server.model_config.config_file import read_config
-from darkroom_server.repository import model_folder
-from darkroom_server.repository import version_files
+from darkroom_server.repository import model_folder, version_files
 from tests.unit.deep_folders import nest, remove
 from tests.unit.repository.builders import Repository
 
