@@ -50,7 +50,7 @@ def generate(
 ) -> None:
     """Makes images of what PROMPT says; with --image, changes that image.
 
-    With --reference, goes by the images given. Which models do, `darkroom models` says: edit.
+    With --reference, edits the images given. Which models can, `darkroom models` says: edit.
 
     For example: darkroom generate "a red circle on a blue background" -o out.png
     """

@@ -15,7 +15,7 @@ class Task(enum.Enum):
     TEXT_TO_IMAGE = "text-to-image"
     IMAGE_TO_IMAGE = "image-to-image"
     FILL = "fill"
-    #: Text to image that goes by images, too.
+    #: Text to image with reference images.
     EDIT = "edit"
 
 
@@ -191,7 +191,7 @@ class ImageSpec:
 
     @property
     def step_pixel_count(self) -> int:
-        """Pixels that a step of one image works on: its own, and those that it goes by."""
+        """Pixels that a step of one image works on: its own, and those of its references."""
         shown = sum(one.width_px * one.height_px for one in self.reference_images)
         return self.width_px * self.height_px + shown
 

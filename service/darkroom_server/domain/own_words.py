@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-#: A status message has room for so many characters.
+#: Characters that a status message has room for.
 _MAX_CHARS = 400
 _PATH = re.compile(r"(?<![\w.:/])(?:/[\w.@+-]+){2,}/?")
 

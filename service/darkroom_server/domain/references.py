@@ -92,7 +92,7 @@ REFERENCE_RULES: Final[Mapping[str, ReferenceRule]] = {
     "Flux2KleinKVPipeline": _flux2(10),
     "Flux2KleinPipeline": _flux2(10),
     "Flux2Pipeline": _flux2(10),
-    # A token's edge: smaller images have no shape that it could tell.
+    # A token's edge: smaller images have no shape that tokens could express.
     "FluxKontextPipeline": ReferenceRule(
         max_count=1, size_source=SizeSource.DEFAULT, min_edge_px=16
     ),

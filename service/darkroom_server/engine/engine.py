@@ -41,9 +41,9 @@ from darkroom_server.worker.messages import WorkerStats
 
 log = structlog.get_logger(__name__)
 
-#: What a caller is told to wait before it tries another server.
+#: Retry delay sent to a caller, before it tries another server.
 DRAINING_RETRY_S = 1.0
-#: How often it is looked whether workers hang.
+#: Interval of the check for workers that hang.
 WATCH_INTERVAL_S = 0.5
 
 

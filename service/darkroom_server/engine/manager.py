@@ -242,7 +242,7 @@ class Manager:
             moved.over(model.info.version_labels),
             self._labels.get(name, {}),
             ready=ready,
-            # Where all have failed, the reason why is what its requests are told.
+            # Where all have failed, requests get the reason.
             loaded=hopeful or order,
         )
         self._labels[name] = labels

@@ -231,7 +231,7 @@ class ModelControl:
         return known_version(model, version)
 
     def _stale(self, name: str, numbers: Iterable[int], *, reload: bool) -> list[int]:
-        """What is to be loaded anew although its files are the same."""
+        """What is to be loaded again although its files are the same."""
         return [
             one.version.version
             for one in self._manager.live(name)

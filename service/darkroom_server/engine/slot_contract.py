@@ -70,7 +70,7 @@ class ServingSlot(Protocol):
         ...
 
     def release(self, *, waiting_only: bool) -> list[ActiveJob]:
-        """Gives up its jobs, or those that nothing was at work on, for another slot."""
+        """Releases its jobs, or those that nothing has begun, for another slot."""
         ...
 
     def check_hang(self, now_s: float) -> None:

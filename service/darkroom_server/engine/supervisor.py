@@ -70,7 +70,7 @@ class Supervisor:
         self.version = version
         #: What it computes in: as configured until it is loaded, then as it is.
         self.dtype: Dtype = version.model.dtype
-        #: Libraries and device that make its pixels, once a worker has told.
+        #: Libraries and device that make its pixels, once a worker has reported them.
         self.made_by = ""
         self._on_change = on_change
         # Jobs are taken from now on, and wait.
@@ -293,7 +293,7 @@ class Supervisor:
         if self.job_count >= limit:
             raise QueueFull(
                 f"{self.job_count} requests are running or waiting; the limit is {limit}.",
-                # Of so many, one ends about every so often.
+                # Of `job_count` jobs, one ends in about this time.
                 retry_after_s=max(0.1, self._job_s / self.job_count),
             )
 
@@ -363,7 +363,7 @@ class Supervisor:
         self._moving.add(released, slot.message)
 
     def _place_again(self, active: ActiveJob, why: str) -> None:
-        """Gives a job that lost its slot to another, or fails it for want of one."""
+        """Gives a job that lost its slot to another, or fails it if there is none."""
         if slots := self._open_slots():
             self._place(active, slots)
         else:

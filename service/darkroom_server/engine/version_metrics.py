@@ -77,7 +77,7 @@ class VersionMetrics:
         self._metrics = metrics
         self._labels = (model, str(version))
         self._look = look
-        #: What each slot's present worker has told already.
+        #: What each slot's present worker has reported already.
         self._told: dict[int, WorkerStats] = {}
         #: This edition's part of gauges that it shares with others of its version.
         self._own: dict[tuple[Metric, tuple[str, ...]], float] = {}
@@ -192,7 +192,7 @@ class VersionMetrics:
         counts: Iterable[tuple[float, int]],
         told_counts: Iterable[tuple[float, int]],
     ) -> None:
-        """Adds to a histogram what a worker has counted by value since it last told."""
+        """Adds to a histogram what a worker has counted by value since its last report."""
         told = dict(told_counts)
         for value, count in counts:
             self._metrics.observe(metric, self._labels, value, times=count - told.get(value, 0))

@@ -24,8 +24,8 @@ from darkroom_server.worker.main import run_worker
 from darkroom_server.worker.messages import Command, Report, StopWorker, WorkerSpec
 from darkroom_server.worker.sent_commands import sent
 
-#: What workers tell glibc, unless the server's environment says otherwise: to keep what is freed
-#: for the next step. It would give each large tensor back to the kernel and fetch it anew.
+#: Settings of workers' glibc, unless the server's environment has others: keep what is freed
+#: for the next step. It would return each large tensor to the kernel and allocate it again.
 ALLOCATOR = {
     "MALLOC_MMAP_THRESHOLD_": str(64 << 20),
     "MALLOC_TRIM_THRESHOLD_": str(256 << 20),
@@ -36,10 +36,10 @@ ALLOCATOR = {
 SPINS = {"GOMP_SPINCOUNT": "1000"}
 #: What says so, too.
 SPINS_OTHERWISE = "OMP_WAIT_POLICY"
-#: How long a worker may take to leave once told to.
+#: How long a worker may take to end after the command to.
 STOP_TIMEOUT_S = 5.0
 #: How long its end of the pipe may stay open after it is said to have left, and how long its exit
-#: code may take to be told after that was closed.
+#: code may take to arrive after that was closed.
 READER_TIMEOUT_S, EXIT_CODE_TIMEOUT_S = 1.0, 0.5
 
 

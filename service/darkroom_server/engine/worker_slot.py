@@ -51,7 +51,7 @@ log = structlog.get_logger(__name__)
 
 #: Hang time-out while loading, as a multiple of the normal one (compilation is silent).
 LOAD_PATIENCE = 3.0
-#: Jobs that are told something, or handed over, at once; between so many the event loop goes on.
+#: Jobs that get an event, or are submitted to the worker, before the event loop may run others.
 SLICE_COUNT = 256
 
 
@@ -81,7 +81,7 @@ class WorkerSlot:
         #: Why, when RESTARTING or FAILED.
         self.message = ""
         self.memory_bytes = 0
-        #: What the worker told last of what it has done.
+        #: The worker's last statistics.
         self.stats = WorkerStats()
         #: How far it is, while LOADING.
         self.progress = LoadProgress(
@@ -92,10 +92,10 @@ class WorkerSlot:
         self.made_by = ""
         self.jobs: dict[str, ActiveJob] = {}
         self._instance: WorkerProcess | None = None
-        #: Jobs that were at work when a worker died: they run one by one, so that the one that
-        #: kills workers is told from its neighbours.
+        #: Jobs that were in progress when a worker died: they run one by one, so that the one that
+        #: kills workers can be identified.
         self._suspects: list[str] = []
-        #: Jobs on their way to the worker, and those to be told their place while there is none.
+        #: Jobs to be submitted to the worker, and those that get their queue position without one.
         self._to_give: deque[str] = deque()
         self._to_tell: deque[tuple[int, str]] = deque()
         self._restarts = Restarts()
@@ -171,7 +171,7 @@ class WorkerSlot:
         self._forget(job_id)
 
     def release(self, *, waiting_only: bool) -> list[ActiveJob]:
-        """Gives up its jobs, or those that no worker was at work on, for another slot."""
+        """Releases its jobs, or those that no worker has begun, for another slot."""
         kept = frozenset(self._suspects) if waiting_only else frozenset()
         released = [one for job_id, one in self.jobs.items() if job_id not in kept]
         for one in released:
@@ -183,7 +183,7 @@ class WorkerSlot:
         return released
 
     def check_hang(self, now_s: float) -> None:
-        """Kills a worker that has been silent for too long with work in hand, or while it loads."""
+        """Kills a worker that has been silent for too long with jobs, or while it loads."""
         is_loading = self.state in (WorkerState.LOADING, WorkerState.RESTARTING)
         is_busy = is_loading or (self.state is WorkerState.READY and bool(self.jobs))
         limit_s = self._hang_limit_s * (LOAD_PATIENCE if is_loading else 1.0)
@@ -195,7 +195,7 @@ class WorkerSlot:
             self._instance.kill()
 
     def _forget(self, job_id: str) -> None:
-        """Takes a job out; the next suspect follows the one at work, after the last the others."""
+        """Takes a job out; the next suspect follows one that ran, after the last the others."""
         del self.jobs[job_id]
         if job_id in self._suspects:
             was_at_work = self._suspects[0] == job_id
@@ -231,7 +231,7 @@ class WorkerSlot:
         active.wait(time.monotonic())
 
     def _tell_some(self) -> None:
-        """Tells a slice of those that wait for a worker their places."""
+        """Sends their queue positions to a slice of those that wait for a worker."""
         for _ in range(min(SLICE_COUNT, len(self._to_tell))):
             ahead_count, job_id = self._to_tell.popleft()
             if (active := self.jobs.get(job_id)) is not None:
@@ -301,7 +301,7 @@ class WorkerSlot:
             self._end(job_id, event)
 
     def _on_exit(self, was_killed: bool) -> None:
-        """The worker is gone without being told to go; `was_killed`: somebody else killed it."""
+        """The worker ended without a command to; `was_killed`: by a signal from outside."""
         self._to_give.clear()
         begun = [active for active in self.jobs.values() if active.is_begun]
         delay_s = self._restarts.died(time.monotonic(), was_at_work=bool(begun))
@@ -344,7 +344,7 @@ class WorkerSlot:
         self._tell_some()
 
     def _suspect(self, begun: list[ActiveJob], was_killed: bool) -> None:
-        """Marks the jobs that were at work, and gives up on one that was too often."""
+        """Marks the jobs that were in progress, and fails those that were too often."""
         self._suspects = [active.job.job_id for active in begun]
         for active in begun:
             active.died(was_killed=was_killed)

@@ -1,4 +1,4 @@
-"""Images that can be fetched by address after their call: kept for a while, and so many.
+"""Images that can be fetched by address after their call: kept for a limited time and number.
 
 Bound to the event loop.
 """

@@ -1,4 +1,4 @@
-"""Predictions that outlive their calls: kept for a while with their images, and so many.
+"""Predictions that outlive their calls: kept with their images, for a limited time and number.
 
 Bound to the event loop.
 """
@@ -117,7 +117,7 @@ class Predictions:
         return self._predictions.get(prediction_id)
 
     async def wait(self, prediction: Prediction, timeout_s: float) -> None:
-        """Returns when it has ended, or after so long."""
+        """Returns when it has ended, or after the time-out."""
         if prediction.task is not None:
             await asyncio.wait({prediction.task}, timeout=timeout_s)
 
@@ -130,7 +130,7 @@ class Predictions:
     async def standings(
         self, prediction: Prediction, repeat_s: float
     ) -> AsyncGenerator[Prediction, None]:
-        """The prediction now, whenever its standing has changed, and every so often; then ends."""
+        """The prediction now, at each change, and every `repeat_s`, until it has ended."""
         while not prediction.has_ended:
             changed = prediction.changed
             yield prediction

@@ -1,4 +1,4 @@
-"""What to load and what to let go, by what should serve and what does. Pure."""
+"""What to load and what to unload, by what should serve and what does. Pure."""
 
 from __future__ import annotations
 

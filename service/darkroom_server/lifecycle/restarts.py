@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-#: Deaths in a row with no job at work, and without a job done or `STABLE_S` of service in between,
-#: after which a worker is given up.
+#: Deaths in a row with no job in progress after which a worker is not started again: a job done,
+#: or `STABLE_S` of service, begins a new row.
 MAX_DEATHS = 5
 STABLE_S = 30.0
-#: Loads in a row that may fail for want of room; by then they were tried for most of a minute.
+#: Loads in a row that may fail for lack of memory; with the delays they take most of a minute.
 MAX_STARVED_LOADS = 10
 FIRST_RESTART_DELAY_S, MAX_RESTART_DELAY_S = 0.1, 10.0
 
@@ -20,7 +20,7 @@ class Restarts:
     Failures give the seconds to wait before the next start, None when there is to be none.
     """
 
-    #: Deaths with no job at work: those that a job is to blame for do not count.
+    #: Deaths with no job in progress: those that a job may have caused do not count.
     death_count: int = 0
     _restart_count: int = 0
     _refused_start_count: int = 0

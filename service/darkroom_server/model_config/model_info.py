@@ -102,7 +102,7 @@ def _warmups(
 ) -> tuple[Warmup, ...]:
     """As set, or one image; the fake has nothing to warm up.
 
-    Of the default size, or of the smallest where requests run whole: some tell of no step, so that
+    Of the default size, or of the smallest where requests run whole: some report no step, so that
     the whole image is made before anything is served.
     """
     smallest_px = traits.limits.min_size_px if traits.runs_whole else None

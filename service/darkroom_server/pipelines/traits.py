@@ -298,7 +298,7 @@ def _check_parts(parts: PipelineParts, family: Family) -> None:
 
 
 def _derive_whole(parts: PipelineParts) -> PipelineTraits:
-    """Of a class without a family; whether the installed diffusers has it, the loader tells.
+    """Of a class without a family; whether the installed diffusers has it, the loader finds out.
 
     Sizes may be coarser and schedulers fewer than it would take. Optimum's are made of diffusers'.
     """

@@ -283,7 +283,7 @@ def _is_folder(path: Path) -> bool:
     try:
         return path.is_dir()
     except OSError:
-        if path.is_symlink():  # to what has no possible name, or must not be looked at
+        if path.is_symlink():  # to a name that cannot exist, or to what must not be read
             return False
         raise
 

@@ -23,7 +23,7 @@ class ModelRepository:
     """The folder that models are served from.
 
     `aliases` give models more names, which count after all that the configs say. A version without
-    a manifest counts when its files have stood still for `settle_s`. Blocking file
+    a manifest counts when its files have not changed for `settle_s`. Blocking file
     I/O, one caller at a time; nothing is written and no model code is run.
     """
 

@@ -7,7 +7,7 @@ from darkroom_server.domain.models import ModelInfo
 from darkroom_server.domain.notices import Notice, NoticeReason
 from darkroom_server.domain.pipeline_call import guides_above
 
-#: A warning names so many words, each cut to so many letters; a prompt may have thousands.
+#: Words that a warning names, and letters of each; a prompt may have thousands.
 MAX_NAMED = 8
 _MAX_WORD_LENGTH = 40
 

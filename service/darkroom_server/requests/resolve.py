@@ -76,7 +76,7 @@ class Resolved:
         return dataclasses.replace(self, spec=spec, notices=notices, rewritten_prompt=prompt)
 
     def with_references(self, images: Sequence[Pixels], notices: tuple[Notice, ...]) -> Resolved:
-        """The same with the images to go by."""
+        """The same with the reference images."""
         return dataclasses.replace(
             self,
             spec=dataclasses.replace(self.spec, reference_images=tuple(images)),
@@ -103,7 +103,7 @@ def resolve(
 ) -> Resolved:
     """Fills in the model's defaults and holds the request to the model's limits.
 
-    `adapters` are the model's. `source` is the size of the image to fill, begin with or go by.
+    `adapters` are the model's. `source` is the size of the image to fill, begin with or refer to.
     `choose_seed(n)` returns a number from 0 to n - 1 and is called only when the caller gave no
     seed. Raises WrongTask, UnsupportedParameter or InvalidParameter.
     """
@@ -176,7 +176,7 @@ def _value(request: ImageRequest, parameter: Parameter, model: ModelInfo) -> Any
 
 
 def _check_highest(values: Mapping[str, Any], model: ModelInfo) -> None:
-    """Holds counts to the model's limits; sizes are seen to where they are rounded."""
+    """Holds counts to the model's limits; sizes are checked where they are rounded."""
     for path, value in values.items():
         parameter = PARAMETERS[path]
         if not parameter.model_highest or parameter.model_step:

@@ -19,13 +19,13 @@ from dataclasses import dataclass, field
 
 #: Of the bounds, those that are to be kept.
 KEPT_SHARE = 0.9
-#: What becomes of one bound moves the level by so much, times what was not expected of it.
+#: Step by which the outcome of one bound moves the level, times how unexpected it was.
 RATE = 0.02
 LOWEST_LEVEL, HIGHEST_LEVEL = 0.5, 0.995
 #: Jobs of a kind that are remembered, and what is taken of them before there are any.
 RECENT_COUNT = 256
 FIRST_RATIOS = (1.0, 1.0, 1.0, 1.1, 1.1, 1.2, 1.3, 1.5, 2.0)
-#: No time is taken to be so many times an estimate: of one that is next to nothing.
+#: Highest ratio of a time to its estimate that counts: estimates may be almost 0.
 LARGEST_RATIO = 100.0
 
 

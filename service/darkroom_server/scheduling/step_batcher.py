@@ -206,7 +206,7 @@ class StepBatcher:
         return batch
 
     def _apart_row_count(self, lead: Entry, batch: Batch) -> int:
-        """Rows that wait and would fill the step, if a step of so many were as exact."""
+        """Rows that wait and would fill the step, if larger steps were as exact."""
         knee = self.costs.knee(batch.key)
         exact_rows = max(batches.room(lead.shape, self.costs, self.shared), lead.shape.rows)
         if not lead.shape.exact or exact_rows >= knee:

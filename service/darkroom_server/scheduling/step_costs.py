@@ -94,7 +94,7 @@ class StepCosts:
         return self._measured_s
 
     def by_size(self) -> Iterator[tuple[Hashable, int, Curve]]:
-        """What is believed of each key, with its pixels; one key of so many pixels."""
+        """The assumed costs of each key, with its pixels; one key for each number of pixels."""
         keys = {pixel_count: key for key, pixel_count in self._pixel_counts.items()}
         for pixel_count, key in sorted(keys.items()):
             if curve := self._rising_s.get(key):
@@ -140,8 +140,8 @@ class StepCosts:
                 measured[fewer] = _blended(known_s, measured[bucket])
 
     def ran_out(self, key: Hashable, row_count: int) -> None:
-        """A step of so many rows did not fit into memory: until it is tried again none is larger
-        than half its bucket.
+        """A step of `row_count` rows did not fit into memory: none is larger than half its bucket
+        until it is tried again.
         """
         smallest, _ = self._too_large.get(key, (math.inf, 0))
         bucket = min(smallest, bucket_of(row_count))

@@ -195,7 +195,7 @@ def log_bug(call_id: str, log: Any) -> None:
 
 
 def why_gone(remaining_s: float | None) -> grpc.StatusCode:
-    """How a call ends whose caller has left, with so much of its deadline left, if it had one."""
+    """How a call ends whose caller has left. `remaining_s`: until its deadline, if it had one."""
     if remaining_s is not None and remaining_s <= 0:
         return grpc.StatusCode.DEADLINE_EXCEEDED
     return grpc.StatusCode.CANCELLED

@@ -60,7 +60,7 @@ def _said(request: Message) -> dict[str, dict[str, Any]]:
 
 
 def _has(message: Message, name: str) -> bool:
-    """Whether the field is there and set; one that cannot tell is where it is not 0 or empty."""
+    """Whether the field is there and set; without presence, whether it is not 0 or empty."""
     field = message.DESCRIPTOR.fields_by_name.get(name)
     if field is None:
         return False

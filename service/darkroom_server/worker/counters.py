@@ -11,7 +11,7 @@ from darkroom_server.backends.prompt_cache import PromptCache
 from darkroom_server.scheduling.step_costs import StepCosts
 from darkroom_server.worker.messages import SizeCost, WorkerStats
 
-#: The server is told at most this often.
+#: Least interval between two reports to the server.
 STATS_INTERVAL_S = 1.0
 
 
@@ -44,7 +44,7 @@ class WorkerCounters:
         self.note_step(row_count, capacity_row_count=costs.max_rows)
 
     def note_step(self, row_count: int, *, capacity_row_count: int) -> None:
-        """Counts a step of so many rows, of the so many that were allowed."""
+        """Counts a step of `row_count` rows, of those that were allowed."""
         self._step_count_by_rows[row_count] += 1
         self._capacity_row_count += capacity_row_count
 

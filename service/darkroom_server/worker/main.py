@@ -111,14 +111,14 @@ class Pipe:
 
 
 class _LoadTeller:
-    """Tells the server how far the load is."""
+    """Reports to the server how far the load is."""
 
     def __init__(self, pipe: Pipe, total_bytes: int) -> None:
         self._pipe = pipe
         self._total_bytes = total_bytes
 
     def weights(self, loaded_bytes: int) -> None:
-        """So many bytes of weights have been read."""
+        """Notes how many bytes of weights have been read."""
         progress = LoadProgress(
             stage=LoadStage.WEIGHTS,
             loaded_bytes=min(loaded_bytes, self._total_bytes),
@@ -127,7 +127,7 @@ class _LoadTeller:
         self._pipe.send(WorkerLoading(progress))
 
     def warmup(self, completed_count: int, total_count: int) -> None:
-        """So many warm-ups have been made."""
+        """Notes how many warm-ups have been made."""
         progress = LoadProgress(
             stage=LoadStage.WARMUP,
             loaded_bytes=self._total_bytes,

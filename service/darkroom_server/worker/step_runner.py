@@ -198,7 +198,7 @@ class StepRunner(Generic[Encoded, OneTrajectory, Inputs, Outputs]):
         """Whether a step's duration is what such steps take.
 
         The first one of a shape also prepares the device's libraries for it. Where nothing is
-        known, even that tells something.
+        known, even that says something.
         """
         shape = (batch.key, batch.row_count)
         is_first = shape not in self._ran

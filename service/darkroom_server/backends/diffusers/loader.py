@@ -47,7 +47,7 @@ class Family(Protocol):
         ...
 
 
-#: A status message has room for so many.
+#: Characters that a status message has room for.
 _TOLD_FAULTS = 3
 _TORCH_DTYPES = {dtype: of_torch for of_torch, dtype in DTYPES.items()}
 
@@ -94,7 +94,7 @@ def load_model(
                 **dict.fromkeys(components.keys() - present.keys()),
             )
     except (OSError, ValueError, TypeError, AttributeError, ImportError) as error:
-        # Not what torch raises: it may be of the machine or the device, which the worker tells.
+        # Not what torch raises: it may be of the machine or the device, which the worker finds out.
         log.exception("pipeline does not load", model=model.name)
         raise ModelUnavailable(
             model.name, f"The pipeline does not load: {own_words(error)}"

@@ -21,7 +21,7 @@ import transformers
 from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
 from safetensors import safe_open
 
-#: Of faults of one kind, so many tensors are named.
+#: Tensors that are named of faults of one kind.
 _NAMED_COUNT = 3
 
 

@@ -43,7 +43,7 @@ from darkroom_server.domain.whole_pipelines import (
 )
 
 #: Sizes of transformers for which pipelines know the shapes that they were trained with, and draw
-#: the nearest of those; they fail for others unless told to draw what is asked for.
+#: the nearest of those; they fail for others unless an argument asks for the exact size.
 _BINNED_SAMPLE_SIZES = (32, 64, 128, 256)
 
 OnStep = Callable[[int, int], None]
@@ -197,7 +197,7 @@ class WholeRequestModel:
         return arguments
 
     def _reporting(self, spec: ImageSpec, on_step: OnStep) -> dict[str, Any]:
-        """The argument by which the pipeline tells of its steps, in either form; or none."""
+        """The argument by which the pipeline reports its steps, in either form; or none."""
 
         def tell(index: int) -> None:
             on_step(index + 1, getattr(self._pipeline, "num_timesteps", None) or spec.step_count)

@@ -139,7 +139,7 @@ class _Names:
         self._underlined: dict[str, dict[str, Shape]] = {}
 
     def found(self, layer: str) -> tuple[str, Shape | None]:
-        """The part that a layer is of, as far as its name tells, and the shape of its weight."""
+        """The part that a layer is of, as far as its name says it, and the shape of its weight."""
         base = self._base
         if layer.startswith(_PEFT):
             part = next((one for one in _DENOISERS if one in base), "")

@@ -167,7 +167,7 @@ def _renamed(written: Mapping[str, str]) -> Iterator[None]:
 def _take_for_references(
     values: dict[str, Any], written: dict[str, str], tasks: frozenset[Task]
 ) -> None:
-    """An image by itself is one to go by for a model that begins with none."""
+    """An image by itself is a reference for a model that begins with none."""
     if Task.EDIT not in tasks or Task.IMAGE_TO_IMAGE in tasks:
         return
     of_image = [path for path in values if _FIELDS[path].needs_image]

@@ -1,4 +1,4 @@
-"""Adapters at work: what they add to the results of a part's layers, by image.
+"""Adapters in use: what they add to the results of a part's layers, by image.
 
 A layer is computed for all rows of a step at once, as if there were no adapters. What each image's
 adapters add has the bits of that image alone. Nothing is merged into weights, and steps without

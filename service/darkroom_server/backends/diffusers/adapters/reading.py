@@ -32,7 +32,7 @@ _PEFT_PREFIX, _PEFT_CONFIG = "base_model.model.", "adapter_config.json"
 #: The key of diffusers' own adapters' settings in a file's metadata.
 _METADATA_KEY = "lora_adapter_metadata"
 _MAX_CONFIG_BYTES = 1 << 20
-#: Names told in a message.
+#: Names that a message lists.
 _TOLD_NAMES = 3
 
 Tensors = dict[str, torch.Tensor]
@@ -247,7 +247,7 @@ class _Scales:
 
 
 #: Settings by patterns of layers' names. A file's patterns are somebody's: those that would take
-#: for ever (repetitions within repetitions), and more than any model has layers, are not tried.
+#: without end (repetitions within repetitions), and more than any model has layers, are not tried.
 _PATTERNED, _MAX_PATTERNS = ("rank_pattern", "alpha_pattern"), 4096
 _QUICK_PATTERN = re.compile(r"[\w.^$\\|-]*([*+][\w.^$\\|-]*){0,2}")
 

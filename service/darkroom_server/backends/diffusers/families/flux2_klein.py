@@ -30,7 +30,7 @@ from darkroom_server.domain.image_size import Size
 from darkroom_server.domain.jobs import ImageSpec, Pixels
 from darkroom_server.domain.references import REFERENCE_RULES
 
-#: How large the images are that it goes by.
+#: Size of its reference images.
 _RULE = REFERENCE_RULES["Flux2KleinPipeline"]
 
 

@@ -19,7 +19,7 @@ class PresentImages:
         self._image_rows: ImageRows = ()
 
     def set(self, image_rows: ImageRows) -> None:
-        """A step of images of so many rows begins: all of them are present."""
+        """A step of images with these numbers of rows begins: all of them are present."""
         self._image_rows = image_rows
         self.first, self.last = 0, len(image_rows)
 
