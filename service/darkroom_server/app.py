@@ -90,7 +90,7 @@ async def serve(config: ServerConfig) -> None:
     await server.start()
     admin = await _administration(engine, config)
     http_server.start()
-    # What was imported stays: to look through it once more stops every request for 50 ms.
+    # Imported modules stay in memory: for the collector to scan them stops every request for 50 ms.
     gc.collect()
     gc.freeze()
     log.info("listening", host=config.host, grpc_port=server.port, http_port=http_server.port)

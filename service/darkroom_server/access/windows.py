@@ -1,7 +1,7 @@
 """Requests within a sliding window, counted in this process or in Redis. Bound to the event
 loop.
 
-Both count by a clock that whoever sets the computer's time does not move: this process' monotonic
+Both count by a clock that does not change when the computer's time is set: this process' monotonic
 one, and that of Redis, which is the same for all servers.
 """
 

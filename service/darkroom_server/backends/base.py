@@ -119,7 +119,7 @@ class LoadedModel(Protocol):
 
 
 class StepModel(StepShapes, LoadedModel, Protocol[Encoded, OneTrajectory, Inputs, Outputs]):
-    """A loaded model. Whoever drives it passes on what it made, and looks into none of it."""
+    """A loaded model. Its caller passes on what it made, and reads none of it."""
 
     def prepared(self, spec: ImageSpec, wait_s: float = 0.0) -> bool:
         """Whether the adapters of a request are in memory, after `wait_s` at most. Any thread.

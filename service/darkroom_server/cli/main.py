@@ -132,7 +132,7 @@ def main() -> None:
     except OSError as error:
         from darkroom_server.cli.exits import ExitCode, file_problem
 
-        # What a command does not see to itself: as a rule, that it cannot be heard.
+        # Errors that a command does not handle itself: usually that nothing reads its output.
         typer.echo(f"darkroom: {file_problem(error, 'standard output')}", err=True)
         sys.exit(ExitCode.FILE_ERROR)
 

@@ -1,4 +1,4 @@
-"""What a library said of a failure, fit for whoever loads the model: one line, without paths."""
+"""A library's message of a failure, for the caller that loads the model: one line, no paths."""
 
 from __future__ import annotations
 

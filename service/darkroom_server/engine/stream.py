@@ -39,7 +39,7 @@ class JobStream:
         self._error: DarkroomError | None = None
         self._ended = False
         self._changed = asyncio.Event()
-        #: Denoising steps that the job is known to have done, of how many, whoever ran it.
+        #: Denoising steps that the job is known to have done, of how many, in any worker.
         self.progress: tuple[int, int] = (0, 0)
         self._completed_step_count = -1
         self._progress_seen = False

@@ -84,7 +84,7 @@ class WorkerProcess:
         self._starting = asyncio.Lock()
         self._stopped = False
         self._killed_here = False
-        #: Whoever asks for the exit code reads it from a pipe, which says it once.
+        #: The exit code is read from a pipe, which has it once.
         self._joining = threading.Lock()
 
     @property
@@ -207,7 +207,7 @@ class WorkerProcess:
 async def _to_its_end(work: Callable[..., None], *args: float) -> None:
     """Runs blocking work in a thread; also when cancelled, it returns only once that is done.
 
-    A process that is being started must be found by whoever stops it, and be stopped once.
+    A process that is being started must be known to `stop`, and be stopped once.
     """
     working = asyncio.ensure_future(asyncio.to_thread(work, *args))
     try:

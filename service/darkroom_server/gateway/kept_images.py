@@ -38,7 +38,7 @@ class _Album:
 
 
 class KeptImages:
-    """The images, oldest first. Whoever knows a name may have what is under it.
+    """The images, oldest first. A name is the only permission that is needed to read an image.
 
     `public_url` is where callers reach this server; None: the address of the present request. `now`
     gives seconds of a monotonic clock.

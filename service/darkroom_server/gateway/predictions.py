@@ -38,7 +38,7 @@ class PredictionStatus(enum.Enum):
 class Prediction:
     """One request and what came of it. Mutable: it grows while the request runs.
 
-    Times are Unix times in seconds. Whoever knows an id may have what is under it.
+    Times are Unix times in seconds. Its id is the only permission needed to read it.
     """
 
     id: str

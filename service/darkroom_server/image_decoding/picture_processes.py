@@ -1,7 +1,7 @@
 """Where pictures are decoded: in a few processes of their own, which can be stopped.
 
 Decoders cannot be interrupted, and what they do with a hostile file is not for the server to bear.
-Whoever waits for a picture waits in a line of its own: no other work of the server stands in it.
+Requests for pictures have a queue of their own, apart from all other work of the server.
 """
 
 from __future__ import annotations
@@ -198,7 +198,7 @@ class _Process:
         self._popen.kill()
 
     def end(self) -> None:
-        """Ends it and lets go of its pipes."""
+        """Ends it and closes its pipes."""
         self._popen.kill()
         self._popen.wait()
         for pipe in (self._popen.stdin, self._popen.stdout):

@@ -56,7 +56,7 @@ _LIMIT_RANGES = {
     if name
 }
 
-#: Workers of one version; each holds the weights once more.
+#: Workers of one version; each holds a copy of the weights.
 MAX_WORKER_COUNT = 64
 
 

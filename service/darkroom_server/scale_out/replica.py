@@ -79,7 +79,7 @@ class ModelReplica:
             raise RuntimeError(self._supervisor.status().message)
 
     async def run(self, request: RunJob) -> AsyncGenerator[JobNews]:
-        """Runs a job to its end; whoever stops reading stops the work."""
+        """Runs a job to its end; a reader that stops stops the work."""
         left_s = request.left_s
         deadline_s = None if left_s is None else time.monotonic() + left_s
         job = replace(request.job, deadline_s=deadline_s)

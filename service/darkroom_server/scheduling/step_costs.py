@@ -19,11 +19,11 @@ NEW_SHARE = 0.2
 #: disturbed, and if it was not, the next ones will say so.
 OUTLIER_FACTOR = 2.0
 #: After this many other steps of its key what was measured of fewer rows gives way to what more
-#: rows are seen to take: few rows are rarely run alone under load, and could not correct it.
+#: rows take: few rows are rarely run alone under load, and could not correct it.
 UNSEEN_STEPS = 16
 
 #: After this many other steps of its key a measurement is old: a batch size that did not pay is
-#: tried once more, because what was measured may have been a disturbance. That costs little: the
+#: tried again, because what was measured may have been a disturbance. That costs little: the
 #: one step takes longer, but does as much more.
 OLD_AFTER_STEPS = 100
 #: After this many steps of its key, what did not fit into memory is tried again: it may have been
@@ -132,7 +132,7 @@ class StepCosts:
         self.version += 1
 
     def _lower_fewer(self, key: Hashable, bucket: int) -> None:
-        """What fewer rows were seen to take long ago, and would now take longer than more rows."""
+        """Lowers old measurements of fewer rows that would now be above those of more rows."""
         measured, last = self._measured_s[key], self._last_steps[key]
         for fewer, known_s in measured.items():
             is_unseen = self._step_counts[key] - last.get(fewer, 0) > UNSEEN_STEPS

@@ -39,7 +39,7 @@ class Spent:
     total_s: float = 0.0
 
     def add(self, seconds: float) -> None:
-        """Once more."""
+        """Counts it once."""
         self.count += 1
         self.total_s += seconds
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
 from typing import TypeAlias, TypeVar
 
-from darkroom_server.access.caller import current_caller
+from darkroom_server.access.caller import Caller, current_caller
 from darkroom_server.domain.jobs import JobCompleted, Priority
 from darkroom_server.domain.keys import Permission, cost_pixel_steps
 from darkroom_server.domain.models import ModelInfo, ModelRef
@@ -19,7 +19,7 @@ from darkroom_server.requests.prepare import prepare
 from darkroom_server.requests.references import check_takes
 from darkroom_server.requests.resolve import Resolved
 from darkroom_server.telemetry.traces import trace_job, trace_stages
-from darkroom_server.wire.calls import current_call, note_request
+from darkroom_server.wire.calls import CallNotes, current_call, note_request
 
 _Written = TypeVar("_Written")
 #: What is sent of an event, given how many events of the request were dropped before it.
@@ -70,9 +70,8 @@ async def generation_events(
             note_request(call, resolved.spec)
             if request.validate_only:
                 note_admitted()
-                for event in (_accepted(session, resolved), Validated()):
-                    for written in write(event, 0):
-                        yield written
+                for written in (*write(_accepted(session, resolved), 0), *write(Validated(), 0)):
+                    yield written
                 return
             cost = cost_pixel_steps(resolved.spec, session.model.strength_rounding)
             with await caller.reserve(cost, session.progress):
@@ -90,9 +89,7 @@ async def generation_events(
                     yield written
                 async for happened in session.events():
                     if isinstance(happened, JobCompleted):
-                        session.count(happened)
-                        trace_stages(call.span, happened, time.time_ns())
-                        call.used_device(caller.key.id, happened.account.device_s)
+                        _account(session, happened, call, caller)
                     for written in write(happened, session.dropped_count):
                         yield written
 
@@ -103,6 +100,13 @@ async def first_event(events: AsyncIterator[RequestEvent]) -> Accepted:
     if not isinstance(event, Accepted):
         raise TypeError(f"a request began with {type(event).__name__}")
     return event
+
+
+def _account(session: Session, completed: JobCompleted, call: CallNotes, caller: Caller) -> None:
+    """Notes what a completed job took, for statistics, traces and the caller's key."""
+    session.count(completed)
+    trace_stages(call.span, completed, time.time_ns())
+    call.used_device(caller.key.id, completed.account.device_s)
 
 
 async def _rewritten(

@@ -2,7 +2,7 @@
 
 Both sides hold one file without a name: what the system gives for the purpose is no part of
 /dev/shm, which containers keep small. It is written to and read from rather than mapped, so that
-want of memory is an error and not a signal. Its pages are taken as they are first written.
+lack of memory is an error and not a signal. Its pages are taken as they are first written.
 """
 
 from __future__ import annotations

@@ -153,7 +153,7 @@ def run_worker(connection: Connection, spec: WorkerSpec) -> None:
         pipe.send(WorkerFailed(f"The machine had no room to load it ({starved}).", is_starved=True))
     except DeviceLost:
         log.error("device lost", model=spec.version.model.name, pid=os.getpid())
-        # Without the clean-up that would ask the device once more. The server starts another.
+        # Without the clean-up, which would use the device again. The server starts another.
         os._exit(1)
 
 

@@ -150,7 +150,7 @@ class Prover(Generic[Encoded, OneTrajectory, Inputs, Outputs]):
             self._give_up(subject, failed)
 
     def _put_off_others(self, subject: _Subject) -> None:
-        """Lets go of the images of other keys: their proofs begin again when it is their turn."""
+        """Releases the images of other keys: their proofs begin again when it is their turn."""
         for key in self._images.keys() - {subject.key}:
             del self._images[key]
             other = self._subjects[key]

@@ -31,7 +31,7 @@ class PresentImages:
     def in_turn(
         self, pieces: Iterable[_Piece], image_counts: Iterable[int] | None = None
     ) -> Iterator[_Piece]:
-        """The inputs of one image after another, or of so many each, who are present meanwhile."""
+        """The inputs of one image, or of a group, after another, which are present meanwhile."""
         before = self.first, self.last
         first = self.first
         try:
