@@ -230,7 +230,7 @@ class Supervisor:
     async def start(self) -> None:
         """Starts the workers; returns before the model is loaded."""
         self.is_started = True
-        self._tell()
+        self._publish()
         await asyncio.gather(*(slot.start() for slot in self._slots))
 
     def acquire(self) -> None:
@@ -390,8 +390,8 @@ class Supervisor:
 
     def _happen(self, event: LifeEvent, message: str = "") -> None:
         self._state, self._message = next_state(self._state, event), message
-        self._tell()
+        self._publish()
 
-    def _tell(self) -> None:
+    def _publish(self) -> None:
         log.info("model", model=self._name(), state=self._state.value)
         self._on_change()

@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 
-from darkroom_server.background import told
+from darkroom_server.background import log_failure
 from darkroom_server.worker.main import run_worker
 from darkroom_server.worker.messages import Command, Report, StopWorker, WorkerSpec
 from darkroom_server.worker.sent_commands import sent
@@ -147,7 +147,7 @@ class WorkerProcess:
     def send(self, command: Command) -> None:
         """Queues a command; dropped when the worker has exited, for which `on_exit` is called."""
         if not self._stopped:
-            told("command to a worker", self._writer.submit(self._write, command))
+            log_failure("command to a worker", self._writer.submit(self._write, command))
 
     def _write(self, command: Command) -> None:
         connection = self._connection

@@ -97,7 +97,7 @@ class WorkerSlot:
         self._suspects: list[str] = []
         #: Jobs to be submitted to the worker, and those that get their queue position without one.
         self._to_give: deque[str] = deque()
-        self._to_tell: deque[tuple[int, str]] = deque()
+        self._to_position: deque[tuple[int, str]] = deque()
         self._restarts = Restarts()
         self._heard_s = 0.0
         self._restart: asyncio.Task[None] | None = None
@@ -154,9 +154,9 @@ class WorkerSlot:
         self.jobs[active.job.job_id] = active
         if self.state is not WorkerState.READY:
             self._await_worker(active)
-            self._to_tell.append((len(self.jobs) - 1, active.job.job_id))
-            if len(self._to_tell) == 1:
-                self._tell_some()
+            self._to_position.append((len(self.jobs) - 1, active.job.job_id))
+            if len(self._to_position) == 1:
+                self._send_some_positions()
         elif self._to_give:
             self._to_give.append(active.job.job_id)
         elif not self._suspects:
@@ -209,7 +209,7 @@ class WorkerSlot:
 
     def _give_next(self) -> None:
         """Hands the worker a suspect by itself, or everything."""
-        self._to_tell.clear()
+        self._to_position.clear()
         self._to_give = deque(self._suspects[:1] or self.jobs)
         self._give_some()
 
@@ -230,14 +230,14 @@ class WorkerSlot:
         active.is_promised = True
         active.wait(time.monotonic())
 
-    def _tell_some(self) -> None:
+    def _send_some_positions(self) -> None:
         """Sends their queue positions to a slice of those that wait for a worker."""
-        for _ in range(min(SLICE_COUNT, len(self._to_tell))):
-            ahead_count, job_id = self._to_tell.popleft()
+        for _ in range(min(SLICE_COUNT, len(self._to_position))):
+            ahead_count, job_id = self._to_position.popleft()
             if (active := self.jobs.get(job_id)) is not None:
                 active.stream.put(JobQueued(ahead_count, model_loading=True))
-        if self._to_tell:
-            asyncio.get_running_loop().call_soon(self._tell_some)
+        if self._to_position:
+            asyncio.get_running_loop().call_soon(self._send_some_positions)
 
     def _on_report(self, report: Report) -> None:
         self._heard_s = time.monotonic()
@@ -268,7 +268,7 @@ class WorkerSlot:
                 self._kept_images.note(report, self.jobs)
             case WorkerStats():
                 self.stats = report
-                self._metrics.worker_told(self._number, report)
+                self._metrics.worker_reported(self._number, report)
             case _:
                 assert_never(report)
 
@@ -291,7 +291,7 @@ class WorkerSlot:
         if isinstance(event, JobCompleted):
             event = active.completed(event, now_s)
         active.stream.put(event)
-        self._metrics.job_told(active, event, now_s)
+        self._metrics.job_event(active, event, now_s)
         if isinstance(event, JobProgress):
             active.is_begun = True
         if isinstance(event, JobImage):
@@ -340,8 +340,8 @@ class WorkerSlot:
         self._move(WorkerState.RESTARTING, message)
         for active in self.jobs.values():
             self._await_worker(active)
-        self._to_tell = deque((place, job_id) for place, job_id in enumerate(self.jobs))
-        self._tell_some()
+        self._to_position = deque((place, job_id) for place, job_id in enumerate(self.jobs))
+        self._send_some_positions()
 
     def _suspect(self, begun: list[ActiveJob], was_killed: bool) -> None:
         """Marks the jobs that were in progress, and fails those that were too often."""

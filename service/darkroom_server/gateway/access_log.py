@@ -62,9 +62,9 @@ class RequestIds:
         try:
             await self._app(scope, receive, send_with_id)
         finally:
-            self._tell(scope, notes, status, time.monotonic() - started_s, is_quiet=is_quiet)
+            self._log(scope, notes, status, time.monotonic() - started_s, is_quiet=is_quiet)
 
-    def _tell(
+    def _log(
         self, scope: Scope, notes: CallNotes, status: int, duration_s: float, *, is_quiet: bool
     ) -> None:
         """Counts the call and writes the access line. A status of 0: it ended without an answer."""

@@ -75,9 +75,9 @@ class Prediction:
         ahead_count = happened.ahead_count if isinstance(happened, JobQueued) else None
         if ahead_count != self.ahead_count:
             self.ahead_count = ahead_count
-            self.tell()
+            self.notify()
 
-    def tell(self) -> None:
+    def notify(self) -> None:
         """Wakes those who wait for a change."""
         self.changed.set()
         self.changed = asyncio.Event()
@@ -157,7 +157,7 @@ class Predictions:
             made.image_names, made.images = self.kept.keep(made.images), []
             made.completed_s = self._now()
             made.kept_until_s = self._clock() + KEPT_S
-            made.tell()
+            made.notify()
             self._forget()
 
     def _forget(self) -> None:

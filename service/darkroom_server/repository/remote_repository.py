@@ -130,7 +130,7 @@ class RemoteRepository:
         self._drop_gone(models)
         wanted: dict[str, list[RemoteVersion]] = {}
         for name, model in models.items():
-            with _told_to(model):
+            with _problems_in(model):
                 wanted[name] = self._wanted(model, now_s)
         every = [one for versions in wanted.values() for one in versions]
         self._fetcher.forget_others({one.key for one in every})
@@ -141,7 +141,7 @@ class RemoteRepository:
         )
         arrivals = {name: {_Arrival.FAILED} for name in models}
         for name, versions in wanted.items():
-            with _told_to(models[name]):
+            with _problems_in(models[name]):
                 arrivals[name] = self._follow_model(models[name], versions, room, now_s)
         return arrivals
 
@@ -254,7 +254,7 @@ class RemoteRepository:
 
 
 @contextmanager
-def _told_to(model: RemoteModel) -> Iterator[None]:
+def _problems_in(model: RemoteModel) -> Iterator[None]:
     """What cannot be done for one model is said there, and stops no other."""
     try:
         yield

@@ -301,7 +301,7 @@ class DeploymentSlot:
         if isinstance(event, JobCompleted):
             event = active.completed(event, time.monotonic())
         active.stream.put(event)
-        self._metrics.job_told(active, event, time.monotonic())
+        self._metrics.job_event(active, event, time.monotonic())
         match event:
             case JobProgress(completed_step_count=done, total_step_count=total):
                 active.is_begun = True
@@ -311,7 +311,7 @@ class DeploymentSlot:
                 self._end(flight, event)
 
     def _on_state(self, state: ReplicaState) -> None:
-        known = self._table.told(state)
+        known = self._table.note_report(state)
         if known is state:
             return
         self.stats, self.dtype, self.made_by = state.stats, state.dtype, state.made_by
@@ -320,7 +320,7 @@ class DeploymentSlot:
         if known is not None and known.stats.step_count > state.stats.step_count:
             # Its worker was started again, and counts from zero.
             self._metrics.worker_gone(number)
-        self._metrics.worker_told(number, state.stats)
+        self._metrics.worker_reported(number, state.stats)
 
     def _end(self, flight: _Flight, completed: JobCompleted | None) -> None:
         job_id = flight.active.job.job_id

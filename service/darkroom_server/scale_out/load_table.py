@@ -111,7 +111,7 @@ class LoadTable:
         with self._lock:
             self._remove(job_id)
 
-    def told(self, state: ReplicaState) -> ReplicaState | None:
+    def note_report(self, state: ReplicaState) -> ReplicaState | None:
         """Notes a replica's report; returns the one before, or this one when it is no newer."""
         with self._lock:
             known = self._states.get(state.replica_id)

@@ -110,7 +110,7 @@ class Pipe:
                 return
 
 
-class _LoadTeller:
+class _LoadReporter:
     """Reports to the server how far the load is."""
 
     def __init__(self, pipe: Pipe, total_bytes: int) -> None:
@@ -167,9 +167,9 @@ def _end_worker(failure: threading.ExceptHookArgs) -> None:
 def _work(pipe: Pipe, spec: WorkerSpec) -> None:
     name = f"{spec.version.model.name}/{spec.version.version}"
     prompts = PromptCache(max_bytes=spec.prompt_cache_bytes)
-    telling = _LoadTeller(pipe, spec.version.weight_bytes)
+    reporter = _LoadReporter(pipe, spec.version.weight_bytes)
     started_s = time.monotonic()
-    model = attempt(lambda: _load(spec, prompts, telling), is_load=True)
+    model = attempt(lambda: _load(spec, prompts, reporter), is_load=True)
     # Also after a failure, of which it is the better explanation.
     changed = attempt(lambda: require_unchanged(spec.version), is_load=True)
     if isinstance(changed, DarkroomError):
@@ -289,12 +289,12 @@ def _conditions(model: AnyStepModel, spec: WorkerSpec) -> dict[str, str]:
 
 
 def _load(
-    spec: WorkerSpec, prompts: PromptCache, telling: _LoadTeller
+    spec: WorkerSpec, prompts: PromptCache, reporter: _LoadReporter
 ) -> AnyStepModel | RequestModel:
     """The model, warm."""
-    model = _read(spec, prompts, telling.weights)
+    model = _read(spec, prompts, reporter.weights)
     info = spec.version.model
-    failure = attempt(lambda: _warm(model, info, telling), is_load=True)
+    failure = attempt(lambda: _warm(model, info, reporter), is_load=True)
     if isinstance(failure, DarkroomError):
         raise ModelUnavailable(
             info.name, f"The model made no image to warm up: {own_words(failure)}"
@@ -302,24 +302,24 @@ def _load(
     return model
 
 
-def _warm(model: AnyStepModel | RequestModel, info: ModelInfo, telling: _LoadTeller) -> None:
+def _warm(model: AnyStepModel | RequestModel, info: ModelInfo, reporter: _LoadReporter) -> None:
     if not isinstance(model, RequestModel):
         compile_ahead(model, info)
-    warm_up(model, info, telling.warmup)
+    warm_up(model, info, reporter.warmup)
     if not isinstance(model, RequestModel):
         model.end_warm_up()
 
 
 def _read(
-    spec: WorkerSpec, prompts: PromptCache, tell_bytes: Callable[[int], None]
+    spec: WorkerSpec, prompts: PromptCache, report_bytes: Callable[[int], None]
 ) -> AnyStepModel | RequestModel:
-    tell_bytes(0)
+    report_bytes(0)
     model = spec.version.model
     match model.backend:
         case BackendKind.FAKE:
             for part in range(1, _FAKE_PARTS + 1):
                 time.sleep(model.fake.load_s / _FAKE_PARTS)  # stands for reading weights
-                tell_bytes(spec.version.weight_bytes * part // _FAKE_PARTS)
+                report_bytes(spec.version.weight_bytes * part // _FAKE_PARTS)
             return fake_model(model.fake)
         case BackendKind.DIFFUSERS:
             # Imported here: a fake worker needs no torch.
@@ -330,5 +330,5 @@ def _read(
                 spec.placement,
                 thread_count=spec.thread_count,
                 prompts=prompts,
-                tell_bytes=tell_bytes,
+                report_bytes=report_bytes,
             )

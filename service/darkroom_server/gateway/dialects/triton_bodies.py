@@ -70,7 +70,7 @@ class InferBody:
     def answer(self, answer: InferAnswer) -> Response:
         """The answer, with raw tensors behind the JSON where they are wanted so."""
         raw = [self._raw(output) for output in answer.outputs]
-        told = _told(answer) | {
+        told = _described(answer) | {
             "outputs": [
                 _output(output, content)
                 for output, content in zip(answer.outputs, raw, strict=True)
@@ -113,7 +113,7 @@ def generate_call(body: bytearray, model: str, version: str) -> InferCall:
 
 def generated(answer: InferAnswer) -> dict[str, Any]:
     """An answer of `generate`: outputs by their names, a list where there are several elements."""
-    told = _told(answer)
+    told = _described(answer)
     for output in answer.outputs:
         elements = [_json_element(one) for one in output.elements]
         told[output.name] = elements[0] if len(elements) == 1 else elements
@@ -220,7 +220,7 @@ def _json_element(element: Scalar) -> Any:
     return base64.b64encode(element).decode() if isinstance(element, bytes) else element
 
 
-def _told(answer: InferAnswer) -> dict[str, Any]:
+def _described(answer: InferAnswer) -> dict[str, Any]:
     told: dict[str, Any] = {
         "model_name": answer.model,
         "model_version": str(answer.version),
