@@ -31,11 +31,7 @@ from darkroom_server.lifecycle.resolution import resolve, resolve_model
 from darkroom_server.repository.location import open_repository
 from darkroom_server.repository.remote_repository import RemoteLocation
 from darkroom_server.requests.prompt_upsampling import PromptRewriters
-from darkroom_server.telemetry.inference_statistics import (
-    InferenceStatistics,
-    RunningRequest,
-    Stages,
-)
+from darkroom_server.telemetry.inference_statistics import InferenceStatistics, RunningRequest
 from darkroom_server.telemetry.metrics import Metrics
 from darkroom_server.worker.messages import WorkerStats
 
@@ -120,7 +116,8 @@ class Session:
         `caller` is among whom the device is shared, by `weight`. Images that are collected count as
         unread until the session ends.
         """
-        self.require_room()
+        if self._engine.is_draining():
+            raise draining()
         job = Job(
             job_id=self.job_id,
             spec=spec,
@@ -142,21 +139,11 @@ class Session:
         """The job's events, JobCompleted last; raises what the job failed of."""
         if self._stream is None:
             raise RuntimeError("submit() comes first")
-        return self._stream.events()
+        return self._stream
 
     def count(self, completed: JobCompleted) -> None:
-        """Notes for the statistics that the request was a success, and where its time went."""
-        timings, batch = completed.timings, completed.batch
-        self._counted.stages = Stages(
-            queue_s=timings.queue_s + timings.load_s,
-            encode_s=timings.encode_s,
-            denoise_s=timings.denoise_s,
-            decode_s=timings.decode_s + timings.compress_s,
-            image_count=completed.image_count,
-            batch_share=None
-            if batch is None
-            else batch.request_image_count / max(1, batch.batch_image_count),
-        )
+        """Notes for the statistics that the request was a success."""
+        self._counted.completed = completed
 
     @property
     def dropped_count(self) -> int:

@@ -139,12 +139,8 @@ class JobStream:
         if self._error is not None and not self._waiting:
             raise self._error
 
-    def events(self) -> AsyncIterator[JobEvent]:
-        """All events in order; raises the job's error where it ended with one."""
-        return self
-
     def __aiter__(self) -> AsyncIterator[JobEvent]:
-        """For `async for`."""
+        """All events in order; raises the job's error where it ended with one."""
         return self
 
     async def __anext__(self) -> JobEvent:

@@ -169,7 +169,7 @@ class _Pump:
 
     async def _read(self) -> None:
         try:
-            async for event in self._stream.events():
+            async for event in self._stream:
                 self._events.append(event)
                 self._changed.set()
                 if not isinstance(event, JobProgress):
