@@ -26,22 +26,27 @@ from tests.architecture.sources import REPOSITORY, SERVICE
 from tests.integration.engine.test_updates import add_version, states, until, write_config
 
 PAGE = REPOSITORY / "docs" / "request-path.md"
-#: That a reader has to follow, from the call to the worker.
+#: That a reader has to follow, from the call to the worker; and the classes that are met there.
 MAX_FILES = 15
+MAX_CLASSES = 44
 
 
 @contextmanager
-def passed_files() -> Iterator[list[str]]:
-    """The service's files whose functions are called in this thread, by their first call."""
-    found: list[str] = []
+def passed_files() -> Iterator[dict[str, set[str]]]:
+    """The service's files whose functions are called in this thread, by their first call.
+
+    With the public classes whose methods these are.
+    """
+    found: dict[str, set[str]] = {}
 
     def on_call(frame: FrameType, event: str, argument: object) -> None:
         del argument
         path = Path(frame.f_code.co_filename)
         if event == "call" and path.is_relative_to(SERVICE):
-            name = path.relative_to(SERVICE).as_posix()
-            if name not in found:
-                found.append(name)
+            classes = found.setdefault(path.relative_to(SERVICE).as_posix(), set())
+            owner, has_owner, _ = frame.f_code.co_qualname.partition(".")
+            if has_owner and owner[0].isupper():
+                classes.add(owner)
 
     sys.setprofile(on_call)
     try:
@@ -67,6 +72,13 @@ async def engine(tmp_path: Path) -> AsyncIterator[Engine]:
 def listed_files(heading: str) -> list[str]:
     _, _, part = PAGE.read_text(encoding="utf-8").partition(f"## {heading}\n")
     return re.findall(r"^\| `([a-z_/]+\.py)` \|", part.partition("\n## ")[0], re.MULTILINE)
+
+
+def listed_classes() -> list[tuple[str, str]]:
+    """File and class of every concept on the page."""
+    _, _, part = PAGE.read_text(encoding="utf-8").partition("## The concepts\n")
+    rows = re.findall(r"^\| (`[^|]+`) \| `([a-z_/]+\.py)` \|", part, re.MULTILINE)
+    return [(path, name) for names, path in rows for name in re.findall(r"`(\w+)`", names)]
 
 
 def calling_files() -> list[str]:
@@ -114,6 +126,10 @@ async def test_one_generate_request(
     assert len(listed) == len(set(listed))
     assert {*hops, *decisions} - set(found) == set()
     assert set(found) - set(listed) == set()
+    met = {(path, name) for path, names in found.items() for name in names}
+    concepts = listed_classes()
+    assert met ^ set(concepts) == set()
+    assert len(concepts) <= MAX_CLASSES
 
 
 def suspended_generators() -> Iterator[str]:
