@@ -95,10 +95,8 @@ async def serve(config: ServerConfig) -> None:
     gc.freeze()
     log.info("listening", host=config.host, grpc_port=server.port, http_port=http_server.port)
     loading = asyncio.create_task(engine.start())
-    announcing = asyncio.create_task(
-        _announce_when_ready(engine, config, http_server.port, server.port)
-    )
-    beside = [loading, announcing, *_watches(tls)]
+    readiness = asyncio.create_task(_log_when_ready(engine, config, http_server.port, server.port))
+    beside = [loading, readiness, *_watches(tls)]
     try:
         # A repository that cannot be read ends the server; nothing else does but a signal.
         stopped = asyncio.create_task(signals.get())
@@ -144,7 +142,7 @@ async def _close(server: GrpcServer, http_server: HttpServer, admin: AdminServer
         await admin.stop()
 
 
-async def _announce_when_ready(
+async def _log_when_ready(
     engine: Engine, config: ServerConfig, http_port: int, grpc_port: int
 ) -> None:
     """One line for people, once every model that should serve does: where the page is."""
