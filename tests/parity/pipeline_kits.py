@@ -63,7 +63,6 @@ LACKING: dict[str, str] = {
     "LongCatImagePipeline": "a processor of texts and pictures",
     "QwenImageEditInpaintPipeline": "a processor of texts and pictures that can be saved",
     "QwenImageLayeredPipeline": "a processor of texts and pictures",
-    "ZImageControlNetPipeline": "a ControlNet that is saved without its transformer's weights",
     "ZImageOmniPipeline": "an encoder of pictures",
 }
 

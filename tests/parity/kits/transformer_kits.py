@@ -21,6 +21,7 @@ from diffusers import (
     QwenImageTransformer2DModel,
     SD3ControlNetModel,
     SD3Transformer2DModel,
+    ZImageControlNetModel,
     ZImageTransformer2DModel,
 )
 
@@ -293,8 +294,19 @@ def klein_text_encoder() -> Any:
 
 def z_image(class_name: str, folder: Path) -> dict[str, Any]:
     """Z-Image."""
-    del class_name, folder
+    del folder
+    filled = 4 + 1 if "Inpaint" in class_name else 0
     return {
+        "controlnet": ZImageControlNetModel(
+            control_layers_places=[0, 1],
+            control_refiner_layers_places=[0],
+            control_in_dim=4 + filled,
+            add_control_noise_refiner="control_noise_refiner",
+            dim=32,
+            n_refiner_layers=1,
+            n_heads=2,
+            n_kv_heads=2,
+        ),
         "tokenizer": words(is_chat=True),
         "text_encoder": decoder("qwen3-model"),
         "vae": shifted_kl(),

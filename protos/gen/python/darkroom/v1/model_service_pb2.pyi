@@ -265,7 +265,9 @@ class Model(_message.Message):
 
     @_builtins.property
     def reference_images(self) -> Global___ReferenceImages:
-        """How many images GenerateRequest.reference_images takes; unset: none."""
+        """How many images GenerateRequest.reference_images takes; unset: none. Of a
+        model without TASK_EDIT: how many beside the image to change or to fill.
+        """
 
     def __init__(
         self,
