@@ -65,7 +65,7 @@ def check_takes(
         raise InvalidParameter(REFERENCES_FIELD, text)
     if task is not Task.EDIT:
         return
-    if rule is None and model.references is not None:
+    if model.references is not None and model.references.is_beside:
         text = f"models/{model.name} takes {_range(model.references)} beside the image to change"
         raise InvalidParameter("image", f"{text}: give it that image, too")
     if rule is None:

@@ -345,7 +345,9 @@ class ReferenceImages(_message.Message):
     max_count: _builtins.int
     """The most."""
     size_source: Global___ReferenceImages.SizeSource.ValueType
-    """What a request that names no size is made in."""
+    """What a request that names no size is made in; unset where the images stand
+    beside one to change, whose size it is.
+    """
     def __init__(
         self,
         *,
