@@ -101,7 +101,6 @@ UNTRIED: Final = frozenset(
         "DreamLiteMobilePipeline",
         "DreamLitePipeline",
         "ErnieImagePipeline",
-        "Flux2Pipeline",
         "GlmImagePipeline",
         "HunyuanImageRefinerPipeline",
         "Ideogram4Pipeline",
