@@ -1,4 +1,4 @@
-"""Edits that run whole, with one and three images, also of classes whose small ones cannot be saved.
+"""Edits that run whole, with one and three images, also of classes that cannot be saved here.
 
 Unlike in `test_every_pipeline.py` the pipelines are run where they were built.
 """
