@@ -82,6 +82,7 @@ def fill(
     strength: options.Strength = None,
     preserve_unmasked: options.PreserveUnmasked = None,
     invert_mask: options.InvertMask = False,
+    reference: options.References = None,
     shared: ImageOptions,
     timeout: options.Timeout = None,
     as_json: options.AsJson = False,
@@ -101,6 +102,7 @@ def fill(
             strength=strength,
             preserve_unmasked=preserve_unmasked,
             mask_polarity="black" if invert_mask else "white",
+            reference_images=reference,
         )
         target.require_writable()
         _run(

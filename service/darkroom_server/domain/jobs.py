@@ -165,8 +165,8 @@ class ImageSpec:
 
     Image i of n is made with `seeds[i]`. `negative_prompt` None means that none was given, which
     some pipelines treat differently from an empty one. `fill` is set exactly when `task` is FILL,
-    `source` exactly when it is IMAGE_TO_IMAGE, and there are `reference_images` exactly when it is
-    EDIT: RGB, each in its own size, in the caller's order.
+    `source` exactly when it is IMAGE_TO_IMAGE. There are `reference_images`, RGB in the caller's
+    order, when it is EDIT, each in its own size; or they stand beside the image of the other two.
     """
 
     task: Task

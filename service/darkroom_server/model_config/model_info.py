@@ -42,6 +42,8 @@ def combine(name: str, settings: ModelSettings, traits: PipelineTraits) -> Model
         parameters = {name: has for name, has in parameters.items() if name not in without}
     if settings.parameters:
         kept = {*settings.parameters, *listed_names(traits.tasks, {Support.ALWAYS})}
+        # Beside an image to change they cannot be done without.
+        kept.add("reference_images")
         parameters = {name: has for name, has in parameters.items() if name in kept}
     return ModelInfo(
         name=name,

@@ -260,6 +260,16 @@ FAMILIES: dict[str, Family] = {
         scheduler_kind=SchedulerKind.FLOW,
         schedule_gives=frozenset({"sigmas", "mu"}),
     ),
+    "Flux2Pipeline": replace(
+        _GUIDED_FLOW,
+        step_model="flux2.Flux2StepModel",
+        honours=honoured.FLUX2,
+        tasks=_EDITS,
+        takes_negative_prompt=False,
+        step_count=50,
+        guidance_scale=4.0,
+        packs_channels=True,
+    ),
     "ZImagePipeline": replace(
         _GUIDED_FLOW,
         step_model="z_image.ZImageStepModel",

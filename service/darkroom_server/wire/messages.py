@@ -24,9 +24,7 @@ def parse_generate(
     has_image = request.HasField("image")
     if request.HasField("strength") and not has_image:
         raise InvalidParameter("strength", "it needs an image to begin with")
-    if request.reference_images:
-        if has_image:
-            raise InvalidParameter("reference_images", "not together with an image to begin with")
+    if request.reference_images and not has_image:
         return _parse(request, Task.EDIT)
     return _parse(request, Task.IMAGE_TO_IMAGE if has_image else Task.TEXT_TO_IMAGE)
 

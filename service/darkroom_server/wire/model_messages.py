@@ -91,6 +91,9 @@ def model_message(status: ModelStatus) -> pb.Model:
 
 def _reference_images(model: ModelInfo) -> pb.ReferenceImages | None:
     rule = model.references
+    if rule is not None and rule.is_beside:
+        # The size is that of the image to change.
+        return pb.ReferenceImages(min_count=int(rule.is_required), max_count=rule.max_count)
     if rule is None or Task.EDIT not in model.tasks:
         return None
     return pb.ReferenceImages(

@@ -68,6 +68,7 @@ def whole(
     }
     components.pop(without, None)
     given: dict[str, dict[str, object]] = {name: {} for name in components}
+    components |= dict.fromkeys(configs.keys() - components.keys(), ("diffusers", "Denoiser"))
     return PipelineParts(class_name=class_name, components=components, configs=given | configs)
 
 
