@@ -56,7 +56,7 @@ class Subject:
 
 
 def _whatever_it_is(spec: Callable[..., ImageSpec]) -> Callable[..., ImageSpec]:
-    return lambda pipeline, **changes: spec(**changes)
+    return lambda _, **changes: spec(**changes)
 
 
 def _underlined(layer: str) -> str:
