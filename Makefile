@@ -104,8 +104,9 @@ test-gpu: setup ## parity with the stock pipelines on a GPU
 exact: setup ## a thousand mixed images of every family under load, each against the pipeline alone
 	OMP_WAIT_POLICY=PASSIVE DARKROOM_EXACT_IMAGES=56 $(BIN)/pytest -m "slow or not slow" -rP --timeout=3600 tests/parity/test_exact_load.py $(ARGS)
 
-adapters: setup ## more than two hundred mixed images under load with adapters, each against itself alone
-	DARKROOM_EXACT_IMAGES=40 $(BIN)/pytest -m "slow or not slow" -rP --timeout=3600 tests/parity/test_adapters_load.py $(ARGS)
+adapters: setup ## every family and layout of adapters against diffusers, and more than two hundred mixed images under load
+	DARKROOM_EXACT_IMAGES=40 $(BIN)/pytest -m "slow or not slow" -rP --timeout=3600 \
+	  tests/parity/test_adapters_of_families.py tests/parity/test_adapters_load.py $(ARGS)
 
 exports: setup ## the exported denoisers of every family against torch's: some minutes
 	$(BIN)/pytest -m "slow or not slow" tests/parity/test_denoisers.py $(ARGS)

@@ -9,7 +9,6 @@ from darkroom_server.domain.fake_pace import FakePace
 from darkroom_server.domain.models import (
     BackendKind,
     Defaults,
-    DenoiserKind,
     Limits,
     ModelInfo,
     Placement,
@@ -26,6 +25,7 @@ from darkroom_server.model_config.settings import (
 from darkroom_server.parameters.parameter import Support
 from darkroom_server.parameters.table import listed_names
 from darkroom_server.pipelines.traits import PipelineTraits
+from darkroom_server.requests.unsupported import kept_from
 
 _Value = TypeVar("_Value", bool, int, float, str)
 
@@ -36,10 +36,11 @@ def combine(name: str, settings: ModelSettings, traits: PipelineTraits) -> Model
     schedulers = settings.schedulers or traits.schedulers
     own = traits.defaults.scheduler
     parameters = traits.parameters
-    if settings.memory.offload is not None or settings.denoiser.kind is not DenoiserKind.TORCH:
-        # Layers that are taken to the GPU and back, or that are in one graph, cannot be run apart.
-        without = {"feature_cache", "adapters"}
-        parameters = {name: has for name, has in parameters.items() if name not in without}
+    parameters = {
+        name: has
+        for name, has in parameters.items()
+        if not kept_from(name, settings.denoiser.kind, settings.memory)
+    }
     if settings.parameters:
         kept = {*settings.parameters, *listed_names(traits.tasks, {Support.ALWAYS})}
         # Beside an image to change they cannot be done without.

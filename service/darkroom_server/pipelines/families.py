@@ -115,6 +115,7 @@ _GUIDED_FLOW = Family(
     strength_rounding=StrengthRounding.UP,
     scheduler_kind=SchedulerKind.FLOW,
     schedule_gives=frozenset({"sigmas", "mu"}),
+    takes_adapters=True,
 )
 _QWEN = replace(
     _GUIDED_FLOW,
@@ -243,6 +244,7 @@ FAMILIES: dict[str, Family] = {
         strength_rounding=StrengthRounding.UP,
         scheduler_kind=SchedulerKind.FLOW,
         schedule_gives=frozenset({"sigmas", "mu"}),
+        takes_adapters=True,
     ),
     "Flux2KleinPipeline": Family(
         step_model="flux2_klein.Flux2KleinStepModel",
@@ -259,6 +261,7 @@ FAMILIES: dict[str, Family] = {
         strength_rounding=StrengthRounding.UP,
         scheduler_kind=SchedulerKind.FLOW,
         schedule_gives=frozenset({"sigmas", "mu"}),
+        takes_adapters=True,
     ),
     "Flux2Pipeline": replace(
         _GUIDED_FLOW,

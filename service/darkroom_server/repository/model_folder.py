@@ -47,6 +47,7 @@ from darkroom_server.repository.version_files import (
     list_files,
     version_digest,
 )
+from darkroom_server.requests.unsupported import refusal
 
 _VERSION_NAME = re.compile(r"[1-9][0-9]*")
 _MAX_VERSION = 2**63 - 1
@@ -107,9 +108,8 @@ class ModelFolder:
     def _with_adapters(self, model: RepositoryModel) -> RepositoryModel:
         """The model with the adapters that fit the newest version of it."""
         if "adapters" not in model.info.parameters:
-            self.problems.error(
-                f"{self.name}/{ADAPTERS_NAME}", "is of no use: the model takes no adapters"
-            )
+            reason = refusal("adapters", model.info)
+            self.problems.error(f"{self.name}/{ADAPTERS_NAME}", f"is of no use: {reason}")
             return model
         adapters, is_unfinished = self._adapters.read(
             self._folder,

@@ -38,6 +38,7 @@ from darkroom_server.requests.image_requests import (
     without,
 )
 from darkroom_server.requests.prompt_words import unknown_words
+from darkroom_server.requests.unsupported import refusal
 from darkroom_server.requests.untrained_sizes import untrained_sizes
 
 #: Seeds chosen by the server stay below this, so that JSON readers keep them exact.
@@ -158,9 +159,9 @@ def _without_unsupported(
         effective = model.parameters.get(field)
         if effective is None:
             if request.unsupported_parameter_policy is UnsupportedParameterPolicy.REJECT:
-                raise UnsupportedParameter(field, f"models/{model.name} does not take {field}")
+                raise UnsupportedParameter(field, refusal(field, model))
             request = without(request, parameter)
-            text = f"models/{model.name} does not take {field}; it runs without"
+            text = f"{refusal(field, model)}; it runs without"
             notices.append(Notice(NoticeReason.PARAMETER_IGNORED, text, field))
         elif not effective:
             text = f"{field} has no effect on models/{model.name}"
