@@ -3,7 +3,7 @@
 import { element } from "./elements.js";
 import { byId } from "./form.js";
 
-const INPUTS = { image: "image-file", mask: "mask", reference_images: "reference-files" };
+const INPUTS = { image: "image-file", mask: "mask", reference_images: "reference-files", adapters: "adapter-choice" };
 
 /** Where notes about a field of the request go, if it is on the page and shown. */
 function placeOf(field) {
