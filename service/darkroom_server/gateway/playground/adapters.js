@@ -30,7 +30,9 @@ export class Adapters {
 
   /** Offers the adapters of a model; of those chosen, what it does not have goes. */
   offer(known) {
-    this.known = known;
+    // Of versions, the one that requests get unasked comes first.
+    const inOrder = (one, other) => one.name.localeCompare(other.name) || Boolean(other.isDefault) - Boolean(one.isDefault) || other.version - one.version;
+    this.known = [...known].sort(inOrder);
     this.chosen = this.chosen
       .map((each) => ({ ...each, adapter: known.find((one) => nameOf(one) === nameOf(each.adapter)) }))
       .filter((each) => each.adapter);
