@@ -71,7 +71,15 @@ class _LeftReader:
 def test_a_reader_of_standard_output_that_leaves_is_told_of(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    image = GeneratedImage(b"picture", "image/png", 2, 2, seed=7, image_index=0, sha256="")
+    image = GeneratedImage(
+        content=b"picture",
+        media_type="image/png",
+        width_px=2,
+        height_px=2,
+        seed=7,
+        image_index=0,
+        sha256="",
+    )
     monkeypatch.setattr(sys, "stdout", _LeftReader())
     with pytest.raises(OSError, match="was closed by its reader") as caught:
         StandardOutput().save(image)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import socket
+import socketserver
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
@@ -13,10 +13,18 @@ from darkroom_client import Client, errors
 from darkroom_client.transport import TransportFault, fault_of
 
 
+class _Refusal(socketserver.BaseRequestHandler):
+    """What servers of HTTP/1.1 say to the preface of HTTP/2."""
+
+    def handle(self) -> None:
+        self.request.recv(1024)
+        self.request.sendall(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n")
+
+
 @pytest.fixture
 def http_address() -> Iterator[str]:
     """Where a server listens that speaks HTTP/1.1 and no gRPC."""
-    with HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), _Refusal) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         yield f"127.0.0.1:{server.server_address[1]}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import structlog.testing
 
+from tests.integration.rpc.fake_engine import FakeEngine
 from tests.unit.gateway.http_calls import calling
 
 
@@ -19,7 +20,7 @@ from tests.unit.gateway.http_calls import calling
 )
 async def test_files_and_probes_do_not_bury_the_other_lines(path: str, level: str) -> None:
     with structlog.testing.capture_logs() as logged:
-        async with calling(None) as client:
+        async with calling(FakeEngine()) as client:
             await client.get(path)
     [line] = [one for one in logged if one["event"] == "http call"]
     assert line["log_level"] == level
