@@ -62,7 +62,7 @@ _FETCH = re.compile(r"^\s*(Downloading|Using cached)\s+(\S+)\s+\(([\d.]+)\s*(\S+
 #: What it says of a file that is here already: `Processing /wheels/torch-2.13.0-….whl`.
 _LOCAL = re.compile(r"^\s*Processing\s+(\S+\.whl)\s*$")
 _UNITS = {"bytes": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9}
-#: Most modules are never used: compile_modules() compiles those that are. Where there is no network,
+#: Most modules are never used: compile_modules() compiles those that are. Without a network,
 #: more tries of each package would take minutes.
 _PIP_FLAGS = ("--no-compile", "--progress-bar", "off", "--retries", "2")
 _REPORT_S = 2.0
