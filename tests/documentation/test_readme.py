@@ -1,4 +1,4 @@
-"""What the README claims has a place to be looked up: its links lead there, its figures are the pages'."""
+"""What the README claims can be looked up: links lead there, figures are those of the pages."""
 
 from __future__ import annotations
 
