@@ -16,7 +16,7 @@ FIND_PYTHON := found=; \
 	  if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then found=$$python; break; fi; \
 	done; \
 	if [ -z "$$found" ]; then \
-	  echo "setup: Python 3.11 or newer is needed and none was found; name one: make setup PYTHON=/path/to/python3.11" >&2; \
+	  echo "setup: Python 3.11 or newer is needed; $(or $(PYTHON),python3) is $$($(or $(PYTHON),python3) -V 2>/dev/null || echo 'not there'). Name one: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2; \
 	  exit 1; \
 	fi; \
 	$$found
@@ -212,7 +212,7 @@ $(RAY)/.installed: $(RUNTIME)
 	@touch $@
 
 serve: runtime ## serve model_repo on 127.0.0.1:8001 (more flags: make serve ARGS="--grpc-port 9001")
-	$(LAUNCH) $(BIN)/darkroom serve --model-repository model_repo $(ARGS)
+	@$(LAUNCH) $(BIN)/darkroom serve --model-repository model_repo $(ARGS)
 
 gallery: setup ## draw the pictures of the README anew
 	@$(LAUNCH) $(BIN)/python -m examples.gallery
