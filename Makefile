@@ -30,7 +30,7 @@ export PYTHONDONTWRITEBYTECODE :=
 
 PACKAGES := protos/gen/python clients/python service
 
-.PHONY: help setup proto reference docs fmt lint types arch protos-check check test compat compat-clients fuzz clients-test clients-check browser redis prometheus demo demo-ray test-ray serve gallery bench bench-denoisers bench-gpu bench-peers bench-report test-gpu clean exact exports pipelines soak train deploy-check release version adapters ray-faults ray-changes
+.PHONY: help setup proto reference docs fmt lint types arch protos-check check test compat compat-clients fuzz clients-test clients-check browser redis prometheus demo demo-ray test-ray serve gallery bench bench-denoisers bench-gpu bench-peers bench-report test-gpu clean exact exports pipelines soak train deploy-check release version adapters ray-faults ray-changes ray-clients ray-served
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -200,6 +200,13 @@ ray-faults: $(RAY)/.installed ## end replicas, nodes and the head under 300 requ
 
 ray-changes: $(RAY)/.installed ## 200 cancels at once, scaling and a hot swap under load, on Ray nodes of this machine
 	$(RAY)/bin/python -m bench.ray_changes $(ARGS)
+
+ray-served: $(RAY)/.installed ## what Ray costs a call, and what 1, 2 and 4 replicas make by ours and by its own routing
+	$(RAY)/bin/python -m bench.ray_served $(ARGS)
+
+ray-clients: $(RAY)/.installed ## the cases of clients-test, with models on Ray (some: ARGS="go typescript")
+	clients/install.sh $(filter-out --%,$(ARGS))
+	PYTHON=$(CURDIR)/$(BIN)/python $(RAY)/bin/python -m clients.conformance --on ray $(ARGS)
 
 # Ray, which `make setup` leaves out, in an environment that sees all of the other one.
 $(RAY)/.installed: $(RUNTIME)
