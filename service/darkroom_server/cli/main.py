@@ -55,7 +55,8 @@ class _Single(TyperCommand):
         except click.UsageError as error:
             takes_prompt = any(each.name == "prompt" for each in self.params)
             if takes_prompt and "unexpected extra argument" in error.message:
-                error.message += "; put a prompt of several words in quotes"
+                words = f"{error.message}; put a prompt of several words in quotes"
+                raise click.UsageError(words, ctx) from error
             raise
 
 

@@ -1,4 +1,4 @@
-"""What callers speak to stays what it is with models on Ray: a client that knows no proto, keys, TLS, HTTP.
+"""What callers see stays the same with models on Ray: reflection, keys, TLS, HTTP.
 
 Needs Ray: `make test-ray`.
 """
