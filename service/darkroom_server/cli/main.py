@@ -46,7 +46,7 @@ COMMANDS = {
 
 
 class _Single(TyperCommand):
-    """A command that tells who forgot the quotes of a prompt what is missing."""
+    """A command whose error says what is missing where a prompt has no quotes."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """As click does it."""

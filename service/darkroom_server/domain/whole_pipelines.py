@@ -193,7 +193,7 @@ def beside_of(call: PipelineCall) -> str | None:
 
 
 def reference_rule(class_name: str, call: PipelineCall) -> ReferenceRule | None:
-    """How many pictures a class goes by, or takes beside the one to change."""
+    """How many reference images a class takes, alone or beside the image to change."""
     rule, beside = REFERENCE_RULES.get(class_name), beside_of(call)
     return BESIDE_RULES[beside] if rule is None and beside is not None else rule
 

@@ -35,17 +35,6 @@ def combine(name: str, settings: ModelSettings, traits: PipelineTraits) -> Model
     defaults = _override_defaults(traits.defaults, settings.defaults)
     schedulers = settings.schedulers or traits.schedulers
     own = traits.defaults.scheduler
-    parameters = traits.parameters
-    parameters = {
-        name: has
-        for name, has in parameters.items()
-        if not kept_from(name, settings.denoiser.kind, settings.memory)
-    }
-    if settings.parameters:
-        kept = {*settings.parameters, *listed_names(traits.tasks, {Support.ALWAYS})}
-        # Beside an image to change they cannot be done without.
-        kept.add("reference_images")
-        parameters = {name: has for name, has in parameters.items() if name in kept}
     return ModelInfo(
         name=name,
         display_name=settings.display_name or name,
@@ -62,7 +51,7 @@ def combine(name: str, settings: ModelSettings, traits: PipelineTraits) -> Model
         defaults=defaults,
         limits=_override_limits(traits, settings.limits),
         schedulers=tuple(dict.fromkeys((*schedulers, own))),
-        parameters=parameters,
+        parameters=_parameters(settings, traits),
         max_queue_size=settings.max_queue_size or bounds.DEFAULT_MAX_QUEUE_SIZE,
         version_labels=dict(settings.version_labels),
         traffic_percent={label: percent for label, percent in settings.traffic_percent if percent},
@@ -82,6 +71,20 @@ def combine(name: str, settings: ModelSettings, traits: PipelineTraits) -> Model
         fake=settings.fake if settings.backend is BackendKind.FAKE else FakePace(),
         prompt_upsampling=settings.prompt_upsampling,
     )
+
+
+def _parameters(settings: ModelSettings, traits: PipelineTraits) -> dict[str, bool]:
+    """Those that requests may have: the pipeline's, less what the denoiser and the config exclude."""
+    names = {
+        name
+        for name in traits.parameters
+        if not kept_from(name, settings.denoiser.kind, settings.memory)
+    }
+    if settings.parameters:
+        # Beside an image to change, reference images may be required.
+        always = {*listed_names(traits.tasks, {Support.ALWAYS}), "reference_images"}
+        names &= {*settings.parameters, *always}
+    return {name: has for name, has in traits.parameters.items() if name in names}
 
 
 def _default_batch_size(traits: PipelineTraits) -> int:

@@ -1,4 +1,4 @@
-"""Why a model does not take a parameter, as far as its configuration tells."""
+"""Why a model does not take a parameter, as far as its configuration shows."""
 
 from __future__ import annotations
 
