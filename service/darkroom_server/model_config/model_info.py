@@ -74,7 +74,7 @@ def combine(name: str, settings: ModelSettings, traits: PipelineTraits) -> Model
 
 
 def _parameters(settings: ModelSettings, traits: PipelineTraits) -> dict[str, bool]:
-    """Those that requests may have: the pipeline's, less what the denoiser and the config exclude."""
+    """Those that requests may have: the pipeline's, but for what denoiser and config exclude."""
     names = {
         name
         for name in traits.parameters
