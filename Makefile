@@ -16,7 +16,7 @@ FIND_PYTHON := found=; \
 	  if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then found=$$python; break; fi; \
 	done; \
 	if [ -z "$$found" ]; then \
-	  echo "setup: Python 3.11 or newer is needed and none was found; name one: make setup PYTHON=/path/to/python3.11" >&2; \
+	  echo "setup: Python 3.11 or newer is needed; $(or $(PYTHON),python3) is $$($(or $(PYTHON),python3) -V 2>/dev/null || echo 'not there'). Name one: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2; \
 	  exit 1; \
 	fi; \
 	$$found
@@ -30,7 +30,7 @@ export PYTHONDONTWRITEBYTECODE :=
 
 PACKAGES := protos/gen/python clients/python service
 
-.PHONY: help setup proto reference docs fmt lint types arch protos-check check test compat compat-clients fuzz clients-test clients-check browser redis prometheus demo demo-ray test-ray serve gallery bench bench-denoisers bench-gpu bench-peers bench-report test-gpu clean exact exports pipelines soak train deploy-check release version adapters ray-faults ray-changes
+.PHONY: help setup proto reference docs fmt lint types arch protos-check check test compat compat-clients fuzz clients-test clients-check browser redis prometheus demo demo-ray test-ray serve gallery bench bench-denoisers bench-gpu bench-peers bench-report test-gpu clean exact exports pipelines soak train deploy-check release version adapters ray-faults ray-changes ray-clients ray-served
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -104,8 +104,9 @@ test-gpu: setup ## parity with the stock pipelines on a GPU
 exact: setup ## a thousand mixed images of every family under load, each against the pipeline alone
 	OMP_WAIT_POLICY=PASSIVE DARKROOM_EXACT_IMAGES=56 $(BIN)/pytest -m "slow or not slow" -rP --timeout=3600 tests/parity/test_exact_load.py $(ARGS)
 
-adapters: setup ## more than two hundred mixed images under load with adapters, each against itself alone
-	DARKROOM_EXACT_IMAGES=40 $(BIN)/pytest -m "slow or not slow" -rP --timeout=3600 tests/parity/test_adapters_load.py $(ARGS)
+adapters: setup ## every family and layout of adapters against diffusers, and more than two hundred mixed images under load
+	DARKROOM_EXACT_IMAGES=40 $(BIN)/pytest -m "slow or not slow" -rP --timeout=3600 \
+	  tests/parity/test_adapters_of_families.py tests/parity/test_adapters_load.py $(ARGS)
 
 exports: setup ## the exported denoisers of every family against torch's: some minutes
 	$(BIN)/pytest -m "slow or not slow" tests/parity/test_denoisers.py $(ARGS)
@@ -200,6 +201,13 @@ ray-faults: $(RAY)/.installed ## end replicas, nodes and the head under 300 requ
 ray-changes: $(RAY)/.installed ## 200 cancels at once, scaling and a hot swap under load, on Ray nodes of this machine
 	$(RAY)/bin/python -m bench.ray_changes $(ARGS)
 
+ray-served: $(RAY)/.installed ## what Ray costs a call, and what 1, 2 and 4 replicas make by ours and by its own routing
+	$(RAY)/bin/python -m bench.ray_served $(ARGS)
+
+ray-clients: $(RAY)/.installed ## the cases of clients-test, with models on Ray (some: ARGS="go typescript")
+	clients/install.sh $(filter-out --%,$(ARGS))
+	PYTHON=$(CURDIR)/$(BIN)/python $(RAY)/bin/python -m clients.conformance --on ray $(ARGS)
+
 # Ray, which `make setup` leaves out, in an environment that sees all of the other one.
 $(RAY)/.installed: $(RUNTIME)
 	@echo "setup: Ray, in $(RAY)"
@@ -211,7 +219,7 @@ $(RAY)/.installed: $(RUNTIME)
 	@touch $@
 
 serve: runtime ## serve model_repo on 127.0.0.1:8001 (more flags: make serve ARGS="--grpc-port 9001")
-	$(LAUNCH) $(BIN)/darkroom serve --model-repository model_repo $(ARGS)
+	@$(LAUNCH) $(BIN)/darkroom serve --model-repository model_repo $(ARGS)
 
 gallery: setup ## draw the pictures of the README anew
 	@$(LAUNCH) $(BIN)/python -m examples.gallery

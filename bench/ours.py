@@ -49,7 +49,7 @@ class SharedSteps:
         self.estimates_s[arrival.index] = forecast.done_s
         self._left[job.job_id] = (arrival, arrival.step_count)
         self._batcher.add(job, shape, now_s, admission=admitted)
-        self.bounds_s[arrival.index] = self._bounds.tell(
+        self.bounds_s[arrival.index] = self._bounds.give(
             job.job_id, forecast.done_s, now_s, waits=self._batcher.ahead_count(job.job_id) > 0
         )
 

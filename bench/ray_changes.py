@@ -97,11 +97,11 @@ async def scaling(folder: Path, stack: ExitStack) -> None:
     write_model(folder, SCALED)
     nodes = stack.enter_context(cluster([4]))
     settings = {
-        "min-replicas": "1",
-        "max-replicas": "3",
-        "replica-wait-s": "5",
-        "replica-shrink-delay-s": "10",
-        "model-control": "poll",
+        "min_replicas": "1",
+        "max_replicas": "3",
+        "replica_wait_s": "5",
+        "replica_shrink_delay_s": "10",
+        "model_control": "poll",
     }
     process, address, _ = stack.enter_context(
         server(str(folder), address=nodes.address, settings=settings)

@@ -177,6 +177,8 @@ FAULTS: dict[str, Fault] = {
     "head": kill_head,
     "stop": stop_ray,
 }
+#: After these a node is replaced.
+ENDED = ("drain", "node")
 #: After these nothing is left to be compared with.
 LAST = ("head", "stop")
 
@@ -220,8 +222,9 @@ async def faults(names: Sequence[str]) -> None:
             calm = await trial(name, nodes, address, calm) if name == "calm" else calm
             if name != "calm":
                 await trial(name, nodes, address, calm)
-            if name == "node":
-                nodes.nodes.pop(0)
+            if name in ENDED:
+                # Of a drained node what is left of it goes too.
+                nodes.nodes.pop(0).kill()
                 nodes.add(2)
 
 

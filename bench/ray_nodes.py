@@ -140,11 +140,10 @@ def server(
     command += ["--grpc-port", str(grpc_port), "--http-port", str(http_port)]
     if address is not None:
         command += ["--on", "ray", "--address", address]
-    for name, value in (settings or {}).items():
-        command += [f"--{name}", value]
+    known = {f"DARKROOM_{name.upper()}": value for name, value in (settings or {}).items()}
     where = log or Path(tempfile.mkstemp(prefix="darkroom-server-", suffix=".log")[1])
     with where.open("ab") as out:
-        process = subprocess.Popen(command, env=_environment(), stdout=out, stderr=out)
+        process = subprocess.Popen(command, env=_environment() | known, stdout=out, stderr=out)
     try:
         yield process, f"127.0.0.1:{grpc_port}", f"127.0.0.1:{http_port}"
     finally:

@@ -17,9 +17,9 @@ from typing import TypeVar
 from bench.ours import job_of, measure, shape_of
 from bench.virtual import UNSATURATED
 from bench.workloads import W_MIX, Arrival
+from darkroom_server.domain.dynamic_batching import DynamicBatching
 from darkroom_server.domain.errors import DarkroomError
 from darkroom_server.domain.jobs import Job
-from darkroom_server.domain.models import DynamicBatching
 from darkroom_server.scheduling.admission import decide
 from darkroom_server.scheduling.batch import Batch
 from darkroom_server.scheduling.entry import Shape, Step

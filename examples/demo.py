@@ -108,10 +108,10 @@ def wait_until_serving(client: Client, process: subprocess.Popen[bytes]) -> None
         if process.poll() is not None:
             raise DemoError(f"the server ended with exit code {process.returncode}")
         if is_serving(client):
-            say(f"the model is loaded, after {waited_s:.1f} s")
+            say(f"the models are loaded, after {waited_s:.1f} s")
             return
         if waited_s >= report_s:
-            say(f"waiting for the model ... {waited_s:.0f} s")
+            say(f"waiting for the models to load ... {waited_s:.0f} s")
             report_s += REPORT_EVERY_S
         time.sleep(0.2)
     raise DemoError(f"the server was not ready after {START_TIMEOUT_S:.0f} s")

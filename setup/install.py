@@ -59,7 +59,12 @@ NEEDED_BYTES = {"run": 2_000_000_000, "tools": 4_000_000_000}
 
 #: What pip says when something is fetched: `Downloading torch-2.13.0-….whl (203.0 MB)`.
 _FETCH = re.compile(r"^\s*(Downloading|Using cached)\s+(\S+)\s+\(([\d.]+)\s*(\S+)\)")
+#: What it says of a file that is here already: `Processing /wheels/torch-2.13.0-….whl`.
+_LOCAL = re.compile(r"^\s*Processing\s+(\S+\.whl)\s*$")
 _UNITS = {"bytes": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9}
+#: Most modules are never used: compile_modules() compiles those that are. Without a network,
+#: more tries of each package would take minutes.
+_PIP_FLAGS = ("--no-compile", "--progress-bar", "off", "--retries", "2")
 _REPORT_S = 2.0
 _QUIET_REPORT_S = 15.0
 #: Smaller files are counted, not named.
@@ -94,6 +99,9 @@ class Fetched:
 
     def take(self, line: str) -> str | None:
         """Takes in a line of pip's; what to say of it, if anything."""
+        local = _LOCAL.match(line)
+        if local is not None:
+            return self._take_local(Path(local[1]))
         found = _FETCH.match(line)
         if found is None or found[2].endswith(".metadata"):
             return None
@@ -108,6 +116,27 @@ class Fetched:
             return None
         name = file.rpartition("/")[2].split("-")[0]
         return f"{name}, {number} {unit}" + (" (kept from before)" if how == "Using cached" else "")
+
+    def _take_local(self, file: Path) -> str | None:
+        self.count += 1
+        self.cached_count += 1
+        try:
+            size_bytes = file.stat().st_size
+        except OSError:
+            return None
+        if size_bytes < _NAMED_BYTES:
+            return None
+        return f"{file.name.split('-')[0]}, {size_bytes / 1e6:.1f} MB (from {file.parent})"
+
+
+def retry_of(line: str) -> str | None:
+    """What to say of a line with which pip tells that it tries again, if it is one."""
+    if "Retrying" not in line:
+        return None
+    cause = next(
+        (each for sign, each in _CAUSES if sign in line), "the package index does not answer"
+    )
+    return f"{cause}; trying again"
 
 
 def cause_of(output: Iterable[str]) -> str:
@@ -156,8 +185,7 @@ def install(step: Step, name: str) -> Fetched:
     fetched, began_s = Fetched(), time.monotonic()
     # What pip downloads it puts into TMPDIR first: so its growth is the progress.
     with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR", VENV)) as scratch:
-        # Most modules are never used: compile_modules() compiles those that are.
-        command = [str(PYTHON), "-m", "pip", "install", "--no-compile", "--progress-bar", "off"]
+        command = [str(PYTHON), "-m", "pip", "install", *_PIP_FLAGS]
         environment = os.environ | {"TMPDIR": scratch, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
         pip = subprocess.Popen(
             [*command, *step.arguments],
@@ -187,8 +215,13 @@ def install(step: Step, name: str) -> Fetched:
 
 def _follow(pip: subprocess.Popen[str], fetched: Fetched) -> Iterator[str]:
     assert pip.stdout is not None
+    retries: set[str] = set()
     for line in pip.stdout:
         said = fetched.take(line)
+        retry = retry_of(line)
+        if retry and retry not in retries:
+            retries.add(retry)
+            said = retry
         if said:
             _clear()
             say(f"  {said}")

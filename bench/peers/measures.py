@@ -317,7 +317,7 @@ def wasted(stage: Stage) -> Row:
         left_s = system.tree.cpu_s()
         values[name] = [(system.tree.quiet_cpu_s() - left_s) / whole_s]
     return Row(
-        measure="processor time spent on callers that hung up / of those that stay",
+        measure="processor time spent on cancelled requests / on the others",
         unit="",
         more_is_better=False,
         values=values,

@@ -7,19 +7,19 @@ from typing import Any
 _INTRODUCTION = """\
 ## Beside other servers
 
-The embedded SDXL pipeline, served by what people would use instead, each in an environment of its
-own with its batching on and requests of equal parameters grouped inside it (`make bench-peers`;
-the servers are in `bench/peers`): a loop around diffusers behind FastAPI, LitServe, Ray Serve with
-`@serve.batch`, BentoML, and Triton through nvidia-pytriton. One driver asks all of them in turns
-for the same seeded requests; every server computes with one thread. Darkroom is at its default
-level. Who leads in a row is in bold.
+The embedded SDXL pipeline, served by alternatives to Darkroom, each in its own environment with
+its batching enabled and requests of equal parameters grouped (`make bench-peers`; the servers are
+in `bench/peers`): a loop around diffusers behind FastAPI, LitServe, Ray Serve with
+`@serve.batch`, BentoML, and Triton through nvidia-pytriton. One driver sends the same seeded
+requests to each of them alternately; every server computes with one thread. Darkroom has its
+default level. The best value of a row is bold.
 """
 
 #: Why a peer may be ahead, by the beginning of what was measured.
 _WHY = {
     "cold start": "Darkroom starts a worker beside the server, and checks the files.",
     "memory": "Darkroom has a server, a process that starts workers and the worker.",
-    "idle latency": "A request goes through two processes and comes back in pieces.",
+    "idle latency": "A request passes two processes, and its image is sent in chunks.",
 }
 
 

@@ -16,6 +16,7 @@ def main() -> None:
     names = [each.name for each in LANGUAGES]
     parser.add_argument("languages", nargs="*", metavar="LANGUAGE", help=", ".join(names))
     parser.add_argument("--no-picture", action="store_true", help="the fake model alone")
+    parser.add_argument("--on", choices=("machine", "ray"), default="machine", help="what serves")
     args = parser.parse_args()
     unknown = sorted(set(args.languages) - set(names))
     if unknown:
@@ -26,8 +27,9 @@ def main() -> None:
         print(f"== building {each.name}", flush=True)
         build(each)
     print("== running", flush=True)
-    trials = try_cases(chosen)
-    pictures = [] if args.no_picture else try_pictures(chosen)
+    on_ray = args.on == "ray"
+    trials = try_cases(chosen, on_ray=on_ray)
+    pictures = [] if args.no_picture else try_pictures(chosen, on_ray=on_ray)
     print(table(trials, pictures))
     sys.exit(0 if all(trial.passed for trial in (*trials, *pictures)) else 1)
 

@@ -26,6 +26,26 @@ RUN_TIMEOUT_S = 300.0
 #: The model of the cases whose configuration nobody can read.
 BROKEN = "broken"
 PROMPT = "a red circle on a blue background"
+#: A server whose models are replicas of a Ray cluster of its own.
+ON_RAY = (sys.executable, "-m", "darkroom_server.cli.main")
+
+
+@contextlib.contextmanager
+def served(models: Path, *, on_ray: bool) -> Iterator[Server]:
+    """A server of these models, in workers of its own or on Ray."""
+    if not on_ray:
+        with serving(models) as server:
+            yield server
+        return
+    # A machine may have fewer processors than there are models.
+    os.environ["DARKROOM_REPLICA_CPUS"] = "0.2"
+    with serving(models, "--on", "ray", program=ON_RAY) as server:
+        try:
+            yield server
+        finally:
+            # The cluster ends with a server that ends by itself.
+            server.process.terminate()
+            server.process.wait(RUN_TIMEOUT_S)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,27 +64,31 @@ class Trial:
 def build(language: Language) -> None:
     """Generates, compiles and tests a client. Raises CalledProcessError."""
     if language.build is not None:
-        # What generates the code is installed beside this Python.
-        environment = {**os.environ, "PYTHON": sys.executable}
+        # What generates the code is installed beside this Python, or beside the one that is named.
+        environment = {"PYTHON": sys.executable, **os.environ}
         subprocess.run(
             language.build, cwd=REPOSITORY, env=environment, check=True, timeout=BUILD_TIMEOUT_S
         )
 
 
-def try_cases(languages: Sequence[Language]) -> list[Trial]:
+def try_cases(languages: Sequence[Language], *, on_ray: bool = False) -> list[Trial]:
     """Every client through every case, against one served fake."""
     cases = load_cases()
     with tempfile.TemporaryDirectory() as folder:
         models = Path(folder)
         write_repository(models)
-        served = {model.name for model in models.iterdir()} - {BROKEN}
-        with serving(models) as server, connected(server):
-            for model in served:
-                server.until("model", model=f"{model}/1", state="ready")
-            return [Trial(each.name, _faults(each, cases, server)) for each in languages]
+        names = {model.name for model in models.iterdir()} - {BROKEN}
+        with served(models, on_ray=on_ray) as server, connected(server):
+            for name in names:
+                server.until("model", model=f"{name}/1", state="ready")
+            return [
+                Trial(each.name, _faults(each, cases, server, on_ray=on_ray)) for each in languages
+            ]
 
 
-def _faults(language: Language, cases: list[Case], server: Server) -> dict[str, list[str]]:
+def _faults(
+    language: Language, cases: list[Case], server: Server, *, on_ray: bool
+) -> dict[str, list[str]]:
     mark = len(server.log)
     with tempfile.TemporaryDirectory() as folder, occupied(server.address, "full"):
         reports, crash = _reports(language, server.address, Path(folder))
@@ -72,7 +96,8 @@ def _faults(language: Language, cases: list[Case], server: Server) -> dict[str, 
     if crash:
         faults["the run"] = [crash]
     for case in cases:
-        if case.cancel_after and not faults[case.name]:
+        # Replicas have logs of their own; what they still do is measured by `make ray-changes`.
+        if case.cancel_after and not faults[case.name] and not on_ray:
             # The server must have noticed: its work ended before the last step.
             steps = case.request["step_count"]
             stopped = server.until("job stopped", after=mark, step_count=steps)
@@ -106,13 +131,13 @@ def occupied(address: str, model: str) -> Iterator[None]:
             events.close()
 
 
-def try_pictures(languages: Sequence[Language]) -> list[Trial]:
+def try_pictures(languages: Sequence[Language], *, on_ray: bool = False) -> list[Trial]:
     """One picture of an embedded model by every client: the same bytes by all."""
     with tempfile.TemporaryDirectory() as folder:
         repository = Path(folder) / "models"
         # Alone it is the default model.
         shutil.copytree(REPOSITORY / "model_repo" / "tiny-sdxl", repository / "tiny-sdxl")
-        with serving(repository) as server, connected(server) as client:
+        with served(repository, on_ray=on_ray) as server, connected(server) as client:
             expected = client.generate(PROMPT, seed=7).images[0].sha256
             return [
                 Trial(each.name, {"picture": _picture(each, server.address, folder, expected)})

@@ -90,13 +90,13 @@ async def serve(config: ServerConfig) -> None:
     await server.start()
     admin = await _administration(engine, config)
     http_server.start()
-    # What was imported stays: to look through it once more stops every request for 50 ms.
+    # Imported modules stay in memory: for the collector to scan them stops every request for 50 ms.
     gc.collect()
     gc.freeze()
     log.info("listening", host=config.host, grpc_port=server.port, http_port=http_server.port)
     loading = asyncio.create_task(engine.start())
-    telling = asyncio.create_task(_tell_when_ready(engine, config, http_server.port, server.port))
-    beside = [loading, telling, *_watches(tls)]
+    readiness = asyncio.create_task(_log_when_ready(engine, config, http_server.port, server.port))
+    beside = [loading, readiness, *_watches(tls)]
     try:
         # A repository that cannot be read ends the server; nothing else does but a signal.
         stopped = asyncio.create_task(signals.get())
@@ -142,7 +142,7 @@ async def _close(server: GrpcServer, http_server: HttpServer, admin: AdminServer
         await admin.stop()
 
 
-async def _tell_when_ready(
+async def _log_when_ready(
     engine: Engine, config: ServerConfig, http_port: int, grpc_port: int
 ) -> None:
     """One line for people, once every model that should serve does: where the page is."""

@@ -68,7 +68,7 @@ def keep_going(name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> asyn
     return asyncio.create_task(go_on(), name=name)
 
 
-def told(name: str, future: Future[Any]) -> None:
+def log_failure(name: str, future: Future[Any]) -> None:
     """What a thread's work raises is logged."""
 
     def ended(future: Future[Any]) -> None:

@@ -189,7 +189,7 @@ class ServerConfig(ConnectionSettings, TelemetrySettings):
     )
     worker_hang_limit_s: Annotated[float, Field(ge=0)] = Field(
         default=600.0,
-        description="Hang time-out in seconds: a busy worker that reports nothing for so long is "
+        description="Hang time-out in seconds: a busy worker without a report for this time is "
         "restarted; three times as long while it loads; 0: never.",
     )
     on: Literal["machine", "ray"] = Field(

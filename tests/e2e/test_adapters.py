@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import contextlib
 import io
 import json
+import re
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +21,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import StableDiffusionXLPipeline
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from bench.serving import Server, connected, serving
 from darkroom_client import AsyncClient, Client
@@ -193,27 +198,132 @@ def until_listed(client: Client, is_seen: Callable[[set[tuple[str, int]]], bool]
     pytest.fail("the repository is not looked at again")
 
 
-@pytest.mark.parametrize(
-    ("path", "body"),
-    [
-        ("/v1/images/generations", {"prompt": "a star", "adapters": {"ink": 0.5}}),
-        ("/fal-ai/tiny-sdxl", {"prompt": "a star", "loras": [{"path": "ink", "scale": 0.5}]}),
-        (
-            "/v1/models/tiny-sdxl/predictions",
-            {"input": {"prompt": "a star", "lora_weights": "ink", "lora_scale": 0.5}},
-        ),
-    ],
-    ids=["openai", "fal", "replicate"],
-)
-def test_http_dialects_take_them(server: Server, path: str, body: dict[str, Any]) -> None:
-    given = body.get("input", body)
-    given |= {"width": 64, "height": 64, "num_inference_steps": 2, "seed": 5}
-    with httpx.Client(
-        base_url=f"http://127.0.0.1:{server.until('listening')['http_port']}", timeout=300
-    ) as client:
-        made = client.post(path, json=body, headers={"prefer": "wait"})
+@pytest.fixture(scope="module")
+def wanted(server: Server) -> np.ndarray:
+    """What every way of asking gets: over gRPC, by the Python client."""
+    with Client(server.address) as client:
+        with_it, without = (
+            client.generate("a star", width=64, height=64, steps=2, seed=5, adapters=each)
+            for each in ({"ink": 0.5}, {})
+        )
+    found = pixels(with_it.images[0].content)
+    assert not np.array_equal(found, pixels(without.images[0].content))
+    return found
+
+
+def pixels(content: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(content)))
+
+
+OWN = {"prompt": "a star", "width": 64, "height": 64, "num_inference_steps": 2, "seed": 5}
+LORAS = {"loras": [{"path": "ink", "scale": 0.5}]}
+INPUTS = {key: value for key, value in OWN.items() if key != "prompt"}
+#: Paths and bodies; `MODEL` goes where a path has no name.
+WAYS: dict[str, tuple[str, dict[str, Any]]] = {
+    "openai": (
+        "/v1/images/generations",
+        {**OWN, "adapters": {"ink": 0.5}, "response_format": "b64_json"},
+    ),
+    "openai-loras": ("/v1/images/generations", {**OWN, **LORAS, "response_format": "b64_json"}),
+    "fal": (f"/fal-ai/{MODEL}", {**OWN, **LORAS, "output_format": "png", "sync_mode": True}),
+    "hyperbolic": (
+        "/v1/image/generation",
+        {
+            "model_name": MODEL,
+            **{name: value for name, value in OWN.items() if name != "num_inference_steps"},
+            "steps": 2,
+            "lora": {"ink": 0.5},
+            "output_format": "png",
+        },
+    ),
+    "huggingface": (f"/models/{MODEL}", {"inputs": "a star", "parameters": {**INPUTS, **LORAS}}),
+    "replicate": (
+        f"/v1/models/{MODEL}/predictions",
+        {"input": {**OWN, "lora_weights": "ink", "lora_scale": 0.5, "output_format": "png"}},
+    ),
+    "replicate-extra": (
+        f"/v1/models/{MODEL}/predictions",
+        {"input": {**OWN, "extra_lora": "ink", "extra_lora_scale": 0.5, "output_format": "png"}},
+    ),
+    "nebula": ("/api/v1/images/generation", {"model": MODEL, **OWN, **LORAS}),
+    "events": (
+        "/darkroom/v1/generate",
+        {
+            "model": MODEL,
+            "prompt": "a star",
+            "widthPx": 64,
+            "heightPx": 64,
+            "stepCount": 2,
+            "seed": 5,
+            "adapters": [{"name": "ink", "weight": 0.5}],
+        },
+    ),
+    "triton": (
+        f"/v2/models/{MODEL}/generate",
+        {
+            "prompt": "a star",
+            "width": 64,
+            "height": 64,
+            "steps": 2,
+            "seed": 5,
+            "adapters": "ink=0.5",
+        },
+    ),
+}
+
+
+def posted(client: httpx.Client, path: str, body: dict[str, Any]) -> httpx.Response:
+    return client.post(path, json=body, headers={"prefer": "wait", "accept": "image/png, */*"})
+
+
+def image_in(answer: httpx.Response, client: httpx.Client) -> bytes:
+    """The picture in an answer, wherever it is: the content, base64 or an address."""
+    if answer.headers["content-type"].startswith("image/"):
+        return answer.content
+    for text in re.findall(r'"([^"]{40,})"', answer.text):
+        if text.startswith("http"):
+            return client.get(text).content
+        head, _, tail = text.rpartition(",")
+        if head.startswith("data:") or re.fullmatch(r"[A-Za-z0-9+/=]+", text):
+            with contextlib.suppress(ValueError, UnidentifiedImageError):
+                content = base64.b64decode(tail)
+                pixels(content)
+                return content
+    pytest.fail(answer.text[:2000])
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("way", WAYS)
+def test_every_dialect_gives_the_picture_of_grpc(
+    server: Server, wanted: np.ndarray, way: str
+) -> None:
+    path, body = WAYS[way]
+    address = f"http://127.0.0.1:{server.until('listening')['http_port']}"
+    with httpx.Client(base_url=address, timeout=300) as client:
+        made = posted(client, path, body)
         assert made.status_code in (200, 201), made.text
-        spoilt = json.loads(json.dumps(body).replace("ink", "inc"))
-        refused = client.post(path, json=spoilt, headers={"prefer": "wait"})
+        np.testing.assert_array_equal(pixels(image_in(made, client)), wanted)
+        refused = posted(client, path, json.loads(json.dumps(body).replace("ink", "inc")))
     assert refused.status_code >= 400
     assert "did you mean ink" in refused.text
+
+
+@pytest.mark.timeout(600)
+def test_the_command_line_gives_it_too(server: Server, wanted: np.ndarray, tmp_path: Path) -> None:
+    file = tmp_path / "made.png"
+    size = ("--size", "64x64", "--steps", "2", "--seed", "5")
+    cli = [sys.executable, "-m", "darkroom_server.cli.main"]
+    asked = [*cli, "generate", "a star", *size, "--adapter", "ink=0.5", "-o", str(file)]
+    made = subprocess.run(
+        [*asked, "--server", server.address], capture_output=True, text=True, check=False
+    )
+    assert made.returncode == 0, made.stderr
+    np.testing.assert_array_equal(pixels(file.read_bytes()), wanted)
+    shown = subprocess.run(
+        [*cli, "models", "show", MODEL, "--server", server.address],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "ink/1" in shown.stdout
+    assert "someone/wash-lora" in shown.stdout

@@ -5,6 +5,7 @@ A family's entry says what its pipelines are called and given; `test_crowds.py` 
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,18 +13,22 @@ from typing import Any
 
 import diffusers
 import numpy as np
+import pytest
 import torch
+from diffusers.pipelines.flux import pipeline_flux_kontext
+from diffusers.pipelines.qwenimage import pipeline_qwenimage_edit, pipeline_qwenimage_edit_plus
 
+from darkroom_server.backends.diffusers.families import flux_kontext
 from darkroom_server.backends.diffusers.loader import family_of
 from darkroom_server.backends.diffusers.pictures import picture
 from darkroom_server.backends.diffusers.step_model import AnyFamilyModel
 from darkroom_server.backends.prompt_cache import PromptCache
-from darkroom_server.domain.jobs import ImageSpec, Pixels, Task
+from darkroom_server.domain.jobs import ImageSpec, Pixels, Reproducibility, Task
 from darkroom_server.domain.references import REFERENCE_RULES
 from darkroom_server.pipelines.families import FAMILIES
 from darkroom_server.pipelines.schedulers import Schedulers
 from tests.parity.pipeline_kits import build
-from tests.parity.test_sdxl_steps import image_spec
+from tests.parity.test_sdxl_steps import image_spec, source_spec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,10 +40,14 @@ class Crowd:
 
     image_to_image: Any = None
     most_references: int = 0
+    #: Widths and heights of the images that edits go by.
+    reference_sizes: tuple[tuple[int, int], ...] = ((40, 32), (32, 40), (50, 50))
     guidance: str = "guidance_scale"
     constants: Mapping[str, Any] = field(default_factory=dict)
     #: Whether a small one's exact steps are proved to be shared; the bytes are the same anyway.
     shares_exactly: bool = True
+    #: Tried by a file of its own at every run, and here by `make exact`.
+    has_own_tests: bool = False
     #: Changes that a family's steps may trip over, besides those that every family is tried with.
     special: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     #: Done to a small pipeline so that a forgotten setting shows.
@@ -46,11 +55,28 @@ class Crowd:
 
 
 _EXACT_SIZE = {"use_resolution_binning": False}
+#: FLUX.2 takes none that are smaller; of none of these is an edge a multiple of a token's.
+_FLUX2_SIZES = ((72, 97), (65, 80), (130, 70))
+
+
+def _with_a_norm(pipeline: Any) -> None:
+    """The norm of FLUX.2's autoencoder does something."""
+    norm = pipeline.vae.bn
+    norm.running_mean.copy_(torch.linspace(-0.5, 0.5, len(norm.running_mean)))
+    norm.running_var.copy_(torch.linspace(0.5, 1.5, len(norm.running_var)))
+
 
 CROWDS: dict[str, Crowd] = {
     "AuraFlowPipeline": Crowd(),
     "ChromaPipeline": Crowd(image_to_image=diffusers.ChromaImg2ImgPipeline),
     "CogView4Pipeline": Crowd(),
+    "Flux2KleinPipeline": Crowd(
+        most_references=3,
+        reference_sizes=_FLUX2_SIZES,
+        change=_with_a_norm,
+        has_own_tests=True,
+    ),
+    "Flux2Pipeline": Crowd(most_references=3, reference_sizes=_FLUX2_SIZES, change=_with_a_norm),
     "FluxKontextPipeline": Crowd(
         most_references=1,
         constants={"negative_prompt": None, "max_area": 0, "max_sequence_length": 32},
@@ -65,6 +91,10 @@ CROWDS: dict[str, Crowd] = {
         special={"nothing-to-lead-away-from": {"negative_prompt": None}},
     ),
     "SanaPipeline": Crowd(constants=_EXACT_SIZE, shares_exactly=False),
+    "StableDiffusion3Pipeline": Crowd(
+        image_to_image=diffusers.StableDiffusion3Img2ImgPipeline, has_own_tests=True
+    ),
+    "ZImagePipeline": Crowd(image_to_image=diffusers.ZImageImg2ImgPipeline, has_own_tests=True),
 }
 
 
@@ -117,6 +147,54 @@ def _noisy(width_px: int, height_px: int, number: int) -> Pixels:
     return Pixels(width_px, height_px, 3, content)
 
 
+def edits(class_name: str) -> dict[str, dict[str, Any]]:
+    """Changes of a family that takes reference images: with one, and with as many as tried."""
+    crowd = CROWDS[class_name]
+    sizes = crowd.reference_sizes[: crowd.most_references]
+    several = {"three-references": edit(*sizes)} if len(sizes) > 1 else {}
+    return ({"one-reference": edit(*sizes[:1])} if sizes else {}) | several
+
+
+def begins_with_images(class_name: str) -> bool:
+    """Whether a family does image to image."""
+    return Task.IMAGE_TO_IMAGE in FAMILIES[class_name].tasks
+
+
+def mixed(class_name: str, pipeline: Any, level: Reproducibility) -> list[ImageSpec]:
+    """Requests of every kind that a family takes."""
+    changes: list[dict[str, Any]] = [
+        {"seeds": (1,), "step_count": 2, "guidance_scale": 2.0},
+        {"seeds": (2,), "prompt": "a blue house", "negative_prompt": "reds"},
+        {"seeds": (3,), "guidance_scale": 1.0},
+        {"seeds": (4,), "step_count": 3, "guidance_scale": 1.0, "prompt": "a RED circle"},
+        {"seeds": (5,), "step_count": 3, "prompt": "a RED circle"},
+        {"seeds": (6,), "step_count": 3},
+    ]
+    if begins_with_images(class_name):
+        source = source_spec(strength=0.7)
+        changes.append({"seeds": (7,), "task": Task.IMAGE_TO_IMAGE, "source": source})
+    for number, change in enumerate(edits(class_name).values()):
+        changes += [
+            {**change, "seeds": (8 + number,), "step_count": 3},
+            {**change, "seeds": (18 + number,), "step_count": 2, "guidance_scale": 2.0},
+        ]
+    return [spec_of(pipeline, **one, reproducibility=level) for one in changes]
+
+
+def see_small_references(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Edits see their images a thousandth as large as with weights that have learned something."""
+    for module in (pipeline_qwenimage_edit, pipeline_qwenimage_edit_plus):
+        true = module.calculate_dimensions
+
+        def smaller(area: int, ratio: float, true: Any = true) -> Any:
+            return true(area / 256, ratio)
+
+        monkeypatch.setattr(module, "calculate_dimensions", smaller)
+    sizes = [(64, 48), (48, 64), (64, 64)]
+    for module in (pipeline_flux_kontext, flux_kontext):
+        monkeypatch.setattr(module, "PREFERRED_KONTEXT_RESOLUTIONS", sizes)
+
+
 def stock(class_name: str, pipeline: Any, spec: ImageSpec) -> np.ndarray:
     """The picture of the class's own code."""
     crowd = CROWDS[class_name]
@@ -141,6 +219,8 @@ def stock(class_name: str, pipeline: Any, spec: ImageSpec) -> np.ndarray:
         arguments["image"] = pictures if crowd.most_references > 1 else pictures[0]
     if "max_area" in arguments:
         arguments["max_area"] = spec.width_px * spec.height_px
+    taken = inspect.signature(used.__call__).parameters
+    arguments = {name: one for name, one in arguments.items() if name in taken}
     used.set_progress_bar_config(disable=True)
     used.scheduler = getattr(diffusers, spec.scheduler).from_config(kept.config)
     try:

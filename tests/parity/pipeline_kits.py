@@ -30,7 +30,7 @@ KITS: dict[str, Kit] = {
     "CogView4": own.cogview4,
     "CycleDiffusion": unet.sd,
     "Flux": joint.flux,
-    "Flux2Klein": joint.flux2,
+    "Flux2": joint.flux2,
     "HunyuanImagePipeline": staged.hunyuan_image,
     "HunyuanDiT": own.hunyuan_dit,
     "IF": unet.deepfloyd,
@@ -58,12 +58,10 @@ LACKING: dict[str, str] = {
     "StableDiffusionLatentUpscalePipeline": "a UNet of its own",
     "StableDiffusionXLAdapterPipeline": "an adapter that fits so small a UNet",
     "StableDiffusionXLControlNetXSPipeline": "a ControlNet of its own",
-    "Flux2Pipeline": "a Mistral 3 and its processor",
     "LongCatImageEditPipeline": "a processor of texts and pictures",
     "LongCatImagePipeline": "a processor of texts and pictures",
     "QwenImageEditInpaintPipeline": "a processor of texts and pictures that can be saved",
     "QwenImageLayeredPipeline": "a processor of texts and pictures",
-    "ZImageControlNetPipeline": "a ControlNet that is saved without its transformer's weights",
     "ZImageOmniPipeline": "an encoder of pictures",
 }
 

@@ -58,8 +58,9 @@ def write_diffusers(file: Path, parts: Mapping[str, Pairs], settings: Any = None
 
 def write_kohya(file: Path, parts: Mapping[str, Pairs], *, alpha: float) -> Path:
     """As kohya's trainers write them: one underlined name a layer, and an alpha for each."""
-    prefixes = {"unet": "lora_unet", "text_encoder": "lora_te1", "text_encoder_2": "lora_te2"}
-    if "text_encoder_2" not in parts:
+    prefixes = {"text_encoder": "lora_te1", "text_encoder_2": "lora_te2"}
+    prefixes |= dict.fromkeys(("unet", "transformer"), "lora_unet")
+    if "text_encoder_2" not in parts and "unet" in parts:
         prefixes["text_encoder"] = "lora_te"
     tensors = {}
     for part, pairs in parts.items():

@@ -1,11 +1,13 @@
-"""Adapters of the other families against diffusers with the same ones loaded, to the bit."""
+"""Adapters of every family that takes them, in every layout, against diffusers: to the bit.
+
+The table is families by layouts by uses. A row of it runs always, with all layouts in one picture;
+the rest with `make adapters`.
+"""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,120 +15,165 @@ import numpy as np
 import pytest
 import torch
 
+from darkroom_server.domain.adapters import AdapterUse
 from darkroom_server.domain.jobs import ImageSpec, Reproducibility
-from tests.parity import test_flux, test_sd, test_sd3
-from tests.parity.random_adapters import (
-    ATTENTION,
-    TEXTS,
-    random_pairs,
-    use,
-    write_diffusers,
+from darkroom_server.pipelines.families import FAMILIES
+from tests.parity.adapter_subjects import (
+    SUBJECTS,
+    load_into,
+    write_every_layer,
+    write_files,
 )
-from tests.parity.shared import shared_exactly, stepped
-from tests.parity.test_sdxl_steps import image_spec
-from tests.parity.tiny_flux import random_flux, random_flux_fill
-from tests.parity.tiny_pipelines import random_sd
-from tests.parity.tiny_sd3 import random_sd3
+from tests.parity.random_adapters import use
+from tests.parity.shared import shared_exactly, staggered, stepped
+from tests.parity.test_crowds import small_references
 
+__all__ = ["small_references"]  # a fixture
 pytest.importorskip("peft")
 
-
-@dataclass(frozen=True)
-class Subject:
-    """A family's small pipeline, its step model, and the stock pipeline's picture."""
-
-    pipeline: Any
-    build: Callable[[Any], Any]
-    stock: Callable[[Any, ImageSpec], np.ndarray]
-    spec: Callable[..., ImageSpec]
-    denoiser: str = "transformer"
+Made = tuple[Any, dict[str, Path]]
+Pipelines = Callable[[str], Made]
 
 
 @pytest.fixture(scope="module")
-def subjects(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Subject]:
+def pipelines(tmp_path_factory: pytest.TempPathFactory) -> Pipelines:
+    """A family's small pipeline and the files for it, made once."""
     torch.set_num_threads(1)
-    folder = tmp_path_factory.mktemp("tokenizers")
-    return {
-        "sd": Subject(random_sd(folder / "sd"), test_sd.build, test_sd.stock, image_spec, "unet"),
-        "schnell": flux("schnell", random_flux(folder / "a", guided=False, dynamic=False)),
-        "dev": flux("dev", random_flux(folder / "b", guided=True)),
-        "dev-bf16": flux("dev", random_flux(folder / "c", guided=True).to(torch.bfloat16)),
-        "fill": flux("fill", random_flux_fill(folder / "d")),
-        "sd3": Subject(
-            random_sd3(folder / "sd3"), test_sd3.build, test_sd3.stock, test_sd3.sd3_spec
-        ),
-    }
+    made: dict[str, Made] = {}
+
+    def pipeline(name: str) -> Made:
+        if name not in made:
+            folder = tmp_path_factory.mktemp(name)
+            subject = SUBJECTS[name]
+            built = subject.pipeline(folder)
+            made[name] = built, write_files(subject, built, folder)
+        return made[name]
+
+    return pipeline
 
 
-def flux(kind: str, pipeline: Any) -> Subject:
-    return Subject(pipeline, test_flux.build, test_flux.stock, partial(test_flux.flux_spec, kind))
+#: What a request asks for, as shares of files; files that a family lacks are left out.
+Use = dict[str, float]
+ALL: Use = {"diffusers": 0.7, "kohya": -0.4, "peft": 0.5, "texts": 0.8}
+LAYOUTS = ("diffusers", "kohya", "peft")
+USES: dict[str, Use] = {
+    "all": ALL,
+    **{f"{layout}-one": {layout: 1.0} for layout in LAYOUTS},
+    **{f"{layout}-negative": {layout: -0.8} for layout in LAYOUTS},
+    "diffusers-and-kohya": {"diffusers": 0.6, "kohya": 0.5},
+    "kohya-and-peft": {"kohya": 0.9, "peft": -0.3},
+    "peft-and-diffusers": {"peft": 0.4, "diffusers": 1.0},
+    "texts": {"texts": 0.9},
+    "texts-negative": {"texts": -0.5},
+    "kohya-and-texts": {"kohya": 0.3, "texts": 0.9},
+}
 
 
-NAMES = ["sd", "schnell", "dev", "dev-bf16", "fill", "sd3"]
+def rows() -> list[Any]:
+    return [
+        pytest.param(name, what, id=f"{name}-{what}", marks=slow(what))
+        for name in SUBJECTS
+        for what in USES
+    ]
 
 
-def written(subject: Subject, folder: Path) -> dict[str, Path]:
-    """Two adapters: one of the denoiser, one with text encoders."""
-    denoiser = getattr(subject.pipeline, subject.denoiser)
-    first = {subject.denoiser: random_pairs(denoiser, ATTENTION, rank=4, seed=1)}
-    second = {subject.denoiser: random_pairs(denoiser, ("to_q", "proj_out"), rank=2, seed=2)}
-    second["text_encoder"] = random_pairs(
-        subject.pipeline.text_encoder, TEXTS, rank=4, seed=3, size=0.3
-    )
-    return {
-        "denoiser": write_diffusers(folder / "denoiser.safetensors", first),
-        "with texts": write_diffusers(folder / "texts.safetensors", second),
-    }
+def slow(what: str) -> list[pytest.MarkDecorator]:
+    return [] if what == "all" else [pytest.mark.slow]
 
 
-def made_with_stock(subject: Subject, spec: ImageSpec) -> np.ndarray:
-    own = copy.deepcopy(subject.pipeline)
+def uses(files: dict[str, Path], asked: Use) -> tuple[AdapterUse, ...]:
+    return tuple(use(files[name], weight) for name, weight in asked.items() if name in files)
+
+
+def by_stock(name: str, pipeline: Any, spec: ImageSpec) -> np.ndarray:
+    subject, own = SUBJECTS[name], copy.deepcopy(pipeline)
+    kept: list[tuple[torch.Tensor, torch.Tensor]] = []
     for number, one in enumerate(spec.adapters):
-        own.load_lora_weights(str(one.adapter.path), adapter_name=f"a{number}")
+        load_into(own, subject.denoiser, one.adapter.path, f"a{number}")
+        tensors = own.text_encoder.named_parameters()
+        kept += [(t, t.detach().clone()) for n, t in tensors if f".a{number}." in n]
+    # transformers draws the encoders' earlier adapters anew when it loads a later one.
+    for tensor, read in kept:
+        tensor.data.copy_(read)
     names = [f"a{number}" for number in range(len(spec.adapters))]
     own.set_adapters(names, [one.weight for one in spec.adapters])
     return subject.stock(own, spec)
 
 
-USES = {
-    "one": [("denoiser", 1.0)],
-    "negative": [("denoiser", -0.8)],
-    "with texts": [("with texts", 0.9)],
-    "two": [("with texts", 0.5), ("denoiser", 0.7)],
-}
-
-
-@pytest.mark.parametrize("uses", USES)
-@pytest.mark.parametrize("name", NAMES)
-def test_alone_has_the_bytes_of_diffusers(
-    subjects: dict[str, Subject], tmp_path: Path, name: str, uses: str
-) -> None:
-    subject = subjects[name]
-    files = written(subject, tmp_path)
-    spec = subject.spec(adapters=tuple(use(files[file], weight) for file, weight in USES[uses]))
-    model = subject.build(subject.pipeline)
+@pytest.mark.parametrize(("name", "what"), rows())
+def test_alone_has_the_bytes_of_diffusers(pipelines: Pipelines, name: str, what: str) -> None:
+    pipeline, files = pipelines(name)
+    if not all(file in files for file in USES[what]) and what != "all":
+        pytest.skip("diffusers reads no such file of the family")
+    spec = SUBJECTS[name].spec(pipeline, adapters=uses(files, USES[what]), step_count=2)
+    model = SUBJECTS[name].build(pipeline)
     made = stepped(model, spec)
-    assert not np.array_equal(made, stepped(model, subject.spec()))
-    np.testing.assert_array_equal(made, made_with_stock(subject, spec))
+    plain = stepped(model, SUBJECTS[name].spec(pipeline, step_count=2))
+    assert not np.array_equal(made, plain)
+    np.testing.assert_array_equal(made, by_stock(name, pipeline, spec))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", SUBJECTS)
 def test_others_in_a_step_change_nothing(
-    subjects: dict[str, Subject], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+    pipelines: Pipelines, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    subject = subjects[name]
-    files = written(subject, tmp_path)
+    """One adapter adds to every layer that can be added to, whatever its inputs look like."""
+    subject = SUBJECTS[name]
+    pipeline, files = pipelines(name)
+    every = write_every_layer(subject, pipeline, tmp_path / "every.safetensors")
+    asked = [(use(every, 1.0),), uses(files, ALL), (), uses(files, {"diffusers": -0.8})]
     specs = [
         subject.spec(
-            adapters=tuple(use(files[file], weight) for file, weight in USES.get(one, ())),
+            pipeline,
+            adapters=adapters,
             seeds=(number,),
-            step_count=3 + number % 2,
+            step_count=2 + number % 2,
             reproducibility=Reproducibility.EXACT,
         )
-        for number, one in enumerate([*USES, "none", "none"])
+        for number, adapters in enumerate([*asked, ()])
     ]
-    model = subject.build(subject.pipeline)
+    model = subject.build(pipeline)
     alone = [stepped(model, spec) for spec in specs]
-    made = shared_exactly(model, specs, monkeypatch)
+    np.testing.assert_array_equal(alone[0], by_stock(name, pipeline, specs[0]))
+    if subject.shares_exactly:
+        made = shared_exactly(model, specs, monkeypatch)
+    else:
+        made = staggered(model, specs)
     for one, wanted in zip(made, alone, strict=True):
         np.testing.assert_array_equal(one, wanted)
+
+
+@pytest.mark.parametrize("name", SUBJECTS)
+def test_a_step_that_keeps_nothing_apart_has_each_image_with_its_own(
+    pipelines: Pipelines, tmp_path: Path, name: str
+) -> None:
+    """Layers see all images at once there, some of them token by token."""
+    subject = SUBJECTS[name]
+    pipeline, files = pipelines(name)
+    every = write_every_layer(subject, pipeline, tmp_path / "every.safetensors")
+    asked = [(use(every, 1.0),), (use(every, -0.5),), uses(files, ALL), ()]
+    model = subject.build(pipeline)
+    specs = [
+        subject.spec(
+            pipeline,
+            adapters=adapters,
+            seeds=(number,),
+            reproducibility=Reproducibility.TOLERANCE,
+        )
+        for number, adapters in enumerate(asked)
+    ]
+    images = [model.begin(spec, model.encode(spec), 0) for spec in specs]
+    together = model.denoise(model.gather(images))
+    alone = torch.cat([model.denoise(model.gather([one])) for one in images])
+    largest = float(alone.abs().max())
+    assert float((together - alone).abs().max()) <= largest * torch.finfo(alone.dtype).eps ** 0.6
+
+
+def test_every_family_that_diffusers_has_adapters_for_takes_them() -> None:
+    import diffusers
+
+    can = {n for n in FAMILIES if hasattr(getattr(diffusers, n), "_lora_loadable_modules")}
+    # Its experts each see some tokens of whichever images.
+    assert {n for n, one in FAMILIES.items() if one.takes_adapters} == can - {
+        "HiDreamImagePipeline"
+    }

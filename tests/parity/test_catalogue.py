@@ -66,6 +66,7 @@ BUILDERS: dict[str, Callable[[Path], Any]] = {
     ),
     "black-forest-labs/FLUX.2-klein-4B": lambda folder: random_klein(folder, is_distilled=True),
     "black-forest-labs/FLUX.2-klein-base-4B": random_klein,
+    "black-forest-labs/FLUX.2-dev": small(diffusers.Flux2Pipeline),
     "Tongyi-MAI/Z-Image": random_z_image,
     "Tongyi-MAI/Z-Image-Turbo": random_z_image,
     "stabilityai/sdxl-turbo": random_sdxl,

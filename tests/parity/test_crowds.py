@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers.pipelines.flux import pipeline_flux_kontext
-from diffusers.pipelines.qwenimage import pipeline_qwenimage_edit, pipeline_qwenimage_edit_plus
 
-from darkroom_server.backends.diffusers.families import flux_kontext
-from darkroom_server.domain.jobs import ImageSpec, PreviewSpec, Reproducibility, Task
+from darkroom_server.domain.jobs import PreviewSpec, Reproducibility, Task
 from darkroom_server.pipelines.families import FAMILIES
 from tests.parity.crowds import (
     CROWDS,
-    edit,
+    begins_with_images,
+    edits,
+    mixed,
     schedulers_of,
+    see_small_references,
     small_pipeline,
     spec_of,
     step_model,
@@ -52,24 +52,14 @@ def pipelines(tmp_path_factory: pytest.TempPathFactory) -> Pipelines:
 
 @pytest.fixture(autouse=True)
 def small_references(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Edits see their images a thousandth as large as with weights that have learned something."""
-    for module in (pipeline_qwenimage_edit, pipeline_qwenimage_edit_plus):
-        true = module.calculate_dimensions
-
-        def smaller(area: int, ratio: float, true: Any = true) -> Any:
-            return true(area / 256, ratio)
-
-        monkeypatch.setattr(module, "calculate_dimensions", smaller)
-    sizes = [(64, 48), (48, 64), (64, 64)]
-    for module in (pipeline_flux_kontext, flux_kontext):
-        monkeypatch.setattr(module, "PREFERRED_KONTEXT_RESOLUTIONS", sizes)
+    see_small_references(monkeypatch)
 
 
-def edits(name: str) -> dict[str, dict[str, Any]]:
-    """Changes of a family that takes reference images: with one, and with as many as tried."""
-    sizes = [(40, 32), (32, 40), (50, 50)][: CROWDS[name].most_references]
-    several = {"three-references": edit(*sizes)} if len(sizes) > 1 else {}
-    return ({"one-reference": edit(*sizes[:1])} if sizes else {}) | several
+#: Those that files of their own try are tried here by the slow tests.
+NAMES = [
+    pytest.param(name, marks=pytest.mark.slow if crowd.has_own_tests else ())
+    for name, crowd in CROWDS.items()
+]
 
 
 def alone() -> list[Any]:
@@ -80,7 +70,13 @@ def alone() -> list[Any]:
         "one-step": {"step_count": 1, "prompt": "", "negative_prompt": ""},
     }
     return [
-        pytest.param(name, dtype, change, id=f"{name}-{dtype}-{what}")
+        pytest.param(
+            name,
+            dtype,
+            change,
+            id=f"{name}-{dtype}-{what}",
+            marks=pytest.mark.slow if crowd.has_own_tests else (),
+        )
         for name, crowd in CROWDS.items()
         for dtype in ("fp32", "bf16")
         for what, change in (changes | edits(name) | dict(crowd.special)).items()
@@ -97,7 +93,7 @@ def test_alone_it_equals_stock(
     np.testing.assert_array_equal(made, stock(name, pipeline, spec))
 
 
-@pytest.mark.parametrize("name", CROWDS)
+@pytest.mark.parametrize("name", NAMES)
 def test_every_scheduler_of_its_list_equals_stock(pipelines: Pipelines, name: str) -> None:
     pipeline = pipelines(name, "fp32")
     offered = [one for one in FAMILIES[name].schedulers if one in schedulers_of(name, pipeline)]
@@ -108,7 +104,7 @@ def test_every_scheduler_of_its_list_equals_stock(pipelines: Pipelines, name: st
         np.testing.assert_array_equal(made, stock(name, pipeline, spec), err_msg=scheduler)
 
 
-BEGINNING = [name for name in CROWDS if Task.IMAGE_TO_IMAGE in FAMILIES[name].tasks]
+BEGINNING = [one for one in NAMES if begins_with_images(str(one.values[0]))]
 
 
 @pytest.mark.parametrize("dtype", ["fp32", "bf16"])
@@ -123,27 +119,7 @@ def test_image_to_image_equals_stock(
     np.testing.assert_array_equal(made, stock(name, pipeline, spec))
 
 
-def mixed(name: str, pipeline: Any, level: Reproducibility) -> list[ImageSpec]:
-    changes: list[dict[str, Any]] = [
-        {"seeds": (1,), "step_count": 2, "guidance_scale": 2.0},
-        {"seeds": (2,), "prompt": "a blue house", "negative_prompt": "reds"},
-        {"seeds": (3,), "guidance_scale": 1.0},
-        {"seeds": (4,), "step_count": 3, "guidance_scale": 1.0, "prompt": "a RED circle"},
-        {"seeds": (5,), "step_count": 3, "prompt": "a RED circle"},
-        {"seeds": (6,), "step_count": 3},
-    ]
-    if name in BEGINNING:
-        source = source_spec(strength=0.7)
-        changes.append({"seeds": (7,), "task": Task.IMAGE_TO_IMAGE, "source": source})
-    for number, change in enumerate(edits(name).values()):
-        changes += [
-            {**change, "seeds": (8 + number,), "step_count": 3},
-            {**change, "seeds": (18 + number,), "step_count": 2, "guidance_scale": 2.0},
-        ]
-    return [spec_of(pipeline, **one, reproducibility=level) for one in changes]
-
-
-@pytest.mark.parametrize("name", CROWDS)
+@pytest.mark.parametrize("name", NAMES)
 def test_exact_steps_are_shared_and_bit_equal_to_stock(
     pipelines: Pipelines, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -158,7 +134,7 @@ def test_exact_steps_are_shared_and_bit_equal_to_stock(
         np.testing.assert_array_equal(one, stock(name, pipeline, spec))
 
 
-@pytest.mark.parametrize("name", CROWDS)
+@pytest.mark.parametrize("name", NAMES)
 def test_shared_steps_stay_within_the_tolerance(pipelines: Pipelines, name: str) -> None:
     pipeline = pipelines(name, "fp32")
     specs = mixed(name, pipeline, Reproducibility.TOLERANCE)
@@ -167,7 +143,7 @@ def test_shared_steps_stay_within_the_tolerance(pipelines: Pipelines, name: str)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", CROWDS)
+@pytest.mark.parametrize("name", NAMES)
 def test_exact_images_have_equal_bytes_across_neighbour_schedules(
     pipelines: Pipelines, name: str
 ) -> None:
@@ -176,7 +152,7 @@ def test_exact_images_have_equal_bytes_across_neighbour_schedules(
     assert_equal_among_any_neighbours(lambda: step_model(name, pipeline), specs)
 
 
-@pytest.mark.parametrize("name", CROWDS)
+@pytest.mark.parametrize("name", NAMES)
 def test_the_last_preview_is_of_the_final_latents(pipelines: Pipelines, name: str) -> None:
     pipeline = pipelines(name, "fp32")
     model = step_model(name, pipeline)

@@ -24,15 +24,19 @@ from darkroom_server.domain.models import ModelInfo, Placement, VersionInfo
 from darkroom_server.domain.pipeline_call import PipelineCall
 from darkroom_server.domain.references import REFERENCE_RULES
 from darkroom_server.domain.whole_pipelines import (
-    BROKEN,
+    JSON_PROMPTS,
     MASKS,
     NEEDS,
     NEEDS_PACKAGE,
     PICTURES,
     STEPS,
+    UNSAID_SETTINGS,
     UNTRIED,
+    USUAL_VALUES,
+    beside_of,
     refusal_of,
     tasks_of,
+    trial_prompt,
 )
 from darkroom_server.pipelines.families import FAMILIES
 from darkroom_server.pipelines.pipeline_calls import known_calls
@@ -72,7 +76,8 @@ def test_the_table_says_which_classes_are_not_compared() -> None:
         if name not in FAMILIES and name not in NEEDS_PACKAGE and refusal_of(name, call) is None
     }
     assert {name for name in served if kit_of(name) is None} == UNTRIED
-    told = {*UNTRIED, *NEEDS_PACKAGE, *REFERENCE_RULES, *BROKEN, *NEEDS}
+    told = {*UNTRIED, *NEEDS_PACKAGE, *REFERENCE_RULES, *NEEDS}
+    told |= {*USUAL_VALUES, *JSON_PROMPTS, *UNSAID_SETTINGS}
     assert told <= known_calls().keys()
 
 
@@ -109,9 +114,13 @@ def spec_of(info: ModelInfo, task: Task) -> ImageSpec:
     elif task is Task.EDIT:
         rule = REFERENCE_RULES[info.pipeline_class]
         values["reference_images"] = (_wide(given.image), given.image)[: rule.max_count]
+    if info.references is not None and info.references.is_beside:
+        beside = given.mask if info.references.fits_output else _wide(given.image)
+        shown = picture(beside).convert("RGB")
+        values["reference_images"] = (Pixels(*shown.size, 3, shown.tobytes()),)
     return ImageSpec(
         task=task,
-        prompt="a red circle",
+        prompt=trial_prompt(info.pipeline_class) or "a red circle",
         negative_prompt=None,
         width_px=edge_px,
         height_px=edge_px,
@@ -146,7 +155,10 @@ def made_by_stock(pipeline: Any, call: PipelineCall, spec: ImageSpec) -> Any:
     if "use_resolution_binning" in call.arguments:
         # The small ones are made for none of the sizes that have bins.
         arguments["use_resolution_binning"] = False
-    if spec.reference_images:
+    arguments |= USUAL_VALUES.get(type(pipeline).__name__, {})
+    if (beside := beside_of(call)) is not None:
+        arguments[beside] = picture(spec.reference_images[0])
+    elif spec.reference_images:
         shown = [picture(one) for one in spec.reference_images]
         takes_lists = REFERENCE_RULES[type(pipeline).__name__].max_count > 1
         arguments[call.first_of(*PICTURES) or ""] = shown if takes_lists else shown[0]

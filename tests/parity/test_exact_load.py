@@ -27,6 +27,7 @@ from darkroom_server.worker.messages import CancelJob, JobReport, Report, Submit
 from darkroom_server.worker.proving import Prover
 from darkroom_server.worker.step_runner import step_loop
 from tests.parity import (
+    crowds,
     test_flux,
     test_flux2_klein,
     test_sd,
@@ -147,8 +148,33 @@ CASES |= {
     "sdxl-bf16-larger": larger(CASES["sdxl-bf16"]),
     "flux-schnell-larger": larger(CASES["flux-schnell"]),
 }
+#: The families of `crowds.py`, a smaller crowd of each.
+CROWD_SHARE = 0.5
+
+
+def of_crowd(name: str) -> Case:
+    made: dict[str, Any] = {}
+
+    def pipeline(folder: Path) -> Any:
+        made["pipeline"] = crowds.small_pipeline(name, folder)
+        return made["pipeline"]
+
+    return Case(
+        pipeline,
+        lambda pipeline: crowds.step_model(name, pipeline),
+        lambda pipeline, spec: crowds.stock(name, pipeline, spec),
+        lambda level: crowds.mixed(name, made["pipeline"], level),
+        share=CROWD_SHARE,
+    )
+
+
+CASES |= {
+    name: of_crowd(name)
+    for name, one in crowds.CROWDS.items()
+    if one.shares_exactly and not one.has_own_tests
+}
 #: Larger pictures are slow; and threads of a small UNet wait for each other at hundreds of layers.
-SLOW = {"sdxl-2-threads", "flux2-klein-bf16", "z-image-bf16"} | {
+SLOW = {"sdxl-2-threads", "flux2-klein-bf16", "z-image-bf16", *crowds.CROWDS} | {
     name for name, case in CASES.items() if case.sizes_px == LARGER_PX
 }
 
@@ -217,8 +243,9 @@ def serve(model: StepModel, specs: Sequence[ImageSpec], prover: Prover, seed: in
 
 
 @pytest.fixture
-def case(name: str) -> Iterator[Case]:
+def case(name: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Case]:
     """A case, and as many threads as it has."""
+    crowds.see_small_references(monkeypatch)
     before_count = torch.get_num_threads()
     torch.set_num_threads(CASES[name].thread_count)
     yield CASES[name]

@@ -18,10 +18,11 @@ from bench.serving import connected, serving
 from darkroom_server.backends.base import RequestModel
 from darkroom_server.backends.diffusers.loader import load_model
 from darkroom_server.backends.prompt_cache import PromptCache
+from darkroom_server.domain.dynamic_batching import DynamicBatching
 from darkroom_server.domain.errors import ModelUnavailable
 from darkroom_server.domain.jobs import ImageSpec, Job, JobImage, Reproducibility, Task
 from darkroom_server.domain.memory import MemoryProfile, Quantization
-from darkroom_server.domain.models import DeviceKind, Dtype, DynamicBatching, Placement, VersionInfo
+from darkroom_server.domain.models import DeviceKind, Dtype, Placement, VersionInfo
 from darkroom_server.repository.repository import ModelRepository
 from darkroom_server.worker.messages import CancelJob, JobReport, Report, SubmitJob
 from darkroom_server.worker.request_runner import request_loop

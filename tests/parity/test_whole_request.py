@@ -20,9 +20,10 @@ from darkroom_server.backends.diffusers.whole_request import (
     reason_against_class,
 )
 from darkroom_server.backends.prompt_cache import PromptCache
+from darkroom_server.domain.dynamic_batching import DynamicBatching
 from darkroom_server.domain.errors import ModelUnavailable, UnsupportedParameter
 from darkroom_server.domain.jobs import ImageSpec, Job, JobImage, Reproducibility, Task
-from darkroom_server.domain.models import DynamicBatching, Placement, VersionInfo
+from darkroom_server.domain.models import Placement, VersionInfo
 from darkroom_server.domain.whole_pipelines import refusal_of
 from darkroom_server.pipelines.pipeline_calls import known_calls
 from darkroom_server.repository.repository import ModelRepository

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from darkroom_server.domain.jobs import Reproducibility, Task
+from darkroom_server.domain.model_status import ModelStatus, VersionState, VersionStatus
 from darkroom_server.domain.models import (
     BackendKind,
     Defaults,
@@ -12,10 +13,7 @@ from darkroom_server.domain.models import (
     Dtype,
     Limits,
     ModelInfo,
-    ModelStatus,
     Placement,
-    VersionState,
-    VersionStatus,
 )
 
 COMMON_PARAMETERS = (

@@ -84,7 +84,7 @@ async def test_what_others_wait_for_is_theirs_to_tell() -> None:
 
 async def test_what_a_thread_raises_is_logged() -> None:
     with capture_logs() as logs, ThreadPoolExecutor(1) as pool:
-        background.told("write", pool.submit(int, "no number"))
+        background.log_failure("write", pool.submit(int, "no number"))
     assert [one["work"] for one in logs] == ["write"]
 
 

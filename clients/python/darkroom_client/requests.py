@@ -135,7 +135,8 @@ class GenerateOptions(ImageOptions, total=False):
     image: ImageInput | None
     #: Above 0 to 1: how far from `image`.
     strength: float | None
-    #: Images to go by instead, in the order in which the prompt speaks of them.
+    #: Images to go by instead, in the order in which the prompt speaks of them; with `image`, what
+    #: stands beside it, such as a control image.
     reference_images: Sequence[ImageInput] | None
 
 
@@ -149,6 +150,8 @@ class FillOptions(ImageOptions, total=False):
     preserve_unmasked: bool | None
     #: What is repainted: the mask's white (the default), its black, or what is transparent.
     mask_polarity: MaskPolarity
+    #: What stands beside the image, such as a control image, for models that take some.
+    reference_images: Sequence[ImageInput] | None
 
 
 def generate_request(
@@ -161,8 +164,7 @@ def generate_request(
     image = options.pop("image", None)
     if image is not None:
         request.image.content = _read(image)
-    for reference in _listed(options.pop("reference_images", None)):
-        request.reference_images.add().content = _read(reference)
+    _add_references(request, options.pop("reference_images", None))
     _apply(request, {"prompt": prompt, **options})
     return request
 
@@ -181,6 +183,7 @@ def fill_request(
     request.image.content = _read(image)
     if mask is not None:
         request.mask.content = _read(mask)
+    _add_references(request, options.pop("reference_images", None))
     _apply(request, {"prompt": prompt, "mask_polarity": "white", **options})
     return request
 
@@ -240,6 +243,14 @@ def _number(name: str, word: object) -> int:
 
 def _invalid(field: str, description: str) -> InvalidRequest:
     return InvalidRequest(description, violations=(FieldViolation(field, description),))
+
+
+def _add_references(
+    request: image_service_pb2.GenerateRequest | image_service_pb2.FillRequest,
+    images: Sequence[ImageInput] | None,
+) -> None:
+    for image in _listed(images):
+        request.reference_images.add().content = _read(image)
 
 
 def _listed(images: Sequence[ImageInput] | None) -> Sequence[ImageInput]:

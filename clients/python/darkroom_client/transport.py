@@ -15,6 +15,9 @@ class TransportFault(enum.Enum):
         "credentials=tls_credentials(ca=...)"
     )
     OTHER_NAME = "the server's certificate is for another name: call it by one that it has"
+    HTTP_SERVER = "an HTTP server listens there: call the port of gRPC, 8001 unless set otherwise"
+    REFUSED = "nothing listens there: is the server running, and on this port?"
+    UNKNOWN_HOST = "no host has that name"
     CLOSED = (
         "the server closed the connection at once: it may speak TLS, "
         "credentials=tls_credentials(...), or ask for a certificate of the client"
@@ -28,6 +31,11 @@ _SIGNS = (
     ("certificate is not yet valid", TransportFault.EXPIRED),
     ("CERTIFICATE_VERIFY_FAILED", TransportFault.UNKNOWN_CA),
     ("Hostname Verification", TransportFault.OTHER_NAME),
+    ("http1.x server", TransportFault.HTTP_SERVER),
+    ("Connection refused", TransportFault.REFUSED),
+    ("Domain name not found", TransportFault.UNKNOWN_HOST),
+    ("Misformatted domain name", TransportFault.UNKNOWN_HOST),
+    ("lookup failed", TransportFault.UNKNOWN_HOST),
     ("Socket closed", TransportFault.CLOSED),
     ("Connection reset", TransportFault.CLOSED),
 )

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from darkroom_server.domain.errors import InsufficientCredits, RateLimited
 from darkroom_server.domain.keys import ApiKey, in_credits
 
-#: What a caller is told to wait when too many of its requests run.
+#: Retry delay sent to a caller when too many of its requests run.
 CONCURRENCY_RETRY_S = 1.0
 
 

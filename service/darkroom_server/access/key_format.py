@@ -1,7 +1,7 @@
 """How a key is written: `dk_ID_SECRET`, the secret's last six characters being check digits.
 
-The prefix and the check digits let a scanner for leaked secrets, and the server itself, tell a key
-from anything else without asking anyone.
+By the prefix and the check digits a scanner for leaked secrets, and the server itself, recognise
+a key without looking it up.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from darkroom_server.access.windows import MemoryWindows, RedisWindows, Window, 
 from darkroom_server.domain.errors import LimitsUnavailable, RateLimited
 from darkroom_server.domain.keys import ApiKey
 
-#: What a caller is told to wait when the counters cannot be reached.
+#: Retry delay sent to a caller when the counters cannot be reached.
 UNAVAILABLE_RETRY_S = 5.0
 
 

@@ -107,7 +107,7 @@ class RedisLedger:
         self._lets_expire.set()
 
     async def close(self) -> None:
-        """Settles what is left and hangs up."""
+        """Settles what is left and disconnects."""
         self.stop_renewing()
         if self._renewing is not None:
             await self._renewing

@@ -1,7 +1,7 @@
-"""Requests of the last so many seconds, counted in this process or in Redis. Bound to the event
+"""Requests within a sliding window, counted in this process or in Redis. Bound to the event
 loop.
 
-Both count by a clock that whoever sets the computer's time does not move: this process' monotonic
+Both count by a clock that does not change when the computer's time is set: this process' monotonic
 one, and that of Redis, which is the same for all servers.
 """
 
@@ -17,7 +17,7 @@ from redis.asyncio import Redis
 
 _TIMEOUT_S = 5.0
 
-#: Lets a request in if fewer than so many were in the window. KEYS: the window. ARGV: how many,
+#: Counts a request if fewer than the limit are in the window. KEYS: the window. ARGV: how many,
 #: seconds, and 0 to look only. Returns whether it was let in, how many are in the window then, and
 #: the seconds until the oldest of them leaves it, as text. A list, newest first.
 _HIT = """

@@ -119,10 +119,10 @@ class LoadedModel(Protocol):
 
 
 class StepModel(StepShapes, LoadedModel, Protocol[Encoded, OneTrajectory, Inputs, Outputs]):
-    """A loaded model. Whoever drives it passes on what it made, and looks into none of it."""
+    """A loaded model. Its caller passes on what it made, and reads none of it."""
 
     def prepared(self, spec: ImageSpec, wait_s: float = 0.0) -> bool:
-        """Whether the adapters of a request are in memory, after at most so long. Any thread.
+        """Whether the adapters of a request are in memory, after `wait_s` at most. Any thread.
 
         What is not there is on its way. Only asked of requests that have some.
         """
@@ -198,7 +198,7 @@ class StepModel(StepShapes, LoadedModel, Protocol[Encoded, OneTrajectory, Inputs
         ...
 
     def device_name(self) -> str:
-        """What it runs on, for telling measurements of different machines apart."""
+        """What it runs on, to distinguish measurements of different machines."""
         ...
 
     def end_warm_up(self) -> None:

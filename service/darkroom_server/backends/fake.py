@@ -136,7 +136,7 @@ class FakeStepModel:
         return trajectory.completed_step_count.to_bytes(8)
 
     def restore(self, trajectory: FakeTrajectory, state: bytes) -> None:
-        """Goes on from so many steps."""
+        """Continues after this number of steps."""
         trajectory.completed_step_count = int.from_bytes(state)
 
     def gather(self, trajectories: Sequence[FakeTrajectory]) -> list[FakeTrajectory]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import typer
 
 from darkroom_client import Client, tls_credentials
 from darkroom_server.cli import options
@@ -37,6 +40,18 @@ class ServerAccess:
         )
 
 
+def _check_address(server: str) -> None:
+    """Raises typer.BadParameter for what gRPC would take for another port than is meant."""
+    wrong = ""
+    if re.match("(https?|grpcs?)://", server):
+        wrong = f"{server!r} is a URL"
+    elif re.fullmatch(r"[^:/]+|\[[^]]*\]", server):
+        wrong = f"{server!r} has no port"
+    if wrong:
+        text = f"{wrong}; give HOST:PORT of gRPC, such as {options.DEFAULT_SERVER}"
+        raise typer.BadParameter(text, param_hint="--server")
+
+
 def _server_access(
     server: options.Server = options.DEFAULT_SERVER,
     api_key: options.ApiKey = None,
@@ -45,6 +60,7 @@ def _server_access(
     client_certificate: options.ClientCertificate = None,
     client_key: options.ClientKey = None,
 ) -> ServerAccess:
+    _check_address(server)
     return ServerAccess(server, api_key, tls, tls_ca, client_certificate, client_key)
 
 

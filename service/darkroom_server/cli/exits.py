@@ -100,6 +100,11 @@ _FAULTS = {
     "--tls-ca",
     TransportFault.OTHER_NAME: "the server's certificate is for another name; give --server as one "
     "that it has",
+    TransportFault.HTTP_SERVER: "an HTTP server listens there; give the port of gRPC, 8001 unless "
+    "set otherwise",
+    TransportFault.REFUSED: "nothing listens there; is the server running, and on this port? "
+    "`darkroom serve` starts one, --server names another",
+    TransportFault.UNKNOWN_HOST: "no host has that name; --server takes HOST:PORT",
     TransportFault.CLOSED: "the server closed the connection at once; if it speaks TLS, give --tls "
     "or --tls-ca, and --client-certificate and --client-key if it asks for a certificate",
 }

@@ -28,7 +28,7 @@ EPILOG = (
 
 #: A prompt that every model may be asked.
 PROMPT = "a red circle on a blue background"
-#: Stages of which an export tells, at most.
+#: Stages that an export reports, at most.
 _STAGE_COUNT = 6
 
 

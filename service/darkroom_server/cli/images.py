@@ -50,7 +50,7 @@ def generate(
 ) -> None:
     """Makes images of what PROMPT says; with --image, changes that image.
 
-    With --reference, goes by the images given. Which models do, `darkroom models` says: edit.
+    With --reference, edits the images given. Which models can, `darkroom models` says: edit.
 
     For example: darkroom generate "a red circle on a blue background" -o out.png
     """
@@ -82,6 +82,7 @@ def fill(
     strength: options.Strength = None,
     preserve_unmasked: options.PreserveUnmasked = None,
     invert_mask: options.InvertMask = False,
+    reference: options.References = None,
     shared: ImageOptions,
     timeout: options.Timeout = None,
     as_json: options.AsJson = False,
@@ -101,6 +102,7 @@ def fill(
             strength=strength,
             preserve_unmasked=preserve_unmasked,
             mask_polarity="black" if invert_mask else "white",
+            reference_images=reference,
         )
         target.require_writable()
         _run(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import importlib.metadata
+import os
 import sys
 from dataclasses import dataclass
 from typing import Annotated
@@ -12,7 +13,7 @@ from typing import Annotated
 import click
 import typer
 from click.shell_completion import CompletionItem
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,21 @@ COMMANDS = {
 }
 
 
+class _Single(TyperCommand):
+    """A command whose error says what is missing where a prompt has no quotes."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As click does it."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            takes_prompt = any(each.name == "prompt" for each in self.params)
+            if takes_prompt and "unexpected extra argument" in error.message:
+                words = f"{error.message}; put a prompt of several words in quotes"
+                raise click.UsageError(words, ctx) from error
+            raise
+
+
 class LazyGroup(TyperGroup):
     """A group whose commands are imported by name: `generate` never loads the server."""
 
@@ -68,7 +84,7 @@ class LazyGroup(TyperGroup):
             group.name = cmd_name
             return group
         single = typer.Typer(add_completion=False, rich_markup_mode=None)
-        register = single.command(cmd_name, epilog=getattr(module, "EPILOG", None))
+        register = single.command(cmd_name, cls=_Single, epilog=getattr(module, "EPILOG", None))
         register(target)
         return typer.main.get_command(single)
 
@@ -127,12 +143,14 @@ def darkroom(
 
 def main() -> None:
     """Runs the command; never returns normally."""
+    # What gRPC's C library writes to stderr by itself says less than the one line of the command.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     try:
         app(prog_name="darkroom")
     except OSError as error:
         from darkroom_server.cli.exits import ExitCode, file_problem
 
-        # What a command does not see to itself: as a rule, that it cannot be heard.
+        # Errors that a command does not handle itself: usually that nothing reads its output.
         typer.echo(f"darkroom: {file_problem(error, 'standard output')}", err=True)
         sys.exit(ExitCode.FILE_ERROR)
 

@@ -19,11 +19,11 @@ class Watch(Display, Protocol):
     """Something that follows all models; a context manager around it."""
 
     def show(self, found: Iterable[Model], notice: str) -> None:
-        """Takes in how models are, and what kept the server from telling, if anything did."""
+        """Takes in how models are, and the error that kept the server from answering, if any."""
 
 
 class Screen(Live):
-    """One table, drawn over again and again."""
+    """One table, redrawn at every change."""
 
     def show(self, found: Iterable[Model], notice: str) -> None:
         """Draws it again."""

@@ -16,6 +16,7 @@ from rich.text import Text
 from darkroom_client import DeadlineExceeded, Model, Unavailable
 from darkroom_server.cli import options
 from darkroom_server.cli.access import ServerAccess, with_access
+from darkroom_server.cli.adapter_table import adapter_table
 from darkroom_server.cli.exits import EXIT_CODES_HELP, one_line_errors
 from darkroom_server.cli.load_progress import load_view_for
 from darkroom_server.cli.model_table import (
@@ -86,7 +87,7 @@ def show(
     timeout: options.Timeout = 10.0,
     as_json: options.AsJson = False,
 ) -> None:
-    """Shows one model: its versions, and the words it knows if it was taught few."""
+    """Shows one model: its versions and adapters, and the words it knows if it was taught few."""
     with one_line_errors():
         with access.connect() as client:
             model = client.get_model(name, timeout=timeout)
@@ -95,6 +96,8 @@ def show(
         else:
             console = Console()
             print_columns(console, version_table([model]))
+            if (adapters := adapter_table(model)) is not None:
+                print_columns(console, adapters)
             for line in (*sharing_text(model), *vocabulary_text(model)):
                 # Long lists of words are for reading on a terminal, and one line elsewhere.
                 console.print(line, soft_wrap=not console.is_terminal)

@@ -202,8 +202,12 @@ class StandardOutput:
         """Writes the image."""
         if not image.content:
             raise ValueError("the image was withheld by the service's content filter")
-        sys.stdout.buffer.write(image.content)
-        sys.stdout.buffer.flush()
+        try:
+            sys.stdout.buffer.write(image.content)
+            sys.stdout.buffer.flush()
+        except BrokenPipeError:
+            closed = "was closed by its reader before the image was through"
+            raise OSError(errno.EPIPE, closed, "standard output") from None
         return "standard output"
 
     def save_preview(self, preview: Preview) -> None:

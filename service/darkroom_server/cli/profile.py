@@ -141,7 +141,7 @@ def _measure(
                 )
                 profiles.append(one)
             except (ModelUnavailable, ValueError, RuntimeError, MemoryError) as error:
-                # RuntimeError is torch's: out of memory, for one, at so many rows.
+                # RuntimeError is torch's: out of memory, for example.
                 reasons[denoiser.label] = str(error).partition("\n")[0] or type(error).__name__
             bar.update(task, completed=number * len(cells))
     return profiles, reasons

@@ -82,10 +82,17 @@ def view_for(console: Console, *, quiet: bool) -> ProgressView:
 
 def print_warnings(console: Console, event: Event) -> None:
     """Prints what the service changed or ignored, a line each."""
-    if isinstance(event, Accepted | Completed):
-        for warning in event.warnings:
-            at_field = f"{option_of(warning.field)}: " if warning.field else ""
-            _print_line(console, f"warning: {at_field}{warning.description}")
+    if not isinstance(event, Accepted | Completed):
+        return
+    # Width and height are one option, and may have one fault.
+    lines = dict.fromkeys(
+        f"{option_of(warning.field)}: {warning.description}"
+        if warning.field
+        else warning.description
+        for warning in event.warnings
+    )
+    for line in lines:
+        _print_line(console, f"warning: {line}")
 
 
 def describe(event: Event) -> str:
@@ -95,9 +102,9 @@ def describe(event: Event) -> str:
             if model_loading:
                 return "loading the model"
             ahead = f", {ahead_count} ahead" if ahead_count else ""
-            ready = "" if estimated_s is None else f", ready in about {estimated_s:.3g} s"
+            ready = "" if estimated_s is None else f", ready in about {estimated_s:.1f} s"
             if within_s is not None:
-                ready += f", likely within {within_s:.3g} s"
+                ready += f", likely within {within_s:.1f} s"
             return f"queued{ahead}{ready}"
         case Progress():
             return _STAGES[event.stage]

@@ -48,7 +48,7 @@ def _settings(flags: dict[str, Any], config: Path | None) -> ServerConfig:
 
 
 def _problem_of(location: Path | RemoteLocation) -> str:
-    """Why there can be no repository there; of a store that is away, the log tells later."""
+    """Why there can be no repository there; a store that does not answer is logged later."""
     if isinstance(location, Path):
         return "" if location.is_dir() else f"no model repository at {location}"
     try:

@@ -21,5 +21,5 @@ class FakePace:
     pixel_count: int = 0
 
     def scale(self, pixel_count: int) -> float:
-        """How many times as long an image of so many pixels takes."""
+        """How many times as long an image of `pixel_count` takes."""
         return pixel_count / self.pixel_count if self.pixel_count else 1.0

@@ -6,6 +6,7 @@ import enum
 from dataclasses import dataclass
 
 from darkroom_server.domain.adapters import AdapterUse
+from darkroom_server.domain.notices import Notice, NoticeReason
 
 
 class Task(enum.Enum):
@@ -14,7 +15,7 @@ class Task(enum.Enum):
     TEXT_TO_IMAGE = "text-to-image"
     IMAGE_TO_IMAGE = "image-to-image"
     FILL = "fill"
-    #: Text to image that goes by images, too.
+    #: Text to image with reference images.
     EDIT = "edit"
 
 
@@ -164,8 +165,8 @@ class ImageSpec:
 
     Image i of n is made with `seeds[i]`. `negative_prompt` None means that none was given, which
     some pipelines treat differently from an empty one. `fill` is set exactly when `task` is FILL,
-    `source` exactly when it is IMAGE_TO_IMAGE, and there are `reference_images` exactly when it is
-    EDIT: RGB, each in its own size, in the caller's order.
+    `source` exactly when it is IMAGE_TO_IMAGE. There are `reference_images`, RGB in the caller's
+    order, when it is EDIT, each in its own size; or they stand beside the image of the other two.
     """
 
     task: Task
@@ -190,7 +191,7 @@ class ImageSpec:
 
     @property
     def step_pixel_count(self) -> int:
-        """Pixels that a step of one image works on: its own, and those that it goes by."""
+        """Pixels that a step of one image works on: its own, and those of its references."""
         shown = sum(one.width_px * one.height_px for one in self.reference_images)
         return self.width_px * self.height_px + shown
 
@@ -349,6 +350,19 @@ class JobCompleted:
     cut_fields: tuple[str, ...] = ()
     other_size_px: tuple[int, int] | None = None
     account: WorkAccount = WorkAccount()
+
+    @property
+    def notices(self) -> tuple[Notice, ...]:
+        """What the caller should know that was not known before the request ran."""
+        found = []
+        for field in self.cut_fields:
+            text = f"{field} is longer than the model's text encoders read; its end was left out"
+            found.append(Notice(NoticeReason.PROMPT_TRUNCATED, text, field))
+        if self.other_size_px is not None:
+            width_px, height_px = self.other_size_px
+            text = f"the model makes images of {width_px}x{height_px} px of such a request"
+            found.append(Notice(NoticeReason.DIMENSION_NOT_KEPT, text, "width_px"))
+        return tuple(found)
 
 
 JobEvent = JobQueued | JobProgress | JobPreview | JobImage | JobCompleted

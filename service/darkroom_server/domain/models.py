@@ -1,32 +1,20 @@
-"""Models and their versions, as everything above the repository sees them."""
+"""Models and their versions: how they are configured, and what is on disk."""
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from darkroom_server.domain.adapters import AdapterMemory, AdapterVersion
+from darkroom_server.domain.adapters import AdapterMemory
+from darkroom_server.domain.dynamic_batching import DynamicBatching
 from darkroom_server.domain.fake_pace import FakePace
-from darkroom_server.domain.jobs import Priority, Reproducibility, StrengthRounding, Task
+from darkroom_server.domain.jobs import Reproducibility, StrengthRounding, Task
 from darkroom_server.domain.memory import MemoryProfile
 from darkroom_server.domain.prompt_upsampling import PromptUpsampling
 from darkroom_server.domain.references import ReferenceRule
 from darkroom_server.domain.trained_sizes import TrainedSizes
 from darkroom_server.domain.vocabulary import Vocabulary
-
-
-class VersionState(enum.Enum):
-    """Life cycle of a version."""
-
-    UNLOADED = "unloaded"
-    LOADING = "loading"
-    READY = "ready"
-    #: Should serve, but no worker is up at the moment; one is being started.
-    UNAVAILABLE = "unavailable"
-    UNLOADING = "unloading"
-    FAILED = "failed"
 
 
 class Dtype(enum.Enum):
@@ -113,40 +101,6 @@ class UpdatePolicy(enum.Enum):
     AUTO = "auto"
 
 
-class LoadStage(enum.Enum):
-    """Part of a load."""
-
-    #: For memory, or for the version before to leave.
-    WAITING = "waiting"
-    #: The worker's process.
-    STARTING = "starting"
-    WEIGHTS = "weights"
-    WARMUP = "warm-up"
-    DONE = "done"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoadProgress:
-    """How far a load is. `total_bytes`: of weights, 0 when unknown."""
-
-    stage: LoadStage
-    loaded_bytes: int = 0
-    total_bytes: int = 0
-    completed_warmup_count: int = 0
-    total_warmup_count: int = 0
-
-    def __add__(self, other: LoadProgress) -> LoadProgress:
-        """Both together: the stage is that of the one that is less far."""
-        stages = tuple(LoadStage)
-        return LoadProgress(
-            stage=min(self.stage, other.stage, key=stages.index),
-            loaded_bytes=self.loaded_bytes + other.loaded_bytes,
-            total_bytes=self.total_bytes + other.total_bytes,
-            completed_warmup_count=self.completed_warmup_count + other.completed_warmup_count,
-            total_warmup_count=self.total_warmup_count + other.total_warmup_count,
-        )
-
-
 @dataclass(frozen=True, slots=True)
 class Placement:
     """Where one worker runs; `gpu` is a device's number, None the first or none."""
@@ -189,53 +143,6 @@ class Limits:
     max_pixel_count: int
     max_step_count: int
     max_image_count: int
-
-
-class TimeoutAction(enum.Enum):
-    """What becomes of a request that has waited too long."""
-
-    REJECT = "reject"
-    #: It lets those pass that have not, of its own and higher levels.
-    DELAY = "delay"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QueuePolicy:
-    """How requests of one level wait for a worker. None: without end, as many as there is room."""
-
-    timeout_action: TimeoutAction = TimeoutAction.REJECT
-    timeout_s: float | None = None
-    max_queue_size: int | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DynamicBatching:
-    """When requests that run whole run together, in images a batch; as in Triton.
-
-    A batch of a preferred size runs at once; others wait up to `max_queue_delay_s` for more. Levels
-    of priority are numbered from 1, the highest.
-    """
-
-    preferred_batch_sizes: tuple[int, ...] = ()
-    max_queue_delay_s: float = 0.0
-    priority_levels: int = 3
-    default_priority_level: int = 2
-    default_queue_policy: QueuePolicy = QueuePolicy()
-    queue_policies: tuple[tuple[int, QueuePolicy], ...] = ()
-
-    def level(self, priority: Priority) -> int:
-        """The level of requests of a priority."""
-        match priority:
-            case Priority.HIGH:
-                return 1
-            case Priority.NORMAL:
-                return self.default_priority_level
-            case Priority.LOW:
-                return self.priority_levels
-
-    def policy(self, level: int) -> QueuePolicy:
-        """How requests of a level wait."""
-        return dict(self.queue_policies).get(level, self.default_queue_policy)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -281,7 +188,7 @@ class ModelInfo:
     #: How it edits, if it does; what runs it step by step: a module of the families, and a class.
     references: ReferenceRule | None = None
     step_model: str = ""
-    dynamic_batching: DynamicBatching = DynamicBatching()
+    dynamic_batching: DynamicBatching = field(default_factory=DynamicBatching)
     memory: MemoryProfile = field(default_factory=MemoryProfile)
     adapter_memory: AdapterMemory = field(default_factory=AdapterMemory)
     traffic_percent: dict[str, float] = field(default_factory=dict)  # of each label
@@ -330,71 +237,3 @@ class VersionInfo:
     weight_bytes: int
     labels: tuple[str, ...] = ()
     files: tuple[FileStamp, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepSharing:
-    """How requests of a version share steps: how exactly, and at most how many rows.
-
-    `reason`: why none are shared. `is_proving`: whether more may be found to be shareable.
-    """
-
-    level: Reproducibility
-    max_row_count: int = 0
-    is_proving: bool = False
-    reason: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VersionStatus:
-    """How a version is doing now."""
-
-    version: int
-    state: VersionState
-    message: str = ""
-    labels: tuple[str, ...] = ()
-    digest: str = ""
-    memory_bytes: int = 0
-    loaded_at_s: float | None = None
-    weight_bytes: int = 0
-    #: While it is LOADING.
-    progress: LoadProgress | None = None
-    #: Share of the requests naming no version that a label of it is given.
-    traffic_percent: float = 0.0
-    #: While it is loaded.
-    step_sharing: StepSharing | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelStatus:
-    """A model, its versions (highest first), and what waits for it."""
-
-    model: ModelInfo
-    versions: tuple[VersionStatus, ...]
-    default_version: int | None
-    queued_request_count: int = 0
-    adapters: tuple[AdapterVersion, ...] = ()
-
-    @property
-    def shown_version(self) -> VersionStatus | None:
-        """The version whose state is the model's: the default one, else the newest."""
-        for version in self.versions:
-            if version.version == self.default_version:
-                return version
-        return self.versions[0] if self.versions else None
-
-    def is_ready(self) -> bool:
-        """Whether requests that name no version are served now."""
-        shown = self.shown_version
-        return shown is not None and shown.state is VersionState.READY
-
-    def is_wanted(self) -> bool:
-        """Whether it should serve: not all of its versions are unloaded or on their way out."""
-        gone = (VersionState.UNLOADED, VersionState.UNLOADING)
-        return any(version.state not in gone for version in self.versions)
-
-
-def all_ready(models: Iterable[ModelStatus]) -> bool:
-    """Whether there are models that should serve, and all of them do."""
-    wanted = [status for status in models if status.is_wanted()]
-    return bool(wanted) and all(status.is_ready() for status in wanted)

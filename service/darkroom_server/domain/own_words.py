@@ -1,10 +1,10 @@
-"""What a library said of a failure, fit for whoever loads the model: one line, without paths."""
+"""A library's message of a failure, for the caller that loads the model: one line, no paths."""
 
 from __future__ import annotations
 
 import re
 
-#: A status message has room for so many characters.
+#: Characters that a status message has room for.
 _MAX_CHARS = 400
 _PATH = re.compile(r"(?<![\w.:/])(?:/[\w.@+-]+){2,}/?")
 

@@ -69,7 +69,7 @@ def first_names(names: Collection[str], *, most: int = 3) -> str:
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
 
 
-#: Errors of one model, and warnings; whoever has mended so many looks again.
+#: Errors of one model, and warnings, that are reported; the rest is counted.
 MAX_PROBLEM_COUNT = 200
 
 

@@ -34,7 +34,8 @@ class ReferenceRule:
     with it; otherwise the pipeline gets it as it came. Without `fills_area`, the size that an edit
     follows is that of its image, shrunk; with it, the image's shape scaled to `area_px`, each edge
     to the nearest multiple of `edge_multiple_px`. An edge is at least `min_edge_px` long, and the
-    longer at most `max_ratio` times the other.
+    longer at most `max_ratio` times the other. What `is_beside` goes with an image that is changed
+    or filled, and with `fits_output` it is scaled to the size that is made.
     """
 
     max_count: int
@@ -46,6 +47,8 @@ class ReferenceRule:
     edge_multiple_px: int = 1
     min_edge_px: int = 1
     max_ratio: float = math.inf
+    is_beside: bool = False
+    fits_output: bool = False
 
     def shown(self, size: Size) -> Size:
         """The size in which the pipeline gets an image, rounded as diffusers does."""
@@ -87,12 +90,13 @@ def _flux2(max_count: int) -> ReferenceRule:
 
 #: By class.
 REFERENCE_RULES: Final[Mapping[str, ReferenceRule]] = {
+    "BriaFiboEditPipeline": ReferenceRule(max_count=1, is_required=True),
     "DreamLiteMobilePipeline": ReferenceRule(max_count=1),
     "DreamLitePipeline": ReferenceRule(max_count=1),
     "Flux2KleinKVPipeline": _flux2(10),
     "Flux2KleinPipeline": _flux2(10),
     "Flux2Pipeline": _flux2(10),
-    # A token's edge: smaller images have no shape that it could tell.
+    # A token's edge: smaller images have no shape that tokens could express.
     "FluxKontextPipeline": ReferenceRule(
         max_count=1, size_source=SizeSource.DEFAULT, min_edge_px=16
     ),
@@ -114,6 +118,15 @@ REFERENCE_RULES: Final[Mapping[str, ReferenceRule]] = {
     ),
     # Shrunk to the area of the image that is made, by its own code.
     "ZImageOmniPipeline": ReferenceRule(max_count=10, min_edge_px=64, max_ratio=8),
+}
+#: What a class takes beside its `image`, by the argument's name: of the picture's own size, or
+#: as large as what is made, since it says where in the picture things are.
+BESIDE_RULES: Final[Mapping[str, ReferenceRule]] = {
+    "control_image": ReferenceRule(max_count=1, is_required=True, is_beside=True, fits_output=True),
+    "original_image": ReferenceRule(
+        max_count=1, is_required=True, is_beside=True, fits_output=True
+    ),
+    "image_reference": ReferenceRule(max_count=1, is_beside=True, min_edge_px=16),
 }
 #: What the fake takes.
 FAKE_RULE: Final = ReferenceRule(max_count=10)

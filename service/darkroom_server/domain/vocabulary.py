@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 #: What may stand inside a word.
@@ -16,11 +17,11 @@ class Vocabulary:
     words: tuple[str, ...] = ()
     example_prompts: tuple[str, ...] = ()
 
-    def unknown_in(self, text: str) -> tuple[str, ...]:
-        """The words of a text that are not of the vocabulary, each once, in their order."""
+    def unknown_in(self, text: str, taught: Iterable[str] = ()) -> tuple[str, ...]:
+        """The words of a text that are not of the vocabulary or `taught`, each once, in order."""
         if not self.words:
             return ()
-        known = frozenset(self.words)
+        known = frozenset(self.words) | frozenset(said_words(" ".join(taught)))
         unknown: dict[str, None] = {}
         for word in said_words(text):
             if word not in known:

@@ -7,13 +7,14 @@ in the tables below; a test builds a pipeline of every class and compares.
 from __future__ import annotations
 
 import enum
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from darkroom_server.domain.jobs import Task
 from darkroom_server.domain.pipeline_call import PipelineCall
-from darkroom_server.domain.references import REFERENCE_RULES
+from darkroom_server.domain.references import BESIDE_RULES, REFERENCE_RULES, ReferenceRule
 
 #: What classes call the guidance; of two, the first is the one that a caller means.
 GUIDANCE: Final = ("guidance_scale", "prior_guidance_scale", "distilled_guidance_scale")
@@ -45,10 +46,8 @@ class RefusalKind(enum.Enum):
     NO_SEED = "a request's seed decides its picture"
     NO_STEPS = "requests say how many steps are made"
     OTHER_VALUE = "use a pipeline that does without it"
-    TWO_PICTURES = "use the pipeline with a control picture alone, or with a picture alone"
     OTHER_RUNTIME = "export the pipeline with optimum for OpenVINO, or serve its torch weights"
     MISSING_PACKAGE = "install the package beside the server"
-    BROKEN = "use another pipeline, or wait for a later diffusers"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,22 +63,28 @@ class Refusal:
 
 #: What a class fails without, though its signature has a default.
 NEEDS: Final[Mapping[str, str]] = {
-    "BriaFiboEditPipeline": "a prompt in JSON",
     "StableDiffusionDiffEditPipeline": "inverted latents",
+    "StableDiffusionXLControlNetUnionImg2ImgPipeline": "control_mode",
+    "StableDiffusionXLControlNetUnionInpaintPipeline": "control_mode",
     "StableDiffusionXLControlNetUnionPipeline": "control_mode",
     "StableDiffusionGLIGENPipeline": "gligen_phrases",
     "StableDiffusionGLIGENTextImagePipeline": "gligen_phrases",
-    "IFImg2ImgSuperResolutionPipeline": "original_image",
-    "IFInpaintingSuperResolutionPipeline": "original_image",
+}
+#: What a class must be given that requests have no word for, where one value is the usual one: a
+#: picture to change is described by no words but the prompt's.
+USUAL_VALUES: Final[Mapping[str, Mapping[str, str]]] = {
+    "CycleDiffusionPipeline": {"source_prompt": ""},
+}
+#: Classes whose prompt is a JSON object, and what has to be in it.
+JSON_PROMPTS: Final[Mapping[str, str]] = {"BriaFiboEditPipeline": "edit_instruction"}
+#: Settings that a class reads off its transformer's config, which is made without them.
+UNSAID_SETTINGS: Final[Mapping[str, Mapping[str, bool]]] = {
+    "ChromaInpaintPipeline": {"guidance_embeds": False},
 }
 #: What a class cannot be made without, though diffusers has it: packages that may be installed.
 NEEDS_PACKAGE: Final[Mapping[str, str]] = {
     "Cosmos2TextToImagePipeline": "cosmos_guardrail",
     "OmniGenPipeline": "torchvision",
-}
-#: Classes that fail with the diffusers and transformers that are installed with this release.
-BROKEN: Final[Mapping[str, str]] = {
-    "ChromaInpaintPipeline": "asks its transformer for guidance_embeds, which Chroma's has not",
 }
 
 #: Classes that are served, but of which no small pipeline has been built and compared.
@@ -96,7 +101,6 @@ UNTRIED: Final = frozenset(
         "DreamLiteMobilePipeline",
         "DreamLitePipeline",
         "ErnieImagePipeline",
-        "Flux2Pipeline",
         "GlmImagePipeline",
         "HunyuanImageRefinerPipeline",
         "Ideogram4Pipeline",
@@ -123,7 +127,6 @@ UNTRIED: Final = frozenset(
         "VersatileDiffusionDualGuidedPipeline",
         "VersatileDiffusionTextToImagePipeline",
         "WuerstchenCombinedPipeline",
-        "ZImageControlNetPipeline",
         "ZImageOmniPipeline",
     }
 )
@@ -145,13 +148,10 @@ def refusal_of(class_name: str, call: PipelineCall) -> Refusal | None:
         return Refusal(RefusalKind.NO_SEED, "takes no generator")
     if call.first_of(*STEPS) is None:
         return Refusal(RefusalKind.NO_STEPS, f"takes no {STEPS[0]}")
-    needed = [*sorted(call.required - _GIVEN), *filter(None, [NEEDS.get(class_name)])]
+    given = _GIVEN | USUAL_VALUES.get(class_name, {}).keys()
+    needed = [*sorted(call.required - given), *filter(None, [NEEDS.get(class_name)])]
     if needed:
         return Refusal(RefusalKind.OTHER_VALUE, f"needs {needed[0]}, which no request has")
-    if {"image", "control_image"} <= call.arguments:
-        return Refusal(RefusalKind.TWO_PICTURES, "takes image and control_image; a request has one")
-    if class_name in BROKEN:
-        return Refusal(RefusalKind.BROKEN, BROKEN[class_name])
     return None
 
 
@@ -165,6 +165,37 @@ def tasks_of(class_name: str, call: PipelineCall) -> frozenset[Task]:
     if rule is not None:
         return frozenset({Task.EDIT} if rule.is_required else {Task.TEXT_TO_IMAGE, Task.EDIT})
     return frozenset({Task.IMAGE_TO_IMAGE})
+
+
+def trial_prompt(class_name: str) -> str:
+    """The least that a class takes for a prompt."""
+    wanted = JSON_PROMPTS.get(class_name)
+    return "" if wanted is None else json.dumps({wanted: ""})
+
+
+def lacks_of_prompt(class_name: str, prompt: str) -> str | None:
+    """What a prompt that a class cannot read should be, or None for one that it can."""
+    wanted = JSON_PROMPTS.get(class_name)
+    if wanted is None:
+        return None
+    try:
+        said = json.loads(prompt)
+    except (ValueError, RecursionError):
+        said = None
+    if isinstance(said, dict) and wanted in said:
+        return None
+    return f'a {class_name} takes a JSON object that says "{wanted}"'
+
+
+def beside_of(call: PipelineCall) -> str | None:
+    """What a class calls the picture that it takes beside the one to change."""
+    return call.first_of(*BESIDE_RULES) if "image" in call.arguments else None
+
+
+def reference_rule(class_name: str, call: PipelineCall) -> ReferenceRule | None:
+    """How many reference images a class takes, alone or beside the image to change."""
+    rule, beside = REFERENCE_RULES.get(class_name), beside_of(call)
+    return BESIDE_RULES[beside] if rule is None and beside is not None else rule
 
 
 def guidance_names(call: PipelineCall) -> tuple[str, ...]:

@@ -9,11 +9,11 @@ from darkroom_server.domain.jobs import Job, JobCompleted
 from darkroom_server.engine.stream import JobStream
 from darkroom_server.worker.messages import EarlierWork, KeptImage, SavedImage
 
-#: How often a job may be at work when its worker dies, without having come further than the time
-#: before, until it is held to be the cause; and how often at all.
+#: A job fails after this many deaths of workers that ran it without coming further than before;
+#: and after this many in all.
 MAX_JOB_ATTEMPTS = 3
 MAX_JOB_DEATHS = 10
-#: What a caller is told to wait whose workers were killed.
+#: Retry delay sent to a caller whose workers were killed.
 KILLED_RETRY_S = 2.0
 
 
@@ -30,7 +30,7 @@ class ActiveJob:
     load_s: float = 0.0
     #: Since when it waits for a worker that can take it.
     waits_since_s: float | None = None
-    #: Times that a worker died while it was at work on this, and those since it came further.
+    #: Deaths of workers that ran this, and those since it came further.
     death_count: int = 0
     attempt_count: int = 0
     #: Whether all that died under it were killed from outside.
@@ -42,7 +42,7 @@ class ActiveJob:
     _saved: dict[int, SavedImage] = field(default_factory=dict)
     _kept: dict[int, KeptImage] = field(default_factory=dict)
     _made_images: set[int] = field(default_factory=set)
-    #: Whether anything was told of it: then its caller knows that it is accepted.
+    #: Whether its caller has any event of it, and so knows that it is accepted.
     is_promised: bool = False
     #: Seconds from admission that it was first said to take, and whether it has had a preview.
     estimated_s: float | None = None
@@ -61,7 +61,7 @@ class ActiveJob:
         self.has_advanced = False
 
     def died(self, *, was_killed: bool = False) -> None:
-        """The worker died while it was at work on this; `was_killed`: somebody else killed it."""
+        """The worker died while it ran this; `was_killed`: by a signal from outside."""
         self.is_begun = False
         self.only_killed = self.only_killed and was_killed
         self.death_count += 1
@@ -69,7 +69,7 @@ class ActiveJob:
 
     @property
     def is_suspected(self) -> bool:
-        """Whether so many workers died during it that it counts as the cause."""
+        """Whether enough workers died while they ran it that it counts as the cause."""
         return self.attempt_count >= MAX_JOB_ATTEMPTS or self.death_count >= MAX_JOB_DEATHS
 
     def given_up(self) -> DarkroomError:

@@ -16,14 +16,8 @@ from darkroom_server.background import keep_going
 from darkroom_server.domain.adapters import AdapterVersion
 from darkroom_server.domain.errors import Draining
 from darkroom_server.domain.jobs import ImageSpec, Job, JobCompleted, JobEvent, Task
-from darkroom_server.domain.models import (
-    BackendKind,
-    ModelInfo,
-    ModelRef,
-    ModelStatus,
-    VersionInfo,
-    all_ready,
-)
+from darkroom_server.domain.model_status import ModelStatus, all_ready
+from darkroom_server.domain.models import BackendKind, ModelInfo, ModelRef, VersionInfo
 from darkroom_server.engine.active_job import ActiveJob
 from darkroom_server.engine.manager import Manager
 from darkroom_server.engine.memory import MemoryProbe
@@ -37,19 +31,15 @@ from darkroom_server.lifecycle.resolution import resolve, resolve_model
 from darkroom_server.repository.location import open_repository
 from darkroom_server.repository.remote_repository import RemoteLocation
 from darkroom_server.requests.prompt_upsampling import PromptRewriters
-from darkroom_server.telemetry.inference_statistics import (
-    InferenceStatistics,
-    RunningRequest,
-    Stages,
-)
+from darkroom_server.telemetry.inference_statistics import InferenceStatistics, RunningRequest
 from darkroom_server.telemetry.metrics import Metrics
 from darkroom_server.worker.messages import WorkerStats
 
 log = structlog.get_logger(__name__)
 
-#: What a caller is told to wait before it tries another server.
+#: Retry delay sent to a caller, before it tries another server.
 DRAINING_RETRY_S = 1.0
-#: How often it is looked whether workers hang.
+#: Interval of the check for workers that hang.
 WATCH_INTERVAL_S = 0.5
 
 
@@ -126,7 +116,8 @@ class Session:
         `caller` is among whom the device is shared, by `weight`. Images that are collected count as
         unread until the session ends.
         """
-        self.require_room()
+        if self._engine.is_draining():
+            raise draining()
         job = Job(
             job_id=self.job_id,
             spec=spec,
@@ -148,21 +139,11 @@ class Session:
         """The job's events, JobCompleted last; raises what the job failed of."""
         if self._stream is None:
             raise RuntimeError("submit() comes first")
-        return self._stream.events()
+        return self._stream
 
     def count(self, completed: JobCompleted) -> None:
-        """Notes for the statistics that the request was a success, and where its time went."""
-        timings, batch = completed.timings, completed.batch
-        self._counted.stages = Stages(
-            queue_s=timings.queue_s + timings.load_s,
-            encode_s=timings.encode_s,
-            denoise_s=timings.denoise_s,
-            decode_s=timings.decode_s + timings.compress_s,
-            image_count=completed.image_count,
-            batch_share=None
-            if batch is None
-            else batch.request_image_count / max(1, batch.batch_image_count),
-        )
+        """Notes for the statistics that the request was a success."""
+        self._counted.completed = completed
 
     @property
     def dropped_count(self) -> int:

@@ -50,7 +50,7 @@ class Heap:
         self._smallest_bytes = resident()
 
     def trim(self) -> None:
-        """To be called now and then; takes some ms, of any thread."""
+        """To be called periodically; takes some ms, of any thread."""
         if self._resident() > self._smallest_bytes + SLACK_BYTES:
             self._collect()
             self._trim(0)

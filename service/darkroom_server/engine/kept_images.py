@@ -1,4 +1,4 @@
-"""What a slot's workers keep of the images that they are at work on. Loop-bound."""
+"""What a slot's workers keep of unfinished images. Loop-bound."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from darkroom_server.worker.messages import ImagesSaved, KeptImage, SavedImage, 
 
 
 class KeptImages:
-    """Shared memory of so many bytes that a worker writes to, and its index.
+    """Shared memory that a worker writes to, and its index.
 
     What a dead worker had there is read before the next one writes over it, and then belongs to
     the jobs; at most as much again.
@@ -23,7 +23,7 @@ class KeptImages:
         self._file: CheckpointFile | None = None
 
     def given_to(self, spec: WorkerSpec) -> WorkerSpec:
-        """What a worker is started with. Raises OSError for want of a file."""
+        """What a worker is started with. Raises OSError when no file can be made."""
         if self._file is None and self._size_bytes:
             self._file = CheckpointFile.create(self._size_bytes)
         return replace(spec, checkpoints=self._file)

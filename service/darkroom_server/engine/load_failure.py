@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from darkroom_server.domain.errors import LoadCancelled, ModelUnavailable
-from darkroom_server.domain.models import VersionState
+from darkroom_server.domain.model_status import VersionState
 from darkroom_server.engine.supervisor import Supervisor
 
 

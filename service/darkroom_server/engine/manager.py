@@ -12,14 +12,8 @@ import structlog
 
 from darkroom_server.background import begin
 from darkroom_server.domain.errors import ModelUnavailable, NotEnoughMemory
-from darkroom_server.domain.models import (
-    ModelInfo,
-    ModelStatus,
-    UpdatePolicy,
-    VersionInfo,
-    VersionState,
-    VersionStatus,
-)
+from darkroom_server.domain.model_status import ModelStatus, VersionState, VersionStatus
+from darkroom_server.domain.models import ModelInfo, UpdatePolicy, VersionInfo
 from darkroom_server.engine.memory_gate import MemoryGate
 from darkroom_server.engine.supervisor import Supervisor
 from darkroom_server.lifecycle.labels import MovedLabels, in_force
@@ -248,7 +242,7 @@ class Manager:
             moved.over(model.info.version_labels),
             self._labels.get(name, {}),
             ready=ready,
-            # Where all have failed, the reason why is what its requests are told.
+            # Where all have failed, requests get the reason.
             loaded=hopeful or order,
         )
         self._labels[name] = labels

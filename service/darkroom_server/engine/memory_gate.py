@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Iterable
 
 from darkroom_server.domain.errors import NotEnoughMemory
-from darkroom_server.domain.models import BackendKind, VersionInfo, VersionState
+from darkroom_server.domain.model_status import VersionState
+from darkroom_server.domain.models import BackendKind, VersionInfo
 from darkroom_server.engine.memory import MemoryProbe
 from darkroom_server.engine.supervisor import Supervisor
 from darkroom_server.lifecycle.memory import (

@@ -21,7 +21,7 @@ from darkroom_server.domain.errors import (
     VersionNotReady,
 )
 from darkroom_server.domain.labels import label_fault
-from darkroom_server.domain.models import LoadProgress, ModelStatus, VersionState
+from darkroom_server.domain.model_status import LoadProgress, ModelStatus, VersionState
 from darkroom_server.engine.config_overrides import ConfigOverrides
 from darkroom_server.engine.load_failure import load_failure
 from darkroom_server.engine.manager import Manager
@@ -97,7 +97,7 @@ class ModelControl:
 
     def begin(self) -> None:
         """Starts loading what should be."""
-        self._tell()
+        self._apply_desired()
         self._begun.set()
 
     async def begun(self) -> None:
@@ -118,7 +118,7 @@ class ModelControl:
         async with self._scan_lock:
             await self._scan()
         self._request_pending()
-        self._tell()
+        self._apply_desired()
         return self._desired.last_scan
 
     async def stop(self) -> None:
@@ -189,7 +189,9 @@ class ModelControl:
         if evict_idle:
             await self._make_room(model, numbers)
         self._desired.request(model, numbers, in_place=not version)
-        self._tell(reload=[(found, one) for one in self._stale(found, numbers, reload=reload)])
+        self._apply_desired(
+            reload=[(found, one) for one in self._stale(found, numbers, reload=reload)]
+        )
         await self._save()
         return self._manager.wanted(found, numbers)
 
@@ -217,7 +219,7 @@ class ModelControl:
             other, number = one.version.model.name, one.version.version
             log.info("idle version makes room", model=f"{other}/{number}", room_for=name)
             self._desired.withdraw(other, {number})
-            self._tell()
+            self._apply_desired()
             leaving |= self._manager.leaving(other, {number})
         if leaving:
             await asyncio.wait(leaving.values())
@@ -231,7 +233,7 @@ class ModelControl:
         return known_version(model, version)
 
     def _stale(self, name: str, numbers: Iterable[int], *, reload: bool) -> list[int]:
-        """What is to be loaded anew although its files are the same."""
+        """What is to be loaded again although its files are the same."""
         return [
             one.version.version
             for one in self._manager.live(name)
@@ -264,7 +266,7 @@ class ModelControl:
         ]
         self._desired.unload(model, numbers)
         self._desired.forget_pending(found)
-        self._tell()
+        self._apply_desired()
         for one in loading:
             one.cut_off()
         await self._unstoppable(self._end_unload(found, numbers, drain_s))
@@ -330,7 +332,7 @@ class ModelControl:
 
     async def _label(self, name: str, moved: MovedLabels) -> ModelStatus:
         self._desired.set_labels(name, moved)
-        self._tell()
+        self._apply_desired()
         await self._unstoppable(self._save())
         return self._status(name)
 
@@ -346,7 +348,7 @@ class ModelControl:
                 "holds; models are loaded and unloaded on request with --model-control explicit",
             )
 
-    def _tell(self, reload: Iterable[tuple[str, int]] = ()) -> None:
+    def _apply_desired(self, reload: Iterable[tuple[str, int]] = ()) -> None:
         desired = self._desired
         self._manager.update(desired.wanted(), moved=desired.moved_labels, reload=reload)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Protocol
 
 from darkroom_server.domain.jobs import JobCompleted
-from darkroom_server.domain.models import Dtype, LoadProgress
+from darkroom_server.domain.model_status import LoadProgress
+from darkroom_server.domain.models import Dtype
 from darkroom_server.engine.active_job import ActiveJob
 from darkroom_server.lifecycle.worker_states import WorkerState
 from darkroom_server.worker.messages import WorkerStats
@@ -69,7 +70,7 @@ class ServingSlot(Protocol):
         ...
 
     def release(self, *, waiting_only: bool) -> list[ActiveJob]:
-        """Gives up its jobs, or those that nothing was at work on, for another slot."""
+        """Releases its jobs, or those that nothing has begun, for another slot."""
         ...
 
     def check_hang(self, now_s: float) -> None:

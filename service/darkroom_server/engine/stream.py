@@ -39,7 +39,7 @@ class JobStream:
         self._error: DarkroomError | None = None
         self._ended = False
         self._changed = asyncio.Event()
-        #: Denoising steps that the job is known to have done, of how many, whoever ran it.
+        #: Denoising steps that the job is known to have done, of how many, in any worker.
         self.progress: tuple[int, int] = (0, 0)
         self._completed_step_count = -1
         self._progress_seen = False
@@ -139,12 +139,8 @@ class JobStream:
         if self._error is not None and not self._waiting:
             raise self._error
 
-    def events(self) -> AsyncIterator[JobEvent]:
-        """All events in order; raises the job's error where it ended with one."""
-        return self
-
     def __aiter__(self) -> AsyncIterator[JobEvent]:
-        """For `async for`."""
+        """All events in order; raises the job's error where it ended with one."""
         return self
 
     async def __anext__(self) -> JobEvent:

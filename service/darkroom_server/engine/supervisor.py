@@ -16,15 +16,14 @@ from darkroom_server.domain.errors import (
     QueueFull,
 )
 from darkroom_server.domain.jobs import Job, JobCompleted, Reproducibility
-from darkroom_server.domain.models import (
-    Dtype,
+from darkroom_server.domain.model_status import (
     LoadProgress,
     LoadStage,
     StepSharing,
-    VersionInfo,
     VersionState,
     VersionStatus,
 )
+from darkroom_server.domain.models import Dtype, VersionInfo
 from darkroom_server.engine.active_job import ActiveJob
 from darkroom_server.engine.moving import Moving
 from darkroom_server.engine.slot_contract import ServingSlot, SlotOwner
@@ -71,7 +70,7 @@ class Supervisor:
         self.version = version
         #: What it computes in: as configured until it is loaded, then as it is.
         self.dtype: Dtype = version.model.dtype
-        #: Libraries and device that make its pixels, once a worker has told.
+        #: Libraries and device that make its pixels, once a worker has reported them.
         self.made_by = ""
         self._on_change = on_change
         # Jobs are taken from now on, and wait.
@@ -231,7 +230,7 @@ class Supervisor:
     async def start(self) -> None:
         """Starts the workers; returns before the model is loaded."""
         self.is_started = True
-        self._tell()
+        self._publish()
         await asyncio.gather(*(slot.start() for slot in self._slots))
 
     def acquire(self) -> None:
@@ -294,7 +293,7 @@ class Supervisor:
         if self.job_count >= limit:
             raise QueueFull(
                 f"{self.job_count} requests are running or waiting; the limit is {limit}.",
-                # Of so many, one ends about every so often.
+                # Of `job_count` jobs, one ends in about this time.
                 retry_after_s=max(0.1, self._job_s / self.job_count),
             )
 
@@ -364,7 +363,7 @@ class Supervisor:
         self._moving.add(released, slot.message)
 
     def _place_again(self, active: ActiveJob, why: str) -> None:
-        """Gives a job that lost its slot to another, or fails it for want of one."""
+        """Gives a job that lost its slot to another, or fails it if there is none."""
         if slots := self._open_slots():
             self._place(active, slots)
         else:
@@ -391,8 +390,8 @@ class Supervisor:
 
     def _happen(self, event: LifeEvent, message: str = "") -> None:
         self._state, self._message = next_state(self._state, event), message
-        self._tell()
+        self._publish()
 
-    def _tell(self) -> None:
+    def _publish(self) -> None:
         log.info("model", model=self._name(), state=self._state.value)
         self._on_change()

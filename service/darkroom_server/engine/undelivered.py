@@ -27,7 +27,7 @@ class Held:
         self._of.add(self, count_bytes)
 
     def drop(self, count_bytes: int) -> None:
-        """So much was read; nothing happens when all was released before."""
+        """Notes that bytes were read; nothing happens when all was released before."""
         self._of.drop(self, min(count_bytes, self.held_bytes))
 
     def release(self) -> None:

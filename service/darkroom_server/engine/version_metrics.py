@@ -14,7 +14,7 @@ from darkroom_server.domain.jobs import (
     JobQueued,
     JobTimings,
 )
-from darkroom_server.domain.models import VersionState
+from darkroom_server.domain.model_status import VersionState
 from darkroom_server.engine.active_job import ActiveJob
 from darkroom_server.telemetry.metric_list import (
     APART_ROWS,
@@ -77,8 +77,8 @@ class VersionMetrics:
         self._metrics = metrics
         self._labels = (model, str(version))
         self._look = look
-        #: What each slot's present worker has told already.
-        self._told: dict[int, WorkerStats] = {}
+        #: What each slot's present worker has reported already.
+        self._reported: dict[int, WorkerStats] = {}
         #: This edition's part of gauges that it shares with others of its version.
         self._own: dict[tuple[Metric, tuple[str, ...]], float] = {}
         metrics.introduce_version(self._labels)
@@ -110,7 +110,7 @@ class VersionMetrics:
         known, self._own[metric, labels] = self._own.get((metric, labels), 0.0), value
         self._metrics.add(metric, labels, value - known)
 
-    def job_told(self, active: ActiveJob, event: JobEvent, now_s: float) -> None:
+    def job_event(self, active: ActiveJob, event: JobEvent, now_s: float) -> None:
         """Counts a worker's event of a job, before the job itself notes it."""
         waited_s = now_s - active.admitted_s
         match event:
@@ -161,42 +161,42 @@ class VersionMetrics:
 
     def worker_gone(self, slot: int) -> None:
         """The worker has ended: the next one counts from zero, and its cache is empty."""
-        self._told.pop(slot, None)
+        self._reported.pop(slot, None)
         self._sum_up_caches()
 
     def worker_restarted(self) -> None:
         """Another worker is about to be started."""
         self._metrics.count(WORKER_RESTARTS, self._labels)
 
-    def worker_told(self, slot: int, stats: WorkerStats) -> None:
+    def worker_reported(self, slot: int, stats: WorkerStats) -> None:
         """Counts what the slot's present worker has done since its last report."""
-        told, self._told[slot] = self._told.get(slot, WorkerStats()), stats
-        self._observe_new(STEP_ROWS, stats.step_count_by_rows, told.step_count_by_rows)
-        self._observe_new(STEP_SECONDS, stats.step_count_by_s, told.step_count_by_s)
-        self._observe_new(FREED_SECONDS, stats.freed_count_by_s, told.freed_count_by_s)
-        for metric, now, before in (
-            (STEPS, stats.step_count, told.step_count),
-            (STEP_CAPACITY_ROWS, stats.capacity_row_count, told.capacity_row_count),
-            (APART_ROWS, stats.apart_row_count, told.apart_row_count),
-            (PROMPT_CACHE_HITS, stats.prompt_cache_hit_count, told.prompt_cache_hit_count),
-            (PROMPT_CACHE_MISSES, stats.prompt_cache_miss_count, told.prompt_cache_miss_count),
-            (RECOMPILES, stats.recompile_count, told.recompile_count),
-            (UNCOMPILED_STEPS, stats.uncompiled_step_count, told.uncompiled_step_count),
+        before, self._reported[slot] = self._reported.get(slot, WorkerStats()), stats
+        self._observe_new(STEP_ROWS, stats.step_count_by_rows, before.step_count_by_rows)
+        self._observe_new(STEP_SECONDS, stats.step_count_by_s, before.step_count_by_s)
+        self._observe_new(FREED_SECONDS, stats.freed_count_by_s, before.freed_count_by_s)
+        for metric, count, earlier_count in (
+            (STEPS, stats.step_count, before.step_count),
+            (STEP_CAPACITY_ROWS, stats.capacity_row_count, before.capacity_row_count),
+            (APART_ROWS, stats.apart_row_count, before.apart_row_count),
+            (PROMPT_CACHE_HITS, stats.prompt_cache_hit_count, before.prompt_cache_hit_count),
+            (PROMPT_CACHE_MISSES, stats.prompt_cache_miss_count, before.prompt_cache_miss_count),
+            (RECOMPILES, stats.recompile_count, before.recompile_count),
+            (UNCOMPILED_STEPS, stats.uncompiled_step_count, before.uncompiled_step_count),
         ):
-            self._metrics.count(metric, self._labels, now - before)
+            self._metrics.count(metric, self._labels, count - earlier_count)
         self._sum_up_caches()
 
     def _observe_new(
         self,
         metric: Metric,
         counts: Iterable[tuple[float, int]],
-        told_counts: Iterable[tuple[float, int]],
+        earlier_counts: Iterable[tuple[float, int]],
     ) -> None:
-        """Adds to a histogram what a worker has counted by value since it last told."""
-        told = dict(told_counts)
+        """Adds to a histogram what a worker has counted by value since its last report."""
+        earlier = dict(earlier_counts)
         for value, count in counts:
-            self._metrics.observe(metric, self._labels, value, times=count - told.get(value, 0))
+            self._metrics.observe(metric, self._labels, value, times=count - earlier.get(value, 0))
 
     def _sum_up_caches(self) -> None:
-        cached_bytes = sum(one.prompt_cache_bytes for one in self._told.values())
+        cached_bytes = sum(one.prompt_cache_bytes for one in self._reported.values())
         self._metrics.set(PROMPT_CACHE_BYTES, self._labels, cached_bytes)

@@ -19,13 +19,13 @@ from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 
-from darkroom_server.background import told
+from darkroom_server.background import log_failure
 from darkroom_server.worker.main import run_worker
 from darkroom_server.worker.messages import Command, Report, StopWorker, WorkerSpec
 from darkroom_server.worker.sent_commands import sent
 
-#: What workers tell glibc, unless the server's environment says otherwise: to keep what is freed
-#: for the next step. It would give each large tensor back to the kernel and fetch it anew.
+#: Settings of workers' glibc, unless the server's environment has others: keep what is freed
+#: for the next step. It would return each large tensor to the kernel and allocate it again.
 ALLOCATOR = {
     "MALLOC_MMAP_THRESHOLD_": str(64 << 20),
     "MALLOC_TRIM_THRESHOLD_": str(256 << 20),
@@ -36,10 +36,10 @@ ALLOCATOR = {
 SPINS = {"GOMP_SPINCOUNT": "1000"}
 #: What says so, too.
 SPINS_OTHERWISE = "OMP_WAIT_POLICY"
-#: How long a worker may take to leave once told to.
+#: How long a worker may take to end after the command to.
 STOP_TIMEOUT_S = 5.0
 #: How long its end of the pipe may stay open after it is said to have left, and how long its exit
-#: code may take to be told after that was closed.
+#: code may take to arrive after that was closed.
 READER_TIMEOUT_S, EXIT_CODE_TIMEOUT_S = 1.0, 0.5
 
 
@@ -84,7 +84,7 @@ class WorkerProcess:
         self._starting = asyncio.Lock()
         self._stopped = False
         self._killed_here = False
-        #: Whoever asks for the exit code reads it from a pipe, which says it once.
+        #: The exit code is read from a pipe, which has it once.
         self._joining = threading.Lock()
 
     @property
@@ -147,7 +147,7 @@ class WorkerProcess:
     def send(self, command: Command) -> None:
         """Queues a command; dropped when the worker has exited, for which `on_exit` is called."""
         if not self._stopped:
-            told("command to a worker", self._writer.submit(self._write, command))
+            log_failure("command to a worker", self._writer.submit(self._write, command))
 
     def _write(self, command: Command) -> None:
         connection = self._connection
@@ -207,7 +207,7 @@ class WorkerProcess:
 async def _to_its_end(work: Callable[..., None], *args: float) -> None:
     """Runs blocking work in a thread; also when cancelled, it returns only once that is done.
 
-    A process that is being started must be found by whoever stops it, and be stopped once.
+    A process that is being started must be known to `stop`, and be stopped once.
     """
     working = asyncio.ensure_future(asyncio.to_thread(work, *args))
     try:

@@ -23,12 +23,14 @@ from darkroom_server.domain.jobs import (
     JobProgress,
     JobQueued,
 )
-from darkroom_server.domain.models import Dtype, LoadProgress, LoadStage
+from darkroom_server.domain.model_status import LoadProgress, LoadStage
+from darkroom_server.domain.models import Dtype
 from darkroom_server.engine.active_job import ActiveJob
 from darkroom_server.engine.kept_images import KeptImages
 from darkroom_server.engine.slot_contract import SlotOwner
 from darkroom_server.engine.version_metrics import VersionMetrics
 from darkroom_server.engine.worker_process import WorkerProcess
+from darkroom_server.lifecycle.restarts import Restarts
 from darkroom_server.lifecycle.worker_states import WorkerState
 from darkroom_server.worker.messages import (
     CancelJob,
@@ -47,16 +49,9 @@ from darkroom_server.worker.messages import (
 
 log = structlog.get_logger(__name__)
 
-#: Deaths in a row with no job at work, and without a job done or `STABLE_S` of service in between,
-#: after which a worker is given up.
-MAX_DEATHS = 5
-STABLE_S = 30.0
-#: Loads in a row that may fail for want of room; by then they were tried for most of a minute.
-MAX_STARVED_LOADS = 10
-FIRST_RESTART_DELAY_S, MAX_RESTART_DELAY_S = 0.1, 10.0
 #: Hang time-out while loading, as a multiple of the normal one (compilation is silent).
 LOAD_PATIENCE = 3.0
-#: Jobs that are told something, or handed over, at once; between so many the event loop goes on.
+#: Jobs that get an event, or are submitted to the worker, before the event loop may run others.
 SLICE_COUNT = 256
 
 
@@ -86,7 +81,7 @@ class WorkerSlot:
         #: Why, when RESTARTING or FAILED.
         self.message = ""
         self.memory_bytes = 0
-        #: What the worker told last of what it has done.
+        #: The worker's last statistics.
         self.stats = WorkerStats()
         #: How far it is, while LOADING.
         self.progress = LoadProgress(
@@ -97,19 +92,13 @@ class WorkerSlot:
         self.made_by = ""
         self.jobs: dict[str, ActiveJob] = {}
         self._instance: WorkerProcess | None = None
-        #: Jobs that were at work when a worker died: they run one by one, so that the one that
-        #: kills workers is told from its neighbours.
+        #: Jobs that were in progress when a worker died: they run one by one, so that the one that
+        #: kills workers can be identified.
         self._suspects: list[str] = []
-        #: Jobs on their way to the worker, and those to be told their place while there is none.
+        #: Jobs to be submitted to the worker, and those that get their queue position without one.
         self._to_give: deque[str] = deque()
-        self._to_tell: deque[tuple[int, str]] = deque()
-        self._death_count = 0
-        self._restart_count = 0
-        #: Starts in a row that the system refused.
-        self._failed_start_count = 0
-        #: Loads in a row that the machine had no room for.
-        self._starved_count = 0
-        self._ready_since_s = 0.0
+        self._to_position: deque[tuple[int, str]] = deque()
+        self._restarts = Restarts()
         self._heard_s = 0.0
         self._restart: asyncio.Task[None] | None = None
         self._closing: asyncio.Task[None] | None = None
@@ -142,7 +131,7 @@ class WorkerSlot:
             if instance is None or instance is self._instance:
                 self._on_not_started(error)
         else:
-            self._failed_start_count = 0
+            self._restarts.started()
 
     async def stop(self) -> None:
         """Ends the worker; jobs still here are left to the owner."""
@@ -165,9 +154,9 @@ class WorkerSlot:
         self.jobs[active.job.job_id] = active
         if self.state is not WorkerState.READY:
             self._await_worker(active)
-            self._to_tell.append((len(self.jobs) - 1, active.job.job_id))
-            if len(self._to_tell) == 1:
-                self._tell_some()
+            self._to_position.append((len(self.jobs) - 1, active.job.job_id))
+            if len(self._to_position) == 1:
+                self._send_some_positions()
         elif self._to_give:
             self._to_give.append(active.job.job_id)
         elif not self._suspects:
@@ -182,7 +171,7 @@ class WorkerSlot:
         self._forget(job_id)
 
     def release(self, *, waiting_only: bool) -> list[ActiveJob]:
-        """Gives up its jobs, or those that no worker was at work on, for another slot."""
+        """Releases its jobs, or those that no worker has begun, for another slot."""
         kept = frozenset(self._suspects) if waiting_only else frozenset()
         released = [one for job_id, one in self.jobs.items() if job_id not in kept]
         for one in released:
@@ -194,7 +183,7 @@ class WorkerSlot:
         return released
 
     def check_hang(self, now_s: float) -> None:
-        """Kills a worker that has been silent for too long with work in hand, or while it loads."""
+        """Kills a worker that has been silent for too long with jobs, or while it loads."""
         is_loading = self.state in (WorkerState.LOADING, WorkerState.RESTARTING)
         is_busy = is_loading or (self.state is WorkerState.READY and bool(self.jobs))
         limit_s = self._hang_limit_s * (LOAD_PATIENCE if is_loading else 1.0)
@@ -206,7 +195,7 @@ class WorkerSlot:
             self._instance.kill()
 
     def _forget(self, job_id: str) -> None:
-        """Takes a job out; the next suspect follows the one at work, after the last the others."""
+        """Takes a job out; the next suspect follows one that ran, after the last the others."""
         del self.jobs[job_id]
         if job_id in self._suspects:
             was_at_work = self._suspects[0] == job_id
@@ -220,7 +209,7 @@ class WorkerSlot:
 
     def _give_next(self) -> None:
         """Hands the worker a suspect by itself, or everything."""
-        self._to_tell.clear()
+        self._to_position.clear()
         self._to_give = deque(self._suspects[:1] or self.jobs)
         self._give_some()
 
@@ -241,14 +230,14 @@ class WorkerSlot:
         active.is_promised = True
         active.wait(time.monotonic())
 
-    def _tell_some(self) -> None:
-        """Tells a slice of those that wait for a worker their places."""
-        for _ in range(min(SLICE_COUNT, len(self._to_tell))):
-            ahead_count, job_id = self._to_tell.popleft()
+    def _send_some_positions(self) -> None:
+        """Sends their queue positions to a slice of those that wait for a worker."""
+        for _ in range(min(SLICE_COUNT, len(self._to_position))):
+            ahead_count, job_id = self._to_position.popleft()
             if (active := self.jobs.get(job_id)) is not None:
                 active.stream.put(JobQueued(ahead_count, model_loading=True))
-        if self._to_tell:
-            asyncio.get_running_loop().call_soon(self._tell_some)
+        if self._to_position:
+            asyncio.get_running_loop().call_soon(self._send_some_positions)
 
     def _on_report(self, report: Report) -> None:
         self._heard_s = time.monotonic()
@@ -263,7 +252,7 @@ class WorkerSlot:
                     loaded_bytes=self.progress.total_bytes,
                 )
                 self.memory_bytes, self.dtype, self.made_by = memory_bytes, dtype, made_by
-                self._ready_since_s, self._starved_count = time.monotonic(), 0
+                self._restarts.ready(time.monotonic())
                 self._move(WorkerState.READY)
                 self._give_next()
             case WorkerFailed(message, is_starved):
@@ -279,7 +268,7 @@ class WorkerSlot:
                 self._kept_images.note(report, self.jobs)
             case WorkerStats():
                 self.stats = report
-                self._metrics.worker_told(self._number, report)
+                self._metrics.worker_reported(self._number, report)
             case _:
                 assert_never(report)
 
@@ -302,34 +291,30 @@ class WorkerSlot:
         if isinstance(event, JobCompleted):
             event = active.completed(event, now_s)
         active.stream.put(event)
-        self._metrics.job_told(active, event, now_s)
+        self._metrics.job_event(active, event, now_s)
         if isinstance(event, JobProgress):
             active.is_begun = True
         if isinstance(event, JobImage):
             active.made(event.image_index)
         if isinstance(event, JobCompleted):
-            self._death_count = self._restart_count = 0
+            self._restarts.job_completed()
             self._end(job_id, event)
 
     def _on_exit(self, was_killed: bool) -> None:
-        """The worker is gone without being told to go; `was_killed`: somebody else killed it."""
+        """The worker ended without a command to; `was_killed`: by a signal from outside."""
         self._to_give.clear()
-        was_ready = self.state is WorkerState.READY
-        if was_ready and time.monotonic() - self._ready_since_s >= STABLE_S:
-            self._death_count = self._restart_count = 0
         begun = [active for active in self.jobs.values() if active.is_begun]
-        self._death_count += not begun
-        self._restart_count += 1
+        delay_s = self._restarts.died(time.monotonic(), was_at_work=bool(begun))
         self.memory_bytes = 0
         self.stats = WorkerStats()
         self._metrics.worker_gone(self._number)
         log.warning("worker died", model=self._name(), jobs_at_work=len(begun))
         self._suspect(begun, was_killed)
-        if self._death_count >= MAX_DEATHS:
-            self._give_up(f"The worker died {self._death_count} times in a row.")
+        if delay_s is None:
+            self._give_up(f"The worker died {self._restarts.death_count} times in a row.")
             return
         self._metrics.worker_restarted()
-        self._start_later(self._restart_count, "The worker died and is being restarted.")
+        self._start_later(delay_s, "The worker died and is being restarted.")
 
     def _on_not_started(self, error: OSError | EOFError) -> None:
         """There is no process: nothing of the version has run, so that it is not to blame.
@@ -337,19 +322,16 @@ class WorkerSlot:
         The system may have no room for one now (files, processes, memory), or what starts them has
         ended of the same. It is tried again until there is.
         """
-        self._failed_start_count += 1
         if isinstance(error, EOFError | ConnectionError):
             why = "what starts workers has ended"
         else:
             why = error.strerror or str(error)
         log.error("worker not started", model=self._name(), problem=why)
         message = f"No process can be started for the worker ({why}); it is tried again."
-        self._start_later(self._failed_start_count, message)
+        self._start_later(self._restarts.not_started(), message)
 
-    def _start_later(self, attempt_count: int, message: str) -> None:
-        """Starts anew after a while, the longer the more often it was tried before."""
-        exponent = min(attempt_count - 1, 10)
-        delay_s = min(MAX_RESTART_DELAY_S, FIRST_RESTART_DELAY_S * 2.0**exponent)
+    def _start_later(self, delay_s: float, message: str) -> None:
+        """Starts the worker again after a delay; its jobs wait for it."""
         self._restart = begin(
             "restart of a worker",
             self._start_again(delay_s),
@@ -358,11 +340,11 @@ class WorkerSlot:
         self._move(WorkerState.RESTARTING, message)
         for active in self.jobs.values():
             self._await_worker(active)
-        self._to_tell = deque((place, job_id) for place, job_id in enumerate(self.jobs))
-        self._tell_some()
+        self._to_position = deque((place, job_id) for place, job_id in enumerate(self.jobs))
+        self._send_some_positions()
 
     def _suspect(self, begun: list[ActiveJob], was_killed: bool) -> None:
-        """Marks the jobs that were at work, and gives up on one that was too often."""
+        """Marks the jobs that were in progress, and fails those that were too often."""
         self._suspects = [active.job.job_id for active in begun]
         for active in begun:
             active.died(was_killed=was_killed)
@@ -379,14 +361,14 @@ class WorkerSlot:
         await self.start()
 
     def _give_up(self, message: str, *, is_starved: bool = False) -> None:
-        """Ends the worker: for good, but for some times that the machine had no room for it."""
+        """Ends the worker, and starts it again later if the machine had no room for it."""
         instance, self._instance = self._instance, None
         if instance is not None:
             self._closing = begin("end of a worker", instance.stop(by_force=True))
-        if is_starved and self._starved_count < MAX_STARVED_LOADS:
-            self._starved_count += 1
+        delay_s = self._restarts.starved() if is_starved else None
+        if delay_s is not None:
             log.error("worker starved", model=self._name(), reason=message)
-            self._start_later(self._starved_count, f"{message} It is tried again.")
+            self._start_later(delay_s, f"{message} It is tried again.")
             return
         log.error("worker failed", model=self._name(), reason=message)
         self._move(WorkerState.FAILED, message)

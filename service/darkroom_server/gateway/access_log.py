@@ -20,8 +20,8 @@ _TRACE_HEADER = "x-amzn-trace-id"
 #: Others are no label: callers can make them up.
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _FIRST_FAILURE = 500
-#: Probes and scrapes come every few seconds; their lines would bury the others.
-_QUIET = re.compile("/v2/health/.*|/v2/models/.*/ready|/metrics")
+#: Probes come every few seconds, and a page is a score of files: they would bury other lines.
+_QUIET = re.compile("/v2/health/.*|/v2/models/.*/ready|/metrics|/playground/.*")
 
 log = structlog.get_logger("darkroom.gateway")
 
@@ -62,9 +62,9 @@ class RequestIds:
         try:
             await self._app(scope, receive, send_with_id)
         finally:
-            self._tell(scope, notes, status, time.monotonic() - started_s, is_quiet=is_quiet)
+            self._log(scope, notes, status, time.monotonic() - started_s, is_quiet=is_quiet)
 
-    def _tell(
+    def _log(
         self, scope: Scope, notes: CallNotes, status: int, duration_s: float, *, is_quiet: bool
     ) -> None:
         """Counts the call and writes the access line. A status of 0: it ended without an answer."""

@@ -91,7 +91,7 @@ def require_few_values(body: bytes | bytearray) -> None:
     """Raises InvalidParameter for JSON of more values than a request has, before any is made.
 
     While they are made nothing else runs in this process, and a megabyte of `[],` takes thirty.
-    What parts values is counted, also where it stands in texts: no request's have so much of it.
+    Separators of values are counted, also within texts: no valid request has that many.
     """
     mark_count = 0
     for begin in range(0, len(body), _COUNTED_AT_ONCE_BYTES):

@@ -17,10 +17,10 @@ from darkroom_server.domain.errors import BodyTimeout, QueueFull
 #: Most that bodies hold together until they are parsed.
 MAX_HELD_BYTES = 512 << 20
 #: How long a body may take, and how much longer for what has come of it, and how long it may pause:
-#: a slow line is served, a caller that sends a byte now and then is not.
+#: a slow connection is served, a caller that sends a byte from time to time is not.
 BODY_TIMEOUT_S = 30.0
 MIN_BYTES_PER_S = 16 << 10
-#: What a caller is told to wait whose body had no room.
+#: Retry delay sent to a caller whose body had no room.
 FULL_RETRY_S = 2.0
 
 

@@ -51,7 +51,7 @@ class DoorInterceptor:
     async def on_end(self, token: None, ctx: _Context, error: Exception | None) -> None:
         """Raises what a body that could not be had is answered with."""
         del token
-        # The other interceptor has seen to every error that came once the body was there.
+        # The other interceptor has handled every error after the body was read.
         if isinstance(error, DarkroomError):
             raise self._refusal(error, ctx) from error
 

@@ -24,7 +24,7 @@ class Unread:
 
     def read(self) -> Message:
         """The message; CPU-bound. Raises InvalidParameter, RequestTooLarge."""
-        # Let go of here, for what calls this may be found by the collector of garbage only.
+        # Released here: the caller's frame may be freed only by the garbage collector.
         data, self._data = self._data, b""
         content = data.unpacked() if isinstance(data, Packed) else bytes(data)
         try:

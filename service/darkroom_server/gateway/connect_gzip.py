@@ -17,7 +17,7 @@ MAX_RATIO = 100
 
 
 class Packed(bytes):
-    """A packed body, which whoever reads it unpacks."""
+    """A packed body, which its reader unpacks."""
 
     __slots__ = ()
 

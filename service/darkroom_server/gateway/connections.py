@@ -22,8 +22,8 @@ LINGER_S = 10.0
 #: How long an answer may lie unread, and how much longer for what is left of it.
 UNREAD_TIMEOUT_S = 60.0
 MIN_READ_BYTES_PER_S = 16 << 10
-#: Pieces of a body that is sent in chunks, each of which costs as much as a small request: so many
-#: at most, and one more for so many bytes.
+#: Most chunks of a body, each of which costs as much as a small request: this number,
+#: and one more for each of these bytes.
 FREE_CHUNK_COUNT = 4096
 BYTES_PER_CHUNK = 512
 
@@ -46,7 +46,7 @@ class Connections:
         """Takes one more, if need be in the place of one that asks for nothing.
 
         First those go that never have asked, the oldest before the others: who opens many and is
-        silent is in nobody's way. False where all are at work.
+        silent costs nobody anything. False where all are active.
         """
         if len(self._open) >= self._max_count:
             idle = [one for one in self._open if one.is_idle]

@@ -20,7 +20,7 @@ from darkroom_server.wire.adapter_values import adapters_of
 
 #: Width and height in one, which only bodies have.
 SIZE = "size"
-#: Every name that a field goes by, in any dialect.
+#: Every name of a field, in any dialect.
 NAMES: Mapping[str, tuple[str, ...]] = {
     **{path: one.http for path, one in PARAMETERS.items() if one.http},
     SIZE: ("size", "image_size", "target_size"),
@@ -79,7 +79,7 @@ class Fields:
         self._put_numbered(body, [numbered[number] for number in sorted(numbered)])
 
     def _put_pictures(self, field: str, name: str, pictures: tuple[Sent, ...]) -> None:
-        """Several are what an edit goes by, whatever they are called."""
+        """Several are an edit's references, under any of the names."""
         if field == _IMAGE and len(pictures) < 2:
             self._put(field, name, pictures[0] if pictures else None)
         else:

@@ -20,7 +20,7 @@ MAX_PIECE_COUNT = 4096
 class TextCalls:
     """Puts the binary protocol's bytes where the text of such a call is, and text for the answer's.
 
-    Other calls go by as they are.
+    Other calls are passed on unchanged.
     """
 
     def __init__(self, app: ASGIApp) -> None:

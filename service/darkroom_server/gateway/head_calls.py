@@ -27,6 +27,6 @@ class HeadCalls:
         try:
             await self._app(seen, receive, send_headers)
         finally:
-            # Those outside tell of the route that was found.
+            # The outer layers log the route that was found.
             if "route" in seen:
                 scope["route"] = seen["route"]

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from fastapi import Request, Response
 
-from darkroom.v1.image_service_pb2 import GenerationEvent
 from darkroom_server.domain.errors import DarkroomError, FieldError
 from darkroom_server.domain.jobs import Task
 from darkroom_server.domain.models import ModelRef
+from darkroom_server.domain.request_events import Accepted, RequestEvent
 from darkroom_server.engine.engine import Engine
 from darkroom_server.gateway.error_responses import Render, problem_of, refusal
 from darkroom_server.gateway.fields import Fields
@@ -19,15 +19,15 @@ from darkroom_server.gateway.image_results import Outcome, run, unless_gone
 from darkroom_server.gateway.request_fields import Manner, read_request
 from darkroom_server.image_decoding.picture_processes import Pictures
 from darkroom_server.requests.image_requests import ImageRequest
-from darkroom_server.wire.generation import Told, generation_events
+from darkroom_server.wire.generation import first_event, generation_events, unwritten
 
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """A request that was admitted, and its events; closing `told` cancels it."""
+    """A request that was admitted, and its further events; closing `events` cancels it."""
 
-    accepted: GenerationEvent.Accepted
-    told: AsyncGenerator[Told, None]
+    accepted: Accepted
+    events: AsyncGenerator[RequestEvent, None]
 
 
 class ImageMaker:
@@ -45,20 +45,20 @@ class ImageMaker:
     async def begin(self, fields: Fields, manner: Manner, *, is_collected: bool) -> Begun:
         """The request admitted, for answers that are streamed; raises as `make`.
 
-        Images that are collected are kept by the caller of this until `told` has ended.
+        Images that are collected are kept by the caller of this until `events` has ended.
         """
         with _named_as_written(fields):
             ref, parsed = await self._parse(fields, manner)
-            told = generation_events(
+            events = generation_events(
                 self.engine,
                 self._pictures,
                 ref,
                 parsed,
                 deadline_s=None,
+                write=unwritten,
                 is_collected=is_collected,
             )
-            _, messages = await anext(told)
-            return Begun(next(iter(messages)).accepted, told)
+            return Begun(await first_event(events), events)
 
     async def _made(self, fields: Fields, manner: Manner) -> Outcome:
         ref, parsed = await self._parse(fields, manner)

@@ -11,15 +11,15 @@ from typing import Any, TypeVar
 
 from fastapi import Request
 
-from darkroom.v1 import image_pb2
-from darkroom.v1.image_service_pb2 import GenerationEvent
 from darkroom_server.domain.errors import Cancelled
 from darkroom_server.domain.jobs import JobCompleted, JobImage, JobTimings
 from darkroom_server.domain.models import ModelRef
+from darkroom_server.domain.notices import Notice
+from darkroom_server.domain.request_events import Accepted
 from darkroom_server.engine.engine import Engine
 from darkroom_server.image_decoding.picture_processes import Pictures
 from darkroom_server.requests.image_requests import ImageRequest
-from darkroom_server.wire.generation import generation_events
+from darkroom_server.wire.generation import first_event, generation_events, unwritten
 
 _Value = TypeVar("_Value")
 _SANE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
@@ -27,9 +27,9 @@ _SANE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What was made. `accepted` has the parameters that were run."""
+    """What was made. `accepted` has the parameters that were run, and all notices."""
 
-    accepted: GenerationEvent.Accepted
+    accepted: Accepted
     images: tuple[JobImage, ...]
     timings: JobTimings
 
@@ -46,19 +46,18 @@ def inference_s(timings: JobTimings) -> float:
 
 async def run(engine: Engine, pictures: Pictures, ref: ModelRef, request: ImageRequest) -> Outcome:
     """Admits the request and waits for its images; cancelled, it cancels the job."""
-    accepted, timings = GenerationEvent.Accepted(), JobTimings()
-    images: list[JobImage] = []
-    told = generation_events(engine, pictures, ref, request, deadline_s=None, is_collected=True)
-    async with aclosing(told):
-        async for happened, messages in told:
-            if happened is None:
-                accepted = next(iter(messages)).accepted
-            elif isinstance(happened, JobImage):
-                images.append(happened)
-            elif isinstance(happened, JobCompleted):
-                timings = happened.timings
-                # What became clear while it ran is told with the rest.
-                accepted.warnings.extend(next(iter(messages)).completed.warnings)
+    timings, images = JobTimings(), list[JobImage]()
+    events = generation_events(
+        engine, pictures, ref, request, deadline_s=None, write=unwritten, is_collected=True
+    )
+    async with aclosing(events):
+        accepted = await first_event(events)
+        async for event in events:
+            if isinstance(event, JobImage):
+                images.append(event)
+            elif isinstance(event, JobCompleted):
+                timings = event.timings
+                accepted = accepted.with_notices(event.notices)
     return Outcome(accepted=accepted, images=tuple(images), timings=timings)
 
 
@@ -100,27 +99,23 @@ def outcome_headers(outcome: Outcome, ignored: Sequence[str] = ()) -> dict[str, 
         "compress": timings.compress_s,
         "total": timings.total_s,
     }
-    told = ", ".join(f"{name};dur={s * 1000:.1f}" for name, s in stages.items())
-    return {**accepted_headers(outcome.accepted, ignored), "server-timing": told}
+    durations = ", ".join(f"{name};dur={s * 1000:.1f}" for name, s in stages.items())
+    return {**accepted_headers(outcome.accepted, ignored), "server-timing": durations}
 
 
-def _told(warning: image_pb2.Warning) -> str:
+def _warning(notice: Notice) -> str:
     """Reason, field and those words that are plain names, with a space between them."""
-    words = [word for word in warning.words if _SANE_NAME.fullmatch(word)]
-    return " ".join(part for part in (warning.reason, warning.field, *words) if part)
+    words = [word for word in notice.words if _SANE_NAME.fullmatch(word)]
+    return " ".join(part for part in (notice.reason.value, notice.field, *words) if part)
 
 
-def accepted_headers(
-    accepted: GenerationEvent.Accepted, ignored: Sequence[str] = ()
-) -> dict[str, str]:
-    """Seed, model and warnings: what is known before the images are."""
-    parameters = accepted.parameters
+def accepted_headers(accepted: Accepted, ignored: Sequence[str] = ()) -> dict[str, str]:
+    """Seed, model and warnings: what is known before the images are made."""
     headers = {
-        "x-darkroom-seed": ",".join(map(str, parameters.seeds)),
-        "x-darkroom-model": f"{parameters.model.removeprefix('models/')}/"
-        f"{parameters.model_version}",
+        "x-darkroom-seed": ",".join(map(str, accepted.spec.seeds)),
+        "x-darkroom-model": f"{accepted.model.name}/{accepted.model.version}",
     }
-    warnings = [_told(one) for one in accepted.warnings]
+    warnings = [_warning(one) for one in accepted.notices]
     # A caller's own words stay out of headers unless they are plain names.
     sane = [name for name in ignored if _SANE_NAME.fullmatch(name)][:16]
     warnings += [f"PARAMETER_IGNORED {name}" for name in sane]

@@ -1,4 +1,4 @@
-"""Images that can be fetched by address after their call: kept for a while, and so many.
+"""Images that can be fetched by address after their call: kept for a limited time and number.
 
 Bound to the event loop.
 """
@@ -38,7 +38,7 @@ class _Album:
 
 
 class KeptImages:
-    """The images, oldest first. Whoever knows a name may have what is under it.
+    """The images, oldest first. A name is the only permission that is needed to read an image.
 
     `public_url` is where callers reach this server; None: the address of the present request. `now`
     gives seconds of a monotonic clock.

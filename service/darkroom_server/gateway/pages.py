@@ -22,7 +22,7 @@ from darkroom_server.gateway.error_responses import Problem, Render, problem_of,
 
 #: What a page sends to another site without asking first, and no program's HTTP library by itself.
 #: Forms' types are what a page may send as well, and what curl and edits of images do: of those, as
-#: of all others, it is the origin that tells.
+#: of all others, the origin decides.
 _TEXT = "text/plain"
 #: Methods that change nothing: what they answer, the browser keeps from pages of other origins.
 _LOOKING = ("GET", "HEAD", "OPTIONS")
@@ -157,5 +157,5 @@ def _render_of(path: str) -> Render:
 
 
 def _connect(problem: Problem) -> dict[str, str]:
-    """As Connect tells errors; gRPC-Web reads the HTTP status alone."""
+    """In Connect's form; gRPC-Web reads the HTTP status alone."""
     return {"code": problem.code.lower(), "message": problem.message}

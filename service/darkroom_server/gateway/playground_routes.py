@@ -14,7 +14,7 @@ _MEDIA_TYPES = {
     "svg": "image/svg+xml",
 }
 
-#: The browser itself sees to it that the page asks no other host for anything.
+#: The browser itself ensures that the page requests nothing from another host.
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "img-src 'self' blob: data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"

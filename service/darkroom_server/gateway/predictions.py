@@ -1,4 +1,4 @@
-"""Predictions that outlive their calls: kept for a while with their images, and so many.
+"""Predictions that outlive their calls: kept with their images, for a limited time and number.
 
 Bound to the event loop.
 """
@@ -17,7 +17,8 @@ from typing import Any
 
 from darkroom_server.background import begin
 from darkroom_server.domain.errors import Cancelled, DarkroomError, GenerationFailed
-from darkroom_server.domain.jobs import JobCompleted, JobEvent, JobImage, JobQueued, JobTimings
+from darkroom_server.domain.jobs import JobCompleted, JobImage, JobQueued, JobTimings
+from darkroom_server.domain.request_events import RequestEvent
 from darkroom_server.gateway.image_calls import Begun
 from darkroom_server.gateway.kept_images import KEPT_S, KeptImages
 
@@ -37,7 +38,7 @@ class PredictionStatus(enum.Enum):
 class Prediction:
     """One request and what came of it. Mutable: it grows while the request runs.
 
-    Times are Unix times in seconds. Whoever knows an id may have what is under it.
+    Times are Unix times in seconds. Its id is the only permission needed to read it.
     """
 
     id: str
@@ -65,18 +66,18 @@ class Prediction:
         """Whether nothing will change any more."""
         return self.status is not PredictionStatus.PROCESSING
 
-    def note(self, happened: JobEvent | None) -> None:
+    def note(self, happened: RequestEvent) -> None:
         """Takes an event of its request."""
         if isinstance(happened, JobImage):
             self.images.append(happened)
         elif isinstance(happened, JobCompleted):
             self.timings = happened.timings
         ahead_count = happened.ahead_count if isinstance(happened, JobQueued) else None
-        if happened is not None and ahead_count != self.ahead_count:
+        if ahead_count != self.ahead_count:
             self.ahead_count = ahead_count
-            self.tell()
+            self.notify()
 
-    def tell(self) -> None:
+    def notify(self) -> None:
         """Wakes those who wait for a change."""
         self.changed.set()
         self.changed = asyncio.Event()
@@ -116,7 +117,7 @@ class Predictions:
         return self._predictions.get(prediction_id)
 
     async def wait(self, prediction: Prediction, timeout_s: float) -> None:
-        """Returns when it has ended, or after so long."""
+        """Returns when it has ended, or after the time-out."""
         if prediction.task is not None:
             await asyncio.wait({prediction.task}, timeout=timeout_s)
 
@@ -129,7 +130,7 @@ class Predictions:
     async def standings(
         self, prediction: Prediction, repeat_s: float
     ) -> AsyncGenerator[Prediction, None]:
-        """The prediction now, whenever its standing has changed, and every so often; then ends."""
+        """The prediction now, at each change, and every `repeat_s`, until it has ended."""
         while not prediction.has_ended:
             changed = prediction.changed
             yield prediction
@@ -139,8 +140,8 @@ class Predictions:
 
     async def _finish(self, made: Prediction) -> None:
         try:
-            async with aclosing(made.begun.told) as told:
-                async for happened, _ in told:
+            async with aclosing(made.begun.events) as events:
+                async for happened in events:
                     made.note(happened)
             made.status = PredictionStatus.SUCCEEDED
         except DarkroomError as error:
@@ -156,7 +157,7 @@ class Predictions:
             made.image_names, made.images = self.kept.keep(made.images), []
             made.completed_s = self._now()
             made.kept_until_s = self._clock() + KEPT_S
-            made.tell()
+            made.notify()
             self._forget()
 
     def _forget(self) -> None:

@@ -114,7 +114,7 @@ async def _given(
 ) -> tuple[Task, dict[str, dict[str, Any]]]:
     """The task that the images sent along make of the request, and what is said of them."""
     image, mask = fields.picture("image.content"), fields.picture("mask.content")
-    references = _references(fields, image)
+    references, beside = _references(fields, image)
     asked = {one.path: fields.value(one) for one in _OF_IMAGE}
     chosen = asked["mask_polarity"]
     if len(references) > 1 and mask is None and chosen is None:
@@ -128,7 +128,8 @@ async def _given(
         fields.ignore(*asked)
         return Task.TEXT_TO_IMAGE, {"": {}}
     content = await off_loop(picture_bytes, image, name)
-    given = {"image": {"content": content}}
+    given: dict[str, dict[str, Any]] = {"image": {"content": content}}
+    others = {_REFERENCES: await _contents(fields, beside)} if beside else {}
     polarity = manner.mask_polarity if chosen is None else chosen
     if mask is None and chosen is None:
         only_fills = Task.FILL in tasks and not tasks & {Task.IMAGE_TO_IMAGE, Task.EDIT}
@@ -139,49 +140,51 @@ async def _given(
             or only_edits
             or not await pictures.run(shows_through, content, name, pictures.limits)
         ):
-            if Task.EDIT in tasks and Task.IMAGE_TO_IMAGE not in tasks:
+            if Task.EDIT in tasks and Task.IMAGE_TO_IMAGE not in tasks and not beside:
                 return await _edit(fields, references, asked)
             of_fill = [one.path for one in _OF_IMAGE if Task.IMAGE_TO_IMAGE not in one.tasks]
             fields.ignore(*of_fill)
             kept = {path: value for path, value in asked.items() if path not in of_fill}
-            return Task.IMAGE_TO_IMAGE, given | {"": kept}
+            return Task.IMAGE_TO_IMAGE, given | {"": kept | others}
         if await pictures.run(says_alpha, content, name, pictures.limits):
             polarity = MaskPolarity.TRANSPARENT_REPAINTS
     if mask is not None:
         mask_name = fields.name("mask.content")
         given["mask"] = {"content": await off_loop(picture_bytes, mask, mask_name)}
-    return Task.FILL, given | {"": asked | {"mask_polarity": polarity}}
+    return Task.FILL, given | {"": asked | {"mask_polarity": polarity} | others}
 
 
-def _references(fields: Fields, image: Sent | None) -> tuple[Sent, ...]:
-    """All pictures but a mask; raises InvalidParameter where two fields say different ones."""
+def _references(fields: Fields, image: Sent | None) -> tuple[tuple[Sent, ...], tuple[Sent, ...]]:
+    """All pictures but a mask, and those of them that were sent beside the image to change."""
     found = fields.pictures(_REFERENCES)
-    if image is None or found == (image,):
-        return found or (() if image is None else (image,))
-    if found:
-        name, other = fields.name(_REFERENCES), fields.name("image.content")
-        raise InvalidParameter(name, f"says something else than {other}; send all in one list")
-    return (image,)
+    if image is None:
+        return found, ()
+    return (image,), () if found == (image,) else found
 
 
 async def _edit(
     fields: Fields, references: tuple[Sent, ...], asked: dict[str, Any]
 ) -> tuple[Task, dict[str, dict[str, Any]]]:
     fields.ignore(*asked)
+    return Task.EDIT, {"": {_REFERENCES: await _contents(fields, references)}}
+
+
+async def _contents(fields: Fields, references: tuple[Sent, ...]) -> tuple[bytes, ...]:
     if len(references) > MAX_REFERENCE_COUNT:
         text = f"{len(references)} images were sent; at most {MAX_REFERENCE_COUNT} are taken"
         raise InvalidParameter(fields.name(_REFERENCES), text)
     names = [fields.name(reference_field(index)) for index in range(len(references))]
-    contents = [
+    read = [
         await off_loop(picture_bytes, one, name)
         for one, name in zip(references, names, strict=True)
     ]
-    return Task.EDIT, {"": {_REFERENCES: tuple(contents)}}
+    return tuple(read)
 
 
 def _only(fields: Fields, references: tuple[Sent, ...]) -> tuple[Sent | None, str]:
     """The one picture to change, and its name; raises InvalidParameter of several."""
-    name = fields.name(_REFERENCES if fields.pictures(_REFERENCES) else "image.content")
+    is_listed = fields.picture("image.content") is None and fields.pictures(_REFERENCES)
+    name = fields.name(_REFERENCES if is_listed else "image.content")
     if len(references) > 1:
         text = f"{len(references)} images were sent; one goes with a mask"
         raise InvalidParameter(name, text)

@@ -149,7 +149,7 @@ class HttpServer:
         self._watch = keep_going("watch of connections", self._close_late)
 
     async def stop(self) -> None:
-        """Ends after the calls that run, or those that stand still after a while."""
+        """Ends after the calls that run; idle connections get a grace period."""
         self._server.should_exit = True
         if self._task is not None:
             await self._task
@@ -199,7 +199,7 @@ def build_app(
         is_whole = engine.is_ready()
         return JSONResponse({"ready": is_whole}, status_code=200 if is_whole else 503)
 
-    # The lower one is looked at first.
+    # The lower one is tried first.
     @app.get("/v2/models/{name:path}/ready")
     @app.get("/v2/models/{name:path}/versions/{version}/ready")
     async def model_ready(name: str, version: str = "") -> Response:
@@ -214,7 +214,7 @@ def build_app(
         content, media_type = metrics.render(request.headers.get("accept", ""))
         return Response(content, headers={"content-type": media_type})
 
-    # For the OpenAPI document alone: `Authentication` has seen to the key before.
+    # For the OpenAPI document alone: `Authentication` has checked the key before.
     scheme = [Security(HTTPBearer(auto_error=False))] if gate.asks_for_keys else []
     images = image_router(engine, options.pictures, options.public_url)
     app.include_router(images, dependencies=scheme)

@@ -15,7 +15,7 @@ from darkroom_server.engine.undelivered import Undelivered
 from darkroom_server.gateway.connections import CONNECTION
 from darkroom_server.wire.calls import CallNotes, current_call
 
-#: What a connection is given at a time; so much of an answer, twice, is not counted.
+#: Bytes written to a connection at a time; twice this much of an answer is not counted.
 PIECE_BYTES = 64 << 10
 
 log = structlog.get_logger("darkroom.gateway")

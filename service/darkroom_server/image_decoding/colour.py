@@ -12,7 +12,7 @@ from PIL import Image, ImageCms
 _PROFILE_ERRORS = (ImageCms.PyCMSError, OSError, ValueError, TypeError)
 #: Bands of the pictures that a profile's colour space is for.
 _MODES = {"RGB ": "RGB", "GRAY": "L", "CMYK": "CMYK"}
-#: Steps of each channel among the colours by which a profile is told from sRGB's.
+#: Steps of each channel among the colours by which a profile is distinguished from sRGB's.
 _PROBE_STEPS = np.linspace(0, 255, 9).astype(np.uint8)
 #: Of 255: as far as roundings of one and the same space lie apart.
 _SAME_WITHIN = 2

@@ -247,7 +247,7 @@ def _open(content: bytes, field: str, limits: ImageLimits) -> _Opened:
 
 
 def _sniff(content: bytes) -> str | None:
-    """Pillow's name of the format, told by the first bytes."""
+    """Pillow's name of the format, by the first bytes."""
     if content.startswith(png.SIGNATURE):
         return "PNG"
     if content.startswith(jpeg.SIGNATURE):

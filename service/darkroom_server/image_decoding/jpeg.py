@@ -66,7 +66,7 @@ def take_apart(content: bytes) -> Parts:
 
 
 def _is_aside(marker: int) -> bool:
-    """Whether decoding needs nothing of the segment; APP0 and APP14 tell of its colours."""
+    """Whether decoding needs nothing of the segment; APP0 and APP14 describe its colours."""
     is_app = _APP0 < marker <= _APP15 and marker != _APP14
     return is_app or marker == _COMMENT
 

@@ -1,7 +1,7 @@
 """Where pictures are decoded: in a few processes of their own, which can be stopped.
 
 Decoders cannot be interrupted, and what they do with a hostile file is not for the server to bear.
-Whoever waits for a picture waits in a line of its own: no other work of the server stands in it.
+Requests for pictures have a queue of their own, apart from all other work of the server.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _LEAST_COUNT, _MOST_COUNT = 2, 8
 _COMMAND = (sys.executable, "-P", "-m", "darkroom_server.image_decoding.picture_process")
 #: Libraries with threads of their own would hold memory for each.
 _ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-#: Before the process has told which picture it reads.
+#: Before the process has said which picture it reads.
 _FIRST_FIELD = "image.content"
 _RETRY_AFTER_S = 1.0
 
@@ -141,7 +141,7 @@ class _Errand:
                 process.is_alive &= not self._is_left
 
     def leave(self) -> None:
-        """Nobody waits; ends the process if it is at work on this."""
+        """No caller waits any more; ends the process if it works on this."""
         with self._lock:
             self._is_left = True
             if self._process is not None:
@@ -149,7 +149,7 @@ class _Errand:
 
 
 class _Process:
-    """One process, at work on one errand at a time. Raises OSError when none can be started."""
+    """One process, which does one task at a time. Raises OSError when none can be started."""
 
     def __init__(self, work_limit_s: float) -> None:
         self._work_limit_s = work_limit_s
@@ -198,7 +198,7 @@ class _Process:
         self._popen.kill()
 
     def end(self) -> None:
-        """Ends it and lets go of its pipes."""
+        """Ends it and closes its pipes."""
         self._popen.kill()
         self._popen.wait()
         for pipe in (self._popen.stdin, self._popen.stdout):

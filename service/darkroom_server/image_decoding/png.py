@@ -34,7 +34,7 @@ _PASSES = (
 _PIECE_BYTES = 1 << 20
 #: What pixels are made of; the rest of a file is for people and other programs.
 _PIXEL_CHUNKS = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
-#: What else is looked at. Each counts once, wherever it stands: some programs write it last.
+#: Other chunks that are read. Each counts once, in any position: some programs write it last.
 _TOLD_CHUNKS = frozenset({b"eXIf", b"iCCP", b"sRGB", b"gAMA", b"cHRM", b"acTL", b"iTXt"})
 _XMP = b"XML:com.adobe.xmp"
 #: Where programs put EXIF before there was a chunk for it: as hexadecimal text.

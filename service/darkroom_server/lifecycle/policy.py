@@ -1,11 +1,12 @@
-"""What to load and what to let go, by what should serve and what does. Pure."""
+"""What to load and what to unload, by what should serve and what does. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from darkroom_server.domain.models import UpdatePolicy, VersionState
+from darkroom_server.domain.model_status import VersionState
+from darkroom_server.domain.models import UpdatePolicy
 
 
 @dataclass(frozen=True, slots=True, order=True)

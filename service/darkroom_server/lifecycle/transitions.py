@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 
-from darkroom_server.domain.models import VersionState
+from darkroom_server.domain.model_status import VersionState
 
 
 class LifeEvent(enum.Enum):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Collection
 
-from darkroom_server.domain.models import VersionState
+from darkroom_server.domain.model_status import VersionState
 from darkroom_server.lifecycle.transitions import LifeEvent
 
 

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from darkroom_server.domain.jobs import Reproducibility
-from darkroom_server.domain.labels import label_fault
 from darkroom_server.domain.models import BackendKind, DeviceKind, ModelInfo
 from darkroom_server.domain.problems import ProblemLog, quoted
-from darkroom_server.model_config.bounds import MAX_BATCH_SIZE
+from darkroom_server.model_config.batching_checks import check_dynamic_batching
 from darkroom_server.model_config.config_fake import fake_ranges
 from darkroom_server.model_config.config_file import ConfigFile, did_you_mean
 from darkroom_server.model_config.denoiser_checks import (
     check_compiled_sizes,
     check_denoiser_alone,
     check_denoiser_of,
+)
+from darkroom_server.model_config.label_checks import (
+    check_labels,
+    check_labels_against_versions,
+    check_traffic,
+    listed,
 )
 from darkroom_server.model_config.limit_checks import check_limits
 from darkroom_server.model_config.model_info import combine
@@ -29,7 +34,6 @@ from darkroom_server.parameters.table import PARAMETERS
 from darkroom_server.pipelines.traits import REQUEST_FIELDS, PipelineTraits
 
 _MAX_COUNT = 1_000_000
-_MAX_QUEUE_DELAY_US = 60_000_000
 
 #: Smallest tile of the VAE, and what sizes of tiles are multiples of.
 MIN_TILE_PX = 64
@@ -52,7 +56,7 @@ _LIMIT_RANGES = {
     if name
 }
 
-#: Workers of one version; each holds the weights once more.
+#: Workers of one version; each holds a copy of the weights.
 MAX_WORKER_COUNT = 64
 
 
@@ -68,11 +72,12 @@ def check_alone(config: ConfigFile, problems: ProblemLog) -> None:
         )
     _check_ranges(config, problems)
     _check_names(config, problems)
+    check_labels(config, problems)
     _check_instance_groups(config, problems)
-    _check_dynamic_batching(config, problems)
+    check_dynamic_batching(config, problems)
     check_denoiser_alone(config, problems)
     _check_memory(config, problems)
-    _check_traffic(config, problems)
+    check_traffic(config, problems)
     _check_warmups(config, problems)
     check_vocabulary(config, problems)
     check_trained_sizes(config, problems)
@@ -124,32 +129,6 @@ def _check_names(config: ConfigFile, problems: ProblemLog) -> None:
                 config.error(problems, f"{quoted(value)} is not a name", *path, index=i)
             elif value in values[:i]:
                 config.warning(problems, f"{quoted(value)} is named twice", *path, index=i)
-    _check_labels(config, "version_labels", dict(config.settings.version_labels), problems)
-
-
-def _check_labels(
-    config: ConfigFile, field: str, labels: Mapping[str, float], problems: ProblemLog
-) -> None:
-    entries = [use for use in config.source.uses if use.path == (field,)]
-    if len(entries) > len(labels):
-        config.error(problems, "a label is set twice", field, index=len(entries) - 1)
-    for label in labels:
-        fault = label_fault(label)
-        if fault:
-            index = config.label_index(field, label)
-            config.error(problems, f"label {quoted(label)} {fault}", field, index=index)
-
-
-def _check_traffic(config: ConfigFile, problems: ProblemLog) -> None:
-    field, shares = "traffic_percent", dict(config.settings.traffic_percent)
-    _check_labels(config, field, shares, problems)
-    for label, percent in shares.items():
-        if not (math.isfinite(percent) and 0 <= percent <= 100):
-            index = config.label_index(field, label)
-            config.error(problems, f"a share is 0 to 100, not {percent:g}", field, index=index)
-    whole = sum(shares.values())
-    if whole > 100:
-        config.error(problems, f"the shares are {whole:g} % together", field)
 
 
 def _check_warmups(config: ConfigFile, problems: ProblemLog) -> None:
@@ -184,51 +163,6 @@ def _check_instance_groups(config: ConfigFile, problems: ProblemLog) -> None:
             f"{count} workers are more than the {MAX_WORKER_COUNT} that a version may have",
             "instance_group",
         )
-
-
-def _check_dynamic_batching(config: ConfigFile, problems: ProblemLog) -> None:
-    batching, most = config.settings.dynamic_batching, config.settings.max_batch_size
-    most = MAX_BATCH_SIZE if most is None else most
-    delay_us = round(batching.max_queue_delay_s * 1e6)
-    if delay_us > _MAX_QUEUE_DELAY_US:
-        config.error(
-            problems,
-            f"max_queue_delay_microseconds must be 0 to {_MAX_QUEUE_DELAY_US}, not {delay_us}",
-            *("dynamic_batching", "max_queue_delay_microseconds"),
-        )
-    for i, size in enumerate(batching.preferred_batch_sizes):
-        if not 1 <= size <= most:
-            config.error(
-                problems,
-                f"preferred_batch_size must be 1 to max_batch_size, which is {most}, not {size}",
-                *("dynamic_batching", "preferred_batch_size"),
-                index=i,
-            )
-    _check_levels(config, problems)
-
-
-def _check_levels(config: ConfigFile, problems: ProblemLog) -> None:
-    batching = config.settings.dynamic_batching
-    levels, default = batching.priority_levels, batching.default_priority_level
-    path = ("dynamic_batching", "default_priority_level")
-    has_levels = bool(config.source.find("dynamic_batching", "priority_levels"))
-    if config.source.find(*path) is not None and not has_levels:
-        config.error(problems, "default_priority_level needs priority_levels", *path)
-    elif not 1 <= default <= levels:
-        config.error(
-            problems,
-            f"default_priority_level must be 1 to priority_levels, which is {levels}, "
-            f"not {default}",
-            *(path if config.source.find(*path) else ("dynamic_batching", "priority_levels")),
-        )
-    for i, (level, _) in enumerate(batching.queue_policies):
-        if not 1 <= level <= levels:
-            config.error(
-                problems,
-                f"priority_queue_policy is for levels 1 to {levels}, not {level}",
-                *("dynamic_batching", "priority_queue_policy"),
-                index=i,
-            )
 
 
 def _check_memory(config: ConfigFile, problems: ProblemLog) -> None:
@@ -268,27 +202,11 @@ def check_against_versions(
                 path = ("version_policy", "specific", "versions")
                 config.error(
                     problems,
-                    f"version {version} is not there, or not whole (there: {_listed(known)})",
+                    f"version {version} is not there, or not whole (there: {listed(known)})",
                     *path,
                     index=i,
                 )
-    for label, version in config.settings.version_labels:
-        if version not in known:
-            config.warning(
-                problems,
-                f"label {quoted(label)} points at version {version}, which is not there "
-                f"(there: {_listed(known)})",
-                "version_labels",
-                index=config.label_index("version_labels", label),
-            )
-        elif version not in served:
-            config.warning(
-                problems,
-                f"label {quoted(label)} points at version {version}, which does not serve "
-                f"(serving: {_listed(served)})",
-                "version_labels",
-                index=config.label_index("version_labels", label),
-            )
+    check_labels_against_versions(config, known, served, problems)
 
 
 def check_against_traits(config: ConfigFile, traits: PipelineTraits, problems: ProblemLog) -> None:
@@ -393,7 +311,3 @@ def _check_warmup_sizes(config: ConfigFile, info: ModelInfo, problems: ProblemLo
 
 def _first_written(config: ConfigFile, *paths: tuple[str, ...]) -> tuple[str, ...]:
     return next((path for path in paths if config.source.find(*path) is not None), paths[0])
-
-
-def _listed(versions: set[int]) -> str:
-    return ", ".join(map(str, sorted(versions, reverse=True))) or "none"

@@ -9,7 +9,6 @@ from darkroom_server.domain.fake_pace import FakePace
 from darkroom_server.domain.models import (
     BackendKind,
     Defaults,
-    DenoiserKind,
     Limits,
     ModelInfo,
     Placement,
@@ -26,6 +25,7 @@ from darkroom_server.model_config.settings import (
 from darkroom_server.parameters.parameter import Support
 from darkroom_server.parameters.table import listed_names
 from darkroom_server.pipelines.traits import PipelineTraits
+from darkroom_server.requests.unsupported import kept_from
 
 _Value = TypeVar("_Value", bool, int, float, str)
 
@@ -35,14 +35,6 @@ def combine(name: str, settings: ModelSettings, traits: PipelineTraits) -> Model
     defaults = _override_defaults(traits.defaults, settings.defaults)
     schedulers = settings.schedulers or traits.schedulers
     own = traits.defaults.scheduler
-    parameters = traits.parameters
-    if settings.memory.offload is not None or settings.denoiser.kind is not DenoiserKind.TORCH:
-        # Layers that are taken to the GPU and back, or that are in one graph, cannot be run apart.
-        without = {"feature_cache", "adapters"}
-        parameters = {name: has for name, has in parameters.items() if name not in without}
-    if settings.parameters:
-        kept = {*settings.parameters, *listed_names(traits.tasks, {Support.ALWAYS})}
-        parameters = {name: has for name, has in parameters.items() if name in kept}
     return ModelInfo(
         name=name,
         display_name=settings.display_name or name,
@@ -59,7 +51,7 @@ def combine(name: str, settings: ModelSettings, traits: PipelineTraits) -> Model
         defaults=defaults,
         limits=_override_limits(traits, settings.limits),
         schedulers=tuple(dict.fromkeys((*schedulers, own))),
-        parameters=parameters,
+        parameters=_parameters(settings, traits),
         max_queue_size=settings.max_queue_size or bounds.DEFAULT_MAX_QUEUE_SIZE,
         version_labels=dict(settings.version_labels),
         traffic_percent={label: percent for label, percent in settings.traffic_percent if percent},
@@ -79,6 +71,20 @@ def combine(name: str, settings: ModelSettings, traits: PipelineTraits) -> Model
         fake=settings.fake if settings.backend is BackendKind.FAKE else FakePace(),
         prompt_upsampling=settings.prompt_upsampling,
     )
+
+
+def _parameters(settings: ModelSettings, traits: PipelineTraits) -> dict[str, bool]:
+    """Those that requests may have: the pipeline's, but for what denoiser and config exclude."""
+    names = {
+        name
+        for name in traits.parameters
+        if not kept_from(name, settings.denoiser.kind, settings.memory)
+    }
+    if settings.parameters:
+        # Beside an image to change, reference images may be required.
+        always = {*listed_names(traits.tasks, {Support.ALWAYS}), "reference_images"}
+        names &= {*settings.parameters, *always}
+    return {name: has for name, has in traits.parameters.items() if name in names}
 
 
 def _default_batch_size(traits: PipelineTraits) -> int:
@@ -102,7 +108,7 @@ def _warmups(
 ) -> tuple[Warmup, ...]:
     """As set, or one image; the fake has nothing to warm up.
 
-    Of the default size, or of the smallest where requests run whole: some tell of no step, so that
+    Of the default size, or of the smallest where requests run whole: some report no step, so that
     the whole image is made before anything is served.
     """
     smallest_px = traits.limits.min_size_px if traits.runs_whole else None

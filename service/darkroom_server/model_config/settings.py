@@ -5,17 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from darkroom_server.domain.adapters import AdapterMemory
+from darkroom_server.domain.dynamic_batching import DynamicBatching
 from darkroom_server.domain.fake_pace import FakePace
 from darkroom_server.domain.jobs import Reproducibility, Task
 from darkroom_server.domain.memory import MemoryProfile
-from darkroom_server.domain.models import (
-    BackendKind,
-    Denoiser,
-    DeviceKind,
-    Dtype,
-    DynamicBatching,
-    UpdatePolicy,
-)
+from darkroom_server.domain.models import BackendKind, Denoiser, DeviceKind, Dtype, UpdatePolicy
 from darkroom_server.domain.prompt_upsampling import PromptUpsampling
 from darkroom_server.domain.trained_sizes import TrainedSizes
 from darkroom_server.domain.vocabulary import Vocabulary

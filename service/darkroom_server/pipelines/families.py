@@ -115,6 +115,7 @@ _GUIDED_FLOW = Family(
     strength_rounding=StrengthRounding.UP,
     scheduler_kind=SchedulerKind.FLOW,
     schedule_gives=frozenset({"sigmas", "mu"}),
+    takes_adapters=True,
 )
 _QWEN = replace(
     _GUIDED_FLOW,
@@ -243,6 +244,7 @@ FAMILIES: dict[str, Family] = {
         strength_rounding=StrengthRounding.UP,
         scheduler_kind=SchedulerKind.FLOW,
         schedule_gives=frozenset({"sigmas", "mu"}),
+        takes_adapters=True,
     ),
     "Flux2KleinPipeline": Family(
         step_model="flux2_klein.Flux2KleinStepModel",
@@ -259,6 +261,17 @@ FAMILIES: dict[str, Family] = {
         strength_rounding=StrengthRounding.UP,
         scheduler_kind=SchedulerKind.FLOW,
         schedule_gives=frozenset({"sigmas", "mu"}),
+        takes_adapters=True,
+    ),
+    "Flux2Pipeline": replace(
+        _GUIDED_FLOW,
+        step_model="flux2.Flux2StepModel",
+        honours=honoured.FLUX2,
+        tasks=_EDITS,
+        takes_negative_prompt=False,
+        step_count=50,
+        guidance_scale=4.0,
+        packs_channels=True,
     ),
     "ZImagePipeline": replace(
         _GUIDED_FLOW,

@@ -22,6 +22,7 @@ from darkroom_server.domain.whole_pipelines import (
     STEPS,
     TRUE_GUIDANCE,
     guidance_names,
+    reference_rule,
     refusal_of,
     tasks_of,
 )
@@ -298,7 +299,7 @@ def _check_parts(parts: PipelineParts, family: Family) -> None:
 
 
 def _derive_whole(parts: PipelineParts) -> PipelineTraits:
-    """Of a class without a family; whether the installed diffusers has it, the loader tells.
+    """Of a class without a family; whether the installed diffusers has it, the loader finds out.
 
     Sizes may be coarser and schedulers fewer than it would take. Optimum's are made of diffusers'.
     """
@@ -309,7 +310,7 @@ def _derive_whole(parts: PipelineParts) -> PipelineTraits:
         raise UnsupportedPipeline("model_index.json", f"a {class_name} {refusal}")
     if parts.class_name == class_name and (missing := call.parts - parts.components.keys()):
         raise UnsupportedPipeline("model_index.json", f"a {class_name} needs a '{min(missing)}'")
-    tasks = tasks_of(class_name, call)
+    tasks, rule = tasks_of(class_name, call), reference_rule(class_name, call)
     scheduler = parts.components.get("scheduler", ("", ""))[1]
     sizes = whole_sizes(parts.components, parts.configs, parts.options, call.sample_size)
     family = FAMILIES.get(class_name)
@@ -330,10 +331,10 @@ def _derive_whole(parts: PipelineParts) -> PipelineTraits:
         schedulers=(scheduler,),
         usable_schedulers=(scheduler,),
         noising_schedulers=frozenset({scheduler}),
-        parameters=_whole_parameters(call, tasks),
+        parameters=_whole_parameters(call, tasks, rule),
         runs_whole=True,
         most_px=sizes.most_px,
-        references=REFERENCE_RULES.get(class_name) if Task.EDIT in tasks else None,
+        references=rule,
         guidance_needs_negative=guidance == TRUE_GUIDANCE,
     )
 
@@ -357,12 +358,15 @@ def _default_steps(call: PipelineCall) -> int:
     return int(call.numbers.get(call.first_of(*STEPS) or "", _UNKNOWN_STEP_COUNT))
 
 
-def _whole_parameters(call: PipelineCall, tasks: frozenset[Task]) -> dict[str, bool]:
+def _whole_parameters(
+    call: PipelineCall, tasks: frozenset[Task], rule: ReferenceRule | None
+) -> dict[str, bool]:
     """The request fields that a class takes; those without effect are taken all the same."""
     told = {"preview": False, "guidance_scale": bool(guidance_names(call))}
     absent = {"negative_prompt", "strength"} - call.arguments
     names = listed_names(tasks, WITHOUT_STEPS)
-    return {name: told.get(name, True) for name in names if name not in absent}
+    beside = ["reference_images"] if rule is not None and rule.is_beside else []
+    return {name: told.get(name, True) for name in (*names, *beside) if name not in absent}
 
 
 def _task_of_class(class_name: str) -> Task:

@@ -65,7 +65,7 @@ class Fetcher:
         if fetch.reason:
             return fetch.reason
         if not all(one.done() for one in fetch.pending):
-            self._tell("fetching", fetch, now_s)
+            self._log("fetching", fetch, now_s)
             return ""
         failures = [error for one in fetch.pending if (error := one.exception()) is not None]
         if failures:
@@ -73,7 +73,7 @@ class Fetcher:
             return fetch.reason
         keys = {name: one.key for name, one in version.files.items()}
         self._cache.assemble(version.key, keys)
-        self._tell("fetched", fetch, now_s)
+        self._log("fetched", fetch, now_s)
         del self._fetches[version.key]
         return None
 
@@ -121,7 +121,7 @@ class Fetcher:
             return error.strerror or type(error).__name__
         return str(error) or type(error).__name__
 
-    def _tell(self, event: str, fetch: _Fetch, now_s: float) -> None:
+    def _log(self, event: str, fetch: _Fetch, now_s: float) -> None:
         version = fetch.version
         missing_bytes = self._cache.missing_bytes(version.files.values())
         log.info(

@@ -175,7 +175,7 @@ class PipelineFolder:
                     else:
                         components[name] = (library, kind)
                 case [None, _]:
-                    pass  # a part that is left out, whatever else is told of it
+                    pass  # a part that is left out, whatever else the file says of it
                 case [str(), _] | [_, str()]:
                     self._error(INDEX_NAME, f"{quoted(name)} is not [library, class]")
                 case _:

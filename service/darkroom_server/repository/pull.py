@@ -132,7 +132,7 @@ def next_version(folder: Path) -> int:
 def check_room(version: Path, byte_count: int) -> None:
     """Raises HubError where the disk is too full.
 
-    What an interrupted pull has left in the folder is not needed once more.
+    What an interrupted pull has left in the folder needs no further room.
     """
     held_bytes = sum(path.stat().st_size for path in version.rglob("*") if path.is_file())
     missing_bytes, free_bytes = byte_count - held_bytes, shutil.disk_usage(version).free

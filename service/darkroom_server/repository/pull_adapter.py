@@ -79,7 +79,7 @@ def pull_adapter(root: Path, order: AdapterOrder, *, say: Callable[[str], None])
 
 
 def adapter_file(listing: HubListing, asked: str | None) -> PurePosixPath:
-    """The file of weights that is meant. Pure; raises HubError where that is not to be told."""
+    """The file of weights that is meant. Pure; raises HubError where that is ambiguous."""
     names = [n for n in listing.sizes_bytes if ".." not in PurePosixPath(n).parts]
     found = sorted(name for name in names if name.endswith(".safetensors"))
     if asked is not None:
@@ -120,7 +120,7 @@ def _check(file: Path, base: Path, order: AdapterOrder) -> None:
 
 
 def _say_what_it_is(config: Path, order: AdapterOrder) -> None:
-    """A new adapter is also known by its id on the hub, where that tells it from others."""
+    """A new adapter's id on the hub is an alias, where no other adapter has it."""
     if config.exists():
         return
     alias = f'aliases: "{order.repo_id}"\n' if order.file is None else ""

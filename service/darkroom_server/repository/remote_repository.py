@@ -117,7 +117,7 @@ class RemoteRepository:
         self._cache.close()
 
     def _look_back(self, problems: ProblemLog) -> RepositoryScan:
-        """What the copy holds, while the store cannot be looked at."""
+        """What the copy holds, while the store cannot be read."""
         if not self._cache.is_open:
             nothing = RepositoryScan(models=(), broken=(), problems=tuple(problems.problems))
             return replace(nothing, is_readable=False, is_unfinished=True)
@@ -130,7 +130,7 @@ class RemoteRepository:
         self._drop_gone(models)
         wanted: dict[str, list[RemoteVersion]] = {}
         for name, model in models.items():
-            with _told_to(model):
+            with _problems_in(model):
                 wanted[name] = self._wanted(model, now_s)
         every = [one for versions in wanted.values() for one in versions]
         self._fetcher.forget_others({one.key for one in every})
@@ -141,7 +141,7 @@ class RemoteRepository:
         )
         arrivals = {name: {_Arrival.FAILED} for name in models}
         for name, versions in wanted.items():
-            with _told_to(models[name]):
+            with _problems_in(models[name]):
                 arrivals[name] = self._follow_model(models[name], versions, room, now_s)
         return arrivals
 
@@ -175,7 +175,7 @@ class RemoteRepository:
         policy: VersionPolicy = LatestVersions()
         content = self._config_of(model)
         if content is not None:
-            # What is wrong with it is told when the copy is looked at.
+            # What is wrong with it is reported when the copy is scanned.
             config = read_config(content, shown="", problems=ProblemLog(""))
             if config is None:
                 return []
@@ -192,7 +192,7 @@ class RemoteRepository:
     def _bring(
         self, version: RemoteVersion, model: RemoteModel, room: _Room, now_s: float
     ) -> _Arrival:
-        """Sees to it that a version comes; says why in the model's problems when it cannot."""
+        """Begins to fetch a version; reports in the model's problems why it cannot."""
         if not self._cache.has_version(version.key):
             if not self._is_settled(version, now_s):
                 return _Arrival.COMING
@@ -211,7 +211,7 @@ class RemoteRepository:
         return _Arrival.HERE
 
     def _is_settled(self, version: RemoteVersion, now_s: float) -> bool:
-        """Whether its files have stood still, by the store's clock or since this process looks."""
+        """Whether its files are stable, by the store's clock or since this process reads them."""
         at = (version.model, version.number)
         if self._seen.get(at, ("", 0.0))[0] != version.key:
             self._seen[at] = (version.key, now_s)
@@ -223,7 +223,7 @@ class RemoteRepository:
         )
 
     def _config_of(self, model: RemoteModel) -> bytes | None:
-        """The config's content; one that is too large is cut where that can be told."""
+        """The config's content; one that is too large is cut where that can be detected."""
         if model.config is None:
             return None
         key = model.config.key
@@ -234,7 +234,7 @@ class RemoteRepository:
         return self._configs[key]
 
     def _note_broken(self, found: RepositoryScan, models: dict[str, RemoteModel]) -> bool:
-        """Remembers which versions of the copy cannot be served; whether any is news."""
+        """Remembers which versions of the copy cannot be served; whether any is new."""
         whole = {
             (model.info.name, version.version)
             for model in found.models
@@ -254,7 +254,7 @@ class RemoteRepository:
 
 
 @contextmanager
-def _told_to(model: RemoteModel) -> Iterator[None]:
+def _problems_in(model: RemoteModel) -> Iterator[None]:
     """What cannot be done for one model is said there, and stops no other."""
     try:
         yield

@@ -67,7 +67,7 @@ class RepositoryScan:
 
     def refusal(self, name: str) -> str:
         """What of a model is not served as it is written, and why; empty: nothing."""
-        return self._told(name, Severity.ERROR)
+        return self._first_problem(name, Severity.ERROR)
 
     def why_unread(self, name: str, numbers: Collection[int]) -> str:
         """Why a model, or one of these versions of it, could not be read; empty: it could be."""
@@ -75,9 +75,9 @@ class RepositoryScan:
         is_unread = name in self.unread if unread is None else bool(set(unread) & set(numbers))
         if not is_unread:
             return ""
-        return self.refusal(name) or self._told(name, Severity.WARNING)
+        return self.refusal(name) or self._first_problem(name, Severity.WARNING)
 
-    def _told(self, name: str, severity: Severity) -> str:
+    def _first_problem(self, name: str, severity: Severity) -> str:
         """The first problem of a model, and how many more there are."""
         first, *others = (
             *(str(one) for one in self.problems if (one.model, one.severity) == (name, severity)),

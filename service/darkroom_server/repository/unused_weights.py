@@ -39,7 +39,7 @@ _SUFFIXES = (
     ".pickle",
     ".joblib",
 )
-#: In the names of tensors of adapters, whoever made them.
+#: In the names of tensors of adapters, of any trainer.
 _ADAPTER_MARKS = ("lora_", ".lora", "lokr_", "hada_w", "oft_", "dora_scale")
 
 

@@ -74,7 +74,7 @@ class _Folder:
 
 
 class _Walk:
-    """No recursion: how deep folders are in each other is said by whoever made them."""
+    """No recursion: the depth of folders is not under the server's control."""
 
     def __init__(self, root: Path, shown: str, problems: ProblemLog) -> None:
         self._root = root

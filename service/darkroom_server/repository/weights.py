@@ -48,7 +48,7 @@ def check_safetensors(path: Path, size_bytes: int) -> frozenset[str]:
 
 
 def loaded_bytes(path: Path, float_bits: int) -> int:
-    """Memory that a file's tensors take once those of floating point have so many bits.
+    """Memory that a file's tensors take once those of floating point have `float_bits` bits.
 
     Blocking. A file that is none, or cannot be read, counts with its size.
     """

@@ -16,7 +16,7 @@ from darkroom_server.parameters.bounds import (
 from darkroom_server.requests.image_requests import AdapterRequest, ImageRequest
 
 FIELD = "adapters"
-#: Names told where one is not known.
+#: Names that are listed where one is not known.
 _TOLD_NAMES = 10
 
 

@@ -73,8 +73,8 @@ class AdapterRequest:
 class ImageRequest:
     """A request for images.
 
-    `fill` is set exactly when `task` is FILL, `source` exactly when it is IMAGE_TO_IMAGE, and there
-    are `reference_images`, encoded, exactly when it is EDIT.
+    `fill` is set exactly when `task` is FILL and `source` exactly when it is IMAGE_TO_IMAGE. There
+    are `reference_images`, encoded, when it is EDIT, or beside the image of either.
     """
 
     task: Task

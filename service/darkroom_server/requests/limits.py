@@ -22,7 +22,7 @@ def check_limits(request: ImageRequest) -> None:
 
     Fields are named by their path in `darkroom.v1`'s requests.
     """
-    # With an image there is something to go by: what surrounds the mask, or the image itself.
+    # With an image an empty prompt has a meaning: the mask's surroundings, or the image itself.
     has_image = request.image_input is not None or request.reference_images
     if not has_image and not request.prompt.strip():
         raise InvalidParameter("prompt", "the prompt is empty; say what to draw")

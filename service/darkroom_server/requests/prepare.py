@@ -40,6 +40,7 @@ async def prepare(
     limits = pictures.limits
     source = await pictures.run(upright_size, given.image, IMAGE_FIELD, limits)
     resolved = resolve(request, model, source=source, adapters=adapters, choose_seed=choose_seed)
+    resolved = await _with_beside(request, model, pictures, resolved)
     size, strength = Size(resolved.spec.width_px, resolved.spec.height_px), resolved.strength
     if isinstance(given, FillInput):
         decoded = await pictures.run(
@@ -66,20 +67,44 @@ async def _edit(
     choose_seed: Callable[[int], int],
 ) -> Resolved:
     """The sizes of all images are known before one is decoded, and then one after another is."""
+    sizes = await _sizes(request, rule, pictures)
+    source = rule.followed(sizes)
+    resolved = resolve(request, model, source=source, adapters=adapters, choose_seed=choose_seed)
+    shown = [rule.shown(size) for size in sizes]
+    return resolved.with_references(*await _decoded(request.reference_images, shown, pictures))
+
+
+async def _with_beside(
+    request: ImageRequest, model: ModelInfo, pictures: Pictures, resolved: Resolved
+) -> Resolved:
+    """The same with what stands beside the image to change."""
+    rule = model.references
+    if rule is None or not request.reference_images:
+        return resolved
+    made = Size(resolved.spec.width_px, resolved.spec.height_px)
+    sizes = await _sizes(request, rule, pictures)
+    shown = [made if rule.fits_output else rule.shown(size) for size in sizes]
+    return resolved.with_references(*await _decoded(request.reference_images, shown, pictures))
+
+
+async def _sizes(request: ImageRequest, rule: ReferenceRule, pictures: Pictures) -> list[Size]:
+    """Those of all reference images, which the model takes."""
     limits = pictures.limits
     sizes = [
         await pictures.run(upright_size, content, reference_field(index), limits)
         for index, content in enumerate(request.reference_images)
     ]
     check_sizes(sizes, rule, limits)
-    source = rule.followed(sizes)
-    resolved = resolve(request, model, source=source, adapters=adapters, choose_seed=choose_seed)
+    return sizes
+
+
+async def _decoded(
+    contents: Sequence[bytes], sizes: Sequence[Size], pictures: Pictures
+) -> tuple[list[Pixels], tuple[Notice, ...]]:
     images: list[Pixels] = []
     notices: tuple[Notice, ...] = ()
-    for index, (content, size) in enumerate(zip(request.reference_images, sizes, strict=True)):
-        pixels, told = await pictures.run(
-            decode_reference, content, index, rule.shown(size), limits
-        )
+    for index, (content, size) in enumerate(zip(contents, sizes, strict=True)):
+        pixels, told = await pictures.run(decode_reference, content, index, size, pictures.limits)
         images.append(pixels)
         notices += told
-    return resolved.with_references(images, notices)
+    return images, notices

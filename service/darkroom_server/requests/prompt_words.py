@@ -7,13 +7,17 @@ from darkroom_server.domain.models import ModelInfo
 from darkroom_server.domain.notices import Notice, NoticeReason
 from darkroom_server.domain.pipeline_call import guides_above
 
-#: A warning names so many words, each cut to so many letters; a prompt may have thousands.
+#: Words that a warning names, and letters of each; a prompt may have thousands.
 MAX_NAMED = 8
 _MAX_WORD_LENGTH = 40
 
 
 def unknown_words(spec: ImageSpec, model: ModelInfo) -> tuple[Notice, ...]:
-    """A notice for each text with words that are not of the model's vocabulary, if it has one."""
+    """A notice for each text with words that are not of the model's vocabulary, if it has one.
+
+    Nor of the adapters': what one was trained with, a request with it may say.
+    """
+    taught = [words for use in spec.adapters for words in use.adapter.trigger_words]
     texts = {"prompt": spec.prompt}
     none = guides_above(model.pipeline_class)
     if model.parameters.get("negative_prompt") and spec.guidance_scale > none:
@@ -21,7 +25,7 @@ def unknown_words(spec: ImageSpec, model: ModelInfo) -> tuple[Notice, ...]:
     return tuple(
         _notice(field, words, model)
         for field, text in texts.items()
-        if (words := model.vocabulary.unknown_in(text))
+        if (words := model.vocabulary.unknown_in(text, taught))
     )
 
 

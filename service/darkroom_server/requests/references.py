@@ -19,6 +19,7 @@ from darkroom_server.domain.notices import Notice, NoticeReason
 from darkroom_server.domain.references import ReferenceRule
 from darkroom_server.image_decoding.images import ImageLimits, decode, to_rgb
 from darkroom_server.parameters.bounds import MAX_REFERENCE_COUNT
+from darkroom_server.parameters.parameter import WITH_IMAGE
 from darkroom_server.requests.image_requests import ImageRequest
 
 REFERENCES_FIELD = "reference_images"
@@ -55,12 +56,18 @@ def check_takes(
     UnsupportedParameter.
     """
     task, image_count = request.task, len(request.reference_images)
+    if task in WITH_IMAGE:
+        _check_beside(model, image_count)
+        return
     rule = model.references if Task.EDIT in model.tasks else None
     if task is Task.TEXT_TO_IMAGE and rule is not None and task not in model.tasks:
         text = f"models/{model.name} changes images: give it {_range(rule)}"
         raise InvalidParameter(REFERENCES_FIELD, text)
     if task is not Task.EDIT:
         return
+    if model.references is not None and model.references.is_beside:
+        text = f"models/{model.name} takes {_range(model.references)} beside the image to change"
+        raise InvalidParameter("image", f"{text}: give it that image, too")
     if rule is None:
         able = sorted(f"models/{one.name}" for one in served() if _takes(one, image_count))
         hint = (
@@ -71,6 +78,19 @@ def check_takes(
     if image_count > rule.max_count:
         text = f"{_images(image_count)}; models/{model.name} takes {_range(rule)}"
         raise InvalidParameter(REFERENCES_FIELD, text)
+
+
+def _check_beside(model: ModelInfo, image_count: int) -> None:
+    """Whether a model takes as many beside the image that it changes."""
+    rule = model.references
+    if rule is None or not rule.is_beside:
+        if image_count:
+            text = f"not together with an image to begin with or to fill: models/{model.name}"
+            raise InvalidParameter(REFERENCES_FIELD, f"{text} takes none beside it")
+        return
+    if image_count > rule.max_count or (rule.is_required and not image_count):
+        text = f"models/{model.name} takes {_range(rule)} beside the image to change"
+        raise InvalidParameter(REFERENCES_FIELD, f"{text}; the request has {image_count}")
 
 
 def _takes(model: ModelInfo, image_count: int) -> bool:

@@ -38,6 +38,7 @@ from darkroom_server.requests.image_requests import (
     without,
 )
 from darkroom_server.requests.prompt_words import unknown_words
+from darkroom_server.requests.unsupported import refusal
 from darkroom_server.requests.untrained_sizes import untrained_sizes
 
 #: Seeds chosen by the server stay below this, so that JSON readers keep them exact.
@@ -76,7 +77,7 @@ class Resolved:
         return dataclasses.replace(self, spec=spec, notices=notices, rewritten_prompt=prompt)
 
     def with_references(self, images: Sequence[Pixels], notices: tuple[Notice, ...]) -> Resolved:
-        """The same with the images to go by."""
+        """The same with the reference images."""
         return dataclasses.replace(
             self,
             spec=dataclasses.replace(self.spec, reference_images=tuple(images)),
@@ -103,7 +104,7 @@ def resolve(
 ) -> Resolved:
     """Fills in the model's defaults and holds the request to the model's limits.
 
-    `adapters` are the model's. `source` is the size of the image to fill, begin with or go by.
+    `adapters` are the model's. `source` is the size of the image to fill, begin with or refer to.
     `choose_seed(n)` returns a number from 0 to n - 1 and is called only when the caller gave no
     seed. Raises WrongTask, UnsupportedParameter or InvalidParameter.
     """
@@ -158,9 +159,9 @@ def _without_unsupported(
         effective = model.parameters.get(field)
         if effective is None:
             if request.unsupported_parameter_policy is UnsupportedParameterPolicy.REJECT:
-                raise UnsupportedParameter(field, f"models/{model.name} does not take {field}")
+                raise UnsupportedParameter(field, refusal(field, model))
             request = without(request, parameter)
-            text = f"models/{model.name} does not take {field}; it runs without"
+            text = f"{refusal(field, model)}; it runs without"
             notices.append(Notice(NoticeReason.PARAMETER_IGNORED, text, field))
         elif not effective:
             text = f"{field} has no effect on models/{model.name}"
@@ -176,7 +177,7 @@ def _value(request: ImageRequest, parameter: Parameter, model: ModelInfo) -> Any
 
 
 def _check_highest(values: Mapping[str, Any], model: ModelInfo) -> None:
-    """Holds counts to the model's limits; sizes are seen to where they are rounded."""
+    """Holds counts to the model's limits; sizes are checked where they are rounded."""
     for path, value in values.items():
         parameter = PARAMETERS[path]
         if not parameter.model_highest or parameter.model_step:

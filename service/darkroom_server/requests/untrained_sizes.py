@@ -25,6 +25,6 @@ def _notice(field: str, size_px: int, model: ModelInfo) -> Notice:
     ]
     text = (
         f"models/{model.name} was trained at sizes {' '.join(bounds)} px; "
-        f"at {size_px} px its pictures are not as good"
+        f"at {size_px} px it may not draw what was asked for"
     )
     return Notice(NoticeReason.SIZE_UNTRAINED, text, field)

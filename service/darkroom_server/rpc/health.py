@@ -12,7 +12,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-un
 
 from darkroom.v1 import image_service_pb2, model_service_pb2
 from darkroom_server.domain.errors import ModelNotFound
-from darkroom_server.domain.models import ModelStatus, all_ready
+from darkroom_server.domain.model_status import ModelStatus, all_ready
 from darkroom_server.engine.engine import Engine
 from darkroom_server.rpc.health_list import HealthListRequest, HealthListResponse
 from darkroom_server.wire.readiness import is_resource_ready

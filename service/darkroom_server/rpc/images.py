@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Callable, Iterator
 from typing import Any, TypeVar
 
 from grpc import aio
@@ -17,14 +16,15 @@ from darkroom.v1.image_service_pb2 import (
     GenerateResponse,
 )
 from darkroom_server.domain.models import ModelRef
+from darkroom_server.domain.request_events import RequestEvent
 from darkroom_server.engine.engine import Engine
 from darkroom_server.image_decoding.picture_processes import Pictures
 from darkroom_server.requests.image_requests import ImageRequest
+from darkroom_server.wire.events import EventWriter
 from darkroom_server.wire.generation import generation_events
 from darkroom_server.wire.messages import parse_fill, parse_generate
 
 _Context = aio.ServicerContext[Any, Any]
-_Request = TypeVar("_Request")
 _Response = TypeVar("_Response")
 
 
@@ -37,31 +37,35 @@ class ImageService(image_service_pb2_grpc.ImageServiceServicer):
 
     def Generate(
         self, request: GenerateRequest, context: _Context
-    ) -> AsyncIterator[GenerateResponse]:
+    ) -> AsyncGenerator[GenerateResponse, None]:
         """Text to image."""
-        return self._answers(parse_generate, request, GenerateResponse, context)
+        return self._answers(parse_generate(request), GenerateResponse, context)
 
-    def Fill(self, request: FillRequest, context: _Context) -> AsyncIterator[FillResponse]:
+    def Fill(self, request: FillRequest, context: _Context) -> AsyncGenerator[FillResponse, None]:
         """Repaints the masked part of an image."""
-        return self._answers(parse_fill, request, FillResponse, context)
+        return self._answers(parse_fill(request), FillResponse, context)
 
-    async def _answers(
+    def _answers(
         self,
-        parse: Callable[[_Request], tuple[ModelRef, ImageRequest]],
-        request: _Request,
+        parsed: tuple[ModelRef, ImageRequest],
         response: Callable[..., _Response],
         context: _Context,
     ) -> AsyncGenerator[_Response, None]:
-        told = generation_events(
+        writer = EventWriter(time.time_ns)
+
+        def write(event: RequestEvent, dropped_count: int) -> Iterator[_Response]:
+            for message in writer.write(event, dropped_count):
+                yield response(event=message)
+
+        ref, request = parsed
+        return generation_events(
             self._engine,
             self._pictures,
-            *parse(request),
+            ref,
+            request,
             deadline_s=_deadline_s(context),
+            write=write,
         )
-        async with aclosing(told):
-            async for _, messages in told:
-                for message in messages:
-                    yield response(event=message)
 
 
 def _deadline_s(context: _Context) -> float | None:

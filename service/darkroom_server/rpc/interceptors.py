@@ -101,7 +101,7 @@ class CallInterceptor(aio.ServerInterceptor):
             return None
         method = handler_call_details.method
         begin = functools.partial(self._begin, handler_call_details)
-        # Requests arrive as bytes: gRPC would tell the caller about its own exception otherwise.
+        # Requests arrive as bytes: otherwise gRPC would send its own exception to the caller.
         codecs = (None, handler.response_serializer)
         deserialize = handler.request_deserializer or bytes
         read = _read_all if handler.request_streaming else _read_one

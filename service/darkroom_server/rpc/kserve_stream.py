@@ -74,7 +74,7 @@ class InferenceStream:
             answer.cancel()
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
-        # What it raises is told to the caller, or by the interceptor.
+        # What it raises is sent to the caller here, or by the interceptor.
         task = begin("request of a stream", work, expected=(Exception,))
         self._running.add(task)
         task.add_done_callback(self._ended)

@@ -24,9 +24,9 @@ from darkroom_server.scale_out.load_table import load_of, pace_of
 LOAD_SERVICE: Final = "xds.service.orca.v3.OpenRcaService"
 #: Where a call's report is among its trailers.
 LOAD_KEY: Final = "endpoint-load-metrics-bin"
-#: Reports beside calls come no faster, and what waits is looked at no more often.
+#: Reports beside calls come no faster, and the queue is read no more often.
 MIN_INTERVAL_S = 1.0
-#: Jobs that are looked at for what waits; of more, these stand for the rest.
+#: Jobs that are read to estimate what waits; of more, these are a sample.
 _MAX_LOOKED_AT = 512
 #: What a balancer should hold against the server, and not against the caller.
 _FAILURES = frozenset(

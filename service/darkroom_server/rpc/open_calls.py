@@ -1,4 +1,4 @@
-"""How many calls are open: so many at most, and those beyond end with a status like others."""
+"""Counts open calls, with a limit; those beyond it end with a status."""
 
 from __future__ import annotations
 

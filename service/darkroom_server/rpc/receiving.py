@@ -27,7 +27,7 @@ QUICK_S = 0.05
 KEPT_S = 5.0
 #: Streams whose callers may be silent between two messages, and half of it on one connection.
 MAX_PAUSED_COUNT = 256
-#: What a caller is told to wait whose message had no room.
+#: Retry delay sent to a caller whose message had no room.
 FULL_RETRY_S = 2.0
 
 

@@ -35,7 +35,7 @@ from darkroom_server.rpc.sending import Sending
 from darkroom_server.telemetry.metrics import Metrics
 from darkroom_server.wire.tls import Certificates, Pems
 
-#: Calls that may wait to be looked at. gRPC ends those beyond by itself, and no log has them: more
+#: Calls that may wait to be accepted. gRPC ends those beyond by itself, and no log has them: more
 #: than a few connections can have open at a time.
 _MAX_PENDING_CALLS = 1 << 16
 #: How long they may. Deadlines end them before.
@@ -57,10 +57,10 @@ class GrpcOptions:
     #: How long a connection may take until HTTP/2 is spoken, and how long it may be without a call.
     handshake_timeout_s: float = 20.0
     idle_timeout_s: float = 600.0
-    #: After so long it takes no new calls, and those on it may go on for the grace; 0: never.
+    #: Age at which a connection takes no new calls; open ones may continue for the grace; 0: never.
     max_age_s: float = 0.0
     age_grace_s: float = 600.0
-    #: Whether channelz is told of connections and calls, which takes some memory for each.
+    #: Whether channelz records connections and calls, which takes some memory for each.
     is_watched: bool = False
     #: How long a request may take to arrive, and how long an event of the answer may lie unread.
     receive_timeout_s: float = 60.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-#: The figure that replicas tell the controller: device seconds of the jobs that they have.
+#: The metric that replicas report to the controller: device seconds of the jobs that they have.
 WORK_METRIC = "device_s"
 
 
@@ -24,7 +24,7 @@ class DeviceSeconds:
         self._wait_s = wait_s
 
     def __call__(self, context: Any) -> tuple[int, dict[str, Any]]:
-        """The number of replicas, by what all of them told."""
+        """The number of replicas, by the reports of all."""
         told = (context.aggregated_metrics or {}).get(WORK_METRIC, {})
         count = wanted_replica_count(
             sum(told.values()), self._wait_s, is_used=context.total_num_requests > 0

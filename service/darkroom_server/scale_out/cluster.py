@@ -1,4 +1,4 @@
-"""The Ray cluster that replicas run on: reached or started, told what to run, asked how it is.
+"""The Ray cluster that replicas run on: its start, the replicas on it, and their status.
 
 Methods block unless they say otherwise, and are for any thread.
 """
@@ -34,20 +34,20 @@ log = structlog.get_logger(__name__)
 DEPLOYMENT = "model"
 #: Statuses of all applications are asked for at most this often, however many want one.
 STATUS_INTERVAL_S = 0.5
-#: A replica that has not said for so long how it is is asked again.
+#: Health check interval of a replica.
 STATE_TIMEOUT_S = 10.0
 #: Replicas take what they are given; their admission refuses, and says why.
 MAX_ONGOING = 100_000
-#: A model that cannot be loaded is tried so many times.
+#: Attempts to load a model.
 MAX_START_COUNT = 3
-#: A replica that says nothing for so long is replaced; on a busy node answers take their time.
+#: Health check time-out, after which a replica is replaced; on a busy node answers are slow.
 HEALTH_TIMEOUT_S = 60
 #: Of a cluster of this machine alone: pictures on their way are kept there for moments only.
 OBJECT_STORE_BYTES = 256 << 20
 #: What a cluster of this machine counts with: replicas share its processors, as workers do.
 LOCAL_CPU_COUNT = 64
 
-#: What Ray is told unless the environment says otherwise: to tell nobody of its use, and to be
+#: Settings of Ray, unless the environment has others: report its use to nobody, and be
 #: patient with a machine that is busy.
 RAY_SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_agent_register_timeout_ms": "120000"}
 
@@ -230,7 +230,7 @@ def _application(order: ReplicaOrder, options: ScaleOutOptions) -> Any:
 
 
 def metrics_interval_s(most_replica_count: int) -> float:
-    """How often replicas tell what they have to do: Serve's one controller takes 100 a second."""
+    """How often replicas report their work: Serve's one controller takes 100 reports a second."""
     return max(1.0, most_replica_count / 100)
 
 

@@ -24,7 +24,8 @@ from darkroom_server.domain.errors import (
     WorkerLost,
 )
 from darkroom_server.domain.jobs import JobCompleted, JobEvent, JobProgress, JobQueued
-from darkroom_server.domain.models import Dtype, LoadProgress, LoadStage
+from darkroom_server.domain.model_status import LoadProgress, LoadStage
+from darkroom_server.domain.models import Dtype
 from darkroom_server.engine.active_job import MAX_JOB_ATTEMPTS, ActiveJob
 from darkroom_server.engine.slot_contract import SlotOwner
 from darkroom_server.engine.version_metrics import VersionMetrics
@@ -47,9 +48,9 @@ log = structlog.get_logger(__name__)
 POLL_S = 0.5
 #: Pauses before a job is sent again that no replica took.
 FIRST_PAUSE_S, MAX_PAUSE_S = 0.1, 2.0
-#: A job that nothing has taken for so long, of a cluster that cannot be reached, is given up.
+#: A job that no replica has taken for this long, in a cluster that cannot be reached, fails.
 LOST_LIMIT_S = 60.0
-#: What a caller is told then.
+#: Retry delay sent to the caller then.
 RETRY_AFTER_S = 5.0
 
 
@@ -112,7 +113,7 @@ class DeploymentSlot:
 
     @property
     def note(self) -> str:
-        """How many replicas there are, and of those that have told it what each has to do."""
+        """How many replicas there are, and the work of each that has reported it."""
         known = [
             f"{one.replica_id} on node {one.node_id[:8]}: {one.work_s:.1f} s of work"
             for one in self._table.states()
@@ -242,7 +243,7 @@ class DeploymentSlot:
         )
 
     def _goes_on(self, flight: _Flight, lost: str, where: str | None) -> bool:
-        """What follows of a loss: the job is sent again, unless it is held to be the cause."""
+        """After a loss: the job is sent again, unless it counts as the cause."""
         active, now_s = flight.active, time.monotonic()
         job_id = active.job.job_id
         log.warning("job lost with its replica", job_id=job_id, replica=where, problem=lost)
@@ -300,7 +301,7 @@ class DeploymentSlot:
         if isinstance(event, JobCompleted):
             event = active.completed(event, time.monotonic())
         active.stream.put(event)
-        self._metrics.job_told(active, event, time.monotonic())
+        self._metrics.job_event(active, event, time.monotonic())
         match event:
             case JobProgress(completed_step_count=done, total_step_count=total):
                 active.is_begun = True
@@ -310,7 +311,7 @@ class DeploymentSlot:
                 self._end(flight, event)
 
     def _on_state(self, state: ReplicaState) -> None:
-        known = self._table.told(state)
+        known = self._table.note_report(state)
         if known is state:
             return
         self.stats, self.dtype, self.made_by = state.stats, state.dtype, state.made_by
@@ -319,7 +320,7 @@ class DeploymentSlot:
         if known is not None and known.stats.step_count > state.stats.step_count:
             # Its worker was started again, and counts from zero.
             self._metrics.worker_gone(number)
-        self._metrics.worker_told(number, state.stats)
+        self._metrics.worker_reported(number, state.stats)
 
     def _end(self, flight: _Flight, completed: JobCompleted | None) -> None:
         job_id = flight.active.job.job_id
@@ -350,12 +351,12 @@ class DeploymentSlot:
                 self._metrics.worker_gone(self._numbers[one])
 
     async def _follow(self) -> None:
-        """Asks Serve how the replicas are, again and again."""
+        """Polls Serve for the status of the replicas."""
         while True:
             try:
                 status = await asyncio.to_thread(self._cluster.status, self._order.app_name)
                 if self.dtype is None and status.running_count and self._replicas is not None:
-                    # The first request, too, is told what computes it.
+                    # The first request's `accepted` says what computes it, too.
                     self._on_state(await self._replicas.state())
             except (ClusterLost, ReplicaLost) as error:
                 log.warning("cluster does not answer", problem=str(error))

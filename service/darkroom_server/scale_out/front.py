@@ -16,7 +16,7 @@ from typing import Any
 
 from ray import serve
 
-#: A server that is told to end has its own drain times; after these it is killed.
+#: A server that gets SIGTERM has its own drain times; after these it is killed.
 END_TIMEOUT_S = 120.0
 
 

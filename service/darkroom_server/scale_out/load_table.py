@@ -17,7 +17,7 @@ from darkroom_server.scheduling.pace import Load, Pace
 from darkroom_server.scheduling.routing import ReplicaLoad, Task, choose, step_s_of
 from darkroom_server.worker.messages import SizeCost
 
-#: What a row of a step is taken to cost until a replica has told.
+#: Assumed cost of a row of a step until a replica has reported it.
 UNKNOWN_ROW_S = 0.05
 #: Rows of a step until then.
 UNKNOWN_ROOM = 8
@@ -53,7 +53,7 @@ class LoadTable:
             return frozenset(self._by_replica)
 
     def states(self) -> tuple[ReplicaState, ...]:
-        """What replicas that take jobs told last, of those that have told anything."""
+        """The last reports of the replicas that take jobs."""
         with self._lock:
             return tuple(one for key, one in self._states.items() if key in self._by_replica)
 
@@ -93,7 +93,7 @@ class LoadTable:
             return None if found is None else found.replica_id
 
     def progressed(self, job_id: str, left_share: float) -> None:
-        """So much of a job's steps is left."""
+        """Notes the part of a job's steps that is left."""
         with self._lock:
             found = self._placed.get(job_id)
             if found is None:
@@ -111,8 +111,8 @@ class LoadTable:
         with self._lock:
             self._remove(job_id)
 
-    def told(self, state: ReplicaState) -> ReplicaState | None:
-        """A replica says how it is; what it said before, or itself when it is no news."""
+    def note_report(self, state: ReplicaState) -> ReplicaState | None:
+        """Notes a replica's report; returns the one before, or this one when it is no newer."""
         with self._lock:
             known = self._states.get(state.replica_id)
             if known is not None and known.number >= state.number:
@@ -135,7 +135,7 @@ class LoadTable:
             del self._by_group[found.task.group]
 
     def _load(self, replica_id: str) -> ReplicaLoad:
-        """This server's jobs, and what was told besides: jobs of other servers."""
+        """This server's jobs, and by reports those of other servers."""
         state = self._states.get(replica_id)
         other_s = 0.0 if state is None else state.work_s - self._own_s.get(replica_id, 0.0)
         tasks = tuple(self._by_replica.get(replica_id, {}).values())

@@ -20,7 +20,8 @@ from ray import serve
 from darkroom_server.background import keep_going
 from darkroom_server.domain.errors import DarkroomError
 from darkroom_server.domain.jobs import Job, JobEvent, JobProgress
-from darkroom_server.domain.models import BackendKind, Placement, VersionInfo, VersionState
+from darkroom_server.domain.model_status import VersionState
+from darkroom_server.domain.models import BackendKind, Placement, VersionInfo
 from darkroom_server.engine.memory import SystemMemory
 from darkroom_server.engine.memory_gate import MemoryGate
 from darkroom_server.engine.stream import JobStream
@@ -78,7 +79,7 @@ class ModelReplica:
             raise RuntimeError(self._supervisor.status().message)
 
     async def run(self, request: RunJob) -> AsyncGenerator[JobNews]:
-        """Runs a job to its end; whoever stops reading stops the work."""
+        """Runs a job to its end; a reader that stops stops the work."""
         left_s = request.left_s
         deadline_s = None if left_s is None else time.monotonic() + left_s
         job = replace(request.job, deadline_s=deadline_s)
@@ -101,7 +102,7 @@ class ModelReplica:
         return self._state()
 
     async def check_health(self) -> None:
-        """Serve asks now and then; what cannot work any more is replaced."""
+        """Serve's health check; a replica that cannot work any more is replaced."""
         if self._supervisor.state is VersionState.FAILED:
             raise RuntimeError(self._supervisor.status().message)
 
@@ -168,7 +169,7 @@ class _Pump:
 
     async def _read(self) -> None:
         try:
-            async for event in self._stream.events():
+            async for event in self._stream:
                 self._events.append(event)
                 self._changed.set()
                 if not isinstance(event, JobProgress):

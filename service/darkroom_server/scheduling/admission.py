@@ -22,7 +22,7 @@ class Forecast:
     `done_s`: seconds until it is denoised and decoded, with what may be expected to overtake it.
     `kept_s`: seconds until then if it is promised; None without a deadline.
     `breaks_until_s`: the last deadline that others would miss by it, and would not without it.
-    `left_margin`: so many times as long everything may take for what is to be left until its
+    `left_margin`: factor by which everything may take longer, for what is to be left until its
     deadline to higher priorities.
     """
 

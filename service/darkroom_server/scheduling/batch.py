@@ -35,7 +35,7 @@ def room(shape: Shape, costs: StepCosts, shared: SharedRows) -> int:
 
 
 def pace(shape: Shape, costs: StepCosts, shared: SharedRows) -> Pace:
-    """How fast the images of a shape go by what is known now."""
+    """The pace of the images of a shape, by the costs known now."""
     return Pace(
         room=room(shape, costs, shared),
         step_s=cache(partial(costs.step_s, shape.key)),
@@ -54,7 +54,7 @@ def filled(
 ) -> Batch:
     """Images of the lead's group, in the order given, as far as there is room.
 
-    Some that do not fit are skipped. With `chosen` the batch has so many images of each of
+    Some that do not fit are skipped. With `chosen` the batch has that many images of each of
     these, and others only as far as they make it take no more than `spare_s` longer.
     """
     key = lead.shape.key

@@ -15,7 +15,7 @@ from darkroom_server.scheduling.play import Player, play
 
 #: Images that are played step by step; those behind them are counted at full batches.
 MAX_PLAYED_IMAGES = 64
-#: Jobs that came last, from which it is told what will come.
+#: Recent jobs, from which arrivals are predicted.
 RECENT_COUNT = 64
 #: With fewer than these nothing is expected.
 LEAST_COUNT = 16
@@ -76,7 +76,7 @@ class RecentArrivals:
         """
         if len(self._recent) < LEAST_COUNT:
             return done_s
-        # What came in a shorter time than the job takes is not taken to come again and again.
+        # Arrivals in a shorter time than the job takes are not extrapolated.
         window_s = max(now_s - self._recent[0].at_s, done_s)
         if window_s <= 0:
             return done_s
@@ -125,7 +125,7 @@ class RecentDemand:
         higher_s = sum(self._work_s[other] for other in Priority if other > priority)
         if not higher_s:
             return 1.0
-        # What came in a shorter time is not taken to come again and again.
+        # Arrivals in a shorter time are not extrapolated.
         window_s = max(now_s - self._asked[0][0], within_s)
         share = EXPECTED_SHARE * higher_s / window_s if window_s > 0 else 1.0
         return 1 / (1 - min(MOST_LEFT_SHARE, share))

@@ -19,13 +19,13 @@ from dataclasses import dataclass, field
 
 #: Of the bounds, those that are to be kept.
 KEPT_SHARE = 0.9
-#: What becomes of one bound moves the level by so much, times what was not expected of it.
+#: Step by which the outcome of one bound moves the level, times how unexpected it was.
 RATE = 0.02
 LOWEST_LEVEL, HIGHEST_LEVEL = 0.5, 0.995
 #: Jobs of a kind that are remembered, and what is taken of them before there are any.
 RECENT_COUNT = 256
 FIRST_RATIOS = (1.0, 1.0, 1.0, 1.1, 1.1, 1.2, 1.3, 1.5, 2.0)
-#: No time is taken to be so many times an estimate: of one that is next to nothing.
+#: Highest ratio of a time to its estimate that counts: estimates may be almost 0.
 LARGEST_RATIO = 100.0
 
 
@@ -58,7 +58,7 @@ class _Kind:
 
 
 @dataclass(frozen=True, slots=True)
-class _Told:
+class _Bound:
     kind: _Kind
     at_s: float
     estimated_s: float
@@ -70,49 +70,49 @@ class LikelyBounds:
     """The bounds of one worker's jobs; each job gets one when it arrives."""
 
     _kinds: dict[bool, _Kind] = field(default_factory=lambda: {True: _Kind(), False: _Kind()})
-    _told: dict[str, _Told] = field(default_factory=dict)
+    _bounds: dict[str, _Bound] = field(default_factory=dict)
     _broken: set[str] = field(default_factory=set)
     _due: list[tuple[float, str]] = field(default_factory=list)
 
-    def tell(self, job_id: str, estimated_s: float, now_s: float, *, waits: bool) -> float:
+    def give(self, job_id: str, estimated_s: float, now_s: float, *, waits: bool) -> float:
         """Seconds within which a job that has just come will likely be done."""
         self._judge_due(now_s)
         kind = self._kinds[waits]
         bound_s = kind.ratio() * estimated_s
-        self._told[job_id] = _Told(kind, now_s, max(1e-9, estimated_s), now_s + bound_s)
+        self._bounds[job_id] = _Bound(kind, now_s, max(1e-9, estimated_s), now_s + bound_s)
         heapq.heappush(self._due, (now_s + bound_s, job_id))
-        if len(self._due) > 2 * len(self._told) + RECENT_COUNT:
+        if len(self._due) > 2 * len(self._bounds) + RECENT_COUNT:
             # Those that ended long before their time are waited for no more.
-            self._due = sorted((one.until_s, job_id) for job_id, one in self._told.items())
+            self._due = sorted((one.until_s, job_id) for job_id, one in self._bounds.items())
         return bound_s
 
     def left_s(self, job_id: str, estimated_s: float, now_s: float) -> float:
         """The bound of a job that still waits, from now on: what is left of it, or wider."""
-        told = self._told.get(job_id)
-        if told is None:
+        bound = self._bounds.get(job_id)
+        if bound is None:
             return estimated_s
-        return max(estimated_s, told.until_s - now_s)
+        return max(estimated_s, bound.until_s - now_s)
 
     def ended(self, job_id: str, now_s: float) -> None:
         """A job is done. Unknown ids are ignored."""
         self._judge_due(now_s)
-        told = self._told.pop(job_id, None)
-        if told is None:
+        bound = self._bounds.pop(job_id, None)
+        if bound is None:
             return
-        told.kind.note((now_s - told.at_s) / told.estimated_s)
+        bound.kind.note((now_s - bound.at_s) / bound.estimated_s)
         if job_id in self._broken:
             self._broken.remove(job_id)
         else:
-            told.kind.judge(is_kept=True)
+            bound.kind.judge(is_kept=True)
 
     def forget(self, job_id: str) -> None:
         """A job will not be done: it says nothing of the others. Unknown ids are ignored."""
-        self._told.pop(job_id, None)
+        self._bounds.pop(job_id, None)
         self._broken.discard(job_id)
 
     def _judge_due(self, now_s: float) -> None:
         while self._due and self._due[0][0] < now_s:
             _, job_id = heapq.heappop(self._due)
-            if (told := self._told.get(job_id)) is not None and job_id not in self._broken:
-                told.kind.judge(is_kept=False)
+            if (bound := self._bounds.get(job_id)) is not None and job_id not in self._broken:
+                bound.kind.judge(is_kept=False)
                 self._broken.add(job_id)

@@ -19,7 +19,7 @@ class Load:
 class Pace:
     """How fast the images of one group go.
 
-    `room`: rows of a full batch; 0: images run one by one. `step_s` of so many rows; `image_s`:
+    `room`: rows of a full batch; 0: images run one by one. `step_s` of a number of rows; `image_s`:
     what an image takes besides its steps.
     """
 
@@ -28,7 +28,7 @@ class Pace:
     image_s: float
 
     def side_by_side(self, rows: int) -> int:
-        """Images of so many rows that a step holds."""
+        """Images of `rows` rows that a step holds."""
         return max(1, self.room // rows)
 
     def work_s(self, load: Load) -> float:
@@ -46,7 +46,7 @@ class Pace:
 
 
 def least_step_count(evaluations: Collection[int], side_by_side: int) -> int:
-    """Steps that images need at least, where so many of them may share one."""
+    """Steps that images need at least, where `side_by_side` of them may share one."""
     if not evaluations:
         return 0
     return max(max(evaluations), math.ceil(sum(evaluations) / side_by_side))

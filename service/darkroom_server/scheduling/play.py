@@ -15,7 +15,7 @@ from darkroom_server.scheduling.pace import Load, Pace, least_step_count
 
 #: Batches that are played one by one; what is left then is counted at full batches.
 MAX_PLAYED_BATCHES = 64
-#: Jobs too wide for the room left in a batch that are looked past for one that fits.
+#: Jobs too wide for the room left in a batch that are skipped for one that fits.
 MAX_LOOKED_PAST = 16
 
 
@@ -54,7 +54,7 @@ class _Waiting:
     left: list[int]
 
     def longest_step_s(self, count: int, now_s: float) -> float:
-        """How long steps may take if so many of its images share them and it is to be on time."""
+        """How long steps may take if `count` of its images share them and it is to be on time."""
         if math.isinf(self.player.due_s):
             return math.inf
         left_s = self.player.due_s - now_s - len(self.left) * self.player.pace.image_s

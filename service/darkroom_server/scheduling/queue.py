@@ -14,9 +14,9 @@ from darkroom_server.scheduling.entry import Entry
 from darkroom_server.scheduling.fairness import FairTurns
 from darkroom_server.scheduling.ranking import Ranking, TimedRanking
 
-#: Groups or callers that are looked at one by one when it is told what they will take.
+#: Groups or callers that an estimate of their time goes through one by one.
 MAX_COUNTED = 16
-#: Work of an entry is counted anew when less than this part of it is left.
+#: Work of an entry is counted again when less than this part of it is left.
 RECOUNT_SHARE = 0.9
 
 
@@ -138,7 +138,7 @@ class JobQueue:
             owner.turns.charge(entry.group, duration_s)
 
     def others_s(self, entry: Entry, own_s: float) -> float:
-        """Time that others take while a job's line takes so long to get to its end.
+        """Time that others take until a job's line, which takes `own_s`, is at its end.
 
         What is of a higher priority goes first. The other groups of its caller get as much time
         each, up to their work; then the other callers do, as far as they come before it in the

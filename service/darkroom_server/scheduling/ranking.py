@@ -209,7 +209,7 @@ class TimedRanking(Ranking[TimedItem]):
 
 
 def _sum_up(block: _Block[TimedItem]) -> None:
-    """Counts a block's work anew: from the numbers, so that no error adds up over its changes."""
+    """Adds up a block's work again: from the numbers, so that no error adds up over its changes."""
     block.work_s = sum(block.works_s)
     block.latest_s = None
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from darkroom_server.scheduling.pace import Load, Pace
 from darkroom_server.scheduling.play import Player, play
 
-#: Replicas that are looked at: so many of all, and so many of those that have the job's size.
+#: Replicas that are compared: this many of all, and this many of those with the job's size.
 CHOICES = 2
-#: What a job adds to the work of a busy replica counts so many times against when it is done
+#: Weight of what a job adds to the work of a busy replica, against the time when it is done
 #: itself: it is what those that come after it wait for.
 ADDED_WEIGHT = 8.0
 

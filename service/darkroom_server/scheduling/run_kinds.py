@@ -15,7 +15,7 @@ class RunKind:
     width_px: int
     height_px: int
     is_guided: bool
-    #: Of the images that it goes by.
+    #: Of the reference images.
     reference_pixel_count: int = 0
 
     @classmethod
@@ -27,7 +27,7 @@ class RunKind:
 
     @property
     def pixel_count(self) -> int:
-        """Of one image, and of those that it goes by."""
+        """Of one image, and of its references."""
         return self.width_px * self.height_px + self.reference_pixel_count
 
     @property

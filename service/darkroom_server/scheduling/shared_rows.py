@@ -1,7 +1,7 @@
 """Which images may share a step at EXACT: what was proved, by key. Pure.
 
 Kernels are chosen by the number of rows in a step and by the rows that an image has alone, so both
-are what is proved: steps of so many rows, of images of such row counts.
+are what is proved: numbers of rows of a step, with the row counts of its images.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class SharedRows:
     version: int = 0
 
     def allow(self, key: Hashable, kinds: RowKinds, row_count: int) -> None:
-        """Steps of so many rows were proved, of images of such row counts."""
+        """Notes that steps of `row_count` rows were proved, of images with these row counts."""
         proved = self._proved.get(key, {})
         # Replaced, not changed: somebody may be reading it.
         self._proved[key] = {**proved, kinds: proved.get(kinds, frozenset()) | {row_count}}

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 from darkroom_server.scheduling.promises import Outlook
 
-#: After so many steps it is looked anew what promises have to spare.
+#: Steps after which the slack of promises is computed again.
 OUTLOOK_STEPS = 8
 
 
 @dataclass(slots=True)
 class _Kept:
-    """What they had to spare when they were looked at, and how far they have come since."""
+    """Their slack when it was computed, and how far they have come since."""
 
     outlook: Outlook
     spare_s: float

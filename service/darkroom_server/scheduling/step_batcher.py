@@ -41,10 +41,10 @@ from darkroom_server.scheduling.typical import TypicalJob
 #: geometric mean of the time they take alone and the time that a typical job takes. In proportion
 #: to their own time alone, long jobs that have aged would hold up every short one, or age too late.
 SLACK_FACTOR = 10.0
-#: A promise is given up when its job would need so many times the time that is left by itself: an
+#: A promise is given up when its job would need this many times the time that is left: an
 #: estimate may be wrong, and a job that gives way is surely late.
 HOPELESS_FACTOR = 1.5
-#: A caller may have had so much more time than the one who had least, in usual jobs, before that
+#: A caller may have had this much more time than the one who had least, in usual jobs, before that
 #: one goes first: until then the order of all decides, so that jobs are not all begun at once.
 LEAD_JOB_COUNT = 0.25
 #: What a caller can owe for time it had out of turn, in usual jobs.
@@ -206,7 +206,7 @@ class StepBatcher:
         return batch
 
     def _apart_row_count(self, lead: Entry, batch: Batch) -> int:
-        """Rows that wait and would fill the step, if a step of so many were as exact."""
+        """Rows that wait and would fill the step, if larger steps were as exact."""
         knee = self.costs.knee(batch.key)
         exact_rows = max(batches.room(lead.shape, self.costs, self.shared), lead.shape.rows)
         if not lead.shape.exact or exact_rows >= knee:

@@ -19,11 +19,11 @@ NEW_SHARE = 0.2
 #: disturbed, and if it was not, the next ones will say so.
 OUTLIER_FACTOR = 2.0
 #: After this many other steps of its key what was measured of fewer rows gives way to what more
-#: rows are seen to take: few rows are rarely run alone under load, and could not correct it.
+#: rows take: few rows are rarely run alone under load, and could not correct it.
 UNSEEN_STEPS = 16
 
 #: After this many other steps of its key a measurement is old: a batch size that did not pay is
-#: tried once more, because what was measured may have been a disturbance. That costs little: the
+#: tried again, because what was measured may have been a disturbance. That costs little: the
 #: one step takes longer, but does as much more.
 OLD_AFTER_STEPS = 100
 #: After this many steps of its key, what did not fit into memory is tried again: it may have been
@@ -94,7 +94,7 @@ class StepCosts:
         return self._measured_s
 
     def by_size(self) -> Iterator[tuple[Hashable, int, Curve]]:
-        """What is believed of each key, with its pixels; one key of so many pixels."""
+        """The assumed costs of each key, with its pixels; one key for each number of pixels."""
         keys = {pixel_count: key for key, pixel_count in self._pixel_counts.items()}
         for pixel_count, key in sorted(keys.items()):
             if curve := self._rising_s.get(key):
@@ -132,7 +132,7 @@ class StepCosts:
         self.version += 1
 
     def _lower_fewer(self, key: Hashable, bucket: int) -> None:
-        """What fewer rows were seen to take long ago, and would now take longer than more rows."""
+        """Lowers old measurements of fewer rows that would now be above those of more rows."""
         measured, last = self._measured_s[key], self._last_steps[key]
         for fewer, known_s in measured.items():
             is_unseen = self._step_counts[key] - last.get(fewer, 0) > UNSEEN_STEPS
@@ -140,8 +140,8 @@ class StepCosts:
                 measured[fewer] = _blended(known_s, measured[bucket])
 
     def ran_out(self, key: Hashable, row_count: int) -> None:
-        """A step of so many rows did not fit into memory: until it is tried again none is larger
-        than half its bucket.
+        """A step of `row_count` rows did not fit into memory: none is larger than half its bucket
+        until it is tried again.
         """
         smallest, _ = self._too_large.get(key, (math.inf, 0))
         bucket = min(smallest, bucket_of(row_count))

@@ -29,7 +29,7 @@ class TypicalJob:
         return math.exp(self._log) if self._count else 0.0
 
     def note(self, alone_s: float) -> None:
-        """A job came that takes so long by itself."""
+        """Notes a job that takes `alone_s` by itself."""
         if self.mean_s is None:
             self.mean_s = alone_s
         self.mean_s += TYPICAL_SHARE * (alone_s - self.mean_s)

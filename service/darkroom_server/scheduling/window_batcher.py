@@ -3,7 +3,7 @@
 The verbs: `add` and `remove` a job, `plan` the next batch or how long to wait for a fuller one,
 `begin` and `commit` one that is run. What runs together has the same key and nothing joins it
 later, so a job may wait a little for others: up to `max_queue_delay_s`, unless the batch is full or
-of a preferred size before (the rules of Triton's dynamic batching). Jobs go by level of priority,
+of a preferred size before (the rules of Triton's dynamic batching). The order is by priority,
 then by deadline; those without one as if it were `PATIENCE_S` after they came, so that they are
 passed by no later ones. How many wait in a level, and what becomes of a job that has waited too
 long, its queue policy says.
@@ -18,8 +18,8 @@ from collections import Counter
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
 
+from darkroom_server.domain.dynamic_batching import DynamicBatching, TimeoutAction
 from darkroom_server.domain.jobs import Job
-from darkroom_server.domain.models import DynamicBatching, TimeoutAction
 from darkroom_server.scheduling.play import MAX_LOOKED_PAST
 from darkroom_server.scheduling.ranking import Ranking, TimedRanking
 from darkroom_server.scheduling.run_kinds import RunKind
@@ -27,7 +27,7 @@ from darkroom_server.scheduling.window_entry import WindowEntry, WindowGroup
 
 #: Jobs without a deadline are ordered as if they had to be done within this time.
 PATIENCE_S = 60.0
-#: Kinds of runs of which it is told one by one how much waits; the rest is counted as one.
+#: Kinds of runs whose waiting images are reported one by one; the rest is counted as one.
 MAX_COUNTED_KINDS = 16
 
 

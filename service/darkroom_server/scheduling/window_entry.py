@@ -61,7 +61,7 @@ class WindowGroup:
     entries: Ranking[WindowEntry] = field(default_factory=Ranking)
     #: When those here have waited long enough for others; some may be gone.
     dues: list[tuple[float, int, WindowEntry]] = field(default_factory=list)
-    #: As it is told to the batcher's orders: its first, and when a batch of it is to run.
+    #: As the batcher's orders have it: its first entry, and when a batch of it is to run.
     rank: Rank = ()
     ready_s: float | None = None
     #: Whether it is among those that a batch may be of at once.

@@ -23,6 +23,7 @@ from darkroom_server.domain.errors import (
     TryLater,
     WorkerLost,
 )
+from darkroom_server.domain.jobs import JobCompleted, JobTimings
 from darkroom_server.telemetry.request_traces import RequestTraces
 
 log = structlog.get_logger(__name__)
@@ -39,7 +40,7 @@ class Spent:
     total_s: float = 0.0
 
     def add(self, seconds: float) -> None:
-        """Once more."""
+        """Counts it once."""
         self.count += 1
         self.total_s += seconds
 
@@ -76,30 +77,17 @@ class VersionStatistics:
         return Spent(sum(one.count for one in found), sum(one.total_s for one in found))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stages:
-    """Where the time of a request went, and how its images were batched."""
-
-    queue_s: float
-    encode_s: float
-    denoise_s: float
-    decode_s: float
-    image_count: int
-    #: The part of its fullest batch that was its own; None where it had none.
-    batch_share: float | None
-
-
 class RunningRequest:
     """A request that is being counted; leaving the context ends it.
 
-    It was a success once its stages are known. An end without them and without an error is none of
-    either kind: the request was only checked.
+    It was a success once its job is completed. An end without that and without an error is neither
+    a success nor a failure: the request was only checked.
     """
 
     def __init__(self, version: Version, own: VersionStatistics, traces: RequestTraces) -> None:
         self._version, self._own, self._traces = version, own, traces
         self._began_s, self._date_s = time.monotonic(), time.time()
-        self.stages: Stages | None = None
+        self.completed: JobCompleted | None = None
 
     def __enter__(self) -> Self:
         self._own.last_began_s = self._date_s
@@ -112,26 +100,26 @@ class RunningRequest:
         traceback: TracebackType | None,
     ) -> None:
         took_s = time.monotonic() - self._began_s
-        if self.stages is not None:
-            _add(self._own, self.stages, took_s)
-            self._trace(self.stages, took_s)
+        if self.completed is not None:
+            _add(self._own, self.completed, took_s)
+            self._trace(self.completed, took_s)
         elif kind is not None:
             self._own.failures.setdefault(_reason(kind), Spent()).add(took_s)
 
-    def _trace(self, stages: Stages, took_s: float) -> None:
-        model, version = self._version
+    def _trace(self, completed: JobCompleted, took_s: float) -> None:
+        (model, version), timings = self._version, completed.timings
         if not self._traces.wants(model):
             return
         log.info(
             "trace",
             model=f"{model}/{version}",
             began_ns=round(self._date_s * 1e9),
-            queue_ms=_ms(stages.queue_s),
-            encode_ms=_ms(stages.encode_s),
-            denoise_ms=_ms(stages.denoise_s),
-            decode_ms=_ms(stages.decode_s),
+            queue_ms=_ms(_queue_s(timings)),
+            encode_ms=_ms(timings.encode_s),
+            denoise_ms=_ms(timings.denoise_s),
+            decode_ms=_ms(_decode_s(timings)),
             total_ms=_ms(took_s),
-            image_count=stages.image_count,
+            image_count=completed.image_count,
         )
 
 
@@ -172,11 +160,23 @@ class InferenceStatistics:
         return dict(self._versions)
 
 
-def _add(own: VersionStatistics, stages: Stages, took_s: float) -> None:
+def _add(own: VersionStatistics, completed: JobCompleted, took_s: float) -> None:
+    timings, batch = completed.timings, completed.batch
     own.success.add(took_s)
-    own.queue.add(stages.queue_s)
-    own.encode.add(stages.encode_s)
-    own.denoise.add(stages.denoise_s)
-    own.decode.add(stages.decode_s)
-    own.image_count += stages.image_count
-    own.executions += 1.0 if stages.batch_share is None else stages.batch_share
+    own.queue.add(_queue_s(timings))
+    own.encode.add(timings.encode_s)
+    own.denoise.add(timings.denoise_s)
+    own.decode.add(_decode_s(timings))
+    own.image_count += completed.image_count
+    # The part of its fullest batch that was its own.
+    own.executions += batch.request_image_count / max(1, batch.batch_image_count) if batch else 1.0
+
+
+def _queue_s(timings: JobTimings) -> float:
+    """Triton's queue time: also for the model to load."""
+    return timings.queue_s + timings.load_s
+
+
+def _decode_s(timings: JobTimings) -> float:
+    """Triton's output time: decoding and compressing."""
+    return timings.decode_s + timings.compress_s

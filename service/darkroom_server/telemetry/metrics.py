@@ -37,7 +37,7 @@ class Metrics:
         self._histograms: dict[Metric, Histogram] = {}
         #: How many editions of a version there are: an update has two for a while.
         self._edition_counts: dict[tuple[str, ...], int] = {}
-        #: What sets gauges that nothing but time moves, before each scrape; told the time.
+        #: Functions of the time that set gauges before each scrape; only time moves these.
         self._looks: set[Callable[[float], None]] = set()
         for metric in METRICS:
             self._register(metric)
@@ -104,7 +104,7 @@ class Metrics:
         self._gauges[metric].labels(*labels).inc(amount)
 
     def observe(self, metric: Metric, labels: Sequence[str], value: float, times: int = 1) -> None:
-        """Adds a value to a histogram, so many times."""
+        """Adds a value to a histogram, `times` times."""
         histogram = self._histograms[metric].labels(*labels)
         for _ in range(times):
             histogram.observe(value)

@@ -16,7 +16,7 @@ class TracesUnavailable(Exception):
 def export_traces(endpoint: str, *, share: float) -> Callable[[], None]:
     """Sends traces from now on; what is returned sends the last and stops.
 
-    `share`: of the traces that begin here, so many of 1 are recorded; of those that callers begin,
+    `share`: what part of the traces that begin here is recorded; of those that callers begin,
     the ones that their callers record. Raises TracesUnavailable.
     """
     try:

@@ -17,7 +17,7 @@ from darkroom_server.domain.jobs import JobCompleted, StageSpan, WorkStage
 
 #: In metadata and in HTTP's headers, of requests and of answers.
 TRACE_PARENT_KEY, TRACE_STATE_KEY = "traceparent", "tracestate"
-#: Jobs whose spans can be linked to: those that run, and some that ended lately.
+#: Jobs whose spans can be linked to: those that run, and some that ended recently.
 MAX_KNOWN_JOBS = 4096
 
 _NS = 1_000_000_000

@@ -63,7 +63,7 @@ class CallNotes:
     #: What it has taken of devices.
     device_s: float = 0.0
 
-    def told(self) -> dict[str, str]:
+    def noted(self) -> dict[str, str]:
         """What the access line says of it besides."""
         values = {
             "model": self.model,
@@ -123,15 +123,15 @@ class CallNotes:
     def ended(self, status: str = "") -> None:
         """Ends the span; `status`: what an HTTP call failed with that is no RPC."""
         failed = status or ("" if self.code in ("", "OK") else self.code)
-        told = {name: value for name, value in self.told().items() if name != "prompt"}
-        end_span(self.span, failed, {"request_id": self.request_id, **told})
+        noted = {name: value for name, value in self.noted().items() if name != "prompt"}
+        end_span(self.span, failed, {"request_id": self.request_id, **noted})
 
     def log(self, log: Any, event: str, duration_s: float, *, quiet: bool, **fields: Any) -> None:
         """Writes the access line. `quiet`: of a probe, whose lines would bury the others."""
         write = log.debug if quiet else log.info
         duration_ms = round(duration_s * 1000, 1)
-        told = self.told()
-        write(event, **fields, duration_ms=duration_ms, request_id=self.request_id, **told)
+        noted = self.noted()
+        write(event, **fields, duration_ms=duration_ms, request_id=self.request_id, **noted)
 
 
 _current: ContextVar[CallNotes | None] = ContextVar("call", default=None)
@@ -195,7 +195,7 @@ def log_bug(call_id: str, log: Any) -> None:
 
 
 def why_gone(remaining_s: float | None) -> grpc.StatusCode:
-    """How a call ends whose caller has left, with so much of its deadline left, if it had one."""
+    """How a call ends whose caller has left. `remaining_s`: until its deadline, if it had one."""
     if remaining_s is not None and remaining_s <= 0:
         return grpc.StatusCode.DEADLINE_EXCEEDED
     return grpc.StatusCode.CANCELLED

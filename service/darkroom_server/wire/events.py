@@ -1,9 +1,8 @@
-"""What happens to a job becomes `darkroom.v1` events."""
+"""What happens to a request, as `darkroom.v1` events."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 
 from google.protobuf.duration_pb2 import Duration
 
@@ -12,9 +11,7 @@ from darkroom.v1.image_service_pb2 import GenerationEvent
 from darkroom_server.domain.jobs import (
     BatchShare,
     ImageFormat,
-    ImageSpec,
     JobCompleted,
-    JobEvent,
     JobImage,
     JobPreview,
     JobProgress,
@@ -23,8 +20,8 @@ from darkroom_server.domain.jobs import (
     OutputSpec,
     Stage,
 )
-from darkroom_server.domain.notices import Notice, NoticeReason
-from darkroom_server.requests.resolve import Resolved
+from darkroom_server.domain.notices import Notice
+from darkroom_server.domain.request_events import Accepted, RequestEvent, Validated
 
 #: Far below the 4 MiB that stock clients receive, and cheap to send.
 CHUNK_BYTES = 256 * 1024
@@ -40,23 +37,6 @@ _FORMATS: Mapping[ImageFormat, image_pb2.OutputFormat.ValueType] = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunningModel:
-    """Which model version runs a job. `digest` is that of its files, `dtype` its weights' type.
-
-    `runtime` computes the pixels; `variant` names what else of the configuration changes them, and
-    `made_by` the libraries and the device, which round each in their way.
-    """
-
-    name: str
-    version: int
-    digest: str
-    dtype: str
-    runtime: str = "torch"
-    variant: tuple[str, ...] = ()
-    made_by: str = ""
-
-
 class EventWriter:
     """Writes the events of one generation, numbered and dated. Not shared between calls.
 
@@ -68,21 +48,7 @@ class EventWriter:
         self._sent_count = 0
         self._dropped_count = 0
 
-    def accepted(self, job_id: str, resolved: Resolved, model: RunningModel) -> GenerationEvent:
-        """The first event: what will run."""
-        event = self._event()
-        event.accepted.generation_id = job_id
-        event.accepted.parameters.CopyFrom(_effective(resolved, model))
-        event.accepted.warnings.extend(_warning(notice) for notice in resolved.notices)
-        return event
-
-    def validated(self) -> GenerationEvent:
-        """The last event of a request that was only to be checked."""
-        event = self._event()
-        event.completed.SetInParent()
-        return event
-
-    def write(self, happened: JobEvent, *, dropped_count: int = 0) -> Iterator[GenerationEvent]:
+    def write(self, happened: RequestEvent, dropped_count: int = 0) -> Iterator[GenerationEvent]:
         """One event, or for an image its announcement and then its bytes in chunks.
 
         `dropped_count` is how many events of the generation were dropped so far; the sequence
@@ -91,6 +57,12 @@ class EventWriter:
         self._dropped_count = dropped_count
         event = self._event()
         match happened:
+            case Accepted():
+                event.accepted.CopyFrom(_accepted(happened))
+                yield event
+            case Validated():
+                event.completed.SetInParent()
+                yield event
             case JobQueued():
                 event.queued.ahead_count = happened.ahead_count
                 event.queued.model_loading = happened.model_loading
@@ -132,8 +104,16 @@ class EventWriter:
             yield event
 
 
-def _effective(resolved: Resolved, model: RunningModel) -> image_pb2.EffectiveParameters:
-    spec: ImageSpec = resolved.spec
+def _accepted(accepted: Accepted) -> GenerationEvent.Accepted:
+    return GenerationEvent.Accepted(
+        generation_id=accepted.job_id,
+        parameters=_effective(accepted),
+        warnings=map(_warning, accepted.notices),
+    )
+
+
+def _effective(accepted: Accepted) -> image_pb2.EffectiveParameters:
+    spec, model = accepted.spec, accepted.model
     return image_pb2.EffectiveParameters(
         model=f"models/{model.name}",
         model_version=model.version,
@@ -143,10 +123,10 @@ def _effective(resolved: Resolved, model: RunningModel) -> image_pb2.EffectivePa
         step_count=spec.step_count,
         guidance_scale=spec.guidance_scale,
         scheduler=spec.scheduler,
-        rewritten_prompt=resolved.rewritten_prompt,
+        rewritten_prompt=accepted.rewritten_prompt,
         seeds=spec.seeds,
-        strength=spec.strength if spec.fill or spec.source else None,
-        preserve_unmasked=spec.fill.preserve_unmasked if spec.fill else None,
+        strength=accepted.strength,
+        preserve_unmasked=accepted.preserve_unmasked,
         output=_output(spec.output),
         adapters=[
             image_pb2.Adapter(
@@ -154,18 +134,24 @@ def _effective(resolved: Resolved, model: RunningModel) -> image_pb2.EffectivePa
             )
             for use in spec.adapters
         ],
-        fingerprint="/".join(
-            (
-                model.digest[:12],
-                model.dtype,
-                model.runtime,
-                spec.reproducibility.name.lower(),
-                *model.variant,
-                *((spec.feature_cache.name,) if spec.feature_cache else ()),
-                *(f"adapter-{use.adapter.digest[:12]}" for use in spec.adapters),
-                *((model.made_by,) if model.made_by else ()),
-            )
-        ),
+        fingerprint=_fingerprint(accepted),
+    )
+
+
+def _fingerprint(accepted: Accepted) -> str:
+    """What the pixels depend on besides the request's parameters."""
+    spec, model = accepted.spec, accepted.model
+    return "/".join(
+        (
+            model.digest[:12],
+            model.dtype,
+            model.runtime,
+            spec.reproducibility.name.lower(),
+            *model.variant,
+            *((spec.feature_cache.name,) if spec.feature_cache else ()),
+            *(f"adapter-{use.adapter.digest[:12]}" for use in spec.adapters),
+            *((model.made_by,) if model.made_by else ()),
+        )
     )
 
 
@@ -217,21 +203,13 @@ def _image(image: JobImage) -> GenerationEvent.Image:
 
 
 def _completed(completed: JobCompleted) -> GenerationEvent.Completed:
-    event = GenerationEvent.Completed(
+    return GenerationEvent.Completed(
         image_count=completed.image_count,
         timings=_timings(completed.timings),
         peak_device_memory_bytes=completed.peak_device_memory_bytes,
+        warnings=map(_warning, completed.notices),
+        batch=None if completed.batch is None else _batch(completed.batch),
     )
-    for field in completed.cut_fields:
-        text = f"{field} is longer than the model's text encoders read; its end was left out"
-        event.warnings.append(_warning(Notice(NoticeReason.PROMPT_TRUNCATED, text, field)))
-    if completed.other_size_px is not None:
-        width_px, height_px = completed.other_size_px
-        text = f"the model makes images of {width_px}x{height_px} px of such a request"
-        event.warnings.append(_warning(Notice(NoticeReason.DIMENSION_NOT_KEPT, text, "width_px")))
-    if completed.batch is not None:
-        event.batch.CopyFrom(_batch(completed.batch))
-    return event
 
 
 def _batch(share: BatchShare) -> image_pb2.BatchInfo:

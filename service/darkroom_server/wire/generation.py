@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import AsyncGenerator, Iterable, Iterator
-from typing import TypeAlias
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
+from typing import TypeAlias, TypeVar
 
-from darkroom.v1.image_service_pb2 import GenerationEvent
-from darkroom_server.access.caller import current_caller
-from darkroom_server.domain.jobs import JobCompleted, JobEvent, Priority
+from darkroom_server.access.caller import Caller, current_caller
+from darkroom_server.domain.jobs import JobCompleted, Priority
 from darkroom_server.domain.keys import Permission, cost_pixel_steps
 from darkroom_server.domain.models import ModelInfo, ModelRef
+from darkroom_server.domain.request_events import Accepted, RequestEvent, RunningModel, Validated
 from darkroom_server.engine.engine import Engine, Session
 from darkroom_server.image_decoding.picture_processes import Pictures
 from darkroom_server.requests.image_requests import ImageRequest
@@ -19,11 +19,17 @@ from darkroom_server.requests.prepare import prepare
 from darkroom_server.requests.references import check_takes
 from darkroom_server.requests.resolve import Resolved
 from darkroom_server.telemetry.traces import trace_job, trace_stages
-from darkroom_server.wire.calls import current_call, note_request
-from darkroom_server.wire.events import EventWriter, RunningModel
+from darkroom_server.wire.calls import CallNotes, current_call, note_request
 
-#: What happened to the job, None for what comes before it, and the messages that tell of it.
-Told: TypeAlias = "tuple[JobEvent | None, Iterable[GenerationEvent]]"
+_Written = TypeVar("_Written")
+#: What is sent of an event, given how many events of the request were dropped before it.
+Write: TypeAlias = Callable[[RequestEvent, int], Iterable[_Written]]
+
+
+def unwritten(event: RequestEvent, dropped_count: int) -> Iterable[RequestEvent]:
+    """The event itself, for readers that make one answer of all events."""
+    del dropped_count
+    return (event,)
 
 
 async def generation_events(
@@ -33,16 +39,17 @@ async def generation_events(
     request: ImageRequest,
     *,
     deadline_s: float | None,
+    write: Write[_Written],
     is_collected: bool = False,
-) -> AsyncGenerator[Told, None]:
-    """Admits a request and yields its events until it ends; closing it cancels the job.
+) -> AsyncGenerator[_Written, None]:
+    """Admits a request and yields what is written of its events; closing it cancels the job.
 
     Nothing is yielded before admission is decided: a client may retry only until then.
     `deadline_s` is on the monotonic clock; images of what `is_collected` are kept until the end.
     The request is at the cost of the caller that the edge has named. Raises DarkroomError. Belongs
     to the engine's event loop.
     """
-    writer, call, caller = EventWriter(time.time_ns), current_call(), current_caller()
+    call, caller = current_call(), current_caller()
     with call.admission(counts=not request.validate_only) as note_admitted:
         await caller.begin(request.task)
         if request.priority is Priority.HIGH:
@@ -62,9 +69,9 @@ async def generation_events(
             )
             note_request(call, resolved.spec)
             if request.validate_only:
-                accepted = writer.accepted(session.job_id, resolved, _running(session))
                 note_admitted()
-                yield None, [accepted, writer.validated()]
+                for written in (*write(_accepted(session, resolved), 0), *write(Validated(), 0)):
+                    yield written
                 return
             cost = cost_pixel_steps(resolved.spec, session.model.strength_rounding)
             with await caller.reserve(cost, session.progress):
@@ -78,13 +85,28 @@ async def generation_events(
                     is_traced=trace_job(call.span, session.job_id),
                 )
                 note_admitted()
-                yield None, [writer.accepted(session.job_id, resolved, _running(session))]
+                for written in write(_accepted(session, resolved), 0):
+                    yield written
                 async for happened in session.events():
                     if isinstance(happened, JobCompleted):
-                        session.count(happened)
-                        trace_stages(call.span, happened, time.time_ns())
-                        call.used_device(caller.key.id, happened.account.device_s)
-                    yield happened, writer.write(happened, dropped_count=session.dropped_count)
+                        _account(session, happened, call, caller)
+                    for written in write(happened, session.dropped_count):
+                        yield written
+
+
+async def first_event(events: AsyncIterator[RequestEvent]) -> Accepted:
+    """The first of a request's events; raises what the request is refused with."""
+    event = await anext(events)
+    if not isinstance(event, Accepted):
+        raise TypeError(f"a request began with {type(event).__name__}")
+    return event
+
+
+def _account(session: Session, completed: JobCompleted, call: CallNotes, caller: Caller) -> None:
+    """Notes what a completed job took, for statistics, traces and the caller's key."""
+    session.count(completed)
+    trace_stages(call.span, completed, time.time_ns())
+    call.used_device(caller.key.id, completed.account.device_s)
 
 
 async def _rewritten(
@@ -102,14 +124,20 @@ def _serving(engine: Engine) -> Iterator[ModelInfo]:
     return (one.model for one in engine.list_models() if one.default_version is not None)
 
 
-def _running(session: Session) -> RunningModel:
+def _accepted(session: Session, resolved: Resolved) -> Accepted:
     model = session.model
-    return RunningModel(
-        name=model.name,
-        version=session.version,
-        digest=session.digest,
-        dtype=session.dtype.value,
-        runtime=model.runtime_label,
-        variant=model.memory.names(),
-        made_by=session.made_by,
+    return Accepted.of(
+        session.job_id,
+        RunningModel(
+            name=model.name,
+            version=session.version,
+            digest=session.digest,
+            dtype=session.dtype.value,
+            runtime=model.runtime_label,
+            variant=model.memory.names(),
+            made_by=session.made_by,
+        ),
+        resolved.spec,
+        rewritten_prompt=resolved.rewritten_prompt,
+        notices=resolved.notices,
     )

@@ -24,9 +24,7 @@ def parse_generate(
     has_image = request.HasField("image")
     if request.HasField("strength") and not has_image:
         raise InvalidParameter("strength", "it needs an image to begin with")
-    if request.reference_images:
-        if has_image:
-            raise InvalidParameter("reference_images", "not together with an image to begin with")
+    if request.reference_images and not has_image:
         return _parse(request, Task.EDIT)
     return _parse(request, Task.IMAGE_TO_IMAGE if has_image else Task.TEXT_TO_IMAGE)
 
@@ -60,7 +58,7 @@ def _said(request: Message) -> dict[str, dict[str, Any]]:
 
 
 def _has(message: Message, name: str) -> bool:
-    """Whether the field is there and set; one that cannot tell is where it is not 0 or empty."""
+    """Whether the field is there and set; without presence, whether it is not 0 or empty."""
     field = message.DESCRIPTOR.fields_by_name.get(name)
     if field is None:
         return False

@@ -9,15 +9,15 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from darkroom.v1 import image_pb2
 from darkroom.v1 import model_service_pb2 as pb
 from darkroom_server.domain.jobs import Reproducibility, Task
-from darkroom_server.domain.models import (
+from darkroom_server.domain.model_status import (
     LoadProgress,
     LoadStage,
-    ModelInfo,
     ModelStatus,
     StepSharing,
     VersionState,
     VersionStatus,
 )
+from darkroom_server.domain.models import ModelInfo
 from darkroom_server.domain.references import SizeSource
 from darkroom_server.engine.model_control import LoadReport
 from darkroom_server.parameters.parameter import Default, Kind
@@ -91,6 +91,9 @@ def model_message(status: ModelStatus) -> pb.Model:
 
 def _reference_images(model: ModelInfo) -> pb.ReferenceImages | None:
     rule = model.references
+    if rule is not None and rule.is_beside:
+        # The size is that of the image to change.
+        return pb.ReferenceImages(min_count=int(rule.is_required), max_count=rule.max_count)
     if rule is None or Task.EDIT not in model.tasks:
         return None
     return pb.ReferenceImages(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from darkroom_server.domain.errors import ModelNotFound, ModelUnavailable
-from darkroom_server.domain.models import VersionState
+from darkroom_server.domain.model_status import VersionState
 from darkroom_server.engine.engine import Engine
 
 _MODEL_PREFIX, _VERSION_PART = "models/", "/versions/"

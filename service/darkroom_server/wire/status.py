@@ -128,7 +128,7 @@ def unimplemented_status() -> status_pb2.Status:
 
 
 def retry_pushback_ms(error: DarkroomError) -> int | None:
-    """When a gRPC client may retry by itself: after so many milliseconds; -1 for never.
+    """Milliseconds after which a gRPC client may retry by itself; -1 for never.
 
     None leaves it to the client's policy, which retries UNAVAILABLE only.
     """

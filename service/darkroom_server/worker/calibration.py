@@ -90,7 +90,7 @@ class Calibration(Generic[Encoded, OneTrajectory, Inputs, Outputs]):
             self._work = None
 
     def spend(self, duration_s: float) -> None:
-        """Measures for about so long, if there is that much to measure."""
+        """Measures for about `duration_s`, if there is that much to measure."""
         until_s = self._clock() + duration_s
         while self._work is not None and self._clock() < until_s:
             self.advance()
@@ -162,7 +162,8 @@ def _measuring(
     curve: Curve,
 ) -> Iterator[int]:
     """Puts seconds of a step by rows into the curve, and yields each number of rows: powers of
-    two, until more do not pay or are not allowed. Rows that do not fit into memory take for ever.
+    two, until more do not pay or are not allowed. Rows that do not fit into memory cost
+    infinitely much.
     """
     one = model.begin(spec, model.encode(spec), 0)
     image_rows = model.rows(spec)
@@ -221,7 +222,7 @@ def _keep(path: Path, conditions: dict[str, str], curves: dict[str, Curve]) -> N
     try:
         replace_file(path, json.dumps(content, indent=1) + "\n", mode=PUBLIC)
     except OSError as error:
-        # A repository may be read-only: then every start measures anew.
+        # A repository may be read-only: then every start measures again.
         log.info("step costs not kept", reason=error.strerror)
 
 

@@ -2,7 +2,7 @@
 
 Both sides hold one file without a name: what the system gives for the purpose is no part of
 /dev/shm, which containers keep small. It is written to and read from rather than mapped, so that
-want of memory is an error and not a signal. Its pages are taken as they are first written.
+lack of memory is an error and not a signal. Its pages are taken as they are first written.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Sequence
 from typing import Any
 
-#: Room is given out by so much, so that none is lost between states of different lengths.
+#: Unit of allocation, so that no room is lost between states of different lengths.
 BLOCK_BYTES = 64 << 10
 
 
@@ -40,7 +40,7 @@ class CheckpointFile:
         return self.size_bytes // BLOCK_BYTES
 
     def write(self, blocks: Sequence[int], data: bytes) -> None:
-        """Puts data into blocks, of which there are enough. Raises OSError for want of memory."""
+        """Puts data into blocks, of which there are enough. Raises OSError when memory is short."""
         view = memoryview(data)
         for place, block in enumerate(blocks):
             part = view[place * BLOCK_BYTES : (place + 1) * BLOCK_BYTES]

@@ -31,7 +31,7 @@ LARGEST_PART = 16
 
 @dataclass(slots=True)
 class _Held:
-    """What is kept of an image, since so many steps; no blocks where it could not be."""
+    """What is kept of an image, and after which step; no blocks where it could not be."""
 
     record: JobRecord
     completed_step_count: int

@@ -92,7 +92,7 @@ class FinishedImage:
 
 @dataclass(frozen=True, slots=True)
 class WantedPreview:
-    """A preview of one image of a job, after so many steps."""
+    """A preview of one image of a job, after `completed_step_count` steps."""
 
     record: JobRecord
     image_index: int
@@ -126,7 +126,7 @@ class Compression:
         self._thread.submit(self._run, record, image)
 
     def reserve_previews(self, count: int) -> int:
-        """How many of so many previews there is room for, and which must be submitted."""
+        """How many of `count` previews there is room for, and which must be submitted."""
         places = itertools.takewhile(
             bool, (self._preview_room.acquire(blocking=False) for _ in range(count))
         )

@@ -11,7 +11,7 @@ from darkroom_server.backends.prompt_cache import PromptCache
 from darkroom_server.scheduling.step_costs import StepCosts
 from darkroom_server.worker.messages import SizeCost, WorkerStats
 
-#: The server is told at most this often.
+#: Least interval between two reports to the server.
 STATS_INTERVAL_S = 1.0
 
 
@@ -35,8 +35,8 @@ class WorkerCounters:
         self._freed_count_by_s: Counter[float] = Counter()
         #: What steps cost, where they are shared.
         self._costs: StepCosts | None = None
-        self._told = WorkerStats()
-        self._told_s = -math.inf
+        self._reported = WorkerStats()
+        self._reported_s = -math.inf
 
     def note_shared_step(self, row_count: int, costs: StepCosts) -> None:
         """Counts a step of a model whose steps cost this."""
@@ -44,7 +44,7 @@ class WorkerCounters:
         self.note_step(row_count, capacity_row_count=costs.max_rows)
 
     def note_step(self, row_count: int, *, capacity_row_count: int) -> None:
-        """Counts a step of so many rows, of the so many that were allowed."""
+        """Counts a step of `row_count` rows, of those that were allowed."""
         self._step_count_by_rows[row_count] += 1
         self._capacity_row_count += capacity_row_count
 
@@ -61,16 +61,19 @@ class WorkerCounters:
         self._freed_count_by_s[to_two_digits(duration_s)] += 1
 
     def due_s(self) -> float:
-        """When `news` returns something; infinite while nothing has changed."""
-        if self._stats() == self._told:
+        """When `due_report` returns something; infinite while nothing has changed."""
+        if self._stats() == self._reported:
             return math.inf
-        return self._told_s + STATS_INTERVAL_S
+        return self._reported_s + STATS_INTERVAL_S
 
-    def news(self, now_s: float) -> WorkerStats | None:
+    def due_report(self, now_s: float) -> WorkerStats | None:
         """The statistics to report now, if any; they count as reported."""
-        if now_s < self._told_s + STATS_INTERVAL_S or (stats := self._stats()) == self._told:
+        if (
+            now_s < self._reported_s + STATS_INTERVAL_S
+            or (stats := self._stats()) == self._reported
+        ):
             return None
-        self._told, self._told_s = stats, now_s
+        self._reported, self._reported_s = stats, now_s
         return stats
 
     def _stats(self) -> WorkerStats:

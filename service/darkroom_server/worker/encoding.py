@@ -81,7 +81,7 @@ def _png(array: ImageArray, metadata: Mapping[str, str]) -> bytes:
 
 def _deflated(rows: bytes) -> bytes:
     """By zlib, which writes the same bytes for the same pixels. isal's compressor is faster, and
-    now and then writes others.
+    sometimes writes others.
     """
     compressor = zlib.compressobj(1, strategy=zlib.Z_RLE)
     return compressor.compress(rows) + compressor.flush()

@@ -66,7 +66,7 @@ def attempt(work: Callable[[], Result], *, is_load: bool = False) -> Result | Da
             raise MachineStarved(why) from error
         known = as_domain_error(error)
         if is_load:
-            # For whoever loads the model. Its frames hold what the work held: tensors of a step
+            # For the caller that loads it. Its frames hold what the work held: tensors of a step
             # that did not fit must go before a smaller one is tried.
             known.__cause__ = error
         return known

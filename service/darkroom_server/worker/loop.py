@@ -180,5 +180,5 @@ class WorkerLoop(Generic[OneJob]):
             self._jobs.report_positions(lambda ids: self._runner.estimates_s(ids, now_s), now_s)
 
     def _report_counts(self) -> None:
-        if (stats := self._counters.news(self._clock())) is not None:
+        if (stats := self._counters.due_report(self._clock())) is not None:
             self._emit(stats)

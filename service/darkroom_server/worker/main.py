@@ -23,7 +23,8 @@ from darkroom_server.backends.fake import fake_model
 from darkroom_server.backends.prompt_cache import PromptCache
 from darkroom_server.domain.errors import DarkroomError, ModelUnavailable, OutOfDeviceMemory
 from darkroom_server.domain.jobs import Reproducibility
-from darkroom_server.domain.models import BackendKind, LoadProgress, LoadStage, ModelInfo
+from darkroom_server.domain.model_status import LoadProgress, LoadStage
+from darkroom_server.domain.models import BackendKind, ModelInfo
 from darkroom_server.domain.own_words import own_words
 from darkroom_server.scheduling.shared_rows import SharedRows
 from darkroom_server.telemetry.logs import configure_logs
@@ -109,15 +110,15 @@ class Pipe:
                 return
 
 
-class _LoadTeller:
-    """Tells the server how far the load is."""
+class _LoadReporter:
+    """Reports to the server how far the load is."""
 
     def __init__(self, pipe: Pipe, total_bytes: int) -> None:
         self._pipe = pipe
         self._total_bytes = total_bytes
 
     def weights(self, loaded_bytes: int) -> None:
-        """So many bytes of weights have been read."""
+        """Notes how many bytes of weights have been read."""
         progress = LoadProgress(
             stage=LoadStage.WEIGHTS,
             loaded_bytes=min(loaded_bytes, self._total_bytes),
@@ -126,7 +127,7 @@ class _LoadTeller:
         self._pipe.send(WorkerLoading(progress))
 
     def warmup(self, completed_count: int, total_count: int) -> None:
-        """So many warm-ups have been made."""
+        """Notes how many warm-ups have been made."""
         progress = LoadProgress(
             stage=LoadStage.WARMUP,
             loaded_bytes=self._total_bytes,
@@ -152,7 +153,7 @@ def run_worker(connection: Connection, spec: WorkerSpec) -> None:
         pipe.send(WorkerFailed(f"The machine had no room to load it ({starved}).", is_starved=True))
     except DeviceLost:
         log.error("device lost", model=spec.version.model.name, pid=os.getpid())
-        # Without the clean-up that would ask the device once more. The server starts another.
+        # Without the clean-up, which would use the device again. The server starts another.
         os._exit(1)
 
 
@@ -166,9 +167,9 @@ def _end_worker(failure: threading.ExceptHookArgs) -> None:
 def _work(pipe: Pipe, spec: WorkerSpec) -> None:
     name = f"{spec.version.model.name}/{spec.version.version}"
     prompts = PromptCache(max_bytes=spec.prompt_cache_bytes)
-    telling = _LoadTeller(pipe, spec.version.weight_bytes)
+    reporter = _LoadReporter(pipe, spec.version.weight_bytes)
     started_s = time.monotonic()
-    model = attempt(lambda: _load(spec, prompts, telling), is_load=True)
+    model = attempt(lambda: _load(spec, prompts, reporter), is_load=True)
     # Also after a failure, of which it is the better explanation.
     changed = attempt(lambda: require_unchanged(spec.version), is_load=True)
     if isinstance(changed, DarkroomError):
@@ -288,12 +289,12 @@ def _conditions(model: AnyStepModel, spec: WorkerSpec) -> dict[str, str]:
 
 
 def _load(
-    spec: WorkerSpec, prompts: PromptCache, telling: _LoadTeller
+    spec: WorkerSpec, prompts: PromptCache, reporter: _LoadReporter
 ) -> AnyStepModel | RequestModel:
     """The model, warm."""
-    model = _read(spec, prompts, telling.weights)
+    model = _read(spec, prompts, reporter.weights)
     info = spec.version.model
-    failure = attempt(lambda: _warm(model, info, telling), is_load=True)
+    failure = attempt(lambda: _warm(model, info, reporter), is_load=True)
     if isinstance(failure, DarkroomError):
         raise ModelUnavailable(
             info.name, f"The model made no image to warm up: {own_words(failure)}"
@@ -301,24 +302,24 @@ def _load(
     return model
 
 
-def _warm(model: AnyStepModel | RequestModel, info: ModelInfo, telling: _LoadTeller) -> None:
+def _warm(model: AnyStepModel | RequestModel, info: ModelInfo, reporter: _LoadReporter) -> None:
     if not isinstance(model, RequestModel):
         compile_ahead(model, info)
-    warm_up(model, info, telling.warmup)
+    warm_up(model, info, reporter.warmup)
     if not isinstance(model, RequestModel):
         model.end_warm_up()
 
 
 def _read(
-    spec: WorkerSpec, prompts: PromptCache, tell_bytes: Callable[[int], None]
+    spec: WorkerSpec, prompts: PromptCache, report_bytes: Callable[[int], None]
 ) -> AnyStepModel | RequestModel:
-    tell_bytes(0)
+    report_bytes(0)
     model = spec.version.model
     match model.backend:
         case BackendKind.FAKE:
             for part in range(1, _FAKE_PARTS + 1):
                 time.sleep(model.fake.load_s / _FAKE_PARTS)  # stands for reading weights
-                tell_bytes(spec.version.weight_bytes * part // _FAKE_PARTS)
+                report_bytes(spec.version.weight_bytes * part // _FAKE_PARTS)
             return fake_model(model.fake)
         case BackendKind.DIFFUSERS:
             # Imported here: a fake worker needs no torch.
@@ -329,5 +330,5 @@ def _read(
                 spec.placement,
                 thread_count=spec.thread_count,
                 prompts=prompts,
-                tell_bytes=tell_bytes,
+                report_bytes=report_bytes,
             )

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 
 from darkroom_server.domain.errors import DarkroomError
 from darkroom_server.domain.jobs import Job, JobEvent
-from darkroom_server.domain.models import Dtype, LoadProgress, Placement, VersionInfo
+from darkroom_server.domain.model_status import LoadProgress
+from darkroom_server.domain.models import Dtype, Placement, VersionInfo
 from darkroom_server.worker.checkpoint_file import CheckpointFile
 
 # Server to worker.
@@ -14,7 +15,7 @@ from darkroom_server.worker.checkpoint_file import CheckpointFile
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeptImage:
-    """The state of an image, as a worker that died had it after so many steps of how many."""
+    """The state of an image, as a worker that died had it, after how many of its steps."""
 
     image_index: int
     completed_step_count: int
@@ -38,7 +39,7 @@ class EarlierWork:
         return next((one for one in self.kept if one.image_index == image_index), None)
 
     def remaining(self, image_count: int, evaluations: int) -> dict[int, int]:
-        """Evaluations left by image, each of which takes so many; rounded up."""
+        """Evaluations left by image, of `evaluations` each; rounded up."""
         left = dict.fromkeys(range(image_count), evaluations)
         for index in self.made_images:
             del left[index]
@@ -136,7 +137,7 @@ class JobFailed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SavedImage:
-    """Where the state of an image after so many steps lies in the worker's checkpoint file."""
+    """Where the state of an image is in the worker's checkpoint file, and of which step it is."""
 
     job_id: str
     image_index: int
@@ -155,7 +156,7 @@ class ImagesSaved:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SizeCost:
-    """What images of so many pixels cost: seconds of a step by rows, and besides the steps.
+    """What images of a pixel count cost: seconds of a step by rows, and besides the steps.
 
     `room`: rows up to which a larger batch pays.
     """

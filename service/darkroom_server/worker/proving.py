@@ -29,7 +29,7 @@ log = structlog.get_logger(__name__)
 GUIDED_SCALE = 4.0
 #: Keys whose requests are remembered; of one that comes again the proofs are still known.
 MAX_KNOWN_KEYS = 256
-#: Images of a proof have so many different prompts, and have taken up to so many steps.
+#: Different prompts of a proof's images, and the most steps that they have taken.
 PROMPT_COUNT, STEPS_AHEAD = 4, 2
 
 
@@ -61,7 +61,7 @@ class _Subject:
     at_work: _Target | None = None
 
     def next_target(self, row_count: int) -> _Target | None:
-        """The first target of at most so many rows."""
+        """The first target of at most `row_count` rows."""
         return next((one for one in self.targets if one.row_count <= row_count), None)
 
 
@@ -150,7 +150,7 @@ class Prover(Generic[Encoded, OneTrajectory, Inputs, Outputs]):
             self._give_up(subject, failed)
 
     def _put_off_others(self, subject: _Subject) -> None:
-        """Lets go of the images of other keys: their proofs begin again when it is their turn."""
+        """Releases the images of other keys: their proofs begin again when it is their turn."""
         for key in self._images.keys() - {subject.key}:
             del self._images[key]
             other = self._subjects[key]
@@ -159,7 +159,7 @@ class Prover(Generic[Encoded, OneTrajectory, Inputs, Outputs]):
                 other.work = None
 
     def spend(self, duration_s: float) -> None:
-        """Proves for about so long, if there is that much to prove."""
+        """Proves for about `duration_s`, if there is that much to prove."""
         until_s = self._clock() + duration_s
         while self._subjects and self._clock() < until_s:
             self.advance()
@@ -200,7 +200,7 @@ class Prover(Generic[Encoded, OneTrajectory, Inputs, Outputs]):
         log.info(
             "exact steps",
             size=subject.name,
-            row_counts={str(kinds): sorted(rows) for kinds, rows in proved.items()},
+            most_rows={str(kinds): max(rows, default=0) for kinds, rows in proved.items()},
         )
         if not self._subjects:
             self.keep()
@@ -277,7 +277,7 @@ class Prover(Generic[Encoded, OneTrajectory, Inputs, Outputs]):
         )
 
     def _make(self, subject: _Subject, rows: int, count: int) -> Iterator[None]:
-        """Images of so many rows, as many as are needed: of other prompts, noise and timesteps."""
+        """Images of `rows` rows each, `count` of them: of other prompts, noise and timesteps."""
         made = self._images.setdefault(subject.key, {}).setdefault(rows, [])
         model = self._model
         while len(made) < count:
@@ -303,7 +303,7 @@ AnyProver = Prover[Any, Any, Any, Any]
 
 
 def composition(kinds: RowKinds, row_count: int) -> tuple[int, ...]:
-    """Rows of the images that prove a step of so many rows; none where no images add up to it.
+    """Rows of the images that prove a step of `row_count` rows; none where no images add up to it.
 
     Of two kinds, one of the fewest rows comes first, so that the others lie at other places than
     in a step of their own kind.

@@ -16,8 +16,8 @@ PROVING_SHARE = 0.1
 class ProvingTurns:
     """Gives a calibration and a prover their turns. Belongs to the model thread, but for `pause_s`.
 
-    Costs are measured in idle turns alone, before proofs: beside steps, the steps tell. `knee`:
-    rows up to which larger steps of a key pay.
+    Costs are measured in idle turns alone, before proofs: under load, the steps measure them.
+    `knee`: rows up to which larger steps of a key pay.
     """
 
     def __init__(

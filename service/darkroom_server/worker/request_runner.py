@@ -17,9 +17,9 @@ from functools import partial
 import structlog
 
 from darkroom_server.backends.base import ImageArray, RequestModel
+from darkroom_server.domain.dynamic_batching import DynamicBatching
 from darkroom_server.domain.errors import Cancelled, DarkroomError, OutOfDeviceMemory, QueueFull
 from darkroom_server.domain.jobs import BatchShare, ImageSpec, Reproducibility
-from darkroom_server.domain.models import DynamicBatching
 from darkroom_server.scheduling.admission import late_refusal
 from darkroom_server.scheduling.run_costs import RunCosts
 from darkroom_server.scheduling.window_batcher import (
@@ -37,7 +37,7 @@ from darkroom_server.worker.messages import Report, SubmitJob
 
 log = structlog.get_logger(__name__)
 
-#: Callers that were turned away are told to come back no sooner.
+#: Least retry delay of callers that were refused.
 MIN_RETRY_S = 0.1
 
 
@@ -129,7 +129,7 @@ class RequestRunner:
         self._batch_numbers = itertools.count(1)
 
     def admit(self, asked: SubmitJob, now_s: float) -> DarkroomError | None:
-        """Refuses a job that cannot be honoured, be in time, or wait with so many.
+        """Refuses a job that the model cannot do, that would be late, or has no room to wait.
 
         Whatever was done of it before is done again: nothing is kept within a run.
         """
@@ -288,7 +288,7 @@ class RequestRunner:
         self._run(images[half:], attend)
 
     def _note_step(self, parts: Sequence[_Part], done_count: int, step_count: int) -> bool:
-        """Tells of a step of all of them; whether anybody waits for the rest."""
+        """Reports a step of all of them; whether any caller still waits for the rest."""
         now_s = self._clock()
         with self._jobs.lock:
             live = [part.running for part in parts if part.running.job.job_id in self._jobs]

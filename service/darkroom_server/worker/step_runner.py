@@ -187,18 +187,18 @@ class StepRunner(Generic[Encoded, OneTrajectory, Inputs, Outputs]):
         finished = [image for image in stepped if image.trajectory.finished]
         with self._jobs.lock:
             steps = [image.step for image in finished]
-            learns = is_whole and self._tells_cost(batch)
+            learns = is_whole and self._measures_cost(batch)
             self._batcher.commit(batch, steps, duration_s, learns=learns)
         self._report_progress(stepped, started_s, started_s + duration_s)
         for image in finished:
             self._finish(image)
         self._checkpoints.save(stepped)
 
-    def _tells_cost(self, batch: Batch) -> bool:
+    def _measures_cost(self, batch: Batch) -> bool:
         """Whether a step's duration is what such steps take.
 
         The first one of a shape also prepares the device's libraries for it. Where nothing is
-        known, even that tells something.
+        known, even that says something.
         """
         shape = (batch.key, batch.row_count)
         is_first = shape not in self._ran

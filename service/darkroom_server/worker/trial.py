@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from darkroom_server.domain.jobs import FillSpec, ImageSpec, Pixels, SourceSpec, Task
 from darkroom_server.domain.models import ModelInfo
+from darkroom_server.domain.whole_pipelines import trial_prompt
 
 
 def trial_spec(
@@ -23,9 +24,11 @@ def trial_spec(
     usual = (Task.TEXT_TO_IMAGE, Task.FILL, Task.IMAGE_TO_IMAGE, Task.EDIT)
     task = next(task for task in usual if task in info.tasks)
     blank = _blank(width_px, height_px)
+    rule = info.references
+    is_shown = task is Task.EDIT or (rule is not None and rule.is_beside and rule.is_required)
     return ImageSpec(
         task=task,
-        prompt=prompt,
+        prompt=prompt or trial_prompt(info.pipeline_class),
         negative_prompt=None,
         width_px=width_px,
         height_px=height_px,
@@ -36,7 +39,7 @@ def trial_spec(
         reproducibility=info.reproducibility,
         fill=blank if task is Task.FILL else None,
         source=SourceSpec(image=blank.image, strength=1.0) if task is Task.IMAGE_TO_IMAGE else None,
-        reference_images=(blank.image,) if task is Task.EDIT else (),
+        reference_images=(blank.image,) if is_shown else (),
     )
 
 

@@ -28,11 +28,11 @@ class _Enough(Exception):
 def warm_up(
     model: StepModel[Encoded, OneTrajectory, Inputs, Outputs] | RequestModel,
     info: ModelInfo,
-    tell: Callable[[int, int], None],
+    report: Callable[[int, int], None],
 ) -> None:
     """Makes what the configuration says, each up to its first step, and its decoding if it can.
 
-    `tell` is called with the counts of completed and of all warm-ups. Raises the model's error.
+    `report` is called with the counts of completed and of all warm-ups. Raises the model's error.
     """
     total_count = sum(warmup.count for warmup in info.warmups)
     done_count = 0
@@ -45,13 +45,13 @@ def warm_up(
             image_count=warmup.batch_size,
         )
         for _ in range(warmup.count):
-            tell(done_count, total_count)
+            report(done_count, total_count)
             if isinstance(model, RequestModel):
                 _run(model, spec)
             else:
                 _step(model, spec, info)
             done_count += 1
-    tell(done_count, total_count)
+    report(done_count, total_count)
 
 
 def _step(
@@ -77,7 +77,7 @@ def _run(model: RequestModel, spec: ImageSpec) -> None:
         raise _Enough
 
     specs = [replace(spec, seeds=(seed,)) for seed in spec.seeds]
-    # Pipelines that tell of no steps run to their end.
+    # Pipelines that report no steps run to their end.
     try:
         model.run(specs, stop)
     except _Enough:

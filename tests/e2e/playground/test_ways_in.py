@@ -75,7 +75,7 @@ def test_tab_goes_through_the_page_in_its_order(page: playwright.Page) -> None:
     wanted = [
         *("TASK_TEXT_TO_IMAGE", "prompt", *examples, "negative_prompt"),
         *("width_px", "height_px", "step_count", "guidance_scale"),
-        *("image_count", "scheduler", "format", "seed", "shuffle", "This request as code"),
+        *("image_count", "format", "scheduler", "seed", "shuffle", "This request as code"),
     ]
     order = []
     for _ in wanted:

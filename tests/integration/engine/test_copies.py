@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from darkroom_server.domain.errors import ModelUnavailable
-from darkroom_server.domain.models import VersionState
+from darkroom_server.domain.model_status import VersionState
 from darkroom_server.engine.engine import Engine
 from darkroom_server.repository.repository import ModelRepository
 from tests.integration.engine.test_updates import (

@@ -30,10 +30,11 @@ from darkroom_server.domain.jobs import (
     JobQueued,
     Task,
 )
-from darkroom_server.domain.models import ModelRef, VersionState
+from darkroom_server.domain.model_status import VersionState
+from darkroom_server.domain.models import ModelRef
 from darkroom_server.engine.engine import Engine, EngineOptions, Session
 from darkroom_server.engine.worker_process import WorkerProcess
-from darkroom_server.engine.worker_slot import MAX_DEATHS
+from darkroom_server.lifecycle.restarts import MAX_DEATHS
 from darkroom_server.telemetry.metrics import Metrics
 from tests.unit.specs import image_spec
 

@@ -21,7 +21,8 @@ from darkroom_server.domain.errors import (
     VersionNotReady,
 )
 from darkroom_server.domain.jobs import JobCompleted, Task
-from darkroom_server.domain.models import LoadStage, ModelRef, VersionState
+from darkroom_server.domain.model_status import LoadStage, VersionState
+from darkroom_server.domain.models import ModelRef
 from darkroom_server.engine.engine import Engine, EngineOptions
 from darkroom_server.engine.model_control import ControlOptions, LoadReport
 from darkroom_server.telemetry.metrics import Metrics

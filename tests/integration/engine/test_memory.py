@@ -12,7 +12,8 @@ import pytest
 
 from darkroom_server.domain.errors import NotEnoughMemory
 from darkroom_server.domain.jobs import Task
-from darkroom_server.domain.models import BackendKind, ModelRef, VersionState
+from darkroom_server.domain.model_status import VersionState
+from darkroom_server.domain.models import BackendKind, ModelRef
 from darkroom_server.engine.engine import Engine, EngineOptions
 from darkroom_server.engine.memory_gate import DEFAULT_OVERHEAD_BYTES
 from darkroom_server.engine.model_control import ControlOptions

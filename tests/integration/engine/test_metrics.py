@@ -7,7 +7,7 @@ import os
 import signal
 from pathlib import Path
 
-from darkroom_server.domain.models import VersionState
+from darkroom_server.domain.model_status import VersionState
 from darkroom_server.telemetry.metrics import Metrics
 from tests.integration.engine.test_engine import (
     WAIT_S,

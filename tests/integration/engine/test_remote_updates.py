@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from darkroom_server.domain.errors import ModelNotFound
-from darkroom_server.domain.models import VersionState
+from darkroom_server.domain.model_status import VersionState
 from darkroom_server.engine.engine import Engine, EngineOptions
 from darkroom_server.engine.model_control import ControlOptions
 from darkroom_server.repository.remote_repository import RemoteLocation

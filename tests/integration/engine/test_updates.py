@@ -17,7 +17,8 @@ import pytest
 
 from darkroom_server.domain.errors import ModelNotFound
 from darkroom_server.domain.jobs import JobImage, Task
-from darkroom_server.domain.models import ModelRef, VersionState
+from darkroom_server.domain.model_status import VersionState
+from darkroom_server.domain.models import ModelRef
 from darkroom_server.engine.engine import Engine, EngineOptions
 from darkroom_server.engine.model_control import ControlOptions
 from darkroom_server.telemetry.metrics import Metrics

@@ -20,7 +20,8 @@ from darkroom_server.domain.jobs import (
     JobTimings,
     Task,
 )
-from darkroom_server.domain.models import Dtype, ModelInfo, ModelRef, ModelStatus
+from darkroom_server.domain.model_status import ModelStatus
+from darkroom_server.domain.models import Dtype, ModelInfo, ModelRef
 from darkroom_server.engine.undelivered import Undelivered
 from darkroom_server.requests.prompt_upsampling import PromptRewriters
 from darkroom_server.telemetry.inference_statistics import InferenceStatistics

@@ -9,7 +9,7 @@ import pytest
 from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from darkroom_server.domain.models import VersionState
+from darkroom_server.domain.model_status import VersionState
 from tests.unit.example_models import SDXL, status
 
 SERVING = health_pb2.HealthCheckResponse.SERVING

@@ -21,6 +21,7 @@ from diffusers import (
     QwenImageTransformer2DModel,
     SD3ControlNetModel,
     SD3Transformer2DModel,
+    ZImageControlNetModel,
     ZImageTransformer2DModel,
 )
 
@@ -252,11 +253,12 @@ def qwen(class_name: str, folder: Path) -> dict[str, Any]:
 
 
 def flux2(class_name: str, folder: Path) -> dict[str, Any]:
-    """FLUX.2 klein."""
-    del class_name, folder
+    """FLUX.2, of which dev is guided by a number and has another text encoder than klein."""
+    del folder
+    is_klein = "Klein" in class_name
     return {
         "tokenizer": words(is_chat=True),
-        "text_encoder": klein_text_encoder(),
+        "text_encoder": klein_text_encoder() if is_klein else dev_text_encoder(),
         "vae": flux2_kl(),
         "transformer": Flux2Transformer2DModel(
             patch_size=1,
@@ -268,11 +270,32 @@ def flux2(class_name: str, folder: Path) -> dict[str, Any]:
             joint_attention_dim=96,
             timestep_guidance_channels=16,
             axes_dims_rope=(4, 4, 4, 4),
-            guidance_embeds=False,
+            guidance_embeds=not is_klein,
         ),
         "scheduler": flow(),
         "is_distilled": False,
     }
+
+
+def dev_text_encoder() -> Any:
+    """A Mistral 3 of so many layers that those whose states are taken exist."""
+    from transformers import Mistral3Config, Mistral3ForConditionalGeneration
+
+    shape = {
+        "hidden_size": 32,
+        "intermediate_size": 32,
+        "num_attention_heads": 2,
+        "head_dim": 16,
+    }
+    texts = {
+        "model_type": "mistral",
+        "vocab_size": 258,
+        "num_hidden_layers": 30,
+        "num_key_value_heads": 2,
+    }
+    pictures = {"model_type": "pixtral", "num_hidden_layers": 1, "image_size": 32, "patch_size": 16}
+    config = Mistral3Config(text_config=shape | texts, vision_config=shape | pictures)
+    return Mistral3ForConditionalGeneration(config).eval()
 
 
 def klein_text_encoder() -> Any:
@@ -293,8 +316,19 @@ def klein_text_encoder() -> Any:
 
 def z_image(class_name: str, folder: Path) -> dict[str, Any]:
     """Z-Image."""
-    del class_name, folder
+    del folder
+    filled = 4 + 1 if "Inpaint" in class_name else 0
     return {
+        "controlnet": ZImageControlNetModel(
+            control_layers_places=[0, 1],
+            control_refiner_layers_places=[0],
+            control_in_dim=4 + filled,
+            add_control_noise_refiner="control_noise_refiner",
+            dim=32,
+            n_refiner_layers=1,
+            n_heads=2,
+            n_kv_heads=2,
+        ),
         "tokenizer": words(is_chat=True),
         "text_encoder": decoder("qwen3-model"),
         "vae": shifted_kl(),

@@ -9,6 +9,7 @@ from diffusers import (
     AutoencoderKL,
     ControlNetModel,
     ControlNetUnionModel,
+    DDIMScheduler,
     DDPMScheduler,
     DPMSolverMultistepScheduler,
     LCMScheduler,
@@ -70,15 +71,18 @@ def sd(class_name: str, folder: Path) -> dict[str, Any]:
         unet["num_class_embeds"] = 100
     consistent = LCMScheduler(beta_schedule="scaled_linear")
     usual = DPMSolverMultistepScheduler(beta_schedule="scaled_linear", steps_offset=1)
+    # The one that it takes; without noise in the last step it divides by zero.
+    noisy = DDIMScheduler(beta_schedule="scaled_linear", steps_offset=1, set_alpha_to_one=False)
     return clip(folder) | {
         "vae": kl(),
         "unet": UNet2DConditionModel(**unet),
-        "scheduler": consistent if "LatentConsistency" in class_name else usual,
+        "scheduler": noisy if "Cycle" in class_name else usual,
         "low_res_scheduler": DDPMScheduler(beta_schedule="scaled_linear"),
         "controlnet": _controlnet(unet),
         "adapter": T2IAdapter(channels=[16, 32], num_res_blocks=1, downscale_factor=8),
         "requires_safety_checker": False,
         "max_noise_level": 50,
+        **({"scheduler": consistent} if "LatentConsistency" in class_name else {}),
         **(_depth() if "Depth" in class_name else {}),
     }
 
@@ -86,7 +90,7 @@ def sd(class_name: str, folder: Path) -> dict[str, Any]:
 def sdxl(class_name: str, folder: Path) -> dict[str, Any]:
     """Stable Diffusion XL, and what is made of it."""
     # A picture's size, its crop, and the size wanted; or a score instead of the last.
-    is_scored = "Img2Img" in class_name
+    is_scored = "Img2Img" in class_name and "ControlNet" not in class_name
     numbers = 5 if is_scored else 6
     unet = (
         _UNET

@@ -32,6 +32,39 @@ def test_an_unknown_command_is_wrong_usage(misspelt: str, told: str) -> None:
     assert result.stderr.rstrip().endswith(f"No such command {told}")
 
 
+@pytest.mark.parametrize(
+    "arguments", [("generate", "a", "cat"), ("fill", "a.png", "b.png", "a", "cat")], ids=" ".join
+)
+def test_a_prompt_without_quotes_is_told_of_them(arguments: tuple[str, ...]) -> None:
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 2
+    assert "extra argument (cat); put a prompt of several words in quotes" in result.stderr
+
+
+def test_what_takes_no_prompt_says_nothing_of_quotes() -> None:
+    result = CliRunner().invoke(app, ["doctor", "a", "b", "c"])
+    assert result.exit_code == 2
+    assert "quotes" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("server", "told"),
+    [
+        pytest.param("http://127.0.0.1:8001", "is a URL; give HOST:PORT", id="url"),
+        pytest.param("localhost", "has no port; give HOST:PORT", id="host"),
+        pytest.param("[::1]", "has no port; give HOST:PORT", id="ipv6"),
+    ],
+)
+@pytest.mark.parametrize("command", ["generate", "examples", "models"])
+def test_a_server_that_grpc_would_look_for_elsewhere_is_wrong_usage(
+    command: str, server: str, told: str
+) -> None:
+    prompt = ["a cat"] if command == "generate" else []
+    result = CliRunner().invoke(app, [command, *prompt, "--server", server])
+    assert result.exit_code == 2
+    assert f"{server!r} {told}" in result.stderr
+
+
 @pytest.mark.parametrize("command", ["generate", "fill", "models"])
 def test_every_client_command_documents_its_exit_codes(command: str) -> None:
     result = CliRunner().invoke(app, [command, "--help"])

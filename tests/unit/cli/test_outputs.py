@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import sys
 from pathlib import Path
+from typing import Self
 
 import pytest
 
+from darkroom_client import GeneratedImage
+from darkroom_server.cli.outputs import StandardOutput
 from tests.integration.clients.scripted_server import ScriptedServer
 from tests.unit.cli.test_images import GOOD, Darkroom, last_line
 
@@ -50,3 +55,32 @@ def test_a_dash_is_standard_output(server: ScriptedServer, darkroom: Darkroom) -
     assert result.stdout_bytes == b"picture"
     assert "standard output: 2x2, seed 7" in last_line(result.stderr)
     assert list(Path.cwd().iterdir()) == []
+
+
+class _LeftReader:
+    """Standard output whose reader has gone."""
+
+    @property
+    def buffer(self) -> Self:
+        return self
+
+    def write(self, content: bytes) -> int:
+        raise BrokenPipeError(errno.EPIPE, f"{len(content)} bytes")
+
+
+def test_a_reader_of_standard_output_that_leaves_is_told_of(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    image = GeneratedImage(
+        content=b"picture",
+        media_type="image/png",
+        width_px=2,
+        height_px=2,
+        seed=7,
+        image_index=0,
+        sha256="",
+    )
+    monkeypatch.setattr(sys, "stdout", _LeftReader())
+    with pytest.raises(OSError, match="was closed by its reader") as caught:
+        StandardOutput().save(image)
+    assert caught.value.filename == "standard output"

@@ -7,8 +7,15 @@ import io
 import pytest
 from rich.console import Console
 
-from darkroom_client import Completed, Event, Progress, Queued, Stage, Timings
-from darkroom_server.cli.progress import Bar, Plain, Silent, describe, view_for
+from darkroom_client import Completed, Event, Progress, Queued, Stage, Timings, Warning
+from darkroom_server.cli.progress import (
+    Bar,
+    Plain,
+    Silent,
+    describe,
+    print_warnings,
+    view_for,
+)
 
 NO_TIME = Timings(queue_s=0, load_s=0, encode_s=0, denoise_s=0, decode_s=0, compress_s=0, total_s=0)
 
@@ -19,6 +26,11 @@ NO_TIME = Timings(queue_s=0, load_s=0, encode_s=0, denoise_s=0, decode_s=0, comp
         pytest.param(Queued(3, model_loading=False), "queued, 3 ahead", id="queued"),
         pytest.param(Queued(0, model_loading=False), "queued", id="next"),
         pytest.param(Queued(1, model_loading=True), "loading the model", id="model-loading"),
+        pytest.param(
+            Queued(0, False, 0.236, 1.47),
+            "queued, ready in about 0.2 s, likely within 1.5 s",
+            id="estimated",
+        ),
         pytest.param(Progress(Stage.DENOISE, 1, 4), "denoising", id="denoising"),
         pytest.param(Progress(Stage.UNKNOWN, 0, 0), "working", id="stage-of-the-future"),
         pytest.param(Completed(1, NO_TIME), "", id="completed"),
@@ -30,6 +42,14 @@ def test_events_in_words(event: Event, text: str) -> None:
 
 def test_every_stage_has_words() -> None:
     assert all(describe(Progress(stage, 0, 0)) for stage in Stage)
+
+
+def test_what_is_told_of_width_and_height_alike_is_told_once() -> None:
+    written = io.StringIO()
+    told = [Warning("SIZE_UNTRAINED", "too large", field) for field in ("width_px", "height_px")]
+    event = Completed(1, NO_TIME, warnings=(*told, Warning("OTHER", "something else")))
+    print_warnings(Console(file=written), event)
+    assert written.getvalue() == "warning: --size: too large\nwarning: something else\n"
 
 
 def test_a_bar_is_for_terminals_only() -> None:

@@ -149,6 +149,8 @@ def test_images_to_go_by_are_read_in_their_order(tmp_path: Path) -> None:
     file.write_bytes(b"file")
     request = generate_request("a cat", reference_images=[file, b"bytes", io.BytesIO(b"open")])
     assert [one.content for one in request.reference_images] == [b"file", b"bytes", b"open"]
+    filled = fill_request(b"image", b"mask", "a cat", reference_images=[b"bytes", file])
+    assert [one.content for one in filled.reference_images] == [b"bytes", b"file"]
 
 
 @pytest.mark.parametrize("one", [b"bytes", "in.png", Path("in.png")])

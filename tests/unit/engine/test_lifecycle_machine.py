@@ -24,12 +24,14 @@ from hypothesis.stateful import (
 
 from darkroom_server.domain.errors import DarkroomError, ModelNotFound, ModelUnavailable
 from darkroom_server.domain.jobs import JobCompleted, JobProgress, JobTimings, Stage
-from darkroom_server.domain.models import Dtype, ModelRef, UpdatePolicy, VersionInfo, VersionState
+from darkroom_server.domain.model_status import VersionState
+from darkroom_server.domain.models import Dtype, ModelRef, UpdatePolicy, VersionInfo
 from darkroom_server.engine import worker_slot as slot_module
 from darkroom_server.engine.manager import Manager
 from darkroom_server.engine.memory_gate import MemoryGate
 from darkroom_server.engine.model_control import ControlOptions, ModelControl
 from darkroom_server.engine.supervisor import Supervisor
+from darkroom_server.lifecycle import restarts
 from darkroom_server.lifecycle.resolution import resolve
 from darkroom_server.lifecycle.worker_states import WorkerState
 from darkroom_server.telemetry.metrics import Metrics
@@ -57,7 +59,7 @@ class Lifecycle(RuleBasedStateMachine):
         super().__init__()
         self.patches = pytest.MonkeyPatch()
         self.patches.setattr(slot_module, "WorkerProcess", ScriptedProcess)
-        self.patches.setattr(slot_module, "FIRST_RESTART_DELAY_S", 0.0)
+        self.patches.setattr(restarts, "FIRST_RESTART_DELAY_S", 0.0)
         self.patches.setattr(asyncio, "to_thread", at_once)
         ScriptedProcess.running = []
         self.loop = asyncio.new_event_loop()

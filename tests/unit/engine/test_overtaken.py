@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from darkroom_server.domain.models import VersionState
+from darkroom_server.domain.model_status import VersionState
 from tests.unit.engine.scripted import ScriptedProcess
 from tests.unit.engine.test_lifecycle_machine import InPlace, Lifecycle
 

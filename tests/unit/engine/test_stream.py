@@ -46,7 +46,7 @@ COMPLETED = JobCompleted(image_count=1, timings=JobTimings())
 
 
 async def read(stream: JobStream) -> list[JobEvent]:
-    return [event async for event in stream.events()]
+    return [event async for event in stream]
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ async def test_a_failure_comes_after_what_was_put_before() -> None:
     stream.put(progress(1))
     stream.fail(GenerationFailed("first"))
     stream.fail(GenerationFailed("second"))
-    events = stream.events()
+    events = aiter(stream)
     assert await anext(events) == progress(1)
     with pytest.raises(GenerationFailed, match="first"):
         await anext(events)
@@ -140,7 +140,7 @@ async def test_what_is_being_read_counts_until_the_next_is_asked_for() -> None:
     stream.bound(undelivered, lambda: None)
     stream.put(large(0))
     stream.put(large(1))
-    events = stream.events()
+    events = aiter(stream)
     await anext(events)
     assert undelivered.total_bytes == 20
     await anext(events)
@@ -176,7 +176,7 @@ async def test_more_than_one_call_may_collect_ends_it_by_name() -> None:
     undelivered = Undelivered(max_bytes=100, max_call_bytes=25)
     stream = JobStream()
     stream.bound(undelivered, lambda: None, is_collected=True)
-    events = stream.events()
+    events = aiter(stream)
     for index in range(2):
         stream.put(large(index))
         await anext(events)

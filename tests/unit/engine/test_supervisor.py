@@ -14,10 +14,13 @@ from typing import Any
 import pytest
 
 from darkroom_server.domain.jobs import JobCompleted, JobProgress, JobQueued, JobTimings, Stage
-from darkroom_server.domain.models import Dtype, VersionInfo, VersionState
+from darkroom_server.domain.model_status import VersionState
+from darkroom_server.domain.models import Dtype, VersionInfo
 from darkroom_server.engine import worker_slot as slot_module
 from darkroom_server.engine.supervisor import Supervisor
-from darkroom_server.engine.worker_slot import MAX_DEATHS, MAX_STARVED_LOADS, SLICE_COUNT
+from darkroom_server.engine.worker_slot import SLICE_COUNT
+from darkroom_server.lifecycle import restarts
+from darkroom_server.lifecycle.restarts import MAX_DEATHS, MAX_STARVED_LOADS
 from darkroom_server.telemetry.metrics import Metrics
 from darkroom_server.worker.messages import (
     CancelJob,
@@ -78,7 +81,7 @@ async def supervisor(monkeypatch: pytest.MonkeyPatch) -> Supervisor:
     global started
     started = asyncio.Queue()
     monkeypatch.setattr(slot_module, "WorkerProcess", ScriptedProcess)
-    monkeypatch.setattr(slot_module, "FIRST_RESTART_DELAY_S", 0.0)
+    monkeypatch.setattr(restarts, "FIRST_RESTART_DELAY_S", 0.0)
     return supervised(VERSION)
 
 

@@ -13,7 +13,7 @@ from darkroom_server.domain.jobs import (
     JobTimings,
     Stage,
 )
-from darkroom_server.domain.models import VersionState
+from darkroom_server.domain.model_status import VersionState
 from darkroom_server.engine.active_job import ActiveJob
 from darkroom_server.engine.stream import JobStream
 from darkroom_server.engine.version_metrics import VersionLook, VersionMetrics
@@ -62,7 +62,7 @@ def test_what_a_worker_tells_twice_is_booked_once(
     metrics: Metrics, version: VersionMetrics
 ) -> None:
     for stats in (FIRST, THEN, THEN):
-        version.worker_told(0, stats)
+        version.worker_reported(0, stats)
     found = values(metrics)
     assert (found["steps_total"], found["step_rows_count"]) == (5, 5)
     assert (found["step_rows_sum"], found["step_capacity_rows_total"]) == (16, 40)
@@ -73,11 +73,11 @@ def test_what_a_worker_tells_twice_is_booked_once(
 def test_the_next_worker_counts_on_top_of_the_one_before(
     metrics: Metrics, version: VersionMetrics
 ) -> None:
-    version.worker_told(0, THEN)
+    version.worker_reported(0, THEN)
     version.worker_gone(0)
     version.worker_restarted()
     assert values(metrics)["prompt_cache_bytes"] == 0
-    version.worker_told(0, FIRST)
+    version.worker_reported(0, FIRST)
     found = values(metrics)
     assert (found["steps_total"], found["step_rows_sum"]) == (8, 22)
     assert (found["step_capacity_rows_total"], found["prompt_cache_hits_total"]) == (64, 6)
@@ -110,9 +110,9 @@ def test_the_time_in_the_queue_is_that_until_work_first_began(
     metrics: Metrics, version: VersionMetrics
 ) -> None:
     one = active()
-    version.job_told(one, PROGRESS, 10.25)
+    version.job_event(one, PROGRESS, 10.25)
     one.is_begun = True
-    version.job_told(one, PROGRESS, 11.0)
+    version.job_event(one, PROGRESS, 11.0)
     found = values(metrics)
     assert (found["queue_seconds_count"], found["queue_seconds_sum"]) == (1, 0.25)
 
@@ -120,8 +120,8 @@ def test_the_time_in_the_queue_is_that_until_work_first_began(
 def test_images_count_by_number_bytes_and_megapixels(
     metrics: Metrics, version: VersionMetrics
 ) -> None:
-    version.job_told(active(), image(1000, 500, 7), 12.0)
-    version.job_told(active(), image(1000, 1000, 5), 12.0)
+    version.job_event(active(), image(1000, 500, 7), 12.0)
+    version.job_event(active(), image(1000, 1000, 5), 12.0)
     found = values(metrics)
     assert (found["images_total"], found["image_bytes_total"]) == (2, 12)
     assert found["megapixels_total"] == 1.5
@@ -132,7 +132,7 @@ def test_only_the_first_preview_of_a_request_is_timed(
 ) -> None:
     one = active()
     for now_s in (10.5, 11.0):
-        version.job_told(one, PREVIEW, now_s)
+        version.job_event(one, PREVIEW, now_s)
     found = values(metrics)
     assert (found["first_preview_seconds_count"], found["first_preview_seconds_sum"]) == (1, 0.5)
 
@@ -142,9 +142,9 @@ def test_a_completed_request_is_seen_in_every_stage_and_beside_its_first_estimat
 ) -> None:
     one = active()
     for estimated_s in (2.5, 9.0):
-        version.job_told(one, JobQueued(0, estimated_s=estimated_s), 10.5)
+        version.job_event(one, JobQueued(0, estimated_s=estimated_s), 10.5)
     timings = JobTimings(queue_s=1, denoise_s=2, decode_s=0.5, compress_s=0.5, total_s=4)
-    version.job_told(one, JobCompleted(image_count=1, timings=timings), 14.0)
+    version.job_event(one, JobCompleted(image_count=1, timings=timings), 14.0)
     found = scraped(metrics)
     by_stage = {
         stage: found["darkroom_stage_seconds_sum", "tiny", "3", stage]
@@ -180,7 +180,7 @@ def test_durations_that_a_worker_tells_are_booked_once(
         step_count_by_s=((0.1, 3), (0.4, 1)), freed_count_by_s=((0.5, 1),), apart_row_count=6
     )
     for stats in (first, then, then):
-        version.worker_told(0, stats)
+        version.worker_reported(0, stats)
     found = values(metrics)
     assert found["step_seconds_count"] == 4
     assert found["step_seconds_sum"] == pytest.approx(0.7)
@@ -194,7 +194,7 @@ def test_what_a_compiled_denoiser_counts_is_booked_once(
     first = WorkerStats(recompile_count=1, uncompiled_step_count=4)
     then = WorkerStats(recompile_count=2, uncompiled_step_count=9)
     for stats in (first, then, then):
-        version.worker_told(0, stats)
+        version.worker_reported(0, stats)
     found = values(metrics)
     assert found["denoiser_recompiles_total"] == 2
     assert found["denoiser_uncompiled_steps_total"] == 9

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from darkroom.v1.image_service_pb2 import GenerationEvent
 from darkroom_server.domain.errors import GenerationFailed
 from darkroom_server.domain.jobs import JobImage, JobProgress, JobQueued, Stage
 from darkroom_server.gateway import kept_images, predictions
@@ -14,6 +13,7 @@ from darkroom_server.gateway.image_calls import Begun
 from darkroom_server.gateway.kept_images import KeptImages
 from darkroom_server.gateway.predictions import Prediction, Predictions, PredictionStatus
 from tests.integration.rpc.fake_engine import COMPLETED, image
+from tests.unit.wire.test_events import ACCEPTED
 
 
 class Clock:
@@ -32,12 +32,12 @@ def begun(*script: Any, left: asyncio.Event | None = None) -> Begun:
                     raise item
                 if isinstance(item, asyncio.Event):
                     await item.wait()
-                yield item, []
+                yield item
         finally:
             if left is not None:
                 left.set()
 
-    return Begun(GenerationEvent.Accepted(), told())
+    return Begun(ACCEPTED, told())
 
 
 def stored(clock: Clock | None = None, *, max_bytes: int = 1 << 20) -> Predictions:

@@ -119,11 +119,16 @@ def test_strength_means_nothing_to_an_edit() -> None:
     assert fields.ignored == ["strength"]
 
 
-def test_two_fields_may_not_say_different_ones() -> None:
+def test_one_that_is_sent_apart_is_changed_and_the_others_stand_beside_it() -> None:
     request, _ = read({"image": A, "images": [A]}, EDITS)
     assert request.reference_images == (A,)
-    with pytest.raises(InvalidParameter, match="says something else than image"):
-        read({"image": A, "images": [B, C]}, EDITS)
+    request, _ = read({"image": A, "images": [B, C], "strength": 0.5}, DRAWS)
+    assert (request.task, request.reference_images) == (Task.IMAGE_TO_IMAGE, (B, C))
+    assert request.source is not None
+    assert (request.source.image, request.source.strength) == (A, 0.5)
+    request, _ = read({"image": A, "reference_images": [B], "mask": C}, DRAWS)
+    assert request.fill is not None
+    assert (request.fill.image, request.reference_images) == (A, (B,))
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from fastapi import FastAPI
 
 from darkroom_server.access.gate import Gate, GateOptions
 from darkroom_server.domain.errors import ModelNotFound
-from darkroom_server.domain.models import ModelStatus, VersionState, VersionStatus, all_ready
+from darkroom_server.domain.model_status import ModelStatus, VersionState, VersionStatus, all_ready
 from darkroom_server.engine.undelivered import Undelivered
 from darkroom_server.gateway.connect import Servicers
 from darkroom_server.gateway.server import HttpOptions, build_app

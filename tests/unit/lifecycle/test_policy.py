@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from darkroom_server.domain.models import UpdatePolicy, VersionState
+from darkroom_server.domain.model_status import VersionState
+from darkroom_server.domain.models import UpdatePolicy
 from darkroom_server.lifecycle.policy import Edition, Live, Plan, plan_update
 
 S = VersionState

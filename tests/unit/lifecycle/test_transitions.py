@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from darkroom_server.domain.models import VersionState
+from darkroom_server.domain.model_status import VersionState
 from darkroom_server.lifecycle.transitions import LifeEvent, next_state
 
 S, E = VersionState, LifeEvent

@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from darkroom_server.domain.models import VersionState
+from darkroom_server.domain.model_status import VersionState
 from darkroom_server.lifecycle.transitions import TRANSITIONS, LifeEvent
 from darkroom_server.lifecycle.worker_states import WorkerState, event_of_workers
 

@@ -3,17 +3,11 @@ from __future__ import annotations
 import pytest
 
 from darkroom.v1 import model_service_pb2
+from darkroom_server.domain.dynamic_batching import DynamicBatching, QueuePolicy, TimeoutAction
 from darkroom_server.domain.fake_pace import FakePace
 from darkroom_server.domain.jobs import Task
 from darkroom_server.domain.memory import MemoryProfile, Offload, Quantization, StorageDtype
-from darkroom_server.domain.models import (
-    BackendKind,
-    DeviceKind,
-    Dtype,
-    DynamicBatching,
-    QueuePolicy,
-    TimeoutAction,
-)
+from darkroom_server.domain.models import BackendKind, DeviceKind, Dtype
 from darkroom_server.domain.problems import Problem, ProblemLog
 from darkroom_server.domain.trained_sizes import TrainedSizes
 from darkroom_server.domain.vocabulary import Vocabulary

@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 
+from darkroom_server.domain.dynamic_batching import DynamicBatching
 from darkroom_server.domain.fake_pace import FakePace
 from darkroom_server.domain.jobs import Reproducibility, Task
-from darkroom_server.domain.models import BackendKind, DeviceKind, DynamicBatching, Placement
+from darkroom_server.domain.models import BackendKind, DeviceKind, Placement
 from darkroom_server.model_config.model_info import combine
 from darkroom_server.model_config.settings import (
     DefaultSettings,
@@ -67,6 +68,7 @@ def whole(
     }
     components.pop(without, None)
     given: dict[str, dict[str, object]] = {name: {} for name in components}
+    components |= dict.fromkeys(configs.keys() - components.keys(), ("diffusers", "Denoiser"))
     return PipelineParts(class_name=class_name, components=components, configs=given | configs)
 
 

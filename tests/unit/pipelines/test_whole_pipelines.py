@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from darkroom_server.domain.jobs import Task
+from darkroom_server.domain.references import BESIDE_RULES
+from darkroom_server.domain.whole_pipelines import lacks_of_prompt, trial_prompt
 from darkroom_server.model_config.model_info import combine
 from darkroom_server.model_config.settings import ModelSettings
 from darkroom_server.pipelines.pipeline_calls import known_calls
@@ -17,9 +20,8 @@ from tests.unit.pipelines.test_traits import whole
         ("WanPipeline", "makes frames: Darkroom makes pictures only"),
         ("DDPMPipeline", "takes no prompt: requests describe pictures in words"),
         ("KandinskyPipeline", "needs image_embeds, which no request has: use"),
-        ("FluxControlInpaintPipeline", "takes image and control_image"),
+        ("StableDiffusionXLControlNetUnionInpaintPipeline", "needs control_mode"),
         ("OnnxStableDiffusionPipeline", "another runtime than torch: export"),
-        ("ChromaInpaintPipeline", "guidance_embeds.*: use another pipeline"),
     ],
 )
 def test_a_class_is_refused_with_what_would_help(class_name: str, message: str) -> None:
@@ -39,6 +41,24 @@ def test_a_class_without_guidance_or_negative_prompt_does_not_take_them() -> Non
     parameters = derive_traits(whole("SanaSprintPipeline")).parameters
     assert "negative_prompt" not in parameters
     assert parameters["guidance_scale"]
+
+
+def test_a_class_with_a_control_image_takes_it_beside_the_one_to_change() -> None:
+    control = derive_traits(
+        whole("StableDiffusionControlNetImg2ImgPipeline", unet={}, controlnet={})
+    )
+    assert control.tasks == {Task.IMAGE_TO_IMAGE}
+    assert control.references == BESIDE_RULES["control_image"]
+    assert control.parameters["reference_images"]
+    assert "reference_images" not in derive_traits(whole("BriaPipeline")).parameters
+
+
+def test_a_prompt_in_json_says_what_the_class_reads() -> None:
+    name = "BriaFiboEditPipeline"
+    assert lacks_of_prompt(name, trial_prompt(name)) is None
+    assert lacks_of_prompt("BriaPipeline", "a cat") is None
+    for wrong in ("a cat", "", "[]", '{"text": 1}', "[" * 100_000, '"edit_instruction"'):
+        assert "edit_instruction" in (lacks_of_prompt(name, wrong) or "")
 
 
 def test_the_first_picture_of_a_whole_model_is_the_smallest() -> None:

@@ -62,6 +62,7 @@ def test_the_catalogue_has_the_models_that_it_promises() -> None:
         "stabilityai/stable-diffusion-3.5-large-turbo",
         "Tongyi-MAI/Z-Image",
         "Tongyi-MAI/Z-Image-Turbo",
+        "black-forest-labs/FLUX.2-dev",
         "black-forest-labs/FLUX.2-klein-4B",
         "black-forest-labs/FLUX.2-klein-base-4B",
         "Qwen/Qwen-Image",

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from darkroom_server.model_config.config_file import read_config
-from darkroom_server.repository import repository as repository_module
-from darkroom_server.repository import version_files
+from darkroom_server.repository import model_folder, version_files
 from tests.unit.deep_folders import nest, remove
 from tests.unit.repository.builders import Repository
 
@@ -145,7 +144,7 @@ def test_a_model_that_the_reader_fails_on_stops_no_look_at_the_others(
             raise RecursionError("of nobody's making")
         return read_config(content, shown=shown, problems=problems)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(repository_module, "read_config", read)
+    monkeypatch.setattr(model_folder, "read_config", read)
     assert [model.info.name for model in repository.scan().models] == ["a", "z"]
     assert repository.errors() == ["m: error: could not be looked at; the log has the cause"]
 

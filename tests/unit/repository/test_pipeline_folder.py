@@ -117,7 +117,7 @@ def test_a_guider_is_kept_in_its_config(repository: Repository) -> None:
     [
         ("StableDiffusionXLImg2ImgPipeline", None),
         ("WanPipeline", "makes frames"),
-        ("FluxControlNetInpaintPipeline", "takes image and control_image"),
+        ("StableDiffusionXLControlNetUnionPipeline", "needs control_mode, which no request has"),
     ],
 )
 def test_a_class_is_refused_by_what_it_takes(

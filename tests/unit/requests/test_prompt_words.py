@@ -1,15 +1,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from darkroom_server.domain.adapters import AdapterVersion
 from darkroom_server.domain.jobs import Task
 from darkroom_server.domain.models import ModelInfo
 from darkroom_server.domain.notices import Notice, NoticeReason
 from darkroom_server.domain.vocabulary import Vocabulary
-from darkroom_server.requests.image_requests import ImageRequest
+from darkroom_server.requests.image_requests import AdapterRequest, ImageRequest
 from darkroom_server.requests.prompt_words import MAX_NAMED
 from darkroom_server.requests.resolve import resolve
 from tests.unit.example_models import FLUX_FILL, FLUX_SCHNELL, SDXL
@@ -47,6 +49,27 @@ def test_a_negative_prompt_is_looked_at_where_it_has_an_effect(
 ) -> None:
     named = [(one.field, one.words) for one in told("a", model, negative_prompt="ugly", **fields)]
     assert named == ([("negative_prompt", ("ugly",))] if is_told else [])
+
+
+def test_words_that_an_adapter_of_the_request_was_trained_with_are_known() -> None:
+    ink = AdapterVersion(
+        name="ink",
+        version=1,
+        path=Path("ink.safetensors"),
+        digest="",
+        size_bytes=0,
+        trigger_words=("Quokka ink-drawing",),
+    )
+    model = replace(SDXL, vocabulary=WORDS, parameters={**SDXL.parameters, "adapters": True})
+    request = ImageRequest(task=Task.TEXT_TO_IMAGE, prompt="a red quokka, ink-drawing of a mat")
+
+    def unknown(*asked: AdapterRequest) -> list[tuple[str, ...]]:
+        with_adapters = replace(request, adapters=asked)
+        resolved = resolve(with_adapters, model, adapters=(ink,), choose_seed=lambda _: 0)
+        return [one.words for one in resolved.notices]
+
+    assert unknown() == [("quokka", "ink", "drawing", "of", "mat")]
+    assert unknown(AdapterRequest("ink")) == [("of", "mat")]
 
 
 def test_of_thousands_of_words_a_few_are_named() -> None:

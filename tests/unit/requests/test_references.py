@@ -21,7 +21,7 @@ from darkroom_server.domain.image_size import Size
 from darkroom_server.domain.jobs import Task
 from darkroom_server.domain.models import ModelInfo
 from darkroom_server.domain.notices import NoticeReason
-from darkroom_server.domain.references import ReferenceRule, SizeSource
+from darkroom_server.domain.references import BESIDE_RULES, ReferenceRule, SizeSource
 from darkroom_server.image_decoding.images import ImageLimits
 from darkroom_server.requests.image_requests import ImageRequest, SourceInput
 from darkroom_server.requests.limits import check_limits
@@ -179,4 +179,55 @@ def test_an_image_to_begin_with_is_not_one_to_go_by() -> None:
     )
     with pytest.raises(WrongTask, match="goes by images in reference_images") as caught:
         resolve(request, EDITS, source=Size(64, 64), choose_seed=lambda _: 7)
+    assert caught.value.field == "image"
+
+
+CHANGES = replace(SDXL, tasks=frozenset({Task.IMAGE_TO_IMAGE}))
+CONTROLLED = replace(CHANGES, name="controlled", references=BESIDE_RULES["control_image"])
+SHOWN = replace(CHANGES, name="shown", references=BESIDE_RULES["image_reference"])
+
+
+def change(*beside: bytes) -> ImageRequest:
+    source = SourceInput(image=HIGH, strength=0.5)
+    return ImageRequest(
+        task=Task.IMAGE_TO_IMAGE,
+        prompt="a cat",
+        source=source,
+        reference_images=beside,
+        width_px=128,
+        height_px=64,
+    )
+
+
+async def test_a_control_image_is_as_large_as_what_is_made() -> None:
+    spec = (await prepared(change(WIDE), CONTROLLED)).spec
+    assert spec.source is not None
+    assert [(one.width_px, one.height_px) for one in spec.reference_images] == [(128, 64)]
+    spec = (await prepared(change(WIDE), SHOWN)).spec
+    assert [(one.width_px, one.height_px) for one in spec.reference_images] == [(400, 200)]
+
+
+@pytest.mark.parametrize(
+    ("model", "beside", "field", "words"),
+    [
+        (CONTROLLED, 0, "reference_images", "takes one image beside the image to change"),
+        (CONTROLLED, 2, "reference_images", "the request has 2"),
+        (SHOWN, 2, "reference_images", "the request has 2"),
+        (SDXL, 1, "reference_images", "models/sdxl takes none beside it"),
+        (EDITS, 1, "reference_images", "not together with an image to begin with"),
+    ],
+)
+def test_what_stands_beside_an_image_is_as_many_as_the_model_says(
+    model: ModelInfo, beside: int, field: str, words: str
+) -> None:
+    with pytest.raises(InvalidParameter, match=words) as caught:
+        takes(change(*[b"i"] * beside), model)
+    assert caught.value.field == field
+
+
+def test_what_stands_beside_an_image_does_not_stand_alone() -> None:
+    takes(change(b"i"), CONTROLLED)
+    takes(change(), SHOWN)
+    with pytest.raises(InvalidParameter, match="give it that image, too") as caught:
+        takes(edit(b"i"), CONTROLLED)
     assert caught.value.field == "image"

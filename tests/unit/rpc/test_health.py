@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from darkroom_server.domain.models import ModelStatus, VersionState
+from darkroom_server.domain.model_status import ModelStatus, VersionState
 from darkroom_server.rpc.health import serving_by_name
 from tests.unit.example_models import SDXL, status
 

@@ -161,7 +161,7 @@ def state_of(replica_id: str, number: int, stats: WorkerStats) -> ReplicaState:
 
 
 async def events(one: ActiveJob) -> list[Any]:
-    return [event async for event in one.stream.events()]
+    return [event async for event in one.stream]
 
 
 async def test_jobs_wait_for_replicas(

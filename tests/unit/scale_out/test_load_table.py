@@ -34,7 +34,7 @@ def table(*ids: str) -> LoadTable:
     made = LoadTable(seed=1)
     made.set_replicas(ids)
     for one in ids:
-        made.told(state(one))
+        made.note_report(state(one))
     return made
 
 
@@ -58,15 +58,15 @@ def test_what_ended_weighs_nothing() -> None:
 
 def test_work_of_other_servers_is_kept_away_from() -> None:
     replicas = table("a", "b")
-    replicas.told(state("a", work_s=100.0, number=2))
+    replicas.note_report(state("a", work_s=100.0, number=2))
     assert replicas.place(request("1"), ("a", "b")) == "b"
 
 
 def test_what_was_overtaken_is_no_news() -> None:
     replicas = table("a", "b")
     newer, older = state("a", work_s=100.0, number=3), state("a", number=2)
-    assert replicas.told(newer) == state("a")
-    assert replicas.told(older) is older
+    assert replicas.note_report(newer) == state("a")
+    assert replicas.note_report(older) is older
     assert replicas.place(request("1"), ("a", "b")) == "b"
 
 

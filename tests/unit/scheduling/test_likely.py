@@ -20,14 +20,14 @@ def taught(*ratios: float, waits: bool = True) -> LikelyBounds:
     """Jobs that were told a second each, one after another, and took such times of it."""
     bounds, now_s = LikelyBounds(), 0.0
     for number, ratio in enumerate(ratios):
-        bounds.tell(str(number), 1.0, now_s, waits=waits)
+        bounds.give(str(number), 1.0, now_s, waits=waits)
         now_s += ratio
         bounds.ended(str(number), now_s)
     return bounds
 
 
 def told(bounds: LikelyBounds, estimated_s: float = 1.0, *, waits: bool = True) -> float:
-    return bounds.tell("new", estimated_s, 1e6, waits=waits)
+    return bounds.give("new", estimated_s, 1e6, waits=waits)
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_nine_of_ten_keep_it(spread: float, drift: float) -> None:
     """Also while jobs take longer and longer, or less and less, of what they are told."""
     rng, bounds, now_s, kept, scale = random.Random(5), LikelyBounds(), 0.0, 0, 1.0
     for number in range(2000):
-        bound_s = bounds.tell(str(number), 1.0, now_s, waits=True)
+        bound_s = bounds.give(str(number), 1.0, now_s, waits=True)
         ratio = min(LARGEST_RATIO, scale * rng.lognormvariate(0.3, spread))
         now_s += ratio
         bounds.ended(str(number), now_s)
@@ -72,10 +72,10 @@ def test_nine_of_ten_keep_it(spread: float, drift: float) -> None:
 def test_a_bound_is_broken_when_its_time_is_up_and_not_when_the_job_is_done() -> None:
     """All of a crowd are late, and none has ended: who comes now is told more."""
     bounds = taught(*(1.0, 1.0, 1.0, 5.0) * 50)
-    before = bounds.tell("before", 1.0, 300.0, waits=True)
+    before = bounds.give("before", 1.0, 300.0, waits=True)
     for number in range(20):
-        bounds.tell(f"late {number}", 1.0, 300.0, waits=True)
-    assert bounds.tell("after", 1.0, 400.0, waits=True) >= before
+        bounds.give(f"late {number}", 1.0, 300.0, waits=True)
+    assert bounds.give("after", 1.0, 400.0, waits=True) >= before
     levels = [kind.level for kind in bounds._kinds.values()]
     assert max(levels) == HIGHEST_LEVEL
     assert all(LOWEST_LEVEL <= level <= HIGHEST_LEVEL for level in levels)
@@ -84,7 +84,7 @@ def test_a_bound_is_broken_when_its_time_is_up_and_not_when_the_job_is_done() ->
 def test_jobs_that_are_stopped_say_nothing() -> None:
     bounds = taught(*(1.0,) * 300)
     for number in range(300):
-        bounds.tell(f"stopped {number}", 1.0, 1e3, waits=True)
+        bounds.give(f"stopped {number}", 1.0, 1e3, waits=True)
         bounds.forget(f"stopped {number}")
     bounds.ended("never told", 2e3)
     assert told(bounds) == 1.0
@@ -92,7 +92,7 @@ def test_jobs_that_are_stopped_say_nothing() -> None:
 
 def test_while_a_job_waits_its_bound_comes_nearer_and_is_never_less_than_the_estimate() -> None:
     bounds = taught(*(2.0,) * 300)
-    assert bounds.tell("a", 10.0, 1000.0, waits=True) == pytest.approx(20.0)
+    assert bounds.give("a", 10.0, 1000.0, waits=True) == pytest.approx(20.0)
     assert bounds.left_s("a", 7.0, 1005.0) == pytest.approx(15.0)
     assert bounds.left_s("a", 9.0, 1015.0) == 9.0
     assert bounds.left_s("unknown", 9.0, 1015.0) == 9.0
@@ -102,7 +102,7 @@ def test_it_holds_no_more_than_what_is_at_work() -> None:
     bounds = taught(*(1.0,) * 5000)
     assert len(bounds._due) <= 1
     bounds = taught(*(0.001,) * 5000)
-    assert not bounds._told
+    assert not bounds._bounds
     assert not bounds._broken
     assert len(bounds._due) <= 257
     assert all(len(kind.recent) == len(kind.ordered) <= 257 for kind in bounds._kinds.values())

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from darkroom_server.domain.dynamic_batching import DynamicBatching, QueuePolicy, TimeoutAction
 from darkroom_server.domain.jobs import Priority
-from darkroom_server.domain.models import DynamicBatching, QueuePolicy, TimeoutAction
 from darkroom_server.scheduling.window_batcher import WindowBatch, WindowBatcher
 from tests.unit.specs import job
 

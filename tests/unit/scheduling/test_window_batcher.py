@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from darkroom_server.domain.dynamic_batching import DynamicBatching
 from darkroom_server.domain.jobs import Priority
-from darkroom_server.domain.models import DynamicBatching
 from darkroom_server.scheduling.window_batcher import (
     PATIENCE_S,
     ImagePlace,

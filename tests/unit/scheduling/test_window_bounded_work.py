@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from darkroom_server.domain.dynamic_batching import DynamicBatching, QueuePolicy, TimeoutAction
 from darkroom_server.domain.jobs import ImageSpec
-from darkroom_server.domain.models import DynamicBatching, QueuePolicy, TimeoutAction
 from darkroom_server.scheduling import (
     ranking,
     run_costs,

@@ -39,6 +39,37 @@ def test_large_files_are_named_with_their_size_and_all_are_counted(install: Modu
     assert fetched.total_bytes == pytest.approx(203.57e6)
 
 
+def test_files_that_are_here_already_are_named_too(install: ModuleType, tmp_path: Path) -> None:
+    fetched = install.Fetched()
+    wheel = tmp_path / "torch-2.13.0-cp311.whl"
+    with wheel.open("wb") as file:
+        file.truncate(6_000_000)
+    assert fetched.take(f"Processing {wheel}\n") == f"torch, 6.0 MB (from {tmp_path})"
+    assert fetched.take("Processing ./service") is None
+    assert (fetched.count, fetched.cached_count, fetched.total_bytes) == (1, 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        pytest.param(
+            "WARNING: Retrying (Retry(total=1)) after connection broken by "
+            "'NewConnectionError: Temporary failure in name resolution': /simple/torch/",
+            "the package index cannot be reached: no network; trying again",
+            id="no-network",
+        ),
+        pytest.param(
+            "WARNING: Retrying (Retry(total=1)) after connection broken by 'new': /simple/torch/",
+            "the package index does not answer; trying again",
+            id="another",
+        ),
+        pytest.param("Collecting torch==2.13.0", None, id="none"),
+    ],
+)
+def test_that_pip_tries_again_is_told(install: ModuleType, line: str, said: str | None) -> None:
+    assert install.retry_of(line) == said
+
+
 @pytest.mark.parametrize(
     ("output", "cause"),
     [

@@ -5,25 +5,30 @@ import asyncio
 import pytest
 
 from darkroom_server.domain.errors import Cancelled, GenerationFailed, InvalidParameter, QueueFull
-from darkroom_server.telemetry.inference_statistics import InferenceStatistics, Stages
+from darkroom_server.domain.jobs import BatchShare, JobCompleted, JobTimings
+from darkroom_server.telemetry.inference_statistics import InferenceStatistics
 
 
-def stages(share: float | None) -> Stages:
-    return Stages(
-        queue_s=1.0, encode_s=2.0, denoise_s=3.0, decode_s=4.0, image_count=2, batch_share=share
+def completed(batch_image_count: int | None) -> JobCompleted:
+    timings = JobTimings(
+        queue_s=0.75, load_s=0.25, encode_s=2.0, denoise_s=3.0, decode_s=3.5, compress_s=0.5
     )
+    batch = batch_image_count and BatchShare(
+        batch_id="7", batch_image_count=batch_image_count, request_image_count=2
+    )
+    return JobCompleted(image_count=2, timings=timings, batch=batch or None)
 
 
 @pytest.mark.parametrize(
-    ("shares", "executions"),
-    [([None], 1), ([None, None], 2), ([1 / 3] * 3, 1), ([0.5], 1), ([0.5, 0.5, 1.0], 2)],
+    ("batches", "executions"),
+    [([None], 1), ([None, None], 2), ([6] * 3, 1), ([4], 1), ([4, 4, 2], 2)],
 )
-def test_a_success_is_counted_with_its_stages(shares: list[float | None], executions: int) -> None:
+def test_a_success_is_counted_with_its_stages(batches: list[int | None], executions: int) -> None:
     statistics = InferenceStatistics()
-    for share in shares:
+    for batch_image_count in batches:
         with statistics.request("m", 1) as request:
-            request.stages = stages(share)
-    own, count = statistics.of("m", 1), len(shares)
+            request.completed = completed(batch_image_count)
+    own, count = statistics.of("m", 1), len(batches)
     assert (own.success.count, own.image_count) == (count, 2 * count)
     assert own.execution_count == executions
     found = [own.queue, own.encode, own.denoise, own.decode]
@@ -62,7 +67,7 @@ def test_what_was_only_checked_is_neither() -> None:
 def test_a_success_whose_reader_leaves_after_it_stays_one() -> None:
     statistics = InferenceStatistics()
     request = statistics.request("m", 1)
-    request.stages = stages(None)
+    request.completed = completed(None)
     with pytest.raises(GeneratorExit), request:
         raise GeneratorExit
     assert (statistics.of("m", 1).success.count, statistics.of("m", 1).failed.count) == (1, 0)

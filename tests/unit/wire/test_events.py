@@ -29,8 +29,8 @@ from darkroom_server.domain.jobs import (
     Task,
 )
 from darkroom_server.domain.notices import Notice, NoticeReason
-from darkroom_server.requests.resolve import Resolved
-from darkroom_server.wire.events import CHUNK_BYTES, EventWriter, RunningModel
+from darkroom_server.domain.request_events import Accepted, RunningModel, Validated
+from darkroom_server.wire.events import CHUNK_BYTES, EventWriter
 
 MODEL = RunningModel(name="sdxl", version=3, digest="0123456789abcdef", dtype="fp32")
 SPEC = ImageSpec(
@@ -44,6 +44,7 @@ SPEC = ImageSpec(
     scheduler="DDIMScheduler",
     seeds=(5, 6),
 )
+ACCEPTED = Accepted.of("job-1", MODEL, SPEC)
 
 
 def writer() -> EventWriter:
@@ -65,8 +66,12 @@ def image_of(content: bytes) -> JobImage:
 
 
 def accepted(spec: ImageSpec, *notices: Notice) -> GenerationEvent.Accepted:
-    resolved = Resolved(spec=spec, strength=1.0, preserve_unmasked=True, notices=notices)
-    return writer().accepted("job-1", resolved, MODEL).accepted
+    return written(Accepted.of("job-1", MODEL, spec, notices=notices))
+
+
+def written(event: Accepted) -> GenerationEvent.Accepted:
+    (message,) = writer().write(event)
+    return message.accepted
 
 
 def test_events_are_numbered_and_dated() -> None:
@@ -102,9 +107,8 @@ def test_accepted_echoes_what_will_run() -> None:
 
 def test_the_fingerprint_names_memory_profile_feature_cache_and_libraries() -> None:
     spec = replace(SPEC, feature_cache=FeatureCache(threshold=0.1))
-    resolved = Resolved(spec=spec, strength=1.0, preserve_unmasked=True, notices=())
     model = replace(MODEL, variant=("int8-weights",), made_by="torch-1.0+avx2")
-    told = writer().accepted("job-1", resolved, model).accepted.parameters.fingerprint
+    told = written(Accepted.of("job-1", model, spec)).parameters.fingerprint
     assert told == "0123456789ab/fp32/torch/exact/int8-weights/first-block-0.1/torch-1.0+avx2"
 
 
@@ -258,7 +262,7 @@ def test_pictures_of_another_size_are_told_with_it() -> None:
 
 
 def test_a_checked_request_completes_without_images() -> None:
-    event = writer().validated()
+    (event,) = writer().write(Validated())
     assert event.WhichOneof("event") == "completed"
     assert event.completed.image_count == 0
 

@@ -50,18 +50,19 @@ def test_reference_images_make_an_edit_of_it() -> None:
     assert (request.task, request.reference_images) == (Task.EDIT, (b"a", b"b"))
 
 
-@pytest.mark.parametrize(
-    ("fields", "named"),
-    [
-        pytest.param({"image": {"content": b"i"}}, "reference_images", id="with-an-image"),
-        pytest.param({"strength": 0.5}, "strength", id="with-a-strength"),
-    ],
-)
-def test_reference_images_stand_by_themselves(fields: dict[str, object], named: str) -> None:
+def test_reference_images_alone_have_no_strength() -> None:
     given = [image_pb2.ImageSource(content=b"a")]
     with pytest.raises(InvalidParameter) as caught:
-        parse_generate(GenerateRequest(prompt="a cat", reference_images=given, **fields))
-    assert caught.value.field == named
+        parse_generate(GenerateRequest(prompt="a cat", reference_images=given, strength=0.5))
+    assert caught.value.field == "strength"
+
+
+def test_reference_images_may_stand_beside_the_one_to_change() -> None:
+    image, beside = image_pb2.ImageSource(content=b"i"), [image_pb2.ImageSource(content=b"a")]
+    _, request = parse_generate(GenerateRequest(image=image, reference_images=beside))
+    assert (request.task, request.reference_images) == (Task.IMAGE_TO_IMAGE, (b"a",))
+    _, request = parse_fill(FillRequest(image=image, mask=image, reference_images=beside))
+    assert (request.task, request.reference_images) == (Task.FILL, (b"a",))
 
 
 def test_a_reference_image_without_content_is_named() -> None:

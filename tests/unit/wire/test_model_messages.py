@@ -8,8 +8,8 @@ import pytest
 
 from darkroom.v1.model_service_pb2 import Model, ModelVersion, ParameterSpec, ReferenceImages
 from darkroom_server.domain.jobs import Task
-from darkroom_server.domain.models import ModelStatus, VersionState, VersionStatus
-from darkroom_server.domain.references import ReferenceRule, SizeSource
+from darkroom_server.domain.model_status import ModelStatus, VersionState, VersionStatus
+from darkroom_server.domain.references import BESIDE_RULES, ReferenceRule, SizeSource
 from darkroom_server.domain.vocabulary import Vocabulary
 from darkroom_server.wire.model_messages import model_message
 from tests.unit.example_models import FLUX_SCHNELL, SDXL, status
@@ -158,3 +158,10 @@ def test_a_model_says_how_many_images_it_goes_by() -> None:
     drawn = model_message(status(replace(edits, tasks=frozenset({Task.TEXT_TO_IMAGE}))))
     assert not drawn.HasField("reference_images")
     assert not model_message(status(SDXL)).HasField("reference_images")
+
+
+def test_a_model_says_how_many_images_stand_beside_the_one_it_changes() -> None:
+    for name, least in (("control_image", 1), ("image_reference", 0)):
+        model = replace(SDXL, tasks=frozenset({Task.FILL}), references=BESIDE_RULES[name])
+        told = model_message(status(model)).reference_images
+        assert told == ReferenceImages(min_count=least, max_count=1)

@@ -29,7 +29,7 @@ def test_steps_are_counted_by_their_rows() -> None:
     counters = WorkerCounters()
     for row_count in (4, 1, 4):
         counters.note_step(row_count, capacity_row_count=8)
-    stats = counters.news(0.0)
+    stats = counters.due_report(0.0)
     assert stats == WorkerStats(step_count_by_rows=((1, 1), (4, 2)), capacity_row_count=24)
     assert (stats.step_count, stats.row_count) == (3, 9)
 
@@ -38,29 +38,29 @@ def test_the_prompt_cache_is_told_as_it_is() -> None:
     prompts = PromptCache(max_bytes=100)
     for text in ("a", "a", "b"):
         prompts.lookup(text, lambda: (Embedding(40),))
-    assert WorkerCounters(prompts).news(0.0) == WorkerStats(
+    assert WorkerCounters(prompts).due_report(0.0) == WorkerStats(
         prompt_cache_hit_count=1, prompt_cache_miss_count=2, prompt_cache_bytes=80
     )
 
 
 def test_nothing_is_told_while_nothing_changes() -> None:
     counters = WorkerCounters()
-    assert counters.news(0.0) is None
+    assert counters.due_report(0.0) is None
     assert counters.due_s() == math.inf
     counters.note_step(1, capacity_row_count=1)
-    assert counters.news(10.0) is not None
-    assert counters.news(10.0 + 2 * STATS_INTERVAL_S) is None
+    assert counters.due_report(10.0) is not None
+    assert counters.due_report(10.0 + 2 * STATS_INTERVAL_S) is None
 
 
 def test_the_first_is_told_at_once_and_the_next_after_a_while() -> None:
     counters = WorkerCounters()
     counters.note_step(1, capacity_row_count=1)
     assert counters.due_s() == -math.inf
-    assert counters.news(10.0) is not None
+    assert counters.due_report(10.0) is not None
     counters.note_step(1, capacity_row_count=1)
     assert counters.due_s() == 10.0 + STATS_INTERVAL_S
-    assert counters.news(10.0 + 0.9 * STATS_INTERVAL_S) is None
-    stats = counters.news(10.0 + STATS_INTERVAL_S)
+    assert counters.due_report(10.0 + 0.9 * STATS_INTERVAL_S) is None
+    stats = counters.due_report(10.0 + STATS_INTERVAL_S)
     assert stats is not None
     assert stats.step_count == 2
 

@@ -10,6 +10,7 @@ from PIL import Image
 
 from darkroom_server.backends.base import RequestModel
 from darkroom_server.backends.fake import FAILING_PROMPT, FakeStepModel
+from darkroom_server.domain.dynamic_batching import DynamicBatching, QueuePolicy
 from darkroom_server.domain.errors import (
     DeadlineExceeded,
     GenerationFailed,
@@ -26,7 +27,6 @@ from darkroom_server.domain.jobs import (
     Reproducibility,
     Stage,
 )
-from darkroom_server.domain.models import DynamicBatching, QueuePolicy
 from darkroom_server.worker.messages import CancelJob, JobFailed, StopWorker, WorkerStats
 from tests.unit.worker.loop_bench import shared
 from tests.unit.worker.window_bench import STEP_S, WindowBench

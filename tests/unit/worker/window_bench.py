@@ -9,9 +9,10 @@ import numpy as np
 
 from darkroom_server.backends.base import ImageArray
 from darkroom_server.backends.fake import FAILING_PROMPT, POISONING_PROMPT, AcceleratorError
+from darkroom_server.domain.dynamic_batching import DynamicBatching
 from darkroom_server.domain.errors import GenerationFailed, UnsupportedParameter
 from darkroom_server.domain.jobs import ImageSpec, JobEvent
-from darkroom_server.domain.models import Dtype, DynamicBatching
+from darkroom_server.domain.models import Dtype
 from darkroom_server.worker.compression import Compression
 from darkroom_server.worker.messages import JobFailed, JobReport, Report
 from darkroom_server.worker.request_runner import request_loop

@@ -84,7 +84,7 @@ class _Run:
     _first_added: Sequence[torch.Tensor] = ()
 
     def begin(self, memories: Sequence[FirstBlockMemory]) -> None:
-        """Lets go of everything that was, for an evaluation with one memory a row."""
+        """Forgets all earlier rows, for an evaluation with one memory a row."""
         self.memories, self.computed, self.added = memories, [], {}
         self._firsts = self._first_added = ()
 

@@ -23,7 +23,7 @@ from darkroom_server.backends.diffusers.device import Device, placed
 from darkroom_server.backends.diffusers.file_copies import copied_in_place_of
 from darkroom_server.backends.diffusers.network_choice import choose_network
 from darkroom_server.backends.diffusers.openvino_request import load_openvino
-from darkroom_server.backends.diffusers.part_progress import telling_parts
+from darkroom_server.backends.diffusers.part_progress import reporting_parts
 from darkroom_server.backends.diffusers.step_model import DTYPES, AnyFamilyModel
 from darkroom_server.backends.diffusers.whole_request import (
     WholeRequestModel,
@@ -47,7 +47,7 @@ class Family(Protocol):
         ...
 
 
-#: A status message has room for so many.
+#: Characters that a status message has room for.
 _TOLD_FAULTS = 3
 _TORCH_DTYPES = {dtype: of_torch for of_torch, dtype in DTYPES.items()}
 
@@ -58,11 +58,11 @@ def load_model(
     *,
     thread_count: int,
     prompts: PromptCache,
-    tell_bytes: Callable[[int], None] = lambda loaded_bytes: None,  # noqa: ARG005
+    report_bytes: Callable[[int], None] = lambda loaded_bytes: None,  # noqa: ARG005
 ) -> AnyFamilyModel | RequestModel:
     """Reads the weights onto the device; raises ModelUnavailable with the reason.
 
-    `tell_bytes` is called with the bytes of weights read so far.
+    `report_bytes` is called with the bytes of weights read so far.
     """
     model = version.model
     _quiet()
@@ -82,7 +82,7 @@ def load_model(
     memory.check(model.name, model.memory, device, present)
     try:
         _require_weights(model.name, version.path, present)
-        with telling_parts(version.path, tell_bytes):
+        with reporting_parts(version.path, report_bytes):
             pipeline = DiffusionPipeline.from_pretrained(
                 version.path,
                 torch_dtype=dtype,
@@ -94,7 +94,7 @@ def load_model(
                 **dict.fromkeys(components.keys() - present.keys()),
             )
     except (OSError, ValueError, TypeError, AttributeError, ImportError) as error:
-        # Not what torch raises: it may be of the machine or the device, which the worker tells.
+        # Not what torch raises: it may be of the machine or the device, which the worker finds out.
         log.exception("pipeline does not load", model=model.name)
         raise ModelUnavailable(
             model.name, f"The pipeline does not load: {own_words(error)}"

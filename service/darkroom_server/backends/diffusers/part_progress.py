@@ -14,7 +14,7 @@ _BAR = "Loading pipeline components..."
 
 
 @contextmanager
-def telling_parts(folder: Path, tell: Callable[[int], None]) -> Iterator[None]:
+def reporting_parts(folder: Path, report: Callable[[int], None]) -> Iterator[None]:
     """While a pipeline is read from `folder`, reports the bytes of weights read after each part.
 
     Replaces the progress bar of diffusers, which is the only source of that.
@@ -22,23 +22,23 @@ def telling_parts(folder: Path, tell: Callable[[int], None]) -> Iterator[None]:
     logging = diffusers.utils.logging
     bar = logging.tqdm
 
-    def told(parts: Iterable[Any], *args: Any, **kwargs: Any) -> Iterable[Any]:
+    def reported(parts: Iterable[Any], *args: Any, **kwargs: Any) -> Iterable[Any]:
         if kwargs.get("desc") != _BAR:
             return bar(parts, *args, **kwargs)  # type: ignore[no-any-return]
-        return _told(parts, folder, tell)
+        return _reported(parts, folder, report)
 
-    logging.tqdm = told
+    logging.tqdm = reported
     try:
         yield
     finally:
         logging.tqdm = bar
 
 
-def _told(
-    parts: Iterable[tuple[str, Any]], folder: Path, tell: Callable[[int], None]
+def _reported(
+    parts: Iterable[tuple[str, Any]], folder: Path, report: Callable[[int], None]
 ) -> Iterator[tuple[str, Any]]:
     loaded_bytes = 0
     for name, part in parts:
         yield name, part
         loaded_bytes += sum(file.stat().st_size for file in (folder / name).glob("*.safetensors"))
-        tell(loaded_bytes)
+        report(loaded_bytes)

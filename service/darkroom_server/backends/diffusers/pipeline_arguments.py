@@ -14,7 +14,7 @@ def guidance_arguments(
 ) -> dict[str, float | None]:
     """The guidance in the words of a class; `embeds_guidance` says that its weights take it.
 
-    A class that has both names guides by the true one if it does so unless told otherwise.
+    A class that has both names guides by the true one if it does so by default.
     """
     named = guidance_names(call)
     if not named:

@@ -9,7 +9,7 @@ from typing import Any
 #: Tokenizers of a pipeline, each with the tokens that its text encoder reads.
 TokenLimits = list[tuple[Any, int]]
 
-#: Texts come again and again, and to split a long one takes a part of a short step.
+#: Texts are repeated, and to split a long one takes a part of a short step.
 KEPT_ANSWER_COUNT = 256
 
 

@@ -29,7 +29,11 @@ from darkroom_server.backends.diffusers.pipeline_inspection import (
 )
 from darkroom_server.backends.diffusers.schedule import PrivateSchedulers
 from darkroom_server.backends.diffusers.step_model import DTYPES, kept_dtype
-from darkroom_server.domain.errors import GenerationFailed, UnsupportedParameter
+from darkroom_server.domain.errors import (
+    GenerationFailed,
+    InvalidParameter,
+    UnsupportedParameter,
+)
 from darkroom_server.domain.jobs import FillSpec, ImageSpec, Pixels, Task
 from darkroom_server.domain.models import Dtype
 from darkroom_server.domain.references import REFERENCE_RULES
@@ -37,13 +41,17 @@ from darkroom_server.domain.whole_pipelines import (
     MASKS,
     PICTURES,
     STEPS,
+    UNSAID_SETTINGS,
+    USUAL_VALUES,
     Refusal,
     RefusalKind,
+    beside_of,
+    lacks_of_prompt,
     refusal_of,
 )
 
 #: Sizes of transformers for which pipelines know the shapes that they were trained with, and draw
-#: the nearest of those; they fail for others unless told to draw what is asked for.
+#: the nearest of those; they fail for others unless an argument asks for the exact size.
 _BINNED_SAMPLE_SIZES = (32, 64, 128, 256)
 
 OnStep = Callable[[int, int], None]
@@ -74,6 +82,9 @@ class WholeRequestModel:
         self._accepted = self._call.arguments
         self._picture = self._call.first_of(*PICTURES)
         self._mask = self._call.first_of(*MASKS)
+        self._beside = beside_of(self._call)
+        if settings := UNSAID_SETTINGS.get(type(pipeline).__name__):
+            pipeline.transformer.register_to_config(**settings)
         rule = REFERENCE_RULES.get(type(pipeline).__name__)
         self._takes_lists = rule is not None and rule.max_count > 1
         config = getattr(getattr(pipeline, "transformer", None), "config", {})
@@ -91,7 +102,7 @@ class WholeRequestModel:
     def compatible_key(self, spec: ImageSpec) -> Hashable:
         """Everything but prompts and seeds; whether there is a negative prompt at all counts.
 
-        Raises UnsupportedParameter.
+        Raises UnsupportedParameter or InvalidParameter.
         """
         name = type(self._pipeline).__name__
         if spec.negative_prompt is not None and "negative_prompt" not in self._accepted:
@@ -100,6 +111,8 @@ class WholeRequestModel:
             raise UnsupportedParameter("mask", f"A {name} takes no mask.")
         if (spec.source or spec.reference_images) and self._picture is None:
             raise UnsupportedParameter("image", f"A {name} takes no picture.")
+        if lacking := lacks_of_prompt(name, spec.prompt):
+            raise InvalidParameter("prompt", lacking)
         size = (spec.width_px, spec.height_px)
         schedule = (spec.scheduler, spec.step_count, spec.strength)
         return (
@@ -177,12 +190,14 @@ class WholeRequestModel:
         arguments |= guidance_arguments(
             self._call, first.guidance_scale, embeds_guidance=self._embeds_guidance
         )
+        for name, value in USUAL_VALUES.get(type(self._pipeline).__name__, {}).items():
+            arguments[name] = _of_rows([value] * len(rows))
         return arguments | self._pictures(rows)
 
     def _pictures(self, rows: Sequence[Row]) -> dict[str, Any]:
         """What requests begin with, in the pipeline's words."""
-        if (references := rows[0][0].reference_images) and self._picture is not None:
-            shown = [picture(one) for one in references]
+        shown = [picture(one) for one in rows[0][0].reference_images]
+        if shown and rows[0][0].task is Task.EDIT and self._picture is not None:
             return {self._picture: shown if self._takes_lists else shown[0]}
         given = [spec.fill or spec.source for spec, _ in rows]
         pictures = [picture(one.image) for one in given if one is not None]
@@ -194,10 +209,12 @@ class WholeRequestModel:
             arguments[self._mask] = _of_rows(masks)
         if "strength" in self._accepted:
             arguments["strength"] = rows[0][0].strength
+        if shown and self._beside is not None:
+            arguments[self._beside] = shown[0]
         return arguments
 
     def _reporting(self, spec: ImageSpec, on_step: OnStep) -> dict[str, Any]:
-        """The argument by which the pipeline tells of its steps, in either form; or none."""
+        """The argument by which the pipeline reports its steps, in either form; or none."""
 
         def tell(index: int) -> None:
             on_step(index + 1, getattr(self._pipeline, "num_timesteps", None) or spec.step_count)

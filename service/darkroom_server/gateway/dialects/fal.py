@@ -128,9 +128,9 @@ async def _events(
     """The events as text; a failure is the last of them."""
     images: list[JobImage] = []
     timings = JobTimings()
-    async with aclosing(begun.told) as told:
+    async with aclosing(begun.events) as events:
         try:
-            async for happened, _ in told:
+            async for happened in events:
                 if isinstance(happened, JobPreview):
                     yield event_text("partial", fal_answers.partial(happened))
                 elif isinstance(happened, JobImage):

@@ -36,7 +36,7 @@ def result(
     images: Sequence[JobImage],
     timings: JobTimings,
 ) -> dict[str, Any]:
-    """The answer of a call whose images have just been made; keeps those that go by address."""
+    """The answer of a call whose images were just made; keeps those that are sent as addresses."""
     if asked.sync_mode:
         urls = [data_url(image.format, image.content) for image in images]
     else:

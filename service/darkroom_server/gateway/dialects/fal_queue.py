@@ -25,7 +25,7 @@ from darkroom_server.gateway.predictions import Prediction, Predictions
 _REQUEST = "/fal-ai/{app:path}/requests/{request_id}"
 #: Clients read the request's id here too.
 _ID_HEADER = "x-fal-request-id"
-#: A stream says so often how things stand, whether or not something has changed.
+#: Interval of a stream's events when nothing changes.
 _REPEAT_S = 15.0
 
 
@@ -141,7 +141,7 @@ def _standing(predictions: Predictions, made: Prediction, request: Request) -> d
         "response_url": own,
         "status_url": f"{own}/status",
         "cancel_url": f"{own}/cancel",
-        # Steps are not told as texts; clients want the member.
+        # There are no log lines; clients need the member.
         "logs": [],
     }
     if made.has_ended:

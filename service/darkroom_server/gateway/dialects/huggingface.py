@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse
 
 from darkroom_server.domain.errors import InvalidParameter
 from darkroom_server.domain.jobs import ImageFormat, Task
-from darkroom_server.domain.models import ModelStatus, VersionState
+from darkroom_server.domain.model_status import ModelStatus, VersionState
 from darkroom_server.gateway.bodies import off_loop, parse_object, read_body
 from darkroom_server.gateway.error_responses import Problem
 from darkroom_server.gateway.fields import NAMES, Fields

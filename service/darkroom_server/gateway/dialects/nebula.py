@@ -55,9 +55,8 @@ def render(problem: Problem) -> dict[str, Any]:
 
 
 def _answer(outcome: Outcome, fields: Fields) -> dict[str, Any]:
-    parameters = outcome.accepted.parameters
     return {
-        "model": fields.text("model") or parameters.model,
+        "model": fields.text("model") or f"models/{outcome.accepted.model.name}",
         "object": "list",
         "data": [
             {

@@ -17,7 +17,7 @@ from fastapi.responses import JSONResponse
 
 from darkroom_server.domain.errors import InvalidParameter
 from darkroom_server.domain.jobs import MaskPolarity
-from darkroom_server.domain.models import ModelStatus
+from darkroom_server.domain.model_status import ModelStatus
 from darkroom_server.gateway.bodies import read_object
 from darkroom_server.gateway.dialects import huggingface, hyperbolic
 from darkroom_server.gateway.dialects.openai_stream import (
@@ -140,8 +140,7 @@ def _form(body: dict[str, Any], fields: Fields) -> str:
 
 def _answer(fields: Fields, outcome: Outcome, addresses: list[str] | None) -> dict[str, Any]:
     """The body; never an address and the bytes together, which clients take for an error."""
-    named = outcome.accepted.parameters.model.removeprefix("models/")
-    rewritten = outcome.accepted.parameters.rewritten_prompt
+    accepted = outcome.accepted
     found: list[dict[str, Any]] = []
     for at, image in enumerate(outcome.images):
         one: dict[str, Any] = {"index": image.image_index}
@@ -150,14 +149,14 @@ def _answer(fields: Fields, outcome: Outcome, addresses: list[str] | None) -> di
             one |= {"type": "b64_json", "b64_json": content}
         else:
             one |= {"type": "url", "url": addresses[at]}
-        if rewritten:
-            one["revised_prompt"] = rewritten
+        if accepted.rewritten_prompt:
+            one["revised_prompt"] = accepted.rewritten_prompt
         found.append(one)
     return {
         "id": uuid.uuid4().hex,
         "object": "list",
         "created": int(time.time()),
-        "model": fields.text("model") or named,
+        "model": fields.text("model") or accepted.model.name,
         "data": found,
         **look(outcome.images[0]),
         "usage": USAGE,

@@ -60,7 +60,7 @@ async def stream_images(
 def with_partial_images(
     maker: ImageMaker, fields: Fields, manner: Manner, partial_count: int
 ) -> Manner:
-    """The manner, with so many previews of each image; raises DarkroomError."""
+    """The manner, with `partial_count` previews of each image; raises DarkroomError."""
     step_count = fields.whole("step_count") or _default_step_count(maker, fields)
     interval = max(1, step_count // (partial_count + 1))
     preview = PreviewSpec(interval_step_count=interval, max_edge_px=_PARTIAL_EDGE_PX)
@@ -77,9 +77,9 @@ def _default_step_count(maker: ImageMaker, fields: Fields) -> int:
 async def _events(begun: Begun, kind: str, partial_count: int) -> AsyncGenerator[str, None]:
     """The events as text; a failure is the last of them."""
     sent: Counter[int] = Counter()
-    async with aclosing(begun.told) as told:
+    async with aclosing(begun.events) as events:
         try:
-            async for happened, _ in told:
+            async for happened in events:
                 if isinstance(happened, JobPreview):
                     if sent[happened.image_index] == partial_count:
                         continue

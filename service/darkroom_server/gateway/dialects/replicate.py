@@ -143,7 +143,7 @@ def _shown(predictions: Predictions, made: Prediction, request: Request) -> dict
     return {
         "id": made.id,
         "model": made.model,
-        "version": str(made.begun.accepted.parameters.model_version),
+        "version": str(made.begun.accepted.model.version),
         "input": made.given,
         "status": made.status.value,
         "output": [kept.address(request, name) for name in made.image_names] or None,

@@ -18,16 +18,21 @@ from darkroom_server.gateway.dialects.triton_bodies import (
     InferBody,
     generate_call,
     generated,
-    plain,
 )
 from darkroom_server.gateway.error_responses import Problem, problem_of
 from darkroom_server.gateway.event_stream import EventStream
 from darkroom_server.gateway.image_calls import answering
 from darkroom_server.gateway.image_results import unless_gone
 from darkroom_server.image_decoding.picture_processes import Pictures
-from darkroom_server.wire.kserve import control, metadata
+from darkroom_server.wire.kserve import control
 from darkroom_server.wire.kserve.inference import InferAnswer, Inference
-from darkroom_server.wire.kserve.statistics import model_statistics
+from darkroom_server.wire.kserve.json_messages import (
+    model_config_json,
+    model_metadata_json,
+    repository_index_json,
+    server_metadata_json,
+    statistics_json,
+)
 
 _MODEL, _VERSION = "/models/{name:path}", "/models/{name:path}/versions/{version}"
 
@@ -117,7 +122,7 @@ def _event(data: Mapping[str, Any]) -> str:
 def _add_metadata(router: APIRouter, engine: Engine) -> None:
     async def server() -> Response:
         """What the server is, and which extensions it has."""
-        return JSONResponse(plain(metadata.server_metadata()))
+        return JSONResponse(server_metadata_json())
 
     router.add_api_route("", server, methods=["GET"])
 
@@ -128,7 +133,7 @@ def _add_metadata(router: APIRouter, engine: Engine) -> None:
         """What was counted of a version, of a model, or of all."""
 
         async def work() -> Response:
-            return JSONResponse(plain(model_statistics(engine, name, version)))
+            return JSONResponse(statistics_json(engine, name, version))
 
         return await answering(request, render, work())
 
@@ -138,7 +143,7 @@ def _add_metadata(router: APIRouter, engine: Engine) -> None:
         """How a model is configured, in Triton's terms."""
 
         async def work() -> Response:
-            return JSONResponse(plain(metadata.model_config(engine.get_model(name), version)))
+            return JSONResponse(model_config_json(engine.get_model(name), version))
 
         return await answering(request, render, work())
 
@@ -148,7 +153,7 @@ def _add_metadata(router: APIRouter, engine: Engine) -> None:
         """The tensors that a model takes and gives."""
 
         async def work() -> Response:
-            return JSONResponse(plain(metadata.model_metadata(engine.get_model(name), version)))
+            return JSONResponse(model_metadata_json(engine.get_model(name), version))
 
         return await answering(request, render, work())
 
@@ -162,8 +167,7 @@ def _add_repository(router: APIRouter, engine: Engine) -> None:
 
         async def work() -> Response:
             only_ready = (await _object(request)).get("ready") is True
-            found = metadata.repository_index(engine.list_models(), only_ready=only_ready)
-            return JSONResponse([plain(one) for one in found.models])
+            return JSONResponse(repository_index_json(engine.list_models(), only_ready=only_ready))
 
         return await answering(request, render, work())
 

@@ -9,8 +9,6 @@ from typing import Any, Final
 
 from fastapi import Response
 from fastapi.responses import JSONResponse
-from google.protobuf import json_format
-from google.protobuf.message import Message
 
 from darkroom_server.domain.errors import InvalidParameter
 from darkroom_server.gateway.bodies import parse_object
@@ -72,7 +70,7 @@ class InferBody:
     def answer(self, answer: InferAnswer) -> Response:
         """The answer, with raw tensors behind the JSON where they are wanted so."""
         raw = [self._raw(output) for output in answer.outputs]
-        told = _told(answer) | {
+        told = _described(answer) | {
             "outputs": [
                 _output(output, content)
                 for output, content in zip(answer.outputs, raw, strict=True)
@@ -115,34 +113,11 @@ def generate_call(body: bytearray, model: str, version: str) -> InferCall:
 
 def generated(answer: InferAnswer) -> dict[str, Any]:
     """An answer of `generate`: outputs by their names, a list where there are several elements."""
-    told = _told(answer)
+    told = _described(answer)
     for output in answer.outputs:
         elements = [_json_element(one) for one in output.elements]
         told[output.name] = elements[0] if len(elements) == 1 else elements
     return told
-
-
-def plain(message: Message) -> Any:
-    """A message as JSON, with numbers of 64 bits as numbers, which is not protobuf's own way."""
-    named: dict[str, Any] = json_format.MessageToDict(
-        message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
-    )
-    return _with_numbers(named, message.DESCRIPTOR)
-
-
-def _with_numbers(value: dict[str, Any], descriptor: Any) -> dict[str, Any]:
-    for field in descriptor.fields:
-        if field.name not in value:
-            continue
-        found, nested = value[field.name], field.message_type
-        if nested is not None and nested.GetOptions().map_entry:
-            continue
-        if nested is not None:
-            for one in found if isinstance(found, list) else [found]:
-                _with_numbers(one, nested)
-        elif field.cpp_type in (field.CPPTYPE_INT64, field.CPPTYPE_UINT64):
-            value[field.name] = [int(one) for one in found] if field.is_repeated else int(found)
-    return value
 
 
 def _inputs(found: Mapping[str, Any], binary: memoryview) -> Iterator[tuple[str, Elements]]:
@@ -245,7 +220,7 @@ def _json_element(element: Scalar) -> Any:
     return base64.b64encode(element).decode() if isinstance(element, bytes) else element
 
 
-def _told(answer: InferAnswer) -> dict[str, Any]:
+def _described(answer: InferAnswer) -> dict[str, Any]:
     told: dict[str, Any] = {
         "model_name": answer.model,
         "model_version": str(answer.version),

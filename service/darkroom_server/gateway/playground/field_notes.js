@@ -3,7 +3,7 @@
 import { element } from "./elements.js";
 import { byId } from "./form.js";
 
-const INPUTS = { image: "image-file", mask: "mask", reference_images: "reference-files" };
+const INPUTS = { image: "image-file", mask: "mask", reference_images: "reference-files", adapters: "adapter-choice" };
 
 /** Where notes about a field of the request go, if it is on the page and shown. */
 function placeOf(field) {
@@ -24,9 +24,15 @@ function say(field, text, kind) {
   note.setAttribute("role", kind === "problem" ? "alert" : "status");
   note.dataset.of = name;
   before?.remove();
-  // In a row of small fields it has a row of its own.
-  if (place.parentElement.classList.contains("grid")) place.after(note);
-  else place.append(note);
+  if (place.parentElement.classList.contains("grid")) {
+    // In a row of small fields it has a row of its own.
+    place.after(note);
+  } else if (place.matches("fieldset")) {
+    // Of several controls, the one that the field is.
+    let at = input;
+    while (at.parentElement !== place) at = at.parentElement;
+    at.after(note);
+  } else place.append(note);
   if (input) {
     input.setAttribute("aria-describedby", [...new Set([input.dataset.hint ?? "", id])].join(" ").trim());
     if (kind === "problem") input.setAttribute("aria-invalid", "true");
@@ -37,9 +43,9 @@ function say(field, text, kind) {
 /** Says what is wrong and goes there; false if the field is not to be seen. */
 export function sayProblem(field, text) {
   if (!say(field, text, "problem")) return false;
-  const { input, place } = placeOf(field);
+  const { name, input, place } = placeOf(field);
   (input ?? place).focus();
-  place.scrollIntoView({ block: "nearest" });
+  byId(`note-${name}`).scrollIntoView({ block: "nearest" });
   return true;
 }
 

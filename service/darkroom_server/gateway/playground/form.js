@@ -41,8 +41,8 @@ export function showFields(model, task) {
   for (const label of document.querySelectorAll("#form [data-field]")) {
     const field = label.dataset.field;
     const isImage = IMAGE_FIELDS.includes(field);
-    const shown = field === "prompt" || field === "image" || Boolean(specs.get(field)?.effective);
-    label.hidden = !shown || (isImage && !takesImage(task)) || (field === "reference_images" && task !== "TASK_EDIT") || (FILL_FIELDS.includes(field) && task !== "TASK_FILL");
+    const shown = ["prompt", "image", "format"].includes(field) || Boolean(specs.get(field)?.effective);
+    label.hidden = !shown || (field === "adapters" && !model.adapters?.length) || (isImage && !takesImage(task)) || (field === "reference_images" && task !== "TASK_EDIT") || (FILL_FIELDS.includes(field) && task !== "TASK_FILL");
   }
   for (const field of NUMBERS) limit(byId(field), specs.get(field) ?? {});
   showEdges(specs.get("preserve_unmasked")?.defaultValue !== 0 ? "keep" : "blend");
@@ -70,8 +70,8 @@ function limit(input, spec) {
   input.placeholder = "";
 }
 
-/** The request as the form stands. `image`, `mask` and `references` are base64. */
-export function request(model, { image, mask, references = [] }) {
+/** The request as the form stands. `image`, `mask` and `references` are base64, `adapters` as the request has them. */
+export function request(model, { image, mask, references = [], adapters = [] }) {
   const made = { model: model.name, prompt: byId("prompt").value.trim() };
   for (const field of ["negative_prompt", "scheduler"]) if (isShown(field) && byId(field).value) made[camel(field)] = byId(field).value;
   for (const field of NUMBERS) if (isShown(field) && byId(field).value !== "") made[camel(field)] = Number(byId(field).value);
@@ -81,6 +81,7 @@ export function request(model, { image, mask, references = [] }) {
   if (byId("format").value !== "OUTPUT_FORMAT_PNG") made.output = { format: byId("format").value };
   if (image) made.image = { content: image };
   if (mask) made.mask = { content: mask };
+  if (adapters.length && isShown("adapters")) made.adapters = adapters;
   if (references.length) made.referenceImages = references.map((content) => ({ content }));
   return made;
 }

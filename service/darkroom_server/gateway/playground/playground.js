@@ -1,5 +1,6 @@
 // The page: ties the form, the mask, the requests and their results together.
 
+import { Adapters } from "./adapters.js";
 import { describeServer, listModels } from "./api.js";
 import { showChoices } from "./choices.js";
 import { element } from "./elements.js";
@@ -34,10 +35,16 @@ const references = new References(byId("reference-list"), (text) => {
   clearNotes("reference_images");
   showSnippet();
 });
+const adapters = new Adapters({ list: byId("adapter-list"), choice: byId("adapter-choice"), button: byId("adapter-add"), hint: byId("adapters-hint") }, (text) => {
+  byId("adapters-said").textContent = text;
+  clearNotes("adapters");
+  showSnippet();
+}, addWords);
 const model = () => models.find((each) => each.name === byId("model").value);
 
 function currentRequest() {
   return request(model(), {
+    adapters: adapters.values(),
     references: task === "TASK_EDIT" ? references.base64() : [],
     image: takesImage(task) && image ? image.base64 : null,
     mask: task === "TASK_FILL" && image ? mask.base64() : null,
@@ -52,6 +59,7 @@ function showSnippet() {
 function showTasks() {
   const known = model().tasks.filter((each) => each in TASKS);
   if (!known.includes(task)) task = known[0];
+  adapters.offer(model().adapters ?? []);
   showReferences(model().referenceImages?.maxCount ?? 1);
   showChoices(byId("tasks"), known.map((each) => [each, TASKS[each].label]), task, chooseTask);
   showExamples();
@@ -84,6 +92,15 @@ function suggest(text) {
   clearNotes("prompt");
   byId("prompt").focus();
   byId("prompt").select();
+  showSnippet();
+}
+
+/** Puts words at the end of the prompt, once. */
+function addWords(words) {
+  const prompt = byId("prompt").value.trim();
+  if (prompt.toLowerCase().includes(words.toLowerCase())) return;
+  byId("prompt").value = prompt ? `${prompt}, ${words}` : words;
+  clearNotes("prompt");
   showSnippet();
 }
 

@@ -21,6 +21,7 @@ export function factsOf(image, parameters, duration_s) {
     `guidance ${round(parameters.guidanceScale)}`,
     ...(parameters.strength === undefined ? [] : [`strength ${round(parameters.strength)}`]),
     parameters.scheduler.replace(/Scheduler$/, ""),
+    ...(parameters.adapters ?? []).map((each) => `${each.name} ${round(each.weight)}`),
     `${parameters.model.replace("models/", "")} version ${parameters.modelVersion}`,
   ];
 }

@@ -58,6 +58,8 @@ export class Run {
     running.add(this);
     byId("running").prepend(this.card);
     byId("running").hidden = false;
+    // In one column the form may be all that is seen.
+    if (matchMedia("(max-width: 760px)").matches) byId("running").scrollIntoView({ block: "nearest" });
     this.show("sending");
     try {
       await send(this.task.method, this.request, this.controller.signal, (name, event) => this.#take(name, event));

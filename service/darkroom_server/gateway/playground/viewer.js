@@ -38,6 +38,9 @@ function enlarge(zoom) {
     image.style.width = scale ? `${image.getAttribute("width") * scale}px` : "";
     image.style.height = scale ? `${image.getAttribute("height") * scale}px` : "";
   }
+  // What is looked for is as a rule in the middle.
+  for (const frame of document.querySelectorAll("#panes .frame"))
+    frame.scrollTo((frame.scrollWidth - frame.clientWidth) / 2, (frame.scrollHeight - frame.clientHeight) / 2);
 }
 
 /** Moves the other panes to the same place. */

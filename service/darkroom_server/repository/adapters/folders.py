@@ -36,7 +36,7 @@ from darkroom_server.repository.version_files import (
 from darkroom_server.repository.weights import BadWeights
 
 ADAPTERS_NAME = "adapters"
-#: Files whose checks are remembered; then they are made anew.
+#: Files whose checks are remembered; beyond these they are repeated.
 _MAX_REMEMBERED = 20_000
 _VERSION_NAME = re.compile(r"[1-9][0-9]{0,17}")
 

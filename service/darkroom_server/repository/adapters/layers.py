@@ -99,7 +99,7 @@ def check_adapter(path: Path, size_bytes: int, base: BaseLayers) -> Found:
         else:
             _check_shape(layer, down.shape, up.shape, shape)
     if unknown:
-        raise Misfit(f"adds to layers that the model lacks: {_told(unknown)}")
+        raise Misfit(f"adds to layers that the model lacks: {_listed(unknown)}")
     _check_values(path, entries)
     return Found(tuple(sorted(ranks)), tuple(sorted(targets)))
 
@@ -107,9 +107,9 @@ def check_adapter(path: Path, size_bytes: int, base: BaseLayers) -> Found:
 def _check_kinds(entries: Mapping[str, TensorEntry]) -> None:
     for word, kind in _OTHER_KINDS.items():
         if odd := [name for name in entries if word in name and not _HALF.fullmatch(name)]:
-            raise Misfit(f"is of another kind than LoRA ({kind}): {_told(odd)}")
+            raise Misfit(f"is of another kind than LoRA ({kind}): {_listed(odd)}")
     if odd := [name for name, one in entries.items() if one.dtype not in _EXPONENTS]:
-        raise Misfit(f"has tensors that are not of floating point: {_told(odd)}")
+        raise Misfit(f"has tensors that are not of floating point: {_listed(odd)}")
 
 
 def _pairs(
@@ -121,12 +121,12 @@ def _pairs(
         found = _HALF.fullmatch(name)
         if found is None:
             if not name.endswith(".alpha"):
-                raise Misfit(f"holds what is no low-rank pair: {_told([name])}")
+                raise Misfit(f"holds what is no low-rank pair: {_listed([name])}")
             continue
         is_down = found["letter"] == "A" or found["way"] == "down"
         (downs if is_down else ups)[found["layer"]] = entry
     if halves := downs.keys() ^ ups.keys():
-        raise Misfit(f"lacks the other half of {_told(sorted(halves))}")
+        raise Misfit(f"lacks the other half of {_listed(sorted(halves))}")
     return {layer: (down, ups[layer]) for layer, down in downs.items()}
 
 
@@ -139,7 +139,7 @@ class _Names:
         self._underlined: dict[str, dict[str, Shape]] = {}
 
     def found(self, layer: str) -> tuple[str, Shape | None]:
-        """The part that a layer is of, as far as its name tells, and the shape of its weight."""
+        """The part that a layer is of, as far as its name says it, and the shape of its weight."""
         base = self._base
         if layer.startswith(_PEFT):
             part = next((one for one in _DENOISERS if one in base), "")
@@ -182,7 +182,7 @@ def _check_values(path: Path, entries: Mapping[str, TensorEntry]) -> None:
                 bits = np.frombuffer(chunk, dtype=kind)
                 mask = kind(exponent)
                 if bool(((bits & mask) == mask).any()):
-                    raise Misfit(f"has values that are not finite in {_told([name])}")
+                    raise Misfit(f"has values that are not finite in {_listed([name])}")
 
 
 def _chunks(read: Callable[[int], bytes], byte_count: int) -> Iterator[bytes]:
@@ -209,7 +209,7 @@ def base_layers(folder: Path, names: Iterable[str]) -> BaseLayers:
     return layers
 
 
-def _told(names: list[str]) -> str:
+def _listed(names: list[str]) -> str:
     more = len(names) - _TOLD_NAMES
     shown = ", ".join(quoted(name) for name in names[:_TOLD_NAMES])
     return f"{shown} and {more} more" if more > 0 else shown

@@ -27,7 +27,7 @@ _UNLOAD_PARAMETERS: Final = ("unload_dependents",)
 _LOG_FLAGS: Final = {"log_info": "info", "log_warning": "warning", "log_error": "error"}
 _LEVELS: Final = ("debug", "info", "warning", "error", "critical")
 _VERBOSE: Final = "log_verbose_level"
-#: Settings that are told, and stay as they are.
+#: Settings that are reported, and cannot be changed.
 _FIXED: Final[Mapping[str, str]] = {"log_file": "", "log_format": "default"}
 #: Triton's settings of traces, and the fields that they are here.
 _TRACE_LEVEL: Final = "trace_level"

@@ -8,12 +8,19 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Final
 
-from darkroom.v1.image_service_pb2 import GenerationEvent
 from darkroom_server.domain.errors import InvalidParameter
-from darkroom_server.domain.jobs import JobCompleted, JobImage, JobPreview, Task
+from darkroom_server.domain.jobs import (
+    JobCompleted,
+    JobImage,
+    JobPreview,
+    JobProgress,
+    JobQueued,
+    Task,
+)
+from darkroom_server.domain.request_events import Accepted, RequestEvent, Validated
 from darkroom_server.engine.engine import Engine
 from darkroom_server.image_decoding.picture_processes import Pictures
-from darkroom_server.wire.generation import generation_events
+from darkroom_server.wire.generation import first_event, generation_events, unwritten
 from darkroom_server.wire.kserve.inputs import FINAL_RESPONSE, Asked, InferCall, read_call
 from darkroom_server.wire.kserve.tensors import BYTES, OutputTensor, Scalar
 
@@ -47,17 +54,11 @@ class Inference:
 
         `deadline_s` is on the monotonic clock.
         """
-        asked, images = self._asked(call), list[JobImage]()
-        answers = _Answers(call)
-        events = self._events(asked, deadline_s, is_collected=True)
+        asked = self._asked(call)
         with asked.named_as_written():
-            async with aclosing(events) as told:
-                async for happened in told:
-                    if isinstance(happened, GenerationEvent.Accepted):
-                        answers.accept(happened)
-                    elif isinstance(happened, JobImage):
-                        images.append(happened)
-        return answers.images(images)
+            async with aclosing(self._events(asked, deadline_s, is_collected=True)) as events:
+                answers = _Answers(call, await first_event(events))
+                return answers.images([one async for one in events if isinstance(one, JobImage)])
 
     async def stream(
         self, call: InferCall, *, deadline_s: float | None = None
@@ -66,26 +67,26 @@ class Inference:
 
         Where the caller wants an empty answer at the end, that one does. Raises as `once`.
         """
-        asked, answers, made_count = self._asked(call), _Answers(call), 0
-        events = self._events(asked, deadline_s, is_collected=False)
+        asked, made_count = self._asked(call), 0
         with asked.named_as_written():
-            async with aclosing(events) as told:
-                async for happened in told:
-                    match happened:
-                        case GenerationEvent.Accepted():
-                            answers.accept(happened)
+            async with aclosing(self._events(asked, deadline_s, is_collected=False)) as events:
+                answers = _Answers(call, await first_event(events))
+                async for event in events:
+                    match event:
                         case JobPreview():
                             if answers.wants(PREVIEW):
-                                yield answers.preview(happened)
+                                yield answers.preview(event)
                         case JobImage():
                             made_count += 1
                             is_last = made_count == answers.image_count
-                            yield answers.image(happened, is_final=is_last and not asked.ends_empty)
+                            yield answers.image(event, is_final=is_last and not asked.ends_empty)
                         case JobCompleted():
                             if asked.ends_empty:
                                 yield answers.end()
-            if asked.request.validate_only:
-                yield answers.end()
+                        case Validated():
+                            yield answers.end()
+                        case Accepted() | JobQueued() | JobProgress():
+                            pass
 
     def _asked(self, call: InferCall) -> Asked:
         for name in call.outputs:
@@ -96,44 +97,34 @@ class Inference:
     def _tasks(self, model: str) -> frozenset[Task]:
         return self._engine.get_model(model).model.tasks if model else frozenset(Task)
 
-    async def _events(
+    def _events(
         self, asked: Asked, deadline_s: float | None, *, is_collected: bool
-    ) -> AsyncGenerator[GenerationEvent.Accepted | JobPreview | JobImage | JobCompleted, None]:
-        """What is of interest here; of a request that is only checked, what was accepted."""
+    ) -> AsyncGenerator[RequestEvent, None]:
         if asked.timeout_s is not None:
             until_s = time.monotonic() + asked.timeout_s
             deadline_s = until_s if deadline_s is None else min(until_s, deadline_s)
-        told = generation_events(
+        return generation_events(
             self._engine,
             self._pictures,
             asked.ref,
             asked.request,
             deadline_s=deadline_s,
+            write=unwritten,
             is_collected=is_collected,
         )
-        async with aclosing(told):
-            async for happened, messages in told:
-                if happened is None:
-                    yield next(iter(messages)).accepted
-                elif isinstance(happened, JobPreview | JobImage | JobCompleted):
-                    yield happened
 
 
 class _Answers:
-    """Writes the answers to one request. Mutable: what was accepted becomes known on the way."""
+    """Writes the answers to one request that was admitted."""
 
-    def __init__(self, call: InferCall) -> None:
+    def __init__(self, call: InferCall, accepted: Accepted) -> None:
         self._call = call
-        self._accepted = GenerationEvent.Accepted()
-
-    def accept(self, accepted: GenerationEvent.Accepted) -> None:
-        """The request was admitted."""
         self._accepted = accepted
 
     @property
     def image_count(self) -> int:
         """How many images are to be made."""
-        return len(self._accepted.parameters.seeds)
+        return len(self._accepted.spec.seeds)
 
     def wants(self, output: str) -> bool:
         """Whether the caller asked for an output."""
@@ -141,7 +132,7 @@ class _Answers:
 
     def images(self, images: list[JobImage]) -> InferAnswer:
         """All of them."""
-        told: dict[str, Scalar] = {"generation_id": self._accepted.generation_id}
+        told: dict[str, Scalar] = {"generation_id": self._accepted.job_id}
         if images:
             told |= _picture(images[0])
         return self._answer(told, self._outputs(images))
@@ -169,11 +160,11 @@ class _Answers:
         return self._answer({FINAL_RESPONSE: True}, [])
 
     def _answer(self, told: dict[str, Scalar], outputs: list[OutputTensor]) -> InferAnswer:
-        ran = self._accepted.parameters
-        warnings = "; ".join(one.description for one in self._accepted.warnings)
+        model = self._accepted.model
+        warnings = "; ".join(one.description for one in self._accepted.notices)
         return InferAnswer(
-            model=ran.model.removeprefix("models/"),
-            version=ran.model_version,
+            model=model.name,
+            version=model.version,
             id=self._call.id,
             outputs=tuple(outputs),
             parameters=told | ({"warnings": warnings} if warnings else {}),

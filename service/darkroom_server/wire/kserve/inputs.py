@@ -84,7 +84,8 @@ def inputs_of(model: ModelInfo) -> tuple[Parameter, ...]:
     return tuple(
         one
         for one in _FIELDS.values()
-        if one.tasks & model.tasks and (one.name in model.parameters or not one.can_be_refused)
+        if (one.tasks & model.tasks or one.name in model.parameters)
+        and (one.name in model.parameters or not one.can_be_refused)
     )
 
 
@@ -167,7 +168,7 @@ def _renamed(written: Mapping[str, str]) -> Iterator[None]:
 def _take_for_references(
     values: dict[str, Any], written: dict[str, str], tasks: frozenset[Task]
 ) -> None:
-    """An image by itself is one to go by for a model that begins with none."""
+    """An image by itself is a reference for a model that begins with none."""
     if Task.EDIT not in tasks or Task.IMAGE_TO_IMAGE in tasks:
         return
     of_image = [path for path in values if _FIELDS[path].needs_image]
@@ -185,16 +186,11 @@ def _others(parameters: Mapping[str, Scalar]) -> Iterator[tuple[str, Scalar]]:
 
 def _task(values: Mapping[str, Any], tasks: frozenset[Task]) -> Task:
     """What the pictures sent along make of the request; raises InvalidParameter, InvalidImage."""
-    if _REFERENCES in values:
-        for path in values:
-            if _FIELDS[path].needs_image:
-                raise InvalidParameter(path, "it is not together with images to go by")
-        return Task.EDIT
     if _IMAGE not in values:
         for path in values:
             if _FIELDS[path].needs_image:
                 raise InvalidParameter(path, "it needs an image")
-        return Task.TEXT_TO_IMAGE
+        return Task.EDIT if _REFERENCES in values else Task.TEXT_TO_IMAGE
     only_fills = Task.FILL in tasks and Task.IMAGE_TO_IMAGE not in tasks
     asks_to_fill = any(path in values for path, one in _FIELDS.items() if one.tasks == {Task.FILL})
     return Task.FILL if asks_to_fill or only_fills else Task.IMAGE_TO_IMAGE

@@ -8,16 +8,10 @@ from collections.abc import Mapping
 from typing import Final
 
 from darkroom.kserve.v2 import inference_pb2 as pb
+from darkroom_server.domain.dynamic_batching import TimeoutAction
 from darkroom_server.domain.errors import ModelNotFound
-from darkroom_server.domain.models import (
-    DeviceKind,
-    ModelInfo,
-    ModelStatus,
-    Placement,
-    TimeoutAction,
-    VersionState,
-    VersionStatus,
-)
+from darkroom_server.domain.model_status import ModelStatus, VersionState, VersionStatus
+from darkroom_server.domain.models import DeviceKind, ModelInfo, Placement
 from darkroom_server.parameters.parameter import Kind, Parameter
 from darkroom_server.wire.kserve.inference import OUTPUTS
 from darkroom_server.wire.kserve.inputs import inputs_of, tensor_datatype, tensor_name

@@ -9,7 +9,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from darkroom.kserve.v2 import inference_pb2 as pb
-from darkroom_server.domain.models import ModelStatus
+from darkroom_server.domain.model_status import ModelStatus
 from darkroom_server.engine.engine import Engine
 from darkroom_server.telemetry.inference_statistics import Spent, VersionStatistics
 from darkroom_server.wire.kserve.metadata import chosen_version

@@ -41,7 +41,7 @@ _FORMATS: Final = {
 }
 DATATYPES: Final = (*_FORMATS, BYTES)
 _LENGTH = struct.Struct("<I")
-#: Digits after which every number of 32 bits is told apart from its neighbours.
+#: Digits that distinguish every number of 32 bits from the next one.
 _FP32_DIGITS = range(6, 10)
 
 

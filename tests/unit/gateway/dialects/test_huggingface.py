@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from darkroom_server.domain.jobs import Task
-from darkroom_server.domain.models import ModelStatus, VersionState, VersionStatus
+from darkroom_server.domain.model_status import ModelStatus, VersionState, VersionStatus
 from tests.integration.rpc.fake_engine import FakeEngine
 from tests.unit.example_models import SDXL
 from tests.unit.gateway.http_calls import posted

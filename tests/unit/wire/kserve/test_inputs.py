@@ -88,6 +88,11 @@ def test_images_to_go_by_are_elements_of_one_input(tasks: frozenset[Task]) -> No
     assert read(tasks=tasks, images=b"a").request.reference_images == (b"a",)
 
 
+def test_images_to_go_by_may_stand_beside_one_to_change() -> None:
+    request = read(tasks=EVERY_TASK, IMAGE=b"a", REFERENCE_IMAGES=(b"b",)).request
+    assert (request.task, request.reference_images) == (Task.IMAGE_TO_IMAGE, (b"b",))
+
+
 def test_an_image_is_one_to_go_by_where_the_model_begins_with_none() -> None:
     request = read(tasks=EDITS, IMAGE=b"a").request
     assert (request.task, request.reference_images) == (Task.EDIT, (b"a",))
@@ -96,7 +101,6 @@ def test_an_image_is_one_to_go_by_where_the_model_begins_with_none() -> None:
 @pytest.mark.parametrize(
     ("inputs", "named"),
     [
-        pytest.param({"REFERENCE_IMAGES": (b"a",), "IMAGE": b"b"}, "IMAGE", id="both"),
         pytest.param({"REFERENCE_IMAGES": (b"a",), "MASK": b"b"}, "MASK", id="a-mask"),
         pytest.param({"images": (b"a", b"")}, "images[1]", id="empty"),
         pytest.param({"REFERENCE_IMAGES": (b"a", 5)}, "REFERENCE_IMAGES", id="no-file"),

@@ -121,8 +121,9 @@ class GenerateRequest(_message.Message):
     @_builtins.property
     def reference_images(self) -> _containers.RepeatedCompositeFieldContainer[_image_pb2.ImageSource]:
         """Images to go by, each in its own size, in the order in which `prompt`
-        speaks of them. As many as Model.reference_images says, at most 10; not
-        together with `image`.
+        speaks of them. As many as Model.reference_images says, at most 10.
+        Together with `image` for models without TASK_EDIT that say so: what stands
+        beside the image to change, such as a control image.
         """
 
     def __init__(
@@ -238,6 +239,7 @@ class FillRequest(_message.Message):
     REPRODUCIBILITY_FIELD_NUMBER: _builtins.int
     FEATURE_CACHE_FIELD_NUMBER: _builtins.int
     ADAPTERS_FIELD_NUMBER: _builtins.int
+    REFERENCE_IMAGES_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """As GenerateRequest.model; empty: the server's default fill model."""
     prompt: _builtins.str
@@ -309,6 +311,12 @@ class FillRequest(_message.Message):
     def adapters(self) -> _containers.RepeatedCompositeFieldContainer[_image_pb2.Adapter]:
         """As GenerateRequest.adapters."""
 
+    @_builtins.property
+    def reference_images(self) -> _containers.RepeatedCompositeFieldContainer[_image_pb2.ImageSource]:
+        """What stands beside the image to change, such as a control image, for models
+        without TASK_EDIT that say in Model.reference_images how many they take.
+        """
+
     def __init__(
         self,
         *,
@@ -337,10 +345,11 @@ class FillRequest(_message.Message):
         reproducibility: _image_pb2.Reproducibility.ValueType = ...,
         feature_cache: _image_pb2.FeatureCache | None = ...,
         adapters: _abc.Iterable[_image_pb2.Adapter] | None = ...,
+        reference_images: _abc.Iterable[_image_pb2.ImageSource] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_guidance_scale", b"_guidance_scale", "_height_px", b"_height_px", "_preserve_unmasked", b"_preserve_unmasked", "_seed", b"_seed", "_step_count", b"_step_count", "_strength", b"_strength", "_width_px", b"_width_px", "feature_cache", b"feature_cache", "guidance_scale", b"guidance_scale", "height_px", b"height_px", "image", b"image", "mask", b"mask", "output", b"output", "preserve_unmasked", b"preserve_unmasked", "preview", b"preview", "seed", b"seed", "step_count", b"step_count", "strength", b"strength", "width_px", b"width_px"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_guidance_scale", b"_guidance_scale", "_height_px", b"_height_px", "_preserve_unmasked", b"_preserve_unmasked", "_seed", b"_seed", "_step_count", b"_step_count", "_strength", b"_strength", "_width_px", b"_width_px", "adapters", b"adapters", "dimension_policy", b"dimension_policy", "feature_cache", b"feature_cache", "guidance_scale", b"guidance_scale", "height_px", b"height_px", "image", b"image", "image_count", b"image_count", "mask", b"mask", "mask_polarity", b"mask_polarity", "model", b"model", "negative_prompt", b"negative_prompt", "output", b"output", "preserve_unmasked", b"preserve_unmasked", "preview", b"preview", "priority", b"priority", "prompt", b"prompt", "reproducibility", b"reproducibility", "scheduler", b"scheduler", "seed", b"seed", "step_count", b"step_count", "strength", b"strength", "unsupported_parameter_policy", b"unsupported_parameter_policy", "validate_only", b"validate_only", "version", b"version", "width_px", b"width_px"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_guidance_scale", b"_guidance_scale", "_height_px", b"_height_px", "_preserve_unmasked", b"_preserve_unmasked", "_seed", b"_seed", "_step_count", b"_step_count", "_strength", b"_strength", "_width_px", b"_width_px", "adapters", b"adapters", "dimension_policy", b"dimension_policy", "feature_cache", b"feature_cache", "guidance_scale", b"guidance_scale", "height_px", b"height_px", "image", b"image", "image_count", b"image_count", "mask", b"mask", "mask_polarity", b"mask_polarity", "model", b"model", "negative_prompt", b"negative_prompt", "output", b"output", "preserve_unmasked", b"preserve_unmasked", "preview", b"preview", "priority", b"priority", "prompt", b"prompt", "reference_images", b"reference_images", "reproducibility", b"reproducibility", "scheduler", b"scheduler", "seed", b"seed", "step_count", b"step_count", "strength", b"strength", "unsupported_parameter_policy", b"unsupported_parameter_policy", "validate_only", b"validate_only", "version", b"version", "width_px", b"width_px"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__guidance_scale: _TypeAlias = _typing.Literal["guidance_scale"]  # noqa: Y015
     _WhichOneofArgType__guidance_scale: _TypeAlias = _typing.Literal["_guidance_scale", b"_guidance_scale"]  # noqa: Y015

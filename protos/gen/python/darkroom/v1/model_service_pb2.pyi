@@ -265,7 +265,9 @@ class Model(_message.Message):
 
     @_builtins.property
     def reference_images(self) -> Global___ReferenceImages:
-        """How many images GenerateRequest.reference_images takes; unset: none."""
+        """How many images GenerateRequest.reference_images takes; unset: none. Of a
+        model without TASK_EDIT: how many beside the image to change or to fill.
+        """
 
     def __init__(
         self,
@@ -343,7 +345,9 @@ class ReferenceImages(_message.Message):
     max_count: _builtins.int
     """The most."""
     size_source: Global___ReferenceImages.SizeSource.ValueType
-    """What a request that names no size is made in."""
+    """What a request that names no size is made in; unset where the images stand
+    beside one to change, whose size it is.
+    """
     def __init__(
         self,
         *,

@@ -1,4 +1,4 @@
-"""Adapters at work: what they add to the results of a part's layers, by image.
+"""Adapters in use: what they add to the results of a part's layers, by image.
 
 A layer is computed for all rows of a step at once, as if there were no adapters. What each image's
 adapters add has the bits of that image alone. Nothing is merged into weights, and steps without
@@ -53,7 +53,9 @@ class Adding:
             if len(runs) == 1:
                 self._products.add(layer, inputs, result, runs[0])
                 continue
-            rows = [run.row_count for run in runs]
+            # Some layers are given the tokens of all rows one after another.
+            each = len(inputs) // sum(present.image_rows)
+            rows = [run.row_count * each for run in runs]
             pieces = zip(inputs.split_with_sizes(rows), result.split_with_sizes(rows), strict=True)
             for run, (own, made) in zip(runs, pieces, strict=True):
                 if run.additions:

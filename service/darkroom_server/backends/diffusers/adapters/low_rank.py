@@ -71,7 +71,7 @@ PartLayers: TypeAlias = Mapping[str, LowRank]
 class Adapter:
     """An adapter in memory: what it adds to each part of a pipeline, by the part's name.
 
-    `key` tells it from every other one.
+    `key` distinguishes it from every other one.
     """
 
     key: str

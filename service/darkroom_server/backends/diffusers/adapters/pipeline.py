@@ -1,4 +1,4 @@
-"""A pipeline's adapters: those that requests ask for, in memory and at work in its parts.
+"""A pipeline's adapters: those that requests ask for, in memory and in use in its parts.
 
 Belongs to the model thread, but for what says otherwise.
 """
@@ -55,7 +55,7 @@ class AdaptedPrompts:
 
 
 class PipelineAdapters:
-    """What requests' adapters do to a pipeline. `present` are the images of the step at work."""
+    """What requests' adapters do to a pipeline. `present` are the images of the step that runs."""
 
     def __init__(
         self, pipeline: Any, denoiser: torch.nn.Module, prompts: PromptCache, device: torch.device
@@ -74,7 +74,7 @@ class PipelineAdapters:
         self.hold(AdapterMemory())
 
     def hold(self, memory: AdapterMemory) -> None:
-        """Keeps so many bytes of adapters in host memory, and on the device if it has its own."""
+        """Sets how many bytes of adapters stay in host memory, and on a device with its own."""
         self._host = AdapterShelf(max_bytes=memory.max_host_bytes)
         self._on_device = AdapterShelf(max_bytes=memory.max_device_bytes)
 

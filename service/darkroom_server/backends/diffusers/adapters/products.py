@@ -3,7 +3,7 @@
 A product an image is what diffusers computes of the image alone. Many small ones cost more in calls
 than in arithmetic: those of neighbours of one rank are then put together, as a product of a batch
 of matrices. Whether that has the bits of each alone is tried with the first of each shape, beside
-the others; where it has not, or bits cannot tell (see batched_ways), it stays a product an image.
+the others; where it has not, or bits prove nothing (see batched_ways), it stays a product an image.
 """
 
 from __future__ import annotations

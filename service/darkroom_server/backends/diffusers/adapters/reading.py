@@ -32,7 +32,7 @@ _PEFT_PREFIX, _PEFT_CONFIG = "base_model.model.", "adapter_config.json"
 #: The key of diffusers' own adapters' settings in a file's metadata.
 _METADATA_KEY = "lora_adapter_metadata"
 _MAX_CONFIG_BYTES = 1 << 20
-#: Names told in a message.
+#: Names that a message lists.
 _TOLD_NAMES = 3
 
 Tensors = dict[str, torch.Tensor]
@@ -60,7 +60,7 @@ def read_adapter(file: Path, pipeline: Any, *, key: str) -> Adapter:
     }
     others = [n for n in tensors if n.partition(".")[0] not in pipeline._lora_loadable_modules]
     if others:
-        raise BadAdapter(f"holds what is of no part of the base model: {_told(others)}")
+        raise BadAdapter(f"holds what is of no part of the base model: {_listed(others)}")
     if not parts:
         raise BadAdapter("adds to no layer of the base model")
     return Adapter(key=key, parts=parts)
@@ -87,9 +87,9 @@ def _opened(file: Path) -> tuple[Tensors, dict[str, Any] | None]:
         raise BadAdapter("holds no tensors")
     for name, tensor in tensors.items():
         if not tensor.is_floating_point():
-            raise BadAdapter(f"has numbers of {tensor.dtype} in {_told([name])}")
+            raise BadAdapter(f"has numbers of {tensor.dtype} in {_listed([name])}")
         if not bool(torch.isfinite(tensor).all()):
-            raise BadAdapter(f"has values that are not finite in {_told([name])}")
+            raise BadAdapter(f"has values that are not finite in {_listed([name])}")
     written = metadata.get(_METADATA_KEY)
     return tensors, None if written is None else _json_object(written)
 
@@ -118,7 +118,7 @@ def _converted(tensors: Tensors, pipeline: Any) -> tuple[Tensors, dict[str, floa
     """Tensors by diffusers' names, and the alphas of those layouts that have them apart."""
     odd = [n for n in tensors if any(word in n for word in _OTHER_KINDS)]
     if odd:
-        raise BadAdapter(f"is of another kind than LoRA: {_told(odd)}")
+        raise BadAdapter(f"is of another kind than LoRA: {_listed(odd)}")
     config = {"unet_config": pipeline.unet.config} if hasattr(pipeline, "unet") else {}
     state_dict = type(pipeline).lora_state_dict
     if "return_alphas" in inspect.signature(state_dict).parameters:
@@ -188,11 +188,11 @@ def _pairs(part: str, own: Tensors) -> Iterator[tuple[str, tuple[torch.Tensor, t
         layer = name.removesuffix(".lora_A.weight")
         down, up = left.pop(name), left.pop(f"{layer}.lora_B.weight", None)
         if up is None or up.dim() < 2 or down.dim() < 2:
-            raise BadAdapter(f"lacks the other half of {_told([f'{part}.{name}'])}")
+            raise BadAdapter(f"lacks the other half of {_listed([f'{part}.{name}'])}")
         yield layer, (down, up)
     if left:
         names = [f"{part}.{name}" for name in left]
-        raise BadAdapter(f"holds what is no low-rank pair: {_told(names)}")
+        raise BadAdapter(f"holds what is no low-rank pair: {_listed(names)}")
 
 
 def _settings(
@@ -229,7 +229,7 @@ class _Scales:
         rank = self._by_layer("rank_pattern", layer, "r")
         alpha = self._by_layer("alpha_pattern", layer, "lora_alpha")
         if not (rank > 0 and math.isfinite(rank) and math.isfinite(alpha)):
-            raise BadAdapter(f"has a rank or an alpha that is no number for {_told([layer])}")
+            raise BadAdapter(f"has a rank or an alpha that is no number for {_listed([layer])}")
         return alpha, math.sqrt(rank) if self._settings.get("use_rslora") else rank
 
     def rank(self, layer: str) -> float:
@@ -247,7 +247,7 @@ class _Scales:
 
 
 #: Settings by patterns of layers' names. A file's patterns are somebody's: those that would take
-#: for ever (repetitions within repetitions), and more than any model has layers, are not tried.
+#: without end (repetitions within repetitions), and more than any model has layers, are not tried.
 _PATTERNED, _MAX_PATTERNS = ("rank_pattern", "alpha_pattern"), 4096
 _QUICK_PATTERN = re.compile(r"[\w.^$\\|-]*([*+][\w.^$\\|-]*){0,2}")
 
@@ -262,7 +262,7 @@ def _patterns(name: str, found: Any) -> list[tuple[re.Pattern[str], Any]]:
         raise BadAdapter(f"has settings '{name}' for more than {_MAX_PATTERNS} layers")
     if odd := [text for text in found if not _QUICK_PATTERN.fullmatch(text)]:
         raise BadAdapter(
-            f"has settings '{name}' for layers that are not plainly named: {_told(odd)}"
+            f"has settings '{name}' for layers that are not plainly named: {_listed(odd)}"
         )
     try:
         return [(re.compile(rf"(.*\.)?({text})$"), value) for text, value in found.items()]
@@ -282,17 +282,17 @@ def _checked(
     """The pair of a layer, if it fits it."""
     shown = f"{part}.{name}"
     if layer is None:
-        raise BadAdapter(f"adds to {_told([shown])}, which the base model lacks")
+        raise BadAdapter(f"adds to {_listed([shown])}, which the base model lacks")
     wanted = _shapes(layer, len(down))
     if wanted is None:
-        raise BadAdapter(f"adds to {_told([shown])}, which is no layer that can be added to")
+        raise BadAdapter(f"adds to {_listed([shown])}, which is no layer that can be added to")
     if (tuple(down.shape), tuple(up.shape)) != wanted:
         raise BadAdapter(
-            f"does not fit {_told([shown])}: it has {tuple(down.shape)} and {tuple(up.shape)}, "
+            f"does not fit {_listed([shown])}: it has {tuple(down.shape)} and {tuple(up.shape)}, "
             f"the base model needs {wanted[0]} and {wanted[1]}"
         )
     if scales.rank(name) != len(down):
-        raise BadAdapter(f"has rank {len(down)} and settings for another in {_told([shown])}")
+        raise BadAdapter(f"has rank {len(down)} and settings for another in {_listed([shown])}")
     alpha, divisor = scales.of(name)
     return LowRank(_kept(down, dtype), _kept(up, dtype), alpha, divisor)
 
@@ -314,7 +314,7 @@ def _kept(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     return copied_in_place_of(tensor) if tensor.dtype == dtype else tensor.to(dtype)
 
 
-def _told(names: list[str]) -> str:
+def _listed(names: list[str]) -> str:
     shown = ", ".join(repr(name[:160]) for name in names[:_TOLD_NAMES])
     more = len(names) - _TOLD_NAMES
     return f"{shown} and {more} more" if more > 0 else shown

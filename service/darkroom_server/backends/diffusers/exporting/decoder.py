@@ -17,7 +17,7 @@ from darkroom_server.domain.models import DenoiserKind, Dtype
 
 #: What is not this many times as fast as torch is not worth its place.
 LEAST_GAIN = 1.05
-#: Each decodes so often after once to warm up, in turns; the quickest counts.
+#: Timed decodings of each after one to warm up, interleaved; the quickest counts.
 _REPEATS = 3
 
 

@@ -112,7 +112,7 @@ def export_denoiser(
 
 
 def _put_in_place(made: Path, target: Path, *, old: Path) -> None:
-    """Puts the folder where exports are looked for; where it cannot be, what was there stays."""
+    """Puts the folder where exports are searched for; if that fails, the previous one stays."""
     target.parent.mkdir(exist_ok=True)
     if target.exists():
         target.rename(old)

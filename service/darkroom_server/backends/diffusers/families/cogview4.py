@@ -22,7 +22,7 @@ from darkroom_server.domain.jobs import ImageSpec
 
 #: Tokens of a text that the encoder reads.
 TOKEN_COUNT = 1024
-#: Texts are padded to a multiple of so many.
+#: Tokens: texts are padded to a multiple of this.
 _PADDED_TOKENS = 16
 
 

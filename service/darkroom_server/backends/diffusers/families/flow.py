@@ -39,7 +39,7 @@ class FlowStepModel(DiffusersStepModel[Encoded, Extra]):
         """Height and width of the autoencoder's latents."""
 
     def _shift(self, scheduler: Any, spec: ImageSpec) -> float:
-        """How far the scheduler shifts sigmas for so many image tokens of 2x2 latents."""
+        """How far the scheduler shifts sigmas for a number of image tokens of 2x2 latents."""
         height, width = self._latent_size(spec)
         config = scheduler.config
         shift: float = calculate_shift(

@@ -7,6 +7,7 @@ each of the two evaluations of a step.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -25,12 +26,11 @@ from darkroom_server.backends.diffusers.families.flux2_klein_fill import (
 from darkroom_server.backends.diffusers.pictures import picture
 from darkroom_server.backends.diffusers.schedule import Schedule
 from darkroom_server.backends.diffusers.trajectory import DiffusersTrajectory
-from darkroom_server.backends.prompt_cache import PromptCache
 from darkroom_server.domain.image_size import Size
 from darkroom_server.domain.jobs import ImageSpec, Pixels
 from darkroom_server.domain.references import REFERENCE_RULES
 
-#: How large the images are that it goes by.
+#: Size of its reference images.
 _RULE = REFERENCE_RULES["Flux2KleinPipeline"]
 
 
@@ -53,11 +53,9 @@ class Flux2KleinStepModel(FlowStepModel[Conditioning, Repainting]):
     constants: ClassVar[Mapping[str, Any]] = {"joint_attention_kwargs": None, "guidance": None}
     token_counts: ClassVar[Mapping[str, int]] = {"tokenizer": 512}
 
-    def __init__(
-        self, pipeline: Any, *, allowed_schedulers: Sequence[str], prompts: PromptCache
-    ) -> None:
-        super().__init__(pipeline, allowed_schedulers=allowed_schedulers, prompts=prompts)
-        self._fill = KleinFill(pipeline, self._device)
+    @functools.cached_property
+    def _fill(self) -> KleinFill:
+        return KleinFill(self._pipeline, self._device)
 
     def batch_key(self, spec: ImageSpec) -> Hashable:
         """The latents' size, whether it is guided, and the sizes of what stands beside them.
@@ -230,15 +228,22 @@ class Flux2KleinStepModel(FlowStepModel[Conditioning, Repainting]):
     def unpacked(self, latents: torch.Tensor, spec: ImageSpec) -> torch.Tensor:
         """Packed latents as the VAE makes them, with its own mean and deviation: [1, C, h, w]."""
         pipeline, norm = self._pipeline, self.vae.bn
-        height, width = self._latent_size(spec)
         shape = (1, -1, 1, 1)
-        ids = self._latent_ids(spec)
-        placed = pipeline._unpack_latents_with_ids(latents, ids, height // 2, width // 2)
+        placed = self._placed(latents, spec)
         mean = norm.running_mean.view(shape).to(placed.device, placed.dtype)
         variance = norm.running_var.view(shape) + self.vae.config.batch_norm_eps
         deviation = torch.sqrt(variance).to(placed.device, placed.dtype)
         unpacked: torch.Tensor = pipeline._unpatchify_latents(placed * deviation + mean)
         return unpacked
+
+    def _placed(self, latents: torch.Tensor, spec: ImageSpec) -> torch.Tensor:
+        """Where their ids say: [1, channels, height, width]."""
+        height, width = self._latent_size(spec)
+        ids = self._latent_ids(spec)
+        placed: torch.Tensor = self._pipeline._unpack_latents_with_ids(
+            latents, ids, height // 2, width // 2
+        )
+        return placed
 
     def to_image(self, latents: torch.Tensor) -> torch.Tensor:
         """Runs the VAE."""

@@ -20,7 +20,7 @@ from darkroom_server.domain.jobs import FillSpec, ImageSpec
 
 @dataclass(frozen=True, slots=True)
 class References:
-    """What an image goes by: packed latents [1, tokens, channels], ids [1, tokens, 4]."""
+    """The reference of an image: packed latents [1, tokens, channels], ids [1, tokens, 4]."""
 
     latents: torch.Tensor
     ids: torch.Tensor

@@ -30,7 +30,7 @@ class SanaStepModel(GuidedRowsStepModel):
     ) -> None:
         super().__init__(pipeline, allowed_schedulers=allowed_schedulers, prompts=prompts)
         taken = inspect.signature(type(pipeline).__call__).parameters
-        #: What the pipeline says before every prompt, unless it is told not to.
+        #: What the pipeline puts before every prompt, unless an argument forbids it.
         self._instruction: list[str] = taken["complex_human_instruction"].default
 
     def text(self, text: str, *, is_negative: bool) -> dict[str, torch.Tensor]:

@@ -168,7 +168,7 @@ class UnetStepModel(DiffusersStepModel[Conditioned, FillState]):
         blended = self._is_blended
         image_latents = None
         if blended or not from_noise:
-            # Repeated by the pipelines for each image of a call, which lays them out anew.
+            # Repeated by the pipelines for each image of a call, which copies them in memory.
             image_latents = self._image_latents(image, schedule).contiguous()
         noise = self._noise(spec, pipeline.vae.config.latent_channels, schedule, dtype)
         if from_noise:

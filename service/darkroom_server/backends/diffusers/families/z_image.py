@@ -25,7 +25,7 @@ from darkroom_server.domain.jobs import ImageSpec
 
 #: Tokens of a text that the encoder reads, its template among them.
 TOKEN_COUNT = 512
-#: The transformer pads each text to a multiple of so many.
+#: Tokens: the transformer pads each text to a multiple of this.
 _PADDED_TOKENS = 32
 #: Texts whose lengths are remembered.
 _KEPT_LENGTH_COUNT = 1024
@@ -153,5 +153,5 @@ class ZImageStepModel(FlowStepModel[Conditioning, None]):
 
 
 def _texts(spec: ImageSpec) -> tuple[str, ...]:
-    """What a request's rows are told: the prompt, and with guidance the negative prompt."""
+    """The texts of a request's rows: the prompt, and with guidance the negative prompt."""
     return (spec.prompt, spec.negative_prompt or "") if spec.guidance_scale > 0 else (spec.prompt,)

@@ -71,14 +71,14 @@ class ExactSharing:
         #: What was ever found to differ. An image of one row has other kernels than one of two, and
         #: so other parts that do.
         self._apart: dict[tuple[str, int], set[str]] = {}
-        #: Steps of so many images of so many rows that were proved.
+        #: Steps that were proved, as numbers of images and of rows of each.
         self._proved: dict[tuple[str, int], dict[int, Proved]] = {}
         self._ways: dict[str, BatchedWay] = {}
         self._wrapped: set[str] = set()
         self._step: Step | None = None
 
     def plan(self) -> SharingPlan:
-        """What was found to differ; and of steps of so many images, what is computed image by image
+        """What was found to differ; and by number of images, what is computed image by image
         and what in one call.
         """
         plan = {

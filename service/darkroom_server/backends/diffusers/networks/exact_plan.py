@@ -1,11 +1,11 @@
-"""How a plan of exact steps is written down: names of parts, by text that tells what for."""
+"""How a plan of exact steps is stored: names of parts, by a text that says what they are for."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 
-#: Of steps of so many images: parts that are computed for all of them in one call, each as if it
+#: By number of images of a step: parts that are computed for all of them in one call, each as if it
 #: were alone, and those that are computed one image after another.
 ONE_CALL, EACH = "one call", "each"
 
@@ -14,7 +14,7 @@ _TEXT = re.compile(rf"(?P<size>.*) (?P<rows>\d+)( x(?P<count>\d+) (?P<how>{ONE_C
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """What parts are named for: a size and the rows of an image, and steps of so many images."""
+    """What parts are named for: a size, the rows of an image, the number of a step's images."""
 
     size: str
     rows: int

@@ -24,7 +24,7 @@ def only_rows(args: tuple[Any, ...], kwargs: dict[str, Any], row_count: int) -> 
 
 
 def has_rows(value: Any, row_count: int) -> bool:
-    """Whether it is a tensor of so many rows; a weight that a part is given has none."""
+    """Whether it is a tensor of `row_count` rows; a weight that a part is given is none."""
     if not isinstance(value, torch.Tensor) or isinstance(value, torch.nn.Parameter):
         return False
     return value.dim() > 0 and len(value) == row_count

@@ -19,7 +19,7 @@ class PresentImages:
         self._image_rows: ImageRows = ()
 
     def set(self, image_rows: ImageRows) -> None:
-        """A step of images of so many rows begins: all of them are present."""
+        """A step of images with these numbers of rows begins: all of them are present."""
         self._image_rows = image_rows
         self.first, self.last = 0, len(image_rows)
 
@@ -31,7 +31,7 @@ class PresentImages:
     def in_turn(
         self, pieces: Iterable[_Piece], image_counts: Iterable[int] | None = None
     ) -> Iterator[_Piece]:
-        """The inputs of one image after another, or of so many each, who are present meanwhile."""
+        """The inputs of one image, or of a group, after another, which are present meanwhile."""
         before = self.first, self.last
         first = self.first
         try:
