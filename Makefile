@@ -219,7 +219,7 @@ $(RAY)/.installed: $(RUNTIME)
 	@touch $@
 
 serve: runtime ## serve model_repo on 127.0.0.1:8001 (more flags: make serve ARGS="--grpc-port 9001")
-	@$(LAUNCH) $(BIN)/darkroom serve --model-repository model_repo $(ARGS)
+	@$(LAUNCH) $(BIN)/darkroom serve --model-repository model_repo --default-model tiny-sdxl $(ARGS)
 
 gallery: setup ## draw the pictures of the README anew
 	@$(LAUNCH) $(BIN)/python -m examples.gallery

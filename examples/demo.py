@@ -27,11 +27,11 @@ OUT = REPOSITORY / "build" / "demo"
 LOG = OUT / "server.log"
 
 PROMPTS = {
-    "circle": "a red circle on a blue background",
-    "star": "a yellow star on the left on a purple background",
-    "landscape": "mountains at sunset",
+    "dog": "a dog on a yellow background",
+    "pizzas": "two pizzas on a blue background",
+    "landscape": "a sunset over the sea",
 }
-FILL_PROMPT = "a green star on a blue background"
+FILL_PROMPT = "a cat on a yellow background"
 SEED = 7
 
 #: A busy machine may take minutes.
@@ -82,6 +82,7 @@ def server(grpc_port: int, http_port: int) -> Iterator[subprocess.Popen[bytes]]:
         str(Path(sys.executable).with_name("darkroom")),
         "serve",
         *("--model-repository", str(REPOSITORY / "model_repo")),
+        *("--default-model", "tiny-sdxl"),
         *("--grpc-port", str(grpc_port)),
         *("--http-port", str(http_port)),
     ]
@@ -134,10 +135,10 @@ def make_pictures(client: Client) -> list[Captioned]:
         write(generation, OUT / f"{name}.png", f'"{prompt}"', time.monotonic() - began_s)
         made.append(Captioned(OUT / f"{name}.png", prompt))
     mask = OUT / "mask.png"
-    middle_mask(OUT / "circle.png").save(mask)
+    middle_mask(OUT / "dog.png").save(mask)
     began_s = time.monotonic()
     generation = client.fill(
-        OUT / "circle.png", mask, FILL_PROMPT, seed=SEED, preserve_unmasked=True
+        OUT / "dog.png", mask, FILL_PROMPT, seed=SEED, preserve_unmasked=True
     )
     write(generation, OUT / "fill.png", f'fill: "{FILL_PROMPT}"', time.monotonic() - began_s)
     made += [

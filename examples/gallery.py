@@ -14,18 +14,24 @@ REPOSITORY = Path(__file__).parents[1]
 OUT = REPOSITORY / "docs" / "pictures"
 
 PROMPTS = (
+    "a dog on a yellow background",
+    "an astronaut",
+    "a sunset over the sea",
+    "two pizzas on a blue background",
+    "a red car",
+    "a small house in the snow at night",
+    "three balloons",
+    "a butterfly at the top on a white to purple gradient",
+)
+SHAPES = (
     "a red circle on a blue background",
     "a yellow star on the left on a purple background",
-    "a white heart at the top on a red background",
     "a green house at the bottom on a white background",
-    "a black triangle on an orange background",
-    "a purple square on the right on a white background",
-    "a blue star on a white to yellow gradient background",
     "the sea by day",
 )
-FILL_PROMPT = "a yellow star on a blue background"
+FILL_PROMPT = "a cat on a yellow background"
 BRUSH_PROMPT = "a yellow star on the right on a blue background"
-CHANGE_PROMPT = "a green star on a white background"
+CHANGE_PROMPT = "a fox on a yellow background"
 SDXL, SCHNELL, FILL = "tiny-sdxl", "tiny-flux-schnell", "tiny-flux-fill"
 SEED = 7
 EDGE_PX, GAP_PX, TEXT_PX = 192, 10, 30
@@ -37,14 +43,14 @@ def main() -> None:
     with serving(REPOSITORY / "model_repo") as server, connected(server) as client:
         server.until_ready(SDXL, SCHNELL, FILL)
         drawn = {prompt: generated(client, prompt, SDXL) for prompt in PROMPTS}
-        few_steps = {prompt: generated(client, prompt, SCHNELL) for prompt in PROMPTS}
-        circle = drawn[PROMPTS[0]]
+        few_steps = {prompt: generated(client, prompt, SCHNELL) for prompt in SHAPES}
+        dog, circle = drawn[PROMPTS[0]], few_steps[SHAPES[0]]
         sheets = {
             "prompts": sheet(drawn, 4),
             "flux-schnell": sheet(few_steps, 4),
-            "fill": sheet(filled(client, circle, box(circle), FILL_PROMPT), 3),
-            "brush": sheet(filled(client, circle, brush(circle), BRUSH_PROMPT), 3),
-            "image-to-image": sheet(changed(client, circle), 4),
+            "fill": sheet(filled(client, dog, box(dog), FILL_PROMPT, SDXL), 3),
+            "brush": sheet(filled(client, circle, brush(circle), BRUSH_PROMPT, FILL), 3),
+            "image-to-image": sheet(changed(client, dog), 4),
             "previews": sheet(previews(client), 4),
         }
     for name, made in sheets.items():
@@ -58,11 +64,11 @@ def generated(client: Client, prompt: str, model: str) -> Image.Image:
 
 
 def filled(
-    client: Client, image: Image.Image, mask: Image.Image, prompt: str
+    client: Client, image: Image.Image, mask: Image.Image, prompt: str, model: str
 ) -> dict[str, Image.Image]:
     """An image, a mask, and what Fill makes of them."""
     made = client.fill(
-        encoded(image), encoded(mask), prompt, model=FILL, seed=SEED, preserve_unmasked=True
+        encoded(image), encoded(mask), prompt, model=model, seed=SEED, preserve_unmasked=True
     )
     return {"the image": image, "the mask": mask, prompt: opened(made.images[0].content)}
 

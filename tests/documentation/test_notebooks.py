@@ -27,8 +27,7 @@ def cells_of(path: Path) -> list[str]:
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_every_cell_runs(path: Path, tmp_path: Path) -> None:
     repository = tmp_path / "models"
-    for name in ("tiny-flux-schnell", "tiny-flux-fill"):
-        shutil.copytree(REPOSITORY / "model_repo" / name, repository / name)
+    shutil.copytree(REPOSITORY / "model_repo" / "tiny-sdxl", repository / "tiny-sdxl")
     program = "\n".join(cells_of(path))
     with serving(repository) as server:
         environment = os.environ | {"DARKROOM_SERVER": server.address, "PYTHONPATH": ""}

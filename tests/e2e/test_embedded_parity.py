@@ -16,8 +16,8 @@ from PIL import Image, ImageDraw
 
 from bench.serving import connected, serving
 from darkroom_client import Client
-from darkroom_training.evaluation import judge
-from darkroom_training.scenes import COLORS, ObjectScene
+from darkroom_training.icons import classifier
+from darkroom_training.icons.stamps import COLORS
 
 REPOSITORY = Path(__file__).parents[2] / "model_repo"
 MODEL = "tiny-sdxl"
@@ -134,14 +134,14 @@ def test_image_i_of_n_is_the_image_of_seed_plus_i(client: Client) -> None:
 
 
 def test_a_fill_draws_what_was_asked_in_the_mask_and_changes_nothing_else(client: Client) -> None:
-    image = Image.new("RGB", (256, 256), COLORS["yellow"])
-    ImageDraw.Draw(image).rectangle((96, 96, 160, 160), fill=COLORS["blue"])
-    mask = Image.new("L", (256, 256), 0)
-    ImageDraw.Draw(mask).rectangle((48, 48, 207, 207), fill=255)
-    prompt = "a red circle on a yellow background"
+    image = Image.new("RGB", (192, 192), COLORS["yellow"])
+    ImageDraw.Draw(image).rectangle((72, 72, 120, 120), fill=COLORS["blue"])
+    mask = Image.new("L", (192, 192), 0)
+    ImageDraw.Draw(mask).rectangle((20, 20, 171, 171), fill=255)
+    prompt = "a cat on a yellow background"
     [made] = client.fill(png(image), png(mask), prompt, seed=1, model=MODEL).images
     outside = np.asarray(mask) == 0
     np.testing.assert_array_equal(pixels(made.content)[outside], np.asarray(image)[outside])
-    verdict = judge(pixels(made.content), ObjectScene("circle", "red", "yellow", "center"))
-    assert verdict.background
-    assert verdict.object_at_place
+    middle = classifier.Place(32, 32, 128)
+    [seen] = classifier.name(classifier.kept(), pixels(made.content)[None], [middle])
+    assert seen.concept == "cat"

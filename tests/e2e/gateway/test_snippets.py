@@ -97,7 +97,7 @@ def test_page_1_row_14_the_snippet_works_as_written(url: str, name: str, tmp_pat
 @pytest.mark.parametrize("name", PAGE_2)
 def test_page_2_row_1_the_snippet_works_as_written(url: str, name: str, tmp_path: Path) -> None:
     run(name, url, tmp_path)
-    assert Image.open(tmp_path / "astronaut.png").size == (256, 256)
+    assert Image.open(tmp_path / "astronaut.png").size == (192, 192)
 
 
 def test_page_1_row_14_the_empty_prompt_that_the_page_ships_is_a_400(url: str) -> None:

@@ -213,7 +213,7 @@ def test_the_curl_that_is_copied_runs(asking: playwright.Page) -> None:
 def test_the_python_that_is_copied_runs(asking: playwright.Page, tmp_path: Path) -> None:
     command = [sys.executable, "-c", snippet(asking, "Python")]
     subprocess.run(command, cwd=tmp_path, check=True)
-    assert Image.open(tmp_path / "image-0.png").size == (256, 256)
+    assert Image.open(tmp_path / "image-0.png").size == (192, 192)
 
 
 def test_the_javascript_that_is_copied_runs(asking: playwright.Page) -> None:
@@ -251,8 +251,8 @@ def test_the_result_goes_on_as_input(page: playwright.Page) -> None:
     generate(page, "a house", "5")
     page.get_by_role("button", name="Use as input").click()
     page.locator("#mask").wait_for()
-    assert downloaded(page).size == (256, 256)
-    assert page.evaluate("document.querySelector('#mask').width") == 256
+    assert downloaded(page).size == (192, 192)
+    assert page.evaluate("document.querySelector('#mask').width") == 192
 
 
 def test_a_page_may_call_the_rpcs(page: playwright.Page) -> None:

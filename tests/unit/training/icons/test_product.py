@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,17 @@ import pytest
 from darkroom_training.export import size_bytes
 from darkroom_training.icons import vocabulary
 from darkroom_training.icons.exporting import VERSION, card, config
+from darkroom_training.icons.measurement import sample_trials
 from darkroom_training.icons.product import PRODUCTS, Product
 from tests.unit.repository.builders import Repository
 
 REPOSITORY = Path(__file__).parents[4] / "model_repo"
+#: What people type too, and the models never learnt.
+OTHERS = (
+    *("quokka", "lighthouse", "zebra", "samurai", "spider", "waterfall", "violin", "tower"),
+    *("photograph", "realistic", "watercolor", "portrait", "cyberpunk", "4k", "detailed"),
+    *("running", "eating", "old", "wooden", "golden", "between", "without", "très", "猫"),
+)
 SERVED = tuple(name for name in PRODUCTS if (REPOSITORY / name / VERSION).exists())
 
 
@@ -60,3 +68,14 @@ def test_the_readme_and_the_config_are_those_of_the_figures(
 def test_the_config_lists_the_words_of_the_captions(product: Product) -> None:
     known = Repository(REPOSITORY).model(product.name).info.vocabulary.words
     assert list(known) == list(vocabulary.words())
+
+
+def test_no_word_of_a_caption_is_unknown_and_every_other_word_is(product: Product) -> None:
+    known = Repository(REPOSITORY).model(product.name).info.vocabulary
+    rng = random.Random(4)
+    for trial in sample_trials(300, 4):
+        assert known.unknown_in(trial.prompt) == ()
+        words = trial.prompt.split()
+        other = rng.choice(OTHERS)
+        words.insert(rng.randrange(len(words) + 1), other)
+        assert known.unknown_in(" ".join(words)) == (other,), words
