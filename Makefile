@@ -30,7 +30,7 @@ export PYTHONDONTWRITEBYTECODE :=
 
 PACKAGES := protos/gen/python clients/python service
 
-.PHONY: help setup proto reference docs fmt lint types arch protos-check check test compat compat-clients fuzz clients-test clients-check browser redis prometheus demo demo-ray test-ray serve gallery bench bench-denoisers bench-gpu bench-peers bench-report test-gpu clean exact exports pipelines soak train deploy-check release version adapters ray-faults ray-changes ray-clients ray-served
+.PHONY: help setup proto reference docs fmt lint types arch protos-check check test compat compat-clients fuzz clients-test clients-check browser redis prometheus demo demo-ray test-ray serve gallery bench bench-denoisers bench-gpu bench-peers bench-report test-gpu clean exact exports pipelines soak train deploy-check release version adapters ray-faults ray-changes ray-clients ray-served playground-picture
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -223,6 +223,9 @@ serve: runtime ## serve model_repo on 127.0.0.1:8001 (more flags: make serve ARG
 
 gallery: setup ## draw the pictures of the README anew
 	@$(LAUNCH) $(BIN)/python -m examples.gallery
+
+playground-picture: setup browser ## draw the picture of the web page anew
+	@$(LAUNCH) $(BIN)/python -m examples.playground_picture
 
 # Where a training keeps everything, and how much of each stage's budget it spends.
 TRAINING ?= build/training-icons

@@ -137,9 +137,7 @@ def make_pictures(client: Client) -> list[Captioned]:
     mask = OUT / "mask.png"
     middle_mask(OUT / "dog.png").save(mask)
     began_s = time.monotonic()
-    generation = client.fill(
-        OUT / "dog.png", mask, FILL_PROMPT, seed=SEED, preserve_unmasked=True
-    )
+    generation = client.fill(OUT / "dog.png", mask, FILL_PROMPT, seed=SEED, preserve_unmasked=True)
     write(generation, OUT / "fill.png", f'fill: "{FILL_PROMPT}"', time.monotonic() - began_s)
     made += [
         Captioned(mask, "a mask over the first: white is repainted"),
