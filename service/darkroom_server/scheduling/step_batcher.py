@@ -32,6 +32,7 @@ from darkroom_server.scheduling.paces import Paces
 from darkroom_server.scheduling.play import MAX_LOOKED_PAST
 from darkroom_server.scheduling.promises import Outlook, Promises
 from darkroom_server.scheduling.queue import RECOUNT_SHARE, JobQueue
+from darkroom_server.scheduling.ranking import TimedRanking
 from darkroom_server.scheduling.shared_rows import SharedRows
 from darkroom_server.scheduling.spare import Spare
 from darkroom_server.scheduling.step_costs import StepCosts
@@ -192,7 +193,7 @@ class StepBatcher:
         if not self._entries:
             return None
         self._find_again(now_s)
-        lead, entries = self._next_in_turn(now_s)
+        lead, entries = self._settled(now_s)
         batch = filled(entries, self.costs, self.shared, lead=lead)
         if len(self._promises):
             batch = self._on_time(batch, now_s)
@@ -304,7 +305,6 @@ class StepBatcher:
     def _give_way(self, entry: Entry, *, is_lost: bool) -> None:
         """Puts an entry behind those that can make their deadlines, or back among them."""
         self._queue.move(entry, is_lost=is_lost)
-        self._spare.forget()
         if is_lost:
             self._lost[entry.job.job_id] = entry
             self._promises.remove(entry)
@@ -312,6 +312,8 @@ class StepBatcher:
             del self._lost[entry.job.job_id]
             if entry.is_promised:
                 self._promises.add(entry)
+        if entry.is_promised:
+            self._spare.forget()
 
     def _is_late(self, entry: Entry, now_s: float) -> bool:
         """Whether an entry can no longer make its deadline, also by itself."""
@@ -323,26 +325,44 @@ class StepBatcher:
             entry.job.deadline_s - now_s
         )
 
+    def _settled(self, now_s: float) -> tuple[Entry, Iterator[Entry]]:
+        """Whose turn it is once everyone who is late has given way: one who did may have led, and
+        it may be another caller's turn, or another shape's, without it.
+        """
+        while True:
+            if len(self._promises):
+                self._spare.at(now_s)
+            lost_count = len(self._lost)
+            found = self._next_in_turn(now_s)
+            if len(self._lost) == lost_count:
+                return found
+
     def _next_in_turn(self, now_s: float) -> tuple[Entry, Iterator[Entry]]:
-        """Who leads the next batch, and who may join it, in order.
+        """Who leads the next batch, and who may join it, in order."""
+        line, is_owed = self._turn()
+        while late := [
+            one
+            for one in dict.fromkeys((self._queue.first, line.first))
+            if not one.is_lost and self._is_late(one, now_s)
+        ]:
+            for one in late:
+                self._give_way(one, is_lost=True)
+            line, is_owed = self._turn()
+        others = self._in_order(self._queue.group(line.first), now_s)
+        return line.first, itertools.chain(line, others) if is_owed else others
+
+    def _turn(self) -> tuple[TimedRanking[Entry], bool]:
+        """The line whose turn it is, and whether its caller had much less than others.
 
         Of the highest priority, the caller of the most urgent job, unless another has had much less
         of the device: then that one's jobs go first. Its shapes take turns.
         """
-        level = self._queue.level
-        caller = self._queue.first.job.caller
-        lead_s = LEAD_JOB_COUNT * self._typical.usual_s
-        is_owed = level.turns.lead_s(caller) > lead_s
+        level, caller = self._queue.level, self._queue.first.job.caller
+        is_owed = level.turns.lead_s(caller) > LEAD_JOB_COUNT * self._typical.usual_s
         if is_owed:
             caller = level.turns.next()
         owner = level.callers[caller]
-        line = owner.lines[owner.turns.next()]
-        while not line.first.is_lost and self._is_late(line.first, now_s):
-            self._give_way(line.first, is_lost=True)
-        lead = line.first
-        if not is_owed:
-            return lead, self._in_order(self._queue.group(lead), now_s)
-        return lead, itertools.chain(line, self._in_order(self._queue.group(lead), now_s))
+        return owner.lines[owner.turns.next()], is_owed
 
     def _in_order(self, group: Iterable[Entry], now_s: float) -> Iterator[Entry]:
         """A group's entries, those found late on the way after the others of their priority."""
@@ -378,8 +398,8 @@ class StepBatcher:
 
     def _look(self, now_s: float) -> tuple[Outlook, float]:
         """Plays the promises, without those that can no longer be kept."""
-        for entry in self._promises.front():
-            if self._is_late(entry, now_s):
+        while late := [one for one in self._promises.front() if self._is_late(one, now_s)]:
+            for entry in late:
                 self._give_way(entry, is_lost=True)
         outlook = self._promises.outlook(now_s, frozenset())
         return outlook, self._promises.spare_s(outlook)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from darkroom_server.domain.jobs import Priority
@@ -101,7 +101,15 @@ events = st.lists(
 )
 
 
+#: A job by itself that an idle device tries, found late when it is its turn, and one behind it.
+TRIED_ALONE = [
+    {"steps": 2, "priority": Priority.LOW, "within_s": 1.0, "caller": "x", "alone": True},
+    {"steps": 1, "priority": Priority.LOW},
+]
+
+
 @settings(max_examples=60, deadline=None)
+@example("even", TRIED_ALONE, 0)
 @given(st.sampled_from(sorted(CURVES)), events, st.integers(0, 2**16))
 def test_what_is_promised_is_kept(curve: str, happens: list[Any], seed: int) -> None:
     """With others that have no deadline, all priorities, disturbed steps, and cancels."""
