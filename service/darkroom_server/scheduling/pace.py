@@ -46,11 +46,17 @@ class Pace:
 
     def least_s(self, load: Load) -> float:
         """Time that a job takes when its steps are shared with nothing else."""
-        if not load.evaluations:
-            return 0.0
+        images_s = len(load.evaluations) * self.image_s
+        if not any(load.evaluations):
+            return images_s
         count = self.side_by_side(load.rows, len(load.evaluations))
         step_count = least_step_count(load.evaluations, count)
-        return step_count * self.step_s(load.rows * count) + len(load.evaluations) * self.image_s
+        # Not all steps have as many images where one has more left than the others.
+        image_count, fuller_count = divmod(sum(load.evaluations), step_count)
+        steps_s = (step_count - fuller_count) * self.step_s(load.rows * image_count)
+        if fuller_count:
+            steps_s += fuller_count * self.step_s(load.rows * (image_count + 1))
+        return steps_s + images_s
 
 
 def least_step_count(evaluations: Collection[int], side_by_side: int) -> int:
