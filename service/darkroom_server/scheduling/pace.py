@@ -34,7 +34,7 @@ class Pace:
         return len(image_rows) if self.longest is None else self.longest(image_rows)
 
     def side_by_side(self, rows: int, most: int | None = None) -> int:
-        """Images of `rows` rows that a step holds, of so many at most."""
+        """Images of `rows` rows that share a step, `most` at most."""
         count = max(1, self.room // rows)
         return self.shared_count([rows] * (count if most is None else min(count, most)))
 

@@ -114,9 +114,7 @@ def play(jobs: Sequence[Player], begin_s: float, *, sharing: Sharing = Sharing.F
     )
 
 
-def _batch(
-    waiting: Sequence[_Waiting], now_s: float, sharing: Sharing
-) -> tuple[list[_Taken], int]:
+def _batch(waiting: Sequence[_Waiting], now_s: float, sharing: Sharing) -> tuple[list[_Taken], int]:
     """The jobs whose images come first and fit, how many of each, and the rows in all."""
     lead = waiting[0]
     pace, group = lead.player.pace, lead.player.group

@@ -168,6 +168,11 @@ class Device:
         self.batches.append(batch)
         return batch
 
+    @property
+    def busy_s(self) -> float:
+        """Seconds of the step that is taken, from its beginning."""
+        return 0.0 if self.running is None else self.running[2]
+
     def end(self) -> None:
         """The step that was begun is done, and what it finished is decoded."""
         assert self.running is not None
