@@ -120,7 +120,9 @@ class ReferringStepModel(QwenImageStepModel):
         dtype = encoded.prompt["encoder_hidden_states"].dtype
         image = self._image_latents(pixels.to(self._device, dtype), schedule)
         latents, repainting = self._repainted(spec.fill, image, spec, schedule)
-        begun = DiffusersTrajectory(spec, schedule, self._packed(latents), encoded)
+        begun: DiffusersTrajectory[TwoTexts, None] = DiffusersTrajectory(
+            spec, schedule, self._packed(latents), encoded
+        )
         begun.repainting = repainting
         return begun
 
