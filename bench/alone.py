@@ -33,11 +33,10 @@ ROOT = Path(__file__).parents[1]
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """Seconds of one picture: by the clock, of processors, and those spent waiting for one."""
+    """Seconds of one picture: by the clock and of processors."""
 
     clock_s: float
     processor_s: float
-    waited_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,28 +75,23 @@ def measure(
 
 def _taken(work: Callable[[Arrival], None], one: Arrival, processes: set[int]) -> Taken:
     """What a picture takes of this process and of others."""
-    before = [_scheduled_s(pid) for pid in (*processes, "self")]
+    before = [_ran_s(pid) for pid in (*processes, "self")]
     started_s = time.perf_counter()
     work(one)
     clock_s = time.perf_counter() - started_s
-    after = [_scheduled_s(pid) for pid in (*processes, "self")]
-    ran_s, waited_s = (
-        sum(late[part] - early[part] for early, late in zip(before, after, strict=True))
-        for part in (0, 1)
-    )
-    return Taken(clock_s, ran_s, waited_s)
+    after = [_ran_s(pid) for pid in (*processes, "self")]
+    return Taken(clock_s, sum(after) - sum(before))
 
 
-def _scheduled_s(pid: int | str) -> tuple[float, float]:
-    """Seconds that a process's threads ran, and waited for a processor."""
-    ran_ns = waited_ns = 0
+def _ran_s(pid: int | str) -> float:
+    """Seconds that a process's threads ran."""
+    ran_ns = 0
     for stat in Path(f"/proc/{pid}/task").glob("*/schedstat"):
         try:
-            ran, waited, _ = stat.read_text(encoding="ascii").split()
+            ran_ns += int(stat.read_text(encoding="ascii").split()[0])
         except OSError:  # the thread has ended
             continue
-        ran_ns, waited_ns = ran_ns + int(ran), waited_ns + int(waited)
-    return ran_ns / 1e9, waited_ns / 1e9
+    return ran_ns / 1e9
 
 
 @contextmanager

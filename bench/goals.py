@@ -101,7 +101,6 @@ def _delays_s(setting: Setting, effort: Effort) -> list[float]:
 class Contest:
     """Sustained runs of every system, by name and seed, in one setting."""
 
-    setting: Setting
     policies: dict[str, Policy]
     runs: dict[str, list[Run | None]]
 
@@ -161,7 +160,7 @@ def contest(setting: Setting, seeds: tuple[int, ...], effort: Effort) -> Contest
         name: [setting.sustained(maker, seed, halvings=effort.halvings) for seed in seeds]
         for name, maker in makers.items()
     }
-    return Contest(setting, policies, runs)
+    return Contest(policies, runs)
 
 
 def goodput(effort: Effort, devices: Devices, objective: Objective) -> Iterator[Measured]:

@@ -21,9 +21,9 @@ MAX_ROWS = MAX_ROW_COUNT
 class SharedSteps:
     """Drives a `StepBatcher` as the worker does, with the device's table for a clock."""
 
-    def __init__(self, device: Device, *, max_rows: int = MAX_ROWS) -> None:
+    def __init__(self, device: Device) -> None:
         self._device = device
-        costs = StepCosts(max_rows=max_rows)
+        costs = StepCosts(max_rows=MAX_ROWS)
         measure(costs, device)
         self._batcher = StepBatcher(costs)
         self._left: dict[str, tuple[Arrival, int]] = {}

@@ -30,13 +30,10 @@ class Pipeline:
         self._config = pipe.scheduler.config
 
     @classmethod
-    def of(
-        cls, version: Path, *, thread_count: int, dtype: torch.dtype = torch.float32
-    ) -> Pipeline:
-        """Reads a version's folder; in FP32 it stays on the processor, else it goes to the GPU."""
+    def of(cls, version: Path, *, thread_count: int) -> Pipeline:
+        """Reads a version's folder in FP32; it stays on the processor."""
         torch.set_num_threads(thread_count)
-        pipe = StableDiffusionXLPipeline.from_pretrained(version, torch_dtype=dtype)
-        return cls(pipe if dtype is torch.float32 else pipe.to("cuda"))
+        return cls(StableDiffusionXLPipeline.from_pretrained(version, torch_dtype=torch.float32))
 
     def run(self, batch: Sequence[Arrival]) -> list[np.ndarray[Any, Any]]:
         """Images of requests with equal parameters; a seed is a request's index."""

@@ -15,6 +15,7 @@ from tests.parity.crowds import (
     CROWDS,
     begins_with_images,
     edits,
+    fills,
     mixed,
     schedulers_of,
     see_small_references,
@@ -79,7 +80,7 @@ def alone() -> list[Any]:
         )
         for name, crowd in CROWDS.items()
         for dtype in ("fp32", "bf16")
-        for what, change in (changes | edits(name) | dict(crowd.special)).items()
+        for what, change in (changes | edits(name) | fills(name) | dict(crowd.special)).items()
     ]
 
 

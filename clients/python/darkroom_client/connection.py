@@ -47,11 +47,14 @@ class Connection:
 def tls_credentials(
     *, ca: Path | None = None, certificate: Path | None = None, key: Path | None = None
 ) -> grpc.ChannelCredentials:
-    """Credentials for TLS, from PEM files; raises OSError.
+    """Credentials for TLS, from PEM files; raises OSError, ValueError.
 
     `ca` is whose certificates are trusted, gRPC's own list without it. `certificate` and `key` are
-    the client's, for servers that ask for one.
+    the client's, for servers that ask for one; they go together.
     """
+    if (certificate is None) != (key is None):
+        # gRPC itself ends the process.
+        raise ValueError("certificate and key go together; give both")
     ca_pem, certificate_pem, key_pem = (
         None if file is None else file.read_bytes() for file in (ca, certificate, key)
     )

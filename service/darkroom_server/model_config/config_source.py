@@ -40,7 +40,6 @@ class FieldUse:
     at: Position
     value_at: Position
     value: str | None
-    in_list: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,17 +105,15 @@ class _Scanner:
         if token.text == ":":
             token = self._take()
         if token.text != "[":
-            self._scan_value(path, scope, at, token, in_list=False)
+            self._scan_value(path, scope, at, token)
             return
         token = self._take()
         while token.text != "]":
             if token.text != ",":
-                self._scan_value(path, scope, at, token, in_list=True)
+                self._scan_value(path, scope, at, token)
             token = self._take()
 
-    def _scan_value(
-        self, path: tuple[str, ...], scope: int, at: Position, token: _Token, *, in_list: bool
-    ) -> None:
+    def _scan_value(self, path: tuple[str, ...], scope: int, at: Position, token: _Token) -> None:
         is_message = token.text in ("{", "<")
         if not is_message and token.kind == "mark":
             raise _Unreadable
@@ -127,7 +124,6 @@ class _Scanner:
                 at=at,
                 value_at=token.at,
                 value=None if is_message else token.text,
-                in_list=in_list,
             )
         )
         if is_message:

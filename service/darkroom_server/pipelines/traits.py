@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import Final, TypeVar
+from typing import Final
 
 from darkroom_server.domain.jobs import StrengthRounding, Task
 from darkroom_server.domain.models import (
@@ -35,8 +35,6 @@ from darkroom_server.pipelines.pipeline_calls import known_calls
 from darkroom_server.pipelines.schedulers import Schedulers
 from darkroom_server.pipelines.sizes import edge_px_of, limits_of, most_px_of
 from darkroom_server.pipelines.whole_sizes import vae_factor_of, whole_sizes
-
-_Value = TypeVar("_Value", int, float, str)
 
 #: What a class without a family gets, whose own defaults only its code knows.
 _UNKNOWN_STEP_COUNT = 20

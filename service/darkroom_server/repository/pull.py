@@ -43,7 +43,6 @@ class Pulled:
 
     model: str
     version: int
-    byte_count: int
     is_new: bool
 
 
@@ -97,14 +96,14 @@ def pull(root: Path, order: PullOrder, *, say: Callable[[str], None]) -> Pulled:
     same = same_as(root / name, manifest)
     if same is not None:
         shutil.rmtree(staging)
-        return Pulled(name, same, byte_count, is_new=False)
+        return Pulled(name, same, is_new=False)
     replace_file(version / MANIFEST_NAME, manifest, mode=PUBLIC)
     config = _config(root, order.name, listing)
     replace_file(staging / name / CONFIG_NAME, config, mode=PUBLIC)
     _check(staging, order.repo_id)
     _move(version, root / name, config)
     shutil.rmtree(staging)
-    return Pulled(name, number, byte_count, is_new=True)
+    return Pulled(name, number, is_new=True)
 
 
 def _finish(

@@ -75,7 +75,7 @@ def pull_adapter(root: Path, order: AdapterOrder, *, say: Callable[[str], None])
         _say_what_it_is(folder / ADAPTER_CONFIG_NAME, order)
         version.rename(folder / str(number))
     shutil.rmtree(staging)
-    return Pulled(f"{order.model}/{ADAPTERS_NAME}/{order.name}", number, byte_count, is_new)
+    return Pulled(f"{order.model}/{ADAPTERS_NAME}/{order.name}", number, is_new)
 
 
 def adapter_file(listing: HubListing, asked: str | None) -> PurePosixPath:

@@ -14,7 +14,6 @@ from collections.abc import AsyncGenerator
 from dataclasses import replace
 
 import ray
-import structlog
 from ray import serve
 
 from darkroom_server.background import keep_going
@@ -36,8 +35,6 @@ from darkroom_server.scale_out.options import ReplicaOrder
 from darkroom_server.telemetry.logs import configure_logs
 from darkroom_server.telemetry.metrics import Metrics
 from darkroom_server.worker.messages import WorkerStats
-
-log = structlog.get_logger(__name__)
 
 #: Progress is sent at most this often; images and ends at once.
 PROGRESS_INTERVAL_S = 0.05

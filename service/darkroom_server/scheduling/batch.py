@@ -16,13 +16,12 @@ from darkroom_server.scheduling.step_costs import StepCosts
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """Steps taken together. `key` is whose cost they have, `group` who took the turn.
+    """Steps taken together. `key` is whose cost they have.
 
     `apart_row_count`: rows that waited and had room too, had the step been exact with them.
     """
 
     key: Hashable
-    group: Hashable
     steps: tuple[Step, ...]
     row_count: int
     apart_row_count: int = 0
@@ -40,6 +39,7 @@ def pace(shape: Shape, costs: StepCosts, shared: SharedRows) -> Pace:
         room=room(shape, costs, shared),
         step_s=cache(partial(costs.step_s, shape.key)),
         image_s=costs.image_s(shape.key),
+        longest=partial(shared.longest, shape.key) if shape.exact else None,
     )
 
 
@@ -95,4 +95,4 @@ def filled(
     if lead.shape.exact:
         count = shared.longest(key, image_rows)
         steps, row_count = steps[:count], sum(image_rows[:count])
-    return Batch(key=key, group=lead.group, steps=tuple(steps), row_count=row_count)
+    return Batch(key=key, steps=tuple(steps), row_count=row_count)

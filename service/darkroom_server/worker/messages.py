@@ -201,11 +201,6 @@ class WorkerStats:
         """Steps taken."""
         return sum(steps for _, steps in self.step_count_by_rows)
 
-    @property
-    def row_count(self) -> int:
-        """Rows in use of all steps."""
-        return sum(rows * steps for rows, steps in self.step_count_by_rows)
-
 
 Report = (
     WorkerLoading

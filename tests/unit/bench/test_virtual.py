@@ -172,7 +172,7 @@ def test_where_no_load_is_sustained_there_is_no_goodput() -> None:
 def test_no_ratio_to_a_system_that_sustains_no_load() -> None:
     setting = Setting(workload=W_MIX, device=UNSATURATED, request_count=60)
     run = setting.sustained(whole(B1), 1, halvings=2)
-    found = Contest(setting, {}, {"ours": [run, run], "B1": [run, run], "B3": [run, None]})
+    found = Contest({}, {"ours": [run, run], "B1": [run, run], "B3": [run, None]})
     ratio = found.ratio("ours", "B1")
     assert ratio is not None
     assert ratio.median == 1

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from darkroom_server.domain.errors import InvalidParameter
@@ -52,7 +52,6 @@ class OutputTensor:
     name: str
     datatype: str
     elements: tuple[Scalar, ...]
-    parameters: dict[str, Scalar] = field(default_factory=dict)
 
 
 def require_few(name: str, count: int, most: int, what: str) -> None:
