@@ -28,7 +28,7 @@ class Exhibit:
 
 
 def write_sheet(path: Path, exhibits: Sequence[Exhibit]) -> None:
-    """Writes the exhibits as one PNG, `COLUMNS` in a row; nothing when there are none."""
+    """Writes the exhibits as one PNG or JPEG, `COLUMNS` in a row; nothing when there are none."""
     if not exhibits:
         path.unlink(missing_ok=True)
         return
@@ -47,4 +47,4 @@ def write_sheet(path: Path, exhibits: Sequence[Exhibit]) -> None:
         if exhibit.fault:
             fault = "\n".join(textwrap.wrap(exhibit.fault, 24)[:2])
             pen.multiline_text((x, y + THUMBNAIL_PX + 41), fault, fill=_BAD, spacing=1)
-    sheet.save(path)
+    sheet.save(path, quality=78, optimize=True)

@@ -90,8 +90,7 @@ def install(
     (model_folder / "evaluation.json").write_text(json.dumps(report, indent=1) + "\n")
     (model_folder / "README.md").write_text(card(product, report, size_bytes(target)))
     (model_folder / "config.pbtxt").write_text(config(product))
-    sample = report_folder / ("everything.png" if product.fills else "sample.png")
-    shutil.copy(sample, model_folder / "sample.png")
+    shutil.copy(report_folder / "sample.jpg", model_folder / "sample.jpg")
     shutil.copy(_NOTICE, model_folder / "NOTICE")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
@@ -24,7 +25,7 @@ from darkroom_training.icons.measurement import (
     sample_trials,
 )
 from darkroom_training.icons.product import Product
-from darkroom_training.icons.scenes import SIZE_PX
+from darkroom_training.icons.scenes import SIZE_PX, Pixels
 from darkroom_training.icons.stamps import StampBook
 from darkroom_training.measurement import Figures, share
 from darkroom_training.scorecard import manifest_sha256
@@ -32,6 +33,8 @@ from darkroom_training.scorecard import manifest_sha256
 COUNTED = ("things", "count", "background", "all")
 #: True scenes that the judge itself is judged on.
 TRUE_SCENES = 500
+#: Pictures on the sheet of a model's card.
+SHEET_COUNT = 48
 
 
 def evaluate(
@@ -75,14 +78,25 @@ def evaluate(
     report_folder.mkdir(parents=True, exist_ok=True)
     (report_folder / "evaluation.json").write_text(json.dumps(report, indent=1) + "\n")
     _write_pictures(report_folder, results)
-    if not product.fills:
-        sheets.Sheet(report_folder / "sample.png").draw(pipeline, product.settings)
+    chosen = () if product.fills else sheets.drawn(pipeline, product.settings)
+    write_sample(report_folder / "sample.jpg", chosen, results)
     print_report(console, report, product.faults(report))
     return report
 
 
-def _write_pictures(folder: Path, results: list[Result]) -> None:
-    exhibits = [Exhibit(r.picture, r.prompt, r.verdict.fault) for r in results]
+def write_sample(path: Path, chosen: Iterable[Pixels], results: Sequence[Result]) -> None:
+    """The sheet of a model's card: the prompts of `sheets` as drawn, then the first of a sample."""
+    pairs = zip(chosen, sheets.PROMPTS, strict=False)
+    exhibits = [Exhibit(picture, prompt, None) for picture, prompt in pairs]
+    write_sheet(path, [*exhibits, *_exhibits(results)][:SHEET_COUNT])
+
+
+def _exhibits(results: Sequence[Result]) -> list[Exhibit]:
+    return [Exhibit(r.picture, r.prompt, r.verdict.fault) for r in results]
+
+
+def _write_pictures(folder: Path, results: Sequence[Result]) -> None:
+    exhibits = _exhibits(results)
     write_sheet(folder / "everything.png", exhibits[:96])
     write_sheet(folder / "failures.png", [exhibit for exhibit in exhibits if exhibit.fault][:96])
 

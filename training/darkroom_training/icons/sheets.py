@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from darkroom_training.icons import autoencoder
-from darkroom_training.icons.scenes import SIZE_PX
+from darkroom_training.icons.scenes import SIZE_PX, Pixels
 from darkroom_training.measurement import DrawSettings
 
 _COLUMNS = 12
@@ -46,17 +46,23 @@ class Sheet:
 
     def draw(self, pipeline: Any, settings: DrawSettings) -> None:
         """Draws the prompts with a stock pipeline and writes the sheet."""
-        pipeline.set_progress_bar_config(disable=True)
-        images = pipeline(
-            list(PROMPTS),
-            height=SIZE_PX,
-            width=SIZE_PX,
-            **settings.arguments(),
-            generator=[torch.Generator("cpu").manual_seed(k) for k in range(len(PROMPTS))],
-            output_type="np",
-        ).images
-        write_pictures((images * 255).round().astype(np.uint8), self._path)
+        write_pictures(drawn(pipeline, settings), self._path)
         self._drawn_s = time.monotonic()
+
+
+def drawn(pipeline: Any, settings: DrawSettings) -> Pixels:
+    """The prompts drawn with a stock pipeline, uint8 [N, height, width, 3], each by its own seed."""
+    pipeline.set_progress_bar_config(disable=True)
+    images = pipeline(
+        list(PROMPTS),
+        height=SIZE_PX,
+        width=SIZE_PX,
+        **settings.arguments(),
+        generator=[torch.Generator("cpu").manual_seed(k) for k in range(len(PROMPTS))],
+        output_type="np",
+    ).images
+    pictures: Pixels = (images * 255).round().astype(np.uint8)
+    return pictures
 
 
 @torch.no_grad()
