@@ -166,6 +166,8 @@ class Model:
     adapters: tuple[ModelAdapter, ...] = ()
     #: None: it takes none.
     reference_images: ReferenceImages | None = None
+    #: Of its tasks, those for which requests that name no model get this one.
+    default_tasks: tuple[Task, ...] = ()
 
     def parameter(self, field: str) -> ParameterSpec | None:
         """What the model says of a request field; None when it cannot honour it."""
@@ -265,6 +267,7 @@ def model_of(message: model_service_pb2.Model) -> Model:
         example_prompts=tuple(message.vocabulary.example_prompts),
         adapters=tuple(_adapter(each) for each in message.adapters),
         reference_images=_reference_images_of(message),
+        default_tasks=tuple(_TASKS.get(task, Task.UNKNOWN) for task in message.default_tasks),
     )
 
 

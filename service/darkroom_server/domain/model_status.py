@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from darkroom_server.domain.adapters import AdapterVersion
-from darkroom_server.domain.jobs import Reproducibility
+from darkroom_server.domain.jobs import Reproducibility, Task
 from darkroom_server.domain.models import ModelInfo
 
 
@@ -99,6 +99,8 @@ class ModelStatus:
     default_version: int | None
     queued_request_count: int = 0
     adapters: tuple[AdapterVersion, ...] = ()
+    #: Requests for these that name no model get it.
+    default_tasks: frozenset[Task] = frozenset()
 
     @property
     def shown_version(self) -> VersionStatus | None:

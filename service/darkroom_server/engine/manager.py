@@ -12,12 +12,14 @@ import structlog
 
 from darkroom_server.background import begin
 from darkroom_server.domain.errors import ModelUnavailable, NotEnoughMemory
+from darkroom_server.domain.jobs import Task
 from darkroom_server.domain.model_status import ModelStatus, VersionState, VersionStatus
 from darkroom_server.domain.models import ModelInfo, UpdatePolicy, VersionInfo
 from darkroom_server.engine.memory_gate import MemoryGate
 from darkroom_server.engine.supervisor import Supervisor
 from darkroom_server.lifecycle.labels import MovedLabels, in_force
 from darkroom_server.lifecycle.policy import Edition, Live, Plan, plan_update
+from darkroom_server.lifecycle.resolution import default_models
 from darkroom_server.repository.scan import RepositoryModel, RepositoryScan
 
 log = structlog.get_logger(__name__)
@@ -49,6 +51,7 @@ class Manager:
         self._gate = gate
         self._retries = retries
         self._default_model = default_model
+        self._defaults: dict[Task, str] = {}
         self._on_change = on_change
         self._is_due = self._is_stopping = False
         #: What should be loaded.
@@ -225,6 +228,7 @@ class Manager:
             models=tuple(self._seen(model) for model in self.scan.models),
             default_model=self._default_model,
         )
+        self._defaults = default_models(self.view)
 
     def _seen(self, model: RepositoryModel) -> RepositoryModel:
         name = model.info.name
@@ -326,6 +330,7 @@ class Manager:
             default_version=model.default_version,
             queued_request_count=sum(one.job_count for one in shown.values()),
             adapters=model.adapters,
+            default_tasks=frozenset(task for task, at in self._defaults.items() if at == name),
         )
 
     def supervisors(self) -> tuple[Supervisor, ...]:

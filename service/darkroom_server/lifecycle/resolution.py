@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 
 from darkroom_server.domain.errors import ModelNotFound, ModelUnavailable
@@ -94,6 +95,15 @@ def known_version(model: RepositoryModel, version: str) -> int:
             name, f"model {quoted(name)} has no version {quoted(version)} (known: {known}{labels})"
         )
     return number
+
+
+def default_models(scan: RepositoryScan) -> dict[Task, str]:
+    """By task, the model that requests get that name none; a task that none serves is left out."""
+    found: dict[Task, str] = {}
+    for task in Task:
+        with contextlib.suppress(ModelNotFound, ModelUnavailable):
+            found[task] = _default_model(scan, task).info.name
+    return found
 
 
 def _default_model(scan: RepositoryScan, task: Task | None) -> RepositoryModel:

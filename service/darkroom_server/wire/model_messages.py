@@ -86,6 +86,7 @@ def model_message(status: ModelStatus) -> pb.Model:
         vocabulary=_vocabulary(model),
         adapters=adapter_messages(status.adapters),
         reference_images=_reference_images(model),
+        default_tasks=sorted(_TASKS[task] for task in status.default_tasks),
     )
 
 

@@ -33,7 +33,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         "limits { max_step_count: 500 }\n"
         'vocabulary { words: ["a", "red", "circle"] example_prompts: "a red circle" }\n'
     )
-    with serving(models, "--worker-thread-count", "1") as server:
+    with serving(models, "--worker-thread-count", "1", "--default-model", "tiny-sdxl") as server:
         server.until_ready("tiny-sdxl", "slow")
         yield server
 

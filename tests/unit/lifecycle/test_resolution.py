@@ -7,7 +7,12 @@ import pytest
 from darkroom_server.domain.errors import ModelNotFound, ModelUnavailable
 from darkroom_server.domain.jobs import Task
 from darkroom_server.domain.models import ModelRef
-from darkroom_server.lifecycle.resolution import resolve, resolve_model, resolve_version
+from darkroom_server.lifecycle.resolution import (
+    default_models,
+    resolve,
+    resolve_model,
+    resolve_version,
+)
 from darkroom_server.repository.scan import RepositoryScan
 from tests.unit.repository.builders import FLUX_INDEX, Repository
 
@@ -86,6 +91,13 @@ def test_a_task_that_the_default_model_does_not_do_is_anothers(repository: Repos
     repository.fake("b", 1, config="tasks: TASK_TEXT_TO_IMAGE")
     scan = replace(repository.scan(), default_model="b")
     assert resolve_model(scan, "", Task.FILL).info.name == "a"
+    found = default_models(scan)
+    assert (found[Task.TEXT_TO_IMAGE], found[Task.FILL]) == ("b", "a")
+
+
+def test_of_a_default_model_that_is_not_there_no_task_is_the_default(scan: RepositoryScan) -> None:
+    assert default_models(replace(scan, default_model="gone")) == {}
+    assert default_models(replace(scan, default_model="d-broken")) == {}
 
 
 def test_a_model_of_which_nothing_serves_is_never_the_default(repository: Repository) -> None:

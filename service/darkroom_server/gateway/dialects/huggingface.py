@@ -138,8 +138,7 @@ def _meant(maker: ImageMaker, fields: Fields) -> ModelStatus | None:
     if fields.raw("image.content") is not None:
         has_mask = fields.raw("mask.content") is not None
         task = Task.FILL if has_mask else Task.IMAGE_TO_IMAGE
-    able = (one for one in maker.engine.list_models() if task in one.model.tasks)
-    return next((one for one in able if one.default_version is not None), None)
+    return next((one for one in maker.engine.list_models() if task in one.default_tasks), None)
 
 
 def _loading(name: str) -> Response:

@@ -309,11 +309,12 @@ function connectDrops() {
   }
 }
 
-/** The model to begin with: one that makes images of words and is ready, if there is one. */
+/** The model to begin with: of those that make images of words the server's default, else one that is ready. */
 function firstModel() {
   const able = models.filter((each) => each.tasks.includes(TEXT_TO_IMAGE));
   const isReady = (each) => each.state === "STATE_READY";
-  return able.find(isReady) ?? able[0] ?? models.find(isReady) ?? models[0];
+  const isDefault = (each) => each.defaultTasks?.includes(TEXT_TO_IMAGE);
+  return able.find(isDefault) ?? able.find(isReady) ?? able[0] ?? models.find(isReady) ?? models[0];
 }
 
 const isLoading = (each) => each.state === "STATE_LOADING";

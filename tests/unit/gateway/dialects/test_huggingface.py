@@ -25,6 +25,7 @@ def status(name: str, state: VersionState, tasks: frozenset[Task] = SDXL.tasks) 
         model=replace(SDXL, name=name, tasks=tasks),
         versions=(VersionStatus(version=3, state=state),),
         default_version=None if state is VersionState.UNLOADED else 3,
+        default_tasks=frozenset() if state is VersionState.UNLOADED else tasks,
     )
 
 

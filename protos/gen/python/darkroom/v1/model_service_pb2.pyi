@@ -197,6 +197,7 @@ class Model(_message.Message):
     VOCABULARY_FIELD_NUMBER: _builtins.int
     ADAPTERS_FIELD_NUMBER: _builtins.int
     REFERENCE_IMAGES_FIELD_NUMBER: _builtins.int
+    DEFAULT_TASKS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Format: models/{model}; {model} is the name of its folder in the model
     repository.
@@ -269,6 +270,10 @@ class Model(_message.Message):
         model without TASK_EDIT: how many beside the image to change or to fill.
         """
 
+    @_builtins.property
+    def default_tasks(self) -> _containers.RepeatedScalarFieldContainer[Global___Model.Task.ValueType]:
+        """Of its tasks, those for which requests that name no model get this one."""
+
     def __init__(
         self,
         *,
@@ -295,10 +300,11 @@ class Model(_message.Message):
         vocabulary: Global___Vocabulary | None = ...,
         adapters: _abc.Iterable[Global___ModelAdapter] | None = ...,
         reference_images: Global___ReferenceImages | None = ...,
+        default_tasks: _abc.Iterable[Global___Model.Task.ValueType] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["reference_images", b"reference_images", "vocabulary", b"vocabulary"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapters", b"adapters", "aliases", b"aliases", "default_scheduler", b"default_scheduler", "default_version", b"default_version", "denoiser", b"denoiser", "dimension_multiple_px", b"dimension_multiple_px", "display_name", b"display_name", "hub_id", b"hub_id", "license", b"license", "max_image_count", b"max_image_count", "max_pixel_count", b"max_pixel_count", "memory_bytes", b"memory_bytes", "name", b"name", "parameters", b"parameters", "queued_request_count", b"queued_request_count", "reference_images", b"reference_images", "reproducibility", b"reproducibility", "schedulers", b"schedulers", "state", b"state", "state_message", b"state_message", "tasks", b"tasks", "versions", b"versions", "vocabulary", b"vocabulary"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapters", b"adapters", "aliases", b"aliases", "default_scheduler", b"default_scheduler", "default_tasks", b"default_tasks", "default_version", b"default_version", "denoiser", b"denoiser", "dimension_multiple_px", b"dimension_multiple_px", "display_name", b"display_name", "hub_id", b"hub_id", "license", b"license", "max_image_count", b"max_image_count", "max_pixel_count", b"max_pixel_count", "memory_bytes", b"memory_bytes", "name", b"name", "parameters", b"parameters", "queued_request_count", b"queued_request_count", "reference_images", b"reference_images", "reproducibility", b"reproducibility", "schedulers", b"schedulers", "state", b"state", "state_message", b"state_message", "tasks", b"tasks", "versions", b"versions", "vocabulary", b"vocabulary"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
