@@ -12,7 +12,8 @@ from tests.e2e.playground.conftest import generate, note, playwright, shoot
 def test_enter_alone_makes_the_first_picture(page: playwright.Page) -> None:
     page.reload()
     page.locator("#tasks label").first.wait_for()
-    # It opens on the server's default, which draws and is not the first by name, on an example of what that draws, and in the field.
+    # It opens on the server's default, which is not the first by name, on an example of what that
+    # draws, and in the field.
     assert page.input_value("#model") == "models/tiny-sdxl"
     assert page.locator("#tasks :checked").get_attribute("value") == "TASK_TEXT_TO_IMAGE"
     assert page.evaluate("document.activeElement.id") == "prompt"
