@@ -89,6 +89,7 @@ CROWDS: dict[str, Crowd] = {
         constants={"negative_prompt": None, "max_area": 0, "max_sequence_length": 32},
     ),
     "Lumina2Pipeline": Crowd(),
+    "OvisImagePipeline": Crowd(),
     "PixArtSigmaPipeline": Crowd(constants=_EXACT_SIZE),
     "QwenImageEditPipeline": Crowd(
         fill=diffusers.QwenImageEditInpaintPipeline, guidance="true_cfg_scale", most_references=1
