@@ -100,7 +100,7 @@ CROWDS: dict[str, Crowd] = {
         guidance="true_cfg_scale",
         special={"nothing-to-lead-away-from": {"negative_prompt": None}},
     ),
-    "SanaPipeline": Crowd(constants=_EXACT_SIZE, shares_exactly=False),
+    "SanaPipeline": Crowd(constants=_EXACT_SIZE),
     "StableDiffusion3Pipeline": Crowd(
         image_to_image=diffusers.StableDiffusion3Img2ImgPipeline, has_own_tests=True
     ),
