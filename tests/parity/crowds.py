@@ -49,8 +49,6 @@ class Crowd:
     reference_sizes: tuple[tuple[int, int], ...] = ((40, 32), (32, 40), (50, 50))
     guidance: str = "guidance_scale"
     constants: Mapping[str, Any] = field(default_factory=dict)
-    #: Whether a small one's exact steps are proved to be shared; the bytes are the same anyway.
-    shares_exactly: bool = True
     #: Tried by a file of its own at every run, and here by `make exact`.
     has_own_tests: bool = False
     #: Changes that a family's steps may trip over, besides those that every family is tried with.
