@@ -120,9 +120,8 @@ class ReferringStepModel(QwenImageStepModel):
         dtype = encoded.prompt["encoder_hidden_states"].dtype
         image = self._image_latents(pixels.to(self._device, dtype), schedule)
         latents, repainting = self._repainted(spec.fill, image, spec, schedule)
-        begun: DiffusersTrajectory[TwoTexts, None] = DiffusersTrajectory(
-            spec, schedule, self._packed(latents), encoded
-        )
+        packed = self._packed(latents)
+        begun = DiffusersTrajectory[TwoTexts, None](spec, schedule, packed, encoded)
         begun.repainting = repainting
         return begun
 
