@@ -59,7 +59,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preview:
-    """A small picture of an image so far."""
+    """A small picture of an image so far, as a JPEG file in `content`."""
 
     image_index: int
     completed_step_count: int

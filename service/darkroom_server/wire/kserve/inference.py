@@ -65,7 +65,7 @@ class Inference:
     ) -> AsyncGenerator[InferAnswer, None]:
         """An answer for each preview and each image, the last of which says that it is the last.
 
-        Where the caller wants an empty answer at the end, that one does. Raises as `once`.
+        Where the caller wants an empty answer at the end, that one does. Raises DarkroomError.
         """
         asked, made_count = self._asked(call), 0
         with asked.named_as_written():

@@ -88,7 +88,10 @@ class ReferringStepModel(QwenImageStepModel):
 
     @torch.inference_mode()
     def encoded(self, spec: ImageSpec) -> TwoTexts:
-        """Texts and images; nothing is drawn for these, so that a request's images share them."""
+        """Texts and images; nothing is drawn for these, so that a request's images share them.
+
+        Raises InvalidParameter for a prompt with a token that stands for an image.
+        """
         images = spec.reference_images
         prompt = self._told(spec.prompt, images)
         other = None
