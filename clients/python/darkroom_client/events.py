@@ -34,7 +34,7 @@ class Accepted:
 class Queued:
     """Waiting behind `ahead_count` requests, or for the model to load.
 
-    `estimated_s`: until the images are made, as far as the server can tell. `likely_within_s`: the
+    `estimated_s`: until the images are made, by the server's estimate. `likely_within_s`: the
     time that nine of ten requests keep.
     """
 
