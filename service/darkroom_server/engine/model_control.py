@@ -250,7 +250,7 @@ class ModelControl:
         """Lets a model, or one version of it, leave, and returns when it has.
 
         Requests that hold it have `drain_s` to end, None: as long as they need; a load that has not
-        ended is cancelled at once. Raises ControlRefused, ModelNotFound.
+        ended is cancelled at once. Raises ControlRefused, ModelNotFound, ModelUnavailable.
         """
         self._require_explicit(name)
         await self.begun()
@@ -292,7 +292,7 @@ class ModelControl:
     ) -> ModelStatus:
         """Points a label at a version that serves, and sets the share of requests it is given.
 
-        Raises InvalidParameter, ModelNotFound, VersionNotReady.
+        Raises InvalidParameter, ModelNotFound, ModelUnavailable, VersionNotReady.
         """
         fault = label_fault(label)
         if fault:
@@ -321,7 +321,7 @@ class ModelControl:
         )
 
     async def delete_label(self, name: str, label: str) -> ModelStatus:
-        """Takes a label away; raises InvalidParameter, ModelNotFound."""
+        """Removes a label; raises InvalidParameter, ModelNotFound, ModelUnavailable."""
         await self.begun()
         model = resolve_model(self._manager.view, name)
         found = model.info.name

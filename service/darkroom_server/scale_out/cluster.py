@@ -165,7 +165,7 @@ class Cluster:
             return ServeReplicas(handle)
 
     def delete(self, app_name: str) -> None:
-        """Ends an application: replicas end what they run, within the time they have."""
+        """Ends an application, whose replicas end what they run; raises ClusterLost."""
         with _lost():
             serve.delete(app_name, _blocking=False)
 

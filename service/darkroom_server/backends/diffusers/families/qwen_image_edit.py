@@ -96,7 +96,10 @@ class ReferringStepModel(QwenImageStepModel):
 
     @torch.inference_mode()
     def encoded(self, spec: ImageSpec) -> TwoTexts:
-        """Texts and references, which a request's images share: nothing is drawn for these."""
+        """Texts and references, which a request's images share: nothing is drawn for these.
+
+        Raises InvalidParameter for a prompt with a token that stands for an image.
+        """
         images = _shown(spec)
         prompt = self._told(spec.prompt, images)
         other = None
