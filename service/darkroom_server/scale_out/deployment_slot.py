@@ -292,7 +292,7 @@ class DeploymentSlot:
             return False
         flight.refusal = flight.refusal or error
         flight.avoided.add(where)
-        return bool(self._table.replica_ids - flight.avoided)
+        return self._table.is_offered(flight.active.job.job_id, flight.avoided)
 
     def _on_event(self, flight: _Flight, event: JobEvent) -> None:
         active = flight.active
