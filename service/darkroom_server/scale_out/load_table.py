@@ -47,7 +47,8 @@ class LoadTable:
         self._by_group: dict[Hashable, Counter[str]] = {}
         self._states: dict[str, ReplicaState] = {}
         self._own_s: dict[str, float] = {}
-        self._costs: tuple[SizeCost, ...] = ()
+        #: By pixels: a replica knows the sizes that it has made.
+        self._costs: dict[int, SizeCost] = {}
         self.on_gone: Callable[[frozenset[str]], None] = lambda _: None
 
     @property
@@ -145,7 +146,7 @@ class LoadTable:
             if known is not None and known.number >= state.number:
                 return state
             self._states[state.replica_id] = state
-            self._costs = state.stats.costs or self._costs
+            self._costs |= {one.pixel_count: one for one in state.stats.costs}
             self._own_s[state.replica_id] = self._work_s(state.replica_id)
             return known
 
@@ -177,7 +178,7 @@ class LoadTable:
         return sum(one.pace.work_s(one.load) for one in tasks)
 
     def _task(self, spec: ImageSpec) -> Task:
-        return Task(group_of(spec), pace_of(spec, self._costs), load_of(spec))
+        return Task(group_of(spec), pace_of(spec, self._costs.values()), load_of(spec))
 
 
 def group_of(spec: ImageSpec) -> Hashable:
