@@ -15,6 +15,9 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+import numpy as np
+from safetensors.numpy import save_file
+
 from bench.ray_faults import CONFIG, Seen, flood, ready, state_of
 from bench.ray_nodes import START_TIMEOUT_S, cluster, server, told, write_model
 from darkroom_client import AsyncClient, DarkroomError
@@ -75,7 +78,8 @@ def main() -> None:
         with ExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             write_model(folder / "models", CONFIG % 2)
-            (folder / "models" / "fake" / "1" / "weights.bin").write_bytes(bytes(WEIGHT_BYTES))
+            weights = {"weights": np.zeros(WEIGHT_BYTES, np.uint8)}
+            save_file(weights, folder / "models" / "fake" / "1" / "weights.safetensors")
             copies = folder / "cache" / FOLDER_NAME
             copies.mkdir(parents=True)
             nodes = stack.enter_context(cluster([1] if has_room else []))
