@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from bench.ours import MAX_ROWS, SharedSteps
+from bench.ours import SharedSteps
 from bench.scoring import OBJECTIVES, Objective, percentile
 from bench.virtual import UNSATURATED, Device, Turn
 from bench.workloads import W_MIX, W_SIZE, Arrival, Workload, at_rate
@@ -57,6 +57,8 @@ class Tier:
     def __init__(self, device: Device, count: int, seed: int) -> None:
         self.device = device
         self.replicas = [Replica(SharedSteps(device)) for _ in range(count)]
+        #: As replicas report it.
+        self.room = self.replicas[0].system.full_row_count
         self.names = [str(number) for number in range(count)]
         self.by_size: dict[int, Counter[str]] = {}
         self.homes = Homes()
@@ -67,7 +69,7 @@ class Tier:
         """A request as routing sees it."""
         size_px = one.size_px
         pace = Pace(
-            room=MAX_ROWS,
+            room=self.room,
             step_s=lambda rows: self.device.step_s(size_px, rows),
             image_s=self.device.decode_s(size_px),
         )

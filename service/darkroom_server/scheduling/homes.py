@@ -15,11 +15,11 @@ REMEMBERED_COUNT = 600
 MOST_GROUPS = 64
 #: A size does not belong to a replica of which it would have less than this: it would be the second
 #: one there for little.
-LEAST_SHARE = 0.25
+LEAST_SHARE = 0.33
 #: Of the requests, those that may be guests: taken by a busy replica of other sizes after all of
 #: their own have refused them. Under overload each costs more than it gives, because what is there
 #: shares its steps with fewer; without overload few need this.
-GUEST_SHARE = 0.02
+GUEST_SHARE = 0.01
 #: Guests that may come at once, if there were none for long.
 MOST_GUESTS = 4.0
 

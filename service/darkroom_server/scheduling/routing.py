@@ -19,7 +19,7 @@ CHOICES = 2
 ADDED_WEIGHT = 8.0
 #: Weight of the cost at a busy replica that the job's size does not belong to: each job there keeps
 #: those that belong there from sharing their steps.
-GUEST_WEIGHT = 3.0
+GUEST_WEIGHT = 6.0
 
 
 @dataclass(frozen=True, slots=True)
