@@ -48,30 +48,32 @@ def test_a_version_is_deployed_and_taken_back(tmp_path: Path, control: str) -> N
     flags = ("--load-model", "*") if control == "explicit" else ("--repository-poll", "0.2")
     flags = (*flags, "--repository-settle", "0")
     label, load, deploy, back = commands()
-    with serving(tmp_path, "--model-control", control, *flags) as server:
-        with connected(server) as client:
-            run(server, label)
-            add(tmp_path, 2)
-            if control == "explicit":
-                run(server, load)
-            server.until("model", model="MODEL/2", state="ready")
-            assert version_of_a_picture(client) == 1
-            run(server, deploy)
-            assert version_of_a_picture(client) == 2
-            run(server, back)
-            assert version_of_a_picture(client) == 1
+    with (
+        serving(tmp_path, "--model-control", control, *flags) as server,
+        connected(server) as client,
+    ):
+        run(server, label)
+        add(tmp_path, 2)
+        if control == "explicit":
+            run(server, load)
+        server.until("model", model="MODEL/2", state="ready")
+        assert version_of_a_picture(client) == 1
+        run(server, deploy)
+        assert version_of_a_picture(client) == 2
+        run(server, back)
+        assert version_of_a_picture(client) == 1
 
 
 def test_without_two_versions_the_policy_is_the_way_back(tmp_path: Path) -> None:
     add(tmp_path, 1)
     config = tmp_path / "MODEL" / "config.pbtxt"
     config.write_text(CONFIG)
-    with serving(tmp_path, "--model-control", "poll", "--repository-poll", "0.2") as server:
-        with connected(server) as client:
-            add(tmp_path, 2)
-            server.until("model", model="MODEL/1", state="unloaded")
-            assert version_of_a_picture(client) == 2
-            mark = len(server.log)
-            config.write_text(CONFIG + "version_policy { specific { versions: 1 } }\n")
-            server.until("model", model="MODEL/2", state="unloaded", after=mark)
-            assert version_of_a_picture(client) == 1
+    flags = ("--model-control", "poll", "--repository-poll", "0.2", "--repository-settle", "0")
+    with serving(tmp_path, *flags) as server, connected(server) as client:
+        add(tmp_path, 2)
+        server.until("model", model="MODEL/1", state="unloaded")
+        assert version_of_a_picture(client) == 2
+        mark = len(server.log)
+        config.write_text(CONFIG + "version_policy { specific { versions: 1 } }\n")
+        server.until("model", model="MODEL/2", state="unloaded", after=mark)
+        assert version_of_a_picture(client) == 1
