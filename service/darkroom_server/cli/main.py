@@ -15,6 +15,8 @@ import typer
 from click.shell_completion import CompletionItem
 from typer.core import TyperCommand, TyperGroup
 
+from darkroom_server.telemetry.unreported import report_nothing
+
 
 @dataclass(frozen=True, slots=True)
 class Command:
@@ -145,6 +147,7 @@ def main() -> None:
     """Runs the command; never returns normally."""
     # What gRPC's C library writes to stderr by itself says less than the one line of the command.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    report_nothing()
     try:
         app(prog_name="darkroom")
     except OSError as error:
