@@ -15,8 +15,6 @@ import typer
 from click.shell_completion import CompletionItem
 from typer.core import TyperCommand, TyperGroup
 
-from darkroom_server.telemetry.unreported import report_nothing
-
 
 @dataclass(frozen=True, slots=True)
 class Command:
@@ -145,9 +143,11 @@ def darkroom(
 
 def main() -> None:
     """Runs the command; never returns normally."""
+    from darkroom_server.telemetry.unreported import report_nothing
+
+    report_nothing()
     # What gRPC's C library writes to stderr by itself says less than the one line of the command.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    report_nothing()
     try:
         app(prog_name="darkroom")
     except OSError as error:
