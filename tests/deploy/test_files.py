@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import tomllib
@@ -13,6 +14,7 @@ import pytest
 import yaml
 
 from darkroom_server.config import ServerConfig, load_config
+from darkroom_server.telemetry.metric_list import METRICS
 from deploy.docker.requirements import requirements
 from deploy.docker.run_steps import stages
 
@@ -165,6 +167,16 @@ def test_kubernetes_schemas_take_what_the_chart_makes(values: Path, tmp_path: Pa
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert (done.stdout + done.stderr).count("passed") >= 5
+
+
+@needs_helm
+def test_what_scales_asks_for_a_metric_that_there_is() -> None:
+    objects = rendered(DEPLOY / "helm/values/s3-autoscaled.yaml")
+    (scaled,) = [one for one in objects if one["kind"] == "ScaledObject"]
+    (trigger,) = scaled["spec"]["triggers"]
+    names = set(re.findall(r"\bdarkroom_\w+", trigger["metadata"]["query"]))
+    assert names
+    assert names <= {metric.name for metric in METRICS}
 
 
 @needs_helm
