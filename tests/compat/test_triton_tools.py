@@ -1,4 +1,4 @@
-"""Every method of Triton's clients, and its load generator where that runs, on an embedded model."""
+"""Every method of Triton's clients, and its load generator where that runs; on a real model."""
 
 from __future__ import annotations
 
