@@ -45,7 +45,8 @@ _READY_LOOK_S = 0.2
 def run(config: ServerConfig) -> None:
     """Serves until SIGTERM or SIGINT; returns when every call has its status.
 
-    SIGHUP reads keys and certificates again.
+    SIGHUP reads keys and certificates again. Blocking. Raises ConfigError for settings that
+    contradict each other or what is installed, OSError for ports and files.
     """
     stop_traces = _traces(config)
     try:
@@ -65,7 +66,7 @@ def _traces(config: ServerConfig) -> Callable[[], None]:
 
 
 async def serve(config: ServerConfig) -> None:
-    """Opens the ports, loads the models, waits for a signal, drains, stops."""
+    """Opens the ports, loads the models, waits for a signal, drains, stops; raises as `run`."""
     files = config.tls_files()
     tls = None if files is None else Certificates(files)
     open_files_count = raise_open_files_limit()

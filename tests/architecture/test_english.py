@@ -74,7 +74,7 @@ def _prose(source: Source) -> Iterator[tuple[str, str]]:
 def test_docstrings_and_comments_use_plain_words() -> None:
     found = {
         where: words
-        for source in sources(SERVICE)
+        for source in (*sources(SERVICE), *sources(REPOSITORY / "clients" / "python"))
         for where, text in _prose(source)
         # Code in them is names of something.
         if (words := avoided_words(re.sub(r"`[^`\n]*`", "", text)))

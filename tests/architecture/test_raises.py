@@ -1,9 +1,11 @@
-"""The docstring of a public function names the errors that it raises itself."""
+"""The docstring of a public function names the errors that it, or a private function, raises."""
 
 from __future__ import annotations
 
 import ast
+import builtins
 import inspect
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -17,9 +19,13 @@ from tests.architecture.sources import REPOSITORY, SERVICE, sources
 CLIENT = REPOSITORY / "clients" / "python" / "darkroom_client"
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
+#: Errors by name, each with the names of its bases.
+Names = dict[str, frozenset[str]]
+#: Stands for every error where one does not see which are caught.
+EVERY = "*"
 
 
-def _names_of(errors: ModuleType) -> dict[str, frozenset[str]]:
+def _names_of(errors: ModuleType) -> Names:
     """Each error's name, with those of its bases that are errors of the tree."""
     kinds = dict(inspect.getmembers(errors, inspect.isclass))
     return {
@@ -29,7 +35,17 @@ def _names_of(errors: ModuleType) -> dict[str, frozenset[str]]:
     }
 
 
-def _own_errors(root: Path) -> dict[str, frozenset[str]]:
+def _of_python() -> Names:
+    """Python's own errors, without those that only say that the code itself is wrong."""
+    kinds = dict(inspect.getmembers(builtins, inspect.isclass))
+    return {
+        name: frozenset(base.__name__ for base in kind.__mro__ if base is not object)
+        for name, kind in kinds.items()
+        if issubclass(kind, OSError | ValueError | TypeError | LookupError | RuntimeError)
+    }
+
+
+def _own_errors(root: Path) -> Names:
     """The other classes of errors that the code has, by their names alone."""
     return {
         node.name: frozenset({node.name})
@@ -41,49 +57,94 @@ def _own_errors(root: Path) -> dict[str, frozenset[str]]:
     }
 
 
-def _public_functions(node: ast.AST, before: str = "") -> Iterator[tuple[str, Function]]:
-    for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.ClassDef | Function) and not child.name.startswith("_"):
-            name = f"{before}{child.name}"
-            if isinstance(child, Function):
-                yield name, child
-            else:
-                yield from _public_functions(child, f"{name}.")
+def _functions(tree: ast.Module) -> dict[str, Function]:
+    """The module's functions by name, methods as `Class.method`."""
+    found: dict[str, Function] = {}
+    for node in tree.body:
+        if isinstance(node, Function):
+            found[node.name] = node
+        if isinstance(node, ast.ClassDef):
+            methods = (one for one in node.body if isinstance(one, Function))
+            found |= {f"{node.name}.{one.name}": one for one in methods}
+    return found
 
 
-def _raised(function: Function) -> Iterator[str]:
-    """Names of what is raised in its body, but not in functions inside of it, nor caught there."""
-    waiting: list[ast.AST] = list(function.body)
+def _in_body(function: Function) -> Iterator[tuple[ast.Raise | ast.Call, frozenset[str]]]:
+    """What raises or calls in its body, but not in functions inside of it, with what is caught."""
+    waiting: list[tuple[ast.AST, frozenset[str]]] = [(one, frozenset()) for one in function.body]
     while waiting:
-        node = waiting.pop()
+        node, caught = waiting.pop()
         if isinstance(node, Function | ast.Lambda):
             continue
         if isinstance(node, ast.Try):
-            caught = {name for one in node.handlers if one.type for name in _names_in(one.type)}
-            tried = ast.FunctionDef(name="tried", body=node.body)
-            yield from (name for name in _raised(tried) if name not in caught)
-            waiting += [*node.handlers, *node.orelse, *node.finalbody]
+            here = {name for one in node.handlers if one.type for name in _names_in(one.type)}
+            waiting += [(one, caught | here) for one in node.body]
+            waiting += [(one, caught) for one in (*node.handlers, *node.orelse, *node.finalbody)]
             continue
-        if isinstance(node, ast.Raise) and node.exc is not None:
-            made = node.exc.func if isinstance(node.exc, ast.Call) else node.exc
-            yield ast.unparse(made).rpartition(".")[2]
-        waiting += ast.iter_child_nodes(node)
+        if isinstance(node, ast.Raise | ast.Call):
+            yield node, caught
+        waiting += [(one, caught) for one in ast.iter_child_nodes(node)]
 
 
 def _names_in(node: ast.AST) -> Iterator[str]:
     for one in ast.walk(node):
         if isinstance(one, ast.Name | ast.Attribute):
             yield ast.unparse(one).rpartition(".")[2]
+        if isinstance(one, ast.Starred):  # errors of a table, which is not read
+            yield EVERY
 
 
-def unnamed_errors(tree: ast.Module, names: dict[str, frozenset[str]]) -> list[str]:
+def _called(call: ast.Call, caller: str) -> str:
+    """The name of a private function of the module, or of method of the caller's class."""
+    own_class = caller.rpartition(".")[0]
+    match call.func:
+        case ast.Name(id=name) if name.startswith("_"):
+            return name
+        case ast.Attribute(value=ast.Name(id="self"), attr=name) if name.startswith("_"):
+            return f"{own_class}.{name}"
+    return ""
+
+
+def _raised(
+    name: str, functions: dict[str, Function], names: Names, seen: frozenset[str] = frozenset()
+) -> set[str]:
+    """Errors that a function raises itself or by the module's private functions."""
+    if name in seen or name not in functions:
+        return set()
+    found: set[str] = set()
+    for node, caught in _in_body(functions[name]):
+        errors: set[str] = set()
+        if isinstance(node, ast.Call):
+            errors = _raised(_called(node, name), functions, names, seen | {name})
+        elif node.exc is not None:
+            made = node.exc.func if isinstance(node.exc, ast.Call) else node.exc
+            errors = {ast.unparse(made).rpartition(".")[2]}
+        found |= {one for one in errors if one in names and not (names[one] | {EVERY}) & caught}
+    return found
+
+
+def _described(name: str, functions: dict[str, Function]) -> str:
+    """A function's docstring, with those that it refers to by "as `name`"."""
+    text = ast.get_docstring(functions[name]) or ""
+    own_class = name.rpartition(".")[0]
+    for other in re.findall(r"\b[Aa]s `(\w+)`", text):
+        full = f"{own_class}.{other}" if own_class else other
+        if full in functions and full != name:
+            text += _described(full, functions)
+    return text
+
+
+def unnamed_errors(tree: ast.Module, names: Names) -> list[str]:
     """Public functions with the errors that they raise and do not name, nor a base of them."""
+    functions = _functions(tree)
     return [
-        f"{function}: {error}"
-        for function, node in _public_functions(tree)
-        for error in dict.fromkeys(_raised(node))
-        if error in names
-        and not any(name in (ast.get_docstring(node) or "") for name in names[error])
+        f"{name}: {error}"
+        for name, function in functions.items()
+        if not any(part.startswith("_") for part in name.split("."))
+        # A command's docstring is its help.
+        and not any(".command(" in ast.unparse(one) for one in function.decorator_list)
+        for error in sorted(_raised(name, functions, names))
+        if not any(base in _described(name, functions) for base in names[error])
     ]
 
 
@@ -95,7 +156,7 @@ def unnamed_errors(tree: ast.Module, names: dict[str, frozenset[str]]) -> list[s
     ],
 )
 def test_public_functions_name_the_errors_that_they_raise(root: Path, errors: ModuleType) -> None:
-    names = _own_errors(root) | _names_of(errors)
+    names = _of_python() | _own_errors(root) | _names_of(errors)
     found = [
         f"{source.path}: {one}"
         for source in sources(root)
@@ -126,8 +187,31 @@ class Public:
             raise errors.QueueFull("x")
         except (QueueFull, OSError):
             pass
+    def by_private(self):
+        """Says nothing."""
+        self._private()
+    def as_another(self):
+        """As `named`."""
+        self._private()
+    def caught_of_private(self):
+        """Says nothing."""
+        try:
+            self._private()
+        except FieldError:
+            pass
+    def of_python(self):
+        """Says nothing."""
+        raise FileNotFoundError
+    def of_python_by_base(self):
+        """Raises OSError."""
+        raise FileNotFoundError
     def _private(self):
         raise InvalidParameter("a", "b")
 '''
-    names = _names_of(server_errors)
-    assert unnamed_errors(ast.parse(program), names) == ["Public.unnamed: InvalidParameter"]
+    names = _of_python() | _names_of(server_errors)
+    assert unnamed_errors(ast.parse(program), names) == [
+        "Public.unnamed: InvalidParameter",
+        "Public.unnamed: ValueError",
+        "Public.by_private: InvalidParameter",
+        "Public.of_python: FileNotFoundError",
+    ]

@@ -49,8 +49,6 @@ class Crowd:
     reference_sizes: tuple[tuple[int, int], ...] = ((40, 32), (32, 40), (50, 50))
     guidance: str = "guidance_scale"
     constants: Mapping[str, Any] = field(default_factory=dict)
-    #: Whether a small one's exact steps are proved to be shared; the bytes are the same anyway.
-    shares_exactly: bool = True
     #: Tried by a file of its own at every run, and here by `make exact`.
     has_own_tests: bool = False
     #: Changes that a family's steps may trip over, besides those that every family is tried with.
@@ -89,6 +87,7 @@ CROWDS: dict[str, Crowd] = {
         constants={"negative_prompt": None, "max_area": 0, "max_sequence_length": 32},
     ),
     "Lumina2Pipeline": Crowd(),
+    "OvisImagePipeline": Crowd(),
     "PixArtSigmaPipeline": Crowd(constants=_EXACT_SIZE),
     "QwenImageEditPipeline": Crowd(
         fill=diffusers.QwenImageEditInpaintPipeline, guidance="true_cfg_scale", most_references=1
@@ -99,7 +98,7 @@ CROWDS: dict[str, Crowd] = {
         guidance="true_cfg_scale",
         special={"nothing-to-lead-away-from": {"negative_prompt": None}},
     ),
-    "SanaPipeline": Crowd(constants=_EXACT_SIZE, shares_exactly=False),
+    "SanaPipeline": Crowd(constants=_EXACT_SIZE),
     "StableDiffusion3Pipeline": Crowd(
         image_to_image=diffusers.StableDiffusion3Img2ImgPipeline, has_own_tests=True
     ),

@@ -131,9 +131,9 @@ class Client:
         on_progress: Callable[[Event], None] | None = None,
         **options: Unpack[FillOptions],
     ) -> Generation:
-        """The image with its masked (white) part repainted; otherwise as `generate`. Example::
+        """The image with its masked (white) part repainted; otherwise as `generate`.
 
-        client.fill("house.png", "mask.png", "a blue door", strength=0.9)
+        Example: `client.fill("house.png", "mask.png", "a blue door", strength=0.9)`.
         """
         events = self.fill_events(
             image, mask, prompt, timeout=timeout, request_id=request_id, **options
@@ -174,7 +174,10 @@ class Client:
         return self._stream(self._images.Fill, request, timeout, request_id)
 
     def list_models(self, *, timeout: float | None = None) -> list[Model]:
-        """Every model of the server, loaded or not, by name."""
+        """Every model of the server, loaded or not, by name.
+
+        Example: `[one.name for one in client.list_models() if Task.FILL in one.tasks]`.
+        """
         models: list[Model] = []
         request = model_service_pb2.ListModelsRequest()
         while True:
@@ -203,7 +206,11 @@ class Client:
 
         `evict_idle` lets the server unload what nobody uses to make room; `force_reload` loads
         again what is loaded already. What ends this call, such as `timeout`, does not end the load.
-        Raises ModelNotFound, ModelUnavailable.
+        Raises ModelNotFound; ModelUnavailable with what the load failed of, or unless the server
+        loads models on request (`--model-control explicit`). Example::
+
+            model = client.load_model("tiny-sdxl", version="2", evict_idle=True)
+            print(model.versions[0].state, model.memory_bytes)
         """
         reports = self.load_model_events(
             name,
@@ -227,7 +234,10 @@ class Client:
         force_reload: bool = False,
         timeout: float | None = None,
     ) -> Generator[LoadReport, None, None]:
-        """The reports of `load_model`; there is at least one. Closing it leaves the load alone."""
+        """The reports of `load_model`; there is at least one. Closing it leaves the load alone.
+
+        Raises as `load_model`, while the reports are read.
+        """
         request = load_request(
             name, version=version, evict_idle=evict_idle, force_reload=force_reload
         )
@@ -247,7 +257,8 @@ class Client:
         """Unloads a model, or one version of it, and returns when it has left.
 
         Requests that run have `drain_s` seconds to end, None: as long as they need. A load that has
-        not ended is cancelled. Raises ModelNotFound, ModelUnavailable.
+        not ended is cancelled. Raises ModelNotFound; ModelUnavailable unless the server loads
+        models on request (`--model-control explicit`); ValueError for a NaN `drain_s`.
         """
         request = unload_request(name, version=version, drain_s=drain_s)
         return model_of(self._unary(self._models.UnloadModel, request, timeout).model)
@@ -263,7 +274,10 @@ class Client:
     ) -> Model:
         """Points a label at a version that is ready: a number, or another label.
 
-        With `traffic_percent` so many of the requests that name no version are given the label.
+        `traffic_percent`: share of the requests that name no version which gets the label's. Raises
+        InvalidRequest, ModelNotFound; ModelUnavailable for a version that is not ready. Example::
+
+            client.set_version_label("tiny-sdxl", "canary", 2, traffic_percent=5)
         """
         request = model_service_pb2.SetVersionLabelRequest(
             name=name, label=label, version=str(version), traffic_percent=traffic_percent
@@ -271,7 +285,7 @@ class Client:
         return model_of(self._unary(self._models.SetVersionLabel, request, timeout).model)
 
     def delete_version_label(self, name: str, label: str, *, timeout: float | None = None) -> Model:
-        """Takes a label away."""
+        """Removes a label. Raises InvalidRequest, ModelNotFound."""
         request = model_service_pb2.DeleteVersionLabelRequest(name=name, label=label)
         return model_of(self._unary(self._models.DeleteVersionLabel, request, timeout).model)
 

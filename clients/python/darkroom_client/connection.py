@@ -50,7 +50,9 @@ def tls_credentials(
     """Credentials for TLS, from PEM files; raises OSError, ValueError.
 
     `ca` is whose certificates are trusted, gRPC's own list without it. `certificate` and `key` are
-    the client's, for servers that ask for one; they go together.
+    the client's, for servers that ask for one; they go together. Example::
+
+        client = Client("host:8001", credentials=tls_credentials(ca=Path("ca.pem")))
     """
     if (certificate is None) != (key is None):
         # gRPC itself ends the process.
@@ -65,7 +67,7 @@ def service_config(max_attempts: int) -> dict[str, object]:
     """The retry policy as a gRPC service config: UNAVAILABLE only, with exponential back-off.
 
     A delay that the server asks for by `grpc-retry-pushback-ms` takes the place of the back-off,
-    and a negative one ends the tries: gRPC sees to that.
+    and a negative one ends the tries: gRPC does that.
     """
     if max_attempts < 2:
         return {}
@@ -86,5 +88,5 @@ def service_config(max_attempts: int) -> dict[str, object]:
 
 
 def new_request_id() -> str:
-    """An id for one call, unique without asking anyone."""
+    """A random id for one call."""
     return uuid.uuid4().hex

@@ -1,4 +1,4 @@
-"""What a call can fail of. `str()` of each is one line fit for a person."""
+"""Errors of a call. `str()` of each is one line for a person to read."""
 
 from __future__ import annotations
 
@@ -10,6 +10,14 @@ class DarkroomError(Exception):
 
     `reason` is the service's stable word for the cause (`INVALID_PARAMETER`, `QUEUE_FULL`, …) and
     empty where the error did not come from the service. `request_id` finds the call in its logs.
+    Example::
+
+        try:
+            client.generate("a red circle", timeout=10)
+        except RetryableError as error:
+            time.sleep(error.retry_after_s or 1)
+        except DarkroomError as error:
+            print(error, error.reason, error.request_id)
     """
 
     def __init__(self, message: str, *, reason: str = "", request_id: str = "") -> None:
@@ -28,7 +36,7 @@ class FieldViolation:
 
 
 class InvalidRequest(DarkroomError):
-    """The service will not take this request as it is; `violations` name the fields."""
+    """The service does not accept this request as it is; `violations` name the fields."""
 
     def __init__(
         self,

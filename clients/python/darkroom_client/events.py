@@ -34,7 +34,7 @@ class Accepted:
 class Queued:
     """Waiting behind `ahead_count` requests, or for the model to load.
 
-    `estimated_s`: until the images are made, as far as the server can tell. `likely_within_s`: the
+    `estimated_s`: until the images are made, by the server's estimate. `likely_within_s`: the
     time that nine of ten requests keep.
     """
 
@@ -59,7 +59,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preview:
-    """A small picture of an image so far."""
+    """A small picture of an image so far, as a JPEG file in `content`."""
 
     image_index: int
     completed_step_count: int

@@ -1,4 +1,4 @@
-"""The models of a server, as `list_models` and `get_model` tell of them."""
+"""The models of a server, as `list_models` and `get_model` return them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from darkroom.v1 import image_pb2, model_service_pb2
 
 
 class Task(enum.Enum):
-    """What a model can do."""
+    """What a model can do, one of `Model.tasks`."""
 
     UNKNOWN = 0
     TEXT_TO_IMAGE = 1
@@ -119,7 +119,7 @@ class ModelAdapter:
 
 
 class SizeSource(enum.Enum):
-    """What an edit is made in the size of where its request names none."""
+    """The size of an edit whose request names none."""
 
     UNKNOWN = 0
     DEFAULT = 1
@@ -170,7 +170,10 @@ class Model:
     default_tasks: tuple[Task, ...] = ()
 
     def parameter(self, field: str) -> ParameterSpec | None:
-        """What the model says of a request field; None when it cannot honour it."""
+        """What the model says of a request field; None when it does not support it.
+
+        Example: `model.parameter("guidance_scale").default_value`.
+        """
         return next((each for each in self.parameters if each.field == field), None)
 
 
@@ -207,7 +210,7 @@ def load_request(
 def unload_request(
     name: str, *, version: str, drain_s: float | None
 ) -> model_service_pb2.UnloadModelRequest:
-    """The request that unloads a model; raises ValueError for a duration that is none."""
+    """The request that unloads a model; raises ValueError for a NaN `drain_s`."""
     request = model_service_pb2.UnloadModelRequest(name=name, version=version)
     if drain_s is not None:
         request.drain_duration.FromTimedelta(datetime.timedelta(seconds=drain_s))

@@ -111,8 +111,9 @@ class ImageOptions(TypedDict, total=False):
     lossless: bool
     #: Write prompt, seed and steps into the file.
     embed_metadata: bool
-    #: A Preview after every so many steps; 0 for none.
+    #: Denoising steps from one Preview to the next; 0 for none.
     preview_interval_steps: int | None
+    #: Pixels of a preview's longer edge.
     preview_max_edge: int | None
     priority: Priority | None
     #: How far pixels may depend on what shares the device, if not as far as the model allows.
@@ -135,8 +136,8 @@ class GenerateOptions(ImageOptions, total=False):
     image: ImageInput | None
     #: Above 0 to 1: how far from `image`.
     strength: float | None
-    #: Images to go by instead, in the order in which the prompt speaks of them; with `image`, what
-    #: stands beside it, such as a control image.
+    #: Images to edit instead, in the order in which the prompt names them; with `image`, what the
+    #: model takes beside it, such as a control image.
     reference_images: Sequence[ImageInput] | None
 
 
@@ -148,17 +149,19 @@ class FillOptions(ImageOptions, total=False):
     #: Whether every pixel outside the mask stays exactly as it was; None: as the model's default
     #: says, which is to keep them.
     preserve_unmasked: bool | None
-    #: What is repainted: the mask's white (the default), its black, or what is transparent.
+    #: What is repainted: the mask's white (the default), its black, or its transparent pixels.
     mask_polarity: MaskPolarity
-    #: What stands beside the image, such as a control image, for models that take some.
+    #: What the model takes beside the image, such as a control image.
     reference_images: Sequence[ImageInput] | None
 
 
 def generate_request(
     prompt: str, **options: Unpack[GenerateOptions]
 ) -> image_service_pb2.GenerateRequest:
-    """The Generate request. Reads the images: raises OSError, besides InvalidRequest for a value
-    that no message can carry.
+    """The Generate request, with the images read from their files.
+
+    Raises InvalidRequest for a value that no message can carry, TypeError for an option that does
+    not exist or is of another type, OSError for an unreadable file.
     """
     request = image_service_pb2.GenerateRequest()
     image = options.pop("image", None)
@@ -175,7 +178,7 @@ def fill_request(
     prompt: str,
     **options: Unpack[FillOptions],
 ) -> image_service_pb2.FillRequest:
-    """The Fill request. Reads the files: raises OSError besides InvalidRequest.
+    """The Fill request, with the images read from their files; raises as `generate_request`.
 
     `mask` is None only with `mask_polarity="transparent"`: the image's own alpha is the mask.
     """

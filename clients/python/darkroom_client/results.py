@@ -1,4 +1,4 @@
-"""What a finished call gives back."""
+"""What a completed call returns."""
 
 from __future__ import annotations
 
@@ -32,7 +32,10 @@ class GeneratedImage:
     content_filtered: bool = False
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Writes the file whole, over what is there. Raises OSError, and ValueError if empty."""
+        """Writes the file whole, over what is there. Raises OSError, and ValueError if empty.
+
+        Example: `generation.images[0].save("circle.png")`.
+        """
         if not self.content:
             raise ValueError("the image was withheld by the service's content filter")
         target = Path(path)
@@ -40,7 +43,10 @@ class GeneratedImage:
         return target
 
     def pil(self) -> Image:
-        """The decoded image. Needs Pillow: `pip install darkroom-client[pillow]`."""
+        """The decoded image; raises OSError if it is empty.
+
+        Needs Pillow (`pip install darkroom-client[pillow]`), otherwise raises ImportError.
+        """
         from PIL import Image
 
         image = Image.open(io.BytesIO(self.content))
@@ -53,7 +59,7 @@ class Parameters:
     """What the model ran with, after defaults and rounding.
 
     `strength` is None where images begin with noise, `preserve_unmasked` where none is filled.
-    `seeds` has one for every image. Two servers with one `fingerprint` give one picture.
+    `seeds` has one for every image. Two servers with equal `fingerprint`s make equal pixels.
     `rewritten_prompt` is what was drawn where the server has a model's prompts rewritten.
     """
 
@@ -109,7 +115,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Generation:
-    """The images of one call, in order, and how they came about."""
+    """The images of one call, in order, with what they were made with and how long it took."""
 
     images: tuple[GeneratedImage, ...]
     parameters: Parameters

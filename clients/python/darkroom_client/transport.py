@@ -1,4 +1,4 @@
-"""What the transport's own words mean when a connection cannot be made, as far as they tell."""
+"""What the transport's messages mean when a connection cannot be made."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class TransportFault(enum.Enum):
     )
 
 
-#: Words of gRPC and its TLS, the more telling first.
+#: Words of gRPC and its TLS, the more specific first.
 _SIGNS = (
     ("WRONG_VERSION_NUMBER", TransportFault.PLAINTEXT_SERVER),
     ("certificate has expired", TransportFault.EXPIRED),
@@ -47,5 +47,5 @@ _SIGNS = (
 
 
 def fault_of(message: str) -> TransportFault | None:
-    """The fault that a status of the transport tells of; None where it is another, or none."""
+    """The fault that a status of the transport stands for; None where it is another, or none."""
     return next((fault for sign, fault in _SIGNS if sign in message), None)

@@ -68,7 +68,7 @@ def decoder_path(folder: Path, kind: DenoiserKind) -> Path:
 
 
 def write_record(folder: Path, *, digest: str, packages: dict[str, str], psnr_db: float) -> None:
-    """Describes the files that are there."""
+    """Describes the files that are there; raises OSError."""
     record = ExportRecord(
         digest=digest,
         size_bytes_by_file=_sizes(folder),

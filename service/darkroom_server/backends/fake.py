@@ -156,7 +156,7 @@ class FakeStepModel:
     def prove(
         self, inputs: list[FakeTrajectory], alone: Sequence[list[int]]
     ) -> Iterator[bool | None]:
-        """Equal: no row depends on another."""
+        """Equal: no row depends on another. Fails as `denoise` does."""
         yield None
         together = self.denoise(inputs)
         yield together == [count for one in alone for count in one]
@@ -166,7 +166,7 @@ class FakeStepModel:
         return {}
 
     def use_sharing_plan(self, plan: SharingPlan) -> None:
-        """There is none to take over."""
+        """There is none to take over; raises KeyError for any entry."""
         if plan:
             raise KeyError(next(iter(plan)))
 

@@ -99,7 +99,7 @@ def create(
 ) -> None:
     """Makes a key, says it on stdout this once, and adds what the server needs to the file.
 
-    NAME says whom it is for. A server that runs knows the key within a second or two.
+    NAME says whom it is for. A running server accepts the key within a second or two.
     """
     made = new_key()
     budget = None if credits is None else round(credits * PIXEL_STEPS_PER_CREDIT)
@@ -151,7 +151,7 @@ def revoke(
 ) -> None:
     """Ends a key, by its id (the part between dk_ and the second _); what runs is finished.
 
-    A server that runs turns the key away within a second or two.
+    A running server refuses the key within a second or two.
     """
     with _one_line_errors():
         key = revoke_key(keys_file, key_id)

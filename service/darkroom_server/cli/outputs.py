@@ -160,7 +160,7 @@ class PromptFiles:
         return str(path)
 
     def save_preview(self, preview: Preview) -> None:
-        """Writes a preview over the last one of the image."""
+        """Writes a preview over the last one of the image; raises OSError."""
         write_whole(self._preview_path(preview.image_index), preview.content)
 
     def remove_previews(self) -> None:
@@ -199,7 +199,7 @@ class StandardOutput:
             raise OSError(errno.EINVAL, "is a terminal; send it to a file or a program", "-o -")
 
     def save(self, image: GeneratedImage) -> str:
-        """Writes the image."""
+        """Writes the image; raises ValueError without one, OSError when nothing reads stdout."""
         if not image.content:
             raise ValueError("the image was withheld by the service's content filter")
         try:

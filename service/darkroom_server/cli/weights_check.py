@@ -16,7 +16,8 @@ from darkroom_server.worker.failures import attempt
 def with_weights_checked(scan: RepositoryScan) -> RepositoryScan:
     """A look at a repository, with what is wrong between configurations and weights.
 
-    Takes some seconds, of which most are the import of the libraries. Blocking.
+    Takes some seconds, of which most are the import of the libraries. Blocking. Raises
+    MachineStarved and DeviceLost.
     """
     problems: list[Problem] = []
     whole = []

@@ -136,7 +136,7 @@ class Session:
             await self._stream.begun()
 
     def events(self) -> AsyncIterator[JobEvent]:
-        """The job's events, JobCompleted last; raises what the job failed of."""
+        """The job's events, JobCompleted last; raises its error, or RuntimeError without a job."""
         if self._stream is None:
             raise RuntimeError("submit() comes first")
         return self._stream
@@ -289,7 +289,10 @@ class Engine:
         return tuple(self._manager.status(model) for model in self._manager.view.models)
 
     def get_model(self, name: str) -> ModelStatus:
-        """One model by name, `models/` name, hub id or alias; raises ModelNotFound."""
+        """One model by name, `models/` name, hub id or alias.
+
+        Raises ModelNotFound; ModelUnavailable for a folder that is no valid model.
+        """
         return self._manager.status(resolve_model(self._manager.view, name))
 
     def worker_pids(self) -> tuple[int, ...]:

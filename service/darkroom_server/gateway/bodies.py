@@ -69,7 +69,10 @@ async def counted(stream: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
 
 
 async def read_object(stream: AsyncIterator[bytes]) -> dict[str, Any]:
-    """The JSON object that the body is, parsed off the loop; raises as the two do."""
+    """The JSON object that the body is, parsed off the loop.
+
+    Raises InvalidParameter, RequestTooLarge, and Cancelled when the caller has left.
+    """
     return await off_loop(parse_object, await read_body(stream))
 
 

@@ -147,14 +147,14 @@ class Fields:
         raise InvalidParameter(self.name(field), "is no text")
 
     def one_text(self, field: str) -> str | None:
-        """A string, or a list of one."""
+        """A string, or a list of one; raises InvalidParameter."""
         value = self.raw(field)
         if isinstance(value, list) and len(value) == 1 and isinstance(value[0], str):
             return value[0]
         return self.text(field)
 
     def whole(self, field: str) -> int | None:
-        """An integer; 4.0 and "4" are some as well."""
+        """An integer, also as 4.0 or "4"; raises InvalidParameter."""
         return whole(self.raw(field), self.name(field))
 
     def number(self, field: str) -> float | None:
@@ -168,7 +168,7 @@ class Fields:
         return found
 
     def flag(self, field: str) -> bool | None:
-        """True or false, also as text."""
+        """True or false, also as text; raises InvalidParameter."""
         value = self.raw(field)
         return None if value is None else flag(value, self.name(field))
 
@@ -180,7 +180,7 @@ class Fields:
         raise InvalidParameter(self.name(field), f"is none of: {', '.join(choices)}")
 
     def value(self, parameter: Parameter) -> Any:
-        """What the body has of a parameter; None where there is nothing."""
+        """The body's value of a parameter, None without one; raises InvalidParameter."""
         field = parameter.path
         match parameter.kind:
             case Kind.TEXT | Kind.NAME:

@@ -45,7 +45,10 @@ def inference_s(timings: JobTimings) -> float:
 
 
 async def run(engine: Engine, pictures: Pictures, ref: ModelRef, request: ImageRequest) -> Outcome:
-    """Admits the request and waits for its images; cancelled, it cancels the job."""
+    """Admits the request and waits for its images; cancelled, it cancels the job.
+
+    Raises DarkroomError.
+    """
     timings, images = JobTimings(), list[JobImage]()
     events = generation_events(
         engine, pictures, ref, request, deadline_s=None, write=unwritten, is_collected=True

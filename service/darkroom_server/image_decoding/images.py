@@ -132,12 +132,15 @@ def decode(content: bytes, field: str, limits: ImageLimits) -> Picture:
 
 
 def says_alpha(content: bytes, field: str, limits: ImageLimits) -> bool:
-    """Whether the header says that pixels may be transparent; raises as `decode`."""
+    """Whether the header says that pixels may be transparent.
+
+    Raises InvalidImage, ImageTooLarge.
+    """
     return bool(_open(content, field, limits).image.has_transparency_data)
 
 
 def shows_through(content: bytes, field: str, limits: ImageLimits) -> bool:
-    """Whether a pixel is fully transparent; raises as `decode`."""
+    """Whether a pixel is fully transparent; raises InvalidImage, ImageTooLarge."""
     if not says_alpha(content, field, limits):
         return False
     lowest, _ = alpha_of(decode(content, field, limits)).getextrema()

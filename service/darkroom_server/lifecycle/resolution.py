@@ -77,7 +77,10 @@ def resolve_version(model: RepositoryModel, version: str, request_id: str = "") 
 def resolve(
     scan: RepositoryScan, ref: ModelRef, task: Task | None = None, request_id: str = ""
 ) -> tuple[RepositoryModel, int]:
-    """The model and the serving version that a request means; raises as the two above do."""
+    """The model and the serving version that a request means.
+
+    Raises ModelNotFound, ModelUnavailable.
+    """
     model = resolve_model(scan, ref.name, task)
     return model, resolve_version(model, ref.version, request_id)
 

@@ -329,6 +329,16 @@ FAMILIES: dict[str, Family] = {
         guidance_scale=5.0,
         schedule_gives=frozenset({"timesteps", "sigmas", "mu"}),
     ),
+    "OvisImagePipeline": replace(
+        _GUIDED_FLOW,
+        step_model="ovis_image.OvisImageStepModel",
+        honours=honoured.OVIS_IMAGE,
+        step_count=50,
+        guidance_scale=5.0,
+        packs_channels=True,
+        # diffusers loads none for it.
+        takes_adapters=False,
+    ),
     "AuraFlowPipeline": replace(
         _GUIDED_FLOW,
         step_model="aura_flow.AuraFlowStepModel",

@@ -18,7 +18,10 @@ _FILE = "pipeline_calls.json"
 
 @functools.cache
 def known_calls() -> Mapping[str, PipelineCall]:
-    """Every pipeline class of the diffusers that this release is made for, by name."""
+    """Every pipeline class of the diffusers that this release is made for, by name.
+
+    Raises ValueError when the file that lists them is damaged.
+    """
     text = resources.files(__package__).joinpath(_FILE).read_text(encoding="utf-8")
     return {name: _read(one) for name, one in json.loads(text).items()}
 

@@ -40,7 +40,7 @@ class CatalogueEntry:
         return config.settings
 
     def text_without(self, aliases: Collection[str]) -> str:
-        """The text for a repository in which models have these names already."""
+        """The text for a repository in which models have these names already; raises ValueError."""
         taken = {alias.casefold() for alias in aliases}
         lines = {f'aliases: "{alias}"': alias for alias in self.settings().aliases}
         kept = [

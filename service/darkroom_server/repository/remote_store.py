@@ -86,12 +86,12 @@ class RemoteStore:
         return {one.name: one for one in files}
 
     def look(self, name: str) -> RemoteFile:
-        """One file as it is now."""
+        """One file as it is now; raises RemoteError."""
         with self._explained():
             return self._file(name, self._files.info(f"{self._root}/{name}"))
 
     def read(self, name: str, begin: int, end: int) -> bytes:
-        """Bytes of a file from `begin` up to `end`; fewer where it ends before."""
+        """Bytes of a file from `begin` to `end`, fewer where it ends before; raises RemoteError."""
         with self._explained():
             content: bytes = self._files.cat_file(f"{self._root}/{name}", start=begin, end=end)
         return content

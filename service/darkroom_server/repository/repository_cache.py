@@ -100,7 +100,7 @@ class RepositoryCache:
         shutil.rmtree(self.folder / model)
 
     def write_config(self, model: str, content: bytes | None) -> None:
-        """Makes a config seen in one step; None: there is none."""
+        """Replaces a model's config in one step, None: removes it; raises OSError."""
         path = self.folder / model / CONFIG_NAME
         if content is None:
             path.unlink(missing_ok=True)

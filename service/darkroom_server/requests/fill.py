@@ -71,7 +71,10 @@ def decode_fill(
 def decode_source(
     source: SourceInput, size: Size, *, strength: float, limits: ImageLimits
 ) -> tuple[SourceSpec, tuple[Notice, ...]]:
-    """Decodes the image to begin with and scales it as `decode_fill` does. CPU-bound."""
+    """Decodes the image to begin with and scales it as `decode_fill` does. CPU-bound.
+
+    Raises InvalidImage, ImageTooLarge.
+    """
     rgb, notices = _rgb(decode(source.image, IMAGE_FIELD, limits), size, flatten=True)
     return SourceSpec(image=_pixels(rgb), strength=strength), notices
 

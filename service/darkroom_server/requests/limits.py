@@ -20,7 +20,8 @@ _OF_THE_MODEL = ("model", "version")
 def check_limits(request: ImageRequest) -> None:
     """Raises InvalidParameter for the first field that is out of its absolute bounds.
 
-    Fields are named by their path in `darkroom.v1`'s requests.
+    Fields are named by their path in `darkroom.v1`'s requests. Raises ImageTooLarge for images that
+    are too many bytes.
     """
     # With an image an empty prompt has a meaning: the mask's surroundings, or the image itself.
     has_image = request.image_input is not None or request.reference_images

@@ -127,7 +127,10 @@ def check_sizes(sizes: Sequence[Size], rule: ReferenceRule, limits: ImageLimits)
 def decode_reference(
     content: bytes, index: int, size: Size, limits: ImageLimits
 ) -> tuple[Pixels, tuple[Notice, ...]]:
-    """One image in RGB at the size in which the pipeline gets it. CPU-bound."""
+    """One image in RGB at the size in which the pipeline gets it. CPU-bound.
+
+    Raises InvalidImage, ImageTooLarge.
+    """
     field = reference_field(index)
     picture = decode(content, field, limits)
     rgb, notices = to_rgb(picture, field, flatten=True)

@@ -100,7 +100,10 @@ class Receiving:
         return await self._read(context, self.slow, self._timeout_s)
 
     async def later_message(self, context: _Context) -> bytes | None:
-        """As `message`, of a stream that stays open: its caller has as long as it likes."""
+        """As `message`, of a stream that stays open: its caller has as long as it likes.
+
+        Raises QueueFull, BodyTimeout.
+        """
         return await self._read(context, self.paused, None)
 
     async def _read(

@@ -35,7 +35,7 @@ class Front:
         )
 
     async def check_health(self) -> None:
-        """Serve starts another where this one has ended."""
+        """Serve's health check; raises RuntimeError once the server has ended."""
         if self._process.returncode is not None:
             raise RuntimeError(f"the server ended with {self._process.returncode}")
 

@@ -99,7 +99,7 @@ class ModelReplica:
         return self._state()
 
     async def check_health(self) -> None:
-        """Serve's health check; a replica that cannot work any more is replaced."""
+        """Serve's health check; raises RuntimeError to be replaced."""
         if self._supervisor.state is VersionState.FAILED:
             raise RuntimeError(self._supervisor.status().message)
 

@@ -95,7 +95,10 @@ async def generation_events(
 
 
 async def first_event(events: AsyncIterator[RequestEvent]) -> Accepted:
-    """The first of a request's events; raises what the request is refused with."""
+    """The first of a request's events.
+
+    Raises the DarkroomError that the request is refused with; TypeError for events of another kind.
+    """
     event = await anext(events)
     if not isinstance(event, Accepted):
         raise TypeError(f"a request began with {type(event).__name__}")

@@ -20,7 +20,10 @@ from darkroom_server.requests.limits import check_limits, check_name
 def parse_generate(
     request: image_service_pb2.GenerateRequest,
 ) -> tuple[ModelRef, ImageRequest]:
-    """The model asked for and what is asked of it; raises InvalidParameter naming the field."""
+    """The model asked for and what is asked of it.
+
+    Raises InvalidParameter and ImageTooLarge, naming the field.
+    """
     has_image = request.HasField("image")
     if request.HasField("strength") and not has_image:
         raise InvalidParameter("strength", "it needs an image to begin with")
@@ -30,7 +33,7 @@ def parse_generate(
 
 
 def parse_fill(request: image_service_pb2.FillRequest) -> tuple[ModelRef, ImageRequest]:
-    """As `parse_generate`; image and mask stay encoded."""
+    """As `parse_generate`; image and mask stay encoded. Raises InvalidParameter, ImageTooLarge."""
     return _parse(request, Task.FILL)
 
 

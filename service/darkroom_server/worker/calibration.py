@@ -80,7 +80,10 @@ class Calibration(Generic[Encoded, OneTrajectory, Inputs, Outputs]):
         return self._work is None
 
     def advance(self) -> None:
-        """Measures steps of one number of rows; what fails ends it, and is logged."""
+        """Measures steps of one number of rows; what fails ends it, and is logged.
+
+        Raises DeviceLost.
+        """
         if self._work is None:
             return
         started_s = self._clock()
@@ -90,13 +93,13 @@ class Calibration(Generic[Encoded, OneTrajectory, Inputs, Outputs]):
             self._work = None
 
     def spend(self, duration_s: float) -> None:
-        """Measures for about `duration_s`, if there is that much to measure."""
+        """Measures for about `duration_s`, if there is that much to measure; raises DeviceLost."""
         until_s = self._clock() + duration_s
         while self._work is not None and self._clock() < until_s:
             self.advance()
 
     def finish(self) -> StepCosts:
-        """Measures all; the costs."""
+        """Measures all, and returns the costs; raises DeviceLost."""
         while self._work is not None:
             self.advance()
         return self.costs

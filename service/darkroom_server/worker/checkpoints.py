@@ -55,7 +55,10 @@ class Checkpoints(Generic[Encoded, OneTrajectory, Inputs, Outputs]):
         self._held: dict[tuple[str, int], _Held] = {}
 
     def begin(self, running: StepJob[Encoded, OneTrajectory], image_index: int) -> OneTrajectory:
-        """An image's trajectory: a fresh one, or one that goes on from what was kept of it."""
+        """An image's trajectory: a fresh one, or one that continues what was kept of it.
+
+        Raises DeviceLost.
+        """
         spec, kept = running.job.spec, running.earlier.kept_of(image_index)
         fresh = self._model.begin(spec, running.encoded, image_index)
         if kept is None:
@@ -71,7 +74,7 @@ class Checkpoints(Generic[Encoded, OneTrajectory, Inputs, Outputs]):
         return fresh
 
     def save(self, images: Sequence[RunningImage[Encoded, OneTrajectory]]) -> None:
-        """Keeps those that are on their way and have come far enough since they were kept last."""
+        """Saves the images that are far enough past their last checkpoint; raises DeviceLost."""
         if self._file is None:
             return
         due = [image for image in images if self._is_due(image)]

@@ -73,7 +73,10 @@ def profile(
     on_cell: Callable[[], None] = lambda: None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Profile:
-    """Measures every cell, the best of some repeats; raises ModelUnavailable with the reason."""
+    """Measures every cell, the best of some repeats.
+
+    Raises ModelUnavailable with the reason; ValueError for a pipeline that runs whole.
+    """
     # Imported here: only the worker's side needs torch.
     from darkroom_server.backends.diffusers.loader import load_model
 

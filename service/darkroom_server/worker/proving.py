@@ -132,7 +132,7 @@ class Prover(Generic[Encoded, OneTrajectory, Inputs, Outputs]):
         return _Subject(key, name, specs, targets)
 
     def advance(self) -> None:
-        """One evaluation's worth of proving, of what was asked for last."""
+        """One evaluation's worth of proving, of what was asked for last; raises DeviceLost."""
         if not self._subjects:
             return
         subject = self._subjects[next(reversed(self._subjects))]
@@ -159,13 +159,13 @@ class Prover(Generic[Encoded, OneTrajectory, Inputs, Outputs]):
                 other.work = None
 
     def spend(self, duration_s: float) -> None:
-        """Proves for about `duration_s`, if there is that much to prove."""
+        """Proves for about `duration_s`, if there is that much to prove; raises DeviceLost."""
         until_s = self._clock() + duration_s
         while self._subjects and self._clock() < until_s:
             self.advance()
 
     def finish(self) -> None:
-        """Proves all that was asked for; takes as long as it takes."""
+        """Proves all that was asked for, without a limit of time; raises DeviceLost."""
         while self._subjects:
             self.advance()
 

@@ -131,7 +131,7 @@ class RequestRunner:
     def admit(self, asked: SubmitJob, now_s: float) -> DarkroomError | None:
         """Refuses a job that the model cannot do, that would be late, or has no room to wait.
 
-        Whatever was done of it before is done again: nothing is kept within a run.
+        What was done of it before is done again: nothing is kept within a run. Raises DeviceLost.
         """
         job, is_promised = asked.job, asked.is_promised
         key = attempt(lambda: self._model.compatible_key(job.spec))

@@ -111,7 +111,10 @@ class StepRunner(Generic[Encoded, OneTrajectory, Inputs, Outputs]):
         self._batch_numbers = itertools.count(1)
 
     def admit(self, asked: SubmitJob, now_s: float) -> DarkroomError | None:
-        """Refuses a job when its deadline cannot be met or others' would not be."""
+        """Refuses a job when its deadline cannot be met or others' would not be.
+
+        Raises DeviceLost.
+        """
         job, earlier = asked.job, asked.earlier
         shape = attempt(lambda: self._shape(job.spec))
         if isinstance(shape, DarkroomError):

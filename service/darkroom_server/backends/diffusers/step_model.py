@@ -258,7 +258,7 @@ class DiffusersStepModel(ABC, Generic[Encoded, Extra]):
         scheduler.set_timesteps(spec.step_count, device=device)
 
     def schedule(self, spec: ImageSpec, image_index: int) -> Schedule:
-        """A private schedule and generator for one image."""
+        """A private schedule and generator for one image; raises InvalidParameter."""
         return self._schedule(spec, image_index, self._device)
 
     def _schedule(self, spec: ImageSpec, image_index: int, device: torch.device) -> Schedule:
@@ -288,7 +288,7 @@ class DiffusersStepModel(ABC, Generic[Encoded, Extra]):
     def evaluations(self, spec: ImageSpec) -> int:
         """Denoiser evaluations of one image: Heun's are twice its steps, less one.
 
-        Called from any thread: counted on the processor, by a schedule of its own.
+        From any thread, on the processor, by a schedule of its own. Raises InvalidParameter.
         """
         run_step_count = self.strength_rounding.run_step_count(spec.step_count, spec.strength)
         key = (spec.task, spec.scheduler, spec.step_count, run_step_count)

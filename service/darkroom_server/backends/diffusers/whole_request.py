@@ -126,7 +126,8 @@ class WholeRequestModel:
     def run(self, specs: Sequence[ImageSpec], on_step: OnStep) -> list[list[ImageArray]]:
         """One call of the pipeline for all images of requests with equal keys.
 
-        Where several pictures would be those of one request, a call for each image.
+        Where several pictures would be those of one request, a call for each image. Raises
+        GenerationFailed for values that are not finite.
         """
         rows = [(spec, seed) for spec in specs for seed in spec.seeds]
         is_list_of_one = specs[0].source is not None and "strength" not in self._accepted

@@ -196,7 +196,7 @@ def _chunks(read: Callable[[int], bytes], byte_count: int) -> Iterator[bytes]:
 
 
 def base_layers(folder: Path, names: Iterable[str]) -> BaseLayers:
-    """Shapes of what a version's files name `….weight`, by part. Blocking; raises as it is read."""
+    """Shapes of what a version's files name `….weight`, by part. Blocking; raises BadWeights."""
     layers: dict[str, dict[str, Shape]] = {}
     for name in names:
         part, _, file = name.partition("/")

@@ -68,7 +68,7 @@ class Inference:
         """An answer for each preview and each image, the last of which says that it is the last.
 
         Where the caller wants an empty answer at the end, that one does. The last one comes when
-        the request has ended, and is counted. Raises as `once`.
+        the request has ended, and is counted. Raises DarkroomError.
         """
         asked, made_count = self._asked(call), 0
         last: InferAnswer | None = None

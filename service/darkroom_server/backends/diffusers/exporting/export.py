@@ -78,7 +78,8 @@ def export_denoiser(
 
     `spec` is the request that is compared; `say` is called with each stage. Until the last moment
     everything is in a folder with a dot, which is no part of the version. Raises UnusableDenoiser
-    with what is missing or wrong; nothing is left behind then.
+    with what is missing or wrong, ModelUnavailable, RuntimeError of torch, and OSError; nothing is
+    left behind then.
     """
     packages = _tools(kind, weights)
     target = export_folder(version.path, kind, weights)
@@ -127,7 +128,7 @@ def _put_in_place(made: Path, target: Path, *, old: Path) -> None:
 def load_as(version: VersionInfo, denoiser: Denoiser, *, thread_count: int) -> AnyFamilyModel:
     """The version on the processor in FP32 with another denoiser than its configuration's.
 
-    Raises UnusableDenoiser.
+    Raises UnusableDenoiser, ModelUnavailable.
     """
     info = dataclasses.replace(version.model, denoiser=denoiser, dtype=Dtype.FP32)
     model = load_model(
@@ -150,7 +151,10 @@ def write_graph(
     *,
     say: Callable[[str], None],
 ) -> None:
-    """The graph for a runtime, with weights of a type, of the step that a request begins with."""
+    """The graph for a runtime, with weights of a type, of the step that a request begins with.
+
+    Raises RuntimeError where torch cannot export it.
+    """
     say("tracing the denoiser")
     one = model.begin(spec, model.encode(spec), 0)
     arguments = model.arguments([one, one])
@@ -169,7 +173,10 @@ def write_graph(
 
 
 def write_decoder(model: AnyFamilyModel, kind: DenoiserKind, folder: Path) -> None:
-    """The decoder of the model's VAE for a runtime, beside its denoiser; its weights stay FP32."""
+    """The decoder of the model's VAE for a runtime, beside its denoiser; its weights stay FP32.
+
+    Raises RuntimeError where torch cannot export it.
+    """
     decoder = decoder_path(folder, kind)
     if kind is DenoiserKind.ONNXRUNTIME:
         write_decoder_onnx(model.vae, decoder)

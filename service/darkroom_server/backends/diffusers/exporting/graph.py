@@ -60,7 +60,8 @@ class _Flat(torch.nn.Module):
 def write_onnx(model: AnyFamilyModel, inputs: Inputs, target: Path) -> None:
     """Writes the graph and its weights beside it. `inputs` have two rows. Takes minutes.
 
-    Every dimension of rows, and those that `size_axes` names, are left open.
+    Every dimension of rows, and those that `size_axes` names, are left open. Raises RuntimeError
+    where torch cannot export it.
     """
     inputs = with_timestep_rows(inputs)
     if "sample" in inputs:
@@ -81,7 +82,10 @@ def write_onnx(model: AnyFamilyModel, inputs: Inputs, target: Path) -> None:
 
 
 def write_decoder_onnx(vae: Any, target: Path) -> None:
-    """Writes the decoder of a VAE, for one image of any size, and its weights beside it."""
+    """Writes the decoder of a VAE, for one image of any size, and its weights beside it.
+
+    Raises RuntimeError where torch cannot export it.
+    """
     latents = torch.randn(1, vae.config.latent_channels, _ODD_HEIGHT, _ODD_WIDTH)
     open_axes = dict.fromkeys((2, 3), torch.export.Dim.AUTO)
     _write(_Decoder(vae), (latents,), ["latents"], "pixels", (open_axes,), target)

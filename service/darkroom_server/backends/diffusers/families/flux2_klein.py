@@ -126,9 +126,8 @@ class Flux2KleinStepModel(FlowStepModel[Conditioning, None]):
         latents = noise = self._noise(spec, schedule, encoded.context.dtype)
         if filled is not None:
             latents = schedule.scheduler.scale_noise(filled.image, schedule.timesteps[:1], noise)
-        begun: DiffusersTrajectory[Conditioning, None] = DiffusersTrajectory(
-            spec, schedule, self._packed(latents), encoded
-        )
+        packed = self._packed(latents)
+        begun = DiffusersTrajectory[Conditioning, None](spec, schedule, packed, encoded)
         if filled is not None:
             image = self._packed(filled.image)
             begun.repainting = Repainting(image, self._packed(noise), filled.mask)

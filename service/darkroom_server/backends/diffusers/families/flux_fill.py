@@ -21,7 +21,10 @@ class FluxFillStepModel(FluxStepModel):
     def begin(
         self, spec: ImageSpec, encoded: Conditioning, image_index: int
     ) -> DiffusersTrajectory[Conditioning, torch.Tensor]:
-        """Encodes the image, draws the noise, then encodes what the mask leaves of the image."""
+        """Encodes the image, draws the noise, then encodes what the mask leaves of the image.
+
+        Raises ValueError for a request without a mask.
+        """
         fill = spec.fill
         if fill is None:
             raise ValueError("a fill model was given a request without an image to fill")

@@ -96,7 +96,10 @@ class ReferringStepModel(QwenImageStepModel):
 
     @torch.inference_mode()
     def encoded(self, spec: ImageSpec) -> TwoTexts:
-        """Texts and references, which a request's images share: nothing is drawn for these."""
+        """Texts and references, which a request's images share: nothing is drawn for these.
+
+        Raises InvalidParameter for a prompt with a token that stands for an image.
+        """
         images = _shown(spec)
         prompt = self._told(spec.prompt, images)
         other = None
@@ -120,9 +123,8 @@ class ReferringStepModel(QwenImageStepModel):
         dtype = encoded.prompt["encoder_hidden_states"].dtype
         image = self._image_latents(pixels.to(self._device, dtype), schedule)
         latents, repainting = self._repainted(spec.fill, image, spec, schedule)
-        begun: DiffusersTrajectory[TwoTexts, None] = DiffusersTrajectory(
-            spec, schedule, self._packed(latents), encoded
-        )
+        packed = self._packed(latents)
+        begun = DiffusersTrajectory[TwoTexts, None](spec, schedule, packed, encoded)
         begun.repainting = repainting
         return begun
 
