@@ -225,7 +225,7 @@ class ModelControl:
             await asyncio.wait(leaving.values())
 
     def _known_version(self, model: RepositoryModel, version: str) -> int:
-        """A version by number, or by a label in force, moved or configured; raises ModelNotFound."""
+        """A version by number, or by a label, moved or configured; raises ModelNotFound."""
         name = model.info.name
         for known in self._manager.view.models:
             if known.info.name == name and version in known.info.version_labels:

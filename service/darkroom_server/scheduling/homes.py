@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 #: Shares are of about this many of the last requests.
 REMEMBERED_COUNT = 600
-#: Sizes that are counted apart; those with the least work beyond these have no replicas of their own.
+#: Sizes that are counted apart; those with the least work beyond these have no own replicas.
 MOST_GROUPS = 64
 #: A size does not belong to a replica of which it would have less than this: it would be the second
 #: one there for little.
