@@ -104,10 +104,10 @@ def test_generate_equals_the_stock_pipeline(
 def test_fill_equals_the_stock_pipeline(
     client: Client, pipeline: Any, request_: dict[str, Any]
 ) -> None:
-    image = Image.new("RGB", (256, 256), (250, 216, 52))
-    ImageDraw.Draw(image).rectangle((96, 96, 160, 160), fill=(42, 98, 224))
-    mask = Image.new("L", (256, 256), 0)
-    ImageDraw.Draw(mask).rectangle((64, 64, 192, 192), fill=255)
+    image = Image.new("RGB", (192, 192), (250, 216, 52))
+    ImageDraw.Draw(image).rectangle((72, 72, 120, 120), fill=(42, 98, 224))
+    mask = Image.new("L", (192, 192), 0)
+    ImageDraw.Draw(mask).rectangle((48, 48, 144, 144), fill=255)
     [made] = client.fill(
         png(image), png(mask), **request_, model=MODEL, preserve_unmasked=False
     ).images

@@ -26,7 +26,7 @@ from tests.e2e.playground.conftest import (
 
 def write_adapter(model: Path, name: str, version: int, settings: str = "") -> None:
     """An adapter of random pairs for the model's attention, in the layout of diffusers."""
-    unet = next((model / "1" / "unet").glob("*.safetensors"))
+    unet = next((model / "2" / "unet").glob("*.safetensors"))
     with unet.open("rb") as file:
         (length,) = struct.unpack("<Q", file.read(8))
         shapes = {key: value.get("shape") for key, value in json.loads(file.read(length)).items()}
@@ -55,7 +55,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     for i in range(8):
         write_adapter(model, f"other-{i}", 1)
     with serving(models, "--worker-thread-count", "1") as server:
-        server.until("model", model="tiny-sdxl/1", state="ready")
+        server.until_ready("tiny-sdxl")
         yield server
 
 
