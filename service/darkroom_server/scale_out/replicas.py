@@ -36,8 +36,8 @@ class AppStatus:
     @property
     def summary(self) -> str:
         """Replicas by state, in words."""
-        told = (f"{count} {state.lower()}" for state, count in sorted(self.replicas.items()))
-        return ", ".join(told) or "none"
+        counts = (f"{count} {state.lower()}" for state, count in sorted(self.replicas.items()))
+        return ", ".join(counts) or "none"
 
 
 class JobCall(Protocol):

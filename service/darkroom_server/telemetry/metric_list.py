@@ -149,7 +149,7 @@ ADMITTED = Metric(
     kind=MetricKind.COUNTER,
     unit="requests",
     labels=VERSION_LABELS,
-    meaning="requests for images that were accepted, as their callers were told",
+    meaning="requests for images that were accepted, as reported to their callers",
 )
 
 REFUSED = Metric(
