@@ -114,7 +114,7 @@ class Lumina2StepModel(TwoCallStepModel[None]):
     def guided(
         self, one: DiffusersTrajectory[TwoTexts, None], predicted: torch.Tensor
     ) -> torch.Tensor:
-        """The opposite; of two evaluations, away from the second, and as long as the first."""
+        """The negated velocity; with guidance, of two evaluations, rescaled to the first's norm."""
         guided = super().guided(one, predicted)
         if predicted.shape[1] == 1:
             return -guided

@@ -31,14 +31,14 @@ def has_rows(value: Any, row_count: int) -> bool:
 
 
 def as_alone(rows: torch.Tensor) -> torch.Tensor:
-    """One image's rows, in memory as if they had been computed alone: at an aligned address."""
+    """One image's rows [rows, …], at an aligned address, as if they had been computed alone."""
     if rows.data_ptr() % _ALIGNED_BYTES == 0:
         return rows
     return rows.clone(memory_format=torch.preserve_format)
 
 
 def split(inputs: Any, image_rows: ImageRows) -> Iterator[Any]:
-    """Each image's inputs; what has no rows is everyone's."""
+    """Each image's inputs; values without rows are the same for all."""
     leaves, spec = tree_flatten(inputs)
     row_count, first = sum(image_rows), 0
     for rows in image_rows:
@@ -54,7 +54,7 @@ def split(inputs: Any, image_rows: ImageRows) -> Iterator[Any]:
 
 
 def joined(outputs: Sequence[Any], image_rows: ImageRows) -> Any:
-    """Outputs of images, put together; what has no rows is the first one's."""
+    """Outputs of images, concatenated by rows; values without rows are those of the first."""
     if all(map(has_rows, outputs, image_rows)):
         return torch.cat(list(outputs))
     leaves, specs = zip(*(tree_flatten(output) for output in outputs), strict=True)
