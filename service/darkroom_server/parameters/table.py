@@ -213,14 +213,14 @@ _ALL: Final = (
     Parameter(
         path="preview.interval_step_count",
         kind=Kind.WHOLE,
-        meaning="Send a preview every so many steps.",
+        meaning="Denoising steps from one preview to the next.",
         support=Support.MODEL,
         lowest=1,
         highest=MAX_STEP_COUNT,
         unset="no previews",
         python="preview_interval_steps",
         flag="--preview-every",
-        flag_help="Show a preview in OUTPUT.preview.jpg every so many steps.",
+        flag_help="Write a preview to OUTPUT.preview.jpg each time after this many steps.",
     ),
     Parameter(
         path="preview.max_edge_px",
@@ -280,14 +280,14 @@ _ALL: Final = (
     Parameter(
         path="reference_images",
         kind=Kind.PICTURES,
-        meaning="Images to go by, in the order in which the prompt speaks of them.",
+        meaning="Reference images, in the order in which the prompt names them.",
         support=Support.ALWAYS,
         tasks=_EDIT,
         unset="none",
         http=("reference_images", "images", "input_images", "image_urls"),
         python="reference_images",
         flag="--reference",
-        flag_help="An image to go by; may be repeated, in the order in which the prompt speaks.",
+        flag_help="A reference image; may be repeated, in the order of the prompt.",
     ),
     Parameter(
         path="strength",
