@@ -80,6 +80,32 @@ def test_docstrings_and_comments_use_plain_words() -> None:
     assert found == {}
 
 
+def _messages(source: Source) -> Iterator[tuple[str, str]]:
+    """Every text of several words that is no docstring: messages, help, log lines."""
+    tree = source.tree()
+    docstrings = {
+        id(node.body[0].value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        and node.body
+        and isinstance(node.body[0], ast.Expr)
+    }
+    for node in ast.walk(tree):
+        match node:
+            case ast.Constant(value=str(text)) if " " in text and id(node) not in docstrings:
+                yield f"{source.path}:{node.lineno}", text
+
+
+def test_messages_use_plain_words() -> None:
+    found = {
+        where: words
+        for source in (*sources(SERVICE), *sources(REPOSITORY / "clients" / "python"))
+        for where, text in _messages(source)
+        if (words := avoided_words(re.sub(r"`[^`\n]*`", "", text)))
+    }
+    assert found == {}
+
+
 PAGES = [
     REPOSITORY / "README.md",
     REPOSITORY / "CONTRIBUTING.md",
