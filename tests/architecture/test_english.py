@@ -109,11 +109,13 @@ def test_messages_use_plain_words() -> None:
 PAGES = [
     REPOSITORY / "README.md",
     REPOSITORY / "CONTRIBUTING.md",
-    *sorted((REPOSITORY / "docs").glob("*.md")),
+    REPOSITORY / "SECURITY.md",
+    *sorted((REPOSITORY / "clients").glob("*/README.md")),
+    *sorted((REPOSITORY / "docs").rglob("*.md")),
 ]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
 def test_pages_use_plain_words(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     # Code and italics are names of something.

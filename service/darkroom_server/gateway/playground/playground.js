@@ -69,7 +69,7 @@ function showTasks() {
 function showReferences(maxCount) {
   references.limit(maxCount);
   byId("references-ask").textContent = maxCount > 1 ? "Choose images, drop some here, or paste them" : "Choose an image, drop one here, or paste it";
-  byId("references-hint").textContent = maxCount > 1 ? `At most ${maxCount}. The prompt may speak of them in this order: "the cat of image 1 in the room of image 2".` : "This model goes by one image.";
+  byId("references-hint").textContent = maxCount > 1 ? `At most ${maxCount}. The prompt can refer to them in this order: "the cat of image 1 in the room of image 2".` : "This model takes one image.";
 }
 
 function chooseTask(chosen) {
@@ -197,7 +197,7 @@ function clearMessages() {
 }
 
 function problem(made) {
-  // What surrounds the mask, or the image itself, is something to go by.
+  // What surrounds the mask, or the image itself, is a guide.
   if (!made.prompt && task === TEXT_TO_IMAGE) return { field: "prompt", message: "Say what to draw." };
   if (task === "TASK_EDIT" && !references.images.length) return { field: "reference_images", message: "Choose an image first." };
   if (takesImage(task) && !image) return { field: "image", message: "Choose an image first." };

@@ -1,4 +1,4 @@
-// The images that an edit goes by: chosen or dropped several at once, put in order, taken away.
+// The reference images of an edit: chosen or dropped several at once, put in order, taken away.
 
 import { element } from "./elements.js";
 
@@ -41,7 +41,7 @@ export class References {
     this.images.push(...good.slice(0, room));
     this.show(`${this.images.length} of at most ${this.maxCount} images.`);
     if (good.length < read.length) return "What is no image that the browser can show was left out.";
-    return good.length > room ? `This model goes by ${this.maxCount === 1 ? "one image" : `at most ${this.maxCount} images`}; others were left out.` : "";
+    return good.length > room ? `This model takes ${this.maxCount === 1 ? "one image" : `at most ${this.maxCount} images`}; others were left out.` : "";
   }
 
   /** Keeps no more than the model takes. */
