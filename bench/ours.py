@@ -57,6 +57,11 @@ class SharedSteps:
         """Removes a job."""
         self._forget(str(index))
 
+    @property
+    def full_row_count(self) -> int:
+        """Rows up to which more of them pay."""
+        return self._batcher.costs.knee((self._device.size_px, False))
+
     def left_step_count(self, index: int) -> int:
         """Steps that a request has left; 0 when it is not here."""
         found = self._left.get(str(index))

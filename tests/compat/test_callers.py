@@ -25,11 +25,15 @@ BUF = Path(sys.executable).with_name("buf")
 INSTALLED = Path(os.environ.get("COMPAT_CLIENTS", Path(__file__).parents[2] / ".compat"))
 
 
-def call(command: list[str | Path], cwd: Path | None = None) -> str:
-    """What the program prints; it must succeed."""
+def call(
+    command: list[str | Path], cwd: Path | None = None, *, timeout_s: float | None = None
+) -> str:
+    """What the program prints; it must succeed. Raises TimeoutExpired."""
     # The test's own import path would reach the other environment.
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, env=environment)
+    done = subprocess.run(
+        command, cwd=cwd, capture_output=True, text=True, env=environment, timeout=timeout_s
+    )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return done.stdout
 

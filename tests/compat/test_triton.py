@@ -285,7 +285,7 @@ def test_log_and_trace_settings_are_told_and_changed(
     assert traces[0]["total_ms"] >= traces[0]["queue_ms"]
 
 
-def test_shared_memory_is_refused_with_the_reason(
+def test_shared_memory_and_classes_are_refused_with_the_reason(
     over_grpc: dict[str, Any], over_http: dict[str, Any]
 ) -> None:
     for told, status in ((over_grpc, "StatusCode.UNIMPLEMENTED"), (over_http, "501")):
@@ -293,6 +293,10 @@ def test_shared_memory_is_refused_with_the_reason(
         assert {one[1].partition(":")[0] for one in told["shared_memory"]} == {
             "Shared memory is not offered"
         }
+        reasons = ["PROMPT: Shared memory", "IMAGE: Shared memory", "IMAGE: Classification"]
+        for (code, message), reason in zip(told["not_offered"], reasons, strict=True):
+            assert code == status
+            assert message.startswith(f"{reason} is not offered")
 
 
 def test_kserve(served: Served, drawn: str) -> None:

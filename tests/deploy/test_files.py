@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import tomllib
@@ -13,6 +14,7 @@ import pytest
 import yaml
 
 from darkroom_server.config import ServerConfig, load_config
+from darkroom_server.telemetry.metric_list import METRICS
 from deploy.docker.requirements import requirements
 from deploy.docker.run_steps import stages
 
@@ -21,6 +23,7 @@ DEPLOY = ROOT / "deploy"
 DOCKERFILE = (DEPLOY / "docker/Dockerfile").read_text()
 HELM = ROOT / ".venv-helm/bin/python"
 CHECKS = ROOT / ".venv-deploy/bin"
+DASHBOARDS = sorted((DEPLOY / "grafana/dashboards").glob("*.json"))
 VALUES = sorted((DEPLOY / "helm/values").glob("*.yaml"))
 needs_helm = pytest.mark.skipif(not HELM.exists(), reason="no .venv-helm: make deploy-check")
 
@@ -76,6 +79,49 @@ def test_what_compose_mounts_from_the_checkout_is_there() -> None:
             assert source in compose["volumes"]
 
 
+def in_checks(program: str, *arguments: str) -> str:
+    """What a program prints in the environment of what looks at these files."""
+    command = [str(CHECKS / "python"), "-c", program, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.skipif(not CHECKS.exists(), reason="no .venv-deploy: make deploy-check")
+def test_compose_s_own_specification_takes_the_file(tmp_path: Path) -> None:
+    program = "import compose_spec, pathlib, sys\n"
+    program += "read = pathlib.Path(sys.argv[1]).read_text()\n"
+    program += "found = compose_spec.PyCompose.from_yaml(read)\n"
+    program += "found.validate()\n"
+    program += "print(*sorted(found.service_names()))"
+    text = (DEPLOY / "docker/compose.yaml").read_text()
+    assert in_checks(program, str(DEPLOY / "docker/compose.yaml")).split() == [
+        *("darkroom", "grafana", "prometheus", "redis")
+    ]
+    # It is one that refuses.
+    (tmp_path / "wrong.yaml").write_text(text.replace("image: redis", "imge: redis"))
+    with pytest.raises(AssertionError, match="imge"):
+        in_checks(program, str(tmp_path / "wrong.yaml"))
+
+
+@pytest.mark.skipif(not CHECKS.exists(), reason="no .venv-deploy: make deploy-check")
+@pytest.mark.parametrize("page", DASHBOARDS, ids=lambda path: path.stem)
+def test_grafana_s_own_classes_read_the_dashboards(page: Path) -> None:
+    """And give back every query."""
+    program = "import json, sys\n"
+    program += "from grafana_foundation_sdk.cog.plugins import register_default_plugins\n"
+    program += "from grafana_foundation_sdk.models.dashboard import Dashboard\n"
+    program += "register_default_plugins()\n"
+    program += "page = Dashboard.from_json(json.load(open(sys.argv[1])))\n"
+    program += "queries = [one for panel in page.panels for one in panel.targets]\n"
+    program += "print(json.dumps([[type(one).__module__, one.expr] for one in queries]))"
+    told = json.loads(in_checks(program, str(page)))
+    assert {module.rpartition(".")[2] for module, _ in told} == {"prometheus"}
+    panels = json.loads(page.read_text())["panels"]
+    wanted = [target["expr"] for panel in panels for target in panel["targets"]]
+    assert [query for _, query in told] == wanted
+
+
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd here")
 def test_systemd_takes_the_unit(tmp_path: Path) -> None:
     text = (DEPLOY / "systemd/darkroom.service").read_text()
@@ -121,6 +167,16 @@ def test_kubernetes_schemas_take_what_the_chart_makes(values: Path, tmp_path: Pa
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert (done.stdout + done.stderr).count("passed") >= 5
+
+
+@needs_helm
+def test_what_scales_asks_for_a_metric_that_there_is() -> None:
+    objects = rendered(DEPLOY / "helm/values/s3-autoscaled.yaml")
+    (scaled,) = [one for one in objects if one["kind"] == "ScaledObject"]
+    (trigger,) = scaled["spec"]["triggers"]
+    names = set(re.findall(r"\bdarkroom_\w+", trigger["metadata"]["query"]))
+    assert names
+    assert names <= {metric.name for metric in METRICS}
 
 
 @needs_helm

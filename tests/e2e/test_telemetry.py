@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -173,6 +174,14 @@ def test_the_log_names_a_request_and_not_its_prompt(told: Told) -> None:
     known = {name: line[name] for name in ("model", "version", "seed", "code")}
     assert known == {"model": "tiny", "version": "1", "seed": "7", "code": "OK"}
     assert PROMPT not in str(told.server.log)
+
+
+def test_what_a_library_says_is_a_line_like_all_others(told: Told) -> None:
+    port = told.server.until("listening")["http_port"]
+    with socket.create_connection(("127.0.0.1", port), timeout=WAIT_S) as connection:
+        connection.sendall(b"\x16\x03 no HTTP\r\n\r\n")
+        told.server.until("a library's message", library="uvicorn.error")
+    assert [entry for entry in told.server.log if "level" not in entry] == []
 
 
 def test_a_request_moves_the_metrics_of_its_stages(told: Told) -> None:

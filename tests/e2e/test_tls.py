@@ -153,6 +153,12 @@ def test_a_connection_that_cannot_be_made_is_told_in_the_commands_words(
         assert "another name" in told
         assert "leave out --tls" in darkroom("--server", plain.address, "--tls-ca", str(files.ca))
         assert "--tls-ca" in darkroom("--server", tls.address, "--tls-ca", str(strange))
+        for wrong in (
+            ("--tls-ca", str(files.client_key)),
+            ("--tls-ca", str(files.ca), "--client-certificate", str(files.client_key)),
+        ):
+            key = ("--client-key", str(files.client_key)) if "--client-certificate" in wrong else ()
+            assert "is not in PEM" in darkroom("--server", tls.address, *wrong, *key)
         assert "give --tls or --tls-ca" in darkroom("--server", tls.address)
         told = darkroom("--server", server.address, "--tls-ca", str(files.ca))
         assert "--client-certificate" in told

@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from darkroom_server.domain.jobs import ImageSpec
+from darkroom_server.pipelines.families import FAMILIES
 from tests.parity import crowds, test_flux, test_flux2_klein, test_sd, test_sd3, test_z_image
 from tests.parity.random_adapters import (
     TEXTS,
@@ -52,7 +53,6 @@ class Subject:
     spec: Callable[..., ImageSpec]
     denoiser: str = "transformer"
     kohya: Callable[[str], str | None] | None = None
-    shares_exactly: bool = True
 
 
 def _whatever_it_is(spec: Callable[..., ImageSpec]) -> Callable[..., ImageSpec]:
@@ -98,7 +98,6 @@ def _of_crowd(name: str) -> Subject:
         stock=lambda pipeline, spec: crowds.stock(name, pipeline, spec),
         spec=crowds.spec_of,
         kohya=next((own for start, own in kohya.items() if name.startswith(start)), None),
-        shares_exactly=crowds.CROWDS[name].shares_exactly,
     )
 
 
@@ -150,7 +149,7 @@ SUBJECTS: dict[str, Subject] = {
     **{
         name.removesuffix("Pipeline"): _of_crowd(name)
         for name in crowds.CROWDS
-        if name != "PixArtSigmaPipeline"
+        if FAMILIES[name].takes_adapters
     },
 }
 

@@ -15,15 +15,19 @@ import diffusers
 import numpy as np
 import pytest
 import torch
-from diffusers.pipelines.flux import pipeline_flux_kontext
-from diffusers.pipelines.qwenimage import pipeline_qwenimage_edit, pipeline_qwenimage_edit_plus
+from diffusers.pipelines.flux import pipeline_flux_kontext, pipeline_flux_kontext_inpaint
+from diffusers.pipelines.qwenimage import (
+    pipeline_qwenimage_edit,
+    pipeline_qwenimage_edit_inpaint,
+    pipeline_qwenimage_edit_plus,
+)
 
 from darkroom_server.backends.diffusers.families import flux_kontext
 from darkroom_server.backends.diffusers.loader import family_of
 from darkroom_server.backends.diffusers.pictures import picture
 from darkroom_server.backends.diffusers.step_model import AnyFamilyModel
 from darkroom_server.backends.prompt_cache import PromptCache
-from darkroom_server.domain.jobs import ImageSpec, Pixels, Reproducibility, Task
+from darkroom_server.domain.jobs import FillSpec, ImageSpec, Pixels, Reproducibility, Task
 from darkroom_server.domain.references import REFERENCE_RULES
 from darkroom_server.pipelines.families import FAMILIES
 from darkroom_server.pipelines.schedulers import Schedulers
@@ -33,19 +37,18 @@ from tests.parity.test_sdxl_steps import image_spec, source_spec
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Crowd:
-    """One family. `image_to_image` is the stock pipeline of that task.
+    """One family. `image_to_image` and `fill` are the stock pipelines of those tasks.
 
     `guidance` is what it calls the guidance, `constants` what every call is given besides.
     """
 
     image_to_image: Any = None
+    fill: Any = None
     most_references: int = 0
     #: Widths and heights of the images that edits go by.
     reference_sizes: tuple[tuple[int, int], ...] = ((40, 32), (32, 40), (50, 50))
     guidance: str = "guidance_scale"
     constants: Mapping[str, Any] = field(default_factory=dict)
-    #: Whether a small one's exact steps are proved to be shared; the bytes are the same anyway.
-    shares_exactly: bool = True
     #: Tried by a file of its own at every run, and here by `make exact`.
     has_own_tests: bool = False
     #: Changes that a family's steps may trip over, besides those that every family is tried with.
@@ -71,6 +74,7 @@ CROWDS: dict[str, Crowd] = {
     "ChromaPipeline": Crowd(image_to_image=diffusers.ChromaImg2ImgPipeline),
     "CogView4Pipeline": Crowd(),
     "Flux2KleinPipeline": Crowd(
+        fill=diffusers.Flux2KleinInpaintPipeline,
         most_references=3,
         reference_sizes=_FLUX2_SIZES,
         change=_with_a_norm,
@@ -78,19 +82,23 @@ CROWDS: dict[str, Crowd] = {
     ),
     "Flux2Pipeline": Crowd(most_references=3, reference_sizes=_FLUX2_SIZES, change=_with_a_norm),
     "FluxKontextPipeline": Crowd(
+        fill=diffusers.FluxKontextInpaintPipeline,
         most_references=1,
         constants={"negative_prompt": None, "max_area": 0, "max_sequence_length": 32},
     ),
     "Lumina2Pipeline": Crowd(),
+    "OvisImagePipeline": Crowd(),
     "PixArtSigmaPipeline": Crowd(constants=_EXACT_SIZE),
-    "QwenImageEditPipeline": Crowd(guidance="true_cfg_scale", most_references=1),
+    "QwenImageEditPipeline": Crowd(
+        fill=diffusers.QwenImageEditInpaintPipeline, guidance="true_cfg_scale", most_references=1
+    ),
     "QwenImageEditPlusPipeline": Crowd(guidance="true_cfg_scale", most_references=3),
     "QwenImagePipeline": Crowd(
         image_to_image=diffusers.QwenImageImg2ImgPipeline,
         guidance="true_cfg_scale",
         special={"nothing-to-lead-away-from": {"negative_prompt": None}},
     ),
-    "SanaPipeline": Crowd(constants=_EXACT_SIZE, shares_exactly=False),
+    "SanaPipeline": Crowd(constants=_EXACT_SIZE),
     "StableDiffusion3Pipeline": Crowd(
         image_to_image=diffusers.StableDiffusion3Img2ImgPipeline, has_own_tests=True
     ),
@@ -155,6 +163,33 @@ def edits(class_name: str) -> dict[str, dict[str, Any]]:
     return ({"one-reference": edit(*sizes[:1])} if sizes else {}) | several
 
 
+def filling(strength: float = 1.0, **changes: Any) -> dict[str, Any]:
+    """What makes a request one to repaint the right of noise, all of which is the model's."""
+    mask = np.zeros((64, 64), np.uint8)
+    mask[:, 27:] = 255
+    fill = FillSpec(
+        image=_noisy(64, 64, 9),
+        mask=Pixels(64, 64, 1, mask.tobytes()),
+        strength=strength,
+        preserve_unmasked=False,
+    )
+    return {"task": Task.FILL, "fill": fill, "reference_images": (), **changes}
+
+
+def fills(class_name: str) -> dict[str, dict[str, Any]]:
+    """Changes of a family that fills by blending: whole, in part, and beside a reference image."""
+    if CROWDS[class_name].fill is None:
+        return {}
+    changes = {"fill": filling(), "fill-in-part": filling(0.6, step_count=4, seeds=(0,))}
+    # Draws in every step, after all that the pipeline draws to begin with.
+    changes["fill-with-draws"] = filling(0.8, step_count=4, scheduler="FlowMatchLCMScheduler")
+    rule = REFERENCE_RULES.get(class_name)
+    if rule is not None and rule.fill_count:
+        beside = edit(CROWDS[class_name].reference_sizes[0])["reference_images"]
+        changes["fill-by-reference"] = filling(0.7, step_count=3, reference_images=beside)
+    return changes
+
+
 def begins_with_images(class_name: str) -> bool:
     """Whether a family does image to image."""
     return Task.IMAGE_TO_IMAGE in FAMILIES[class_name].tasks
@@ -178,12 +213,21 @@ def mixed(class_name: str, pipeline: Any, level: Reproducibility) -> list[ImageS
             {**change, "seeds": (8 + number,), "step_count": 3},
             {**change, "seeds": (18 + number,), "step_count": 2, "guidance_scale": 2.0},
         ]
+    for number, change in enumerate(fills(class_name).values()):
+        changes += [
+            {**change, "seeds": (28 + number,)},
+            {**change, "seeds": (38 + number,), "step_count": 3, "guidance_scale": 2.0},
+        ]
     return [spec_of(pipeline, **one, reproducibility=level) for one in changes]
 
 
 def see_small_references(monkeypatch: pytest.MonkeyPatch) -> None:
     """Edits see their images a thousandth as large as with weights that have learned something."""
-    for module in (pipeline_qwenimage_edit, pipeline_qwenimage_edit_plus):
+    for module in (
+        pipeline_qwenimage_edit,
+        pipeline_qwenimage_edit_inpaint,
+        pipeline_qwenimage_edit_plus,
+    ):
         true = module.calculate_dimensions
 
         def smaller(area: int, ratio: float, true: Any = true) -> Any:
@@ -191,8 +235,15 @@ def see_small_references(monkeypatch: pytest.MonkeyPatch) -> None:
 
         monkeypatch.setattr(module, "calculate_dimensions", smaller)
     sizes = [(64, 48), (48, 64), (64, 64)]
-    for module in (pipeline_flux_kontext, flux_kontext):
+    for module in (pipeline_flux_kontext, pipeline_flux_kontext_inpaint, flux_kontext):
         monkeypatch.setattr(module, "PREFERRED_KONTEXT_RESOLUTIONS", sizes)
+
+
+def _filler(crowd: Crowd, pipeline: Any) -> Any:
+    own = (
+        {"is_distilled": pipeline.config.is_distilled} if "is_distilled" in pipeline.config else {}
+    )
+    return crowd.fill(**pipeline.components, **own)
 
 
 def stock(class_name: str, pipeline: Any, spec: ImageSpec) -> np.ndarray:
@@ -214,7 +265,13 @@ def stock(class_name: str, pipeline: Any, spec: ImageSpec) -> np.ndarray:
     if spec.task is Task.IMAGE_TO_IMAGE and spec.source is not None:
         used = crowd.image_to_image(**pipeline.components)
         arguments |= {"image": picture(spec.source.image), "strength": spec.source.strength}
-    if spec.reference_images:
+    if spec.fill is not None:
+        used = _filler(crowd, pipeline)
+        arguments |= {"image": picture(spec.fill.image), "mask_image": picture(spec.fill.mask)}
+        arguments["strength"] = spec.fill.strength
+        if spec.reference_images:
+            arguments["image_reference"] = picture(spec.reference_images[0])
+    elif spec.reference_images:
         pictures = [picture(one) for one in spec.reference_images]
         arguments["image"] = pictures if crowd.most_references > 1 else pictures[0]
     if "max_area" in arguments:

@@ -25,7 +25,7 @@ from tests.parity.adapter_subjects import (
     write_files,
 )
 from tests.parity.random_adapters import use
-from tests.parity.shared import shared_exactly, staggered, stepped
+from tests.parity.shared import shared_exactly, stepped
 from tests.parity.test_crowds import small_references
 
 __all__ = ["small_references"]  # a fixture
@@ -135,11 +135,7 @@ def test_others_in_a_step_change_nothing(
     model = subject.build(pipeline)
     alone = [stepped(model, spec) for spec in specs]
     np.testing.assert_array_equal(alone[0], by_stock(name, pipeline, specs[0]))
-    if subject.shares_exactly:
-        made = shared_exactly(model, specs, monkeypatch)
-    else:
-        made = staggered(model, specs)
-    for one, wanted in zip(made, alone, strict=True):
+    for one, wanted in zip(shared_exactly(model, specs, monkeypatch), alone, strict=True):
         np.testing.assert_array_equal(one, wanted)
 
 

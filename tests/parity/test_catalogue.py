@@ -11,6 +11,7 @@ import diffusers
 import pytest
 from diffusers import FlowMatchEulerDiscreteScheduler, FlowMatchLCMScheduler
 
+from darkroom_server.pipelines.families import FAMILIES
 from darkroom_server.repository.catalogue import CatalogueEntry, catalogue
 from darkroom_server.repository.repository import ModelRepository
 from tests.parity.pipeline_kits import build
@@ -52,6 +53,7 @@ BUILDERS: dict[str, Callable[[Path], Any]] = {
     "Qwen/Qwen-Image-Edit-2509": small(diffusers.QwenImageEditPlusPipeline),
     "Qwen/Qwen-Image": small(diffusers.QwenImagePipeline),
     "black-forest-labs/FLUX.1-Kontext-dev": small(diffusers.FluxKontextPipeline),
+    "AIDC-AI/Ovis-Image-7B": small(diffusers.OvisImagePipeline),
     "fal/AuraFlow-v0.3": small(diffusers.AuraFlowPipeline),
     "lodestones/Chroma1-HD": small(diffusers.ChromaPipeline),
     "zai-org/CogView4-6B": small(diffusers.CogView4Pipeline),
@@ -110,7 +112,10 @@ def test_a_config_of_the_catalogue_fits_its_family(tmp_path: Path, entry: Catalo
     settings = entry.settings()
     assert model.info.defaults.step_count == settings.defaults.step_count
     assert model.info.defaults.width_px == settings.defaults.width_px
-    assert model.info.tasks == frozenset(settings.tasks)
+    # All that its class can do.
+    assert (
+        model.info.tasks == frozenset(settings.tasks) == FAMILIES[model.info.pipeline_class].tasks
+    )
     assert model.info.aliases == settings.aliases
     # What a request may ask for is no less than what it gets by default.
     assert model.info.limits.max_pixel_count >= settings.defaults.width_px**2  # type: ignore[operator]

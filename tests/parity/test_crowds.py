@@ -15,6 +15,7 @@ from tests.parity.crowds import (
     CROWDS,
     begins_with_images,
     edits,
+    fills,
     mixed,
     schedulers_of,
     see_small_references,
@@ -79,7 +80,7 @@ def alone() -> list[Any]:
         )
         for name, crowd in CROWDS.items()
         for dtype in ("fp32", "bf16")
-        for what, change in (changes | edits(name) | dict(crowd.special)).items()
+        for what, change in (changes | edits(name) | fills(name) | dict(crowd.special)).items()
     ]
 
 
@@ -126,10 +127,7 @@ def test_exact_steps_are_shared_and_bit_equal_to_stock(
     pipeline = pipelines(name, "fp32")
     specs = mixed(name, pipeline, Reproducibility.EXACT)
     model = step_model(name, pipeline)
-    if CROWDS[name].shares_exactly:
-        made = shared_exactly(model, specs, monkeypatch)
-    else:
-        made = staggered(model, specs)
+    made = shared_exactly(model, specs, monkeypatch)
     for one, spec in zip(made, specs, strict=True):
         np.testing.assert_array_equal(one, stock(name, pipeline, spec))
 

@@ -168,11 +168,7 @@ def of_crowd(name: str) -> Case:
     )
 
 
-CASES |= {
-    name: of_crowd(name)
-    for name, one in crowds.CROWDS.items()
-    if one.shares_exactly and not one.has_own_tests
-}
+CASES |= {name: of_crowd(name) for name, one in crowds.CROWDS.items() if not one.has_own_tests}
 #: Larger pictures are slow; and threads of a small UNet wait for each other at hundreds of layers.
 SLOW = {"sdxl-2-threads", "flux2-klein-bf16", "z-image-bf16", *crowds.CROWDS} | {
     name for name, case in CASES.items() if case.sizes_px == LARGER_PX

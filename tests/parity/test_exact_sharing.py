@@ -66,6 +66,29 @@ class Meeting(torch.nn.Module):
         return met
 
 
+class Placed(torch.nn.Module):
+    """What it computes of a row depends on how many there are, and on where they lie in memory."""
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        place = rows.data_ptr() % 64 + rows.stride(0)
+        return rows + 0.01 * (len(rows) - 1) + 0.001 * place
+
+
+class Gate(torch.nn.Module):
+    """Has a part compute half of the channels, as gates of feed-forward layers do."""
+
+    def __init__(self, half: int) -> None:
+        super().__init__()
+        self.part = Placed()
+        self._half = half
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        # 40 numbers a row, so that neither a row nor its half is a multiple of 64 bytes.
+        wide = torch.cat([rows, rows[:, :8]], dim=1)
+        made: torch.Tensor = self.part(wide.chunk(2, dim=1)[self._half])
+        return made
+
+
 def proved(layers: torch.nn.Module, image_rows: tuple[int, ...]) -> tuple[bool, ExactSharing]:
     """Whether a step of images is exact, and what it took; the plan also holds without trying."""
     torch.manual_seed(0)
@@ -97,6 +120,12 @@ def test_a_part_that_depends_on_the_rows_is_computed_by_image(image_rows: tuple[
     assert by_image(sharing) == {f"size {rows}": ["second"] for rows in image_rows}
     # What its layer's class computes is not what it computes: no other way is tried.
     assert not any(batched(sharing).values())
+
+
+@pytest.mark.parametrize("half", [0, 1])
+def test_rows_of_a_part_of_a_tensor_lie_as_alone(half: int) -> None:
+    is_equal, sharing = proved(Gate(half), (1, 1, 1))
+    assert (is_equal, by_image(sharing)) == (True, {"size 1": ["part"]})
 
 
 def test_parts_that_do_not_are_shared() -> None:

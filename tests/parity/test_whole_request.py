@@ -251,7 +251,10 @@ def test_a_parameter_that_a_pipeline_does_not_take_is_refused(lcm: Any) -> None:
         pytest.param("DDPMPipeline", "takes no prompt", id="without-a-text"),
         pytest.param("KandinskyPipeline", "needs image_embeds", id="embeddings"),
         pytest.param("CogVideoXVideoToVideoPipeline", "makes frames", id="video-to-video"),
-        pytest.param("FluxControlInpaintPipeline", "takes image and control", id="two-pictures"),
+        pytest.param("FluxControlInpaintPipeline", None, id="image-mask-and-control-image"),
+        pytest.param(
+            "StableDiffusionXLControlNetUnionPipeline", "needs control_mode", id="control-mode"
+        ),
         pytest.param("UNet2DModel", "is no pipeline", id="a-model"),
         pytest.param("NoSuchPipeline", "is no pipeline", id="unknown"),
     ],
@@ -259,9 +262,9 @@ def test_a_parameter_that_a_pipeline_does_not_take_is_refused(lcm: Any) -> None:
 def test_only_pipelines_that_make_one_picture_of_words_are_run(
     name: str, reason: str | None
 ) -> None:
-    told = reason_against_class(name)
-    assert (told or "").startswith(reason or "")
-    assert (told is None) == (reason is None)
+    found = reason_against_class(name)
+    assert (found or "").startswith(reason or "")
+    assert (found is None) == (reason is None)
 
 
 @pytest.mark.parametrize("guidance_scale", [1.0, 7.0])

@@ -47,13 +47,16 @@ class Connection:
 def tls_credentials(
     *, ca: Path | None = None, certificate: Path | None = None, key: Path | None = None
 ) -> grpc.ChannelCredentials:
-    """Credentials for TLS, from PEM files; raises OSError.
+    """Credentials for TLS, from PEM files; raises OSError, ValueError.
 
     `ca` is whose certificates are trusted, gRPC's own list without it. `certificate` and `key` are
-    the client's, for servers that ask for one. Example::
+    the client's, for servers that ask for one; they go together. Example::
 
         client = Client("host:8001", credentials=tls_credentials(ca=Path("ca.pem")))
     """
+    if (certificate is None) != (key is None):
+        # gRPC itself ends the process.
+        raise ValueError("certificate and key go together; give both")
     ca_pem, certificate_pem, key_pem = (
         None if file is None else file.read_bytes() for file in (ca, certificate, key)
     )

@@ -18,6 +18,10 @@ class TransportFault(enum.Enum):
     HTTP_SERVER = "an HTTP server listens there: call the port of gRPC, 8001 unless set otherwise"
     REFUSED = "nothing listens there: is the server running, and on this port?"
     UNKNOWN_HOST = "no host has that name"
+    OWN_FILES = (
+        "a file of tls_credentials(...) is not in PEM, or is another than it should be: "
+        "ca and certificate are certificates, key is that of certificate"
+    )
     CLOSED = (
         "the server closed the connection at once: it may speak TLS, "
         "credentials=tls_credentials(...), or ask for a certificate of the client"
@@ -30,6 +34,7 @@ _SIGNS = (
     ("certificate has expired", TransportFault.EXPIRED),
     ("certificate is not yet valid", TransportFault.EXPIRED),
     ("CERTIFICATE_VERIFY_FAILED", TransportFault.UNKNOWN_CA),
+    ("Failed to create security handshaker", TransportFault.OWN_FILES),
     ("Hostname Verification", TransportFault.OTHER_NAME),
     ("http1.x server", TransportFault.HTTP_SERVER),
     ("Connection refused", TransportFault.REFUSED),

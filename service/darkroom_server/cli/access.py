@@ -61,6 +61,10 @@ def _server_access(
     client_key: options.ClientKey = None,
 ) -> ServerAccess:
     _check_address(server)
+    if (client_certificate is None) != (client_key is None):
+        hint = "--client-key" if client_key is None else "--client-certificate"
+        text = "--client-certificate and --client-key go together; give both"
+        raise typer.BadParameter(text, param_hint=hint)
     return ServerAccess(server, api_key, tls, tls_ca, client_certificate, client_key)
 
 

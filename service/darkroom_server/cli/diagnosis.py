@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import datetime
-import enum
 import importlib.metadata
 import os
 import resource
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
 import darkroom_server
 from darkroom_server.access.keys_file import KeysFileError, read_keys
+from darkroom_server.cli.findings import Finding, Health
+from darkroom_server.cli.settings_checks import (
+    check_limits_storage,
+    check_model_names,
+    check_state_file,
+    check_traces,
+)
 from darkroom_server.config import ConfigError, ServerConfig
 from darkroom_server.devices import kinds
 from darkroom_server.repository.repository import ModelRepository
@@ -31,24 +36,6 @@ MIN_OPEN_FILES = 4096
 SOON_S = 14 * 24 * 3600.0
 
 
-class Health(enum.Enum):
-    """How a thing is; the value is how a line begins."""
-
-    OK = "ok"
-    WARNING = "warning"
-    FAILED = "FAILED"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """The result of one check, with a remedy if something is wrong."""
-
-    subject: str
-    health: Health
-    text: str
-    remedy: str = ""
-
-
 def diagnose(settings: ServerConfig) -> list[Finding]:
     """Everything, in the order in which a server needs it."""
     looks: tuple[Callable[[ServerConfig], list[Finding]], ...] = (
@@ -58,7 +45,11 @@ def diagnose(settings: ServerConfig) -> list[Finding]:
         _ports,
         _certificates,
         _keys,
+        check_limits_storage,
         _repository,
+        check_model_names,
+        check_state_file,
+        check_traces,
         _devices,
         _memory,
         _open_files,
@@ -100,17 +91,25 @@ def _exposure(settings: ServerConfig) -> list[Finding]:
 
 
 def _ports(settings: ServerConfig) -> list[Finding]:
-    findings = []
-    for what, port in (("gRPC", settings.grpc_port), ("HTTP", settings.http_port)):
-        flag = f"--{what.lower()}-port"
-        try:
-            with socket.create_server((settings.host, port), family=_family(settings.host)):
-                findings.append(Finding(f"port, {what}", Health.OK, f"{port} is free"))
-        except OSError as error:
-            text = f"{settings.host} {port}: {error.strerror or error}"
-            remedy = f"end what listens there (ss -ltnp), or choose another: {flag}"
-            findings.append(Finding(f"port, {what}", Health.FAILED, text, remedy))
-    return findings
+    return [
+        _port(what, host, port)
+        for what, host, port in (
+            ("gRPC", settings.host, settings.grpc_port),
+            ("HTTP", settings.host, settings.http_port),
+            ("admin", "127.0.0.1", settings.admin_port),
+        )
+        if port is not None
+    ]
+
+
+def _port(what: str, host: str, port: int) -> Finding:
+    try:
+        with socket.create_server((host, port), family=_family(host)):
+            return Finding(f"port, {what}", Health.OK, f"{port} is free")
+    except OSError as error:
+        text = f"{host} {port}: {error.strerror or error}"
+        remedy = f"end what listens there (ss -ltnp), or choose another: --{what.lower()}-port"
+        return Finding(f"port, {what}", Health.FAILED, text, remedy)
 
 
 def _family(host: str) -> socket.AddressFamily:
@@ -118,19 +117,19 @@ def _family(host: str) -> socket.AddressFamily:
 
 
 def _certificates(settings: ServerConfig) -> list[Finding]:
+    remedy = "put a new one in its place, which a server that runs reads without a restart"
     try:
         files = settings.tls_files()
         if files is None:
             return []
         files.check()
         left_s = expiry_s(files.certificate, files.key) - time.time()
-    except (ConfigError, TlsError, NotGood) as error:
-        remedy = "give a certificate and its key in PEM: --tls-certificate, --tls-key"
+    except NotGood as error:
         return [Finding("certificates", Health.FAILED, str(error), remedy)]
+    except (ConfigError, TlsError) as error:
+        give = "give what it should be, in PEM: --tls-certificate, --tls-key, --tls-client-ca"
+        return [Finding("certificates", Health.FAILED, str(error), give)]
     days = f"{left_s / 86400:.0f} days"
-    remedy = "put a new one in its place; SIGHUP reads it without a restart"
-    if left_s <= 0:
-        return [Finding("certificates", Health.FAILED, "expired", remedy)]
     if left_s < SOON_S:
         return [Finding("certificates", Health.WARNING, f"ends in {days}", remedy)]
     return [Finding("certificates", Health.OK, f"good for {days}")]
@@ -157,7 +156,7 @@ def _repository(settings: ServerConfig) -> list[Finding]:
     if not location.is_dir():
         remedy = "name the folder of the models: --model-repository"
         return [Finding("repository", Health.FAILED, f"no folder {location}", remedy)]
-    scan = ModelRepository(location).scan()
+    scan = ModelRepository(location, settings.aliases).scan()
     names = ", ".join(model.info.name for model in scan.models) or "no model"
     if scan.has_errors or not scan.models:
         remedy = f"`darkroom check-repo {location}` says what is wrong"

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from darkroom_server.cli.diagnosis import Finding, Health, diagnose
+from darkroom_server.cli.diagnosis import diagnose
+from darkroom_server.cli.findings import Finding, Health
 from darkroom_server.cli.option_groups import with_group
 from darkroom_server.cli.server_flags import server_flags
 from darkroom_server.config import CONFIG_VARIABLE, ConfigError, load_config

@@ -105,6 +105,8 @@ _FAULTS = {
     TransportFault.REFUSED: "nothing listens there; is the server running, and on this port? "
     "`darkroom serve` starts one, --server names another",
     TransportFault.UNKNOWN_HOST: "no host has that name; --server takes HOST:PORT",
+    TransportFault.OWN_FILES: "a file of --tls-ca, --client-certificate or --client-key is not in "
+    "PEM, or is another than it should be; the key is that of the certificate",
     TransportFault.CLOSED: "the server closed the connection at once; if it speaks TLS, give --tls "
     "or --tls-ca, and --client-certificate and --client-key if it asks for a certificate",
 }

@@ -143,6 +143,9 @@ def darkroom(
 
 def main() -> None:
     """Runs the command; never returns normally."""
+    from darkroom_server.telemetry.unreported import report_nothing
+
+    report_nothing()
     # What gRPC's C library writes to stderr by itself says less than the one line of the command.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     try:

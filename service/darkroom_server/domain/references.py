@@ -8,7 +8,7 @@ from __future__ import annotations
 import enum
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from darkroom_server.domain.image_size import Size
@@ -35,7 +35,8 @@ class ReferenceRule:
     follows is that of its image, shrunk; with it, the image's shape scaled to `area_px`, each edge
     to the nearest multiple of `edge_multiple_px`. An edge is at least `min_edge_px` long, and the
     longer at most `max_ratio` times the other. What `is_beside` goes with an image that is changed
-    or filled, and with `fits_output` it is scaled to the size that is made.
+    or filled, and with `fits_output` it is scaled to the size that is made. Of a class that edits,
+    `fill_count` may stand beside an image to fill.
     """
 
     max_count: int
@@ -49,6 +50,7 @@ class ReferenceRule:
     max_ratio: float = math.inf
     is_beside: bool = False
     fits_output: bool = False
+    fill_count: int = 0
 
     def shown(self, size: Size) -> Size:
         """The size in which the pipeline gets an image, rounded as diffusers does."""
@@ -56,6 +58,12 @@ class ReferenceRule:
             return size
         scale = math.sqrt(self.area_px / (size.width_px * size.height_px))
         return Size(max(1, int(size.width_px * scale)), max(1, int(size.height_px * scale)))
+
+    def beside_count(self, *, is_filled: bool) -> int:
+        """The most images beside one to begin with, or to fill."""
+        if self.is_beside:
+            return self.max_count
+        return self.fill_count if is_filled else 0
 
     def followed(self, sizes: Sequence[Size]) -> Size | None:
         """The size that an edit of images of these sizes follows; None: the model's default."""
@@ -83,9 +91,8 @@ class ReferenceRule:
         return None
 
 
-def _flux2(max_count: int) -> ReferenceRule:
-    """What FLUX.2's image processor takes."""
-    return ReferenceRule(max_count=max_count, shrinks=True, min_edge_px=64, max_ratio=8)
+#: What FLUX.2's image processor takes.
+_FLUX2: Final = ReferenceRule(max_count=10, shrinks=True, min_edge_px=64, max_ratio=8)
 
 
 #: By class.
@@ -93,12 +100,12 @@ REFERENCE_RULES: Final[Mapping[str, ReferenceRule]] = {
     "BriaFiboEditPipeline": ReferenceRule(max_count=1, is_required=True),
     "DreamLiteMobilePipeline": ReferenceRule(max_count=1),
     "DreamLitePipeline": ReferenceRule(max_count=1),
-    "Flux2KleinKVPipeline": _flux2(10),
-    "Flux2KleinPipeline": _flux2(10),
-    "Flux2Pipeline": _flux2(10),
+    "Flux2KleinKVPipeline": _FLUX2,
+    "Flux2KleinPipeline": replace(_FLUX2, fill_count=1),
+    "Flux2Pipeline": _FLUX2,
     # A token's edge: smaller images have no shape that tokens could express.
     "FluxKontextPipeline": ReferenceRule(
-        max_count=1, size_source=SizeSource.DEFAULT, min_edge_px=16
+        max_count=1, size_source=SizeSource.DEFAULT, min_edge_px=16, fill_count=1
     ),
     "GlmImagePipeline": ReferenceRule(max_count=10),
     "JoyImageEditPipeline": ReferenceRule(max_count=1, is_required=True),
@@ -128,5 +135,6 @@ BESIDE_RULES: Final[Mapping[str, ReferenceRule]] = {
     ),
     "image_reference": ReferenceRule(max_count=1, is_beside=True, min_edge_px=16),
 }
-#: What the fake takes.
-FAKE_RULE: Final = ReferenceRule(max_count=10)
+#: What the fake takes; and one whose config names reference images, but no edits.
+FAKE_RULE: Final = ReferenceRule(max_count=10, fill_count=1)
+FAKE_BESIDE: Final = BESIDE_RULES["control_image"]

@@ -14,7 +14,7 @@ import structlog
 
 from darkroom_server.background import keep_going
 from darkroom_server.domain.adapters import AdapterVersion
-from darkroom_server.domain.errors import Draining
+from darkroom_server.domain.errors import DarkroomError, Draining
 from darkroom_server.domain.jobs import ImageSpec, Job, JobCompleted, JobEvent, Task
 from darkroom_server.domain.model_status import ModelStatus, all_ready
 from darkroom_server.domain.models import BackendKind, ModelInfo, ModelRef, VersionInfo
@@ -209,11 +209,22 @@ class Engine:
                 preload_torch=any(one.info.backend is BackendKind.DIFFUSERS for one in models)
             )
         self.control.begin()
+        self._check_default_model()
         log.info("models found", count=len(models))
         self._watches = [
             keep_going("watch over workers", self._watch_workers),
             keep_going("watch over the repository", self.control.watch),
         ]
+
+    def _check_default_model(self) -> None:
+        """Says at once that requests which name no model are going to be refused."""
+        scan = self._manager.scan
+        if not self._options.default_model or scan.fetching or scan.is_unfinished:
+            return
+        try:
+            resolve_model(scan, self._options.default_model)
+        except DarkroomError as error:
+            log.error("default model cannot be used", problem=str(error))
 
     def _supervise(self, version: VersionInfo, on_change: Callable[[], None]) -> Supervisor:
         """What serves a version; its workers share the threads with all others."""

@@ -225,7 +225,7 @@ class ModelControl:
             await asyncio.wait(leaving.values())
 
     def _known_version(self, model: RepositoryModel, version: str) -> int:
-        """A version by number, or by a label as it is in force, moved or configured."""
+        """A version by number, or by a label, moved or configured; raises ModelNotFound."""
         name = model.info.name
         for known in self._manager.view.models:
             if known.info.name == name and version in known.info.version_labels:
@@ -300,7 +300,7 @@ class ModelControl:
         await self.begun()
         model = resolve_model(self._manager.view, name)
         found = model.info.name
-        number = known_version(model, version)
+        number = self._to_label(model, version)
         states = {one.version: one.state for one in self._manager.status(model).versions}
         if states[number] is not VersionState.READY:
             raise VersionNotReady(
@@ -311,6 +311,16 @@ class ModelControl:
         moved = self._desired.labels_of(found).moved(label, number, traffic_percent)
         check_shares(moved.shares_over(model.info.traffic_percent))
         return await self._label(found, moved)
+
+    def _to_label(self, model: RepositoryModel, version: str) -> int:
+        """As `known_version`; a number that is not known may be a folder that no scan has seen."""
+        try:
+            return known_version(model, version)
+        except ModelNotFound as error:
+            if self._options.is_explicit and version.isascii() and version.isdecimal():
+                load = f"`darkroom models load {model.info.name} --version {version}`"
+                error.args = (f"{error}; a folder that has come since is read by {load}",)
+            raise
 
     def _way_to_ready(self, name: str, number: int) -> str:
         if self._options.is_explicit:

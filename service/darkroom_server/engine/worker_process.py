@@ -20,6 +20,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 
 from darkroom_server.background import log_failure
+from darkroom_server.telemetry.unreported import report_nothing
 from darkroom_server.worker.main import run_worker
 from darkroom_server.worker.messages import Command, Report, StopWorker, WorkerSpec
 from darkroom_server.worker.sent_commands import sent
@@ -45,6 +46,7 @@ READER_TIMEOUT_S, EXIT_CODE_TIMEOUT_S = 1.0, 0.5
 
 def prepare_fork_server(*, preload_torch: bool) -> None:
     """Chooses what worker processes start with; call once, before the first instance."""
+    report_nothing()
     # Inherited by the fork server: no notices about absent optional packages in the log.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")

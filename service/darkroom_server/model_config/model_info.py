@@ -6,6 +6,7 @@ from dataclasses import fields, replace
 from typing import TypeVar
 
 from darkroom_server.domain.fake_pace import FakePace
+from darkroom_server.domain.jobs import Task
 from darkroom_server.domain.models import (
     BackendKind,
     Defaults,
@@ -14,6 +15,7 @@ from darkroom_server.domain.models import (
     Placement,
     Warmup,
 )
+from darkroom_server.domain.references import FAKE_BESIDE, ReferenceRule
 from darkroom_server.model_config import bounds
 from darkroom_server.model_config.settings import (
     DefaultSettings,
@@ -59,7 +61,7 @@ def combine(name: str, settings: ModelSettings, traits: PipelineTraits) -> Model
         strength_rounding=traits.strength_rounding,
         runs_whole=traits.runs_whole,
         guidance_needs_negative=traits.guidance_needs_negative,
-        references=traits.references,
+        references=_references(settings, traits),
         step_model=traits.step_model,
         dynamic_batching=settings.dynamic_batching,
         memory=settings.memory,
@@ -71,6 +73,14 @@ def combine(name: str, settings: ModelSettings, traits: PipelineTraits) -> Model
         fake=settings.fake if settings.backend is BackendKind.FAKE else FakePace(),
         prompt_upsampling=settings.prompt_upsampling,
     )
+
+
+def _references(settings: ModelSettings, traits: PipelineTraits) -> ReferenceRule | None:
+    """The pipeline's; a fake can stand for one with a control image, too."""
+    is_controlled = settings.tasks and Task.EDIT not in settings.tasks
+    if settings.backend is BackendKind.FAKE and is_controlled:
+        return FAKE_BESIDE if "reference_images" in settings.parameters else traits.references
+    return traits.references
 
 
 def _parameters(settings: ModelSettings, traits: PipelineTraits) -> dict[str, bool]:

@@ -232,7 +232,7 @@ FAMILIES: dict[str, Family] = {
         step_model="flux_kontext.FluxKontextStepModel",
         honours=honoured.FLUX,
         denoisers=_TORCH,
-        tasks=_EDITS,
+        tasks=_EDITS | _FILL,
         denoiser="transformer",
         packing=2,
         schedulers=_FLOW_SCHEDULERS,
@@ -307,7 +307,7 @@ FAMILIES: dict[str, Family] = {
     "QwenImageEditPipeline": replace(
         _QWEN,
         step_model="qwen_image_edit.QwenImageEditStepModel",
-        tasks=_EDIT,
+        tasks=_EDIT | _FILL,
     ),
     "QwenImageEditPlusPipeline": replace(
         _QWEN,
@@ -328,6 +328,16 @@ FAMILIES: dict[str, Family] = {
         step_count=50,
         guidance_scale=5.0,
         schedule_gives=frozenset({"timesteps", "sigmas", "mu"}),
+    ),
+    "OvisImagePipeline": replace(
+        _GUIDED_FLOW,
+        step_model="ovis_image.OvisImageStepModel",
+        honours=honoured.OVIS_IMAGE,
+        step_count=50,
+        guidance_scale=5.0,
+        packs_channels=True,
+        # diffusers loads none for it.
+        takes_adapters=False,
     ),
     "AuraFlowPipeline": replace(
         _GUIDED_FLOW,

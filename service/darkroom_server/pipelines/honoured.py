@@ -168,6 +168,10 @@ _AURA_FLOW_OWN = """
     sample_size in_channels num_mmdit_layers num_single_dit_layers attention_head_dim
     num_attention_heads joint_attention_dim caption_projection_dim out_channels pos_embed_max_size
 """
+_OVIS_IMAGE_OWN = """
+    in_channels out_channels num_layers num_single_layers attention_head_dim num_attention_heads
+    joint_attention_dim axes_dims_rope
+"""
 _PIXART_OWN = """
     num_attention_heads attention_head_dim in_channels out_channels num_layers dropout
     norm_num_groups cross_attention_dim attention_bias sample_size activation_fn
@@ -359,6 +363,14 @@ AURA_FLOW = FamilyRules(
         )
     },
     vaes=_PLAIN_VAES,
+)
+OVIS_IMAGE = FamilyRules(
+    denoisers={
+        "OvisImageTransformer2DModel": PartRules(
+            own=_names(_OVIS_IMAGE_OWN), only={"patch_size": (1,)}
+        )
+    },
+    vaes=_FLOW_VAES,
 )
 _PIXART_ONLY = {"patch_size": (2,), "use_additional_conditions": (False,)}
 PIXART_SIGMA = FamilyRules(

@@ -57,16 +57,17 @@ def check_takes(
     """
     task, image_count = request.task, len(request.reference_images)
     if task in WITH_IMAGE:
-        _check_beside(model, image_count)
+        _check_beside(model, task, image_count)
         return
     rule = model.references if Task.EDIT in model.tasks else None
     if task is Task.TEXT_TO_IMAGE and rule is not None and task not in model.tasks:
-        text = f"models/{model.name} changes images: give it {_range(rule)}"
+        text = f"models/{model.name} changes images: give it {_range(rule.max_count)}"
         raise InvalidParameter(REFERENCES_FIELD, text)
     if task is not Task.EDIT:
         return
-    if model.references is not None and model.references.is_beside:
-        text = f"models/{model.name} takes {_range(model.references)} beside the image to change"
+    beside = model.references
+    if beside is not None and beside.is_beside:
+        text = f"models/{model.name} takes {_range(beside.max_count)} beside the image to change"
         raise InvalidParameter("image", f"{text}: give it that image, too")
     if rule is None:
         able = sorted(f"models/{one.name}" for one in served() if _takes(one, image_count))
@@ -76,20 +77,23 @@ def check_takes(
         text = f"{_images(image_count)}; models/{model.name} takes none, {hint}"
         raise UnsupportedParameter(REFERENCES_FIELD, text)
     if image_count > rule.max_count:
-        text = f"{_images(image_count)}; models/{model.name} takes {_range(rule)}"
+        text = f"{_images(image_count)}; models/{model.name} takes {_range(rule.max_count)}"
         raise InvalidParameter(REFERENCES_FIELD, text)
 
 
-def _check_beside(model: ModelInfo, image_count: int) -> None:
+def _check_beside(model: ModelInfo, task: Task, image_count: int) -> None:
     """Whether a model takes as many beside the image that it changes."""
     rule = model.references
-    if rule is None or not rule.is_beside:
+    is_filled = task is Task.FILL and Task.EDIT in model.tasks
+    most = 0 if rule is None else rule.beside_count(is_filled=is_filled)
+    if rule is None or not most:
         if image_count:
             text = f"not together with an image to begin with or to fill: models/{model.name}"
             raise InvalidParameter(REFERENCES_FIELD, f"{text} takes none beside it")
         return
-    if image_count > rule.max_count or (rule.is_required and not image_count):
-        text = f"models/{model.name} takes {_range(rule)} beside the image to change"
+    is_lacking = rule.is_beside and rule.is_required and not image_count
+    if image_count > most or is_lacking:
+        text = f"models/{model.name} takes {_range(most)} beside the image to change"
         raise InvalidParameter(REFERENCES_FIELD, f"{text}; the request has {image_count}")
 
 
@@ -98,8 +102,8 @@ def _takes(model: ModelInfo, image_count: int) -> bool:
     return Task.EDIT in model.tasks and rule is not None and image_count <= rule.max_count
 
 
-def _range(rule: ReferenceRule) -> str:
-    return "one image" if rule.max_count == 1 else f"1 to {rule.max_count} images"
+def _range(most: int) -> str:
+    return "one image" if most == 1 else f"1 to {most} images"
 
 
 def _images(count: int) -> str:

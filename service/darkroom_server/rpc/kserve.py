@@ -20,6 +20,7 @@ from darkroom_server.wire.calls import current_call
 from darkroom_server.wire.kserve import control, metadata
 from darkroom_server.wire.kserve.inference import Inference
 from darkroom_server.wire.kserve.messages import call_of, infer_response
+from darkroom_server.wire.kserve.not_offered import SHARED_MEMORY
 from darkroom_server.wire.kserve.statistics import model_statistics
 from darkroom_server.wire.model_requests import check_model_name
 from darkroom_server.wire.readiness import is_ready
@@ -176,37 +177,37 @@ class InferenceService(inference_pb2_grpc.GRPCInferenceServiceServicer):
         self, _request: pb.SystemSharedMemoryStatusRequest, _context: _Context
     ) -> pb.SystemSharedMemoryStatusResponse:
         """Raises NotOffered."""
-        raise NotOffered(control.SHARED_MEMORY)
+        raise NotOffered(SHARED_MEMORY)
 
     async def SystemSharedMemoryRegister(
         self, _request: pb.SystemSharedMemoryRegisterRequest, _context: _Context
     ) -> pb.SystemSharedMemoryRegisterResponse:
         """Raises NotOffered."""
-        raise NotOffered(control.SHARED_MEMORY)
+        raise NotOffered(SHARED_MEMORY)
 
     async def SystemSharedMemoryUnregister(
         self, _request: pb.SystemSharedMemoryUnregisterRequest, _context: _Context
     ) -> pb.SystemSharedMemoryUnregisterResponse:
         """Raises NotOffered."""
-        raise NotOffered(control.SHARED_MEMORY)
+        raise NotOffered(SHARED_MEMORY)
 
     async def CudaSharedMemoryStatus(
         self, _request: pb.CudaSharedMemoryStatusRequest, _context: _Context
     ) -> pb.CudaSharedMemoryStatusResponse:
         """Raises NotOffered."""
-        raise NotOffered(control.SHARED_MEMORY)
+        raise NotOffered(SHARED_MEMORY)
 
     async def CudaSharedMemoryRegister(
         self, _request: pb.CudaSharedMemoryRegisterRequest, _context: _Context
     ) -> pb.CudaSharedMemoryRegisterResponse:
         """Raises NotOffered."""
-        raise NotOffered(control.SHARED_MEMORY)
+        raise NotOffered(SHARED_MEMORY)
 
     async def CudaSharedMemoryUnregister(
         self, _request: pb.CudaSharedMemoryUnregisterRequest, _context: _Context
     ) -> pb.CudaSharedMemoryUnregisterResponse:
         """Raises NotOffered."""
-        raise NotOffered(control.SHARED_MEMORY)
+        raise NotOffered(SHARED_MEMORY)
 
 
 def _values(parameters: Mapping[str, Any]) -> dict[str, Any]:

@@ -51,6 +51,9 @@ LOCAL_CPU_COUNT = 64
 #: patient with a machine that is busy.
 RAY_SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_agent_register_timeout_ms": "120000"}
 
+#: In what Serve says of a deployment of which replicas fail to start.
+FAILED_START = "failed to start"
+
 #: What Ray raises when it, or a part of it, cannot be reached.
 RAY_ERRORS = (RayError, RayServeException, RuntimeError, ConnectionError, TimeoutError)
 
@@ -184,6 +187,13 @@ def first_line(error: BaseException) -> str:
     return next(iter(str(error).splitlines()), "")
 
 
+def cause_of(message: str) -> str:
+    """What Serve says of replicas that fail, without the trace: the last line is the error."""
+    said, _, trace = message.partition("Error:\n")
+    lines = [one.strip() for one in trace.splitlines() if one.strip()]
+    return lines[-1] if lines else said.strip()
+
+
 @contextmanager
 def _lost() -> Iterator[None]:
     try:
@@ -196,12 +206,14 @@ def _status(found: Any) -> AppStatus:
     deployment = found.deployments.get(DEPLOYMENT)
     states = {} if deployment is None else deployment.replica_states
     replicas = {getattr(state, "value", str(state)): count for state, count in states.items()}
-    messages = [found.message, "" if deployment is None else deployment.message]
+    said = "" if deployment is None else deployment.message
+    has_failed = found.status.value == "DEPLOY_FAILED"
     target = getattr(deployment, "target_num_replicas", None)
     return AppStatus(
         is_there=True,
-        has_failed=found.status.value == "DEPLOY_FAILED",
-        message=" ".join(one for one in messages if one),
+        has_failed=has_failed,
+        is_failing=not has_failed and FAILED_START in said,
+        message=cause_of(said or found.message),
         replicas=replicas,
         target_count=sum(replicas.values()) if target is None else target,
     )

@@ -292,7 +292,7 @@ class DeploymentSlot:
             return False
         flight.refusal = flight.refusal or error
         flight.avoided.add(where)
-        return bool(self._table.replica_ids - flight.avoided)
+        return self._table.is_offered(flight.active.job.job_id, flight.avoided)
 
     def _on_event(self, flight: _Flight, event: JobEvent) -> None:
         active = flight.active
@@ -385,8 +385,8 @@ class DeploymentSlot:
                     self._send(flight)
 
     def _share(self, wanted: int) -> int:
-        """Replicas with which the version serves: all at first, then any."""
-        if self.state is WorkerState.RESTARTING:
+        """Replicas with which the version serves: all at first, then any, or where some fail."""
+        if self.state is WorkerState.RESTARTING or self.status.is_failing:
             return min(1, wanted)
         return max(wanted, self._order.replica_count(self._cluster.options))
 

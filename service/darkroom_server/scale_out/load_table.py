@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from darkroom_server.domain.jobs import ImageSpec
 from darkroom_server.scale_out.messages import ReplicaState, RunJob
+from darkroom_server.scheduling.homes import Homes
 from darkroom_server.scheduling.pace import Load, Pace
 from darkroom_server.scheduling.routing import ReplicaLoad, Task, choose, step_s_of
 from darkroom_server.worker.messages import SizeCost
@@ -39,11 +40,15 @@ class LoadTable:
         self._rng = random.Random(seed)
         self._placed: dict[str, _Placed] = {}
         self._by_replica: dict[str, dict[str, Task]] = {}
+        #: The replicas that take jobs, in the order that all servers have them in.
+        self._order: tuple[str, ...] = ()
+        self._homes = Homes()
         #: How many jobs of a group each replica has, of those that have any.
         self._by_group: dict[Hashable, Counter[str]] = {}
         self._states: dict[str, ReplicaState] = {}
         self._own_s: dict[str, float] = {}
-        self._costs: tuple[SizeCost, ...] = ()
+        #: By pixels: a replica knows the sizes that it has made.
+        self._costs: dict[int, SizeCost] = {}
         self.on_gone: Callable[[frozenset[str]], None] = lambda _: None
 
     @property
@@ -66,18 +71,25 @@ class LoadTable:
                 self._states.pop(one, None)
             for one in ids:
                 self._by_replica.setdefault(one, {})
+            self._order = tuple(sorted(self._by_replica))
         if gone:
             self.on_gone(gone)
 
     def place(self, request: RunJob, candidates: Collection[str]) -> str | None:
         """The replica among candidates that a job goes to; None when it avoids all."""
-        job = request.job
+        job, avoided = request.job, request.avoided
         with self._lock:
             task = self._task(job.spec)
-            alike = [one for one in self._by_group.get(task.group, ()) if one in candidates]
-            chosen = choose(
-                tuple(candidates), alike, task, self._load, self._rng, avoided=request.avoided
-            )
+            if not avoided:
+                self._homes.note(task.group, task.pace.work_s(task.load))
+            left = [one for one in self._order if one in candidates and one not in avoided]
+            own = frozenset(self._homes.of(task.group, self._order)).intersection(left)
+            homes = [one for one in left if one in own]
+            alike = [one for one in self._by_group.get(task.group, ()) if one in own]
+            others = [one for one in left if one not in own]
+            if not homes:
+                others = [one for one in others if self._is_idle(one)] or others
+            chosen = choose(homes, alike, others, task, self._load, self._rng)
             if chosen is None:
                 return None
             self._remove(job.job_id)
@@ -85,6 +97,22 @@ class LoadTable:
             self._placed[job.job_id] = _Placed(chosen, task)
             self._by_replica.setdefault(chosen, {})[job.job_id] = task
             return chosen
+
+    def is_offered(self, job_id: str, avoided: Collection[str]) -> bool:
+        """Whether a job that some replicas refused is offered to another.
+
+        To those of its size and to idle ones; to one that is busy with other sizes as long as few
+        jobs need that.
+        """
+        with self._lock:
+            found = self._placed.get(job_id)
+            left = [one for one in self._order if one not in avoided]
+            if found is None or not left:
+                return False
+            homes = self._homes.of(found.task.group, self._order)
+            if any(one not in avoided for one in homes) or any(map(self._is_idle, left)):
+                return True
+            return self._homes.take_guest()
 
     def where(self, job_id: str) -> str | None:
         """The replica that has a job."""
@@ -118,7 +146,7 @@ class LoadTable:
             if known is not None and known.number >= state.number:
                 return state
             self._states[state.replica_id] = state
-            self._costs = state.stats.costs or self._costs
+            self._costs |= {one.pixel_count: one for one in state.stats.costs}
             self._own_s[state.replica_id] = self._work_s(state.replica_id)
             return known
 
@@ -141,12 +169,16 @@ class LoadTable:
         tasks = tuple(self._by_replica.get(replica_id, {}).values())
         return ReplicaLoad(tasks, max(0.0, other_s))
 
+    def _is_idle(self, replica_id: str) -> bool:
+        load = self._load(replica_id)
+        return not load.tasks and not load.other_s
+
     def _work_s(self, replica_id: str) -> float:
         tasks = self._by_replica.get(replica_id, {}).values()
         return sum(one.pace.work_s(one.load) for one in tasks)
 
     def _task(self, spec: ImageSpec) -> Task:
-        return Task(group_of(spec), pace_of(spec, self._costs), load_of(spec))
+        return Task(group_of(spec), pace_of(spec, self._costs.values()), load_of(spec))
 
 
 def group_of(spec: ImageSpec) -> Hashable:

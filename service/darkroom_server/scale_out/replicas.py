@@ -20,10 +20,14 @@ class ReplicaLost(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AppStatus:
-    """How the replicas of an application are, by state, and whether they were given up."""
+    """How the replicas of an application are, by state, and whether they were given up.
+
+    `is_failing`: some fail to start, and `message` has the cause; they are tried again.
+    """
 
     is_there: bool = False
     has_failed: bool = False
+    is_failing: bool = False
     message: str = ""
     replicas: Mapping[str, int] = field(default_factory=dict)
     target_count: int = 0
@@ -35,9 +39,10 @@ class AppStatus:
 
     @property
     def summary(self) -> str:
-        """Replicas by state, in words."""
+        """Replicas by state, in words, and why some do not start."""
         counts = (f"{count} {state.lower()}" for state, count in sorted(self.replicas.items()))
-        return ", ".join(counts) or "none"
+        states = ", ".join(counts) or "none"
+        return f"{states}; one does not start: {self.message}" if self.is_failing else states
 
 
 class JobCall(Protocol):

@@ -39,6 +39,7 @@ def pace(shape: Shape, costs: StepCosts, shared: SharedRows) -> Pace:
         room=room(shape, costs, shared),
         step_s=cache(partial(costs.step_s, shape.key)),
         image_s=costs.image_s(shape.key),
+        longest=partial(shared.longest, shape.key) if shape.exact else None,
     )
 
 

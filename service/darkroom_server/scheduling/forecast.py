@@ -5,6 +5,7 @@ Pure: times come in as arguments.
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,13 +16,16 @@ from darkroom_server.scheduling.play import Player, play
 
 #: Images that are played step by step; those behind them are counted at full batches.
 MAX_PLAYED_IMAGES = 64
-#: Recent jobs, from which arrivals are predicted.
-RECENT_COUNT = 64
+#: Recent jobs, from which arrivals are predicted. Their work varies so much that the rate of 64
+#: would be off by a fifth.
+RECENT_COUNT = 256
 #: With fewer than these nothing is expected.
 LEAST_COUNT = 16
 #: Arrivals expected, in parts of the recent ones. Above 1, because one that comes too late costs
 #: its caller all, and one that comes early nothing: see `docs/adr/0008-admission-and-order.md`.
 EXPECTED_SHARE = 1.2
+#: Recent requests, by which room is left to higher priorities.
+DEMAND_COUNT = 64
 #: Of the time before a deadline, the part that is left to higher priorities at most.
 MOST_LEFT_SHARE = 0.5
 
@@ -57,11 +61,20 @@ class Arrival:
 class RecentArrivals:
     """Recent arrivals, from which the rate of future ones is estimated."""
 
-    _recent: deque[Arrival] = field(default_factory=lambda: deque(maxlen=RECENT_COUNT))
+    _recent: deque[Arrival] = field(default_factory=deque)
+    #: By priority, how soon after it each one's place was, and its work: in order.
+    _places: dict[Priority, list[tuple[float, float]]] = field(
+        default_factory=lambda: {priority: [] for priority in Priority}
+    )
 
     def note(self, arrival: Arrival) -> None:
         """A job was taken in."""
         self._recent.append(arrival)
+        insort(self._places[arrival.priority], (arrival.allowed_s, arrival.work_s))
+        if len(self._recent) > RECENT_COUNT:
+            oldest = self._recent.popleft()
+            places = self._places[oldest.priority]
+            del places[bisect_left(places, (oldest.allowed_s, oldest.work_s))]
 
     def delayed_s(
         self, done_s: float, *, now_s: float, place_s: float, priority: Priority = Priority.NORMAL
@@ -80,27 +93,23 @@ class RecentArrivals:
         window_s = max(now_s - self._recent[0].at_s, done_s)
         if window_s <= 0:
             return done_s
-        overtaking = sorted(
-            (
-                window_s
-                if one.priority > priority
-                else min(window_s, place_s - now_s - one.allowed_s),
-                EXPECTED_SHARE * one.work_s / window_s,
-            )
-            for one in self._recent
-            if one.priority > priority
-            or (one.priority == priority and one.allowed_s < place_s - now_s)
+        share, left_s = EXPECTED_SHARE / window_s, place_s - now_s
+        mine = self._places[priority]
+        overtaking = mine[: bisect_left(mine, (left_s,))]
+        higher_rate = share * sum(
+            work_s for other in Priority if other > priority for _, work_s in self._places[other]
         )
-        rate, ended_s = sum(share for _, share in overtaking), done_s
-        for until_s, share in overtaking:
+        rate, ended_s = higher_rate + share * sum(work_s for _, work_s in overtaking), done_s
+        for allowed_s, work_s in reversed(overtaking):
+            until_s = min(window_s, left_s - allowed_s)
             if rate < 1 and ended_s <= until_s * (1 - rate):
-                break
+                return ended_s / (1 - rate)
             # It goes on for longer than this kind may overtake it.
-            ended_s += share * until_s
-            rate -= share
-        else:
-            return ended_s
-        return ended_s / (1 - rate)
+            ended_s += share * work_s * until_s
+            rate -= share * work_s
+        if higher_rate < 1 and ended_s <= window_s * (1 - higher_rate):
+            return ended_s / (1 - higher_rate)
+        return ended_s + higher_rate * window_s
 
 
 @dataclass(slots=True)
@@ -114,7 +123,7 @@ class RecentDemand:
         """A job was asked for."""
         self._asked.append((at_s, priority, work_s))
         self._work_s[priority] += work_s
-        if len(self._asked) > RECENT_COUNT:
+        if len(self._asked) > DEMAND_COUNT:
             _, oldest, oldest_s = self._asked.popleft()
             self._work_s[oldest] = max(0.0, self._work_s[oldest] - oldest_s)
 

@@ -61,6 +61,10 @@ class _Waiting:
         return left_s / least_step_count(self.left, count)
 
 
+#: A job, and how many of its images take part in a step.
+_Taken = tuple[_Waiting, int]
+
+
 class Sharing(enum.Enum):
     """How far a batch grows when jobs are played."""
 
@@ -110,9 +114,7 @@ def play(jobs: Sequence[Player], begin_s: float, *, sharing: Sharing = Sharing.F
     )
 
 
-def _batch(
-    waiting: Sequence[_Waiting], now_s: float, sharing: Sharing
-) -> tuple[list[tuple[_Waiting, int]], int]:
+def _batch(waiting: Sequence[_Waiting], now_s: float, sharing: Sharing) -> tuple[list[_Taken], int]:
     """The jobs whose images come first and fit, how many of each, and the rows in all."""
     lead = waiting[0]
     pace, group = lead.player.pace, lead.player.group
@@ -120,7 +122,7 @@ def _batch(
     count = min(len(lead.left), room // lead.rows)
     taken, row_count, looked_past_count = [(lead, count)], count * lead.rows, 0
     if sharing is Sharing.NONE:
-        return taken, row_count
+        return _allowed(taken, pace)
     longest_s = math.inf
     if sharing is Sharing.ON_TIME:
         longest_s = max(lead.longest_step_s(count, now_s), pace.step_s(row_count))
@@ -138,7 +140,20 @@ def _batch(
         row_count += count * one.rows
         if sharing is Sharing.ON_TIME:
             longest_s = min(longest_s, max(step_s, one.longest_step_s(count, now_s)))
-    return taken, row_count
+    return _allowed(taken, pace)
+
+
+def _allowed(taken: Sequence[_Taken], pace: Pace) -> tuple[list[_Taken], int]:
+    """Of images that have room, those that may share a step, and their rows."""
+    image_rows = [one.rows for one, count in taken for _ in range(count)]
+    left = pace.shared_count(image_rows)
+    row_count, allowed = sum(image_rows[:left]), []
+    for one, count in taken:
+        if not left:
+            break
+        allowed.append((one, min(count, left)))
+        left -= min(count, left)
+    return allowed, row_count
 
 
 def _alike_step_count(one: _Waiting, count: int) -> int:

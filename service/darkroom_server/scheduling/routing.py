@@ -6,17 +6,20 @@ Pure: loads and the source of chance come in as arguments. The front tier and th
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 from darkroom_server.scheduling.pace import Load, Pace
 from darkroom_server.scheduling.play import Player, play
 
-#: Replicas that are compared: this many of all, and this many of those with the job's size.
+#: Replicas that are compared of each kind.
 CHOICES = 2
 #: Weight of what a job adds to the work of a busy replica, against the time when it is done
 #: itself: it is what those that come after it wait for.
 ADDED_WEIGHT = 8.0
+#: Weight of the cost at a busy replica that the job's size does not belong to: each job there keeps
+#: those that belong there from sharing their steps.
+GUEST_WEIGHT = 6.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,25 +54,26 @@ def cost_s(load: ReplicaLoad, task: Task) -> float:
 
 
 def choose(
-    candidates: Sequence[str],
+    homes: Sequence[str],
     alike: Sequence[str],
+    others: Sequence[str],
     task: Task,
     load_of: Callable[[str], ReplicaLoad],
     rng: random.Random,
-    *,
-    avoided: Collection[str] = (),
 ) -> str | None:
-    """The replica that a job goes to; None when all candidates are avoided.
+    """The replica that a job goes to; None when there is none.
 
-    Two of all are compared, and two of those `alike`, which have jobs of its size: a size stays
-    where it is for as long as it is done no later there. The work does not grow with the number of
-    replicas, unless some are avoided.
+    Two of its `homes` are compared, two `alike` of these, which have jobs of its size, and two
+    `others`: an idle one is as good as a home, a busy one has to be much better. The work does not
+    grow with the number of replicas.
     """
-    if avoided:
-        candidates = [one for one in candidates if one not in avoided]
-        alike = [one for one in alike if one not in avoided]
-    looked_at = dict.fromkeys((*_some(candidates, rng), *_some(alike, rng)))
-    return min(looked_at, key=lambda one: cost_s(load_of(one), task), default=None)
+    own = dict.fromkeys((*_some(homes, rng), *_some(alike, rng)))
+    costs = {one: cost_s(load_of(one), task) for one in own}
+    for one in _some(others, rng):
+        load = load_of(one)
+        is_idle = not load.tasks and not load.other_s
+        costs[one] = (1.0 if is_idle else GUEST_WEIGHT) * cost_s(load, task)
+    return min(costs, key=costs.__getitem__, default=None)
 
 
 def _some(of: Sequence[str], rng: random.Random) -> Sequence[str]:

@@ -28,10 +28,11 @@ from darkroom_server.scheduling.batch import Batch, filled
 from darkroom_server.scheduling.entry import Entry, Shape, Step
 from darkroom_server.scheduling.estimates import Played, own_s
 from darkroom_server.scheduling.forecast import Arrival, RecentArrivals, RecentDemand
+from darkroom_server.scheduling.lateness import Lateness
 from darkroom_server.scheduling.paces import Paces
-from darkroom_server.scheduling.play import MAX_LOOKED_PAST
 from darkroom_server.scheduling.promises import Outlook, Promises
 from darkroom_server.scheduling.queue import RECOUNT_SHARE, JobQueue
+from darkroom_server.scheduling.ranking import TimedRanking
 from darkroom_server.scheduling.shared_rows import SharedRows
 from darkroom_server.scheduling.spare import Spare
 from darkroom_server.scheduling.step_costs import StepCosts
@@ -41,9 +42,6 @@ from darkroom_server.scheduling.typical import TypicalJob
 #: geometric mean of the time they take alone and the time that a typical job takes. In proportion
 #: to their own time alone, long jobs that have aged would hold up every short one, or age too late.
 SLACK_FACTOR = 10.0
-#: A promise is given up when its job would need this many times the time that is left: an
-#: estimate may be wrong, and a job that gives way is surely late.
-HOPELESS_FACTOR = 1.5
 #: A caller may have had this much more time than the one who had least, in usual jobs, before that
 #: one goes first: until then the order of all decides, so that jobs are not all begun at once.
 LEAD_JOB_COUNT = 0.25
@@ -60,8 +58,7 @@ class StepBatcher:
     _entries: dict[str, Entry] = field(default_factory=dict)
     _queue: JobQueue = field(default_factory=JobQueue)
     _promises: Promises = field(init=False)
-    #: Those that gave way, first the one that did longest ago.
-    _lost: dict[str, Entry] = field(default_factory=dict)
+    _late: Lateness = field(init=False)
     _deadlines: list[tuple[float, str]] = field(default_factory=list)
     _numbers: Iterator[int] = field(default_factory=itertools.count)
     _typical: TypicalJob = field(default_factory=TypicalJob)
@@ -78,6 +75,9 @@ class StepBatcher:
         self._promises = Promises(lambda shape: self._paces.of(shape))
         self._paces = Paces(self.costs, self.shared, changed=self._promises.changed)
         self._spare = Spare(self._look)
+        self._late = Lateness(
+            self._queue, self._promises, self._paces.of, changed=self._spare.forget
+        )
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -124,7 +124,7 @@ class StepBatcher:
         """Takes a job out: cancelled, failed or done. Unknown ids are ignored."""
         entry = self._entries.pop(job_id, None)
         if entry is not None:
-            self._lost.pop(job_id, None)
+            self._late.forget(job_id)
             self._queue.remove(entry)
             if self._promises.remove(entry):
                 self._spare.forget()
@@ -191,7 +191,7 @@ class StepBatcher:
         """The next batch, or None when there is nothing to do. Planned twice, it is the same."""
         if not self._entries:
             return None
-        self._find_again(now_s)
+        self._late.find_again(now_s)
         lead, entries = self._next_in_turn(now_s)
         batch = filled(entries, self.costs, self.shared, lead=lead)
         if len(self._promises):
@@ -292,71 +292,33 @@ class StepBatcher:
         for entry, sum_s in shares_s.values():
             self._queue.charge(entry, sum_s, most_owed_s=most_owed_s)
 
-    def _find_again(self, now_s: float) -> None:
-        """Gives some of those that were found late their places back, where that was an error.
-
-        It is when a step was disturbed, and its key seemed to cost more than it does.
-        """
-        for entry in list(itertools.islice(self._lost.values(), MAX_LOOKED_PAST)):
-            if not self._is_late(entry, now_s):
-                self._give_way(entry, is_lost=False)
-
-    def _give_way(self, entry: Entry, *, is_lost: bool) -> None:
-        """Puts an entry behind those that can make their deadlines, or back among them."""
-        self._queue.move(entry, is_lost=is_lost)
-        self._spare.forget()
-        if is_lost:
-            self._lost[entry.job.job_id] = entry
-            self._promises.remove(entry)
-        else:
-            del self._lost[entry.job.job_id]
-            if entry.is_promised:
-                self._promises.add(entry)
-
-    def _is_late(self, entry: Entry, now_s: float) -> bool:
-        """Whether an entry can no longer make its deadline, also by itself."""
-        if entry.job.deadline_s is None:
-            return False
-        patience = HOPELESS_FACTOR if entry.is_promised else 1.0
-        least_s = self._paces.of(entry.shape).least_s(entry.load(frozenset()))
-        return now_s + least_s > entry.job.deadline_s + (patience - 1) * (
-            entry.job.deadline_s - now_s
-        )
-
     def _next_in_turn(self, now_s: float) -> tuple[Entry, Iterator[Entry]]:
         """Who leads the next batch, and who may join it, in order.
+
+        Everyone who is late gives way before: one who does might have led, and without it the turn
+        may be another caller's, or another shape's.
+        """
+        while True:
+            if len(self._promises):
+                self._spare.at(now_s)
+            line, is_owed = self._turn()
+            if not self._late.give_way((self._queue.first, line.first), now_s):
+                break
+        others = self._late.in_order(self._queue.group(line.first), now_s)
+        return line.first, itertools.chain(line, others) if is_owed else others
+
+    def _turn(self) -> tuple[TimedRanking[Entry], bool]:
+        """The line whose turn it is, and whether its caller had much less than others.
 
         Of the highest priority, the caller of the most urgent job, unless another has had much less
         of the device: then that one's jobs go first. Its shapes take turns.
         """
-        level = self._queue.level
-        caller = self._queue.first.job.caller
-        lead_s = LEAD_JOB_COUNT * self._typical.usual_s
-        is_owed = level.turns.lead_s(caller) > lead_s
+        level, caller = self._queue.level, self._queue.first.job.caller
+        is_owed = level.turns.lead_s(caller) > LEAD_JOB_COUNT * self._typical.usual_s
         if is_owed:
             caller = level.turns.next()
         owner = level.callers[caller]
-        line = owner.lines[owner.turns.next()]
-        while not line.first.is_lost and self._is_late(line.first, now_s):
-            self._give_way(line.first, is_lost=True)
-        lead = line.first
-        if not is_owed:
-            return lead, self._in_order(self._queue.group(lead), now_s)
-        return lead, itertools.chain(line, self._in_order(self._queue.group(lead), now_s))
-
-    def _in_order(self, group: Iterable[Entry], now_s: float) -> Iterator[Entry]:
-        """A group's entries, those found late on the way after the others of their priority."""
-        late: list[Entry] = []
-        for entry in group:
-            if late and (entry.is_lost or entry.rank[0] != late[0].rank[0]):
-                yield from late
-                late = []
-            may_wait = len(late) < MAX_LOOKED_PAST and not entry.is_lost
-            if may_wait and self._is_late(entry, now_s):
-                late.append(entry)
-            else:
-                yield entry
-        yield from late
+        return owner.lines[owner.turns.next()], is_owed
 
     def _on_time(self, batch: Batch, now_s: float) -> Batch:
         """A batch, or as much of it as leaves everyone promised on time."""
@@ -371,16 +333,15 @@ class StepBatcher:
         needed_s = self.costs.least_step_s(lead.shape.key, outlook.row_count)
         if has_all and takes_s - needed_s <= spare_s:
             return batch
-        others = self._in_order(self._queue.group(lead), now_s)
+        others = self._late.in_order(self._queue.group(lead), now_s)
         return filled(
             others, self.costs, self.shared, lead=lead, chosen=outlook.chosen, spare_s=spare_s
         )
 
     def _look(self, now_s: float) -> tuple[Outlook, float]:
         """Plays the promises, without those that can no longer be kept."""
-        for entry in self._promises.front():
-            if self._is_late(entry, now_s):
-                self._give_way(entry, is_lost=True)
+        while self._late.give_way(self._promises.front(), now_s):
+            pass
         outlook = self._promises.outlook(now_s, frozenset())
         return outlook, self._promises.spare_s(outlook)
 

@@ -63,11 +63,29 @@ def configure_logs() -> None:
         logger_factory=structlog.WriteLoggerFactory(cast("TextIO", _Lossy(sys.stderr))),
         cache_logger_on_first_use=True,
     )
+    root = logging.getLogger()
+    root.handlers = [one for one in root.handlers if not isinstance(one, _OfLibraries)]
+    root.addHandler(_OfLibraries(logging.WARNING))
 
 
 def logs_prompts() -> bool:
     """Whether the access line of a request may have what its caller wrote."""
     return os.environ.get(LOG_PROMPTS_VARIABLE, "") == "true"
+
+
+class _OfLibraries(logging.Handler):
+    """What libraries warn of, in lines like all others; Python's own handler writes bare text."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Writes a line."""
+        try:
+            message = record.getMessage()
+        except (TypeError, ValueError):
+            message = str(record.msg)
+        log = structlog.get_logger(record.name)
+        write = log.error if record.levelno >= logging.ERROR else log.warning
+        exc_info = record.exc_info or None
+        write("a library's message", library=record.name, message=message, exc_info=exc_info)
 
 
 class _Lossy:

@@ -93,13 +93,18 @@ def _reference_images(model: ModelInfo) -> pb.ReferenceImages | None:
     rule = model.references
     if rule is not None and rule.is_beside:
         # The size is that of the image to change.
-        return pb.ReferenceImages(min_count=int(rule.is_required), max_count=rule.max_count)
+        return pb.ReferenceImages(
+            min_count=int(rule.is_required),
+            max_count=rule.max_count,
+            max_beside_count=rule.max_count,
+        )
     if rule is None or Task.EDIT not in model.tasks:
         return None
     return pb.ReferenceImages(
         min_count=0 if Task.TEXT_TO_IMAGE in model.tasks else 1,
         max_count=rule.max_count,
         size_source=_SIZE_SOURCES[rule.size_source],
+        max_beside_count=rule.beside_count(is_filled=Task.FILL in model.tasks),
     )
 
 

@@ -98,10 +98,14 @@ class Certificates:
     """Those that connections are begun with from now on. What runs keeps what it began with."""
 
     def __init__(self, files: TlsFiles) -> None:
-        """Reads the files; raises TlsError."""
+        """Reads the files; raises TlsError. What clients are going to refuse is logged."""
         self._files = files
         #: To be asked for at each handshake, of any thread.
         self.current = files.read()
+        try:
+            expiry_s(files.certificate, files.key)
+        except NotGood as error:
+            log.error("clients refuse the certificate; put a new one there", problem=str(error))
 
     @property
     def asks_clients(self) -> bool:

@@ -21,7 +21,7 @@ def trial_spec(
     Without guidance an image takes one row, so that every number of rows can be had.
     """
     defaults = info.defaults
-    usual = (Task.TEXT_TO_IMAGE, Task.FILL, Task.IMAGE_TO_IMAGE, Task.EDIT)
+    usual = (Task.TEXT_TO_IMAGE, Task.EDIT, Task.FILL, Task.IMAGE_TO_IMAGE)
     task = next(task for task in usual if task in info.tasks)
     blank = _blank(width_px, height_px)
     rule = info.references

@@ -293,6 +293,21 @@ def settings(client):
     }
 
 
+def shared(tensor):
+    tensor.set_shared_memory("a", 8)
+    return tensor
+
+
+@case
+def not_offered(client):
+    image = triton.InferRequestedOutput
+    return [
+        refused(lambda: client.infer("paint", [shared(triton.InferInput("PROMPT", [1], "BYTES"))])),
+        refused(lambda: client.infer("paint", drawing(), outputs=[shared(image("IMAGE"))])),
+        refused(lambda: client.infer("paint", drawing(), outputs=[image("IMAGE", class_count=3)])),
+    ]
+
+
 @case
 def shared_memory(client):
     return [

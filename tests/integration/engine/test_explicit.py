@@ -319,7 +319,7 @@ async def test_a_label_is_refused_that_cannot_be(root: Path) -> None:
         await load(engine)
         with pytest.raises(VersionNotReady, match="darkroom models load fake --version 1"):
             await engine.control.set_label("fake", "stable", "1")
-        with pytest.raises(ModelNotFound):
+        with pytest.raises(ModelNotFound, match=r"known: 2, 1.*models load fake --version 9"):
             await engine.control.set_label("fake", "stable", "9")
         for label in ("", "7", " a", "x" * 65):
             with pytest.raises(InvalidParameter, match="label"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -184,6 +185,22 @@ async def test_requests_of_a_stream_run_at_the_same_time(
     assert answer.infer_response.id == "goes on"
     call.cancel()
     await asyncio.wait_for(engine.sessions[0].left.wait(), WAIT_S)
+
+
+async def test_a_request_has_ended_when_its_last_answer_comes(
+    inference: Inference, engine: FakeEngine, shown: Any
+) -> None:
+    """So statistics have what a client counts, which asks for them right then."""
+    engine.script = [image(), FOREVER]
+    call = inference.stream(shown())
+    await call.write(asking(id="one"))
+    await asyncio.wait_for(engine.opened.wait(), WAIT_S)
+    reading = asyncio.ensure_future(call.read())
+    await asyncio.wait_for(engine.sessions[0].waiting.wait(), WAIT_S)
+    assert not reading.done()
+    call.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await reading
 
 
 async def test_a_failure_is_told_in_the_stream_or_ends_it(

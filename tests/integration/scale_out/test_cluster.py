@@ -84,6 +84,22 @@ async def test_a_job_goes_out_without_a_question_to_the_replica_first() -> None:
     assert selected is chosen
 
 
+@pytest.mark.parametrize(
+    ("said", "cause"),
+    [
+        (
+            "A replica failed to start with exception. Retrying. Error:\n"
+            "ray::ServeReplica (pid=1)\n  File x.py\nOSError: m/1: No space left on device\n",
+            "OSError: m/1: No space left on device",
+        ),
+        ("The controller is not there.", "The controller is not there."),
+        ("", ""),
+    ],
+)
+def test_why_replicas_do_not_start_is_one_line(said: str, cause: str) -> None:
+    assert cluster.cause_of(said) == cause
+
+
 class BusyReplica:
     """It has no time to say how long its queue is."""
 

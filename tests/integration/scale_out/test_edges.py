@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import io
+import ssl
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -61,7 +62,7 @@ class Edge:
         port = self.server.until("listening")["http_port"]
         return httpx.Client(
             base_url=f"https://127.0.0.1:{port}",
-            verify=str(self.ca),
+            verify=ssl.create_default_context(cafile=self.ca),
             headers={"authorization": f"Bearer {self.key}"},
             timeout=300,
         )
@@ -117,7 +118,8 @@ class Described:
             request_serializer=asked.SerializeToString,
             response_deserializer=answered.FromString,
         )(request, metadata=self._metadata, timeout=600)
-        return [json_format.MessageToDict(one, descriptor_pool=self._pool) for one in answers]
+        told = (json_format.MessageToDict(one, descriptor_pool=self._pool) for one in answers)
+        return [one.get("event", one) for one in told]
 
 
 def test_a_client_that_knows_no_proto_loads_labels_lists_generates_and_fills(edge: Edge) -> None:

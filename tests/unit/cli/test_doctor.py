@@ -50,13 +50,15 @@ def test_a_machine_that_is_well_has_a_line_for_everything(models: Path) -> None:
         assert not line_of(output, subject).startswith("FAILED")
 
 
-def test_a_port_that_is_taken_is_named_with_its_flag(models: Path) -> None:
+@pytest.mark.parametrize("what", ["HTTP", "admin"])
+def test_a_port_that_is_taken_is_named_with_its_flag(models: Path, what: str) -> None:
+    flag = f"--{what.lower()}-port"
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        code, output = doctor("--model-repository", str(models), "--http-port", str(port))
+        code, output = doctor("--model-repository", str(models), flag, str(port))
     assert code == 1
-    assert line_of(output, "port, HTTP").startswith("FAILED")
-    assert "--http-port" in output
+    assert line_of(output, f"port, {what}").startswith("FAILED")
+    assert flag in output
 
 
 @pytest.mark.parametrize(
@@ -84,6 +86,24 @@ def test_a_certificate_is_looked_at_by_its_dates(
         pytest.param(("--host", "0.0.0.0"), "exposure", "--keys-file", id="exposure"),
         pytest.param(("--keys-file", "none.toml"), "keys", "darkroom keys create", id="keys"),
         pytest.param(("--tls-certificate", "c.pem"), "certificates", "--tls-key", id="half-of-tls"),
+        pytest.param(
+            ("--default-model", "nobody"), "models named", "--default-model", id="default-model"
+        ),
+        pytest.param(
+            ("--model-control", "explicit", "--load-model", "tiny", "--load-model", "nobody"),
+            "models named",
+            "--load-model",
+            id="model-to-load",
+        ),
+        pytest.param(
+            ("--state-file", "none/state.json"), "state file", "--state-file", id="state-file"
+        ),
+        pytest.param(
+            ("--limits-storage", "redis://someone:secret@127.0.0.1:1/0"),
+            "limits storage",
+            "start Redis",
+            id="redis",
+        ),
     ],
 )
 def test_what_is_in_the_way_is_told_with_what_helps(
@@ -93,6 +113,30 @@ def test_what_is_in_the_way_is_told_with_what_helps(
     assert code == 1
     assert line_of(output, subject).startswith("FAILED")
     assert remedy in output
+    assert "secret" not in output
+
+
+def test_what_settings_name_is_well_when_it_is_there(models: Path, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as collector:
+        flags = ("--default-model", "models/tiny", "--state-file", str(tmp_path / "state.json"))
+        endpoint = f"http://127.0.0.1:{collector.getsockname()[1]}"
+        code, output = doctor(
+            "--model-repository", str(models), *flags, "--otlp-endpoint", endpoint
+        )
+    assert code == 0, output
+    for subject in ("models named", "state file", "traces"):
+        assert line_of(output, subject).startswith("ok"), output
+
+
+def test_a_collector_that_does_not_listen_is_warned_of(models: Path) -> None:
+    for endpoint in ("http://127.0.0.1:1", "127.0.0.1:1", "http://127.0.0.1:x"):
+        code, output = doctor("--model-repository", str(models), "--otlp-endpoint", endpoint)
+        assert (code, line_of(output, "traces")[:7]) == (0, "warning")
+
+
+def test_a_certificate_that_has_ended_is_to_be_replaced(models: Path, tmp_path: Path) -> None:
+    _, output = doctor("--model-repository", str(models), *certificate(tmp_path, days=-1))
+    assert "put a new one in its place" in output
 
 
 def test_a_clock_before_the_installation_is_wrong(

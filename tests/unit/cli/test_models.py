@@ -226,3 +226,10 @@ def test_watch_fails_in_one_line(darkroom: Darkroom) -> None:
     result = darkroom("models", "watch", "--tls-ca", "nowhere.pem")
     assert result.exit_code == 1
     assert result.stderr.splitlines() == ["darkroom: nowhere.pem: No such file or directory"]
+
+
+@pytest.mark.parametrize("half", ["--client-certificate", "--client-key"])
+def test_half_of_a_client_s_certificate_is_refused(darkroom: Darkroom, half: str) -> None:
+    result = darkroom("models", "list", half, "one.pem")
+    assert result.exit_code == 2
+    assert "go together; give both" in result.stderr

@@ -6,10 +6,13 @@ import socket
 import socketserver
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
+import grpc
 import pytest
+import trustme
 
-from darkroom_client import Client, errors
+from darkroom_client import Client, errors, tls_credentials
 from darkroom_client.transport import TransportFault, fault_of
 
 
@@ -32,8 +35,11 @@ def http_address() -> Iterator[str]:
         thread.join()
 
 
-def fault_at(address: str) -> TransportFault | None:
-    with Client(address, max_attempts=1) as client, pytest.raises(errors.Unavailable) as caught:
+def fault_at(
+    address: str, credentials: grpc.ChannelCredentials | None = None
+) -> TransportFault | None:
+    client = Client(address, max_attempts=1, credentials=credentials)
+    with client, pytest.raises(errors.Unavailable) as caught:
         client.list_models(timeout=120)
     fault = fault_of(str(caught.value))
     assert fault is None or fault.value in str(caught.value)
@@ -53,3 +59,30 @@ def test_the_port_of_http_is_not_that_of_grpc(http_address: str) -> None:
 
 def test_a_name_of_no_host() -> None:
     assert fault_at("no-host.invalid:8001") is TransportFault.UNKNOWN_HOST
+
+
+def test_files_of_the_client_that_are_something_else(http_address: str, tmp_path: Path) -> None:
+    ca, certificate, key = (tmp_path / name for name in ("ca.pem", "cert.pem", "key.pem"))
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(ca)
+    issued = authority.issue_cert("localhost")
+    issued.cert_chain_pems[0].write_to_path(certificate)
+    issued.private_key_pem.write_to_path(key)
+    other = tmp_path / "other.pem"
+    authority.issue_cert("localhost").private_key_pem.write_to_path(other)
+    for credentials in (
+        tls_credentials(ca=key),
+        tls_credentials(ca=ca, certificate=certificate, key=other),
+        tls_credentials(ca=ca, certificate=key, key=key),
+    ):
+        assert fault_at(http_address, credentials) is TransportFault.OWN_FILES
+
+
+@pytest.mark.parametrize("half", ["certificate", "key"])
+def test_half_of_a_certificate_is_refused_before_grpc_ends_the_process(
+    tmp_path: Path, half: str
+) -> None:
+    file = tmp_path / "one.pem"
+    file.write_text("")
+    with pytest.raises(ValueError, match="go together"):
+        tls_credentials(**{half: file})

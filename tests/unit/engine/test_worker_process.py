@@ -40,6 +40,16 @@ def test_workers_threads_soon_sleep_unless_the_environment_says_otherwise(
     assert given.get("GOMP_SPINCOUNT") == spins
 
 
+@pytest.mark.parametrize(("given", "told"), [({}, "1"), ({"ORT_DISABLE_TELEMETRY": "0"}, "0")])
+def test_libraries_in_workers_report_their_use_to_nobody(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, str], told: str
+) -> None:
+    """ONNX Runtime looks at it when it is imported, and sends from then on."""
+    monkeypatch.setattr(os, "environ", given)
+    prepare_fork_server(preload_torch=False)
+    assert given["ORT_DISABLE_TELEMETRY"] == told
+
+
 async def test_a_worker_that_nobody_can_listen_to_is_ended_and_told_as_the_systems_doing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

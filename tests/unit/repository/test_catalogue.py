@@ -70,6 +70,7 @@ def test_the_catalogue_has_the_models_that_it_promises() -> None:
         "Qwen/Qwen-Image-Edit-2509",
         "black-forest-labs/FLUX.1-Kontext-dev",
         "lodestones/Chroma1-HD",
+        "AIDC-AI/Ovis-Image-7B",
         "Efficient-Large-Model/SANA1.5_1.6B_1024px_diffusers",
         "Alpha-VLLM/Lumina-Image-2.0",
         "PixArt-alpha/PixArt-Sigma-XL-2-1024-MS",

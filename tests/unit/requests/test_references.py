@@ -23,7 +23,7 @@ from darkroom_server.domain.models import ModelInfo
 from darkroom_server.domain.notices import NoticeReason
 from darkroom_server.domain.references import BESIDE_RULES, ReferenceRule, SizeSource
 from darkroom_server.image_decoding.images import ImageLimits
-from darkroom_server.requests.image_requests import ImageRequest, SourceInput
+from darkroom_server.requests.image_requests import FillInput, ImageRequest, SourceInput
 from darkroom_server.requests.limits import check_limits
 from darkroom_server.requests.prepare import prepare
 from darkroom_server.requests.references import check_references, check_sizes, check_takes
@@ -180,6 +180,8 @@ def test_an_image_to_begin_with_is_not_one_to_go_by() -> None:
     assert caught.value.field == "image"
 
 
+FILLS = replace(EDITS, tasks=frozenset({Task.EDIT, Task.FILL}))
+FILLS_BY_ONE = replace(FILLS, references=replace(RULE, fill_count=1))
 CHANGES = replace(SDXL, tasks=frozenset({Task.IMAGE_TO_IMAGE}))
 CONTROLLED = replace(CHANGES, name="controlled", references=BESIDE_RULES["control_image"])
 SHOWN = replace(CHANGES, name="shown", references=BESIDE_RULES["image_reference"])
@@ -205,6 +207,24 @@ async def test_a_control_image_is_as_large_as_what_is_made() -> None:
     assert [(one.width_px, one.height_px) for one in spec.reference_images] == [(400, 200)]
 
 
+def fill(*beside: bytes) -> ImageRequest:
+    filled = FillInput(image=HIGH, mask=encoded(Image.new("L", (96, 160), 255)))
+    return ImageRequest(task=Task.FILL, prompt="a cat", fill=filled, reference_images=beside)
+
+
+async def test_what_a_fill_goes_by_keeps_its_size_of_a_model_that_edits() -> None:
+    spec = (await prepared(fill(WIDE), FILLS_BY_ONE)).spec
+    assert spec.fill is not None
+    assert [(one.width_px, one.height_px) for one in spec.reference_images] == [(200, 100)]
+    assert (spec.width_px, spec.height_px) == (96, 160)
+    takes(fill(), FILLS_BY_ONE)
+    takes(fill(b"i"), FILLS_BY_ONE)
+    for model, words in ((FILLS_BY_ONE, "takes one image beside"), (FILLS, "takes none beside it")):
+        with pytest.raises(InvalidParameter, match=words) as caught:
+            takes(fill(b"i", b"i"), model)
+        assert caught.value.field == "reference_images"
+
+
 @pytest.mark.parametrize(
     ("model", "beside", "field", "words"),
     [
@@ -213,6 +233,7 @@ async def test_a_control_image_is_as_large_as_what_is_made() -> None:
         (SHOWN, 2, "reference_images", "the request has 2"),
         (SDXL, 1, "reference_images", "models/sdxl takes none beside it"),
         (EDITS, 1, "reference_images", "not together with an image to begin with"),
+        (FILLS_BY_ONE, 1, "reference_images", "not together with an image to begin with"),
     ],
 )
 def test_what_stands_beside_an_image_is_as_many_as_the_model_says(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -315,6 +316,21 @@ async def test_it_serves_when_all_replicas_do_and_for_as_long_as_any_does(
     ):
         slot._on_status(AppStatus(is_there=True, replicas=replicas, target_count=2))
         assert slot.state is state
+
+
+async def test_it_serves_with_the_replicas_that_start_where_others_fail(
+    slot: DeploymentSlot,
+) -> None:
+    some = {"RUNNING": 1, "STARTING": 1}
+    status = AppStatus(is_there=True, replicas=some, target_count=2)
+    slot._on_status(status)
+    assert slot.state is WorkerState.LOADING
+    slot._on_status(replace(status, is_failing=True, message="OSError: disk full"))
+    assert slot.state is WorkerState.READY
+    assert slot.message == "1 running, 1 starting; one does not start: OSError: disk full"
+    none = replace(status, is_failing=True, replicas={"STARTING": 2})
+    slot._on_status(none)
+    assert slot.state is WorkerState.RESTARTING
 
 
 async def test_a_cluster_that_does_not_run_it_is_a_failed_load(

@@ -74,6 +74,31 @@ def test_a_job_that_avoids_all_goes_nowhere() -> None:
     assert table("a").place(request("1", avoided=frozenset("a")), ("a",)) is None
 
 
+def test_what_is_refused_is_offered_to_its_size_to_idle_ones_and_seldom_to_others() -> None:
+    ids = ("a", "b", "c")
+    replicas = table(*ids)
+    for number in range(300):
+        replicas.place(request(f"small {number}"), ids)
+        replicas.place(request(f"large {number}", width_px=32), ids)
+        if number < 297:
+            replicas.ended(f"small {number}")
+            replicas.ended(f"large {number}")
+    home = replicas.place(request("new"), ids)
+    assert home is not None
+    # Small ones are a third of the work, so one replica is theirs.
+    refused = frozenset({home})
+    offers = [replicas.is_offered("new", refused) for _ in range(10)]
+    assert offers[0]
+    assert not offers[-1]
+    assert replicas.is_offered("new", frozenset())
+    assert not replicas.is_offered("new", frozenset(ids))
+    assert not replicas.is_offered("unknown", refused)
+    # One that has become idle takes anything.
+    replicas.set_replicas((*ids, "d"))
+    assert replicas.is_offered("new", refused)
+    assert replicas.place(request("new", avoided=refused), (*ids, "d")) == "d"
+
+
 def test_replicas_that_are_gone_are_told_once() -> None:
     replicas, gone = table("a", "b"), []
     replicas.on_gone = gone.append

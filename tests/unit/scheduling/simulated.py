@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Any
@@ -39,6 +40,10 @@ class Device:
     keeps_late: bool = False
     keys: tuple[Hashable, ...] = ("a", "b", "c")
     disturbed: Callable[[int], float] = lambda _: 1.0
+    #: What an image takes when its steps are done.
+    decode_s: float = 0.0
+    #: Rows of steps that were proved exact, for what shares no others.
+    proved_rows: tuple[int, ...] = ()
     now_s: float = 0.0
     left: dict[Step, int] = field(default_factory=dict)
     #: When jobs ended, those dropped at their deadline, and the deadlines promised.
@@ -49,13 +54,20 @@ class Device:
     used_s: dict[str, float] = field(default_factory=dict)
     batches: list[Batch] = field(default_factory=list)
     callers: dict[str, str] = field(default_factory=dict)
+    #: The step that is taken, when it was begun, and how long it takes.
+    running: tuple[Batch, float, float] | None = None
 
     def __post_init__(self) -> None:
         costs = StepCosts(max_rows=self.max_rows, unit_s=STEP_S)
         for key in self.keys:
             for rows, duration_s in CURVES[self.curve].items():
                 costs.learn(key, rows, duration_s)
+            if self.decode_s:
+                costs.learn_besides(key, "decode", self.decode_s)
         self.batcher = StepBatcher(costs)
+        for key, rows in itertools.product(self.keys, self.proved_rows):
+            for kinds in ((1,), (2,), (1, 2)):
+                self.batcher.shared.allow(key, kinds, rows)
 
     def ask(
         self,
@@ -134,6 +146,13 @@ class Device:
 
     def step(self) -> Batch | None:
         """Takes one step; None when there is nothing to do."""
+        batch = self.begin()
+        if batch is not None:
+            self.end()
+        return batch
+
+    def begin(self) -> Batch | None:
+        """Begins a step, during which others may come; None when there is nothing to do."""
         if not self.keeps_late:
             for late in self.batcher.expired(self.now_s):
                 self.late.add(late.job_id)
@@ -145,19 +164,31 @@ class Device:
         duration_s = stretch(CURVES[self.curve], batch.row_count) * self.disturbed(
             len(self.batches)
         )
-        self.now_s += duration_s
+        self.running = (batch, self.now_s, duration_s)
+        self.batches.append(batch)
+        return batch
+
+    @property
+    def busy_s(self) -> float:
+        """Seconds of the step that is taken, from its beginning."""
+        return 0.0 if self.running is None else self.running[2]
+
+    def end(self) -> None:
+        """The step that was begun is done, and what it finished is decoded."""
+        assert self.running is not None
+        (batch, began_s, duration_s), self.running = self.running, None
+        self.now_s = began_s + duration_s
         for one in batch.steps:
             self.left[one] -= 1
             caller = self.callers.get(one.job_id, "")
             share_s = duration_s / len(batch.steps)
             self.used_s[caller] = self.used_s.get(caller, 0.0) + share_s
         finished = [one for one in batch.steps if self.left[one] == 0]
-        self.batcher.commit(batch, finished, duration_s)
         for one in finished:
+            self.now_s += self.decode_s
             if not any(left for step, left in self.left.items() if step.job_id == one.job_id):
                 self.ended_s[one.job_id] = self.now_s
-        self.batches.append(batch)
-        return batch
+        self.batcher.commit(batch, finished, duration_s)
 
     def run(self) -> list[list[str]]:
         """To the end: the names that shared each step."""

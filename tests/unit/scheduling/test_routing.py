@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from collections.abc import Sequence
 
 import pytest
 
@@ -18,13 +19,13 @@ def task(group: str, steps: int = 10) -> Task:
     return Task(group, PACE, Load(rows=1, evaluations=(steps,)))
 
 
-def routed(loads: dict[str, ReplicaLoad], what: Task, *, avoided: frozenset[str]) -> str | None:
-    names = list(loads)
-    alike = [one for one in names if any(have.group == what.group for have in loads[one].tasks)]
-    return choose(names, alike, what, loads.__getitem__, random.Random(1), avoided=avoided)
-
-
-NOBODY = frozenset[str]()
+def routed(
+    loads: dict[str, ReplicaLoad], what: Task, *, homes: Sequence[str] | None = None
+) -> str | None:
+    homes = list(loads) if homes is None else homes
+    alike = [one for one in homes if any(have.group == what.group for have in loads[one].tasks)]
+    others = [one for one in loads if one not in homes]
+    return choose(homes, alike, others, what, loads.__getitem__, random.Random(1))
 
 
 @pytest.mark.parametrize(
@@ -55,14 +56,27 @@ NOBODY = frozenset[str]()
     ],
 )
 def test_a_job_goes_where_it_costs_least(loads: dict[str, ReplicaLoad], chosen: str) -> None:
-    assert routed(loads, task("512"), avoided=NOBODY) == chosen
+    assert routed(loads, task("512")) == chosen
 
 
-def test_what_is_avoided_is_left_out_and_nothing_is_chosen_of_nothing() -> None:
-    loads = {"a": ReplicaLoad(), "b": ReplicaLoad((task("512"),))}
-    assert routed(loads, task("512"), avoided=frozenset("a")) == "b"
-    assert routed(loads, task("512"), avoided=frozenset("ab")) is None
-    assert routed({}, task("512"), avoided=NOBODY) is None
+@pytest.mark.parametrize(
+    ("home", "other", "chosen"),
+    [
+        pytest.param((task("512"),), (task("768"),), "home", id="a-busy-home-before-a-busy-other"),
+        pytest.param((task("512"),), (task("768", 4),), "home", id="though-it-is-done-later"),
+        pytest.param((task("512"),), (), "other", id="an-idle-one-before-a-busy-home"),
+        pytest.param((task("768", 400),), (task("768", 4),), "other", id="what-is-much-sooner"),
+    ],
+)
+def test_a_size_stays_at_its_homes_unless_others_are_much_better(
+    home: tuple[Task, ...], other: tuple[Task, ...], chosen: str
+) -> None:
+    loads = {"home": ReplicaLoad(home), "other": ReplicaLoad(other)}
+    assert routed(loads, task("512"), homes=["home"]) == chosen
+
+
+def test_nothing_is_chosen_of_nothing() -> None:
+    assert routed({}, task("512")) is None
 
 
 def test_a_job_that_joins_steps_adds_less_than_one_that_does_not() -> None:
@@ -78,8 +92,9 @@ def test_the_work_of_a_choice_does_not_grow_with_the_replicas() -> None:
         return ReplicaLoad()
 
     names = [str(number) for number in range(1000)]
-    assert choose(names, names[:500], task("512"), load_of, random.Random(1)) in names
-    assert sum(looked_at.values()) <= 4
+    homes, others = names[:600], names[600:]
+    assert choose(homes, names[:500], others, task("512"), load_of, random.Random(1)) in names
+    assert sum(looked_at.values()) <= 6
 
 
 def test_steps_between_what_is_known_are_on_a_line_and_beyond_in_proportion() -> None:

@@ -57,7 +57,21 @@ def test_a_version_is_set_everywhere_and_the_log_has_its_part(checkout: Path) ->
         release_notes.set_version(checkout, "1.2.4", DAY)
 
 
-@pytest.mark.parametrize("version", ["", "1.2", "v1.2.3", "0.1.0", "1.2.3; rm"])
+def test_a_release_candidate_has_a_version_that_every_registry_takes(checkout: Path) -> None:
+    """npm and Helm want the hyphen, Python's packages leave it out."""
+    release_notes.set_version(checkout, "1.2.3-rc1", DAY)
+    assert release_notes.version_of(checkout) == "1.2.3-rc1"
+    values = (checkout / "deploy/helm/values/gpu-tls.yaml").read_text()
+    assert "tag: 1.2.3-rc1-cuda" in values
+    log = checkout / release_notes.LOG
+    log.write_text(log.read_text().replace("## Unreleased\n", "## Unreleased\n\n- More.\n"))
+    release_notes.set_version(checkout, "1.2.3", DAY)
+    assert release_notes.version_of(checkout) == "1.2.3"
+
+
+@pytest.mark.parametrize(
+    "version", ["", "1.2", "v1.2.3", "0.1.0", "1.2.3; rm", "1.2.3rc1", "1.2.3-rc"]
+)
 def test_what_is_no_new_version_changes_nothing(checkout: Path, version: str) -> None:
     before = {path: path.read_bytes() for path in checkout.rglob("*") if path.is_file()}
     with pytest.raises(WrongVersion):

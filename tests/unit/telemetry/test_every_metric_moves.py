@@ -52,7 +52,10 @@ MOVED_BY = {
     "first_preview_seconds": (_STAGES,),
     "estimate_error_ratio": (_STAGES,),
     "megapixels_total": (_STAGES,),
-    "device_seconds_total": (_STAGES,),
+    "device_seconds_total": (
+        _STAGES,
+        "integration/rpc/test_use_of_keys.py::seconds_by_key",
+    ),
     "model_memory_bytes": (_SCRAPED,),
     "model_state": (_STAGES,),
     "model_swaps_total": (

@@ -164,4 +164,4 @@ def test_a_model_says_how_many_images_stand_beside_the_one_it_changes() -> None:
     for name, least in (("control_image", 1), ("image_reference", 0)):
         model = replace(SDXL, tasks=frozenset({Task.FILL}), references=BESIDE_RULES[name])
         told = model_message(status(model)).reference_images
-        assert told == ReferenceImages(min_count=least, max_count=1)
+        assert told == ReferenceImages(min_count=least, max_count=1, max_beside_count=1)

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import datetime
 from pathlib import Path
 
 import pytest
+import structlog
 import trustme
 
-from darkroom_server.wire.tls import TlsError, TlsFiles
+from darkroom_server.wire.tls import Certificates, TlsError, TlsFiles
 
 
 @pytest.fixture
@@ -37,3 +39,17 @@ def test_the_key_is_that_of_the_certificate(good: TlsFiles) -> None:
     trustme.CA().issue_cert("localhost").private_key_pem.write_to_path(good.key)
     with pytest.raises(TlsError, match="no certificate and its key"):
         good.check()
+
+
+@pytest.mark.parametrize(("days", "told"), [(30, []), (-1, ["certificate has expired"])])
+def test_one_that_has_ended_is_told_at_the_start(
+    good: TlsFiles, days: int, told: list[str]
+) -> None:
+    """It is served, since a later one is read without a restart; its clients say no more of it."""
+    ends = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=days)
+    issued = trustme.CA().issue_cert("localhost", not_after=ends)
+    issued.cert_chain_pems[0].write_to_path(good.certificate)
+    issued.private_key_pem.write_to_path(good.key)
+    with structlog.testing.capture_logs() as logs:
+        Certificates(good)
+    assert [str(one["problem"]).partition(": ")[2] for one in logs] == told

@@ -9,6 +9,7 @@ import torch
 from darkroom_server.backends.base import Encoded
 from darkroom_server.backends.diffusers.adapters.low_rank import AdapterSet
 from darkroom_server.backends.diffusers.first_block import FirstBlockMemory
+from darkroom_server.backends.diffusers.repainting import Repainting
 from darkroom_server.backends.diffusers.schedule import Schedule
 from darkroom_server.domain.jobs import ImageSpec
 
@@ -43,6 +44,8 @@ class DiffusersTrajectory(Generic[Encoded, Extra]):
         self.adapters: AdapterSet | None = None
         #: What a request with a feature cache keeps from step to step.
         self.memory: FirstBlockMemory | None = None
+        #: What a fill that blends puts back after every step.
+        self.repainting: Repainting | None = None
 
     @property
     def is_preview_due(self) -> bool:

@@ -33,6 +33,7 @@ from darkroom_server.wire.kserve.json_messages import (
     server_metadata_json,
     statistics_json,
 )
+from darkroom_server.wire.kserve.not_offered import SHARED_MEMORY
 
 _MODEL, _VERSION = "/models/{name:path}", "/models/{name:path}/versions/{version}"
 
@@ -250,7 +251,7 @@ def _add_shared_memory(router: APIRouter) -> None:
         del rest
 
         async def work() -> Response:
-            raise NotOffered(control.SHARED_MEMORY)
+            raise NotOffered(SHARED_MEMORY)
 
         return await answering(request, render, work())
 

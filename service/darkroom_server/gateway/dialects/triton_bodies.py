@@ -17,6 +17,7 @@ from darkroom_server.parameters.parameter import Kind
 from darkroom_server.parameters.table import PARAMETERS
 from darkroom_server.wire.kserve.inference import InferAnswer
 from darkroom_server.wire.kserve.inputs import NAMES, InferCall, takes_many, whole
+from darkroom_server.wire.kserve.not_offered import require_offered
 from darkroom_server.wire.kserve.tensors import (
     BYTES,
     MAX_ELEMENT_COUNT,
@@ -54,10 +55,7 @@ class InferBody:
         outputs = [_object(one, "outputs") for one in _list(found.get("outputs"), "outputs")]
         parameters = _parameters(found.get("parameters"))
         self._all_binary = parameters.get(_ALL_BINARY) is True
-        self._binary = {
-            _name(one): _object(one.get("parameters") or {}, "parameters").get(_BINARY)
-            for one in outputs
-        }
+        self._binary = dict(map(_output_asked, outputs))
         self.call = InferCall(
             model=model,
             version=version,
@@ -131,7 +129,9 @@ def _inputs(found: Mapping[str, Any], binary: memoryview) -> Iterator[tuple[str,
         names.add(name)
         shape = [whole(size, name) for size in _list(tensor.get("shape"), name)]
         datatype = str(tensor.get("datatype", ""))
-        size = _object(tensor.get("parameters") or {}, name).get(_BINARY_SIZE)
+        parameters = _object(tensor.get("parameters") or {}, name)
+        require_offered(name, parameters)
+        size = parameters.get(_BINARY_SIZE)
         if size is None:
             elements = _flat(tensor.get("data"))
             yield name, _data(name, datatype, shape, elements)
@@ -152,21 +152,22 @@ def _inputs(found: Mapping[str, Any], binary: memoryview) -> Iterator[tuple[str,
 
 
 def _data(name: str, datatype: str, shape: list[int], elements: list[Any]) -> Elements:
+    is_file = datatype == "UINT8" and len(elements) != 1
     if takes_many(name):
         require_few(name, len(elements), MAX_ELEMENT_COUNT, "elements")
-        if len(elements) != element_count(name, shape):
-            text = f"data has {len(elements)} elements, and the shape {shape}"
-            raise InvalidParameter(name, text)
+    elif not is_file:
+        require_one(name, shape)
+    if len(elements) != element_count(name, shape):
+        text = f"data has {len(elements)} elements, and the shape {shape}"
+        raise InvalidParameter(name, text)
+    if takes_many(name):
         return _many(name, elements)
-    if datatype == "UINT8" and len(elements) != 1:
-        try:
-            return bytes(elements)
-        except (TypeError, ValueError) as error:
-            raise InvalidParameter(name, "an element is not from 0 to 255") from error
-    require_one(name, shape)
-    if len(elements) != 1:
-        raise InvalidParameter(name, f"data has {len(elements)} elements, and 1 is taken")
-    return _element(name, elements[0])
+    if not is_file:
+        return _element(name, elements[0])
+    try:
+        return bytes(elements)
+    except (TypeError, ValueError) as error:
+        raise InvalidParameter(name, "an element is not from 0 to 255") from error
 
 
 def _many(name: str, value: Any) -> tuple[Scalar, ...]:
@@ -201,6 +202,13 @@ def _element(name: str, value: Any) -> Scalar:
 def _parameters(found: Any) -> dict[str, Scalar]:
     parameters = _object(found or {}, "parameters")
     return {name: _element(name, value) for name, value in parameters.items() if value is not None}
+
+
+def _output_asked(output: Mapping[str, Any]) -> tuple[str, Any]:
+    """The name of an output, and whether it is to travel raw, if that is said."""
+    name, parameters = _name(output), _object(output.get("parameters") or {}, "parameters")
+    require_offered(name, parameters)
+    return name, parameters.get(_BINARY)
 
 
 def _output(output: OutputTensor, raw: bytes | None) -> dict[str, Any]:

@@ -30,6 +30,16 @@ export function examplesOf(model) {
 /** Whether the task begins with one image, which is changed. */
 export const takesImage = (task) => task === "TASK_IMAGE_TO_IMAGE" || task === "TASK_FILL";
 
+/** How many images a request may have to go by, alone or beside the one that is changed, and whether it needs one. */
+export function referencesOf(model, task) {
+  const { minCount = 0, maxCount = 1, maxBesideCount = 0 } = model.referenceImages ?? {};
+  const edits = model.tasks.includes("TASK_EDIT");
+  if (task === "TASK_EDIT") return { most: maxCount, isNeeded: true };
+  // Of a model that edits it is the one that is filled which another may stand beside.
+  if (!takesImage(task) || (edits && task !== "TASK_FILL")) return { most: 0, isNeeded: false };
+  return { most: maxBesideCount, isNeeded: !edits && minCount > 0 };
+}
+
 /** Whether a size that is not said is that of an image. */
 function followsImage(model, task) {
   return takesImage(task) || (task === "TASK_EDIT" && model.referenceImages?.sizeSource !== "SIZE_SOURCE_DEFAULT");
@@ -42,7 +52,7 @@ export function showFields(model, task) {
     const field = label.dataset.field;
     const isImage = IMAGE_FIELDS.includes(field);
     const shown = ["prompt", "image", "format"].includes(field) || Boolean(specs.get(field)?.effective);
-    label.hidden = !shown || (field === "adapters" && !model.adapters?.length) || (isImage && !takesImage(task)) || (field === "reference_images" && task !== "TASK_EDIT") || (FILL_FIELDS.includes(field) && task !== "TASK_FILL");
+    label.hidden = !shown || (field === "adapters" && !model.adapters?.length) || (isImage && !takesImage(task)) || (field === "reference_images" && !referencesOf(model, task).most) || (FILL_FIELDS.includes(field) && task !== "TASK_FILL");
   }
   for (const field of NUMBERS) limit(byId(field), specs.get(field) ?? {});
   showEdges(specs.get("preserve_unmasked")?.defaultValue !== 0 ? "keep" : "blend");

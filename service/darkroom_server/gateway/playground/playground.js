@@ -5,7 +5,7 @@ import { describeServer, listModels } from "./api.js";
 import { showChoices } from "./choices.js";
 import { element } from "./elements.js";
 import { clearNotes, connectNotes, sayProblem, sayWarning } from "./field_notes.js";
-import { byId, examplesOf, request, showFields, takesImage, TASKS } from "./form.js";
+import { byId, examplesOf, referencesOf, request, showFields, takesImage, TASKS } from "./form.js";
 import { connectKey, showStanding } from "./key.js";
 import { Mask } from "./mask.js";
 import { readPicture, References } from "./references.js";
@@ -45,7 +45,7 @@ const model = () => models.find((each) => each.name === byId("model").value);
 function currentRequest() {
   return request(model(), {
     adapters: adapters.values(),
-    references: task === "TASK_EDIT" ? references.base64() : [],
+    references: referencesOf(model(), task).most ? references.base64() : [],
     image: takesImage(task) && image ? image.base64 : null,
     mask: task === "TASK_FILL" && image ? mask.base64() : null,
   });
@@ -60,21 +60,28 @@ function showTasks() {
   const known = model().tasks.filter((each) => each in TASKS);
   if (!known.includes(task)) task = known[0];
   adapters.offer(model().adapters ?? []);
-  showReferences(model().referenceImages?.maxCount ?? 1);
   showChoices(byId("tasks"), known.map((each) => [each, TASKS[each].label]), task, chooseTask);
   showExamples();
   chooseTask(task);
 }
 
-function showReferences(maxCount) {
-  references.limit(maxCount);
-  byId("references-ask").textContent = maxCount > 1 ? "Choose images, drop some here, or paste them" : "Choose an image, drop one here, or paste it";
-  byId("references-hint").textContent = maxCount > 1 ? `At most ${maxCount}. The prompt can refer to them in this order: "the cat of image 1 in the room of image 2".` : "This model takes one image.";
+function showReferences() {
+  const { most, isNeeded } = referencesOf(model(), task);
+  if (!most) return;
+  const isEdit = task === "TASK_EDIT";
+  references.offer(isEdit ? "edit" : "beside", most);
+  byId("reference-files").multiple = most > 1;
+  byId("references-title").textContent = isEdit ? "Reference images" : "Beside the image";
+  byId("references-ask").textContent = most > 1 ? "Choose images, drop some here, or paste them" : "Choose an image, drop one here, or paste it";
+  const beside = isNeeded ? "This model needs a second image: a control image, such as edges, depths or a pose." : "Not needed: an image of what is to be painted there.";
+  const ofEdit = most > 1 ? `At most ${most}. The prompt can refer to them in this order: "the cat of image 1 in the room of image 2".` : "This model takes one image.";
+  byId("references-hint").textContent = isEdit ? ofEdit : beside;
 }
 
 function chooseTask(chosen) {
   task = chosen;
   clearNotes();
+  showReferences();
   showFields(model(), task);
   showSnippet();
 }
@@ -199,8 +206,9 @@ function clearMessages() {
 function problem(made) {
   // What surrounds the mask, or the image itself, is a guide.
   if (!made.prompt && task === TEXT_TO_IMAGE) return { field: "prompt", message: "Say what to draw." };
-  if (task === "TASK_EDIT" && !references.images.length) return { field: "reference_images", message: "Choose an image first." };
   if (takesImage(task) && !image) return { field: "image", message: "Choose an image first." };
+  if (referencesOf(model(), task).isNeeded && !references.images.length)
+    return { field: "reference_images", message: task === "TASK_EDIT" ? "Choose an image first." : "Choose the image that goes beside it." };
   if (task === "TASK_FILL" && mask.isEmpty()) return { field: "mask", message: "Draw over what should be repainted: the mask is empty." };
   return null;
 }
@@ -293,8 +301,11 @@ function connect() {
 /** Images that are dropped on a field of images, or pasted while it is shown. */
 function connectDrops() {
   const picturesOf = (transfer) => [...transfer.files].filter((file) => file.type.startsWith("image/"));
-  const fields = [[byId("source"), ([file]) => takeImage(file)], [byId("references"), takeReferences]];
-  for (const [field, take] of fields) {
+  const fields = [
+    { field: byId("source"), take: ([file]) => takeImage(file), isEmpty: () => !image },
+    { field: byId("references"), take: takeReferences, isEmpty: () => !references.images.length },
+  ];
+  for (const { field, take } of fields)
     for (const name of ["dragover", "dragleave", "drop"])
       field.addEventListener(name, (event) => {
         event.preventDefault();
@@ -302,11 +313,13 @@ function connectDrops() {
         const files = name === "drop" ? picturesOf(event.dataTransfer) : [];
         if (files.length) take(files);
       });
-    document.addEventListener("paste", (event) => {
-      const files = picturesOf(event.clipboardData);
-      if (files.length && !field.hidden) take(files);
-    });
-  }
+  document.addEventListener("paste", (event) => {
+    const files = picturesOf(event.clipboardData);
+    const shown = fields.filter(({ field }) => !field.hidden);
+    // Of two, the one that is being looked at, or that still has none.
+    const one = shown.find(({ field }) => field.contains(document.activeElement)) ?? shown.find(({ isEmpty }) => isEmpty()) ?? shown[0];
+    if (files.length) one?.take(files);
+  });
 }
 
 /** The model to begin with: one that makes images of words and is ready, if there is one. */

@@ -1,4 +1,4 @@
-// The reference images of an edit: chosen or dropped several at once, put in order, taken away.
+// Reference images, of an edit or beside an image to change: chosen or dropped several at once, put in order, taken away.
 
 import { element } from "./elements.js";
 
@@ -22,6 +22,7 @@ export class References {
     this.list = list;
     this.changed = changed;
     this.images = [];
+    this.kept = { edit: this.images };
     this.maxCount = 1;
     this.dragged = null;
   }
@@ -36,7 +37,7 @@ export class References {
     const read = await Promise.allSettled([...files].map(readPicture));
     const good = read.filter((each) => each.status === "fulfilled").map((each) => each.value);
     // A model of one image takes another in its place.
-    if (this.maxCount === 1 && good.length) this.images = [];
+    if (this.maxCount === 1 && good.length) this.images.length = 0;
     const room = this.maxCount - this.images.length;
     this.images.push(...good.slice(0, room));
     this.show(`${this.images.length} of at most ${this.maxCount} images.`);
@@ -44,8 +45,9 @@ export class References {
     return good.length > room ? `This model takes ${this.maxCount === 1 ? "one image" : `at most ${this.maxCount} images`}; others were left out.` : "";
   }
 
-  /** Keeps no more than the model takes. */
-  limit(maxCount) {
+  /** Shows those of a `use`, no more than the model takes; those of others are kept for when it is theirs again. */
+  offer(use, maxCount) {
+    this.images = this.kept[use] ??= [];
     this.maxCount = maxCount;
     this.images.length = Math.min(this.images.length, maxCount);
     this.show("");
@@ -84,14 +86,14 @@ export class References {
     };
     const made = element(
       "li",
-      { draggable: true, className: "reference" },
+      { draggable: this.maxCount > 1, className: "reference" },
       element("img", { src: image.url, alt: `Image ${at + 1}, ${image.width} by ${image.height} pixels`, draggable: false }),
-      element("span", { className: "place", textContent: at + 1 }),
+      // Of one there is no order.
+      ...(this.maxCount > 1 ? [element("span", { className: "place", textContent: at + 1 })] : []),
       element(
         "span",
         { className: "moves" },
-        button("earlier", "Earlier", "←", at === 0, moved(at - 1)),
-        button("later", "Later", "→", at === last, moved(at + 1)),
+        ...(this.maxCount > 1 ? [button("earlier", "Earlier", "←", at === 0, moved(at - 1)), button("later", "Later", "→", at === last, moved(at + 1))] : []),
         button("away", "Take away", "×", false, () => this.remove(at)),
       ),
     );

@@ -15,10 +15,6 @@ from darkroom_server.telemetry.request_traces import ENDLESS
 from darkroom_server.wire.kserve.inputs import whole
 from darkroom_server.wire.model_requests import check_model_name
 
-SHARED_MEMORY: Final = (
-    "Shared memory is not offered: tensors travel in messages, so that callers need not be on the "
-    "server's machine. Leave set_shared_memory out and send the content."
-)
 #: What loads and unloads take besides a name. What a model depends on is in its own folder.
 _LOAD_PARAMETERS: Final = ("config",)
 _UNLOAD_PARAMETERS: Final = ("unload_dependents",)
@@ -111,11 +107,11 @@ def change_trace_settings(
         if name == _TRACE_LEVEL:
             changes["is_on"] = _is_on(values) if values else None
         elif name in _TRACE_COUNTS:
-            changes[_TRACE_COUNTS[name]] = _count(name, values[0]) if values else None
+            changes[_TRACE_COUNTS[name]] = _count(name, values) if values else None
         elif name not in _TRACE_FIXED:
             known = ", ".join((_TRACE_LEVEL, *_TRACE_COUNTS, *_TRACE_FIXED))
             raise InvalidParameter(name[:64], f"no such setting; known: {known}")
-        elif values and values[0] != _TRACE_FIXED[name]:
+        elif values and tuple(values) != (_TRACE_FIXED[name],):
             raise InvalidParameter(name, "traces are lines of the server's log, written at once")
     own_name = engine.get_model(model).model.name if model else ""
     engine.statistics.traces.change(own_name, changes)
@@ -142,8 +138,10 @@ def _is_on(levels: Sequence[str]) -> bool:
     return "TIMESTAMPS" in levels
 
 
-def _count(name: str, text: str) -> int:
-    count = whole(text, name)
+def _count(name: str, values: Sequence[str]) -> int:
+    if len(values) != 1:
+        raise InvalidParameter(name, f"{len(values)} values, and 1 is taken")
+    count = whole(values[0], name)
     lowest = ENDLESS if name == "trace_count" else 1
     if not lowest <= count <= _MAX_COUNT:
         raise InvalidParameter(name, f"{count} is not in {lowest} to {_MAX_COUNT}")

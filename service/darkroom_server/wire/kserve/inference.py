@@ -55,6 +55,8 @@ class Inference:
         `deadline_s` is on the monotonic clock.
         """
         asked = self._asked(call)
+        if call.outputs == (PREVIEW,):
+            raise InvalidParameter(PREVIEW, "it comes in streams alone; ask for IMAGE here")
         with asked.named_as_written():
             async with aclosing(self._events(asked, deadline_s, is_collected=True)) as events:
                 answers = _Answers(call, await first_event(events))
@@ -65,9 +67,11 @@ class Inference:
     ) -> AsyncGenerator[InferAnswer, None]:
         """An answer for each preview and each image, the last of which says that it is the last.
 
-        Where the caller wants an empty answer at the end, that one does. Raises DarkroomError.
+        Where the caller wants an empty answer at the end, that one does. The last one comes when
+        the request has ended, and is counted. Raises DarkroomError.
         """
         asked, made_count = self._asked(call), 0
+        last: InferAnswer | None = None
         with asked.named_as_written():
             async with aclosing(self._events(asked, deadline_s, is_collected=False)) as events:
                 answers = _Answers(call, await first_event(events))
@@ -78,15 +82,18 @@ class Inference:
                                 yield answers.preview(event)
                         case JobImage():
                             made_count += 1
-                            is_last = made_count == answers.image_count
-                            yield answers.image(event, is_final=is_last and not asked.ends_empty)
-                        case JobCompleted():
-                            if asked.ends_empty:
-                                yield answers.end()
-                        case Validated():
-                            yield answers.end()
+                            is_last = made_count == answers.image_count and not asked.ends_empty
+                            answer = answers.image(event, is_final=is_last)
+                            if not is_last:
+                                yield answer
+                            else:
+                                last = answer
+                        case JobCompleted() | Validated():
+                            last = last or answers.end()
                         case Accepted() | JobQueued() | JobProgress():
                             pass
+        if last is not None:
+            yield last
 
     def _asked(self, call: InferCall) -> Asked:
         for name in call.outputs:

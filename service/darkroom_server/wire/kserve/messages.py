@@ -9,6 +9,7 @@ from darkroom.kserve.v2 import inference_pb2 as pb
 from darkroom_server.domain.errors import InvalidParameter
 from darkroom_server.wire.kserve.inference import InferAnswer
 from darkroom_server.wire.kserve.inputs import InferCall, takes_many
+from darkroom_server.wire.kserve.not_offered import require_offered
 from darkroom_server.wire.kserve.tensors import (
     BYTES,
     MAX_ELEMENT_COUNT,
@@ -56,6 +57,9 @@ def call_of(message: pb.ModelInferRequest) -> InferCall:
             "raw_input_contents",
             f"{len(raw)} contents for {len(message.inputs)} inputs; send one for each, or none",
         )
+    for output in message.outputs:
+        require_few(output.name, len(output.parameters), MAX_NAME_COUNT, "parameters")
+        require_offered(output.name, output.parameters)
     inputs: dict[str, Elements] = {}
     for at, tensor in enumerate(message.inputs):
         if tensor.name in inputs:
@@ -68,16 +72,13 @@ def call_of(message: pb.ModelInferRequest) -> InferCall:
         id=message.id,
         inputs=inputs,
         parameters=parameters_of(message.parameters),
-        outputs=tuple(output.name for output in message.outputs),
+        outputs=tuple(dict.fromkeys(output.name for output in message.outputs)),
     )
 
 
 def _element(tensor: _Input, raw: bytes | None) -> Elements:
     require_few(tensor.name, len(tensor.parameters), MAX_NAME_COUNT, "parameters")
-    if any(name.startswith("shared_memory") for name in tensor.parameters):
-        raise InvalidParameter(
-            tensor.name, "shared memory is not offered; send the content in the message"
-        )
+    require_offered(tensor.name, tensor.parameters)
     if tensor.datatype == BYTES and takes_many(tensor.name):
         return _many(tensor, raw)
     if raw is not None:

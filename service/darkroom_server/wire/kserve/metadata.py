@@ -81,7 +81,7 @@ def model_metadata(status: ModelStatus, version: str) -> pb.ModelMetadataRespons
     tensor = pb.ModelMetadataResponse.TensorMetadata
     return pb.ModelMetadataResponse(
         name=status.model.name,
-        versions=sorted(str(one.version) for one in shown),
+        versions=map(str, sorted(one.version for one in shown)),
         platform=platform_of(status.model),
         inputs=[
             tensor(name=tensor_name(one), datatype=tensor_datatype(one), shape=[_dim(one)])

@@ -116,6 +116,18 @@ async def test_raw_contents_follow_the_json() -> None:
             "IMAGE: is no base64",
             id="no-picture",
         ),
+        pytest.param(
+            {"inputs": [{**PROMPT, "shape": [9], "datatype": "UINT8", "data": [97, 98]}]},
+            {},
+            "PROMPT: data has 2 elements, and the shape [9]",
+            id="bytes-of-another-shape",
+        ),
+        pytest.param(
+            {"inputs": [PROMPT], "outputs": [{"name": "PREVIEW"}]},
+            {},
+            "PREVIEW: it comes in streams alone",
+            id="previews-without-a-stream",
+        ),
     ],
 )
 async def test_what_is_wrong_with_a_body_is_said(
@@ -125,6 +137,26 @@ async def test_what_is_wrong_with_a_body_is_said(
     assert answer.status_code == 400
     assert answer.json().keys() == {"error"}
     assert answer.json()["error"].startswith(told)
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ({"shared_memory_region": "r", "shared_memory_byte_size": 8}, "Shared memory is not offer"),
+        ({"shared_memory_offset": 0}, "Shared memory is not offered"),
+        ({"classification": 3}, "Classification is not offered"),
+    ],
+)
+async def test_what_a_tensor_is_not_offered_is_said(asked: dict[str, Any], told: str) -> None:
+    """Left alone it would be an answer that the caller looks for in another place."""
+    tensor = {"name": "PROMPT", "shape": [1], "datatype": "BYTES", "parameters": asked}
+    for body in (
+        {"inputs": [tensor]},
+        {"inputs": [PROMPT], "outputs": [{"name": "IMAGE", "parameters": asked}]},
+    ):
+        answer = await infer(body)
+        assert answer.status_code == 501
+        assert answer.json()["error"].partition(": ")[2].startswith(told)
 
 
 async def test_later_errors_name_the_field_as_the_caller_did() -> None:

@@ -5,7 +5,7 @@ import struct
 import pytest
 
 from darkroom.kserve.v2 import inference_pb2 as pb
-from darkroom_server.domain.errors import InvalidParameter
+from darkroom_server.domain.errors import InvalidParameter, NotOffered
 from darkroom_server.wire.kserve.messages import MAX_NAME_COUNT, call_of
 from darkroom_server.wire.kserve.tensors import (
     BYTES,
@@ -122,3 +122,22 @@ def test_names_are_counted_before_any_is_read(field: str) -> None:
     with pytest.raises(InvalidParameter, match=f"has {MAX_NAME_COUNT + 1} entries") as caught:
         call_of(message)
     assert caught.value.field == field
+
+
+@pytest.mark.parametrize("field", ["inputs", "outputs"])
+@pytest.mark.parametrize(
+    ("parameter", "told"),
+    [("shared_memory_region", "X: Shared memory is"), ("classification", "X: Classification is")],
+)
+def test_what_a_tensor_is_not_offered_is_said(field: str, parameter: str, told: str) -> None:
+    message = pb.ModelInferRequest(model_name="m")
+    getattr(message, field).add(name="X").parameters[parameter].string_param = "r"
+    with pytest.raises(NotOffered, match=told):
+        call_of(message)
+
+
+def test_an_output_named_twice_is_one() -> None:
+    message = pb.ModelInferRequest(model_name="m")
+    for name in ("SEED", "IMAGE", "SEED"):
+        message.outputs.add(name=name)
+    assert call_of(message).outputs == ("SEED", "IMAGE")

@@ -313,8 +313,8 @@ class FillRequest(_message.Message):
 
     @_builtins.property
     def reference_images(self) -> _containers.RepeatedCompositeFieldContainer[_image_pb2.ImageSource]:
-        """What stands beside the image to change, such as a control image, for models
-        without TASK_EDIT that say in Model.reference_images how many they take.
+        """What stands beside the image to change, such as a control image, or what is
+        to be painted there: at most Model.reference_images.max_beside_count.
         """
 
     def __init__(

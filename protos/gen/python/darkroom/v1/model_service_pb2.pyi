@@ -340,6 +340,7 @@ class ReferenceImages(_message.Message):
     MIN_COUNT_FIELD_NUMBER: _builtins.int
     MAX_COUNT_FIELD_NUMBER: _builtins.int
     SIZE_SOURCE_FIELD_NUMBER: _builtins.int
+    MAX_BESIDE_COUNT_FIELD_NUMBER: _builtins.int
     min_count: _builtins.int
     """The fewest: 0 of a model that draws of words alone, too."""
     max_count: _builtins.int
@@ -348,16 +349,22 @@ class ReferenceImages(_message.Message):
     """What a request that names no size is made in; unset where the images stand
     beside one to change, whose size it is.
     """
+    max_beside_count: _builtins.int
+    """The most beside one image to begin with or to fill: `max_count` of a model
+    without TASK_EDIT, and of one that edits what FillRequest.reference_images
+    takes, none of which has to be there.
+    """
     def __init__(
         self,
         *,
         min_count: _builtins.int = ...,
         max_count: _builtins.int = ...,
         size_source: Global___ReferenceImages.SizeSource.ValueType = ...,
+        max_beside_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_count", b"max_count", "min_count", b"min_count", "size_source", b"size_source"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_beside_count", b"max_beside_count", "max_count", b"max_count", "min_count", b"min_count", "size_source", b"size_source"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -124,6 +124,6 @@ def _add_by_image(layer: Layer, inputs: torch.Tensor, result: torch.Tensor, run:
     count = len(run.additions)
     pieces = zip(inputs.chunk(count), result.chunk(count), run.additions, strict=True)
     for own, made, (pair, scaling) in pieces:
-        added = pair.added(layer, own if count == 1 else as_alone(own), made, scaling)
+        added = pair.added(layer, own if count == 1 else as_alone(own, inputs), made, scaling)
         if added is not made:
             made.copy_(added)

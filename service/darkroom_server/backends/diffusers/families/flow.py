@@ -7,17 +7,19 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
+from diffusers.image_processor import VaeImageProcessor
 from diffusers.pipelines.flux.pipeline_flux import calculate_shift
 from diffusers.pipelines.flux.pipeline_flux_img2img import retrieve_latents
 from diffusers.utils.torch_utils import randn_tensor
 
 from darkroom_server.backends.base import Encoded
 from darkroom_server.backends.diffusers.pictures import picture
+from darkroom_server.backends.diffusers.repainting import Repainting
 from darkroom_server.backends.diffusers.schedule import Schedule
 from darkroom_server.backends.diffusers.step_model import DiffusersStepModel
-from darkroom_server.backends.diffusers.trajectory import Extra
+from darkroom_server.backends.diffusers.trajectory import DiffusersTrajectory, Extra
 from darkroom_server.backends.prompt_cache import PromptCache
-from darkroom_server.domain.jobs import ImageSpec, Pixels, StrengthRounding
+from darkroom_server.domain.jobs import FillSpec, ImageSpec, Pixels, StrengthRounding
 
 
 class FlowStepModel(DiffusersStepModel[Encoded, Extra]):
@@ -94,6 +96,41 @@ class FlowStepModel(DiffusersStepModel[Encoded, Extra]):
         latents = retrieve_latents(vae.encode(image), generator=schedule.generator)
         scaled: torch.Tensor = (latents - vae.config.shift_factor) * vae.config.scaling_factor
         return scaled
+
+    def _repainted(
+        self, fill: FillSpec, image: torch.Tensor, spec: ImageSpec, schedule: Schedule
+    ) -> tuple[torch.Tensor, Repainting]:
+        """What a fill begins with, and what it keeps of its `image`'s latents [1, C, h, w]."""
+        noise = self._noise(spec, schedule, image.dtype)
+        latents = schedule.scheduler.scale_noise(image, schedule.timesteps[:1], noise)
+        # The pipelines encode the masked image, too, and leave it; a scheduler may draw after it.
+        self._noise(spec, schedule, image.dtype)
+        mask = self._latent_mask(fill, image)
+        return latents, Repainting(*map(self._packed, (image, noise, mask)))
+
+    def _latent_mask(self, fill: FillSpec, image: torch.Tensor) -> torch.Tensor:
+        """A mask as large as an image's latents, in each of their channels."""
+        processor = VaeImageProcessor(
+            vae_scale_factor=1, do_normalize=False, do_binarize=True, do_convert_grayscale=True
+        )
+        mask = torch.nn.functional.interpolate(
+            processor.preprocess(picture(fill.mask)), size=image.shape[-2:]
+        )
+        return mask.to(image.device, image.dtype).repeat(1, image.shape[1], 1, 1)
+
+    def _packed(self, latents: torch.Tensor) -> torch.Tensor:
+        """Latents [1, C, h, w] as they are stepped."""
+        return latents
+
+    @torch.inference_mode()
+    def scatter(
+        self, trajectory: DiffusersTrajectory[Encoded, Extra], outputs: torch.Tensor, first_row: int
+    ) -> None:
+        """The step, after which what a fill keeps is put back."""
+        super().scatter(trajectory, outputs, first_row)
+        if trajectory.repainting is not None:
+            latents = trajectory.repainting.kept(trajectory.latents, trajectory.schedule)
+            trajectory.latents = latents
 
     def to_image(self, latents: torch.Tensor) -> torch.Tensor:
         """Runs the VAE."""

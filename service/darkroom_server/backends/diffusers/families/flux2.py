@@ -15,7 +15,6 @@ from darkroom_server.backends.diffusers.families.flux2_klein import (
     Conditioning,
     Flux2KleinStepModel,
 )
-from darkroom_server.backends.diffusers.families.flux2_klein_fill import Repainting
 from darkroom_server.backends.diffusers.token_limits import TokenLimits
 from darkroom_server.backends.diffusers.trajectory import DiffusersTrajectory
 from darkroom_server.domain.jobs import ImageSpec
@@ -41,7 +40,7 @@ class Flux2StepModel(Flux2KleinStepModel):
 
     @torch.inference_mode()
     def arguments(
-        self, trajectories: Sequence[DiffusersTrajectory[Conditioning, Repainting]]
+        self, trajectories: Sequence[DiffusersTrajectory[Conditioning, None]]
     ) -> dict[str, Any]:
         """Transformer inputs; the guidance is each row's own."""
         scales = [one.spec.guidance_scale for one in trajectories]

@@ -19,11 +19,12 @@ from diffusers.utils.torch_utils import randn_tensor
 
 from darkroom_server.backends.diffusers.families.flow import FlowStepModel
 from darkroom_server.backends.diffusers.families.flux2_klein_fill import (
+    Filled,
     KleinFill,
     References,
-    Repainting,
 )
 from darkroom_server.backends.diffusers.pictures import picture
+from darkroom_server.backends.diffusers.repainting import Repainting
 from darkroom_server.backends.diffusers.schedule import Schedule
 from darkroom_server.backends.diffusers.trajectory import DiffusersTrajectory
 from darkroom_server.domain.image_size import Size
@@ -45,9 +46,10 @@ class Conditioning:
     text_ids: torch.Tensor
     without: torch.Tensor | None
     references: References | None
+    filled: Filled | None = None
 
 
-class Flux2KleinStepModel(FlowStepModel[Conditioning, Repainting]):
+class Flux2KleinStepModel(FlowStepModel[Conditioning, None]):
     """A loaded FLUX.2 klein pipeline as a `StepModel`; distilled ones are not guided."""
 
     constants: ClassVar[Mapping[str, Any]] = {"joint_attention_kwargs": None, "guidance": None}
@@ -65,7 +67,7 @@ class Flux2KleinStepModel(FlowStepModel[Conditioning, Repainting]):
         multiple_px = self._pipeline.vae_scale_factor * 2
         shown = [_shown_size(one) for one in spec.reference_images]
         if spec.fill is not None:
-            shown = [Size(spec.width_px, spec.height_px)]
+            shown.insert(0, Size(spec.width_px, spec.height_px))
         sizes = [(one.height_px // multiple_px, one.width_px // multiple_px) for one in shown]
         return (*self._latent_size(spec), self._is_guided(spec), *sizes)
 
@@ -85,11 +87,17 @@ class Flux2KleinStepModel(FlowStepModel[Conditioning, Repainting]):
     def encoded(self, spec: ImageSpec) -> Conditioning:
         """The prompt's states of three layers, those of an empty text to guide away from, images.
 
-        No noise is drawn for reference images, so that all images of a request share theirs.
+        Nothing is drawn for an image to fill nor for references, so that all images of a request
+        share these.
         """
         context, text_ids = self._text(spec.prompt)
         without = self._text("")[0] if self._is_guided(spec) else None
-        references = self._references(spec) if spec.reference_images else None
+        shown = [self._preprocessed_reference(one) for one in spec.reference_images]
+        if spec.fill is not None:
+            filled = self._fill.filled(spec.fill, spec, context.dtype)
+            beside = self._fill.beside(filled, shown)
+            return Conditioning(context, text_ids, without, beside, filled)
+        references = self._references(shown) if shown else None
         return Conditioning(context, text_ids, without, references)
 
     def _text(self, text: str) -> tuple[torch.Tensor, torch.Tensor]:
@@ -112,17 +120,22 @@ class Flux2KleinStepModel(FlowStepModel[Conditioning, Repainting]):
     @torch.inference_mode()
     def begin(
         self, spec: ImageSpec, encoded: Conditioning, image_index: int
-    ) -> DiffusersTrajectory[Conditioning, Repainting]:
-        """Draws the noise; encodes the image of a fill first."""
-        schedule, dtype = self.schedule(spec, image_index), encoded.context.dtype
-        image = None if spec.fill is None else self._fill.encoded(spec.fill, spec, dtype)
-        latents = noise = self._noise(spec, schedule, dtype)
-        repainting = None
-        if spec.fill is not None and image is not None:
-            latents = schedule.scheduler.scale_noise(image, schedule.timesteps[:1], noise)
-            repainting = self._fill.repainting(spec.fill, spec, image, noise)
-        latents = self._pipeline._pack_latents(latents)
-        return DiffusersTrajectory(spec, schedule, latents, encoded, repainting)
+    ) -> DiffusersTrajectory[Conditioning, None]:
+        """Draws the noise."""
+        schedule, filled = self.schedule(spec, image_index), encoded.filled
+        latents = noise = self._noise(spec, schedule, encoded.context.dtype)
+        if filled is not None:
+            latents = schedule.scheduler.scale_noise(filled.image, schedule.timesteps[:1], noise)
+        packed = self._packed(latents)
+        begun = DiffusersTrajectory[Conditioning, None](spec, schedule, packed, encoded)
+        if filled is not None:
+            image = self._packed(filled.image)
+            begun.repainting = Repainting(image, self._packed(noise), filled.mask)
+        return begun
+
+    def _packed(self, latents: torch.Tensor) -> torch.Tensor:
+        packed: torch.Tensor = self._pipeline._pack_latents(latents)
+        return packed
 
     def _noise(self, spec: ImageSpec, schedule: Schedule, dtype: torch.dtype) -> torch.Tensor:
         height, width = self._latent_size(spec)
@@ -134,9 +147,9 @@ class Flux2KleinStepModel(FlowStepModel[Conditioning, Repainting]):
         )
         return noise
 
-    def _references(self, spec: ImageSpec) -> References:
+    def _references(self, shown: list[torch.Tensor]) -> References:
         latents, ids = self._pipeline.prepare_image_latents(
-            images=[self._preprocessed_reference(one) for one in spec.reference_images],
+            images=shown,
             batch_size=1,
             generator=None,
             device=self._device,
@@ -160,14 +173,14 @@ class Flux2KleinStepModel(FlowStepModel[Conditioning, Repainting]):
 
     @torch.inference_mode()
     def arguments(
-        self, trajectories: Sequence[DiffusersTrajectory[Conditioning, Repainting]]
+        self, trajectories: Sequence[DiffusersTrajectory[Conditioning, None]]
     ) -> dict[str, Any]:
         """Transformer inputs; ids are shared by the batch, whose sizes are all equal."""
         given = [one.conditioning for one in trajectories]
         dtype = trajectories[0].latents.dtype
         timesteps = torch.cat([one.schedule.timestep.expand(1).to(dtype) for one in trajectories])
         ids = self._latent_ids(trajectories[0].spec)
-        references = _beside(trajectories[0])
+        references = trajectories[0].conditioning.references
         if references is not None:
             ids = torch.cat([ids, references.ids], dim=1)
         without = [one.without for one in given if one.without is not None]
@@ -180,9 +193,9 @@ class Flux2KleinStepModel(FlowStepModel[Conditioning, Repainting]):
             "without": torch.cat(without) if without else None,
         }
 
-    def _model_input(self, one: DiffusersTrajectory[Conditioning, Repainting]) -> torch.Tensor:
+    def _model_input(self, one: DiffusersTrajectory[Conditioning, None]) -> torch.Tensor:
         """Latents, and those of the reference images: [1, tokens, channels]."""
-        given, references = one.latents, _beside(one)
+        given, references = one.latents, one.conditioning.references
         if references is not None:
             given = torch.cat([given, references.latents], 1)
         return given.to(self._transformer.dtype)
@@ -204,26 +217,13 @@ class Flux2KleinStepModel(FlowStepModel[Conditioning, Repainting]):
         return torch.stack(predicted, dim=1)
 
     def guided(
-        self, one: DiffusersTrajectory[Conditioning, Repainting], predicted: torch.Tensor
+        self, one: DiffusersTrajectory[Conditioning, None], predicted: torch.Tensor
     ) -> torch.Tensor:
         """Of the tokens that are the image's own; of two evaluations, away from the second."""
         own = predicted[:, :, : one.latents.shape[1]].unbind(dim=1)
         if len(own) == 1:
             return own[0]
         return own[1] + one.spec.guidance_scale * (own[0] - own[1])
-
-    @torch.inference_mode()
-    def scatter(
-        self,
-        trajectory: DiffusersTrajectory[Conditioning, Repainting],
-        outputs: torch.Tensor,
-        first_row: int,
-    ) -> None:
-        """The step, after which what a fill keeps is put back."""
-        super().scatter(trajectory, outputs, first_row)
-        if trajectory.extra is not None:
-            kept = trajectory.extra.kept(trajectory.latents, trajectory.schedule)
-            trajectory.latents = kept
 
     def unpacked(self, latents: torch.Tensor, spec: ImageSpec) -> torch.Tensor:
         """Packed latents as the VAE makes them, with its own mean and deviation: [1, C, h, w]."""
@@ -248,11 +248,6 @@ class Flux2KleinStepModel(FlowStepModel[Conditioning, Repainting]):
     def to_image(self, latents: torch.Tensor) -> torch.Tensor:
         """Runs the VAE."""
         return self.decoder(latents)
-
-
-def _beside(one: DiffusersTrajectory[Conditioning, Repainting]) -> References | None:
-    """What stands beside an image's latents."""
-    return one.conditioning.references if one.extra is None else one.extra.beside
 
 
 def _shown_size(image: Pixels) -> Size:

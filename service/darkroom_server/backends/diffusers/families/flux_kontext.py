@@ -1,7 +1,9 @@
-"""FLUX.1 Kontext, step by step: text to image, and edits of one reference image.
+"""FLUX.1 Kontext, step by step: text to image, edits of one reference image, and fills.
 
-Operations in the order of diffusers' `FluxKontextPipeline`. A reference image stands beside the
-latents, in the size of those that the model was trained with whose shape is nearest.
+Operations in the order of diffusers' `FluxKontextPipeline` and `FluxKontextInpaintPipeline`. A
+reference image stands beside the latents, in the size of those that the model was trained with
+whose shape is nearest; beside those of a fill without one stands the image that is filled. Fills
+are made in the size that is asked for; their pipeline makes them in one that was trained.
 """
 
 from __future__ import annotations
@@ -26,14 +28,19 @@ class KontextConditioning(Conditioning):
 
     reference: torch.Tensor
     reference_ids: torch.Tensor
+    #: That of a fill: latents [1, channels, height, width].
+    filled: torch.Tensor | None = None
 
 
 class FluxKontextStepModel(FluxStepModel):
     """A loaded FLUX.1 Kontext pipeline as a `StepModel`."""
 
     def batch_key(self, spec: ImageSpec) -> Hashable:
-        """The latents' size, and the size in which the reference image is seen."""
-        return (super().batch_key(spec), *map(self._seen_size, spec.reference_images))
+        """The latents' size, and that of the image which stands beside them."""
+        sizes = [self._seen_size(one) for one in spec.reference_images]
+        if spec.fill is not None and not sizes:
+            sizes = [(spec.width_px, spec.height_px)]
+        return (super().batch_key(spec), *sizes)
 
     def _seen_size(self, image: Pixels) -> tuple[int, int]:
         """Width and height of a reference image: the first nearest shape, in whole tokens."""
@@ -45,30 +52,54 @@ class FluxKontextStepModel(FluxStepModel):
 
     @torch.inference_mode()
     def encoded(self, spec: ImageSpec) -> Conditioning:
-        """Both text encoders, and the reference image: nothing is drawn for it."""
+        """Both text encoders, and images: nothing is drawn for these."""
         texts = super().encoded(spec)
-        if not spec.reference_images:
+        dtype = texts.context.dtype
+        filled = None
+        if spec.fill is not None:
+            filled = self._mode(self._preprocessed(spec.fill.image, spec).to(self._device, dtype))
+        references = [self._reference(one, dtype) for one in spec.reference_images]
+        beside = next(iter(references), filled)
+        if beside is None:
             return texts
-        [image] = spec.reference_images
-        latents = self._reference(image, texts.context.dtype)
-        _, _, height, width = latents.shape
+        _, _, height, width = beside.shape
         ids = self._pipeline._prepare_latent_image_ids(
-            1, height // 2, width // 2, self._device, latents.dtype
+            1, height // 2, width // 2, self._device, dtype
         )
         ids[..., 0] = 1
         return KontextConditioning(
-            texts.context, texts.pooled, texts.text_ids, self._packed(latents), ids
+            texts.context, texts.pooled, texts.text_ids, self._packed(beside), ids, filled
         )
 
     def _reference(self, image: Pixels, dtype: torch.dtype) -> torch.Tensor:
         """A reference image's latents: [1, C, h, w]."""
-        processor, config = self._pipeline.image_processor, self.vae.config
+        processor = self._pipeline.image_processor
         width, height = self._seen_size(image)
         resized = processor.resize(picture(image), height, width)
-        pixels = processor.preprocess(resized, height, width).to(self._device, dtype)
+        pixels = processor.preprocess(resized, height, width)
+        return self._mode(pixels.to(self._device, dtype))
+
+    def _mode(self, pixels: torch.Tensor) -> torch.Tensor:
+        """The likeliest latents of an image [1, 3, height, width]."""
+        config = self.vae.config
         latents = retrieve_latents(self.vae.encode(pixels), sample_mode="argmax")
         scaled: torch.Tensor = (latents - config.shift_factor) * config.scaling_factor
         return scaled
+
+    @torch.inference_mode()
+    def begin(
+        self, spec: ImageSpec, encoded: Conditioning, image_index: int
+    ) -> DiffusersTrajectory[Conditioning, torch.Tensor]:
+        """Draws the noise, which a fill lays over its image."""
+        if spec.fill is None:
+            return super().begin(spec, encoded, image_index)
+        assert isinstance(encoded, KontextConditioning)
+        assert encoded.filled is not None
+        schedule = self.schedule(spec, image_index)
+        latents, repainting = self._repainted(spec.fill, encoded.filled, spec, schedule)
+        begun = self._trajectory(spec, schedule, latents, encoded)
+        begun.repainting = repainting
+        return begun
 
     @torch.inference_mode()
     def arguments(

@@ -91,9 +91,12 @@ class QwenImageStepModel(TwoCallStepModel[None]):
         """Draws the noise; for image to image, encodes the image first."""
         schedule = self.schedule(spec, image_index)
         dtype = encoded.prompt["encoder_hidden_states"].dtype
-        latents = self._first_latents(spec, schedule, dtype)
-        packed = self._pipeline._pack_latents(latents, *latents.shape)
-        return DiffusersTrajectory(spec, schedule, packed, encoded)
+        latents = self._packed(self._first_latents(spec, schedule, dtype))
+        return DiffusersTrajectory(spec, schedule, latents, encoded)
+
+    def _packed(self, latents: torch.Tensor) -> torch.Tensor:
+        packed: torch.Tensor = self._pipeline._pack_latents(latents, *latents.shape)
+        return packed
 
     def _latent_channels(self) -> int:
         channels: int = self._transformer.config.in_channels // 4

@@ -1,7 +1,9 @@
-"""Qwen-Image-Edit, of one reference image, and -Plus, of several, step by step.
+"""Qwen-Image-Edit, of one reference image or a fill, and -Plus, of several, step by step.
 
-Operations in the order of diffusers' `QwenImageEditPipeline` and `QwenImageEditPlusPipeline`: the
-language model sees the images with each text, and the transformer their latents beside its own.
+Operations in the order of diffusers' `QwenImageEditPipeline`, `QwenImageEditInpaintPipeline` and
+`QwenImageEditPlusPipeline`: the language model sees the images with each text, and the transformer
+their latents beside its own. Fills are made in the size that is asked for; their pipeline makes
+them of a megapixel.
 """
 
 from __future__ import annotations
@@ -32,9 +34,12 @@ _ENCODED_AREA_PX = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class EditedTexts(TwoTexts):
-    """With the reference images' packed latents [1, tokens, channels] and (1, height, width)s."""
+    """With the reference images' packed latents [1, tokens, channels] and (1, height, width)s.
 
-    references: torch.Tensor
+    Of a fill each image has latents of its own, since they are drawn.
+    """
+
+    references: torch.Tensor | None
     grids: tuple[tuple[int, int, int], ...]
 
 
@@ -59,12 +64,12 @@ class ReferringStepModel(QwenImageStepModel):
 
     def batch_key(self, spec: ImageSpec) -> Hashable:
         """The latents' size, each reference image's, and each text's length with its images."""
-        images = spec.reference_images
+        images = _shown(spec)
         texts = [spec.prompt, spec.negative_prompt or ""][: 1 + self.is_guided(spec)]
         seen = sum(map(self._told_token_count, images)) - len(images)
         # These pipelines take a longest length, and cut nothing.
         lengths = [self._length(self.told_text(text, len(images))) + seen for text in texts]
-        return (*self._latent_size(spec), *map(self._grid, images), *lengths)
+        return (*self._latent_size(spec), *self._grids(spec), *lengths)
 
     def token_limits(self) -> TokenLimits:
         """Nothing is cut."""
@@ -81,25 +86,47 @@ class ReferringStepModel(QwenImageStepModel):
         patches: int = processor.get_number_of_image_patches(height, width, {})
         return patches // int(processor.merge_size) ** 2
 
-    def _grid(self, image: Pixels) -> tuple[int, int, int]:
+    def _grids(self, spec: ImageSpec) -> tuple[tuple[int, int, int], ...]:
+        """Tokens of each image that stands beside the latents."""
         packed_px = self._pipeline.vae_scale_factor * 2
-        width, height = self.encoded_size(image)
-        return 1, height // packed_px, width // packed_px
+        sizes = [self.encoded_size(one) for one in spec.reference_images]
+        if spec.fill is not None:
+            sizes = [(spec.width_px, spec.height_px)]
+        return tuple((1, height // packed_px, width // packed_px) for width, height in sizes)
 
     @torch.inference_mode()
     def encoded(self, spec: ImageSpec) -> TwoTexts:
-        """Texts and images; nothing is drawn for these, so that a request's images share them.
+        """Texts and references, which a request's images share: nothing is drawn for these.
 
         Raises InvalidParameter for a prompt with a token that stands for an image.
         """
-        images = spec.reference_images
+        images = _shown(spec)
         prompt = self._told(spec.prompt, images)
         other = None
         if self.is_guided(spec):
             other = self._told(spec.negative_prompt or "", images)
-        dtype = prompt["encoder_hidden_states"].dtype
-        references = torch.cat([self._reference(one, dtype) for one in images], dim=1)
-        return EditedTexts(prompt, other, references, tuple(map(self._grid, images)))
+        references = None
+        if spec.fill is None:
+            dtype = prompt["encoder_hidden_states"].dtype
+            references = torch.cat([self._reference(one, dtype) for one in images], dim=1)
+        return EditedTexts(prompt, other, references, self._grids(spec))
+
+    @torch.inference_mode()
+    def begin(
+        self, spec: ImageSpec, encoded: TwoTexts, image_index: int
+    ) -> DiffusersTrajectory[TwoTexts, None]:
+        """Draws the noise; the latents of an image to fill before it."""
+        if spec.fill is None:
+            return super().begin(spec, encoded, image_index)
+        schedule = self.schedule(spec, image_index)
+        pixels = self._preprocessed(spec.fill.image, spec)
+        dtype = encoded.prompt["encoder_hidden_states"].dtype
+        image = self._image_latents(pixels.to(self._device, dtype), schedule)
+        latents, repainting = self._repainted(spec.fill, image, spec, schedule)
+        packed = self._packed(latents)
+        begun = DiffusersTrajectory[TwoTexts, None](spec, schedule, packed, encoded)
+        begun.repainting = repainting
+        return begun
 
     def _told(self, text: str, images: Sequence[Pixels]) -> Text:
         """The language model's last states of a text and its images: [1, tokens, width].
@@ -133,8 +160,7 @@ class ReferringStepModel(QwenImageStepModel):
         mean = torch.tensor(config.latents_mean).view(shape).to(latents.device, latents.dtype)
         deviation = torch.tensor(config.latents_std).view(shape).to(latents.device, latents.dtype)
         scaled = ((latents - mean) / deviation)[:, :, 0]
-        packed: torch.Tensor = self._pipeline._pack_latents(scaled, *scaled.shape)
-        return packed
+        return self._packed(scaled)
 
     def picture_arguments(
         self, trajectories: Sequence[DiffusersTrajectory[TwoTexts, None]]
@@ -145,7 +171,9 @@ class ReferringStepModel(QwenImageStepModel):
         for one, [own] in zip(trajectories, arguments["img_shapes"], strict=True):
             given = one.conditioning
             assert isinstance(given, EditedTexts)
-            rows.append(torch.cat([one.latents, given.references], dim=1))
+            beside = given.references if one.repainting is None else one.repainting.image
+            assert beside is not None
+            rows.append(torch.cat([one.latents, beside], dim=1))
             shapes.append([own, *given.grids])
         return arguments | {"hidden_states": torch.cat(rows), "img_shapes": shapes}
 
@@ -215,6 +243,11 @@ class QwenImageEditPlusStepModel(ReferringStepModel):
             picture(image), height, width
         )
         return pixels
+
+
+def _shown(spec: ImageSpec) -> tuple[Pixels, ...]:
+    """What the language model sees."""
+    return spec.reference_images if spec.fill is None else (spec.fill.image,)
 
 
 def _digest(image: Pixels) -> tuple[int, int, bytes]:

@@ -301,7 +301,7 @@ class ExactSharing:
         block_rows = tuple(block.row_count for block in step.blocks)
         if (rows := only_rows(args, kwargs, sum(block_rows))) is not None:
             pieces = rows.split_with_sizes(block_rows)
-            inputs: Iterable[Any] = [((as_alone(piece),), kwargs) for piece in pieces]
+            inputs: Iterable[Any] = [((as_alone(piece, rows),), kwargs) for piece in pieces]
         else:
             inputs = split((args, kwargs), block_rows)
         image_counts = (block.image_count for block in step.blocks)
@@ -344,7 +344,7 @@ class ExactSharing:
         with self._taking(None):
             if (rows := only_rows(args, kwargs, sum(image_rows))) is not None:
                 pieces = rows.split_with_sizes(image_rows)
-                return [forward(as_alone(one)) for one in self._present.in_turn(pieces)]
+                return [forward(as_alone(one, rows)) for one in self._present.in_turn(pieces)]
             return [
                 forward(*one_args, **one_kwargs)
                 for one_args, one_kwargs in self._present.in_turn(split((args, kwargs), image_rows))

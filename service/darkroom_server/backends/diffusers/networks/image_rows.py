@@ -30,11 +30,21 @@ def has_rows(value: Any, row_count: int) -> bool:
     return value.dim() > 0 and len(value) == row_count
 
 
-def as_alone(rows: torch.Tensor) -> torch.Tensor:
-    """One image's rows [rows, …], at an aligned address, as if they had been computed alone."""
-    if rows.data_ptr() % _ALIGNED_BYTES == 0:
+def as_alone(rows: torch.Tensor, of: torch.Tensor) -> torch.Tensor:
+    """One image's rows `of` all, in memory as if they had been computed alone.
+
+    They begin as far behind an aligned address as all rows do: at one, unless these are a part of a
+    larger tensor, such as half of its channels. Then their strides are that tensor's, too.
+    """
+    behind_bytes = of.data_ptr() % _ALIGNED_BYTES
+    if rows.data_ptr() % _ALIGNED_BYTES == behind_bytes:
         return rows
-    return rows.clone(memory_format=torch.preserve_format)
+    if 0 in rows.stride():
+        return rows.clone(memory_format=torch.preserve_format)
+    reach = 1 + sum((n - 1) * step for n, step in zip(rows.shape, rows.stride(), strict=True))
+    space = rows.new_empty(reach + _ALIGNED_BYTES)
+    skipped = (behind_bytes - space.data_ptr()) % _ALIGNED_BYTES // rows.element_size()
+    return space.as_strided(rows.shape, rows.stride(), skipped).copy_(rows)
 
 
 def split(inputs: Any, image_rows: ImageRows) -> Iterator[Any]:
@@ -45,7 +55,7 @@ def split(inputs: Any, image_rows: ImageRows) -> Iterator[Any]:
         last = first + rows
         yield tree_unflatten(
             [
-                as_alone(value[first:last]) if has_rows(value, row_count) else value
+                as_alone(value[first:last], value) if has_rows(value, row_count) else value
                 for value in leaves
             ],
             spec,
