@@ -199,8 +199,9 @@ class _Call:
         self.request_id = request_id(_first(details, REQUEST_ID_KEY))
         self.quiet = quiet
         self._started_s = time.monotonic()
-        is_told = not self.quiet
-        span = begin_span(details.method.lstrip("/"), _trace_context(details), is_told=is_told)
+        span = begin_span(
+            details.method.lstrip("/"), _trace_context(details), is_exported=not self.quiet
+        )
         self.notes = CallNotes(self.request_id, rpc=details.method, span=span, metrics=metrics)
         self.log = logger.bind(method=details.method)
 
@@ -286,8 +287,8 @@ def _parsed(deserialize: Callable[[bytes], Any], content: bytes) -> Any:
 
 async def _send_id(call: _Call, context: _Context) -> None:
     # A client may retry only until these headers arrive, so they leave with the first message.
-    told = {REQUEST_ID_KEY: call.request_id, **headers_of(call.notes.span)}
-    await context.send_initial_metadata(tuple(told.items()))
+    metadata = {REQUEST_ID_KEY: call.request_id, **headers_of(call.notes.span)}
+    await context.send_initial_metadata(tuple(metadata.items()))
 
 
 @asynccontextmanager

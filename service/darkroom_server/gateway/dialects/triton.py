@@ -234,8 +234,10 @@ def _add_settings(router: APIRouter, engine: Engine) -> None:
 
 def _trace_settings(engine: Engine, name: str) -> dict[str, Any]:
     """As Triton writes them: levels in a list, the rest as one text each."""
-    told = control.trace_settings(engine, name)
-    return {key: list(value) if key == "trace_level" else value[0] for key, value in told.items()}
+    settings = control.trace_settings(engine, name)
+    return {
+        key: list(value) if key == "trace_level" else value[0] for key, value in settings.items()
+    }
 
 
 def _texts_of(value: Any) -> tuple[str, ...]:

@@ -137,7 +137,7 @@ class QwenImageStepModel(TwoCallStepModel[None]):
     def guided(
         self, one: DiffusersTrajectory[TwoTexts, None], predicted: torch.Tensor
     ) -> torch.Tensor:
-        """Of two evaluations, away from the second, and as long as the first."""
+        """Classifier-free guidance of two evaluations, rescaled to the norm of the first."""
         guided = super().guided(one, predicted)
         return guided if predicted.shape[1] == 1 else renormalized(guided, predicted[:, 0])
 
@@ -149,7 +149,7 @@ class QwenImageStepModel(TwoCallStepModel[None]):
         return unpacked[:, :, 0]
 
     def to_image(self, latents: torch.Tensor) -> torch.Tensor:
-        """Runs the VAE, in its own type, on a video of one frame."""
+        """Runs the VAE, in its own type, on a video of one frame: [1, 3, height, width]."""
         video = latents.unsqueeze(2).to(self.vae.dtype)
         mean, scale = self._statistics(video)
         return self.decoder(video / scale + mean)[:, :, 0]

@@ -144,7 +144,7 @@ class ZImageStepModel(FlowStepModel[Conditioning, None]):
     def guided(
         self, one: DiffusersTrajectory[Conditioning, None], predicted: torch.Tensor
     ) -> torch.Tensor:
-        """The opposite of the velocity; of two rows, guided away from the second."""
+        """The negated velocity [1, C, h, w]; with guidance, of two rows, away from the second."""
         if len(predicted) == 1:
             return -predicted
         positive, negative = predicted.chunk(2)
