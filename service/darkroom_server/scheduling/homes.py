@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 #: Shares are of about this many of the last requests.
 REMEMBERED_COUNT = 600
-#: Sizes that are told apart; those with the least work beyond these have no replicas of their own.
+#: Sizes that have replicas of their own; those with the least work beyond these have none.
 MOST_GROUPS = 64
 #: A size does not belong to a replica of which it would have less than this: it would be the second
 #: one there for little.
@@ -26,7 +26,7 @@ MOST_GUESTS = 4.0
 
 @dataclass(slots=True)
 class Homes:
-    """The work that each group of images was of late."""
+    """How much work the recent images of each group were."""
 
     _work_s: dict[Hashable, float] = field(default_factory=dict)
     #: What a second of work counts now; it grows, which makes everything before it count less.
