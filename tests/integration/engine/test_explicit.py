@@ -11,7 +11,6 @@ from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
 import pytest
-import structlog
 
 from darkroom_server.domain.errors import (
     ControlRefused,
@@ -394,21 +393,3 @@ async def test_a_state_file_that_cannot_be_written_stops_nothing(
     async with explicit(root, state_file=tmp_path / "gone" / "state.json") as engine:
         await load(engine)
         assert await default_version(engine) == 2
-
-
-@pytest.mark.parametrize(("name", "told"), [("fake", []), ("nobody", ["no model 'nobody'"])])
-async def test_a_default_model_that_is_not_there_is_told_at_the_start(
-    root: Path, name: str, told: list[str]
-) -> None:
-    options = EngineOptions(
-        model_repository=root,
-        threads_per_worker=lambda _: 1,
-        control=ControlOptions(is_explicit=True),
-        default_model=name,
-    )
-    engine = Engine(options, Metrics())
-    with structlog.testing.capture_logs() as logs:
-        await engine.start()
-    await engine.stop()
-    found = [one for one in logs if one["event"] == "default model cannot be used"]
-    assert [str(one["problem"]).partition(";")[0] for one in found] == told
