@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-#: What ONNX Runtime sends to its makers once it is imported, and what hubs get to know of downloads.
+#: What ONNX Runtime sends to its makers once it is imported, and what hubs hear of downloads.
 _SETTINGS = {"ORT_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
 
 
