@@ -313,7 +313,7 @@ class ModelControl:
         return await self._label(found, moved)
 
     def _labelled_version(self, model: RepositoryModel, version: str) -> int:
-        """The one that a label is to point at; one that is not known may come with the next scan."""
+        """The one that a label is to point at; a load may find one that is not known yet."""
         try:
             return known_version(model, version)
         except ModelNotFound as error:
