@@ -11,8 +11,8 @@ from darkroom_server.domain.errors import InvalidParameter
 #: Fields of a message and of those in it, elements of repeated ones and entries of maps among them.
 #: No request that is served has nearly as many; to parse so many takes a few milliseconds.
 MAX_FIELD_COUNT: Final = 5_000
-#: A field takes two bytes at least, so that most messages need not be looked through.
-_MIN_FIELD_BYTES: Final = 2
+#: What is smaller has no more: a field takes two bytes at least.
+SMALL_BYTES: Final = 2 * MAX_FIELD_COUNT
 _MAX_VARINT_BYTES: Final = 10
 
 
@@ -25,7 +25,7 @@ def require_few_fields(content: bytes, kind: Descriptor) -> None:
 
     It looks at no more of them. What is no message is left to the parser.
     """
-    if len(content) < MAX_FIELD_COUNT * _MIN_FIELD_BYTES:
+    if len(content) < SMALL_BYTES:
         return
     try:
         count = _counted(content, kind)
