@@ -123,6 +123,18 @@ async def test_raw_contents_follow_the_json() -> None:
             id="bytes-of-another-shape",
         ),
         pytest.param(
+            {"inputs": [{**PROMPT, "datatype": "STRING"}]},
+            {},
+            "PROMPT: the datatype 'STRING' is none of: BOOL",
+            id="no-such-datatype",
+        ),
+        pytest.param(
+            {"inputs": [{"name": "PROMPT", "shape": [1], "data": ["x"]}]},
+            {},
+            "PROMPT: the datatype '' is none of",
+            id="no-datatype",
+        ),
+        pytest.param(
             {"inputs": [PROMPT], "outputs": [{"name": "PREVIEW"}]},
             {},
             "PREVIEW: it comes in streams alone",
