@@ -16,22 +16,13 @@ SMALL_BYTES: Final = 2 * MAX_FIELD_COUNT
 _MAX_VARINT_BYTES: Final = 10
 
 
-class _Malformed(Exception):
-    """What the parser is going to refuse."""
-
-
 def require_few_fields(content: bytes, kind: Descriptor) -> None:
     """Raises InvalidParameter for a message of that kind with more fields than any request has.
 
-    It looks at no more of them. What is no message is left to the parser.
+    It looks at no more of them. What is no message is refused here, too: the parser would see that
+    only after what comes before the fault.
     """
-    if len(content) < SMALL_BYTES:
-        return
-    try:
-        count = _counted(content, kind)
-    except _Malformed:
-        return
-    if count > MAX_FIELD_COUNT:
+    if len(content) >= SMALL_BYTES and _counted(content, kind) > MAX_FIELD_COUNT:
         raise InvalidParameter(
             "request", f"has more than {MAX_FIELD_COUNT} fields and elements, which no request has"
         )
@@ -64,7 +55,7 @@ def _counted(content: bytes, kind: Descriptor) -> int:
                 case 5:
                     at += 4
                 case _:
-                    raise _Malformed
+                    raise _malformed()
     return count
 
 
@@ -73,10 +64,14 @@ def _varint(content: bytes, at: int) -> tuple[int, int]:
     found = 0
     for shift in range(_MAX_VARINT_BYTES):
         if at >= len(content):
-            raise _Malformed
+            raise _malformed()
         byte = content[at]
         at += 1
         found |= (byte & 0x7F) << (7 * shift)
         if byte < 0x80:
             return found, at
-    raise _Malformed
+    raise _malformed()
+
+
+def _malformed() -> InvalidParameter:
+    return InvalidParameter("request", "the bytes are no message of this method")

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import contextlib
-
 import pytest
 from google.protobuf.message import Message
 
@@ -77,11 +75,12 @@ def test_what_is_large_and_not_many_is_let_through() -> None:
     [
         pytest.param(b"\xff" * 20_000, id="a-number-without-an-end"),
         pytest.param(b"\x07" * 20_000, id="no-such-kind-of-field"),
-        pytest.param(b"\x0a\xff\xff\xff\xff\x0f" + bytes(20_000), id="longer-than-the-message"),
-        pytest.param(bytes(MANY * 2)[:-1] + b"\x80", id="cut-off"),
+        pytest.param(b"\x0a\x01x" * 3 + b"\x2a" + b"\xa0\x9c\x01" + bytes(20_000), id="no-field-0"),
+        pytest.param(elements().SerializeToString() + b"\x07", id="after-many-inside"),
+        pytest.param(elements().SerializeToString() + b"\x80", id="many-inside-and-cut-off"),
     ],
 )
-def test_what_is_no_message_is_left_to_the_parser(content: bytes) -> None:
-    """Or refused for its count; it raises nothing else, and ends."""
-    with contextlib.suppress(InvalidParameter):
+def test_what_is_no_message_is_refused_before_it_is_parsed(content: bytes) -> None:
+    """The parser would see the fault after it has read all that comes before."""
+    with pytest.raises(InvalidParameter):
         require_few_fields(content, pb.ModelInferRequest.DESCRIPTOR)
