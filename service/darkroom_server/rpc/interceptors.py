@@ -39,6 +39,7 @@ from darkroom_server.wire.calls import (
     request_id,
     why_gone,
 )
+from darkroom_server.wire.field_count import SMALL_BYTES, require_few_fields
 from darkroom_server.wire.permissions import count_call, let_in
 
 AUTHORIZATION_KEY = "authorization"
@@ -279,6 +280,10 @@ async def _read_with_pauses(
 
 
 def _parsed(deserialize: Callable[[bytes], Any], content: bytes) -> Any:
+    # It is `FromString` of the message's class.
+    kind = getattr(getattr(deserialize, "__self__", None), "DESCRIPTOR", None)
+    if kind is not None and len(content) >= SMALL_BYTES:
+        require_few_fields(content, kind)
     try:
         return deserialize(content)
     except DecodeError as error:

@@ -28,6 +28,7 @@ from darkroom_server.wire.kserve.tensors import (
     element_count,
     one_element,
     raw_content,
+    require_datatype,
     require_few,
     require_one,
 )
@@ -152,6 +153,7 @@ def _inputs(found: Mapping[str, Any], binary: memoryview) -> Iterator[tuple[str,
 
 
 def _data(name: str, datatype: str, shape: list[int], elements: list[Any]) -> Elements:
+    require_datatype(name, datatype)
     is_file = datatype == "UINT8" and len(elements) != 1
     if takes_many(name):
         require_few(name, len(elements), MAX_ELEMENT_COUNT, "elements")
