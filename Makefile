@@ -30,7 +30,7 @@ export PYTHONDONTWRITEBYTECODE :=
 
 PACKAGES := protos/gen/python clients/python service
 
-.PHONY: help setup proto reference docs fmt lint types arch protos-check check test compat compat-clients fuzz clients-test clients-check browser redis prometheus demo demo-ray test-ray serve gallery bench bench-denoisers bench-gpu bench-peers bench-report test-gpu clean exact exports pipelines soak train deploy-check release version adapters ray-faults ray-changes ray-clients ray-served playground-picture
+.PHONY: help setup proto reference docs fmt lint types arch protos-check check test compat compat-clients fuzz clients-test clients-check browser redis prometheus demo demo-ray test-ray serve gallery bench bench-denoisers bench-gpu bench-peers bench-report test-gpu clean exact exports pipelines soak train deploy-check release version adapters ray-faults ray-changes ray-clients ray-served ray-full-disk playground-picture
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -203,6 +203,9 @@ ray-changes: $(RAY)/.installed ## 200 cancels at once, scaling and a hot swap un
 
 ray-served: $(RAY)/.installed ## what Ray costs a call, and what 1, 2 and 4 replicas make by ours and by its own routing
 	$(RAY)/bin/python -m bench.ray_served $(ARGS)
+
+ray-full-disk: $(RAY)/.installed ## a Ray node without room for a model, beside one with room and alone (needs root)
+	$(RAY)/bin/python -m bench.ray_full_disk $(ARGS)
 
 ray-clients: $(RAY)/.installed ## the cases of clients-test, with models on Ray (some: ARGS="go typescript")
 	clients/install.sh $(filter-out --%,$(ARGS))

@@ -50,7 +50,11 @@ class SharedSteps:
         self._left[job.job_id] = (arrival, arrival.step_count)
         self._batcher.add(job, shape, now_s, admission=admitted)
         self.bounds_s[arrival.index] = self._bounds.give(
-            job.job_id, forecast.done_s, now_s, waits=self._batcher.ahead_count(job.job_id) > 0
+            job.job_id,
+            forecast.done_s,
+            now_s,
+            waits=self._batcher.ahead_count(job.job_id) > 0,
+            has_deadline=deadline_s is not None,
         )
 
     def cancel(self, index: int) -> None:

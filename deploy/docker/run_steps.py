@@ -1,14 +1,17 @@
-"""Runs the steps of the Dockerfile's first stage without a container, so that they cannot rot.
+"""Runs the steps of the Dockerfile without a container, so that they cannot rot.
 
     python deploy/docker/run_steps.py FOLDER [NAME=VALUE ...]
 
-RUN and COPY happen in FOLDER, with the arguments of the file but PREFIX, and those given. With
-REUSE=1 pip finds what the Python that runs this has, and installs the rest and ours alone. Steps of
-the second stage need root in a container and are left out: a user is made, what was built copied.
+RUN and COPY of the first stage happen in FOLDER, with the arguments of the file but PREFIX, and
+those given. With REUSE=1 pip finds what the Python that runs this has, and installs the rest and
+ours alone. The second stage makes a user and folders: its steps run over this machine's root, in a
+layer that is thrown away, and its user then writes where it must. That needs root and mounts, and
+is left out without. What was built is not copied, but stays where it is.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -19,6 +22,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+#: Runs each of the other arguments in a layer over the root; the first is where that is mounted.
+LAYER = """
+mount -t tmpfs tmpfs "$1"
+mkdir "$1/upper" "$1/work" "$1/root"
+mount -t overlay overlay -o "lowerdir=/,upperdir=$1/upper,workdir=$1/work" "$1/root"
+mount --rbind /dev "$1/root/dev"
+root="$1/root"
+shift
+for step in "$@"; do echo "RUN $step"; chroot "$root" sh -euc "$step"; done
+"""
 
 
 def instructions(dockerfile: str) -> Iterator[tuple[str, str]]:
@@ -58,6 +71,34 @@ def copy(rest: str, folder: Path) -> None:
             shutil.copy(ROOT / source, into)
 
 
+def in_layer(place: Path, values: dict[str, str], steps: list[str]) -> bool:
+    """Runs steps over the root of this machine, which stays as it is; whether all went well."""
+    place.mkdir(exist_ok=True)
+    command = ["unshare", "--mount", "sh", "-euc", LAYER, "sh", str(place), *steps]
+    return not subprocess.run(command, env=values, check=False).returncode
+
+
+def last_stage(folder: Path, values: dict[str, str]) -> None:
+    """Runs the steps of the second stage where that can be; raises SystemExit if one fails."""
+    layer = folder / "layer"
+    if os.geteuid() or shutil.which("unshare") is None or not in_layer(layer, values, []):
+        print("the second stage is left out: it needs root and mounts", flush=True)
+        return
+    user, steps = "root", list[str]()
+    for keyword, rest in stages((ROOT / "deploy/docker/Dockerfile").read_text())[-1]:
+        match keyword:
+            case "RUN":
+                steps.append(rest)
+            case "USER":
+                user = rest
+                steps.append(f"getent passwd {user}")
+            case "VOLUME":
+                writes = f"setpriv --reuid={user} --clear-groups test -w"
+                steps += [f"{writes} {volume}" for volume in json.loads(rest)]
+    if not in_layer(layer, values, steps):
+        sys.exit("a step of the second stage failed")
+
+
 def main(folder: Path, given: dict[str, str]) -> None:
     """Runs the steps; raises CalledProcessError for one that fails."""
     work = folder / "src"
@@ -78,6 +119,7 @@ def main(folder: Path, given: dict[str, str]) -> None:
             case "RUN":
                 print(f"RUN {re.sub(r' +', ' ', rest)}", flush=True)
                 subprocess.run(["sh", "-euc", rest], cwd=work, env=values, check=True)
+    last_stage(folder, values)
 
 
 if __name__ == "__main__":

@@ -210,7 +210,7 @@ def _warn_of_exposure(config: ServerConfig) -> None:
     if not config.is_beyond_loopback:
         return
     if config.keys_file is None:
-        log.warning("no keys: whoever reaches the ports is served", host=config.host)
+        log.warning("no keys: every caller that reaches the ports is served", host=config.host)
     if config.tls_certificate is None:
         log.warning("no TLS: keys and pictures can be read on the way", host=config.host)
 

@@ -43,8 +43,6 @@ AVOIDED = {
     r"hark|beget|betide|foresake|behold|dear": "expensive; a usual word",
     r"by and by|of late|ere": "later; recently; before",
 }
-#: Generated from protos, commands and tables.
-GENERATED = {"command-line.md", "model-config.md", "protocol.md", "metrics.md", "parameters.md"}
 _PATTERNS = {
     re.compile(rf"\b(?:{words})\b", re.IGNORECASE): better for words, better in AVOIDED.items()
 }
@@ -82,14 +80,42 @@ def test_docstrings_and_comments_use_plain_words() -> None:
     assert found == {}
 
 
+def _messages(source: Source) -> Iterator[tuple[str, str]]:
+    """Every text of several words that is no docstring: messages, help, log lines."""
+    tree = source.tree()
+    docstrings = {
+        id(node.body[0].value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        and node.body
+        and isinstance(node.body[0], ast.Expr)
+    }
+    for node in ast.walk(tree):
+        match node:
+            case ast.Constant(value=str(text)) if " " in text and id(node) not in docstrings:
+                yield f"{source.path}:{node.lineno}", text
+
+
+def test_messages_use_plain_words() -> None:
+    found = {
+        where: words
+        for source in (*sources(SERVICE), *sources(REPOSITORY / "clients" / "python"))
+        for where, text in _messages(source)
+        if (words := avoided_words(re.sub(r"`[^`\n]*`", "", text)))
+    }
+    assert found == {}
+
+
 PAGES = [
     REPOSITORY / "README.md",
     REPOSITORY / "CONTRIBUTING.md",
-    *sorted(page for page in (REPOSITORY / "docs").glob("*.md") if page.name not in GENERATED),
+    REPOSITORY / "SECURITY.md",
+    *sorted((REPOSITORY / "clients").glob("*/README.md")),
+    *sorted((REPOSITORY / "docs").rglob("*.md")),
 ]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
 def test_pages_use_plain_words(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     # Code and italics are names of something.

@@ -29,6 +29,7 @@ from darkroom_server.backends.diffusers.step_model import AnyFamilyModel
 from darkroom_server.backends.prompt_cache import PromptCache
 from darkroom_server.domain.jobs import FillSpec, ImageSpec, Pixels, Reproducibility, Task
 from darkroom_server.domain.references import REFERENCE_RULES
+from darkroom_server.domain.whole_pipelines import UNSAID_SETTINGS
 from darkroom_server.pipelines.families import FAMILIES
 from darkroom_server.pipelines.schedulers import Schedulers
 from tests.parity.pipeline_kits import build
@@ -71,7 +72,12 @@ def _with_a_norm(pipeline: Any) -> None:
 
 CROWDS: dict[str, Crowd] = {
     "AuraFlowPipeline": Crowd(),
-    "ChromaPipeline": Crowd(image_to_image=diffusers.ChromaImg2ImgPipeline),
+    "ChromaPipeline": Crowd(
+        image_to_image=diffusers.ChromaImg2ImgPipeline,
+        fill=diffusers.ChromaInpaintPipeline,
+        # That to fill takes half as many by default.
+        constants={"max_sequence_length": 512},
+    ),
     "CogView4Pipeline": Crowd(),
     "Flux2KleinPipeline": Crowd(
         fill=diffusers.Flux2KleinInpaintPipeline,
@@ -81,6 +87,12 @@ CROWDS: dict[str, Crowd] = {
         has_own_tests=True,
     ),
     "Flux2Pipeline": Crowd(most_references=3, reference_sizes=_FLUX2_SIZES, change=_with_a_norm),
+    "FluxPipeline": Crowd(
+        image_to_image=diffusers.FluxImg2ImgPipeline,
+        fill=diffusers.FluxInpaintPipeline,
+        constants={"negative_prompt": None, "max_sequence_length": 32},
+        has_own_tests=True,
+    ),
     "FluxKontextPipeline": Crowd(
         fill=diffusers.FluxKontextInpaintPipeline,
         most_references=1,
@@ -95,6 +107,7 @@ CROWDS: dict[str, Crowd] = {
     "QwenImageEditPlusPipeline": Crowd(guidance="true_cfg_scale", most_references=3),
     "QwenImagePipeline": Crowd(
         image_to_image=diffusers.QwenImageImg2ImgPipeline,
+        fill=diffusers.QwenImageInpaintPipeline,
         guidance="true_cfg_scale",
         special={"nothing-to-lead-away-from": {"negative_prompt": None}},
     ),
@@ -102,7 +115,11 @@ CROWDS: dict[str, Crowd] = {
     "StableDiffusion3Pipeline": Crowd(
         image_to_image=diffusers.StableDiffusion3Img2ImgPipeline, has_own_tests=True
     ),
-    "ZImagePipeline": Crowd(image_to_image=diffusers.ZImageImg2ImgPipeline, has_own_tests=True),
+    "ZImagePipeline": Crowd(
+        image_to_image=diffusers.ZImageImg2ImgPipeline,
+        fill=diffusers.ZImageInpaintPipeline,
+        has_own_tests=True,
+    ),
 }
 
 
@@ -243,7 +260,9 @@ def _filler(crowd: Crowd, pipeline: Any) -> Any:
     own = (
         {"is_distilled": pipeline.config.is_distilled} if "is_distilled" in pipeline.config else {}
     )
-    return crowd.fill(**pipeline.components, **own)
+    made = crowd.fill(**pipeline.components, **own)
+    made.transformer.register_to_config(**UNSAID_SETTINGS.get(crowd.fill.__name__, {}))
+    return made
 
 
 def stock(class_name: str, pipeline: Any, spec: ImageSpec) -> np.ndarray:

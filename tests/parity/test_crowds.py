@@ -76,7 +76,7 @@ def alone() -> list[Any]:
             dtype,
             change,
             id=f"{name}-{dtype}-{what}",
-            marks=pytest.mark.slow if crowd.has_own_tests else (),
+            marks=pytest.mark.slow if crowd.has_own_tests and what not in fills(name) else (),
         )
         for name, crowd in CROWDS.items()
         for dtype in ("fp32", "bf16")

@@ -129,11 +129,16 @@ class SizeSource(enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReferenceImages:
-    """How many reference images requests of a model may have; with a `min_count` of 0, none."""
+    """How many reference images requests of a model may have; with a `min_count` of 0, none.
+
+    `max_beside_count` of them may stand beside an image to begin with or, of a model that edits, to
+    fill.
+    """
 
     min_count: int
     max_count: int
     size_source: SizeSource
+    max_beside_count: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -242,6 +247,7 @@ def _reference_images_of(message: model_service_pb2.Model) -> ReferenceImages | 
         min_count=said.min_count,
         max_count=said.max_count,
         size_source=_SIZE_SOURCES.get(said.size_source, SizeSource.UNKNOWN),
+        max_beside_count=said.max_beside_count,
     )
 
 

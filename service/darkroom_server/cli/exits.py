@@ -87,8 +87,8 @@ def message_of(error: errors.DarkroomError) -> str:
             return f"{str(error).partition(' is not available')[0]}: {_FAULTS[fault]}"
         return f"{error}; is the server running there?"
     if isinstance(error, errors.Unauthenticated):
-        told = str(error).partition(KEY_ADVICE)[0]
-        return f"{told}; give a key with --api-key or DARKROOM_API_KEY"
+        text = str(error).partition(KEY_ADVICE)[0]
+        return f"{text}; give a key with --api-key or DARKROOM_API_KEY"
     return str(error)
 
 

@@ -105,15 +105,15 @@ def vocabulary_text(model: Model) -> list[Text]:
     """What a model of a small vocabulary reads, in paragraphs; none for other models."""
     if not model.vocabulary:
         return []
-    told = [
+    lines = [
         Text(""),
         Text("It was taught these words; a prompt with others is answered with a warning:"),
         Text(" ".join(model.vocabulary)),
     ]
     if model.example_prompts:
-        told += [Text(""), Text("Prompts to try:")]
-        told += [Text(f"  {prompt}") for prompt in model.example_prompts]
-    return told
+        lines += [Text(""), Text("Prompts to try:")]
+        lines += [Text(f"  {prompt}") for prompt in model.example_prompts]
+    return lines
 
 
 def _version_state(version: ModelVersion) -> str:

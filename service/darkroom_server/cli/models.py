@@ -114,7 +114,7 @@ def load(
         bool, typer.Option("--evict-idle", help="Unload what nobody uses if memory is short.")
     ] = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Load anew what is loaded with the same files.")
+        bool, typer.Option("--force", help="Reload what is loaded with the same files.")
     ] = False,
     *,
     access: ServerAccess,

@@ -118,13 +118,13 @@ class ActiveJob:
             kept=tuple(self._kept.values()),
         )
 
-    def completed(self, told: JobCompleted, now_s: float) -> JobCompleted:
+    def completed(self, event: JobCompleted, now_s: float) -> JobCompleted:
         """The worker's event, with the time before the worker got the job added."""
         before_s = self.given_s - self.admitted_s
         timings = replace(
-            told.timings,
-            queue_s=told.timings.queue_s + before_s - self.load_s,
+            event.timings,
+            queue_s=event.timings.queue_s + before_s - self.load_s,
             load_s=self.load_s,
             total_s=now_s - self.admitted_s,
         )
-        return replace(told, timings=timings)
+        return replace(event, timings=timings)

@@ -28,9 +28,9 @@ class KeptImages:
             self._file = CheckpointFile.create(self._size_bytes)
         return replace(spec, checkpoints=self._file)
 
-    def note(self, told: ImagesSaved, jobs: Mapping[str, ActiveJob]) -> None:
+    def note(self, saved: ImagesSaved, jobs: Mapping[str, ActiveJob]) -> None:
         """A worker kept images."""
-        for one in told.images:
+        for one in saved.images:
             if (active := jobs.get(one.job_id)) is not None:
                 active.saved(one)
 

@@ -300,7 +300,7 @@ class ModelControl:
         await self.begun()
         model = resolve_model(self._manager.view, name)
         found = model.info.name
-        number = self._to_label(model, version)
+        number = self._labelled_version(model, version)
         states = {one.version: one.state for one in self._manager.status(model).versions}
         if states[number] is not VersionState.READY:
             raise VersionNotReady(
@@ -312,8 +312,8 @@ class ModelControl:
         check_shares(moved.shares_over(model.info.traffic_percent))
         return await self._label(found, moved)
 
-    def _to_label(self, model: RepositoryModel, version: str) -> int:
-        """As `known_version`; a number that is not known may be a folder that no scan has seen."""
+    def _labelled_version(self, model: RepositoryModel, version: str) -> int:
+        """The one that a label is to point at; a load may find one that is not known yet."""
         try:
             return known_version(model, version)
         except ModelNotFound as error:

@@ -184,9 +184,9 @@ class Supervisor:
             return replace(sharing, max_row_count=info.max_batch_size)
         if info.runs_whole:
             return replace(sharing, reason="its requests run whole, one by one")
-        told = self.stats
-        row_count = max(stats.proved_row_count for stats in told)
-        is_proving = any(stats.is_proving for stats in told)
+        reported = self.stats
+        row_count = max(stats.proved_row_count for stats in reported)
+        is_proving = any(stats.is_proving for stats in reported)
         reason = "" if row_count or is_proving else "no step of several images was equal to theirs"
         return replace(sharing, max_row_count=row_count, is_proving=is_proving, reason=reason)
 

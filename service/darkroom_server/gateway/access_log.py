@@ -42,7 +42,7 @@ class RequestIds:
         is_quiet = _QUIET.fullmatch(scope["path"]) is not None
         notes = CallNotes(
             request_id(headers.get(REQUEST_ID_KEY), headers.get(_TRACE_HEADER)),
-            span=begin_span("HTTP", headers, is_told=not is_quiet),
+            span=begin_span("HTTP", headers, is_exported=not is_quiet),
             metrics=self._metrics,
         )
         begin_call(notes)
@@ -54,8 +54,8 @@ class RequestIds:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                told = {REQUEST_ID_KEY: notes.request_id, **headers_of(notes.span)}
-                for name, value in told.items():
+                own = {REQUEST_ID_KEY: notes.request_id, **headers_of(notes.span)}
+                for name, value in own.items():
                     MutableHeaders(scope=message).setdefault(name, value)
             await send(message)
 

@@ -11,6 +11,7 @@ from google.protobuf.message import DecodeError, Message
 from darkroom_server.domain.errors import InvalidParameter
 from darkroom_server.gateway.bodies import require_few_values
 from darkroom_server.gateway.connect_gzip import Packed
+from darkroom_server.wire.field_count import require_few_fields
 
 
 class Unread:
@@ -47,7 +48,13 @@ class BinaryCodec:
 
     def decode(self, data: bytes | bytearray, message_class: type[Any]) -> Unread:
         """The message, not yet read."""
-        return Unread(data, message_class.FromString)
+
+        def parse(content: bytes) -> Message:
+            require_few_fields(content, message_class.DESCRIPTOR)
+            message: Message = message_class.FromString(content)
+            return message
+
+        return Unread(data, parse)
 
 
 class JsonCodec:

@@ -48,7 +48,7 @@ def take_apart(content: bytes) -> Parts:
     What is broken is left to the decoder to find.
     """
     kept: list[bytes | memoryview] = [SIGNATURE]
-    told: dict[bytes, bytes] = {}
+    chunks: dict[bytes, bytes] = {}
     seen: set[bytes] = set()
     view = memoryview(content)
     for count, (offset, kind, length_bytes) in enumerate(_chunks(content), start=1):
@@ -61,13 +61,13 @@ def take_apart(content: bytes) -> Parts:
             seen.add(kind)
         elif kind in _TOLD_CHUNKS or kind in (b"tEXt", b"zTXt"):
             name, body = _told(kind, content[offset + 8 : end - 4])
-            told.setdefault(name, body)
-    frames = told.get(b"acTL", b"")
+            chunks.setdefault(name, body)
+    frames = chunks.get(b"acTL", b"")
     return Parts(
         pixels=b"".join(kept),
-        exif=told.get(b"eXIf", told.get(b"exif")),
-        xmp=told.get(b"xmp"),
-        profile=_profile(told),
+        exif=chunks.get(b"eXIf", chunks.get(b"exif")),
+        xmp=chunks.get(b"xmp"),
+        profile=_profile(chunks),
         frame_count=int.from_bytes(frames[:4], "big") if len(frames) >= 8 else 1,
     )
 
@@ -115,18 +115,18 @@ def _inflated(data: bytes, limit_bytes: int) -> bytes:
     return found if inflater.eof else b""
 
 
-def _profile(told: dict[bytes, bytes]) -> bytes | None:
+def _profile(chunks: dict[bytes, bytes]) -> bytes | None:
     """The profile of the file's colours, given whole or by its numbers (specification, 4.3)."""
-    if b"iCCP" in told:
-        _, _, packed = told[b"iCCP"].partition(b"\0")
+    if b"iCCP" in chunks:
+        _, _, packed = chunks[b"iCCP"].partition(b"\0")
         return _inflated(packed[1:], MAX_PROFILE_BYTES)
-    if b"sRGB" in told or not {b"gAMA", b"cHRM"} & told.keys():
+    if b"sRGB" in chunks or not {b"gAMA", b"cHRM"} & chunks.keys():
         return None
     try:
-        gamma = struct.unpack(">I", told[b"gAMA"])[0] / 100_000 if b"gAMA" in told else None
+        gamma = struct.unpack(">I", chunks[b"gAMA"])[0] / 100_000 if b"gAMA" in chunks else None
         chromaticities = (
-            Chromaticities(*(value / 100_000 for value in struct.unpack(">8I", told[b"cHRM"])))
-            if b"cHRM" in told
+            Chromaticities(*(value / 100_000 for value in struct.unpack(">8I", chunks[b"cHRM"])))
+            if b"cHRM" in chunks
             else None
         )
         return rgb_profile(gamma, chromaticities)

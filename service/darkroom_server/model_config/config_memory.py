@@ -42,9 +42,9 @@ def memory_profile(message: model_config_pb2.ModelConfig) -> MemoryProfile:
 
 def adapter_memory(message: model_config_pb2.ModelConfig) -> AdapterMemory:
     """What workers may keep of adapters; below 0 is nothing."""
-    usual, told = AdapterMemory(), message.adapter_memory
-    host, device = told.HasField("max_host_bytes"), told.HasField("max_device_bytes")
+    usual, given = AdapterMemory(), message.adapter_memory
+    host, device = given.HasField("max_host_bytes"), given.HasField("max_device_bytes")
     return AdapterMemory(
-        max_host_bytes=told.max_host_bytes if host else usual.max_host_bytes,
-        max_device_bytes=told.max_device_bytes if device else usual.max_device_bytes,
+        max_host_bytes=given.max_host_bytes if host else usual.max_host_bytes,
+        max_device_bytes=given.max_device_bytes if device else usual.max_device_bytes,
     )

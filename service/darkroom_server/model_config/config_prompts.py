@@ -8,5 +8,5 @@ from darkroom_server.domain.prompt_upsampling import DEFAULT_TIMEOUT_S, PromptUp
 
 def prompt_upsampling_of(message: model_config_pb2.ModelConfig) -> PromptUpsampling:
     """The program of a config, as it is written."""
-    told = message.prompt_upsampling
-    return PromptUpsampling(tuple(told.command), told.url, told.timeout_s or DEFAULT_TIMEOUT_S)
+    given = message.prompt_upsampling
+    return PromptUpsampling(tuple(given.command), given.url, given.timeout_s or DEFAULT_TIMEOUT_S)

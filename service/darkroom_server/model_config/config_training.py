@@ -9,11 +9,11 @@ from darkroom_server.domain.vocabulary import Vocabulary
 
 def vocabulary_of(message: model_config_pb2.ModelConfig) -> Vocabulary:
     """The words and examples of a config, as they are written."""
-    told = message.vocabulary
-    return Vocabulary(words=tuple(told.words), example_prompts=tuple(told.example_prompts))
+    given = message.vocabulary
+    return Vocabulary(words=tuple(given.words), example_prompts=tuple(given.example_prompts))
 
 
 def trained_sizes_of(message: model_config_pb2.ModelConfig) -> TrainedSizes:
     """The sizes of a config, as they are written."""
-    told = message.trained_sizes
-    return TrainedSizes(min_size_px=told.min_size_px, max_size_px=told.max_size_px)
+    given = message.trained_sizes
+    return TrainedSizes(min_size_px=given.min_size_px, max_size_px=given.max_size_px)

@@ -14,15 +14,15 @@ _FIELD = "prompt_upsampling"
 
 def check_prompt_upsampling(config: ConfigFile, problems: ProblemLog) -> None:
     """Whether it names one program, and a time in which it can answer."""
-    told = config.settings.prompt_upsampling
-    if told.command and told.url:
+    given = config.settings.prompt_upsampling
+    if given.command and given.url:
         config.error(problems, "names a command and a url: only one can be asked", _FIELD)
-    if told.command and not told.command[0]:
+    if given.command and not given.command[0]:
         config.error(problems, "the command's name is empty", _FIELD, "command")
-    if told.url and not _is_http(told.url):
-        config.error(problems, f"{quoted(told.url)} is no http or https URL", _FIELD, "url")
-    if not (math.isfinite(told.timeout_s) and 0 < told.timeout_s <= MAX_TIMEOUT_S):
-        text = f"{told.timeout_s:g} s is not above 0 and at most {MAX_TIMEOUT_S:g}"
+    if given.url and not _is_http(given.url):
+        config.error(problems, f"{quoted(given.url)} is no http or https URL", _FIELD, "url")
+    if not (math.isfinite(given.timeout_s) and 0 < given.timeout_s <= MAX_TIMEOUT_S):
+        text = f"{given.timeout_s:g} s is not above 0 and at most {MAX_TIMEOUT_S:g}"
         config.error(problems, text, _FIELD, "timeout_s")
 
 

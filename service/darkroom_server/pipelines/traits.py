@@ -360,11 +360,11 @@ def _whole_parameters(
     call: PipelineCall, tasks: frozenset[Task], rule: ReferenceRule | None
 ) -> dict[str, bool]:
     """The request fields that a class takes; those without effect are taken all the same."""
-    told = {"preview": False, "guidance_scale": bool(guidance_names(call))}
+    known = {"preview": False, "guidance_scale": bool(guidance_names(call))}
     absent = {"negative_prompt", "strength"} - call.arguments
     names = listed_names(tasks, WITHOUT_STEPS)
     beside = ["reference_images"] if rule is not None and rule.is_beside else []
-    return {name: told.get(name, True) for name in (*names, *beside) if name not in absent}
+    return {name: known.get(name, True) for name in (*names, *beside) if name not in absent}
 
 
 def _task_of_class(class_name: str) -> Task:

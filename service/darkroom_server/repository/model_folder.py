@@ -193,7 +193,7 @@ class ModelFolder:
         )
         if not self._is_settled(files):
             self.is_unfinished = True
-            self.problems.warning(shown, "is still being written; it is looked at again")
+            self.problems.warning(shown, "is still being written; it will be scanned again")
             return None
         if self.problems.error_count > before:
             return None

@@ -117,6 +117,6 @@ def _read(folder: ModelFolder) -> RepositoryModel | None:
     """One model. A folder whose reading fails does not keep the others from being read."""
     found = attempt(folder.read)
     if isinstance(found, DarkroomError):
-        folder.problems.error(folder.name, "could not be looked at; the log has the cause")
+        folder.problems.error(folder.name, "could not be read; the log has the cause")
         return None
     return found

@@ -104,7 +104,7 @@ async def _decoded(
     images: list[Pixels] = []
     notices: tuple[Notice, ...] = ()
     for index, (content, size) in enumerate(zip(contents, sizes, strict=True)):
-        pixels, told = await pictures.run(decode_reference, content, index, size, pictures.limits)
+        pixels, found = await pictures.run(decode_reference, content, index, size, pictures.limits)
         images.append(pixels)
-        notices += told
+        notices += found
     return images, notices

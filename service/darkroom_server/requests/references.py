@@ -74,7 +74,7 @@ def check_takes(
         hint = (
             f"these take {image_count}: {', '.join(able)}" if able else "no model served takes any"
         )
-        text = f"{_images(image_count)} to go by; models/{model.name} takes none, {hint}"
+        text = f"{_images(image_count)}; models/{model.name} takes none, {hint}"
         raise UnsupportedParameter(REFERENCES_FIELD, text)
     if image_count > rule.max_count:
         text = f"{_images(image_count)}; models/{model.name} takes {_range(rule.max_count)}"

@@ -142,7 +142,7 @@ def _check_task(task: Task, model: ModelInfo) -> None:
     if task in model.tasks:
         return
     if task is Task.IMAGE_TO_IMAGE and Task.EDIT in model.tasks:
-        text = f"models/{model.name} begins with no image; it goes by images in reference_images"
+        text = f"models/{model.name} begins with no image; it edits images in reference_images"
         raise WrongTask("image", text)
     able = ", ".join(sorted(known.value for known in model.tasks)) or "nothing"
     raise WrongTask("model", f"models/{model.name} does not do {task.value}; it does: {able}")

@@ -39,6 +39,7 @@ from darkroom_server.wire.calls import (
     request_id,
     why_gone,
 )
+from darkroom_server.wire.field_count import SMALL_BYTES, require_few_fields
 from darkroom_server.wire.permissions import count_call, let_in
 
 AUTHORIZATION_KEY = "authorization"
@@ -199,8 +200,9 @@ class _Call:
         self.request_id = request_id(_first(details, REQUEST_ID_KEY))
         self.quiet = quiet
         self._started_s = time.monotonic()
-        is_told = not self.quiet
-        span = begin_span(details.method.lstrip("/"), _trace_context(details), is_told=is_told)
+        span = begin_span(
+            details.method.lstrip("/"), _trace_context(details), is_exported=not self.quiet
+        )
         self.notes = CallNotes(self.request_id, rpc=details.method, span=span, metrics=metrics)
         self.log = logger.bind(method=details.method)
 
@@ -278,6 +280,10 @@ async def _read_with_pauses(
 
 
 def _parsed(deserialize: Callable[[bytes], Any], content: bytes) -> Any:
+    # It is `FromString` of the message's class.
+    kind = getattr(getattr(deserialize, "__self__", None), "DESCRIPTOR", None)
+    if kind is not None and len(content) >= SMALL_BYTES:
+        require_few_fields(content, kind)
     try:
         return deserialize(content)
     except DecodeError as error:
@@ -286,8 +292,8 @@ def _parsed(deserialize: Callable[[bytes], Any], content: bytes) -> Any:
 
 async def _send_id(call: _Call, context: _Context) -> None:
     # A client may retry only until these headers arrive, so they leave with the first message.
-    told = {REQUEST_ID_KEY: call.request_id, **headers_of(call.notes.span)}
-    await context.send_initial_metadata(tuple(told.items()))
+    metadata = {REQUEST_ID_KEY: call.request_id, **headers_of(call.notes.span)}
+    await context.send_initial_metadata(tuple(metadata.items()))
 
 
 @asynccontextmanager

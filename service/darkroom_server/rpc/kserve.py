@@ -157,10 +157,10 @@ class InferenceService(inference_pb2_grpc.GRPCInferenceServiceServicer):
         await self._engine.scanned()
         changes = {name: tuple(setting.value) for name, setting in request.settings.items()}
         control.change_trace_settings(self._engine, request.model_name, changes)
-        told = control.trace_settings(self._engine, request.model_name)
+        settings = control.trace_settings(self._engine, request.model_name)
         value = pb.TraceSettingResponse.SettingValue
         return pb.TraceSettingResponse(
-            settings={name: value(value=values) for name, values in told.items()}
+            settings={name: value(value=values) for name, values in settings.items()}
         )
 
     async def LogSettings(
@@ -168,9 +168,9 @@ class InferenceService(inference_pb2_grpc.GRPCInferenceServiceServicer):
     ) -> pb.LogSettingsResponse:
         """How much is logged."""
         control.change_log_settings(_values(request.settings))
-        told = control.log_settings()
+        settings = control.log_settings()
         return pb.LogSettingsResponse(
-            settings={name: _log_setting(value) for name, value in told.items()}
+            settings={name: _log_setting(value) for name, value in settings.items()}
         )
 
     async def SystemSharedMemoryStatus(

@@ -25,8 +25,8 @@ class DeviceSeconds:
 
     def __call__(self, context: Any) -> tuple[int, dict[str, Any]]:
         """The number of replicas, by the reports of all."""
-        told = (context.aggregated_metrics or {}).get(WORK_METRIC, {})
+        reported = (context.aggregated_metrics or {}).get(WORK_METRIC, {})
         count = wanted_replica_count(
-            sum(told.values()), self._wait_s, is_used=context.total_num_requests > 0
+            sum(reported.values()), self._wait_s, is_used=context.total_num_requests > 0
         )
         return count, {}

@@ -100,8 +100,8 @@ class ServeReplicas:
         """How one of them is; raises ReplicaLost."""
         try:
             async with asyncio.timeout(STATE_TIMEOUT_S):
-                told: ReplicaState = await self._state.remote()
-                return told
+                state: ReplicaState = await self._state.remote()
+                return state
         except (*RAY_ERRORS, grpc.RpcError) as error:
             raise ReplicaLost(f"{type(error).__name__}: {first_line(error)}") from error
 

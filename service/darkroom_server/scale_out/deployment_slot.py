@@ -215,8 +215,8 @@ class DeploymentSlot:
         flight.call = call = self._replicas.send(self._request(flight))
         is_over = False
         try:
-            async with aclosing(call.news()) as told:
-                async for news in told:
+            async with aclosing(call.news()) as events:
+                async for news in events:
                     is_over = self._on_news(flight, news)
                     if is_over:
                         break

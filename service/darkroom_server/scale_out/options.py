@@ -49,8 +49,8 @@ class ReplicaOrder:
     def digest(self) -> str:
         """Of everything that replicas depend on."""
         model = replace(self.version.model, version_labels={}, traffic_percent={})
-        told = (model, self.version.version, self.version.digest, self.thread_count)
-        return hashlib.sha256(repr(told).encode()).hexdigest()
+        parts = (model, self.version.version, self.version.digest, self.thread_count)
+        return hashlib.sha256(repr(parts).encode()).hexdigest()
 
     @property
     def app_name(self) -> str:

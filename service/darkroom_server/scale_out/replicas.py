@@ -40,8 +40,8 @@ class AppStatus:
     @property
     def summary(self) -> str:
         """Replicas by state, in words, and why some do not start."""
-        told = (f"{count} {state.lower()}" for state, count in sorted(self.replicas.items()))
-        states = ", ".join(told) or "none"
+        counts = (f"{count} {state.lower()}" for state, count in sorted(self.replicas.items()))
+        states = ", ".join(counts) or "none"
         return f"{states}; one does not start: {self.message}" if self.is_failing else states
 
 

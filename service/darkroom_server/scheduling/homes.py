@@ -11,11 +11,13 @@ from dataclasses import dataclass, field
 
 #: Shares are of about this many of the last requests.
 REMEMBERED_COUNT = 600
-#: Sizes that are counted apart; those with the least work beyond these have no own replicas.
+#: Sizes that have replicas of their own; those with the least work beyond these have none.
 MOST_GROUPS = 64
 #: A size does not belong to a replica of which it would have less than this: it would be the second
 #: one there for little.
 LEAST_SHARE = 0.33
+#: Beyond this the numbers are made small again, long before they lose digits.
+MOST_SCALE = 1e6
 #: Of the requests, those that may be guests: taken by a busy replica of other sizes after all of
 #: their own have refused them. Under overload each costs more than it gives, because what is there
 #: shares its steps with fewer; without overload few need this.
@@ -26,7 +28,7 @@ MOST_GUESTS = 4.0
 
 @dataclass(slots=True)
 class Homes:
-    """The work that each group of images was recently."""
+    """How much work the recent images of each group were."""
 
     _work_s: dict[Hashable, float] = field(default_factory=dict)
     #: What a second of work counts now; it grows, which makes everything before it count less.
@@ -39,7 +41,7 @@ class Homes:
         self._scale /= 1 - 1 / REMEMBERED_COUNT
         is_new = group not in self._work_s
         self._work_s[group] = self._work_s.get(group, 0.0) + self._scale * work_s
-        if is_new:
+        if is_new or self._scale > MOST_SCALE:
             self._arrange()
 
     def of(self, group: Hashable, replicas: Sequence[str]) -> Sequence[str]:
@@ -50,7 +52,7 @@ class Homes:
         """
         count = len(replicas)
         all_s = sum(self._work_s.values())
-        if group not in self._work_s or not all_s:
+        if group not in self._work_s or not all_s or not replicas:
             return replicas
         begin = 0.0
         for other, work_s in self._work_s.items():

@@ -7,13 +7,16 @@ ten is exceeded; so the bound also holds while the load changes and recent ratio
 (adaptive conformal inference; Gibbs and Candès, 2021). A bound counts as exceeded when its time has
 passed, not only when its job is done.
 
-Jobs that begin immediately and jobs that wait have separate ratios. Pure: times are arguments.
+Jobs that begin immediately and jobs that wait have separate ratios, and so do jobs with and without
+a deadline, and short and long ones: all of these are wrong by different factors. Pure: times are
+arguments.
 """
 
 from __future__ import annotations
 
 import bisect
 import heapq
+import math
 from collections import deque
 from dataclasses import dataclass, field
 
@@ -25,8 +28,15 @@ LOWEST_LEVEL, HIGHEST_LEVEL = 0.5, 0.995
 #: Jobs of a kind that are remembered, and what is taken of them before there are any.
 RECENT_COUNT = 256
 FIRST_RATIOS = (1.0, 1.0, 1.0, 1.1, 1.1, 1.2, 1.3, 1.5, 2.0)
+#: Estimates are of one length from one over this factor to the next.
+LENGTH_FACTOR = 4.0
+SHORTEST_S, LONGEST_S = 1e-3, 1e6
 #: Highest ratio of a time to its estimate that counts: estimates may be almost 0.
 LARGEST_RATIO = 100.0
+
+
+#: Whether a job waits, whether it has a deadline, and the length of its estimate.
+_Likeness = tuple[bool, bool, int]
 
 
 @dataclass(slots=True)
@@ -41,6 +51,10 @@ class _Kind:
         """What times the estimate is the bound; at least the estimate itself."""
         place = min(len(self.ordered) - 1, int(self.level * (len(self.ordered) + 1)))
         return max(1.0, self.ordered[place])
+
+    def copy(self) -> _Kind:
+        """What is assumed of a kind like it."""
+        return _Kind(self.level, deque(self.recent), list(self.ordered))
 
     def note(self, ratio: float) -> None:
         """Notes the ratio of a job's actual time to its estimate."""
@@ -69,15 +83,17 @@ class _Bound:
 class LikelyBounds:
     """The bounds of one worker's jobs; each job gets one when it arrives."""
 
-    _kinds: dict[bool, _Kind] = field(default_factory=lambda: {True: _Kind(), False: _Kind()})
+    _kinds: dict[_Likeness, _Kind] = field(default_factory=dict)
     _bounds: dict[str, _Bound] = field(default_factory=dict)
     _broken: set[str] = field(default_factory=set)
     _due: list[tuple[float, str]] = field(default_factory=list)
 
-    def give(self, job_id: str, estimated_s: float, now_s: float, *, waits: bool) -> float:
+    def give(
+        self, job_id: str, estimated_s: float, now_s: float, *, waits: bool, has_deadline: bool
+    ) -> float:
         """Seconds within which a job that has just come will likely be done."""
         self._judge_due(now_s)
-        kind = self._kinds[waits]
+        kind = self._kind(waits, has_deadline, estimated_s)
         bound_s = kind.ratio() * estimated_s
         self._bounds[job_id] = _Bound(kind, now_s, max(1e-9, estimated_s), now_s + bound_s)
         heapq.heappush(self._due, (now_s + bound_s, job_id))
@@ -109,6 +125,16 @@ class LikelyBounds:
         """A job will not be done: it says nothing of the others. Unknown ids are ignored."""
         self._bounds.pop(job_id, None)
         self._broken.discard(job_id)
+
+    def _kind(self, waits: bool, has_deadline: bool, estimated_s: float) -> _Kind:
+        """The jobs like this one; a length that is new begins as the nearest one is."""
+        length = round(math.log(min(LONGEST_S, max(SHORTEST_S, estimated_s)), LENGTH_FACTOR))
+        likeness = (waits, has_deadline, length)
+        if likeness not in self._kinds:
+            known = [one for one in self._kinds if one[:2] == likeness[:2]]
+            nearest = min(known, key=lambda one: abs(one[2] - length), default=None)
+            self._kinds[likeness] = _Kind() if nearest is None else self._kinds[nearest].copy()
+        return self._kinds[likeness]
 
     def _judge_due(self, now_s: float) -> None:
         while self._due and self._due[0][0] < now_s:

@@ -92,7 +92,7 @@ PROMPT_CACHE_HITS = Metric(
     kind=MetricKind.COUNTER,
     unit="lookups",
     labels=VERSION_LABELS,
-    meaning="texts whose embeddings were at hand",
+    meaning="texts whose embeddings were cached",
 )
 PROMPT_CACHE_MISSES = Metric(
     name="darkroom_prompt_cache_misses_total",
@@ -106,7 +106,7 @@ PROMPT_CACHE_BYTES = Metric(
     kind=MetricKind.GAUGE,
     unit="bytes",
     labels=VERSION_LABELS,
-    meaning="what the embeddings at hand take now",
+    meaning="memory of the cached embeddings now",
 )
 IMAGES = Metric(
     name="darkroom_images_total",
@@ -149,7 +149,7 @@ ADMITTED = Metric(
     kind=MetricKind.COUNTER,
     unit="requests",
     labels=VERSION_LABELS,
-    meaning="requests for images that were accepted, as their callers were told",
+    meaning="requests for images that were accepted, as reported to their callers",
 )
 
 REFUSED = Metric(
@@ -157,7 +157,7 @@ REFUSED = Metric(
     kind=MetricKind.COUNTER,
     unit="requests",
     labels=("model", "reason"),
-    meaning="requests for images that were turned away once they were read, by reason",
+    meaning="requests for images that were refused after they were read, by reason",
 )
 
 DEADLINE_MISSES = Metric(

@@ -26,12 +26,12 @@ _tracer = trace.get_tracer("darkroom")
 _jobs: OrderedDict[str, SpanContext] = OrderedDict()
 
 
-def begin_span(name: str, given: Mapping[str, str], *, is_told: bool = True) -> Span:
+def begin_span(name: str, given: Mapping[str, str], *, is_exported: bool = True) -> Span:
     """The span of a call, in the trace that its headers name or in a new one.
 
     Probes have no span: they come every few seconds.
     """
-    if not is_told:
+    if not is_exported:
         return INVALID_SPAN
     return _tracer.start_span(name, _propagator.extract(given), kind=SpanKind.SERVER)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-#: ONNX Runtime reports to its makers once it is imported, clients of hubs when they download.
+#: What ONNX Runtime sends to its makers once it is imported, and what hubs hear of downloads.
 _SETTINGS = {"ORT_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
 
 

@@ -34,6 +34,6 @@ def expiry_s(certificate: Path, key: Path) -> float:
                 continue
             except ssl.SSLCertVerificationError as error:
                 raise NotGood(f"{certificate}: {error.verify_message}") from None
-        if (told := client.getpeercert() if client.version() else None) is not None:
-            return ssl.cert_time_to_seconds(str(told["notAfter"]))
+        if (found := client.getpeercert() if client.version() else None) is not None:
+            return ssl.cert_time_to_seconds(str(found["notAfter"]))
     raise NotGood(f"{certificate}: no handshake came about with it")

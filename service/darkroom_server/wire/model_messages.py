@@ -110,10 +110,10 @@ def _reference_images(model: ModelInfo) -> pb.ReferenceImages | None:
 
 
 def _vocabulary(model: ModelInfo) -> pb.Vocabulary | None:
-    told = model.vocabulary
-    if not told.words:
+    vocabulary = model.vocabulary
+    if not vocabulary.words:
         return None
-    return pb.Vocabulary(words=told.words, example_prompts=told.example_prompts)
+    return pb.Vocabulary(words=vocabulary.words, example_prompts=vocabulary.example_prompts)
 
 
 def load_message(report: LoadReport) -> pb.LoadModelResponse:

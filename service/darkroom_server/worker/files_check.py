@@ -33,7 +33,7 @@ def require_unchanged(version: VersionInfo) -> None:
         raise ModelUnavailable(
             version.model.name,
             f"Files of version {version.version} were replaced while it was loaded, among them "
-            f"{name}; it is loaded once they stand still.",
+            f"{name}; it is loaded once they no longer change.",
         )
 
 

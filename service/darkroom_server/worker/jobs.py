@@ -136,7 +136,13 @@ class JobTable(Generic[OneJob]):
         within_s, deadline_s = None, one.job.deadline_s
         if estimated_s is not None:
             waits, now_s = one.ahead_count > 0, one.record.submitted_s
-            within_s = self._bounds.give(one.job.job_id, estimated_s, now_s, waits=waits)
+            within_s = self._bounds.give(
+                one.job.job_id,
+                estimated_s,
+                now_s,
+                waits=waits,
+                has_deadline=deadline_s is not None,
+            )
             if deadline_s is not None:
                 within_s = min(within_s, max(estimated_s, deadline_s - now_s))
         self.report(

@@ -223,7 +223,7 @@ REFUSED: dict[str, tuple[Callable[[Service], object], str, str]] = {
     "image": (
         lambda service: service.grpc.generate("x", model=KLEIN, image=FILES[0]),
         "image",
-        "goes by images in reference_images",
+        "it edits images in reference_images",
     ),
     "both": (
         lambda service: service.grpc.generate(

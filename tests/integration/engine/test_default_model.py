@@ -1,5 +1,3 @@
-"""The model of requests that name none, where it is not there."""
-
 from __future__ import annotations
 
 from pathlib import Path
@@ -17,11 +15,10 @@ from tests.integration.engine.test_updates import add_version, write_config
 async def test_a_default_model_that_is_not_there_is_told_at_the_start(
     tmp_path: Path, name: str, told: list[str]
 ) -> None:
-    root = tmp_path / "models"
-    write_config(root)
-    add_version(root, 1)
+    write_config(tmp_path)
+    add_version(tmp_path, 1)
     options = EngineOptions(
-        model_repository=root,
+        model_repository=tmp_path,
         threads_per_worker=lambda _: 1,
         control=ControlOptions(is_explicit=True),
         default_model=name,

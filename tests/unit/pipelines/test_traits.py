@@ -93,7 +93,7 @@ def hidream(**denoiser: Any) -> PipelineTraits:
         pytest.param("StableDiffusionPipeline", {"in_channels": 4}, DRAWS_AND_FILLS, id="sd"),
         pytest.param("StableDiffusionInpaintPipeline", {}, {Task.FILL}, id="sd-inpaint"),
         pytest.param("StableDiffusion3Pipeline", {}, WITHOUT_FILL, id="sd3"),
-        pytest.param("FluxPipeline", {"in_channels": 64}, WITHOUT_FILL, id="flux"),
+        pytest.param("FluxPipeline", {"in_channels": 64}, DRAWS_AND_FILLS, id="flux"),
         pytest.param("FluxFillPipeline", {"in_channels": 384}, {Task.FILL}, id="flux-fill"),
         pytest.param("HiDreamImagePipeline", {}, {Task.TEXT_TO_IMAGE}, id="hidream"),
     ],

@@ -146,7 +146,7 @@ def test_a_model_that_the_reader_fails_on_stops_no_look_at_the_others(
 
     monkeypatch.setattr(model_folder, "read_config", read)
     assert [model.info.name for model in repository.scan().models] == ["a", "z"]
-    assert repository.errors() == ["m: error: could not be looked at; the log has the cause"]
+    assert repository.errors() == ["m: error: could not be read; the log has the cause"]
 
 
 def test_problems_without_end_are_counted_and_the_first_are_told(tmp_path: Path) -> None:

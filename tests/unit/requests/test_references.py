@@ -142,9 +142,7 @@ def test_a_model_that_takes_none_says_who_does() -> None:
     with pytest.raises(UnsupportedParameter) as caught:
         takes(edit(b"i", b"i"), SDXL)
     assert caught.value.field == "reference_images"
-    words = (
-        "2 images to go by; models/sdxl takes none, these take 2: models/edits, models/only-edits"
-    )
+    words = "2 images; models/sdxl takes none, these take 2: models/edits, models/only-edits"
     assert str(caught.value) == words
     with pytest.raises(UnsupportedParameter, match="no model served takes any"):
         check_takes(edit(b"i"), SDXL, lambda: [SDXL])
@@ -177,7 +175,7 @@ def test_an_image_to_begin_with_is_not_one_to_go_by() -> None:
     request = ImageRequest(
         task=Task.IMAGE_TO_IMAGE, prompt="a cat", source=SourceInput(image=b"i", strength=0.5)
     )
-    with pytest.raises(WrongTask, match="goes by images in reference_images") as caught:
+    with pytest.raises(WrongTask, match="it edits images in reference_images") as caught:
         resolve(request, EDITS, source=Size(64, 64), choose_seed=lambda _: 7)
     assert caught.value.field == "image"
 

@@ -26,6 +26,7 @@ def shared(work_s: dict[str, float], request_count: int = 2000) -> Homes:
 def test_one_size_belongs_everywhere_and_so_does_one_that_is_new() -> None:
     assert list(shared({"512": 1.0}).of("512", "abcd")) == list("abcd")
     assert list(Homes().of("512", "abcd")) == list("abcd")
+    assert not shared({"512": 1.0}).of("512", "")
 
 
 def test_sizes_have_replicas_by_their_work_and_small_ones_share_one() -> None:
@@ -62,6 +63,14 @@ def test_sizes_without_end_are_not_all_remembered() -> None:
         homes.note(number, 1.0)
     assert len(homes._work_s) <= MOST_GROUPS + 1
     assert "large" in homes._work_s
+
+
+def test_a_million_requests_later_shares_are_still_numbers() -> None:
+    homes = Homes()
+    for _ in range(500_000):
+        homes.note("a", 1.0)
+        homes.note("b", 3.0)
+    assert [list(homes.of(one, "wxyz")) for one in "ab"] == [["w"], ["x", "y", "z"]]
 
 
 def test_few_may_be_guests() -> None:

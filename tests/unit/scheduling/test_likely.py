@@ -20,14 +20,14 @@ def taught(*ratios: float, waits: bool = True) -> LikelyBounds:
     """Jobs that were told a second each, one after another, and took such times of it."""
     bounds, now_s = LikelyBounds(), 0.0
     for number, ratio in enumerate(ratios):
-        bounds.give(str(number), 1.0, now_s, waits=waits)
+        bounds.give(str(number), 1.0, now_s, waits=waits, has_deadline=False)
         now_s += ratio
         bounds.ended(str(number), now_s)
     return bounds
 
 
 def told(bounds: LikelyBounds, estimated_s: float = 1.0, *, waits: bool = True) -> float:
-    return bounds.give("new", estimated_s, 1e6, waits=waits)
+    return bounds.give("new", estimated_s, 1e6, waits=waits, has_deadline=False)
 
 
 @pytest.mark.parametrize(
@@ -54,13 +54,31 @@ def test_jobs_that_begin_at_once_are_told_apart_from_those_that_wait() -> None:
     assert told(bounds, waits=False) == told(LikelyBounds(), waits=False)
 
 
+def test_nor_do_those_with_a_deadline_say_anything_of_those_without() -> None:
+    bounds = taught(*(4.0,) * 300)
+    with_deadline_s = bounds.give("due", 1.0, 1e6, waits=True, has_deadline=True)
+    assert with_deadline_s == told(LikelyBounds())
+
+
+def test_short_jobs_and_long_ones_are_wrong_by_factors_of_their_own() -> None:
+    """A length that is new begins as the nearest one is, and learns from its own from then on."""
+    bounds = taught(*(3.0,) * 300)
+    assert bounds.give("first", 60.0, 1e4, waits=True, has_deadline=False) == pytest.approx(180.0)
+    bounds.ended("first", 1e4 + 60.0)
+    for number in range(300):
+        bounds.give(f"long {number}", 60.0, 2e4 + number, waits=True, has_deadline=False)
+        bounds.ended(f"long {number}", 2e4 + number + 60.0)
+    assert bounds.give("next", 60.0, 1e5, waits=True, has_deadline=False) == pytest.approx(60.0)
+    assert told(bounds, 1.0) == pytest.approx(3.0)
+
+
 @pytest.mark.parametrize("spread", [0.1, 0.5, 1.0])
 @pytest.mark.parametrize("drift", [1.0, 1.002, 0.998], ids=["steady", "slower", "faster"])
 def test_nine_of_ten_keep_it(spread: float, drift: float) -> None:
     """Also while jobs take longer and longer, or less and less, of what they are told."""
     rng, bounds, now_s, kept, scale = random.Random(5), LikelyBounds(), 0.0, 0, 1.0
     for number in range(2000):
-        bound_s = bounds.give(str(number), 1.0, now_s, waits=True)
+        bound_s = bounds.give(str(number), 1.0, now_s, waits=True, has_deadline=False)
         ratio = min(LARGEST_RATIO, scale * rng.lognormvariate(0.3, spread))
         now_s += ratio
         bounds.ended(str(number), now_s)
@@ -72,10 +90,10 @@ def test_nine_of_ten_keep_it(spread: float, drift: float) -> None:
 def test_a_bound_is_broken_when_its_time_is_up_and_not_when_the_job_is_done() -> None:
     """All of a crowd are late, and none has ended: who comes now is told more."""
     bounds = taught(*(1.0, 1.0, 1.0, 5.0) * 50)
-    before = bounds.give("before", 1.0, 300.0, waits=True)
+    before = bounds.give("before", 1.0, 300.0, waits=True, has_deadline=False)
     for number in range(20):
-        bounds.give(f"late {number}", 1.0, 300.0, waits=True)
-    assert bounds.give("after", 1.0, 400.0, waits=True) >= before
+        bounds.give(f"late {number}", 1.0, 300.0, waits=True, has_deadline=False)
+    assert bounds.give("after", 1.0, 400.0, waits=True, has_deadline=False) >= before
     levels = [kind.level for kind in bounds._kinds.values()]
     assert max(levels) == HIGHEST_LEVEL
     assert all(LOWEST_LEVEL <= level <= HIGHEST_LEVEL for level in levels)
@@ -84,7 +102,7 @@ def test_a_bound_is_broken_when_its_time_is_up_and_not_when_the_job_is_done() ->
 def test_jobs_that_are_stopped_say_nothing() -> None:
     bounds = taught(*(1.0,) * 300)
     for number in range(300):
-        bounds.give(f"stopped {number}", 1.0, 1e3, waits=True)
+        bounds.give(f"stopped {number}", 1.0, 1e3, waits=True, has_deadline=False)
         bounds.forget(f"stopped {number}")
     bounds.ended("never told", 2e3)
     assert told(bounds) == 1.0
@@ -92,7 +110,7 @@ def test_jobs_that_are_stopped_say_nothing() -> None:
 
 def test_while_a_job_waits_its_bound_comes_nearer_and_is_never_less_than_the_estimate() -> None:
     bounds = taught(*(2.0,) * 300)
-    assert bounds.give("a", 10.0, 1000.0, waits=True) == pytest.approx(20.0)
+    assert bounds.give("a", 10.0, 1000.0, waits=True, has_deadline=False) == pytest.approx(20.0)
     assert bounds.left_s("a", 7.0, 1005.0) == pytest.approx(15.0)
     assert bounds.left_s("a", 9.0, 1015.0) == 9.0
     assert bounds.left_s("unknown", 9.0, 1015.0) == 9.0

@@ -119,5 +119,5 @@ def test_without_a_provider_nothing_is_recorded_and_the_callers_trace_goes_on() 
 
 
 def test_probes_are_not_told_of(exporter: InMemorySpanExporter) -> None:
-    traces.end_span(traces.begin_span("call", GIVEN, is_told=False))
+    traces.end_span(traces.begin_span("call", GIVEN, is_exported=False))
     assert not exporter.get_finished_spans()

@@ -165,3 +165,12 @@ def test_a_model_says_how_many_images_stand_beside_the_one_it_changes() -> None:
         model = replace(SDXL, tasks=frozenset({Task.FILL}), references=BESIDE_RULES[name])
         told = model_message(status(model)).reference_images
         assert told == ReferenceImages(min_count=least, max_count=1, max_beside_count=1)
+
+
+@pytest.mark.parametrize(("tasks", "most"), [({Task.EDIT, Task.FILL}, 2), ({Task.EDIT}, 0)])
+def test_a_model_that_edits_says_how_many_stand_beside_an_image_to_fill(
+    tasks: set[Task], most: int
+) -> None:
+    rule = ReferenceRule(max_count=4, fill_count=2)
+    told = model_message(status(replace(SDXL, tasks=frozenset(tasks), references=rule)))
+    assert told.reference_images.max_beside_count == most

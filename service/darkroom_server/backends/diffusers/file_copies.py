@@ -9,7 +9,7 @@ _VECTOR_BYTES = 64
 
 
 def copied_in_place_of(tensor: torch.Tensor) -> torch.Tensor:
-    """A copy whose address has the same remainder by the alignment of vectors.
+    """A copy whose address has the same offset to the alignment of vectors.
 
     Kernels may round by that, and results are to be those of the tensor in the file.
     """

@@ -61,7 +61,10 @@ class FirstBlockCache:
         self._view.single_transformer_blocks = torch.nn.ModuleList(wrapped[double_count:])
 
     def denoise(self, inputs: dict[str, Any], memories: Sequence[FirstBlockMemory]) -> torch.Tensor:
-        """One evaluation; `memories` has one for each row, changed only when all went well."""
+        """One evaluation: a prediction for each row.
+
+        `memories` has one for each row; an error leaves them unchanged.
+        """
         self._run.begin(memories)
         try:
             predicted: torch.Tensor = self._view(

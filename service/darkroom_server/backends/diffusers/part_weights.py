@@ -137,7 +137,7 @@ def _is_lent(part: torch.nn.Module, name: str) -> bool:
 
 def _of_transformers(part_class: Any, folder: Path) -> tuple[torch.nn.Module, _Difference]:
     files = _files(folder, transformers.utils.SAFE_WEIGHTS_NAME, prefers_index=False)
-    part, told = part_class.from_pretrained(
+    part, info = part_class.from_pretrained(
         None,
         config=part_class.config_class.from_pretrained(folder, local_files_only=True),
         state_dict=_empty_tensors(files),
@@ -146,10 +146,10 @@ def _of_transformers(part_class: Any, folder: Path) -> tuple[torch.nn.Module, _D
         output_loading_info=True,
     )
     return part, _Difference(
-        missing=told["missing_keys"],
-        unexpected=told["unexpected_keys"],
+        missing=info["missing_keys"],
+        unexpected=info["unexpected_keys"],
         misshaped={
-            name: (tuple(found), tuple(wanted)) for name, found, wanted in told["mismatched_keys"]
+            name: (tuple(found), tuple(wanted)) for name, found, wanted in info["mismatched_keys"]
         },
     )
 

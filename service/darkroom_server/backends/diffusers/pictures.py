@@ -24,7 +24,7 @@ def picture(pixels: Pixels) -> Image.Image:
 
 
 def keep_unmasked(made: ImageArray, fill: FillSpec) -> ImageArray:
-    """The made image where the mask asks for new pixels, the original's pixels elsewhere.
+    """The made image, uint8 [h, w, 3], where the mask repaints; the original's pixels elsewhere.
 
     Within the mask, along its edge, the original fades into the made image: a cut would show, since
     what surrounds it has not been through the autoencoder. What is thinner than twice the feather

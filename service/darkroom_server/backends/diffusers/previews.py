@@ -75,7 +75,7 @@ def latent_statistics(vae: Any, latents: torch.Tensor) -> tuple[torch.Tensor, to
 
 
 def denoised(schedule: Schedule, stepped: Any, prediction: torch.Tensor, latents: Any) -> Any:
-    """The clean latents that a step from `latents` aims at.
+    """The clean latents that a step predicts from `latents`, of their shape.
 
     The scheduler's, or calculated: from the variance of the timestep (DDIM, arXiv:2010.02502,
     equation 12), or for flow matching, which predicts noise minus clean, from its sigma.

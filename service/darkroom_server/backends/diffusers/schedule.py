@@ -109,7 +109,7 @@ class Schedule:
         return self._skipped + self.evaluation_count
 
     def step(self, prediction: torch.Tensor, latents: torch.Tensor) -> Any:
-        """The scheduler's output for the next step, from the denoiser's prediction for `latents`.
+        """The scheduler's output for the next step, from the denoiser's prediction of their shape.
 
         Changes the scheduler, but not the count: `advance` does.
         """

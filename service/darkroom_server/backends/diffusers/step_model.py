@@ -317,7 +317,7 @@ class DiffusersStepModel(ABC, Generic[Encoded, Extra]):
     def scatter(
         self, trajectory: DiffusersTrajectory[Encoded, Extra], outputs: torch.Tensor, first_row: int
     ) -> None:
-        """Guidance and the scheduler's step."""
+        """Guidance and the scheduler's step; changes the trajectory."""
         one = trajectory
         predicted = outputs[first_row : first_row + self.rows(one.spec)]
         prediction = self.guided(one, predicted)
@@ -350,7 +350,7 @@ class DiffusersStepModel(ABC, Generic[Encoded, Extra]):
 
     @torch.inference_mode()
     def decode(self, trajectory: DiffusersTrajectory[Encoded, Extra]) -> ImageArray:
-        """Runs the VAE; black if a content filter objects.
+        """Runs the VAE: uint8 [h, w, 3], black if a content filter objects.
 
         Raises GenerationFailed for latents or pixels that are not finite.
         """

@@ -9,8 +9,14 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
 
-from darkroom_server.domain.errors import DarkroomError, InvalidParameter, NotOffered
+from darkroom_server.domain.errors import (
+    DarkroomError,
+    InvalidParameter,
+    ModelNotFound,
+    NotOffered,
+)
 from darkroom_server.engine.engine import Engine
 from darkroom_server.gateway.bodies import off_loop, parse_object, read_body
 from darkroom_server.gateway.dialects.triton_bodies import (
@@ -35,6 +41,8 @@ from darkroom_server.wire.kserve.json_messages import (
 )
 from darkroom_server.wire.kserve.not_offered import SHARED_MEMORY
 
+#: What is asked of a model by POST; by GET these would be taken for a part of its name.
+_POSTED = ("infer", "generate", "generate_stream")
 _MODEL, _VERSION = "/models/{name:path}", "/models/{name:path}/versions/{version}"
 
 
@@ -154,7 +162,13 @@ def _add_metadata(router: APIRouter, engine: Engine) -> None:
         """The tensors that a model takes and gives."""
 
         async def work() -> Response:
-            return JSONResponse(model_metadata_json(engine.get_model(name), version))
+            try:
+                status = engine.get_model(name)
+            except ModelNotFound:
+                if name.rpartition("/")[2] in _POSTED:
+                    raise HTTPException(405, headers={"allow": "POST"}) from None
+                raise
+            return JSONResponse(model_metadata_json(status, version))
 
         return await answering(request, render, work())
 
@@ -234,8 +248,10 @@ def _add_settings(router: APIRouter, engine: Engine) -> None:
 
 def _trace_settings(engine: Engine, name: str) -> dict[str, Any]:
     """As Triton writes them: levels in a list, the rest as one text each."""
-    told = control.trace_settings(engine, name)
-    return {key: list(value) if key == "trace_level" else value[0] for key, value in told.items()}
+    settings = control.trace_settings(engine, name)
+    return {
+        key: list(value) if key == "trace_level" else value[0] for key, value in settings.items()
+    }
 
 
 def _texts_of(value: Any) -> tuple[str, ...]:

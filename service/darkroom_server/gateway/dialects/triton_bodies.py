@@ -28,6 +28,7 @@ from darkroom_server.wire.kserve.tensors import (
     element_count,
     one_element,
     raw_content,
+    require_datatype,
     require_few,
     require_one,
 )
@@ -68,7 +69,7 @@ class InferBody:
     def answer(self, answer: InferAnswer) -> Response:
         """The answer, with raw tensors behind the JSON where they are wanted so."""
         raw = [self._raw(output) for output in answer.outputs]
-        told = _described(answer) | {
+        document = _described(answer) | {
             "outputs": [
                 _output(output, content)
                 for output, content in zip(answer.outputs, raw, strict=True)
@@ -76,8 +77,8 @@ class InferBody:
         }
         contents = [content for content in raw if content is not None]
         if not contents:
-            return JSONResponse(told)
-        head = json.dumps(told, separators=(",", ":")).encode()
+            return JSONResponse(document)
+        head = json.dumps(document, separators=(",", ":")).encode()
         return Response(
             b"".join((head, *contents)),
             media_type="application/octet-stream",
@@ -111,11 +112,11 @@ def generate_call(body: bytearray, model: str, version: str) -> InferCall:
 
 def generated(answer: InferAnswer) -> dict[str, Any]:
     """An answer of `generate`: outputs by their names, a list where there are several elements."""
-    told = _described(answer)
+    document = _described(answer)
     for output in answer.outputs:
         elements = [_json_element(one) for one in output.elements]
-        told[output.name] = elements[0] if len(elements) == 1 else elements
-    return told
+        document[output.name] = elements[0] if len(elements) == 1 else elements
+    return document
 
 
 def _inputs(found: Mapping[str, Any], binary: memoryview) -> Iterator[tuple[str, Elements]]:
@@ -152,6 +153,7 @@ def _inputs(found: Mapping[str, Any], binary: memoryview) -> Iterator[tuple[str,
 
 
 def _data(name: str, datatype: str, shape: list[int], elements: list[Any]) -> Elements:
+    require_datatype(name, datatype)
     is_file = datatype == "UINT8" and len(elements) != 1
     if takes_many(name):
         require_few(name, len(elements), MAX_ELEMENT_COUNT, "elements")
@@ -212,16 +214,16 @@ def _output_asked(output: Mapping[str, Any]) -> tuple[str, Any]:
 
 
 def _output(output: OutputTensor, raw: bytes | None) -> dict[str, Any]:
-    told: dict[str, Any] = {
+    document: dict[str, Any] = {
         "name": output.name,
         "datatype": output.datatype,
         "shape": [len(output.elements)],
     }
     if raw is not None:
-        return told | {"parameters": {_BINARY_SIZE: len(raw)}}
+        return document | {"parameters": {_BINARY_SIZE: len(raw)}}
     if output.datatype == BYTES:
-        told["parameters"] = {"content_encoding": "base64"}
-    return told | {"data": [_json_element(one) for one in output.elements]}
+        document["parameters"] = {"content_encoding": "base64"}
+    return document | {"data": [_json_element(one) for one in output.elements]}
 
 
 def _json_element(element: Scalar) -> Any:
@@ -229,12 +231,12 @@ def _json_element(element: Scalar) -> Any:
 
 
 def _described(answer: InferAnswer) -> dict[str, Any]:
-    told: dict[str, Any] = {
+    document: dict[str, Any] = {
         "model_name": answer.model,
         "model_version": str(answer.version),
         "parameters": answer.parameters,
     }
-    return told | ({"id": answer.id} if answer.id else {})
+    return document | ({"id": answer.id} if answer.id else {})
 
 
 def _id(value: Any) -> str:

@@ -71,10 +71,10 @@ function showReferences() {
   const isEdit = task === "TASK_EDIT";
   references.offer(isEdit ? "edit" : "beside", most);
   byId("reference-files").multiple = most > 1;
-  byId("references-title").textContent = isEdit ? "Images to go by" : "Beside the image";
+  byId("references-title").textContent = isEdit ? "Reference images" : "Beside the image";
   byId("references-ask").textContent = most > 1 ? "Choose images, drop some here, or paste them" : "Choose an image, drop one here, or paste it";
   const beside = isNeeded ? "This model needs a second image: a control image, such as edges, depths or a pose." : "Not needed: an image of what is to be painted there.";
-  const ofEdit = most > 1 ? `At most ${most}. The prompt may speak of them in this order: "the cat of image 1 in the room of image 2".` : "This model goes by one image.";
+  const ofEdit = most > 1 ? `At most ${most}. The prompt can refer to them in this order: "the cat of image 1 in the room of image 2".` : "This model takes one image.";
   byId("references-hint").textContent = isEdit ? ofEdit : beside;
 }
 
@@ -204,7 +204,7 @@ function clearMessages() {
 }
 
 function problem(made) {
-  // What surrounds the mask, or the image itself, is something to go by.
+  // What surrounds the mask, or the image itself, is a guide.
   if (!made.prompt && task === TEXT_TO_IMAGE) return { field: "prompt", message: "Say what to draw." };
   if (takesImage(task) && !image) return { field: "image", message: "Choose an image first." };
   if (referencesOf(model(), task).isNeeded && !references.images.length)

@@ -1,4 +1,4 @@
-// The images that a request goes by, in an edit or beside one to change: chosen or dropped several at once, put in order, taken away.
+// Reference images, of an edit or beside an image to change: chosen or dropped several at once, put in order, taken away.
 
 import { element } from "./elements.js";
 
@@ -42,7 +42,7 @@ export class References {
     this.images.push(...good.slice(0, room));
     this.show(`${this.images.length} of at most ${this.maxCount} images.`);
     if (good.length < read.length) return "What is no image that the browser can show was left out.";
-    return good.length > room ? `This model goes by ${this.maxCount === 1 ? "one image" : `at most ${this.maxCount} images`}; others were left out.` : "";
+    return good.length > room ? `This model takes ${this.maxCount === 1 ? "one image" : `at most ${this.maxCount} images`}; others were left out.` : "";
   }
 
   /** Shows those of a `use`, no more than the model takes; those of others are kept for when it is theirs again. */

@@ -178,7 +178,7 @@ class _Look:
         )
         if not self._is_settled(files):
             self.is_unfinished = True
-            self.problems.warning(shown, "is still being written; it is looked at again")
+            self.problems.warning(shown, "is still being written; it will be scanned again")
             return
         entry = self._weights(files, shown)
         if entry is None or self.problems.error_count > before:

@@ -68,7 +68,7 @@ def change_log_settings(settings: Mapping[str, bool | int | str]) -> None:
     if not settings:
         return
     current_caller().require(Permission.MANAGE)
-    told = log_settings()
+    current = log_settings()
     for name, value in settings.items():
         if name in _FIXED:
             if value != _FIXED[name]:
@@ -77,12 +77,12 @@ def change_log_settings(settings: Mapping[str, bool | int | str]) -> None:
             if not isinstance(value, bool):
                 raise InvalidParameter(name, "is neither true nor false")
         elif name != _VERBOSE:
-            raise InvalidParameter(name[:64], f"no such setting; known: {', '.join(told)}")
+            raise InvalidParameter(name[:64], f"no such setting; known: {', '.join(current)}")
         elif isinstance(value, bool) or not isinstance(value, int) or value < 0:
             raise InvalidParameter(name, "is no whole number from 0")
-    told |= settings
-    lowest = next((level for flag, level in _LOG_FLAGS.items() if told[flag]), "critical")
-    set_log_level("debug" if told[_VERBOSE] else lowest)
+    current |= settings
+    lowest = next((level for flag, level in _LOG_FLAGS.items() if current[flag]), "critical")
+    set_log_level("debug" if current[_VERBOSE] else lowest)
 
 
 def log_settings() -> dict[str, bool | int | str]:

@@ -139,19 +139,19 @@ class _Answers:
 
     def images(self, images: list[JobImage]) -> InferAnswer:
         """All of them."""
-        told: dict[str, Scalar] = {"generation_id": self._accepted.job_id}
+        values: dict[str, Scalar] = {"generation_id": self._accepted.job_id}
         if images:
-            told |= _picture(images[0])
-        return self._answer(told, self._outputs(images))
+            values |= _picture(images[0])
+        return self._answer(values, self._outputs(images))
 
     def image(self, image: JobImage, *, is_final: bool) -> InferAnswer:
         """One of them."""
-        told = {"image_index": image.image_index, FINAL_RESPONSE: is_final} | _picture(image)
-        return self._answer(told, self._outputs([image]))
+        values = {"image_index": image.image_index, FINAL_RESPONSE: is_final} | _picture(image)
+        return self._answer(values, self._outputs([image]))
 
     def preview(self, preview: JobPreview) -> InferAnswer:
         """One of an image that is being made."""
-        told: dict[str, Scalar] = {
+        values: dict[str, Scalar] = {
             "image_index": preview.image_index,
             "completed_step_count": preview.completed_step_count,
             "media_type": "image/jpeg",
@@ -160,13 +160,13 @@ class _Answers:
             FINAL_RESPONSE: False,
         }
         tensor = OutputTensor(name=PREVIEW, datatype=BYTES, elements=(preview.content,))
-        return self._answer(told, [tensor])
+        return self._answer(values, [tensor])
 
     def end(self) -> InferAnswer:
         """Nothing more comes."""
         return self._answer({FINAL_RESPONSE: True}, [])
 
-    def _answer(self, told: dict[str, Scalar], outputs: list[OutputTensor]) -> InferAnswer:
+    def _answer(self, values: dict[str, Scalar], outputs: list[OutputTensor]) -> InferAnswer:
         model = self._accepted.model
         warnings = "; ".join(one.description for one in self._accepted.notices)
         return InferAnswer(
@@ -174,7 +174,7 @@ class _Answers:
             version=model.version,
             id=self._call.id,
             outputs=tuple(outputs),
-            parameters=told | ({"warnings": warnings} if warnings else {}),
+            parameters=values | ({"warnings": warnings} if warnings else {}),
         )
 
     def _outputs(self, images: list[JobImage]) -> list[OutputTensor]:

@@ -77,11 +77,11 @@ def chosen_version(status: ModelStatus, version: str) -> VersionStatus | None:
 def model_metadata(status: ModelStatus, version: str) -> pb.ModelMetadataResponse:
     """The tensors of a model; raises ModelNotFound for a version that there is not."""
     chosen = chosen_version(status, version)
-    told = [chosen] if version and chosen else status.versions
+    shown = [chosen] if version and chosen else status.versions
     tensor = pb.ModelMetadataResponse.TensorMetadata
     return pb.ModelMetadataResponse(
         name=status.model.name,
-        versions=map(str, sorted(one.version for one in told)),
+        versions=map(str, sorted(one.version for one in shown)),
         platform=platform_of(status.model),
         inputs=[
             tensor(name=tensor_name(one), datatype=tensor_datatype(one), shape=[_dim(one)])
@@ -152,19 +152,19 @@ def _group(model: ModelInfo, place: Placement, at: int) -> pb.ModelInstanceGroup
 
 def _write_batching(config: pb.ModelConfig, model: ModelInfo) -> None:
     batching, policy = model.dynamic_batching, model.dynamic_batching.default_queue_policy
-    told = config.dynamic_batching
-    told.preferred_batch_size.extend(batching.preferred_batch_sizes)
-    told.max_queue_delay_microseconds = round(batching.max_queue_delay_s * 1e6)
-    told.priority_levels = batching.priority_levels
-    told.default_priority_level = batching.default_priority_level
-    told.default_queue_policy.timeout_action = (
+    written = config.dynamic_batching
+    written.preferred_batch_size.extend(batching.preferred_batch_sizes)
+    written.max_queue_delay_microseconds = round(batching.max_queue_delay_s * 1e6)
+    written.priority_levels = batching.priority_levels
+    written.default_priority_level = batching.default_priority_level
+    written.default_queue_policy.timeout_action = (
         pb.ModelQueuePolicy.DELAY
         if policy.timeout_action is TimeoutAction.DELAY
         else pb.ModelQueuePolicy.REJECT
     )
-    told.default_queue_policy.default_timeout_microseconds = round((policy.timeout_s or 0) * 1e6)
-    told.default_queue_policy.allow_timeout_override = True
-    told.default_queue_policy.max_queue_size = policy.max_queue_size or model.max_queue_size
+    written.default_queue_policy.default_timeout_microseconds = round((policy.timeout_s or 0) * 1e6)
+    written.default_queue_policy.allow_timeout_override = True
+    written.default_queue_policy.max_queue_size = policy.max_queue_size or model.max_queue_size
 
 
 def _parameters(model: ModelInfo) -> dict[str, str]:

@@ -146,9 +146,14 @@ def _bytes_element(name: str, raw: bytes) -> bytes:
     return raw[_LENGTH.size :]
 
 
-def _layout(name: str, datatype: str) -> struct.Struct:
-    if datatype not in _FORMATS:
+def require_datatype(name: str, datatype: str) -> None:
+    """Raises InvalidParameter for one that there is not."""
+    if datatype not in DATATYPES:
         raise InvalidParameter(
             name, f"the datatype {datatype[:32]!r} is none of: {', '.join(DATATYPES)}"
         )
+
+
+def _layout(name: str, datatype: str) -> struct.Struct:
+    require_datatype(name, datatype)
     return struct.Struct("<" + _FORMATS[datatype])

@@ -23,7 +23,7 @@ EDITS, GENERATIONS = "/v1/images/edits", "/v1/images/generations"
 FILE = encoded(Image.new("RGB", (64, 64)))
 BASE64 = base64.b64encode(FILE).decode()
 URL = f"data:image/png;base64,{BASE64}"
-SEVERAL = "images to go by; models/sdxl takes none"
+SEVERAL = "images; models/sdxl takes none"
 
 
 NAMES = ("sdxl", "dall-e-2", "dall-e-3", "gpt-image-1")

@@ -8,7 +8,7 @@ import pytest
 
 from darkroom_server.domain.errors import QueueFull
 from tests.integration.rpc.fake_engine import COMPLETED, FakeEngine, image
-from tests.unit.gateway.http_calls import posted
+from tests.unit.gateway.http_calls import calling, posted
 
 PROMPT = {"name": "PROMPT", "shape": [1], "datatype": "BYTES", "data": ["x"]}
 SENT = json.dumps({"inputs": [PROMPT]}).encode()
@@ -123,6 +123,18 @@ async def test_raw_contents_follow_the_json() -> None:
             id="bytes-of-another-shape",
         ),
         pytest.param(
+            {"inputs": [{**PROMPT, "datatype": "STRING"}]},
+            {},
+            "PROMPT: the datatype 'STRING' is none of: BOOL",
+            id="no-such-datatype",
+        ),
+        pytest.param(
+            {"inputs": [{"name": "PROMPT", "shape": [1], "data": ["x"]}]},
+            {},
+            "PROMPT: the datatype '' is none of",
+            id="no-datatype",
+        ),
+        pytest.param(
             {"inputs": [PROMPT], "outputs": [{"name": "PREVIEW"}]},
             {},
             "PREVIEW: it comes in streams alone",
@@ -193,3 +205,11 @@ async def test_routes_that_there_are_not_are_refused_in_the_same_shape(path: str
     answer = await posted(FakeEngine(), path, json={})
     assert answer.status_code in (404, 405)
     assert answer.json().keys() == {"error"}
+
+
+@pytest.mark.parametrize("path", ["sdxl/infer", "sdxl/versions/1/generate", "no/generate_stream"])
+async def test_what_is_posted_cannot_be_got(path: str) -> None:
+    async with calling(FakeEngine()) as client:
+        answer = await client.get(f"/v2/models/{path}")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+    assert answer.json() == {"error": f"GET is not served at /v2/models/{path}"}

@@ -298,7 +298,7 @@ class ImageSource(_message.Message):
 
     CONTENT_FIELD_NUMBER: _builtins.int
     content: _builtins.bytes
-    """The encoded file itself: PNG, JPEG or WebP, told by its content."""
+    """The encoded file itself: PNG, JPEG or WebP, recognised by its content."""
     def __init__(
         self,
         *,
@@ -464,7 +464,7 @@ class Timings(_message.Message):
 
     @_builtins.property
     def load_duration(self) -> _duration_pb2.Duration:
-        """Waiting for the model to be loaded, or for its worker to be started anew."""
+        """Waiting for the model to be loaded, or for its worker to be restarted."""
 
     @_builtins.property
     def encode_duration(self) -> _duration_pb2.Duration:

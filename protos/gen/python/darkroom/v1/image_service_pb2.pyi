@@ -120,8 +120,8 @@ class GenerateRequest(_message.Message):
 
     @_builtins.property
     def reference_images(self) -> _containers.RepeatedCompositeFieldContainer[_image_pb2.ImageSource]:
-        """Images to go by, each in its own size, in the order in which `prompt`
-        speaks of them. As many as Model.reference_images says, at most 10.
+        """Reference images, each in its own size, in the order in which `prompt`
+        names them. As many as Model.reference_images says, at most 10.
         Together with `image` for models without TASK_EDIT that say so: what stands
         beside the image to change, such as a control image.
         """
@@ -426,7 +426,7 @@ class GenerationEvent(_message.Message):
         """Denoising."""
 
     class Stage(_Stage, metaclass=_StageEnumTypeWrapper):
-        """A part of the work. Loading is told of in `queued`; after the last step `image` follows."""
+        """A part of the work. Loading is reported in `queued`; after the last step `image` follows."""
 
     STAGE_UNSPECIFIED: GenerationEvent.Stage.ValueType  # 0
     """Unused."""
@@ -510,12 +510,12 @@ class GenerationEvent(_message.Message):
         """The model has to be loaded first."""
         @_builtins.property
         def estimated_duration(self) -> _duration_pb2.Duration:
-            """Until the images are made, as far as can be told now. Unset: not known."""
+            """Until the images are made, by what is known now. Unset: not known."""
 
         @_builtins.property
         def likely_within(self) -> _duration_pb2.Duration:
             """The time within which they will likely be made: nine of ten requests keep
-            the first one that they are told. Unset: not known.
+            the first one that they get. Unset: not known.
             """
 
         def __init__(
@@ -700,7 +700,7 @@ class GenerationEvent(_message.Message):
         """Images sent."""
         peak_device_memory_bytes: _builtins.int
         """High-water mark of the worker's device memory up to now; 0 when the
-        device does not tell, as a processor does not.
+        device does not report it, as a processor does not.
         """
         @_builtins.property
         def timings(self) -> _image_pb2.Timings:

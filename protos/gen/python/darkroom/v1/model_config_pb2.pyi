@@ -508,7 +508,7 @@ class ModelConfig(_message.Message):
     32 rows, of which as many are used as are measured to pay, and 8 images.
     """
     max_queue_size: _builtins.int
-    """Requests that may run on a version or wait for it; more are turned away.
+    """Requests that may run on a version or wait for it; more are refused.
     Unset: 64.
     """
     dtype: Global___Dtype.ValueType
@@ -924,7 +924,7 @@ class QueuePolicy(_message.Message):
     class _TimeoutActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[QueuePolicy._TimeoutAction.ValueType], _builtins.type):
         DESCRIPTOR: _descriptor.EnumDescriptor
         REJECT: QueuePolicy._TimeoutAction.ValueType  # 0
-        """It is turned away.
+        """It is refused.
 
         buf:lint:ignore ENUM_VALUE_PREFIX
         buf:lint:ignore ENUM_ZERO_VALUE_SUFFIX
@@ -940,7 +940,7 @@ class QueuePolicy(_message.Message):
         """What becomes of a request that has waited too long. Triton's names."""
 
     REJECT: QueuePolicy.TimeoutAction.ValueType  # 0
-    """It is turned away.
+    """It is refused.
 
     buf:lint:ignore ENUM_VALUE_PREFIX
     buf:lint:ignore ENUM_ZERO_VALUE_SUFFIX
@@ -965,7 +965,7 @@ class QueuePolicy(_message.Message):
     where timeout_action is DELAY. Here so that Triton's files can be read.
     """
     max_queue_size: _builtins.int
-    """How many may wait for one worker; more are turned away at once. 0: as many
+    """How many may wait for one worker; more are refused at once. 0: as many
     as ModelConfig.max_queue_size.
     """
     def __init__(

@@ -769,7 +769,7 @@ class LoadModelRequest(_message.Message):
     place of what is loaded.
     """
     force_reload: _builtins.bool
-    """Load anew what is READY with the same files."""
+    """Reload what is READY with the same files."""
     def __init__(
         self,
         *,

@@ -49,7 +49,10 @@ class LowRank:
     def added(
         self, layer: Layer, inputs: torch.Tensor, result: torch.Tensor, scaling: float
     ) -> torch.Tensor:
-        """The layer's result for the same inputs with the addition; writes into `result`."""
+        """The layer's result [rows, …, out] for inputs [rows, …, in] with the addition.
+
+        Writes into `result`.
+        """
         inputs = inputs.to(self.down.dtype)
         if isinstance(layer, torch.nn.Linear):
             product = functional.linear(functional.linear(inputs, self.down), self.up)

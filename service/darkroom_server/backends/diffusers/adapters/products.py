@@ -67,7 +67,7 @@ class Products:
         self.batched_count, self.single_count = 0, 0
 
     def add(self, layer: Layer, inputs: torch.Tensor, result: torch.Tensor, run: Run) -> None:
-        """Adds to the result of a run's rows what each of its images adds."""
+        """Adds to a layer's result [rows, …] what the adapters of each image add to its rows."""
         count = len(run.additions)
         key = _batched_key(layer, inputs, result, run)
         is_equal = None if key is None else self._is_equal.get(key)

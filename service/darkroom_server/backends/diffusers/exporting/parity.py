@@ -15,13 +15,13 @@ from darkroom_server.domain.models import DenoiserKind, Dtype
 
 
 def psnr_db(made: ImageArray, wanted: ImageArray) -> float:
-    """Peak signal-to-noise ratio of two images of 8 bits; infinite for equal ones."""
+    """Peak signal-to-noise ratio of two images, uint8 [h, w, 3]; infinite for equal ones."""
     error = float(np.mean((made.astype(np.float64) - wanted.astype(np.float64)) ** 2))
     return math.inf if error == 0 else 10 * math.log10(255**2 / error)
 
 
 def made_by(model: AnyFamilyModel, spec: ImageSpec) -> ImageArray:
-    """The image of one request by itself."""
+    """The image of one request, made alone: uint8 [h, w, 3]."""
     one = model.begin(spec, model.encode(spec), 0)
     while not one.finished:
         model.scatter(one, model.denoise(model.gather([one])), 0)

@@ -1,8 +1,9 @@
-"""Chroma, step by step: text to image and image to image.
+"""Chroma, step by step: text to image, image to image, and fills by blending.
 
-In the order of diffusers' `ChromaPipeline` and `ChromaImg2ImgPipeline`. Its transformer is FLUX's
-without a guidance of its own: it guides by a second call. Texts are padded to one length, and what
-is padding but for its first token is masked. Latents are packed: [1, tokens, channels * 4].
+In the order of diffusers' `ChromaPipeline`, `ChromaImg2ImgPipeline` and `ChromaInpaintPipeline`.
+Its transformer is FLUX's without a guidance of its own: it guides by a second call. Texts are
+padded to one length, and what is padding but for its first token is masked. Latents are packed:
+[1, tokens, channels * 4].
 """
 
 from __future__ import annotations
@@ -58,14 +59,20 @@ class ChromaStepModel(TwoCallStepModel[None]):
     def begin(
         self, spec: ImageSpec, encoded: TwoTexts, image_index: int
     ) -> DiffusersTrajectory[TwoTexts, None]:
-        """Draws the noise, for image to image encodes the image first; masks reach over it."""
+        """Draws the noise, for images to begin with encodes these first; masks reach over it."""
         schedule = self.schedule(spec, image_index)
         dtype = encoded.prompt["encoder_hidden_states"].dtype
-        latents = self._first_latents(spec, schedule, dtype)
-        packed = self._pipeline._pack_latents(latents, *latents.shape)
+        latents, repainting = self._begun(spec, schedule, dtype)
+        packed = self._packed(latents)
         other = None if encoded.other is None else self._over_picture(encoded.other, packed)
         texts = TwoTexts(self._over_picture(encoded.prompt, packed), other)
-        return DiffusersTrajectory(spec, schedule, packed, texts)
+        begun = DiffusersTrajectory[TwoTexts, None](spec, schedule, packed, texts)
+        begun.repainting = repainting
+        return begun
+
+    def _packed(self, latents: torch.Tensor) -> torch.Tensor:
+        packed: torch.Tensor = self._pipeline._pack_latents(latents, *latents.shape)
+        return packed
 
     def _over_picture(self, text: Text, latents: torch.Tensor) -> Text:
         mask = self._pipeline._prepare_attention_mask(

@@ -97,6 +97,16 @@ class FlowStepModel(DiffusersStepModel[Encoded, Extra]):
         scaled: torch.Tensor = (latents - vae.config.shift_factor) * vae.config.scaling_factor
         return scaled
 
+    def _begun(
+        self, spec: ImageSpec, schedule: Schedule, dtype: torch.dtype
+    ) -> tuple[torch.Tensor, Repainting | None]:
+        """What an image begins with, [1, C, h, w], and of a fill what it keeps."""
+        if spec.fill is None:
+            return self._first_latents(spec, schedule, dtype), None
+        pixels = self._preprocessed(spec.fill.image, spec)
+        image = self._image_latents(pixels.to(self._device, dtype), schedule)
+        return self._repainted(spec.fill, image, spec, schedule)
+
     def _repainted(
         self, fill: FillSpec, image: torch.Tensor, spec: ImageSpec, schedule: Schedule
     ) -> tuple[torch.Tensor, Repainting]:

@@ -1,8 +1,9 @@
-"""FLUX.1, step by step: schnell and dev, text to image and image to image.
+"""FLUX.1, step by step: schnell and dev, text to image, image to image, and fills by blending.
 
-Every tensor operation and every random draw happens in the order of diffusers' `FluxPipeline` and
-`FluxImg2ImgPipeline`, so that an image run alone is bit-equal to the stock pipeline's with
-`torch.Generator("cpu").manual_seed(seed)`. Latents are packed: [1, tokens, channels * 4].
+Every tensor operation and every random draw happens in the order of diffusers' `FluxPipeline`,
+`FluxImg2ImgPipeline` and `FluxInpaintPipeline`, so that an image run alone is bit-equal to the
+stock pipeline's with `torch.Generator("cpu").manual_seed(seed)`. Latents are packed: [1, tokens,
+channels * 4].
 """
 
 from __future__ import annotations
@@ -107,10 +108,12 @@ class FluxStepModel(FlowStepModel[Conditioning, torch.Tensor]):
     def begin(
         self, spec: ImageSpec, encoded: Conditioning, image_index: int
     ) -> DiffusersTrajectory[Conditioning, torch.Tensor]:
-        """Draws the noise; for image to image, encodes the image first."""
+        """Draws the noise; for image to image and fills, encodes the image first."""
         schedule = self.schedule(spec, image_index)
-        latents = self._first_latents(spec, schedule, encoded.context.dtype)
-        return self._trajectory(spec, schedule, latents, encoded)
+        latents, repainting = self._begun(spec, schedule, encoded.context.dtype)
+        begun = self._trajectory(spec, schedule, latents, encoded)
+        begun.repainting = repainting
+        return begun
 
     def _trajectory(
         self,

@@ -65,15 +65,15 @@ class Lumina2StepModel(TwoCallStepModel[None]):
 
     def text(self, text: str, *, is_negative: bool) -> Text:
         """Gemma's states [1, tokens, width] and which are texts [1, tokens]."""
-        told = text if is_negative else self._told(text)
+        instructed = text if is_negative else self._told(text)
 
         def make() -> tuple[torch.Tensor, ...]:
             states, mask = self._pipeline._get_gemma_prompt_embeds(
-                prompt=told, device=self._device, max_sequence_length=TOKEN_COUNT
+                prompt=instructed, device=self._device, max_sequence_length=TOKEN_COUNT
             )
             return states, mask
 
-        states, mask = self._prompts.lookup(told, make)
+        states, mask = self._prompts.lookup(instructed, make)
         return {"encoder_hidden_states": states, "encoder_attention_mask": mask}
 
     def set_timesteps(self, scheduler: Any, spec: ImageSpec, device: torch.device) -> None:
@@ -114,7 +114,7 @@ class Lumina2StepModel(TwoCallStepModel[None]):
     def guided(
         self, one: DiffusersTrajectory[TwoTexts, None], predicted: torch.Tensor
     ) -> torch.Tensor:
-        """The opposite; of two evaluations, away from the second, and as long as the first."""
+        """The negated velocity; with guidance, of two evaluations, rescaled to the first's norm."""
         guided = super().guided(one, predicted)
         if predicted.shape[1] == 1:
             return -guided

@@ -1,8 +1,9 @@
-"""Qwen-Image, step by step: text to image and image to image.
+"""Qwen-Image, step by step: text to image, image to image, and fills by blending.
 
-In the order of diffusers' `QwenImagePipeline` and `QwenImageImg2ImgPipeline`. It guides by a second
-call where there is a negative prompt. Latents are packed: [1, tokens, channels * 4]; the VAE's have
-a dimension of frames besides, of which a picture is one.
+In the order of diffusers' `QwenImagePipeline`, `QwenImageImg2ImgPipeline` and
+`QwenImageInpaintPipeline`. It guides by a second call where there is a negative prompt. Latents are
+packed: [1, tokens, channels * 4]; the VAE's have a dimension of frames besides, of which a picture
+is one.
 """
 
 from __future__ import annotations
@@ -88,11 +89,14 @@ class QwenImageStepModel(TwoCallStepModel[None]):
     def begin(
         self, spec: ImageSpec, encoded: TwoTexts, image_index: int
     ) -> DiffusersTrajectory[TwoTexts, None]:
-        """Draws the noise; for image to image, encodes the image first."""
+        """Draws the noise; for image to image and fills, encodes the image first."""
         schedule = self.schedule(spec, image_index)
         dtype = encoded.prompt["encoder_hidden_states"].dtype
-        latents = self._packed(self._first_latents(spec, schedule, dtype))
-        return DiffusersTrajectory(spec, schedule, latents, encoded)
+        latents, repainting = self._begun(spec, schedule, dtype)
+        packed = self._packed(latents)
+        begun = DiffusersTrajectory[TwoTexts, None](spec, schedule, packed, encoded)
+        begun.repainting = repainting
+        return begun
 
     def _packed(self, latents: torch.Tensor) -> torch.Tensor:
         packed: torch.Tensor = self._pipeline._pack_latents(latents, *latents.shape)
@@ -133,7 +137,7 @@ class QwenImageStepModel(TwoCallStepModel[None]):
     def guided(
         self, one: DiffusersTrajectory[TwoTexts, None], predicted: torch.Tensor
     ) -> torch.Tensor:
-        """Of two evaluations, away from the second, and as long as the first."""
+        """Classifier-free guidance of two evaluations, rescaled to the norm of the first."""
         guided = super().guided(one, predicted)
         return guided if predicted.shape[1] == 1 else renormalized(guided, predicted[:, 0])
 
@@ -145,7 +149,7 @@ class QwenImageStepModel(TwoCallStepModel[None]):
         return unpacked[:, :, 0]
 
     def to_image(self, latents: torch.Tensor) -> torch.Tensor:
-        """Runs the VAE, in its own type, on a video of one frame."""
+        """Runs the VAE, in its own type, on a video of one frame: [1, 3, height, width]."""
         video = latents.unsqueeze(2).to(self.vae.dtype)
         mean, scale = self._statistics(video)
         return self.decoder(video / scale + mean)[:, :, 0]

@@ -111,23 +111,6 @@ class ReferringStepModel(QwenImageStepModel):
             references = torch.cat([self._reference(one, dtype) for one in images], dim=1)
         return EditedTexts(prompt, other, references, self._grids(spec))
 
-    @torch.inference_mode()
-    def begin(
-        self, spec: ImageSpec, encoded: TwoTexts, image_index: int
-    ) -> DiffusersTrajectory[TwoTexts, None]:
-        """Draws the noise; the latents of an image to fill before it."""
-        if spec.fill is None:
-            return super().begin(spec, encoded, image_index)
-        schedule = self.schedule(spec, image_index)
-        pixels = self._preprocessed(spec.fill.image, spec)
-        dtype = encoded.prompt["encoder_hidden_states"].dtype
-        image = self._image_latents(pixels.to(self._device, dtype), schedule)
-        latents, repainting = self._repainted(spec.fill, image, spec, schedule)
-        packed = self._packed(latents)
-        begun = DiffusersTrajectory[TwoTexts, None](spec, schedule, packed, encoded)
-        begun.repainting = repainting
-        return begun
-
     def _told(self, text: str, images: Sequence[Pixels]) -> Text:
         """The language model's last states of a text and its images: [1, tokens, width].
 

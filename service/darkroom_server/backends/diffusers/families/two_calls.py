@@ -90,7 +90,7 @@ class TwoCallStepModel(FlowStepModel[TwoTexts, Extra]):
     def guided(
         self, one: DiffusersTrajectory[TwoTexts, Extra], predicted: torch.Tensor
     ) -> torch.Tensor:
-        """Of two evaluations, away from the second."""
+        """Classifier-free guidance of two evaluations [1, 2, …], away from the second."""
         calls = predicted.unbind(dim=1)
         if len(calls) == 1:
             return calls[0]
@@ -98,7 +98,7 @@ class TwoCallStepModel(FlowStepModel[TwoTexts, Extra]):
 
 
 def renormalized(guided: torch.Tensor, prompted: torch.Tensor) -> torch.Tensor:
-    """A guided prediction as long as the prompt's own, along the last dimension."""
+    """A guided prediction [1, tokens, C], rescaled along C to the norm of the prompt's own."""
     wanted = torch.norm(prompted, dim=-1, keepdim=True)
     renormalized: torch.Tensor = guided * (wanted / torch.norm(guided, dim=-1, keepdim=True))
     return renormalized

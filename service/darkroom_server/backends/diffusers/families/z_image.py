@@ -106,11 +106,14 @@ class ZImageStepModel(FlowStepModel[Conditioning, None]):
     def begin(
         self, spec: ImageSpec, encoded: Conditioning, image_index: int
     ) -> DiffusersTrajectory[Conditioning, None]:
-        """Draws the noise, in FP32; for image to image, encodes the image first, in the texts'."""
+        """Draws the noise, in FP32; encodes an image to begin with before, in the texts' type."""
         schedule = self.schedule(spec, image_index)
-        dtype = torch.float32 if spec.source is None else encoded.texts[0].dtype
-        latents = self._first_latents(spec, schedule, dtype)
-        return DiffusersTrajectory(spec, schedule, latents, encoded)
+        is_begun = self.begins_with_image(spec)
+        dtype = encoded.texts[0].dtype if is_begun else torch.float32
+        latents, repainting = self._begun(spec, schedule, dtype)
+        begun = DiffusersTrajectory[Conditioning, None](spec, schedule, latents, encoded)
+        begun.repainting = repainting
+        return begun
 
     @torch.inference_mode()
     def arguments(
@@ -141,7 +144,7 @@ class ZImageStepModel(FlowStepModel[Conditioning, None]):
     def guided(
         self, one: DiffusersTrajectory[Conditioning, None], predicted: torch.Tensor
     ) -> torch.Tensor:
-        """The opposite of the velocity; of two rows, guided away from the second."""
+        """The negated velocity [1, C, h, w]; with guidance, of two rows, away from the second."""
         if len(predicted) == 1:
             return -predicted
         positive, negative = predicted.chunk(2)

@@ -19,11 +19,11 @@ class Graph(Protocol):
 
     @property
     def input_names(self) -> frozenset[str]:
-        """What `run` is to be given."""
+        """Names of the arrays that `run` takes."""
         ...
 
     def run(self, arrays: Arrays) -> torch.Tensor:
-        """The graph's one output, FP32."""
+        """The graph's one output, FP32 [rows, …]. Blocking."""
         ...
 
 

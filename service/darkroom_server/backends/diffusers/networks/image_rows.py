@@ -48,7 +48,7 @@ def as_alone(rows: torch.Tensor, of: torch.Tensor) -> torch.Tensor:
 
 
 def split(inputs: Any, image_rows: ImageRows) -> Iterator[Any]:
-    """Each image's inputs; what has no rows is everyone's."""
+    """Each image's inputs; values without rows are the same for all."""
     leaves, spec = tree_flatten(inputs)
     row_count, first = sum(image_rows), 0
     for rows in image_rows:
@@ -64,7 +64,7 @@ def split(inputs: Any, image_rows: ImageRows) -> Iterator[Any]:
 
 
 def joined(outputs: Sequence[Any], image_rows: ImageRows) -> Any:
-    """Outputs of images, put together; what has no rows is the first one's."""
+    """Outputs of images, concatenated by rows; values without rows are those of the first."""
     if all(map(has_rows, outputs, image_rows)):
         return torch.cat(list(outputs))
     leaves, specs = zip(*(tree_flatten(output) for output in outputs), strict=True)

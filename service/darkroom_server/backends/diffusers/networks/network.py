@@ -49,7 +49,7 @@ def with_timestep_rows(inputs: Inputs) -> Inputs:
 
 
 def flat(inputs: Inputs) -> dict[str, torch.Tensor]:
-    """Every tensor by its own name, groups dissolved, in the order of the arguments."""
+    """All tensors by name, without groups, in the order of the arguments."""
     tensors: dict[str, torch.Tensor] = {}
     for name, value in inputs.items():
         match value:

@@ -26,6 +26,6 @@ class OnnxGraph:
         self.input_names = frozenset(one.name for one in self._session.get_inputs())
 
     def run(self, arrays: Arrays) -> torch.Tensor:
-        """The graph's one output, FP32."""
+        """The graph's one output, FP32 [rows, …]. Blocking."""
         (output,) = self._session.run(None, arrays)
         return torch.from_numpy(output)

@@ -30,7 +30,7 @@ class OpenvinoGraph:
         self.input_names = frozenset(one.get_any_name() for one in compiled.inputs)
 
     def run(self, arrays: Arrays) -> torch.Tensor:
-        """The graph's one output, FP32."""
+        """The graph's one output, FP32 [rows, …]. Blocking."""
         # Outputs are copied: the request's own memory is written over by the next run.
         outputs = self._request.infer(arrays, share_inputs=True, share_outputs=False)
         return torch.from_numpy(outputs[0])
