@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 
 from darkroom_server.domain.errors import ModelNotFound, ModelUnavailable
@@ -104,8 +103,10 @@ def default_models(scan: RepositoryScan) -> dict[Task, str]:
     """By task, the model that requests get that name none; a task that none serves is left out."""
     found: dict[Task, str] = {}
     for task in Task:
-        with contextlib.suppress(ModelNotFound, ModelUnavailable):
+        try:
             found[task] = _default_model(scan, task).info.name
+        except (ModelNotFound, ModelUnavailable):
+            continue
     return found
 
 

@@ -20,7 +20,9 @@ from tests.unit.repository.builders import FLUX_INDEX, Repository
 @pytest.fixture
 def scan(repository: Repository) -> RepositoryScan:
     repository.pipeline("a-flux", index=FLUX_INDEX)
-    repository.config("a-flux", 'hub { repo_id: "black-forest-labs/FLUX.1-dev" }')
+    repository.config(
+        "a-flux", 'hub { repo_id: "black-forest-labs/FLUX.1-dev" } tasks: TASK_TEXT_TO_IMAGE'
+    )
     repository.fake(
         "b-fake",
         *(1, 2, 3),
