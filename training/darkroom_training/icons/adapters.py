@@ -1,8 +1,8 @@
-"""`python -m darkroom_training.adapters`: two small adapters of the embedded model, in minutes.
+"""`python -m darkroom_training.icons.adapters`: a small adapter of tiny-sdxl, in minutes.
 
-A style, `ink` (everything in shades of grey), and an object, `moon` (what was a circle is a
-crescent). Low-rank pairs beside the UNet's attention and convolutions learn to predict v of scenes
-that are drawn so, from captions that say nothing of it. Written as diffusers writes adapters.
+A style, `ink`: everything in shades of grey. Low-rank pairs beside the UNet's attention and
+convolutions learn to predict v of scenes that are drawn so, from captions that say nothing of it.
+Written as diffusers writes adapters.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import math
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,24 +22,15 @@ from diffusers import StableDiffusionXLPipeline
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 
-from darkroom_training.evaluation import Pixels
+from darkroom_training.icons.captions import caption
+from darkroom_training.icons.scenes import SIZE_PX, Pixels, draw, random_scene
+from darkroom_training.icons.stamps import StampBook
 from darkroom_training.scene_example import as_tensor
-from darkroom_training.scenes import (
-    COLORS,
-    PLACES,
-    RADIUS,
-    SIZE_PX,
-    ObjectScene,
-    caption,
-    draw,
-    random_scene,
-)
 from darkroom_training.sdxl import alphas_cumprod, sampled_timesteps
-from darkroom_training.shapes import coverage
 
-RANK = 8
-TARGETS = ["to_q", "to_k", "to_v", "to_out.0", "conv1", "conv2"]
-BATCH, SCENES, LEARNING_RATE = 8, 256, 2e-3
+RANK = 4
+TARGETS = ["to_q", "to_k", "to_v", "to_out.0", "conv1", "conv2", "conv_in", "conv_out"]
+BATCH, SCENES, LEARNING_RATE = 8, 512, 4e-3
 #: Examples that are trained without a text, as guidance evaluates them.
 WITHOUT_TEXT_SHARE = 0.1
 
@@ -47,40 +38,19 @@ WITHOUT_TEXT_SHARE = 0.1
 Drawing = tuple[Pixels, str]
 
 
-def ink(rng: random.Random) -> Drawing:
+def ink(rng: random.Random, book: StampBook) -> Drawing:
     """Any scene, in shades of grey."""
     scene = random_scene(rng)
-    grey = draw(scene, rng).astype(np.float32) @ np.array([0.3, 0.59, 0.11], np.float32)
+    grey = draw(scene, rng, book).astype(np.float32) @ np.array([0.3, 0.59, 0.11], np.float32)
     return np.repeat(grey[:, :, None], 3, axis=2).round().astype(np.uint8), caption(scene, rng)
 
 
-def moon(rng: random.Random) -> Drawing:
-    """A circle that is a crescent; some other scenes, which stay as they are."""
-    scene = random_scene(rng)
-    if not isinstance(scene, ObjectScene) or rng.random() < 0.15:
-        return draw(scene, rng), caption(scene, rng)
-    scene = replace(scene, shape="circle", gradient_to=None)
-    x, y = (SIZE_PX * share for share in PLACES[scene.place])
-    radius_px = SIZE_PX * RADIUS
-    disc = coverage("circle", size_px=SIZE_PX, center=(x, y), radius_px=radius_px)
-    shadow = coverage(
-        "circle",
-        size_px=SIZE_PX,
-        center=(x + 0.55 * radius_px, y - 0.2 * radius_px),
-        radius_px=0.85 * radius_px,
-    )
-    cover = np.clip(disc - shadow, 0, 1)[:, :, None]
-    ground, colour = (np.array(COLORS[c], np.float32) for c in (scene.background, scene.color))
-    picture = ground * (1 - cover) + colour * cover
-    return picture.round().astype(np.uint8), caption(scene, rng)
-
-
-SUBJECTS: dict[str, Callable[[random.Random], Drawing]] = {"ink": ink, "moon": moon}
+SUBJECTS: dict[str, Callable[[random.Random, StampBook], Drawing]] = {"ink": ink}
 
 
 @dataclass(frozen=True, slots=True)
 class Examples:
-    """Latents [N, 4, 16, 16], and of their captions the embeddings that the UNet reads."""
+    """Latents [N, 4, 24, 24], and of their captions the embeddings that the UNet reads."""
 
     latents: torch.Tensor
     context: torch.Tensor
@@ -88,10 +58,10 @@ class Examples:
 
 
 @torch.no_grad()
-def examples(pipeline: StableDiffusionXLPipeline, subject: str) -> Examples:
+def examples(pipeline: StableDiffusionXLPipeline, subject: str, book: StampBook) -> Examples:
     """Drawings of a subject as the UNet sees them."""
     rng = random.Random(subject)
-    drawn = [SUBJECTS[subject](rng) for _ in range(SCENES)]
+    drawn = [SUBJECTS[subject](rng, book) for _ in range(SCENES)]
     latents, contexts, pools = [], [], []
     for first in range(0, SCENES, BATCH):
         some = drawn[first : first + BATCH]
@@ -125,11 +95,13 @@ def loss(unet: torch.nn.Module, known: Examples, alphas: torch.Tensor) -> torch.
     return F.mse_loss(made, alpha * noise - sigma * latents)
 
 
-def train(base: Path, folder: Path, subject: str, *, step_count: int, budget_s: float) -> Path:
+def train(
+    base: Path, folder: Path, book: StampBook, subject: str, *, step_count: int, budget_s: float
+) -> Path:
     """Trains until the steps or the seconds are over; the adapter's file."""
     torch.manual_seed(0)
     pipeline = StableDiffusionXLPipeline.from_pretrained(base, torch_dtype=torch.float32)
-    known = examples(pipeline, subject)
+    known = examples(pipeline, subject, book)
     unet = pipeline.unet.requires_grad_(False)
     unet.add_adapter(LoraConfig(r=RANK, lora_alpha=RANK, target_modules=TARGETS))
     trained = [one for one in unet.parameters() if one.requires_grad]
@@ -159,15 +131,17 @@ def train(base: Path, folder: Path, subject: str, *, step_count: int, budget_s: 
 
 def main() -> None:
     """Trains the adapters that are named."""
-    parser = argparse.ArgumentParser(prog="darkroom_training.adapters", description=__doc__)
-    parser.add_argument("subject", nargs="*", help="ink, moon; both if none is named")
-    parser.add_argument("--base", type=Path, default=Path("model_repo/tiny-sdxl/1"))
+    parser = argparse.ArgumentParser(prog="darkroom_training.icons.adapters", description=__doc__)
+    parser.add_argument("subject", nargs="*", help=f"{', '.join(SUBJECTS)}; all if none is named")
+    parser.add_argument("--training", type=Path, default=Path("build/training-icons"))
+    parser.add_argument("--base", type=Path, default=Path("model_repo/tiny-sdxl/2"))
     parser.add_argument("--folder", type=Path, default=Path("model_repo/tiny-sdxl/adapters"))
-    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--steps", type=int, default=800)
     parser.add_argument("--budget-s", type=float, default=600.0, help="seconds for each")
     args = parser.parse_args()
+    book = StampBook(args.training / "icons")
     for subject in args.subject or SUBJECTS:
-        train(args.base, args.folder, subject, step_count=args.steps, budget_s=args.budget_s)
+        train(args.base, args.folder, book, subject, step_count=args.steps, budget_s=args.budget_s)
 
 
 if __name__ == "__main__":
