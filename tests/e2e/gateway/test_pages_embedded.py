@@ -269,11 +269,11 @@ def test_page_2_row_6_a_negative_prompt_changes_the_picture(http: httpx.Client) 
 @pytest.mark.parametrize(
     ("url", "body"),
     [
-        ("/api/v1/images/generation", {"model": "{}", "prompt": "a cat"}),
-        ("/models/{}", {"inputs": "a cat", "parameters": {"width": 64, "height": 64}}),
-        ("/v1/images/generations", {"model": "{}", "prompt": "a cat", "size": "64x64"}),
-        ("/v1/predictions", {"version": "{}", "input": {"prompt": "a cat"}}),
-        ("/v1/image/generation", {"model_name": "{}", "prompt": "a cat"}),
+        ("/api/v1/images/generation", {"model": "{}", "prompt": "a quokka"}),
+        ("/models/{}", {"inputs": "a quokka", "parameters": {"width": 64, "height": 64}}),
+        ("/v1/images/generations", {"model": "{}", "prompt": "a quokka", "size": "64x64"}),
+        ("/v1/predictions", {"version": "{}", "input": {"prompt": "a quokka"}}),
+        ("/v1/image/generation", {"model_name": "{}", "prompt": "a quokka"}),
     ],
 )
 @pytest.mark.parametrize("model", ["tiny-sdxl", "tiny-flux-schnell"])
@@ -283,13 +283,13 @@ def test_a_word_that_the_model_was_not_taught_is_named(
     filled_in = {key: model if value == "{}" else value for key, value in body.items()}
     answer = http.post(url.format(model), json=filled_in)
     assert answer.is_success, answer.text
-    assert "PROMPT_WORDS_UNKNOWN prompt cat" in answer.headers["x-darkroom-warning"]
+    assert "PROMPT_WORDS_UNKNOWN prompt quokka" in answer.headers["x-darkroom-warning"]
 
 
 def test_a_word_that_the_fill_model_was_not_taught_is_named(http: httpx.Client) -> None:
     files = {name: base64_of(encoded(scene())) for name in ("image", "mask")}
-    answer = ask(http, {"model": FILL, "prompt": "a cat"} | files)
-    assert "PROMPT_WORDS_UNKNOWN prompt cat" in answer.headers["x-darkroom-warning"]
+    answer = ask(http, {"model": FILL, "prompt": "a quokka"} | files)
+    assert "PROMPT_WORDS_UNKNOWN prompt quokka" in answer.headers["x-darkroom-warning"]
 
 
 @pytest.mark.parametrize(("count", "is_cut"), [(5, False), (100, True)])
