@@ -65,8 +65,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         picture.write_bytes(grey(shade))
     flags = ("--model-control", "explicit", "--load-model", "*", "--metrics-compat", "triton")
     with serving(repository, *flags) as server, connected(server) as client:
-        for name in (*CONFIGS, REAL):
-            server.until("model", model=f"{name}/1", state="ready")
+        server.until_ready(*CONFIGS, REAL)
         server.until("ready")
         url = f"127.0.0.1:{server.until('listening')['http_port']}"
         with httpx.Client(base_url=f"http://{url}", timeout=240) as http:

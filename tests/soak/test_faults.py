@@ -233,7 +233,8 @@ FAULTS: list[tuple[Fault, tuple[grpc.StatusCode, ...]]] = [
     (version_goes, ()),
     (config_is_unreadable, (UNAVAILABLE,)),
     (config_is_replaced, ()),
-    (kill_as_they_come, (UNAVAILABLE,)),
+    # Five deaths in a row without a job: it is given up, until the next scan of the repository.
+    (kill_as_they_come, (UNAVAILABLE, grpc.StatusCode.FAILED_PRECONDITION)),
     (network_is_cut, ()),
     (network_stands_still, ()),
 ]
