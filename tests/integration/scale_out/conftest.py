@@ -1,0 +1,21 @@
+"""Ray is to be patient with a busy machine: it gives up the start of a node after 15 s otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+#: Read by processes that start after it is set.
+PATIENCE = {
+    "RAY_raylet_start_wait_time_s": "120",
+    "RAY_gcs_server_request_timeout_seconds": "120",
+}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def patient_ray() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in PATIENCE.items():
+            patch.setenv(name, value)
+        yield
