@@ -1,4 +1,4 @@
-"""Ray is to be patient with a busy machine: it gives up the start of a node after 15 s otherwise."""
+"""Ray is to be patient with a busy machine: else it soon gives up the start of a node."""
 
 from __future__ import annotations
 
