@@ -109,8 +109,10 @@ def _listening(models: Path, flags: Sequence[str]) -> Iterator[Server]:
             try:
                 server.until("listening")
             except AssertionError:
-                if not tries_left or server.process.poll() is None:
+                if not tries_left:
                     raise
+                # It has said why, and is about to end.
+                server.process.wait(END_TIMEOUT_S)
                 continue
             break
         yield server
