@@ -82,8 +82,9 @@ class LoadTable:
             task = self._task(job.spec)
             if not avoided:
                 self._homes.note(task.group, task.pace.work_s(task.load))
-            left = [one for one in self._order if one in candidates and one not in avoided]
-            own = frozenset(self._homes.of(task.group, self._order)).intersection(left)
+            order = self._order or tuple(sorted(candidates))
+            left = [one for one in order if one in candidates and one not in avoided]
+            own = frozenset(self._homes.of(task.group, order)).intersection(left)
             homes = [one for one in left if one in own]
             alike = [one for one in self._by_group.get(task.group, ()) if one in own]
             others = [one for one in left if one not in own]

@@ -11,7 +11,7 @@ import io
 import ssl
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,7 @@ pytest.importorskip("ray", reason="needs Ray: make test-ray")
 
 pytestmark = pytest.mark.timeout(1200)
 END_TIMEOUT_S = 300.0
+START_COUNT = 3
 PROGRAM = (sys.executable, "-m", "darkroom_server.cli.main")
 CONFIG = """
 backend: BACKEND_FAKE
@@ -93,11 +94,28 @@ def edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
         *("--tls-certificate", str(folder / "server.pem")),
         *("--tls-key", str(folder / "server.pem")),
     ]
-    with serving(folder / "models", *flags, program=PROGRAM) as server:
-        server.until("listening")
+    with _listening(folder / "models", flags) as server:
         yield Edge(server, folder / "ca.pem", made.text)
         server.process.terminate()
         server.process.wait(END_TIMEOUT_S)
+
+
+@contextlib.contextmanager
+def _listening(models: Path, flags: Sequence[str]) -> Iterator[Server]:
+    """A server on Ray, which on a busy machine may give up the start of a node after 30 s."""
+    with contextlib.ExitStack() as stack:
+        for tries_left in reversed(range(START_COUNT)):
+            server = stack.enter_context(serving(models, *flags, program=PROGRAM))
+            try:
+                server.until("listening")
+            except AssertionError:
+                if not tries_left:
+                    raise
+                # It has said why, and is about to end.
+                server.process.wait(END_TIMEOUT_S)
+                continue
+            break
+        yield server
 
 
 class Described:
