@@ -213,7 +213,9 @@ def main() -> None:
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         model = Path(folder) / MODEL
-        shutil.copytree(ROOT / "model_repo" / MODEL, model, ignore=shutil.ignore_patterns("1"))
+        shutil.copytree(
+            ROOT / "model_repo" / MODEL, model, ignore=shutil.ignore_patterns("1", "adapters")
+        )
         adapters = Adapters(model, random.Random(7))
         limit = adapters.file_bytes * HELD_COUNT
         with (model / "config.pbtxt").open("a") as config:

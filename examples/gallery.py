@@ -32,6 +32,7 @@ SHAPES = (
 FILL_PROMPT = "a cat on a yellow background"
 BRUSH_PROMPT = "a yellow star on the right on a blue background"
 CHANGE_PROMPT = "a fox on a yellow background"
+ADAPTED_PROMPT, ADAPTER = "a house on a blue background", "grayscale"
 SDXL, SCHNELL, FILL = "tiny-sdxl", "tiny-flux-schnell", "tiny-flux-fill"
 SEED = 7
 EDGE_PX, GAP_PX, TEXT_PX = 192, 10, 30
@@ -52,6 +53,7 @@ def main() -> None:
             "brush": sheet(filled(client, circle, brush(circle), BRUSH_PROMPT, FILL), 3),
             "image-to-image": sheet(changed(client, dog), 4),
             "previews": sheet(previews(client), 4),
+            "adapter": sheet(adapted(client), 3),
         }
     for name, made in sheets.items():
         made.save(OUT / f"{name}.png", optimize=True)
@@ -98,6 +100,16 @@ def changed(client: Client, image: Image.Image) -> dict[str, Image.Image]:
             CHANGE_PROMPT, model=SDXL, seed=SEED, image=encoded(image), strength=strength
         )
         sheets[f"{CHANGE_PROMPT}, {strength}"] = opened(made.images[0].content)
+    return sheets
+
+
+def adapted(client: Client) -> dict[str, Image.Image]:
+    """A picture with a style of several weights."""
+    sheets = {}
+    for weight in (0.0, 0.5, 1.0):
+        adapters = {ADAPTER: weight} if weight else None
+        made = client.generate(ADAPTED_PROMPT, model=SDXL, seed=SEED, adapters=adapters)
+        sheets[f"{ADAPTED_PROMPT}, {ADAPTER} {weight:g}"] = opened(made.images[0].content)
     return sheets
 
 

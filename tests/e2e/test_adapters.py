@@ -54,7 +54,7 @@ SHARED_WITHIN_S = 300
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
-    shutil.copytree(REPOSITORY / MODEL, folder / MODEL)
+    shutil.copytree(REPOSITORY / MODEL, folder / MODEL, ignore=shutil.ignore_patterns("adapters"))
     torch.set_num_threads(1)
     pipeline = stock(folder)
     adapters = folder / MODEL / "adapters"

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from diffusers import DiffusionPipeline
@@ -95,6 +96,23 @@ def test_a_fresh_sample_of_things_is_drawn_as_well_as_the_readme_says() -> None:
         for r, other in zip(results, others, strict=True)
     ]
     assert sum(mixed) <= 2
+
+
+def test_the_adapter_takes_the_colours_away() -> None:
+    """By its weight; what is drawn stays."""
+    drawn = pipeline("tiny-sdxl", "2")
+    file = REPOSITORY / "tiny-sdxl" / "adapters" / "grayscale" / "1" / "grayscale.safetensors"
+    drawn.load_lora_weights(str(file), adapter_name="grayscale")
+    spreads, settings = [], ICON_PRODUCTS["tiny-sdxl"].settings
+    for weight in (0.0, 0.5, 1.0):
+        drawn.set_adapters(["grayscale"], [weight])
+        trials = icons.sample_trials(8, SAMPLE_SEED)
+        results = icons.measure(drawn, trials, classifier.kept(), settings=settings)
+        pictures = np.stack([result.picture for result in results]).astype(int)
+        spreads.append(float(np.ptp(pictures, axis=-1).mean()))
+    colored, half, grey = spreads
+    assert grey < 0.35 * colored
+    assert grey < half < colored
 
 
 @pytest.mark.parametrize("name", ["tiny-flux-schnell"])

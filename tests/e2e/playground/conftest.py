@@ -25,7 +25,8 @@ SHOTS = os.environ.get("PLAYGROUND_SHOTS")
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     models = tmp_path_factory.mktemp("models")
-    shutil.copytree(REPOSITORY / "model_repo" / "tiny-sdxl", models / "tiny-sdxl")
+    embedded = REPOSITORY / "model_repo" / "tiny-sdxl"
+    shutil.copytree(embedded, models / embedded.name, ignore=shutil.ignore_patterns("adapters"))
     (models / "slow" / "1").mkdir(parents=True)
     (models / "slow" / "config.pbtxt").write_text(
         "backend: BACKEND_FAKE\ntasks: TASK_TEXT_TO_IMAGE\n"

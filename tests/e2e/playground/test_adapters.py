@@ -49,7 +49,9 @@ def write_adapter(model: Path, name: str, version: int, settings: str = "") -> N
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     models = tmp_path_factory.mktemp("models")
     model = models / "tiny-sdxl"
-    shutil.copytree(REPOSITORY / "model_repo" / "tiny-sdxl", model)
+    shutil.copytree(
+        REPOSITORY / "model_repo" / "tiny-sdxl", model, ignore=shutil.ignore_patterns("adapters")
+    )
     write_adapter(model, "ink", 1)
     write_adapter(model, "ink", 2, 'default_weight: 0.8 trigger_words: "quokka ink"')
     for i in range(8):

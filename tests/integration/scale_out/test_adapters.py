@@ -37,7 +37,7 @@ WEIGHTS = (1.0, 1.0, -0.5, None)
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
-    shutil.copytree(REPOSITORY / MODEL, folder / MODEL)
+    shutil.copytree(REPOSITORY / MODEL, folder / MODEL, ignore=shutil.ignore_patterns("adapters"))
     add_adapter(folder, "ink", version=1, seed=1)
     return folder
 

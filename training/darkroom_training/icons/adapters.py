@@ -1,6 +1,6 @@
 """`python -m darkroom_training.icons.adapters`: a small adapter of tiny-sdxl, in minutes.
 
-A style, `ink`: everything in shades of grey. Low-rank pairs beside the UNet's attention and
+A style, `grayscale`: everything in shades of grey. Low-rank pairs beside the UNet's attention and
 convolutions learn to predict v of scenes that are drawn so, from captions that say nothing of it.
 Written as diffusers writes adapters.
 """
@@ -38,14 +38,14 @@ WITHOUT_TEXT_SHARE = 0.1
 Drawing = tuple[Pixels, str]
 
 
-def ink(rng: random.Random, book: StampBook) -> Drawing:
+def grayscale(rng: random.Random, book: StampBook) -> Drawing:
     """Any scene, in shades of grey."""
     scene = random_scene(rng)
     grey = draw(scene, rng, book).astype(np.float32) @ np.array([0.3, 0.59, 0.11], np.float32)
     return np.repeat(grey[:, :, None], 3, axis=2).round().astype(np.uint8), caption(scene, rng)
 
 
-SUBJECTS: dict[str, Callable[[random.Random, StampBook], Drawing]] = {"ink": ink}
+SUBJECTS: dict[str, Callable[[random.Random, StampBook], Drawing]] = {"grayscale": grayscale}
 
 
 @dataclass(frozen=True, slots=True)
