@@ -1,7 +1,8 @@
 """A hook of MkDocs: files that pages link to are part of the site, and the nav has stars.
 
 A page in docs/ links to `../protos/…`, as it should on any view of the repository. In the site
-such a file becomes a page below `repository/`: Markdown as it is, anything else as a block of code.
+such a file becomes a page below `repository/`: Markdown as it is, pictures too, anything else as a
+block of code.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from mkdocs.structure.pages import Page
 
 REPOSITORY = Path(__file__).parents[1]
 PREFIX = "repository/"
+#: Endings of files that are shown as they are.
+PICTURES = (".jpg", ".png")
 LINK = re.compile(r"(\]\()([^)\s#:]+)((?:#[^)\s]*)?\))")
 #: What a block of code is marked as, where it is not the file's ending.
 LANGUAGES = {"proto": "protobuf", "cc": "cpp", "h": "cpp", "py": "python", "rb": "ruby"}
@@ -106,6 +109,8 @@ def _site_path(target: str) -> str:
     """The path in the site of a file of the repository."""
     if target.startswith("docs/"):
         return target.removeprefix("docs/")
+    if target.endswith(PICTURES):
+        return f"{PREFIX}{target}"
     return f"{PREFIX}{target}" if target.endswith(".md") else f"{PREFIX}{target}.md"
 
 
@@ -123,6 +128,9 @@ def _resolved(link: str, origin: str) -> str | None:
 
 
 def _file(target: str, config: MkDocsConfig) -> File:
+    if target.endswith(PICTURES):
+        picture = (REPOSITORY / target).read_bytes()
+        return File.generated(config, _site_path(target), content=picture)
     content = (REPOSITORY / target).read_text(encoding="utf-8")
     if not target.endswith(".md"):
         ending = target.rsplit(".", 1)[-1]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict
+from datetime import datetime
+from enum import Enum
 
 from rich.text import Text
 
@@ -166,17 +168,20 @@ def _memory(memory_bytes: int) -> str:
 
 def as_json(model: Model) -> dict[str, object]:
     """All that is known of a model."""
-    values = asdict(model)
-    values["tasks"] = [_task(task) for task in model.tasks]
-    values["state"] = model.state.name.lower()
-    if values["reference_images"]:
-        source = values["reference_images"]["size_source"]
-        values["reference_images"]["size_source"] = source.name.lower()
-    for version in values["versions"]:
-        state: ModelState = version["state"]
-        version["state"] = state.name.lower()
-        if version["load_progress"]:
-            version["load_progress"]["stage"] = version["load_progress"]["stage"].name.lower()
-        loaded = version["load_time"]
-        version["load_time"] = loaded.isoformat() if loaded else None
-    return values
+    return {name: _plain(value) for name, value in asdict(model).items()}
+
+
+def _plain(value: object) -> object:
+    """A value as JSON has it: names for what is enumerated, times in ISO 8601."""
+    match value:
+        case Task():
+            return _task(value)
+        case Enum():
+            return value.name.lower()
+        case datetime():
+            return value.isoformat()
+        case dict():
+            return {name: _plain(each) for name, each in value.items()}
+        case list() | tuple():
+            return [_plain(each) for each in value]
+    return value

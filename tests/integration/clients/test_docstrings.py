@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 import darkroom_client
+from darkroom.v1 import model_service_pb2
 from darkroom_client import AsyncClient, Client, Preview
 from tests.integration.clients.scripted_server import (
     ScriptedServer,
@@ -42,6 +43,9 @@ def names(
     for name in ("house.png", "mask.png"):
         Image.new("L", (64, 64)).save(tmp_path / name)
     monkeypatch.chdir(tmp_path)
+    model = model_service_pb2.Model(name="models/tiny-sdxl", versions=[{"version": 2}])  # type: ignore[list-item]
+    server.models.models = [model]
+    server.models.load_reports = [model_service_pb2.LoadModelResponse(model=model)]
     server.images.scripts = [says(accepted(), *image(b"picture"), completed())] * 4
     imported = {name: getattr(darkroom_client, name) for name in darkroom_client.__all__}
     return imported | {
