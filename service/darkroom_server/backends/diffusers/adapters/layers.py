@@ -8,12 +8,13 @@ adapters run no line of this.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 import torch
 
+from darkroom_server.backends.diffusers.adapters.frozen import Frozen
 from darkroom_server.backends.diffusers.adapters.low_rank import AdapterSet, Layer
 from darkroom_server.backends.diffusers.adapters.products import Addition, Products, Run
 from darkroom_server.backends.diffusers.networks.image_rows import ImageRows
@@ -76,8 +77,8 @@ def _runs(by_image: Sequence[_Additions], image_rows: ImageRows, number: int) ->
         yield Run(rows * len(images), own)
 
 
-#: Hooks by the layers that they add to.
-Hooks: TypeAlias = Mapping[torch.nn.Module, Adding]
+#: Hooks and the layers whose results they change, in the order in which they do.
+Hooks: TypeAlias = Sequence[tuple[torch.nn.Module, Adding | Frozen]]
 
 
 def hooks(
@@ -87,23 +88,30 @@ def hooks(
     present: PresentImages,
     products: Products,
 ) -> Hooks:
-    """What adds each image's adapters to a part's layers."""
+    """What makes a part's layers those of each image's adapters."""
     layers: dict[str, list[_Additions]] = {}
     for index, adapters in enumerate(sets):
         for one in adapters:
             for name, pair in one.adapter.parts.get(part, {}).items():
                 by_image = layers.setdefault(name, [()] * len(sets))
                 by_image[index] += (Addition(pair, pair.scaling(one.weight)),)
-    return {
-        module.get_submodule(name): Adding(present, products, tuple(by_image))
-        for name, by_image in layers.items()
-    }
+    if not layers:
+        return ()
+    frozen = Frozen(present, [any(part in one.adapter.parts for one in own) for own in sets])
+    linear = [one for one in module.modules() if isinstance(one, torch.nn.Linear)]
+    return (
+        *((layer, frozen) for layer in linear),
+        *(
+            (module.get_submodule(name), Adding(present, products, tuple(by_image)))
+            for name, by_image in layers.items()
+        ),
+    )
 
 
 @contextmanager
 def adding(hooks: Hooks) -> Iterator[None]:
     """What is computed within has the additions."""
-    handles = [layer.register_forward_hook(hook) for layer, hook in hooks.items()]
+    handles = [layer.register_forward_hook(hook) for layer, hook in hooks]
     try:
         yield
     finally:
