@@ -59,7 +59,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         for version in VERSIONS[name]:
             (repository / name / version).mkdir(parents=True)
         (repository / name / "config.pbtxt").write_text(f"backend: BACKEND_FAKE\n{config}\n")
-    shutil.copytree(EMBEDDED, repository / REAL)
+    shutil.copytree(EMBEDDED, repository / REAL, ignore=shutil.ignore_patterns("1"))
     pictures = folder / "picture.png", folder / "mask.png"
     for picture, shade in zip(pictures, (90, 255), strict=True):
         picture.write_bytes(grey(shade))

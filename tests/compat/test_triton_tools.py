@@ -23,7 +23,7 @@ MODEL, SPARE = "tiny-sdxl", "spare"
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("models")
-    shutil.copytree(EMBEDDED / MODEL, folder / MODEL)
+    shutil.copytree(EMBEDDED / MODEL, folder / MODEL, ignore=shutil.ignore_patterns("1"))
     (folder / SPARE / "1").mkdir(parents=True)
     (folder / SPARE / "config.pbtxt").write_text("backend: BACKEND_FAKE\n")
     with serving(folder, "--model-control", "explicit", "--load-model", "*") as server:
