@@ -210,7 +210,7 @@ def test_a_value_that_makes_no_sense_is_an_error_at_its_line(
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        pytest.param("tasks: TASK_FILL", "a FluxPipeline cannot do fill", id="task"),
+        pytest.param("tasks: TASK_EDIT", "a FluxPipeline cannot do edit", id="task"),
         pytest.param(
             'parameters: "negative_prompt"', "cannot honour 'negative_prompt'", id="parameter"
         ),
