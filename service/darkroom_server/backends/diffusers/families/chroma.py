@@ -33,10 +33,6 @@ class ChromaStepModel(TwoCallStepModel[None]):
     constants: ClassVar[Mapping[str, Any]] = {"joint_attention_kwargs": {}}
     token_counts: ClassVar[Mapping[str, int]] = {"tokenizer": TOKEN_COUNT}
 
-    def _latent_size(self, spec: ImageSpec) -> tuple[int, int]:
-        packed_px = self._pipeline.vae_scale_factor * 2
-        return 2 * (spec.height_px // packed_px), 2 * (spec.width_px // packed_px)
-
     def text(self, text: str, *, is_negative: bool) -> Text:
         """T5's states [1, tokens, width], and the attention mask [1, tokens]."""
         del is_negative

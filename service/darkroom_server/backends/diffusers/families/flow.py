@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from diffusers.image_processor import VaeImageProcessor
 from diffusers.pipelines.flux.pipeline_flux import calculate_shift
@@ -36,9 +36,20 @@ class FlowStepModel(DiffusersStepModel[Encoded, Extra]):
         )
         self._transformer = pipeline.transformer
 
-    @abstractmethod
     def _latent_size(self, spec: ImageSpec) -> tuple[int, int]:
-        """Height and width of the autoencoder's latents."""
+        """Height and width of the autoencoder's latents: whole squares of 2x2, unless overridden."""
+        packed_px = self._pipeline.vae_scale_factor * 2
+        return 2 * (spec.height_px // packed_px), 2 * (spec.width_px // packed_px)
+
+    def _set_shifted(
+        self, scheduler: Any, step_count: int, device: torch.device, mu: float
+    ) -> None:
+        """Evenly spaced sigmas, or the scheduler's own where it has them, shifted by `mu`."""
+        if scheduler.config.get("use_flow_sigmas"):
+            scheduler.set_timesteps(step_count, device=device, mu=mu)
+            return
+        sigmas = np.linspace(1.0, 1 / step_count, step_count)
+        scheduler.set_timesteps(sigmas=sigmas, device=device, mu=mu)
 
     def _shift(self, scheduler: Any, spec: ImageSpec) -> float:
         """How far the scheduler shifts sigmas for a number of image tokens of 2x2 latents."""

@@ -12,7 +12,6 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 
 from darkroom_server.backends.diffusers.families.flow import FlowStepModel
@@ -70,11 +69,6 @@ class FluxStepModel(FlowStepModel[Conditioning, torch.Tensor]):
         size = self._latent_size(spec)
         return size if spec.feature_cache is None else (*size, "feature cache")
 
-    def _latent_size(self, spec: ImageSpec) -> tuple[int, int]:
-        """Height and width of the latents before they are packed, two by two."""
-        packed_px = self._pipeline.vae_scale_factor * 2
-        return 2 * (spec.height_px // packed_px), 2 * (spec.width_px // packed_px)
-
     def rows(self, spec: ImageSpec) -> int:
         """One: guidance is an input of the model."""
         del spec
@@ -97,12 +91,7 @@ class FluxStepModel(FlowStepModel[Conditioning, torch.Tensor]):
 
     def set_timesteps(self, scheduler: Any, spec: ImageSpec, device: torch.device) -> None:
         """Evenly spaced sigmas, or the scheduler's own, shifted by the number of image tokens."""
-        config, mu = scheduler.config, self._shift(scheduler, spec)
-        if config.get("use_flow_sigmas"):
-            scheduler.set_timesteps(spec.step_count, device=device, mu=mu)
-            return
-        sigmas = np.linspace(1.0, 1 / spec.step_count, spec.step_count)
-        scheduler.set_timesteps(sigmas=sigmas, device=device, mu=mu)
+        self._set_shifted(scheduler, spec.step_count, device, self._shift(scheduler, spec))
 
     @torch.inference_mode()
     def begin(

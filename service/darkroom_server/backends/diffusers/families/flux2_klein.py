@@ -12,7 +12,6 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from diffusers.pipelines.flux2.pipeline_flux2_klein import compute_empirical_mu
 from diffusers.utils.torch_utils import randn_tensor
@@ -74,10 +73,6 @@ class Flux2KleinStepModel(FlowStepModel[Conditioning, None]):
     def _is_guided(self, spec: ImageSpec) -> bool:
         return spec.guidance_scale > 1 and not self._pipeline.config.is_distilled
 
-    def _latent_size(self, spec: ImageSpec) -> tuple[int, int]:
-        packed_px = self._pipeline.vae_scale_factor * 2
-        return 2 * (spec.height_px // packed_px), 2 * (spec.width_px // packed_px)
-
     def rows(self, spec: ImageSpec) -> int:
         """One, in each evaluation."""
         del spec
@@ -111,11 +106,7 @@ class Flux2KleinStepModel(FlowStepModel[Conditioning, None]):
         """Evenly spaced sigmas, shifted by the numbers of image tokens and of steps."""
         height, width = self._latent_size(spec)
         mu = compute_empirical_mu((height // 2) * (width // 2), spec.step_count)
-        if scheduler.config.get("use_flow_sigmas"):
-            scheduler.set_timesteps(spec.step_count, device=device, mu=mu)
-            return
-        sigmas = np.linspace(1.0, 1 / spec.step_count, spec.step_count)
-        scheduler.set_timesteps(sigmas=sigmas, device=device, mu=mu)
+        self._set_shifted(scheduler, spec.step_count, device, mu)
 
     @torch.inference_mode()
     def begin(

@@ -48,10 +48,6 @@ class HiDreamStepModel(FlowStepModel[Conditioning, None]):
         """The latents' size: those that are not square are padded, with tokens set to zero."""
         return self._latent_size(spec)
 
-    def _latent_size(self, spec: ImageSpec) -> tuple[int, int]:
-        patch_px = self._pipeline.vae_scale_factor * 2
-        return 2 * (spec.height_px // patch_px), 2 * (spec.width_px // patch_px)
-
     def rows(self, spec: ImageSpec) -> int:
         """Two with guidance above 1, else one."""
         return 2 if spec.guidance_scale > 1 else 1

@@ -59,10 +59,6 @@ class Lumina2StepModel(TwoCallStepModel[None]):
     def _told(self, prompt: str) -> str:
         return f"{self._pipeline.system_prompt}{_PROMPT_START}{prompt}"
 
-    def _latent_size(self, spec: ImageSpec) -> tuple[int, int]:
-        packed_px = self._pipeline.vae_scale_factor * 2
-        return 2 * (spec.height_px // packed_px), 2 * (spec.width_px // packed_px)
-
     def text(self, text: str, *, is_negative: bool) -> Text:
         """Gemma's states [1, tokens, width] and which are texts [1, tokens]."""
         instructed = text if is_negative else self._told(text)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 
 from darkroom_server.backends.diffusers.families.two_calls import (
@@ -39,10 +38,6 @@ class OvisImageStepModel(TwoCallStepModel[None]):
         after = max(0, len(ids) - pipeline.user_prompt_begin_id)
         return [(pipeline.tokenizer, max(1, TOKEN_COUNT - after))]
 
-    def _latent_size(self, spec: ImageSpec) -> tuple[int, int]:
-        packed_px = self._pipeline.vae_scale_factor * 2
-        return 2 * (spec.height_px // packed_px), 2 * (spec.width_px // packed_px)
-
     def text(self, text: str, *, is_negative: bool) -> Text:
         """Qwen's last states, zero where they are padding: [1, tokens, width]."""
         del is_negative
@@ -60,12 +55,7 @@ class OvisImageStepModel(TwoCallStepModel[None]):
 
     def set_timesteps(self, scheduler: Any, spec: ImageSpec, device: torch.device) -> None:
         """Evenly spaced sigmas, or the scheduler's own, shifted by the number of image tokens."""
-        mu = self._shift(scheduler, spec)
-        if scheduler.config.get("use_flow_sigmas"):
-            scheduler.set_timesteps(spec.step_count, device=device, mu=mu)
-            return
-        sigmas = np.linspace(1.0, 1 / spec.step_count, spec.step_count)
-        scheduler.set_timesteps(sigmas=sigmas, device=device, mu=mu)
+        self._set_shifted(scheduler, spec.step_count, device, self._shift(scheduler, spec))
 
     @torch.inference_mode()
     def begin(

@@ -64,10 +64,6 @@ class QwenImageStepModel(TwoCallStepModel[None]):
         ids = tokenizer(template.format(text), max_length=longest, truncation=True).input_ids
         return min(len(ids) - dropped, TOKEN_COUNT)
 
-    def _latent_size(self, spec: ImageSpec) -> tuple[int, int]:
-        packed_px = self._pipeline.vae_scale_factor * 2
-        return 2 * (spec.height_px // packed_px), 2 * (spec.width_px // packed_px)
-
     def text(self, text: str, *, is_negative: bool) -> Text:
         """The language model's last states, of the text alone: [1, tokens, width]."""
         del is_negative

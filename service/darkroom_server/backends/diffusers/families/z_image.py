@@ -72,10 +72,6 @@ class ZImageStepModel(FlowStepModel[Conditioning, None]):
             ids = tokenizer(templated, max_length=TOKEN_COUNT, truncation=True).input_ids
         return -(-len(ids) // _PADDED_TOKENS) * _PADDED_TOKENS
 
-    def _latent_size(self, spec: ImageSpec) -> tuple[int, int]:
-        patch_px = self._pipeline.vae_scale_factor * 2
-        return 2 * (spec.height_px // patch_px), 2 * (spec.width_px // patch_px)
-
     def rows(self, spec: ImageSpec) -> int:
         """Two with a guidance above 0, which is where this pipeline begins to guide."""
         return len(_texts(spec))
