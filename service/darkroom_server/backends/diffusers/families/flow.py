@@ -37,7 +37,7 @@ class FlowStepModel(DiffusersStepModel[Encoded, Extra]):
         self._transformer = pipeline.transformer
 
     def _latent_size(self, spec: ImageSpec) -> tuple[int, int]:
-        """Height and width of the autoencoder's latents: whole squares of 2x2, unless overridden."""
+        """Height and width of the autoencoder's latents: whole squares of 2x2 by default."""
         packed_px = self._pipeline.vae_scale_factor * 2
         return 2 * (spec.height_px // packed_px), 2 * (spec.width_px // packed_px)
 
