@@ -3,7 +3,8 @@
 One embedded model with a hundred adapters, more than its limits of memory hold, and three kinds of
 load in turn: no request has an adapter; half of them have, and nothing changes; half of them have
 while adapters are added, replaced and removed. Reported are what became of the requests, how long
-those without adapters took, and the worker's memory.
+those without adapters took, and the worker's memory. The lines under the table say it in short:
+how many failed, the memory after the first and the last round, and by how much p99 changed.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ ADAPTER_COUNT, IN_FLIGHT_COUNT, PROMPT_COUNT = 100, 8, 40
 #: Adapters that the worker may hold, of the hundred: by bytes of a file each.
 HELD_COUNT = 30
 CHANGE_EVERY_S, POLL_S = 0.5, 1.0
+DONE = "done"
 
 
 class Kind(Enum):
@@ -58,6 +60,16 @@ class Phase:
     latencies_s: list[float] = field(default_factory=list)
     worker_bytes: list[int] = field(default_factory=list)
     changes: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def failed_count(self) -> int:
+        """Requests that got an error."""
+        return self.outcomes.total() - self.outcomes[DONE]
+
+    @property
+    def p99_s(self) -> float:
+        """Of requests without adapters."""
+        return percentile(sorted(self.latencies_s), 0.99)
 
 
 class Adapters:
@@ -173,7 +185,7 @@ async def _play(
                         await client.generate(prompt, **options, **size, adapters=chosen)
                 else:
                     await client.generate(prompt, **options, **size)
-                phase.outcomes["done"] += 1
+                phase.outcomes[DONE] += 1
             except DarkroomError as error:
                 phase.outcomes[f"{type(error).__name__}: {error}"[:120]] += 1
             if not has_adapters:
@@ -236,9 +248,10 @@ def _figures(phase: Phase) -> dict[str, object]:
     ordered = sorted(phase.latencies_s)
     return {
         "outcomes": dict(phase.outcomes),
+        "failed": phase.failed_count,
         "changes": dict(phase.changes),
         "p50_s": percentile(ordered, 0.5),
-        "p99_s": percentile(ordered, 0.99),
+        "p99_s": phase.p99_s,
         "worker_bytes": phase.worker_bytes,
     }
 
@@ -252,10 +265,29 @@ def _show(phases: dict[Kind, Phase]) -> None:
             ", ".join(f"{count} {what}" for what, count in phase.outcomes.items()),
             ", ".join(f"{count} {what}" for what, count in phase.changes.items()) or "-",
             f"{percentile(ordered, 0.5) * 1e3:.0f}",
-            f"{percentile(ordered, 0.99) * 1e3:.0f}",
+            f"{phase.p99_s * 1e3:.0f}",
             " ".join(f"{size / 1e6:.0f}" for size in phase.worker_bytes),
         )
-    Console().print(table)
+    console = Console()
+    console.print(table)
+    for line in _summary(phases):
+        console.print(line, soft_wrap=True)
+
+
+def _summary(phases: dict[Kind, Phase]) -> list[str]:
+    """What a reader looks for first, of all requests and of those under change."""
+    changing, without = phases[Kind.CHANGING], phases[Kind.WITHOUT]
+    failed = sum(phase.failed_count for phase in phases.values())
+    sent = sum(phase.outcomes.total() for phase in phases.values())
+    first, last = without.worker_bytes[0], changing.worker_bytes[-1]
+    return [
+        f"failed: {failed} of {sent}; under change {changing.failed_count} of"
+        f" {changing.outcomes.total()}",
+        f"worker memory: first {first / 1e6:.0f} MB, last {last / 1e6:.0f} MB",
+        "p99 of requests without adapters, over that with no adapters in use:"
+        f" {phases[Kind.STEADY].p99_s / without.p99_s:.2f} unchanged,"
+        f" {changing.p99_s / without.p99_s:.2f} under change",
+    ]
 
 
 if __name__ == "__main__":
