@@ -1,7 +1,8 @@
 """Whether an adapter's file fits a model, by names, shapes and values of its tensors.
 
-No tensor is converted here: what is written in names that only diffusers' own code reads is checked
-when it is loaded.
+No tensor is converted here. Names that only diffusers' own code maps to a layer are checked by what
+the mapping leaves as it is, the kind of denoiser and the width of the input; the rest is checked
+when they are loaded.
 """
 
 from __future__ import annotations
@@ -36,8 +37,15 @@ _OTHER_KINDS = {
     ".bias": "biases",
     ".norm": "norms",
 }
-#: Names in the layouts of the models' authors, which diffusers' own code maps to its own.
-_FOREIGN = ("input_blocks", "middle_block", "output_blocks", "double_blocks", "single_blocks")
+#: Names in the layouts of the models' authors, which diffusers' own code maps to its own, and the
+#: part that has such names.
+_FOREIGN = {
+    "input_blocks": "unet",
+    "middle_block": "unet",
+    "output_blocks": "unet",
+    "double_blocks": "transformer",
+    "single_blocks": "transformer",
+}
 _PEFT, _DENOISERS = "base_model.model.", ("unet", "transformer")
 #: kohya's prefixes, with underscores for dots behind them.
 _KOHYA = {
@@ -95,7 +103,7 @@ def check_adapter(path: Path, size_bytes: int, base: BaseLayers) -> Found:
         if part:
             targets.add(part)
         if shape is None:
-            unknown += [] if _is_foreign(layer) else [layer]
+            unknown += [] if names.has_foreign(layer, part, down.shape[1]) else [layer]
         else:
             _check_shape(layer, down.shape, up.shape, shape)
     if unknown:
@@ -151,15 +159,25 @@ class _Names:
         part, _, name = layer.partition(".")
         return (part if part in base else ""), base.get(part, {}).get(name)
 
+    def has_foreign(self, layer: str, part: str, input_count: int) -> bool:
+        """Whether a layer that has no name here may be one of the denoiser's by another name."""
+        denoiser = next((one for one in _DENOISERS if one in self._base), "")
+        is_kohya = layer.startswith(tuple(_KOHYA))
+        if part not in ("", denoiser) or (is_kohya and part != denoiser):
+            return False
+        if ".processor." not in layer:
+            owners = {owner for word, owner in _FOREIGN.items() if word in layer}
+            if owners != {denoiser}:
+                return False
+        # However outputs are put together or split, a layer's input stays as wide as it is.
+        shapes = self._base.get(denoiser, {}).values()
+        return any(len(shape) > 1 and shape[1] == input_count for shape in shapes)
+
     def _of(self, part: str) -> dict[str, Shape]:
         if part not in self._underlined:
             layers = self._base.get(part, {})
             self._underlined[part] = {k.replace(".", "_"): shape for k, shape in layers.items()}
         return self._underlined[part]
-
-
-def _is_foreign(layer: str) -> bool:
-    return ".processor." in layer or any(word in layer for word in _FOREIGN)
 
 
 def _check_shape(layer: str, down: Shape, up: Shape, base: Shape) -> None:
