@@ -143,6 +143,9 @@ class _Names:
 
     def __init__(self, base: BaseLayers) -> None:
         self._base = base
+        self._denoiser = next((one for one in _DENOISERS if one in base), "")
+        shapes = base.get(self._denoiser, {}).values()
+        self._input_counts = {shape[1] for shape in shapes if len(shape) > 1}
         #: By part, with underscores for dots. Made once an adapter, not once a layer of it.
         self._underlined: dict[str, dict[str, Shape]] = {}
 
@@ -150,7 +153,7 @@ class _Names:
         """The part that a layer is of, as far as its name says it, and the shape of its weight."""
         base = self._base
         if layer.startswith(_PEFT):
-            part = next((one for one in _DENOISERS if one in base), "")
+            part = self._denoiser
             return part, base.get(part, {}).get(layer.removeprefix(_PEFT))
         for prefix, parts in _KOHYA.items():
             if layer.startswith(prefix):
@@ -161,17 +164,14 @@ class _Names:
 
     def has_foreign(self, layer: str, part: str, input_count: int) -> bool:
         """Whether a layer that has no name here may be one of the denoiser's by another name."""
-        denoiser = next((one for one in _DENOISERS if one in self._base), "")
         is_kohya = layer.startswith(tuple(_KOHYA))
-        if part not in ("", denoiser) or (is_kohya and part != denoiser):
+        if part != self._denoiser and (part or is_kohya):
             return False
-        if ".processor." not in layer:
-            owners = {owner for word, owner in _FOREIGN.items() if word in layer}
-            if owners != {denoiser}:
-                return False
+        owners = {owner for word, owner in _FOREIGN.items() if word in layer}
+        if ".processor." not in layer and owners != {self._denoiser}:
+            return False
         # However outputs are put together or split, a layer's input stays as wide as it is.
-        shapes = self._base.get(denoiser, {}).values()
-        return any(len(shape) > 1 and shape[1] == input_count for shape in shapes)
+        return input_count in self._input_counts
 
     def _of(self, part: str) -> dict[str, Shape]:
         if part not in self._underlined:
