@@ -66,10 +66,9 @@ class Phase:
         """Requests that got an error."""
         return self.outcomes.total() - self.outcomes[DONE]
 
-    @property
-    def p99_s(self) -> float:
-        """Of requests without adapters."""
-        return percentile(sorted(self.latencies_s), 0.99)
+    def latency_s(self, share: float) -> float:
+        """What this share of the requests without adapters took at most."""
+        return percentile(sorted(self.latencies_s), share)
 
 
 class Adapters:
@@ -245,13 +244,12 @@ def main() -> None:
 
 
 def _figures(phase: Phase) -> dict[str, object]:
-    ordered = sorted(phase.latencies_s)
     return {
         "outcomes": dict(phase.outcomes),
         "failed": phase.failed_count,
         "changes": dict(phase.changes),
-        "p50_s": percentile(ordered, 0.5),
-        "p99_s": phase.p99_s,
+        "p50_s": phase.latency_s(0.5),
+        "p99_s": phase.latency_s(0.99),
         "worker_bytes": phase.worker_bytes,
     }
 
@@ -259,13 +257,12 @@ def _figures(phase: Phase) -> dict[str, object]:
 def _show(phases: dict[Kind, Phase]) -> None:
     table = Table("load", "outcomes", "changes", "p50 ms", "p99 ms", "worker MB after each round")
     for kind, phase in phases.items():
-        ordered = sorted(phase.latencies_s)
         table.add_row(
             kind.value,
             ", ".join(f"{count} {what}" for what, count in phase.outcomes.items()),
             ", ".join(f"{count} {what}" for what, count in phase.changes.items()) or "-",
-            f"{percentile(ordered, 0.5) * 1e3:.0f}",
-            f"{phase.p99_s * 1e3:.0f}",
+            f"{phase.latency_s(0.5) * 1e3:.0f}",
+            f"{phase.latency_s(0.99) * 1e3:.0f}",
             " ".join(f"{size / 1e6:.0f}" for size in phase.worker_bytes),
         )
     console = Console()
@@ -279,14 +276,15 @@ def _summary(phases: dict[Kind, Phase]) -> list[str]:
     changing, without = phases[Kind.CHANGING], phases[Kind.WITHOUT]
     failed = sum(phase.failed_count for phase in phases.values())
     sent = sum(phase.outcomes.total() for phase in phases.values())
+    calm_s = without.latency_s(0.99)
     first, last = without.worker_bytes[0], changing.worker_bytes[-1]
     return [
         f"failed: {failed} of {sent}; under change {changing.failed_count} of"
         f" {changing.outcomes.total()}",
         f"worker memory: first {first / 1e6:.0f} MB, last {last / 1e6:.0f} MB",
         "p99 of requests without adapters, over that with no adapters in use:"
-        f" {phases[Kind.STEADY].p99_s / without.p99_s:.2f} unchanged,"
-        f" {changing.p99_s / without.p99_s:.2f} under change",
+        f" {phases[Kind.STEADY].latency_s(0.99) / calm_s:.2f} unchanged,"
+        f" {changing.latency_s(0.99) / calm_s:.2f} under change",
     ]
 
 
