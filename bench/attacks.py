@@ -63,7 +63,7 @@ def decoding(target: Target) -> str:
     with grpc.insecure_channel(target.server.address) as channel:
         stub = ImageServiceStub(channel)
         calls = [stub.Fill(bad, timeout=2) for _ in range(6)]
-        time.sleep(0.2)
+        time.sleep(0.2)  # the good call comes after the bad ones
         begun_s = time.monotonic()
         with contextlib.suppress(grpc.RpcError):
             list(stub.Fill(good, timeout=GIVE_UP_S))
@@ -79,10 +79,10 @@ def cancelled_work(target: Target) -> str:
     with grpc.insecure_channel(target.server.address) as channel:
         stub = ImageServiceStub(channel)
         calls = [stub.Generate(request) for _ in range(60)]
-        time.sleep(3)
+        time.sleep(3)  # all are in the queue by then
         for call in calls:
             call.cancel()
-        time.sleep(5)
+        time.sleep(5)  # what cancelled work still holds up is seen here
     return ""
 
 
@@ -107,7 +107,7 @@ def _streams(target: Target, key: str, sizes_bytes: list[int], announced_bytes: 
             stream = caller.open(key=key)
             content = message(bytes(sizes_bytes[index]), announced_bytes)
             sent_bytes[index] = caller.send(stream, content, for_s=10)
-            time.sleep(5)
+            time.sleep(5)  # what the server keeps of it is seen meanwhile
 
     threads = [threading.Thread(target=one, args=(index,)) for index in range(len(sizes_bytes))]
     for thread in threads:
@@ -124,7 +124,7 @@ def silent_connections(target: Target) -> str:
             stack.enter_context(socket.create_connection(("127.0.0.1", target.http_port)))
         after = len(target.server.log)
         os.kill(target.server.worker_pid(), signal.SIGKILL)
-        time.sleep(15)
+        time.sleep(15)  # a new worker needs descriptors; it may try more than once
         states = [one for one in target.server.log[after:] if one.get("event") == "model"]
         return f"the model is {states[-1]['state'] if states else 'as it was'}"
 
@@ -169,7 +169,7 @@ def weights_header(target: Target) -> str:
             }
         )
     )
-    time.sleep(10)
+    time.sleep(10)  # the repository is scanned meanwhile
     return ""
 
 
@@ -186,7 +186,7 @@ def unread_over_grpc(target: Target) -> str:
         caller.send(stream, message(request.SerializeToString()), for_s=20)
         caller.end(stream)
         connections.append(caller)
-    time.sleep(40)
+    time.sleep(40)  # nobody reads meanwhile: that is the attack
     for caller in connections:
         caller.close()
     return ""
@@ -202,7 +202,7 @@ def pings(target: Target) -> str:
             while sent < 9 * MIB:
                 caller.socket.sendall(block)
                 sent += len(block)
-        time.sleep(2)
+        time.sleep(2)  # answers that are not read pile up meanwhile
     return f"{sent / MIB:.1f} MiB got through"
 
 
@@ -214,7 +214,7 @@ def resets(target: Target) -> str:
             caller.socket.sendall(frame(3, 0, stream, struct.pack(">I", 8)))
             if stream % 100 == 1:
                 caller.read(0.0)
-        time.sleep(10)
+        time.sleep(10)  # the server works them off while others call
     return ""
 
 

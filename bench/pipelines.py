@@ -103,6 +103,7 @@ def play_pipeline(
                 if not upcoming:
                     trace.end_s = now_s
                     return trace
+                # Nothing to do until then: the load is played at its own pace.
                 time.sleep(max(0.0, min(upcoming) - now_s))
             case batch:
                 trace.busy_s += pipeline.timed_s(batch)

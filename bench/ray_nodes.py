@@ -234,5 +234,5 @@ def _has_started(log: Path, node: Node) -> bool:
         if node.process.poll() is not None or time.monotonic() > end_s:
             node.kill()
             return False
-        time.sleep(0.2)
+        time.sleep(0.2)  # the log tells nobody that it grew
     return True

@@ -35,7 +35,7 @@ class Tree:
     def note_idle(self) -> None:
         """Looks at what it takes while nobody asks for anything."""
         before_s, began_s = self.cpu_s(), time.monotonic()
-        time.sleep(IDLE_S)
+        time.sleep(IDLE_S)  # the stretch that is measured
         self.idle_share = (self.cpu_s() - before_s) / (time.monotonic() - began_s)
 
     def _processes(self) -> list[psutil.Process]:
@@ -64,7 +64,7 @@ class Tree:
         ends_s = time.monotonic() + STILL_LIMIT_S
         while (looked_s := time.monotonic()) < ends_s:
             before_s = self.cpu_s()
-            time.sleep(LOOK_S)
+            time.sleep(LOOK_S)  # the stretch that is measured
             now_s = self.cpu_s()
             share = (now_s - before_s) / (time.monotonic() - looked_s)
             if share <= self.idle_share + STILL_SHARE:

@@ -237,7 +237,7 @@ def _first_picture_s(calling: Calling, process: subprocess.Popen[bytes], log: Pa
             asyncio.run(ask())
         except NotMade as error:
             told = str(error)
-            time.sleep(TRY_AGAIN_S)
+            time.sleep(TRY_AGAIN_S)  # it has no event to wait for, only its answers
         else:
             return time.perf_counter()
     text = log.read_text(errors="replace")
